@@ -1,0 +1,134 @@
+//! The administrator's file, `/etc/vmware-bdwrapper.conf`: one directive a line.
+//!
+//! ```text
+//! executable PATH            a set-user-ID program in which the library may act
+//! device ENTRY               a device that the environment of such a program may choose
+//! allow-user-devices yes|no  may it name others, as far as the real user may open them (no)
+//! messages yes|no            may the library write to the program's stderr (no)
+//! ```
+//!
+//! `#` begins a comment line.
+
+use crate::entry::{Entry, EntryError, Printed};
+use core::fmt;
+
+/// One line of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Directive<'a> {
+    /// `executable PATH`
+    Executable(&'a [u8]),
+    /// `device ENTRY`
+    Device(Entry<'a>),
+    /// `allow-user-devices yes|no`
+    AllowUserDevices(bool),
+    /// `messages yes|no`
+    Messages(bool),
+}
+
+/// A line that is no directive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineError<'a> {
+    /// The line's number; the first is 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub fault: Fault<'a>,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault<'a> {
+    /// No directive begins so.
+    Unknown(&'a [u8]),
+    /// The directive takes `yes` or `no`, not this.
+    NotYesOrNo(&'a [u8]),
+    /// `executable` takes an absolute path, not this.
+    NotAPath(&'a [u8]),
+    /// The device entry is wrong.
+    Entry(EntryError<'a>),
+}
+
+/// Parses the file. A bad line is an error of its own; the others still count.
+pub fn parse(text: &[u8]) -> impl Iterator<Item = Result<Directive<'_>, LineError<'_>>> {
+    (1..).zip(text.split(|&byte| byte == b'\n')).filter_map(|(line, text)| {
+        let text = text.trim_ascii();
+        if text.is_empty() || text.starts_with(b"#") {
+            return None;
+        }
+        Some(directive(text).map_err(|fault| LineError { line, fault }))
+    })
+}
+
+fn directive(text: &[u8]) -> Result<Directive<'_>, Fault<'_>> {
+    let end = text.iter().position(u8::is_ascii_whitespace).unwrap_or(text.len());
+    let (name, value) = text.split_at_checked(end).unwrap_or_default();
+    let value = value.trim_ascii();
+    match name {
+        b"executable" if value.starts_with(b"/") && !value.contains(&0) => Ok(Directive::Executable(value)),
+        b"executable" => Err(Fault::NotAPath(value)),
+        b"device" => Entry::parse(value).map(Directive::Device).map_err(Fault::Entry),
+        b"allow-user-devices" => yes_or_no(value).map(Directive::AllowUserDevices),
+        b"messages" => yes_or_no(value).map(Directive::Messages),
+        _ => Err(Fault::Unknown(name)),
+    }
+}
+
+fn yes_or_no(value: &[u8]) -> Result<bool, Fault<'_>> {
+    match value {
+        b"yes" => Ok(true),
+        b"no" => Ok(false),
+        _ => Err(Fault::NotYesOrNo(value)),
+    }
+}
+
+impl fmt::Display for LineError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: ", self.line)?;
+        match self.fault {
+            Fault::Unknown(name) => write!(
+                f,
+                "there is no directive '{}'; there are executable, device, allow-user-devices and messages",
+                Printed(name)
+            ),
+            Fault::NotYesOrNo(value) => write!(f, "'{}' is neither yes nor no", Printed(value)),
+            Fault::NotAPath(value) => {
+                write!(f, "'{}' is not an absolute name; write a name that begins with /", Printed(value))
+            }
+            Fault::Entry(error) => error.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::entry::{Kind, Problem};
+    use std::string::ToString;
+    use std::vec::Vec;
+
+    #[test]
+    fn every_directive_is_taken() {
+        let text = b"# comment\n\n  executable /usr/lib/a b\r\ndevice\t/dev/sdx=ide\nallow-user-devices yes\nmessages no\n";
+        let found: Vec<_> = parse(text).map(Result::unwrap).collect();
+        assert!(matches!(found[0], Directive::Executable(b"/usr/lib/a b")));
+        assert!(matches!(found[1], Directive::Device(Entry { path: b"/dev/sdx", kind: Kind::Ide, .. })));
+        assert_eq!(found[2..], [Directive::AllowUserDevices(true), Directive::Messages(false)]);
+    }
+
+    #[test]
+    fn a_bad_line_is_named_and_the_others_count() {
+        let text = b"messages maybe\nexecutable x\ndevice /x\nfoo\nmessages yes\n\xff\0";
+        let found: Vec<_> = parse(text).collect();
+        assert_eq!(found[0], Err(LineError { line: 1, fault: Fault::NotYesOrNo(b"maybe") }));
+        assert_eq!(found[1], Err(LineError { line: 2, fault: Fault::NotAPath(b"x") }));
+        assert!(
+            matches!(found[2], Err(LineError { line: 3, fault: Fault::Entry(e) }) if e.problem == Problem::NoKind)
+        );
+        assert_eq!(found[3], Err(LineError { line: 4, fault: Fault::Unknown(b"foo") }));
+        assert_eq!(found[4], Ok(Directive::Messages(true)));
+        assert_eq!(
+            found[5].unwrap_err().to_string(),
+            "line 6: there is no directive '\\xff\\x00'; there are executable, device, allow-user-devices and messages"
+        );
+    }
+}
