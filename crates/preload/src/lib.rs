@@ -1,0 +1,3 @@
+//! The preload engine.
+#![no_std]
+mod panic;
