@@ -1,1 +1,20 @@
-//! Fixtures of the tests.
+//! Fixtures of the tests with real programs, real devices and the built library.
+//!
+//! Each file of `tests/` is a [libtest-mimic](libtest_mimic) program: a list of [`trial`]s that is given to
+//! [`main`]. A trial that lacks what it [needs](Need) is shown as ignored and counted; with `CI=true` it
+//! fails instead. To add a file, write it and add its `[[test]]` section with `harness = false` to
+//! `Cargo.toml`.
+//!
+//! A trial fails by panicking: cargo builds test programs with unwinding, whatever the profile says, so
+//! the fixtures (temporary files, loop devices, links, processes) are removed on every way out.
+#![forbid(unsafe_code)]
+
+mod build;
+mod fixture;
+mod harness;
+mod run;
+
+pub use build::{library, program, program_with};
+pub use fixture::{Loop, Name, Scratch};
+pub use harness::{Need, is_root, main, trial};
+pub use run::{Outcome, Run, Session};

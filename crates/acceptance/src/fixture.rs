@@ -1,0 +1,175 @@
+//! Files, devices and names that are gone after the test, however it ends.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tempfile::TempDir;
+
+use crate::run::Run;
+
+/// A temporary directory that every user can read, with a copy of the library in it.
+pub struct Scratch(TempDir);
+
+impl Scratch {
+    /// Makes the directory.
+    #[expect(clippy::new_without_default, reason = "it makes a directory")]
+    pub fn new() -> Scratch {
+        let directory = tempfile::Builder::new().prefix("vmware-bdwrapper-test-").tempdir();
+        let directory = directory.expect("a temporary directory can be made");
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("it is ours");
+        Scratch(directory)
+    }
+
+    /// The directory's name.
+    pub fn directory(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The name of a file in the directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A sparse image file that every user can read and write.
+    pub fn image(&self, name: &str, bytes: u64) -> PathBuf {
+        let path = self.path(name);
+        let file = File::create_new(&path).expect("an image file can be made");
+        file.set_len(bytes).expect("the temporary directory can hold a sparse file of this size");
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("it is ours");
+        path
+    }
+
+    /// A copy of a file where every user can execute it.
+    pub fn copy(&self, file: &Path, name: &str) -> PathBuf {
+        let path = self.path(name);
+        if !path.exists() {
+            fs::copy(file, &path).expect("a program can be copied to the temporary directory");
+            fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("it is ours");
+        }
+        path
+    }
+
+    /// The library under its installed name.
+    pub fn library(&self) -> PathBuf {
+        self.copy(&crate::build::library(), "libvmware-bdwrapper.so.0")
+    }
+
+    /// A program of `programs/`, compiled.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.copy(&crate::build::program(name), name)
+    }
+}
+
+/// A loop device, detached at the end.
+pub struct Loop(PathBuf);
+
+impl Loop {
+    /// Attaches an image; `options` are those of losetup(8).
+    pub fn attach(image: &Path, options: &[&str]) -> Loop {
+        let attached = Run::new("losetup").args(options).args(["--find", "--show"]).arg(image).output();
+        assert!(attached.success(), "losetup cannot attach an image: {}", attached.err());
+        Loop(attached.out().trim_end().into())
+    }
+
+    /// The device node.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Tells the device that its image has another size now.
+    pub fn resize(&self) {
+        let resized = Run::new("losetup").arg("--set-capacity").arg(&self.0).output();
+        assert!(resized.success(), "losetup cannot resize {}: {}", self.0.display(), resized.err());
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let detached = Command::new("losetup").arg("--detach").arg(&self.0).status();
+        if !detached.is_ok_and(|status| status.success()) {
+            eprintln!("losetup cannot detach {}: do it by hand", self.0.display());
+        }
+    }
+}
+
+/// A name below `/dev` (`/dev/sd/…`, `/dev/hd/…`), removed at the end.
+pub struct Name(PathBuf);
+
+/// Directories below `/dev` that this process made, and a lock on making and removing them.
+static MADE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+impl Name {
+    /// A name that no other test uses, made by `make`.
+    fn new(directory: &str, make: impl FnOnce(&Path)) -> Name {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let directory = Path::new("/dev").join(directory);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = directory.join(format!("bdwrapper-test-{}-{count}", std::process::id()));
+        let mut made = MADE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut missing: Vec<&Path> = directory.ancestors().take_while(|path| !path.exists()).collect();
+        while let Some(directory) = missing.pop() {
+            fs::create_dir(directory)
+                .unwrap_or_else(|error| panic!("{} cannot be made: {error}", directory.display()));
+            made.insert(directory.to_path_buf());
+        }
+        let name = Name(path);
+        make(&name.0);
+        name
+    }
+
+    /// A symbolic link in a directory below `/dev`; the target need not exist.
+    pub fn link(directory: &str, target: &Path) -> Name {
+        Name::new(directory, |path| std::os::unix::fs::symlink(target, path).expect("/dev can be written"))
+    }
+
+    /// A second device node of a block device, which every user can read and write.
+    pub fn node(directory: &str, device: &Path) -> Name {
+        let number = device.metadata().expect("the device exists").rdev();
+        // Numbers as in makedev(3).
+        let major = (number >> 8 & 0xfff) | (number >> 32 & 0xffff_f000);
+        let minor = (number & 0xff) | (number >> 12 & 0xffff_ff00);
+        Name::new(directory, |path| {
+            let made = Run::new("mknod")
+                .args(["-m", "666"])
+                .arg(path)
+                .args(["b", &major.to_string(), &minor.to_string()])
+                .output();
+            assert!(made.success(), "mknod: {}", made.err());
+        })
+    }
+
+    /// A name for which nothing exists yet.
+    pub fn reserved(directory: &str) -> Name {
+        Name::new(directory, |_| {})
+    }
+
+    /// Makes the link, or makes it lead elsewhere.
+    pub fn point(&self, target: &Path) {
+        let _ = fs::remove_file(&self.0);
+        std::os::unix::fs::symlink(target, &self.0).expect("/dev can be written");
+    }
+
+    /// The name.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        let mut made = MADE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _ = fs::remove_file(&self.0);
+        for directory in self.0.ancestors().skip(1) {
+            // One that other names still stand in stays for the last of them.
+            if !made.contains(directory) || fs::remove_dir(directory).is_err() {
+                break;
+            }
+            made.remove(directory);
+        }
+    }
+}

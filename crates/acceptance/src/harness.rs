@@ -1,0 +1,56 @@
+//! Trials that say what they need.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// What a trial cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The superuser: for loop devices, device nodes and other users' processes.
+    Root,
+    /// A program of the search path.
+    Tool(&'static str),
+}
+
+impl Need {
+    /// What is missing, and how to have it.
+    fn missing(self) -> Option<String> {
+        match self {
+            Need::Root => (!is_root()).then(|| "needs root".to_owned()),
+            Need::Tool(name) => {
+                (!crate::run::PATH.split(':').any(|directory| Path::new(directory).join(name).is_file()))
+                    .then(|| format!("needs {name}"))
+            }
+        }
+    }
+}
+
+/// Whether this process runs as the superuser.
+pub fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// A trial that is ignored where a need is not met, and fails there when `CI=true`.
+pub fn trial(name: impl Into<String>, needs: &[Need], body: impl FnOnce() + Send + 'static) -> Trial {
+    let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
+    if missing.is_empty() {
+        return Trial::test(name, || {
+            body();
+            Ok(())
+        });
+    }
+    let missing = missing.join(", ");
+    if std::env::var_os("CI").is_some_and(|value| value == "true") {
+        let message = format!("it {missing}; nothing may be left out when CI=true");
+        return Trial::test(name, || Err(Failed::from(message)));
+    }
+    Trial::test(name, || Ok(())).with_kind(missing).with_ignored_flag(true)
+}
+
+/// Runs the trials that the command line asks for.
+pub fn main(trials: Vec<Trial>) -> ExitCode {
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
