@@ -1,6 +1,7 @@
 //! Files, devices and names that are gone after the test, however it ends.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -68,12 +69,28 @@ impl Scratch {
 /// A loop device, detached at the end.
 pub struct Loop(PathBuf);
 
+/// Held while a free loop device is looked for and taken.
+static FREE: Mutex<()> = Mutex::new(());
+
 impl Loop {
     /// Attaches an image; `options` are those of losetup(8).
     pub fn attach(image: &Path, options: &[&str]) -> Loop {
+        let _guard = FREE.lock();
         let attached = Run::new("losetup").args(options).args(["--find", "--show"]).arg(image).output();
         assert!(attached.success(), "losetup cannot attach an image: {}", attached.err());
         Loop(attached.out().trim_end().into())
+    }
+
+    /// Does something with the name of a free loop device before the image is attached to it.
+    pub fn attach_after(image: &Path, before: impl FnOnce(&Path)) -> Loop {
+        let _guard = FREE.lock();
+        let free = Run::new("losetup").arg("--find").output();
+        assert!(free.success(), "losetup finds no free device: {}", free.err());
+        let path = PathBuf::from(free.out().trim_end());
+        before(&path);
+        let attached = Run::new("losetup").arg(&path).arg(image).output();
+        assert!(attached.success(), "losetup cannot attach an image: {}", attached.err());
+        Loop(path)
     }
 
     /// The device node.
@@ -171,5 +188,80 @@ impl Drop for Name {
             }
             made.remove(directory);
         }
+    }
+}
+
+/// What a disk of a test is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// An image file.
+    Image,
+    /// A loop device that is listed by a symbolic link.
+    Loop,
+    /// A loop device that is listed by a device node of its own, which every user can read and write.
+    Node,
+}
+
+/// A device that can be listed, in the way its medium asks for.
+pub struct Disk {
+    // Dropped in this order.
+    name: Option<Name>,
+    device: Option<Loop>,
+    image: PathBuf,
+    scratch: Scratch,
+    kind: &'static str,
+}
+
+impl Disk {
+    /// Makes one of a kind (`scsi`, `ide`, `sata`) and size.
+    pub fn new(medium: Medium, kind: &'static str, bytes: u64) -> Disk {
+        let scratch = Scratch::new();
+        let image = scratch.image("image", bytes);
+        let device = (medium != Medium::Image).then(|| Loop::attach(&image, &["--partscan"]));
+        let directory = if kind == "ide" { "hd" } else { "sd" };
+        let name = device.as_ref().map(|device| match medium {
+            Medium::Node => Name::node(directory, device.path()),
+            _ => Name::link(directory, device.path()),
+        });
+        Disk { name, device, image, scratch, kind }
+    }
+
+    /// The temporary directory.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// The name by which it is listed.
+    pub fn path(&self) -> &Path {
+        self.name.as_ref().map_or(&self.image, Name::path)
+    }
+
+    /// The name that the kernel knows it by: the loop device, or the image file.
+    pub fn device(&self) -> &Path {
+        self.device.as_ref().map_or(&self.image, Loop::path)
+    }
+
+    /// The image file.
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+
+    /// The loop device, where there is one.
+    pub fn loop_device(&self) -> &Loop {
+        self.device.as_ref().expect("an image file is no loop device")
+    }
+
+    /// Its entry in `VMWARE_BDWRAPPER_DEVICES`; a name below `/dev/sd` or `/dev/hd` says by itself what it is.
+    pub fn entry(&self) -> String {
+        let path = self.path().to_str().expect("test names are ASCII");
+        match (&self.name, self.kind) {
+            (Some(_), "scsi" | "ide") => path.to_owned(),
+            (_, kind) => format!("{path}={kind}"),
+        }
+    }
+
+    /// A program with the library, this device listed.
+    pub fn run(&self, program: impl AsRef<OsStr>) -> Run {
+        Run::new(program).with(&self.scratch.library(), self.entry())
     }
 }

@@ -15,6 +15,6 @@ mod harness;
 mod run;
 
 pub use build::{library, program, program_with};
-pub use fixture::{Loop, Name, Scratch};
+pub use fixture::{Disk, Loop, Medium, Name, Scratch};
 pub use harness::{Need, is_root, main, trial};
 pub use run::{Outcome, Run, Session};
