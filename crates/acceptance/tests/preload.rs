@@ -1,2 +1,880 @@
-//! Placeholder.
-fn main() {}
+//! The library inside programs of every sort: hostile addresses, signals, threads, processes, descriptors, messages.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use acceptance::{Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, Session, main as harness, trial};
+use libtest_mimic::Trial;
+
+const MIB: u64 = 1 << 20;
+const GET_IDLUN: &str = "0x5382";
+const GETGEO: &str = "0x301";
+const GETSIZE64: &str = "0x80081272";
+const PREFIX: &str = "vmware-bdwrapper: ";
+
+/// What `clients` answers when a device is listed as a SCSI disk, and when it is not.
+const ANSWERED: &str = "0 -";
+
+fn main() -> ExitCode {
+    let root: &[Need] = &[Need::Root];
+    let strace: &[Need] = &[Need::Tool("strace")];
+    let mut trials = vec![
+        trial("early/library-first", &[], || early(false)),
+        trial("early/library-last", &[], || early(true)),
+        trial("fd/closed-and-bad", &[], closed_descriptors),
+        trial("fd/o-path", &[], path_descriptors),
+        trial("fd/dup2-over-listed", &[], dup2_over),
+        trial("fd/received", &[], received),
+        trial("fd/inherited-through-exec", &[], inherited),
+        trial("unlisted/image-and-others", &[], unlisted),
+        trial("name/link-chain", root, link_chain),
+        trial("name/appears-later", root, name_appears_later),
+        trial("name/leads-elsewhere", root, link_leads_elsewhere),
+        trial("name/loop-set-up-later", root, loop_set_up_later),
+        trial("name/image-appears-later", &[], image_appears_later),
+        trial("name/other-name-of-the-device", root, other_name),
+        trial("growth/loop", root, loop_growth),
+        trial("growth/image", &[], image_growth),
+        trial("entries/two-kinds", &[], two_kinds),
+        trial("entries/same-kind-twice", &[], same_kind_twice),
+        trial("entries/many", &[], many_entries),
+        trial("entries/bad", &[], bad_entries),
+        trial("entries/real-disk", root, real_disk),
+        trial("level/default-is-silent", &[], silent_by_default),
+        trial("level/minus-one", &[], level_minus_one),
+        trial("level/errors-only", &[], errors_only),
+        trial("level/start-up", &[], start_up),
+        trial("level/each-includes-those-below", &[], levels_include),
+        trial("level/not-a-number", &[], level_not_a_number),
+        trial("level/one-write-per-line", strace, one_write_per_line),
+        trial("level/1000", &[], each_request),
+        trial("stderr/closed", &[], stderr_closed),
+        trial("stderr/closed-pipe", &[], stderr_closed_pipe),
+        trial("stderr/is-the-device", &[], stderr_is_the_device),
+        trial("stderr/becomes-the-device", &[], stderr_becomes_the_device),
+    ];
+    for medium in [Medium::Image, Medium::Loop] {
+        let (name, needs) = if medium == Medium::Image { ("image", &[][..]) } else { ("loop", root) };
+        trials.extend([
+            trial(format!("address/{name}-scsi"), needs, move || bad_addresses(medium, "scsi")),
+            trial(format!("address/{name}-ide"), needs, move || bad_addresses(medium, "ide")),
+            trial(format!("address/{name}-sata"), needs, move || bad_addresses(medium, "sata")),
+            trial(format!("request/{name}-wide"), needs, move || wide_requests(medium)),
+            trial(format!("request/{name}-errno"), needs, move || errno_untouched(medium)),
+            trial(format!("process/{name}-vfork"), needs, move || vfork(medium)),
+        ]);
+        for level in [1, 1000] {
+            trials.extend([
+                trial(format!("process/{name}-signals-{level}"), needs, move || signals(medium, level)),
+                trial(format!("process/{name}-threads-{level}"), needs, move || threads(medium, level)),
+            ]);
+        }
+        for build in ["plain", "fortified"] {
+            trials
+                .push(trial(format!("level/100-{name}-{build}"), needs, move || descriptors(medium, build)));
+        }
+    }
+    trials.extend([1, 100].map(cancel_trial));
+    harness(trials)
+}
+
+/// A conversation with `clients`, which has the library.
+fn session(disk: &Disk) -> Session {
+    disk.run(disk.scratch().program("clients")).start(&disk.scratch().path("stderr"))
+}
+
+fn scsi_image() -> Disk {
+    Disk::new(Medium::Image, "scsi", MIB)
+}
+
+/// Opens a file and returns its descriptor.
+fn open(session: &mut Session, path: &Path) -> String {
+    open_as(session, "open", path)
+}
+
+fn open_as(session: &mut Session, how: &str, path: &Path) -> String {
+    let answer = session.ask(&format!("open {how} {}", path.display()));
+    answer.strip_suffix(" -").unwrap_or_else(|| panic!("open {how}: {answer}")).to_owned()
+}
+
+/// The result of GET_IDLUN.
+fn idlun(session: &mut Session, fd: &str) -> String {
+    session.ask(&format!("value {fd} {GET_IDLUN} 0")).replace("-1 EFAULT", ANSWERED)
+}
+
+/// The size in bytes, as BLKGETSIZE64 gives it.
+fn size(session: &mut Session, fd: &str) -> u64 {
+    let answer = session.ask(&format!("get {fd} {GETSIZE64} 8"));
+    let bytes = answer.strip_prefix("0 - ").unwrap_or_else(|| panic!("BLKGETSIZE64: {answer}"));
+    u64::from_str_radix(bytes, 16).expect("clients prints hexadecimal").swap_bytes()
+}
+
+/// The lines of messages, each checked for the prefix.
+fn messages(text: &str) -> Vec<&str> {
+    assert!(text.is_empty() || text.ends_with('\n'), "the last message is not a whole line: {text:?}");
+    text.lines()
+        .map(|line| line.strip_prefix(PREFIX).unwrap_or_else(|| panic!("no prefix: {line:?}")))
+        .collect()
+}
+
+// Addresses.
+
+/// Requests that are answered by writing to the caller's memory: number and bytes written, per kind of disk.
+fn getters(medium: Medium, kind: &str) -> Vec<(&'static str, u32)> {
+    let mut getters = vec![(GETGEO, 16), ("0x330", 16)];
+    match kind {
+        "ide" => getters.extend([
+            ("0x302", 8),
+            ("0x304", 8),
+            ("0x308", 8),
+            ("0x309", 8),
+            ("0x30a", 8),
+            ("0x30b", 8),
+            ("0x30c", 8),
+            ("0x30d", 512),
+            ("0x307", 142),
+            ("0x30e", 8),
+            ("0x30f", 8),
+            ("0x310", 8),
+            ("0x31a", 8),
+        ]),
+        _ => getters.extend([(GET_IDLUN, 8), ("0x5386", 4), ("0x2282", 4), ("0x2203", 4), ("0x2272", 4)]),
+    }
+    if kind == "sata" {
+        getters.extend([("0x309", 8), ("0x30d", 512)]);
+    }
+    if medium == Medium::Image {
+        // BLKROGET, GETSIZE, GETSIZE64, SSZGET, BSZGET, PBSZGET, IOMIN, IOOPT, ALIGNOFF, ROTATIONAL, SECTGET.
+        getters.extend([("0x125e", 4), ("0x1260", 8), (GETSIZE64, 8), ("0x1268", 4), ("0x80081270", 4)]);
+        getters.extend([("0x127b", 4), ("0x1278", 4), ("0x1279", 4), ("0x127a", 4), ("0x127e", 2)]);
+        getters.push(("0x1267", 2));
+    }
+    getters
+}
+
+/// Requests that are answered after reading the caller's memory: number and bytes read.
+fn setters(medium: Medium, kind: &str) -> Vec<(&'static str, u32)> {
+    let mut setters = Vec::new();
+    if kind != "ide" {
+        // SCSI_IOCTL_PROBE_HOST, SG_SET_TIMEOUT, SG_SET_RESERVED_SIZE.
+        setters.extend([("0x5385", 4), ("0x2201", 4), ("0x2275", 4)]);
+    }
+    if kind != "ide" && acceptance::is_root() {
+        setters.push(("0x2284", 4)); // SG_SCSI_RESET
+    }
+    if medium == Medium::Image {
+        setters.extend([("0x1277", 16), ("0x127f", 16)]); // BLKDISCARD, BLKZEROOUT
+    }
+    setters
+}
+
+fn bad_addresses(medium: Medium, kind: &'static str) {
+    let disk = Disk::new(medium, kind, MIB);
+    let mut client = session(&disk);
+    let fd = open_as(&mut client, "rdwr", disk.path());
+    let mut wrong = Vec::new();
+    let mut check = |client: &mut Session, request: &str, place: String, expected: &str| {
+        let answer = client.ask(&format!("bad {fd} {request} {place}"));
+        if answer != expected {
+            wrong.push(format!("{request} at {place}: {answer}"));
+        }
+    };
+    // The last page of the address space, and one beyond it.
+    let nowhere = ["0", "8", "0x7ffffffff000", "0xfffffffffffffff8"];
+    for (request, bytes) in getters(medium, kind) {
+        for place in nowhere.iter().map(|place| place.to_string()).chain(["read-only".into(), "end-1".into()])
+        {
+            check(&mut client, request, place, "-1 EFAULT");
+        }
+        check(&mut client, request, format!("end-{}", bytes - 1), "-1 EFAULT");
+        check(&mut client, request, format!("end-{bytes}"), ANSWERED);
+    }
+    for (request, bytes) in setters(medium, kind) {
+        for place in nowhere.iter().map(|place| place.to_string()).chain(["end-1".into()]) {
+            check(&mut client, request, place, "-1 EFAULT");
+        }
+        check(&mut client, request, format!("end-{}", bytes - 1), "-1 EFAULT");
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+fn wide_requests(medium: Medium) {
+    let disk = Disk::new(medium, "scsi", MIB);
+    let mut client = session(&disk);
+    let fd = open(&mut client, disk.path());
+    let size = client.ask(&format!("get {fd} {GETSIZE64} 8"));
+    assert_eq!(size, "0 - 0000100000000000");
+    // The kernel looks at the low 32 bits alone; an int that became a long is sign-extended.
+    for request in ["0xffffffff80081272", "0x1234567880081272"] {
+        assert_eq!(client.ask(&format!("get {fd} {request} 8")), size);
+    }
+    for request in ["0xffffffff00005382", "0x100005382"] {
+        assert_eq!(
+            client.ask(&format!("get {fd} {request} 8")),
+            client.ask(&format!("get {fd} {GET_IDLUN} 8"))
+        );
+    }
+    // The encoding of 32-bit programs.
+    assert_eq!(client.ask(&format!("get {fd} 0x80041272 8")), size);
+}
+
+fn errno_untouched(medium: Medium) {
+    for kind in ["scsi", "ide", "sata"] {
+        let disk = Disk::new(medium, kind, MIB);
+        let mut client = session(&disk);
+        let fd = open(&mut client, disk.path());
+        for (request, _) in getters(medium, kind) {
+            assert_eq!(client.ask(&format!("errno {fd} {request}")), "0 4242", "{kind} {request}");
+        }
+        let refused = client.ask(&format!("errno {fd} 0x5399"));
+        assert_eq!(refused, if kind == "sata" { "-1 25" } else { "-1 22" }, "{kind}");
+    }
+}
+
+// Processes, threads, signals.
+
+/// A preloaded object whose constructor asks the device before the library's own constructor, or after.
+fn early(library_last: bool) {
+    let disk = scsi_image();
+    let early = acceptance::program_with("early", "early.so", &["-O2", "-shared", "-fPIC"]);
+    let (early, library) = (early.display().to_string(), disk.scratch().library().display().to_string());
+    let preload = if library_last { format!("{early}:{library}") } else { format!("{library}:{early}") };
+    let outcome = Run::new(disk.scratch().program("clients"))
+        .env("LD_PRELOAD", preload)
+        .env("VMWARE_BDWRAPPER_DEVICES", disk.entry())
+        .env("EARLY_DEVICE", disk.path())
+        .stdin("early\n")
+        .output();
+    assert_eq!(outcome.expect_out(), "0\n");
+    assert_eq!(outcome.err(), "");
+}
+
+fn vfork(medium: Medium) {
+    let disk = Disk::new(medium, "scsi", MIB);
+    let mut client = session(&disk);
+    let fd = open(&mut client, disk.path());
+    assert_eq!(client.ask(&format!("vfork {fd}")), ANSWERED);
+}
+
+fn signals(medium: Medium, level: i32) {
+    let disk = Disk::new(medium, "scsi", MIB);
+    let run = disk.run(disk.scratch().program("clients")).level(level);
+    let mut client = run.start(&disk.scratch().path("stderr"));
+    let fd = open(&mut client, disk.path());
+    assert_eq!(client.ask(&format!("signals {fd}")), "0 failed");
+    messages(&client.end());
+}
+
+fn threads(medium: Medium, level: i32) {
+    let disk = Disk::new(medium, "scsi", MIB);
+    let run = disk.run(disk.scratch().program("clients")).level(level);
+    let mut client = run.start(&disk.scratch().path("stderr"));
+    let fd = open(&mut client, disk.path());
+    assert_eq!(client.ask(&format!("threads {fd}")), "0 failed");
+    let text = client.end();
+    let requests = messages(&text).iter().filter(|line| line.contains("SCSI_IOCTL_GET_IDLUN")).count();
+    assert_eq!(requests, if level == 1000 { 8 * 2000 } else { 0 });
+}
+
+fn cancel_trial(level: i32) -> Trial {
+    trial(format!("process/cancel-in-open-{level}"), &[Need::Tool("mkfifo")], move || {
+        let disk = scsi_image();
+        let fifo = disk.scratch().path("fifo");
+        assert!(Run::new("mkfifo").arg(&fifo).output().success());
+        let run = disk.run(disk.scratch().program("clients")).level(level);
+        let mut client = run.start(&disk.scratch().path("stderr"));
+        assert_eq!(client.ask(&format!("cancel {}", fifo.display())), "cancelled");
+        // The library still works afterwards.
+        let fd = open(&mut client, disk.path());
+        assert_eq!(idlun(&mut client, &fd), ANSWERED);
+    })
+}
+
+// Descriptors.
+
+fn closed_descriptors() {
+    let disk = scsi_image();
+    let mut client = session(&disk);
+    let fd = open(&mut client, disk.path());
+    assert_eq!(idlun(&mut client, &fd), ANSWERED);
+    client.ask(&format!("close close {fd}"));
+    for fd in [&fd, "-1", "1000000"] {
+        assert_eq!(idlun(&mut client, fd), "-1 EBADF", "{fd}");
+    }
+}
+
+fn path_descriptors() {
+    let disk = scsi_image();
+    let mut client = session(&disk);
+    let fd = open_as(&mut client, "path", disk.path());
+    for request in [GET_IDLUN, GETGEO, GETSIZE64, "0x2285", "0x5399"] {
+        assert_eq!(client.ask(&format!("value {fd} {request} 0")), "-1 EBADF", "{request}");
+    }
+}
+
+fn dup2_over() {
+    let disk = scsi_image();
+    let mut client = session(&disk);
+    let listed = open(&mut client, disk.path());
+    let other = open(&mut client, Path::new("/dev/null"));
+    assert_eq!(idlun(&mut client, &other), "-1 ENOTTY");
+    client.ask(&format!("dup2 {listed} {other}"));
+    assert_eq!(idlun(&mut client, &other), ANSWERED);
+    let null = open(&mut client, Path::new("/dev/null"));
+    client.ask(&format!("dup2 {null} {listed}"));
+    assert_eq!(idlun(&mut client, &listed), "-1 ENOTTY");
+    for how in ["dup", "dup2", "dup3", "dupfd", "dupfd_cloexec", "dupfd64"] {
+        let copy = client.ask(&format!("dup {how} {other}"));
+        assert_eq!(idlun(&mut client, copy.trim_end_matches(" -")), ANSWERED, "{how}");
+    }
+}
+
+fn received() {
+    let disk = scsi_image();
+    let mut client = session(&disk);
+    let fd = client.ask(&format!("receive {}", disk.path().display()));
+    assert_eq!(idlun(&mut client, fd.trim_end_matches(" -")), ANSWERED);
+}
+
+fn inherited() {
+    let disk = scsi_image();
+    let mut client = session(&disk);
+    let fd = open(&mut client, disk.path());
+    assert_eq!(client.ask("exec"), "executed");
+    assert_eq!(idlun(&mut client, &fd), ANSWERED);
+}
+
+fn unlisted() {
+    let disk = scsi_image();
+    let other = disk.scratch().image("other", MIB);
+    let mut client = session(&disk);
+    for path in [other.as_path(), Path::new("/dev/null"), disk.scratch().directory()] {
+        let fd = open(&mut client, path);
+        assert_eq!(idlun(&mut client, &fd), "-1 ENOTTY", "{}", path.display());
+    }
+    assert_eq!(client.end(), "");
+}
+
+// Names.
+
+fn listed_by(scratch: &Scratch, entries: &str) -> Session {
+    Run::new(scratch.program("clients"))
+        .with(&scratch.library(), entries)
+        .start(&scratch.path(&format!("stderr-{}", entries.len())))
+}
+
+fn asks_as(client: &mut Session, path: &Path) -> String {
+    let fd = open(client, path);
+    let answer = idlun(client, &fd);
+    client.ask(&format!("close close {fd}"));
+    answer
+}
+
+fn link_chain() {
+    let scratch = Scratch::new();
+    let device = Loop::attach(&scratch.image("image", MIB), &[]);
+    let last = Name::link("disk/by-vmware-bdwrapper-test", device.path());
+    let name = Name::link("sd", last.path());
+    for listed in [name.path().display().to_string(), format!("{}=scsi", last.path().display())] {
+        let mut client = listed_by(&scratch, &listed);
+        for path in [name.path(), last.path(), device.path()] {
+            assert_eq!(asks_as(&mut client, path), ANSWERED, "{listed}: {}", path.display());
+        }
+    }
+}
+
+fn other_name() {
+    // Listed by its own name, asked through a second device node.
+    let scratch = Scratch::new();
+    let device = Loop::attach(&scratch.image("image", MIB), &[]);
+    let node = Name::node("hd", device.path());
+    let mut client = listed_by(&scratch, &format!("{}=scsi", device.path().display()));
+    assert_eq!(asks_as(&mut client, node.path()), ANSWERED);
+}
+
+fn name_appears_later() {
+    let scratch = Scratch::new();
+    let device = Loop::attach(&scratch.image("image", MIB), &[]);
+    let name = Name::reserved("sd");
+    let mut client = listed_by(&scratch, name.path().to_str().expect("test names are ASCII"));
+    assert_ne!(asks_as(&mut client, device.path()), ANSWERED);
+    name.point(device.path());
+    assert_eq!(asks_as(&mut client, device.path()), ANSWERED);
+    assert_eq!(asks_as(&mut client, name.path()), ANSWERED);
+}
+
+fn link_leads_elsewhere() {
+    let scratch = Scratch::new();
+    let first = Loop::attach(&scratch.image("first", MIB), &[]);
+    let second = Loop::attach(&scratch.image("second", MIB), &[]);
+    let name = Name::link("sd", first.path());
+    let mut client = listed_by(&scratch, name.path().to_str().expect("test names are ASCII"));
+    assert_eq!(asks_as(&mut client, first.path()), ANSWERED);
+    assert_ne!(asks_as(&mut client, second.path()), ANSWERED);
+    name.point(second.path());
+    assert_eq!(asks_as(&mut client, second.path()), ANSWERED);
+    assert_eq!(asks_as(&mut client, name.path()), ANSWERED);
+}
+
+fn loop_set_up_later() {
+    let scratch = Scratch::new();
+    let image = scratch.image("image", MIB);
+    let mut name = None;
+    let mut client = None;
+    let device = Loop::attach_after(&image, |free| {
+        let link = Name::link("sd", free);
+        let mut session = listed_by(&scratch, link.path().to_str().expect("test names are ASCII"));
+        let fd = open(&mut session, Path::new("/dev/null"));
+        assert_eq!(idlun(&mut session, &fd), "-1 ENOTTY");
+        (name, client) = (Some(link), Some(session));
+    });
+    let mut client = client.expect("it was started");
+    let fd = open(&mut client, device.path());
+    assert_eq!(idlun(&mut client, &fd), ANSWERED);
+    assert_eq!(size(&mut client, &fd), MIB);
+}
+
+fn image_appears_later() {
+    let scratch = Scratch::new();
+    let image = scratch.path("later");
+    let mut client = listed_by(&scratch, &format!("{}=scsi", image.display()));
+    scratch.image("later", MIB);
+    assert_eq!(asks_as(&mut client, &image), ANSWERED);
+    // Another file takes the name.
+    let other = scratch.image("other", 2 * MIB);
+    std::fs::rename(&other, &image).expect("both are in the scratch directory");
+    let fd = open(&mut client, &image);
+    assert_eq!(idlun(&mut client, &fd), ANSWERED);
+    assert_eq!(size(&mut client, &fd), 2 * MIB);
+    // A link to a listed file is that file.
+    let link = scratch.path("link");
+    symlink(&image, &link).expect("the scratch directory can be written");
+    assert_eq!(asks_as(&mut client, &link), ANSWERED);
+}
+
+// Growth.
+
+fn grow(image: &Path, bytes: u64) {
+    let file = OpenOptions::new().write(true).open(image).expect("it is ours");
+    file.set_len(bytes).expect("the temporary directory can hold a sparse file of this size");
+}
+
+fn loop_growth() {
+    let disk = Disk::new(Medium::Loop, "scsi", 128 * MIB);
+    let mut client = session(&disk);
+    let fd = open(&mut client, disk.path());
+    let geometry = |client: &mut Session| client.ask(&format!("get {fd} {GETGEO} 4"));
+    assert_eq!(size(&mut client, &fd), 128 * MIB);
+    let before = geometry(&mut client);
+    grow(disk.image(), 1024 * MIB);
+    assert_eq!(size(&mut client, &fd), 128 * MIB);
+    assert_eq!(geometry(&mut client), before);
+    disk.loop_device().resize();
+    assert_eq!(size(&mut client, &fd), 1024 * MIB);
+    // 34 heads, 61 sectors, 1011 cylinders, as golden/ioctl/scsi.root.tsv has them for 1 GiB.
+    assert_eq!(geometry(&mut client), "0 - 223df303");
+}
+
+fn image_growth() {
+    let disk = Disk::new(Medium::Image, "scsi", 128 * MIB);
+    let mut client = session(&disk);
+    let fd = open(&mut client, disk.path());
+    assert_eq!(size(&mut client, &fd), 128 * MIB);
+    grow(disk.image(), 1024 * MIB + 100);
+    assert_eq!(size(&mut client, &fd), 1024 * MIB, "a part of a block is no block");
+    assert_eq!(client.ask(&format!("get {fd} {GETGEO} 4")), "0 - 223df303");
+}
+
+// Entries.
+
+/// Asks GET_IDLUN and GET_IDENTITY of a file with these entries; their results and the messages.
+fn ask_with(scratch: &Scratch, entries: &str, image: &Path, level: Option<&str>) -> (String, String) {
+    let mut run = Run::new(scratch.program("clients")).with(&scratch.library(), entries);
+    if let Some(level) = level {
+        run = run.env("VMWARE_BDWRAPPER_LOG_LEVEL", level);
+    }
+    let requests = format!("open open {}\nvalue 3 {GET_IDLUN} 0\nvalue 3 0x30d 0\n", image.display());
+    let outcome = run.stdin(requests).output();
+    let answers: Vec<String> = outcome.expect_out().lines().skip(1).map(str::to_owned).collect();
+    (answers.join(", "), outcome.err())
+}
+
+/// GET_IDLUN of a SCSI disk and GET_IDENTITY of an IDE disk: the address that is asked with is a bad one.
+const AS_SCSI: &str = "-1 EFAULT, -1 EINVAL";
+const AS_IDE: &str = "-1 EINVAL, -1 EFAULT";
+
+fn two_kinds() {
+    let scratch = Scratch::new();
+    let image = scratch.image("image", MIB);
+    let name = image.display();
+    for (entries, expected) in [
+        (format!("{name}=scsi:{name}=ide"), AS_SCSI),
+        (format!("{name}=ide:{name}=scsi"), AS_IDE),
+        (format!("{name}=scsi:{}/./image=ide", scratch.directory().display()), AS_SCSI),
+    ] {
+        let (answers, errors) = ask_with(&scratch, &entries, &image, None);
+        assert_eq!(answers, expected, "{entries}");
+        let errors = messages(&errors);
+        assert_eq!(errors.len(), 1, "{entries}: {errors:?}");
+        assert!(
+            errors[0].contains("image=") || errors[0].contains(&image.display().to_string()),
+            "{errors:?}"
+        );
+    }
+}
+
+fn same_kind_twice() {
+    let scratch = Scratch::new();
+    let image = scratch.image("image", MIB);
+    let (answers, errors) =
+        ask_with(&scratch, &format!("{0}=scsi:{0}=scsi", image.display()), &image, Some("0"));
+    assert_eq!((answers.as_str(), errors.as_str()), (AS_SCSI, ""));
+}
+
+fn many_entries() {
+    let scratch = Scratch::new();
+    let images: Vec<_> = (0..300).map(|number| scratch.image(&format!("image{number}"), MIB)).collect();
+    let entry = |image: &std::path::PathBuf| format!("{}=scsi", image.display());
+    let entries: Vec<String> = images.iter().map(entry).collect();
+    let (answers, errors) = ask_with(&scratch, &entries[..256].join(":"), &images[255], None);
+    assert_eq!((answers.as_str(), errors.as_str()), (AS_SCSI, ""));
+    for number in [0, 255] {
+        let (answers, errors) = ask_with(&scratch, &entries.join(":"), &images[number], None);
+        assert_eq!(answers, AS_SCSI);
+        let errors = messages(&errors);
+        assert!(errors.len() == 1 && errors[0].contains("256"), "{errors:?}");
+    }
+    let (answers, _) = ask_with(&scratch, &entries.join(":"), &images[256], None);
+    assert_eq!(answers, "-1 ENOTTY, -1 ENOTTY");
+}
+
+fn bad_entries() {
+    let scratch = Scratch::new();
+    let image = scratch.image("image", MIB);
+    let good = format!("{}=scsi", image.display());
+    let long = format!("/{}=scsi", "x".repeat(5000));
+    let bad = [
+        "relative=scsi",
+        "/dev/no-kind",
+        "/dev/sd/a=bogus",
+        "/dev/sd/a=scsi,ide",
+        "/dev/sd/a=geometry=0/1/1",
+        "/dev/sd/a=sector=1024",
+        "/dev/sd/a=serial=",
+        &long,
+    ];
+    for entry in bad {
+        for entries in [format!("{entry}:{good}"), format!("{good}:{entry}")] {
+            let (answers, errors) = ask_with(&scratch, &entries, &image, Some("0"));
+            assert_eq!(answers, AS_SCSI, "{entry}");
+            let errors = messages(&errors);
+            assert_eq!(errors.len(), 1, "{entry}: {errors:?}");
+            // An overlong entry may be shortened.
+            let named = &entry[..entry.len().min(40)];
+            assert!(errors[0].contains(named), "{entry} is not named: {errors:?}");
+        }
+    }
+    let (answers, errors) = ask_with(&scratch, &format!("{}:{good}", bad.join(":")), &image, Some("0"));
+    assert_eq!(answers, AS_SCSI);
+    assert_eq!(messages(&errors).len(), bad.len());
+    for nothing in ["", ":", "::::"] {
+        let (answers, errors) = ask_with(&scratch, nothing, &image, Some("0"));
+        assert_eq!((answers.as_str(), errors.as_str()), ("-1 ENOTTY, -1 ENOTTY", ""), "{nothing:?}");
+    }
+}
+
+fn real_disk() {
+    // Nodes that no driver stands behind here would do as well: the number alone says what they are.
+    let scratch = Scratch::new();
+    let image = scratch.image("image", MIB);
+    for (major, minor) in [("8", "0"), ("65", "16"), ("3", "0"), ("22", "64")] {
+        let node = Name::reserved("sd");
+        let made = Run::new("mknod").arg(node.path()).args(["b", major, minor]).output();
+        assert!(made.success(), "{}", made.err());
+        let path = node.path().display();
+        let (_, errors) = ask_with(&scratch, &format!("{path}"), &image, Some("0"));
+        let errors = messages(&errors);
+        assert!(errors.len() == 1, "{major}:{minor}: {errors:?}");
+        assert!(errors[0].contains(&path.to_string()) && errors[0].contains("force"), "{errors:?}");
+        let (_, errors) = ask_with(&scratch, &format!("{path}=force"), &image, Some("0"));
+        assert_eq!(errors, "", "{major}:{minor}");
+    }
+}
+
+// Messages.
+
+fn silent_by_default() {
+    let scratch = Scratch::new();
+    let image = scratch.image("image", MIB);
+    // Neither a program that touches no listed device nor one that does.
+    for command in [vec!["true"], vec!["ls", "/"], vec!["cat", image.to_str().expect("test names are ASCII")]]
+    {
+        let missing = scratch.path("missing");
+        let entries = format!("{}=scsi:{}=ide", image.display(), missing.display());
+        let outcome = Run::new(command[0]).args(&command[1..]).with(&scratch.library(), entries).output();
+        assert_eq!((outcome.code(), outcome.err().as_str()), (0, ""), "{command:?}");
+    }
+    let (answers, errors) = ask_with(&scratch, &format!("{}=scsi", image.display()), &image, None);
+    assert_eq!((answers.as_str(), errors.as_str()), (AS_SCSI, ""));
+    let without_list = Run::new("true").env("LD_PRELOAD", scratch.library()).output();
+    assert_eq!(without_list.err(), "");
+}
+
+fn level_minus_one() {
+    let scratch = Scratch::new();
+    let image = scratch.image("image", MIB);
+    let entries = format!("relative=scsi:{0}=scsi:{0}=ide", image.display());
+    let (answers, errors) = ask_with(&scratch, &entries, &image, Some("-1"));
+    assert_eq!((answers.as_str(), errors.as_str()), (AS_SCSI, ""));
+}
+
+fn errors_only() {
+    let scratch = Scratch::new();
+    let image = scratch.image("image", MIB);
+    let entries = format!("relative=scsi:{0}=scsi:{0}=ide", image.display());
+    let (_, errors) = ask_with(&scratch, &entries, &image, Some("0"));
+    assert_eq!(messages(&errors).len(), 2, "{errors}");
+    let (_, with_default) = ask_with(&scratch, &entries, &image, None);
+    let (_, with_one) = ask_with(&scratch, &entries, &image, Some("1"));
+    assert_eq!(with_default, with_one);
+}
+
+fn start_up() {
+    let scratch = Scratch::new();
+    let image = scratch.image("image", MIB);
+    let (answers, text) = ask_with(&scratch, &format!("{}=scsi", image.display()), &image, Some("10"));
+    assert_eq!(answers, AS_SCSI);
+    let lines = messages(&text);
+    let about: Vec<_> = lines.iter().filter(|line| line.contains(image.to_str().expect("ASCII"))).collect();
+    assert_eq!(about.len(), 1, "one line says which device is listed: {text}");
+    assert!(about[0].contains("scsi"), "{text}");
+}
+
+fn levels_include() {
+    let scratch = Scratch::new();
+    let image = scratch.image("image", MIB);
+    let entries = format!("relative=scsi:{}=scsi", image.display());
+    let mut below = 0;
+    for level in ["-1", "0", "1", "10", "100", "1000"] {
+        let (_, text) = ask_with(&scratch, &entries, &image, Some(level));
+        let lines = messages(&text).len();
+        let more = lines > below || level == "1";
+        assert!(more, "level {level} says no more than the one below it: {text}");
+        below = lines;
+    }
+    // A level between two is the lower one of them.
+    let count = |level| messages(&ask_with(&scratch, &entries, &image, Some(level)).1).len();
+    assert_eq!(count("99"), count("10"));
+    assert_eq!(count("2000000000"), count("1000"));
+}
+
+fn level_not_a_number() {
+    let scratch = Scratch::new();
+    let image = scratch.image("image", MIB);
+    for level in ["", "x", "1x", "99999999999999999999", "-", " 1000"] {
+        let (answers, errors) = ask_with(&scratch, &format!("{}=scsi", image.display()), &image, Some(level));
+        assert_eq!(answers, AS_SCSI, "{level:?}");
+        let lines = messages(&errors);
+        assert!(lines.len() <= 1, "{level:?}: {errors}");
+    }
+}
+
+fn one_write_per_line() {
+    let disk = scsi_image();
+    let trace = disk.scratch().path("trace");
+    let entries = format!("relative=scsi:/dev/no-kind:{}", disk.entry());
+    let outcome = Run::new(disk.scratch().program("clients"))
+        .with(&disk.scratch().library(), entries)
+        .level(1000)
+        .traced(&trace, ["-e", "trace=write,writev,pwrite64,sendto", "-e", "signal=none", "-s", "4096"])
+        .stdin(format!("open open {}\nvalue 3 {GET_IDLUN} 0\nclose close 3\n", disk.path().display()))
+        .output();
+    let text = outcome.err();
+    let lines = messages(&text);
+    assert!(lines.len() >= 6, "{text}");
+    let trace = std::fs::read_to_string(&trace).expect("strace wrote it");
+    let writes: Vec<&str> = trace.lines().filter(|line| line.contains("(2, ")).collect();
+    assert_eq!(writes.len(), lines.len(), "{trace}");
+    for (write, line) in writes.iter().zip(lines) {
+        let quoted = line.replace('\\', "\\\\").replace('"', "\\\"");
+        assert!(write.starts_with(&format!("write(2, \"{PREFIX}{quoted}\\n\", ")), "{write}\n{line}");
+    }
+}
+
+/// A log line of level 1000 about the request.
+fn line_about<'a>(lines: &[&'a str], request: &str) -> &'a str {
+    let found: Vec<&&str> = lines.iter().filter(|line| line.contains(request)).collect();
+    assert_eq!(found.len(), 1, "{request}: {lines:?}");
+    found[0]
+}
+
+fn each_request() {
+    let disk = Disk::new(Medium::Image, "scsi", 128 * MIB);
+    let run = disk.run(disk.scratch().program("clients")).level(1000);
+    let mut client = run.start(&disk.scratch().path("stderr"));
+    let fd = open_as(&mut client, "rdwr", disk.path());
+    for request in [
+        format!("get {fd} {GET_IDLUN} 8"),
+        format!("get {fd} {GETGEO} 16"),
+        format!("get {fd} {GETSIZE64} 8"),
+        format!("get {fd} 0x30d 8"),
+        format!("get {fd} 0x5399 8"),
+        format!("set {fd} 0x2201 4321"),
+        format!("value {fd} 0x1261 0"),
+        format!("bad {fd} 0x5386 8"),
+    ] {
+        client.ask(&request);
+    }
+    let text = client.end();
+    let name = disk.path().to_str().expect("test names are ASCII");
+    let lines: Vec<&str> = messages(&text).into_iter().filter(|line| line.contains("ioctl")).collect();
+    for line in &lines {
+        assert!(line.contains(name), "the device is not named: {line}");
+        assert!(
+            line.split(|c: char| !c.is_ascii_digit()).any(|number| number == fd),
+            "no descriptor: {line}"
+        );
+    }
+    assert!(line_about(&lines, "SCSI_IOCTL_GET_IDLUN").contains("answered"), "{lines:?}");
+    // 128 MiB by the scsicam rule: 64 heads, 32 sectors, 128 cylinders.
+    let geometry = line_about(&lines, "HDIO_GETGEO");
+    assert!(["64", "32", "128"].iter().all(|number| geometry.contains(number)), "{geometry}");
+    assert!(line_about(&lines, "BLKGETSIZE64").contains("134217728"), "{lines:?}");
+    assert!(line_about(&lines, "HDIO_GET_IDENTITY").contains("EINVAL"), "{lines:?}");
+    let unknown = line_about(&lines, "0x5399");
+    assert!(unknown.contains("unknown") && unknown.contains("EINVAL"), "{unknown}");
+    assert!(line_about(&lines, "SG_SET_TIMEOUT").contains("4321"), "{lines:?}");
+    assert!(line_about(&lines, "SCSI_IOCTL_GET_BUS_NUMBER").contains("EFAULT"), "{lines:?}");
+}
+
+/// At level 100 each acquisition and each release of a descriptor of a listed device is one line.
+fn descriptors(medium: Medium, build: &str) {
+    let disk = Disk::new(medium, "scsi", MIB);
+    let options: &[&str] =
+        if build == "plain" { &["-O2"] } else { &["-O2", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"] };
+    let program = acceptance::program_with("clients", &format!("clients-{build}"), options);
+    let run = disk.run(disk.scratch().copy(&program, "clients")).level(100);
+    let mut client = run.start(&disk.scratch().path("stderr"));
+    let name = disk.path().display().to_string();
+    let mut wrong = Vec::new();
+    let mut seen = client.err().len();
+    let mut check = |client: &mut Session, request: String, released: Option<&str>| {
+        let answer = client.ask(&request);
+        let fd = released.map(str::to_owned).unwrap_or_else(|| answer.trim_end_matches(" -").to_owned());
+        let text = client.err().split_off(seen);
+        seen += text.len();
+        let lines: Vec<&str> = messages(&text).into_iter().filter(|line| line.contains(&name)).collect();
+        let about = |line: &&str| line.split(|c: char| !c.is_ascii_digit()).any(|number| number == fd);
+        if lines.len() != 1 || !lines.iter().all(about) || answer.starts_with('-') {
+            wrong.push(format!("{request}: {answer}: {text:?}"));
+        }
+        fd
+    };
+    let opens =
+        ["open", "open64", "openat", "openat64", "rdwr", "path", "fopen", "fopen64", "freopen", "freopen64"];
+    for how in opens {
+        let fd = check(&mut client, format!("open {how} {name}"), None);
+        let how = if how.contains("fopen") || how.contains("freopen") { "fclose" } else { "close" };
+        check(&mut client, format!("close {how} {fd}"), Some(&fd));
+    }
+    let fd = check(&mut client, format!("open open {name}"), None);
+    for how in ["dup", "dup2", "dup3", "dupfd", "dupfd_cloexec", "dupfd64"] {
+        let copy = check(&mut client, format!("dup {how} {fd}"), None);
+        check(&mut client, format!("close close {copy}"), Some(&copy));
+    }
+    check(&mut client, format!("close close_range {fd}"), Some(&fd));
+    if medium != Medium::Image {
+        // These cut an image file to nothing.
+        for how in ["creat", "creat64"] {
+            let fd = check(&mut client, format!("open {how} {name}"), None);
+            check(&mut client, format!("close close {fd}"), Some(&fd));
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+    // A descriptor of another file is nobody's business, until it gives way to the device.
+    let null = open(&mut client, Path::new("/dev/null"));
+    let fd = open(&mut client, disk.path());
+    let before = client.err().len();
+    client.ask(&format!("close close {null}"));
+    assert_eq!(client.err().len(), before);
+    client.ask(&format!("close close {fd}"));
+}
+
+// Standard error.
+
+/// Asks a listed image file, opened for writing, at level 1000 with standard error as the shell command says.
+fn with_stderr(redirection: &str, disk: &Disk) -> Outcome {
+    disk.run("sh")
+        .args(["-c", &format!("exec \"$0\" {redirection}")])
+        .arg(disk.scratch().program("clients"))
+        .level(1000)
+        .stdin(format!(
+            "open rdwr {0}\nvalue 2 {GET_IDLUN} 0\nvalue 3 {GET_IDLUN} 0\nopen rdwr {0}\n",
+            disk.path().display()
+        ))
+        .output()
+}
+
+fn assert_blank(disk: &Disk) {
+    let content = std::fs::read(disk.image()).expect("it is ours");
+    assert!(content.iter().all(|&byte| byte == 0), "a message was written to the device");
+    assert_eq!(content.len() as u64, MIB);
+}
+
+fn stderr_closed() {
+    // The device gets descriptor 2 itself.
+    let disk = scsi_image();
+    let outcome = with_stderr("2>&-", &disk);
+    assert_eq!(outcome.expect_out(), "2 -\n-1 EFAULT\n-1 EBADF\n3 -\n");
+    assert_blank(&disk);
+}
+
+fn stderr_is_the_device() {
+    let disk = scsi_image();
+    for redirection in ["2<>", "2>>"] {
+        let outcome = with_stderr(&format!("{redirection} {}", disk.path().display()), &disk);
+        assert_eq!(outcome.expect_out(), "3 -\n-1 EFAULT\n-1 EFAULT\n4 -\n");
+        assert_blank(&disk);
+    }
+}
+
+fn stderr_becomes_the_device() {
+    // A copy of the descriptor, and errors of entries: the line about the bad entry comes at start-up.
+    let disk = scsi_image();
+    let device = File::options().read(true).write(true).open(disk.path()).expect("it is ours");
+    device.write_all_at(&[0], 0).expect("it is ours");
+    let outcome = Run::new(disk.scratch().program("clients"))
+        .with(&disk.scratch().library(), format!("relative=scsi:{}", disk.entry()))
+        .level(1000)
+        .stderr(device)
+        .stdin(format!("value 2 {GET_IDLUN} 0\n"))
+        .output();
+    assert_eq!(outcome.expect_out(), "-1 EFAULT\n");
+    assert_blank(&disk);
+}
+
+/// The writing end of a pipe that nobody reads.
+fn closed_pipe() -> Stdio {
+    let mut reader = Command::new("true").stdin(Stdio::piped()).spawn().expect("true can be run");
+    let pipe = reader.stdin.take().expect("it is a pipe");
+    reader.wait().expect("our own child can be waited for");
+    pipe.into()
+}
+
+fn stderr_closed_pipe() {
+    let dies = Run::new("sh").args(["-c", "echo x >&2; exit 0"]).stderr(closed_pipe()).output();
+    assert_eq!(dies.status.signal(), Some(13), "SIGPIPE kills a program here that does not expect it");
+    let disk = scsi_image();
+    for level in [1, 1000] {
+        let outcome = Run::new(disk.scratch().program("clients"))
+            .with(&disk.scratch().library(), format!("relative=scsi:{}", disk.entry()))
+            .level(level)
+            .stderr(closed_pipe())
+            .stdin(format!("open open {}\nvalue 3 {GET_IDLUN} 0\n", disk.path().display()))
+            .output();
+        assert_eq!(outcome.expect_out(), "3 -\n-1 EFAULT\n");
+    }
+}
