@@ -1,0 +1,336 @@
+//! `make install` and `make uninstall`, into roots of several distributions and into the running system.
+
+mod system;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use acceptance::{Need, Run, Scratch, trial};
+use system::{CONF, LIBRARY, PAGES, System, chmod, make, sources, trusted};
+
+fn main() -> ExitCode {
+    let make = [Need::Tool("make")];
+    let root = [Need::Root, Need::Tool("make"), Need::Tool("strip")];
+    let mut trials: Vec<_> = [DEBIAN, FEDORA, SUSE, ARCH]
+        .into_iter()
+        .map(|system| trial(format!("into a root of {}", system.name), &make, move || distribution(system)))
+        .collect();
+    trials.extend([
+        trial("where the variables say", &make, variables),
+        trial("without the set-user-ID bit", &make, without_bit),
+        trial("a configuration that is there stays", &make, configuration),
+        trial("a library in use is replaced in one step", &make, in_use),
+        trial("errors say what to do", &make, errors),
+        trial("an ordinary user is sent to root", &root, ordinary_user),
+        trial("into the running system and out again", &root, running_system),
+        trial("a directory that the loader does not trust is refused", &root, untrusted),
+        trial("the manual pages are clean", &[Need::Tool("make"), Need::Tool("mandoc")], manual),
+    ]);
+    acceptance::main(trials)
+}
+
+/// A distribution's directories and what its dynamic loader says of itself.
+#[derive(Clone, Copy)]
+struct Distribution {
+    name: &'static str,
+    loader: &'static str,
+    /// Symbolic links of the merged `/usr`.
+    links: &'static [(&'static str, &'static str)],
+    /// The last lines of `ld.so --help`.
+    help: &'static str,
+    libdir: &'static str,
+}
+
+const DEBIAN: Distribution = Distribution {
+    name: "Debian",
+    loader: "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+    links: &[
+        ("lib", "usr/lib"),
+        ("lib64", "usr/lib64"),
+        ("usr/lib64/ld-linux-x86-64.so.2", LOADER_OF_DEBIAN),
+    ],
+    help: "  (libraries located via /etc/ld.so.cache)
+  /lib/x86_64-linux-gnu (system search path)
+  /usr/lib/x86_64-linux-gnu (system search path)
+  /lib (system search path)
+  /usr/lib (system search path)",
+    libdir: "usr/lib/x86_64-linux-gnu",
+};
+const LOADER_OF_DEBIAN: &str = "../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
+
+const FEDORA: Distribution = Distribution {
+    name: "Fedora",
+    loader: "usr/lib64/ld-linux-x86-64.so.2",
+    links: &[("lib", "usr/lib"), ("lib64", "usr/lib64")],
+    help: "  (libraries located via /etc/ld.so.cache)
+  /lib64 (system search path)
+  /usr/lib64 (system search path)",
+    libdir: "usr/lib64",
+};
+
+const SUSE: Distribution = Distribution {
+    name: "SUSE with a separate /lib64",
+    loader: "lib64/ld-linux-x86-64.so.2",
+    links: &[],
+    help: FEDORA.help,
+    libdir: "usr/lib64",
+};
+
+const ARCH: Distribution = Distribution {
+    name: "Arch",
+    loader: "usr/lib/ld-linux-x86-64.so.2",
+    links: &[("lib", "usr/lib"), ("lib64", "usr/lib"), ("usr/lib64", "lib")],
+    help: "  (libraries located via /etc/ld.so.cache)
+  /usr/lib (system search path)",
+    libdir: "usr/lib",
+};
+
+/// A file that was installed: its mode, and owner and group where root installed it.
+type Installed = (u32, Option<(u32, u32)>);
+
+/// The regular files below a directory.
+fn files(root: &Path) -> BTreeMap<String, Installed> {
+    let mut found = BTreeMap::new();
+    let mut directories = vec![root.to_path_buf()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).expect("it can be read") {
+            let path = entry.expect("it can be read").path();
+            let status = path.symlink_metadata().expect("it exists");
+            if status.is_dir() {
+                directories.push(path);
+            } else if status.is_file() {
+                let name = path.strip_prefix(root).expect("it is below").display().to_string();
+                let owner = acceptance::is_root().then_some((status.uid(), status.gid()));
+                found.insert(name, (status.mode() & 0o7777, owner));
+            }
+        }
+    }
+    found
+}
+
+/// What an installation consists of.
+fn wanted(library: &str, mode: u32) -> BTreeMap<String, Installed> {
+    let owner = acceptance::is_root().then_some((0, 0));
+    let pages = PAGES.map(|page| (format!("usr/share/man/{page}"), (0o644, owner)));
+    let mut wanted = BTreeMap::from(pages);
+    wanted.insert(format!("{library}/{LIBRARY}"), (mode, owner));
+    wanted.insert("usr/bin/vmware-bdwrapper".into(), (0o755, owner));
+    wanted.insert("etc/vmware-bdwrapper.conf".into(), (0o644, owner));
+    wanted
+}
+
+fn destdir(root: &Path) -> String {
+    format!("DESTDIR={}", root.display())
+}
+
+fn distribution(system: Distribution) {
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    let loader = root.join(system.loader);
+    fs::create_dir_all(root.join(system.libdir)).expect("it is our directory");
+    fs::create_dir_all(loader.parent().expect("it has one")).expect("it is our directory");
+    for (link, target) in system.links {
+        let link = root.join(link);
+        fs::create_dir_all(link.parent().expect("it has one")).expect("it is our directory");
+        symlink(target, link).expect("it is our directory");
+    }
+    let script = format!("#!/bin/sh\ncat <<EOF\nShared library search path:\n{}\nEOF\n", system.help);
+    fs::write(&loader, script).expect("it is our directory");
+    chmod(&loader, 0o755);
+    let before = files(&root);
+
+    let said = make(["install", &destdir(&root)]).expect_out();
+    let mut found = files(&root);
+    found.retain(|name, _| !before.contains_key(name));
+    assert_eq!(found, wanted(system.libdir, 0o4644));
+    for name in found.keys() {
+        assert!(
+            said.lines().any(|line| line.starts_with("installed ") && line.contains(name)),
+            "{name}: {said}"
+        );
+    }
+    assert_eq!(said.matches("Risk: ").count(), 1, "{said}");
+
+    let said = make(["uninstall", &destdir(&root)]).expect_out();
+    assert_eq!(files(&root), before);
+    assert_eq!(said.lines().filter(|line| line.starts_with("removed ")).count(), found.len(), "{said}");
+}
+
+fn variables() {
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    let arguments = [
+        "PREFIX=/opt/x",
+        "LIBDIR=/srv/lib",
+        "SYSCONFDIR=/opt/etc",
+        "MANDIR=/opt/man",
+        "BINDIR=/opt/tools",
+        &destdir(&root),
+    ];
+    make(["install"].iter().chain(&arguments)).expect_out();
+    let names: Vec<String> = files(&root).into_keys().collect();
+    assert_eq!(
+        names,
+        [
+            "opt/etc/vmware-bdwrapper.conf",
+            "opt/man/man1/vmware-bdwrapper.1",
+            "opt/man/man5/vmware-bdwrapper.conf.5",
+            "opt/man/man7/libvmware-bdwrapper.7",
+            "opt/tools/vmware-bdwrapper",
+            "srv/lib/libvmware-bdwrapper.so.0",
+        ]
+    );
+    make(["uninstall"].iter().chain(&arguments)).expect_out();
+    assert_eq!(files(&root), BTreeMap::new());
+    let other = scratch.path("other");
+    make(["install", "PREFIX=/opt/x", "LIBDIR=/srv/lib", &destdir(&other)]).expect_out();
+    assert!(other.join("opt/x/bin/vmware-bdwrapper").is_file());
+    assert!(other.join("opt/x/share/man/man1/vmware-bdwrapper.1").is_file());
+    assert!(other.join("etc/vmware-bdwrapper.conf").is_file());
+}
+
+fn without_bit() {
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    let arguments = ["LIBDIR=/usr/lib", &destdir(&root)];
+    make(["install"].iter().chain(&arguments)).expect_out();
+    assert_eq!(files(&root), wanted("usr/lib", 0o4644));
+    let said = make(["install", "SETUID=no"].iter().chain(&arguments)).expect_out();
+    assert_eq!(files(&root), wanted("usr/lib", 0o644));
+    assert!(!said.contains("Risk: "), "{said}");
+}
+
+fn configuration() {
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    let conf = root.join("etc/vmware-bdwrapper.conf");
+    let arguments = ["LIBDIR=/usr/lib", &destdir(&root)];
+    let install = || make(["install"].iter().chain(&arguments)).expect_out();
+    let uninstall = || make(["uninstall"].iter().chain(&arguments)).expect_out();
+    install();
+    let default = fs::read(sources().join("data/vmware-bdwrapper.conf")).expect("it is part of the sources");
+    assert_eq!(fs::read(&conf).expect("it is installed"), default);
+    fs::write(&conf, "messages yes\n").expect("it is our directory");
+    assert!(install().contains(&format!("kept {}", conf.display())));
+    assert_eq!(fs::read(&conf).expect("it stays"), b"messages yes\n");
+    assert!(uninstall().contains(&format!("kept {}", conf.display())));
+    assert_eq!(files(&root).into_keys().collect::<Vec<_>>(), ["etc/vmware-bdwrapper.conf"]);
+    // A link that leads nowhere is the administrator's too.
+    fs::remove_file(&conf).and_then(|()| symlink("elsewhere", &conf)).expect("it is our directory");
+    install();
+    assert!(conf.is_symlink() && !conf.exists());
+}
+
+fn in_use() {
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    let library = root.join("usr/lib").join(LIBRARY);
+    let arguments = ["install", "LIBDIR=/usr/lib", &destdir(&root)];
+    make(arguments).expect_out();
+    let old = fs::File::open(&library).expect("it is installed");
+    let before = old.metadata().expect("it is open");
+    make(arguments).expect_out();
+    let after = old.metadata().expect("it is open");
+    assert_eq!(
+        (after.size(), after.mtime_nsec()),
+        (before.size(), before.mtime_nsec()),
+        "the old file changed"
+    );
+    assert_ne!(
+        library.metadata().expect("it is installed").ino(),
+        after.ino(),
+        "the old file was written to"
+    );
+    assert_eq!(files(&root), wanted("usr/lib", 0o4644), "nothing temporary stays");
+}
+
+/// Runs the script as `make` does, in a directory of build results and as a user.
+fn script(task: &str, target: &Path, destdir: &str, nobody: bool) -> (i32, String) {
+    let run = Run::new(sources().join("scripts/install"))
+        .arg(task)
+        .env("CARGO_TARGET_DIR", target)
+        .env("DESTDIR", destdir)
+        .env("BINDIR", "/nonexistent");
+    let outcome = if nobody { run.nobody() } else { run }.output();
+    (outcome.code(), outcome.err())
+}
+
+fn errors() {
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    for task in ["install", "uninstall"] {
+        let (code, err) = script(task, scratch.directory(), &root.display().to_string(), false);
+        assert_ne!(code, 0);
+        assert!(err.contains("run make first"), "{err}");
+    }
+    let half = make(["install", "SETUID=maybe", "LIBDIR=/usr/lib", &destdir(&root)]);
+    assert!(!half.success() && half.err().contains("SETUID=maybe is neither yes nor no"), "{}", half.err());
+    assert!(!root.exists(), "nothing was installed");
+}
+
+fn ordinary_user() {
+    // Where every user can read it.
+    let scratch = Scratch::new();
+    let copy = scratch.path("scripts");
+    fs::create_dir(&copy).expect("it is our directory");
+    scratch.copy(&sources().join("scripts/install"), "scripts/install");
+    let run = Run::new(copy.join("install")).arg("install").nobody().output();
+    assert_ne!(run.code(), 0);
+    assert!(run.err().contains("run sudo make install, or give DESTDIR"), "{}", run.err());
+}
+
+fn running_system() {
+    let _system = System::clean();
+    let library = trusted().join(LIBRARY);
+    let names = || -> Vec<PathBuf> {
+        let pages = PAGES.map(|page| Path::new("/usr/share/man").join(page));
+        [library.clone(), "/usr/bin/vmware-bdwrapper".into(), CONF.into()].into_iter().chain(pages).collect()
+    };
+    let said = make(["install"]).expect_out();
+    for name in names() {
+        let status = name.symlink_metadata().unwrap_or_else(|error| panic!("{}: {error}", name.display()));
+        assert_eq!((status.uid(), status.gid(), status.is_file()), (0, 0, true), "{}", name.display());
+    }
+    assert_eq!(library.metadata().expect("it is installed").mode() & 0o7777, 0o4644);
+    assert!(said.contains("checked: the loader finds"), "{said}");
+    let version = Run::new("vmware-bdwrapper").arg("libdir").env("LD_PRELOAD", LIBRARY).nobody().output();
+    assert_eq!(
+        (version.expect_out().trim_end(), version.err()),
+        (trusted().to_str().expect("ASCII"), String::new())
+    );
+    make(["uninstall"]).expect_out();
+    for name in names() {
+        assert!(name.symlink_metadata().is_err(), "{} stays", name.display());
+    }
+    // Once more, with nothing there.
+    make(["uninstall"]).expect_out();
+}
+
+fn untrusted() {
+    let _system = System::clean();
+    let scratch = Scratch::new();
+    let libdir = format!("LIBDIR={}", scratch.directory().display());
+    let refused = make(["install", &libdir]);
+    assert!(!refused.success());
+    assert!(refused.err().contains("does not look into"), "{}", refused.err());
+}
+
+fn manual() {
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    make(["install", "LIBDIR=/usr/lib", &destdir(&root)]).expect_out();
+    for page in PAGES {
+        let page = root.join("usr/share/man").join(page);
+        let lint = Run::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&page).output();
+        // The pages have a version, no date.
+        let said: Vec<String> =
+            lint.out().lines().filter(|line| !line.contains("missing date")).map(str::to_owned).collect();
+        assert_eq!(said, Vec::<String>::new());
+        let text = Run::new("mandoc").args(["-T", "ascii"]).arg(&page).output().expect_out();
+        let plain = text.replace('\u{8}', "");
+        assert!(plain.contains("DESCRIPTION") || text.contains("D\u{8}DE\u{8}E"), "{}", page.display());
+    }
+}
