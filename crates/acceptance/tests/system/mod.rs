@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use acceptance::{Outcome, Run, library};
 use rustix::fs::{FlockOperation, flock};
@@ -35,9 +36,10 @@ pub fn command() -> PathBuf {
 
 /// Runs `make`; nothing is compiled, but manual pages are made.
 pub fn make<T: AsRef<OsStr>>(arguments: impl IntoIterator<Item = T>) -> Outcome {
+    static PAGES_MADE: Once = Once::new();
     let target = format!("CARGO_TARGET_DIR={}", target().display());
     let make = || Run::new("make").arg("-sC").arg(sources()).args([&target, "CARGO=true"]);
-    make().arg("all").output().expect_out();
+    PAGES_MADE.call_once(|| drop(make().arg("all").output().expect_out()));
     make().args(arguments).output()
 }
 
