@@ -597,10 +597,14 @@ fn trace(setting: &Setting, program: &[&str], preload: bool, devices: &str) -> V
     let text = fs::read_to_string(&file).expect("strace wrote it");
     assert!(text.starts_with("execve("), "{text}");
     let kept = text.lines().filter(|line| !line.starts_with("mmap(") && !line.starts_with("execve("));
-    kept.map(|line| without_after(&without_after(line, "0x", 16), "pipe:[", 10)).collect()
+    let marks = [("0x", 16), ("pipe:[", 10), ("/proc/", 10)];
+    kept.map(|line| {
+        marks.iter().fold(line.to_owned(), |line, (mark, base)| without_after(&line, mark, *base))
+    })
+    .collect()
 }
 
-/// The text without the numbers that follow a mark: addresses, and which pipe it is.
+/// The text without the numbers that follow a mark: addresses, pipes, processes.
 fn without_after(text: &str, mark: &str, base: u32) -> String {
     let mut parts = text.split(mark);
     let first = parts.next().unwrap_or_default().to_owned();
