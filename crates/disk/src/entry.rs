@@ -137,6 +137,13 @@ impl<'a> Entry<'a> {
     }
 }
 
+impl<'a> Entry<'a> {
+    /// The path for people.
+    pub fn printed_path(&self) -> Printed<'a> {
+        Printed(self.path)
+    }
+}
+
 /// Splits the value of `VMWARE_BDWRAPPER_DEVICES` into entries; empty ones are passed over.
 pub fn entries(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|&byte| byte == b':').filter(|entry| !entry.is_empty())
@@ -260,14 +267,20 @@ impl fmt::Display for EntryError<'_> {
     }
 }
 
-/// Bytes for people: UTF-8 as it is; control characters and bytes that are no UTF-8 as `\xNN`.
+/// Bytes for people: UTF-8 as it is; control characters and bytes that are no UTF-8 as `\xNN`. After 200 of them
+/// the rest is left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Printed<'a>(pub &'a [u8]);
 
 impl fmt::Display for Printed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut left = 200u32;
         for chunk in self.0.utf8_chunks() {
             for character in chunk.valid().chars() {
+                left = match left.checked_sub(1) {
+                    Some(left) => left,
+                    None => return f.write_str("…"),
+                };
                 if character.is_control() {
                     write!(f, "\\x{:02x}", u32::from(character))?;
                 } else {

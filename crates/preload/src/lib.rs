@@ -1,3 +1,95 @@
-//! The preload engine.
+//! The preload engine: catches a program's calls of ioctl(2), has the core answer those on listed devices and passes on
+//! all others as they are.
+//!
+//! It may be called at any time: before its own constructor, in a signal handler, in a child of vfork(2), in threads at
+//! once. So it takes no lock, allocates nothing, keeps no descriptor and leaves `errno` alone unless a call fails.
 #![no_std]
+
+mod errno;
+mod hooks;
+mod host;
+mod log;
+mod next;
 mod panic;
+mod registry;
+mod secure;
+mod setup;
+mod storage;
+
+use core::ffi::{c_int, c_ulong, c_void};
+use core::fmt::Write;
+
+use disk::trace::{Decoded, Named, Outcome};
+use disk::{Answer, Device, Errno};
+use host::Caller;
+use log::Level;
+
+/// ioctl(2).
+///
+/// # Safety
+///
+/// As for the C library's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
+    // As the kernel does, look at the low 32 bits alone: a request that was an int may be sign-extended.
+    if !disk::request::is_disk_request(request as u32) {
+        // SAFETY: the caller's own call.
+        return unsafe { next::ioctl(fd, request, argument) };
+    }
+    disk_request(fd, request, argument)
+}
+
+/// A request that a disk driver could answer.
+#[cold]
+#[inline(never)]
+fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
+    // SAFETY: the caller's own call.
+    let forward = || unsafe { next::ioctl(fd, request, argument) };
+    let found = errno::kept(|| if setup::ready() { registry::find(fd) } else { None });
+    let Some((device, caller)) = found else { return forward() };
+    let (request, argument) = (request as u32, argument as u64);
+    let result = if log::enabled(Level::Requests) {
+        errno::kept(|| traced(&device, &caller, request, argument, forward))
+    } else {
+        match errno::kept(|| disk::answer(&device, &caller, request, argument)) {
+            Answer::Forward => return forward(),
+            Answer::Value(value) => Ok(value),
+            Answer::Error(errno) => Err(errno),
+        }
+    };
+    result.unwrap_or_else(|failed| {
+        errno::set(failed.0);
+        -1
+    })
+}
+
+/// Answers or forwards, and writes a line about it.
+fn traced(
+    device: &Device<'_>,
+    caller: &Caller<'_>,
+    request: u32,
+    argument: u64,
+    forward: impl FnOnce() -> c_int,
+) -> Result<c_int, Errno> {
+    let mut decoded = Decoded::given(caller, request, argument);
+    let (result, who) = match disk::answer(device, caller, request, argument) {
+        Answer::Value(value) => (Ok(value), "answered"),
+        Answer::Error(errno) => (Err(errno), "answered"),
+        Answer::Forward => match forward() {
+            -1 => (Err(Errno(errno::get())), "forwarded"),
+            value => (Ok(value), "forwarded"),
+        },
+    };
+    if result.is_ok() {
+        decoded.read_out(caller);
+    }
+    log::write(|line| {
+        let (pid, tid) = (rustix::process::getpid(), rustix::thread::gettid());
+        write!(line, "pid {pid} tid {tid}: ioctl({}, {}, ", caller.fd(), Named(request))?;
+        decoded.write(false, line)?;
+        write!(line, ") on {} = {}", device.entry.printed_path(), Outcome(result))?;
+        decoded.write(true, line)?;
+        write!(line, ", {who}")
+    });
+    result
+}

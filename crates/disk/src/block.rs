@@ -1,0 +1,118 @@
+//! Requests of the block layer (the kernel's block/ioctl.c).
+//!
+//! On a block device the kernel's answers are right, but for what the entry's `ro` and `sector=` change and a
+//! size that is no whole number of blocks. On an image file they are ours, with the same meaning.
+
+use crate::request::*;
+use crate::{Answer, Capability, Device, Errno, Host, Limit, Medium};
+
+/// What the kernel says of a fresh disk: the block of its page cache, in bytes.
+const PAGE: u32 = 4096;
+
+/// What the kernel says of a fresh disk: how far it reads ahead, in 512-byte sectors.
+const READ_AHEAD: u64 = 256;
+
+pub(crate) fn answer(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Answer {
+    match request {
+        BLKGETSIZE64 | BLKGETSIZE64_32 | BLKGETSIZE | BLKSSZGET | BLKPBSZGET | BLKIOMIN | BLKROGET => {
+            property(device, host, request, argument).into()
+        }
+        BLKDISCARD | BLKZEROOUT => match host.medium() {
+            Medium::BlockDevice if !device.entry.read_only => Answer::Forward,
+            _ => change(device, host, request, argument).into(),
+        },
+        BLKSECDISCARD if device.entry.read_only => Answer::Error(protected(host)),
+        _ if find(request).is_none() => Answer::Error(device.refusal()),
+        _ => match host.medium() {
+            Medium::BlockDevice => Answer::Forward,
+            Medium::ImageFile => image(device, host, request, argument).into(),
+        },
+    }
+}
+
+/// What depends on the size and the entry.
+fn property(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
+    let long = |value: u64| host.copy_out(argument, &value.to_ne_bytes());
+    let int = |value: u32| host.copy_out(argument, &value.to_ne_bytes());
+    match request {
+        BLKGETSIZE => long(device.capacity(host)?.sectors())?,
+        BLKSSZGET => int(device.logical_block(host)?)?,
+        BLKPBSZGET => int(device.physical_block(host)?)?,
+        BLKIOMIN => {
+            let least = device.logical_block(host)?;
+            int(u32::try_from(host.limit(Limit::MinimumIo)?).unwrap_or(least).max(least))?;
+        }
+        BLKROGET => int(device.read_only(host)?.into())?,
+        _ => long(device.capacity(host)?.bytes())?,
+    }
+    Ok(0)
+}
+
+/// Why nothing can be written to a protected device.
+fn protected(host: &impl Host) -> Errno {
+    if host.writable() { Errno::EPERM } else { Errno::EBADF }
+}
+
+/// `BLKDISCARD` and `BLKZEROOUT`: a range of bytes, in whole logical blocks.
+fn change(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
+    if !host.writable() || device.entry.read_only {
+        return Err(protected(host));
+    }
+    let mut range = [0; 16];
+    host.copy_in(argument, &mut range)?;
+    let [start, length] = [0, 8].map(|at| {
+        let bytes = range.get(at..).and_then(|rest| rest.first_chunk());
+        u64::from_ne_bytes(bytes.copied().unwrap_or_default())
+    });
+    let capacity = device.capacity(host)?;
+    let unaligned = (start | length) & u64::from(capacity.block.wrapping_sub(1)) != 0;
+    let end = start.checked_add(length).ok_or(Errno::EINVAL)?;
+    if unaligned || end > capacity.bytes() || length == 0 {
+        return Err(Errno::EINVAL);
+    }
+    match request {
+        BLKDISCARD => host.discard(start, length)?,
+        _ => host.zero(start, length)?,
+    }
+    Ok(0)
+}
+
+/// The rest, on an image file.
+fn image(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
+    let int = |value: u32| host.copy_out(argument, &value.to_ne_bytes());
+    let short = |value: u16| host.copy_out(argument, &value.to_ne_bytes());
+    let admin = || if host.capable(Capability::Admin) { Ok(()) } else { Err(Errno::EACCES) };
+    match request {
+        BLKBSZGET => int(PAGE)?,
+        BLKIOOPT | BLKALIGNOFF | BLKDISCARDZEROES | BLKGETZONESZ | BLKGETNRZONES => int(0)?,
+        // As the kernel has it where nothing is known of the medium.
+        BLKROTATIONAL => short(1)?,
+        BLKSECTGET => short(u16::try_from(host.limit(Limit::MaxSectors)?).unwrap_or(u16::MAX))?,
+        BLKRAGET | BLKFRAGET => host.copy_out(argument, &READ_AHEAD.to_ne_bytes())?,
+        BLKFLSBUF => {
+            admin()?;
+            host.flush()?;
+        }
+        // A file has no partitions that the kernel knows of.
+        BLKRRPART => admin()?,
+        BLKSECDISCARD if host.writable() => return Err(Errno::EOPNOTSUPP),
+        BLKSECDISCARD => return Err(Errno::EBADF),
+        _ => return Err(device.refusal()),
+    }
+    Ok(0)
+}
+
+/// Persistent reservations: the disk has none (block/ioctl.c: `blkdev_pr_allowed`, then the driver's operations).
+pub(crate) fn reservation(device: &Device<'_>, host: &impl Host, request: u32) -> Errno {
+    match request {
+        IOC_PR_REGISTER | IOC_PR_RESERVE | IOC_PR_RELEASE | IOC_PR_PREEMPT | IOC_PR_PREEMPT_ABORT
+        | IOC_PR_CLEAR => {
+            if host.capable(Capability::Admin) {
+                Errno::EOPNOTSUPP
+            } else {
+                Errno::EPERM
+            }
+        }
+        _ => device.refusal(),
+    }
+}

@@ -1,0 +1,150 @@
+//! `HDIO_…` requests: all of them on an IDE disk (the kernel's drivers/ide up to Linux 5.13: ide-ioctls.c,
+//! ide-disk_ioctl.c), a few on a libata disk (drivers/ata/libata-scsi.c, `ata_sas_scsi_ioctl`), the geometry
+//! alone on a SCSI disk.
+
+use crate::entry::Kind;
+use crate::geometry::geometry;
+use crate::identify::{MAX_MULTIPLE, hd_driveid, identify};
+use crate::request::*;
+use crate::{Capability, Device, Errno, Host};
+
+/// A setting of an IDE disk; its place in the table is its place in [`crate::State`].
+struct Setting {
+    get: u32,
+    set: u32,
+    /// The value of a fresh disk.
+    default: u32,
+    /// The largest that can be set.
+    most: u32,
+}
+
+const IO_32BIT: usize = 0;
+
+const SETTINGS: [Setting; 10] = [
+    Setting { get: HDIO_GET_32BIT, set: HDIO_SET_32BIT, default: 0, most: 3 },
+    Setting { get: HDIO_GET_UNMASKINTR, set: HDIO_SET_UNMASKINTR, default: 0, most: 1 },
+    Setting { get: HDIO_GET_MULTCOUNT, set: HDIO_SET_MULTCOUNT, default: 0, most: MAX_MULTIPLE as u32 },
+    Setting { get: HDIO_GET_KEEPSETTINGS, set: HDIO_SET_KEEPSETTINGS, default: 0, most: 1 },
+    Setting { get: HDIO_GET_NOWERR, set: HDIO_SET_NOWERR, default: 0, most: 1 },
+    Setting { get: HDIO_GET_DMA, set: HDIO_SET_DMA, default: 1, most: 1 },
+    Setting { get: HDIO_GET_NICE, set: HDIO_SET_NICE, default: 0, most: u32::MAX },
+    Setting { get: HDIO_GET_WCACHE, set: HDIO_SET_WCACHE, default: 1, most: 1 },
+    Setting { get: HDIO_GET_ACOUSTIC, set: HDIO_SET_ACOUSTIC, default: 0, most: 254 },
+    // 48-bit addresses.
+    Setting { get: HDIO_GET_ADDRESS, set: HDIO_SET_ADDRESS, default: 1, most: 2 },
+];
+
+/// Without this privilege the IDE driver refuses by `EACCES`.
+fn require(host: &impl Host, capability: Capability) -> Result<(), Errno> {
+    if host.capable(capability) { Ok(()) } else { Err(Errno::EACCES) }
+}
+
+pub(crate) fn answer(
+    device: &Device<'_>,
+    host: &impl Host,
+    request: u32,
+    argument: u64,
+) -> Result<i32, Errno> {
+    let refused = Err(device.refusal());
+    match (request, device.entry.kind) {
+        (HDIO_GETGEO | HDIO_GETGEO_BIG, _) => {
+            host.copy_out(argument, &geometry_answer(device, host, request)?)?;
+        }
+        (HDIO_GET_IDENTITY, Kind::Ide | Kind::Sata) => {
+            host.copy_out(argument, &identity_answer(device, host)?)?;
+        }
+        (HDIO_OBSOLETE_IDENTITY, Kind::Ide) => {
+            let identity = identity_answer(device, host)?;
+            host.copy_out(argument, identity.get(..OBSOLETE_IDENTITY).unwrap_or_default())?;
+        }
+        (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK, Kind::Ide | Kind::Sata) | (HDIO_DRIVE_TASKFILE, Kind::Ide) => {
+            command(device, host, request)?;
+        }
+        (HDIO_GET_32BIT, Kind::Sata) => {
+            let value = device.state.hdio.get(IO_32BIT).map_or(1, |setting| setting.get(1));
+            host.copy_out(argument, &u64::from(value).to_ne_bytes())?;
+        }
+        (HDIO_SET_32BIT, Kind::Sata) => {
+            if let Some(setting) = device.state.hdio.get(IO_32BIT) {
+                setting.set(u32::from(argument != 0));
+            }
+        }
+        (HDIO_DRIVE_RESET, Kind::Ide) => require(host, Capability::Admin)?,
+        (HDIO_GET_BUSSTATE, Kind::Ide) => {
+            require(host, Capability::Admin)?;
+            // BUSSTATE_ON
+            host.copy_out(argument, &1u64.to_ne_bytes())?;
+        }
+        (HDIO_SET_BUSSTATE, Kind::Ide) => {
+            require(host, Capability::Admin)?;
+            return Err(Errno::EOPNOTSUPP);
+        }
+        (HDIO_SET_PIO_MODE, Kind::Ide) => {
+            require(host, Capability::Admin)?;
+            if argument > 255 {
+                return Err(Errno::EINVAL);
+            }
+        }
+        (_, Kind::Ide) => return setting(device, host, request, argument),
+        _ => return refused,
+    }
+    Ok(0)
+}
+
+/// The bytes of the identity that `HDIO_OBSOLETE_IDENTITY` gives.
+const OBSOLETE_IDENTITY: usize = 142;
+
+fn setting(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
+    for (setting, state) in SETTINGS.iter().zip(&device.state.hdio) {
+        if request == setting.get {
+            host.copy_out(argument, &u64::from(state.get(setting.default)).to_ne_bytes())?;
+            return Ok(0);
+        }
+        if request == setting.set {
+            require(host, Capability::Admin)?;
+            // Bits that a disk does not have: only IDE_NICE_1 can be set (drivers/ide/ide-ioctls.c).
+            if request == HDIO_SET_NICE && argument & !(1 << IDE_NICE_1) != 0 {
+                return Err(Errno::EPERM);
+            }
+            match u32::try_from(argument) {
+                Ok(value) if value <= setting.most => state.set(value),
+                _ => return Err(Errno::EINVAL),
+            }
+            return Ok(0);
+        }
+    }
+    Err(device.refusal())
+}
+
+/// The bit of include/uapi/linux/hdreg.h.
+const IDE_NICE_1: u32 = 3;
+
+/// `struct hd_geometry`, or `struct hd_big_geometry`: heads, sectors, cylinders, first sector.
+fn geometry_answer(device: &Device<'_>, host: &impl Host, request: u32) -> Result<[u8; 16], Errno> {
+    let geometry = match device.entry.geometry {
+        Some(fixed) => fixed,
+        None => geometry(device.entry.kind, device.capacity(host)?.sectors()),
+    };
+    let big = geometry.cylinders.to_ne_bytes();
+    // Real drivers let the 16 bits overflow; a client then sees a tiny disk.
+    let small = u16::try_from(geometry.cylinders).unwrap_or(u16::MAX).to_ne_bytes();
+    let (h, s) = (geometry.heads, geometry.sectors);
+    Ok(match request {
+        HDIO_GETGEO => [h, s, small[0], small[1], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        _ => [h, s, 0, 0, big[0], big[1], big[2], big[3], 0, 0, 0, 0, 0, 0, 0, 0],
+    })
+}
+
+fn identity_answer(device: &Device<'_>, host: &impl Host) -> Result<[u8; 512], Errno> {
+    let capacity = device.capacity(host)?;
+    Ok(hd_driveid(&identify(device.entry, capacity, device.physical_block(host)?)))
+}
+
+/// A command in the disk's own language: the disk has none that can be reached this way.
+fn command(device: &Device<'_>, host: &impl Host, request: u32) -> Result<(), Errno> {
+    require(host, Capability::RawIo)?;
+    if device.entry.kind == Kind::Sata || request == HDIO_DRIVE_TASKFILE {
+        require(host, Capability::Admin)?;
+    }
+    Err(device.refusal())
+}

@@ -1,0 +1,278 @@
+//! The requests of ioctl(2) that block devices know, one row each: number, name and argument.
+//!
+//! Numbers and arguments are those of the kernel's include/uapi/linux/{fs,blkpg,blktrace_api,blkzoned,hdreg,cdrom,
+//! pr,nvme_ioctl,loop}.h and include/scsi/{scsi_ioctl,sg}.h.
+
+/// Which part of a disk's software stack a request belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// The block layer: `BLK…`.
+    BlockLayer,
+    /// ATA and IDE drivers: `HDIO_…`.
+    Hdio,
+    /// SCSI drivers: `SCSI_IOCTL_…`, `SG_…`, `CDROM…`.
+    Scsi,
+    /// Persistent reservations and self-encryption, which the block layer hands to the driver: `IOC_PR_…`, `IOC_OPAL_…`.
+    Reservation,
+    /// Drivers of other devices: NVMe, loop, md, nbd, host adapters.
+    Driver,
+}
+
+/// The family of a request; `None` where no disk driver answers it.
+pub const fn family(request: u32) -> Option<Family> {
+    match (request >> 8) as u8 {
+        // FIGETBSZ, which is SCSI_IOCTL_TEST_UNIT_READY too, is answered before any driver sees it (fs/ioctl.c).
+        0x00 if request == FIGETBSZ => None,
+        0x00 | 0x22 | 0x53 => Some(Family::Scsi),
+        0x03 => Some(Family::Hdio),
+        0x12 => Some(Family::BlockLayer),
+        b'p' => Some(Family::Reservation),
+        // Floppy, md, aacraid, cciss and its heirs, DASD, loop, MPT and megaraid, NVMe, tape, nbd, device-mapper.
+        0x02 | 0x09 | 0x21 | b'B' | b'D' | b'L' | b'M' | b'N' | b'm' | 0xab | 0xfd => Some(Family::Driver),
+        _ => None,
+    }
+}
+
+/// Whether a disk driver could answer the request; the kernel looks at its low 32 bits alone.
+#[inline]
+pub fn is_disk_request(request: u32) -> bool {
+    let [_, second, _, _] = request.to_le_bytes();
+    DISK[usize::from(second)]
+}
+
+/// For each second byte of a request, whether [`family`] knows it: looked up at every ioctl(2) of a program.
+static DISK: [bool; 256] = {
+    let mut known = [false; 256];
+    let mut byte = 0;
+    while byte < known.len() {
+        known[byte] = family((byte as u32) << 8).is_some();
+        byte += 1;
+    }
+    known
+};
+
+/// What the argument of a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Argument {
+    /// Nothing, or nothing known.
+    None,
+    /// A number.
+    Number,
+    /// The address of what the caller gives.
+    In(Shape),
+    /// The address of what the caller gets.
+    Out(Shape),
+}
+
+/// What stands at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// 16 bits.
+    Short,
+    /// 32 bits.
+    Int,
+    /// 64 bits: a `long`, or a number of bytes.
+    Long,
+    /// Two numbers of 64 bits: first byte and length.
+    Range,
+    /// `struct hd_geometry`
+    Geometry,
+    /// `struct hd_big_geometry`
+    BigGeometry,
+    /// `struct hd_driveid`
+    Identity,
+    /// `struct scsi_idlun`
+    Idlun,
+    /// Text of at most 20 bytes.
+    Text,
+    /// A command of the disk's own language, or something else that is not taken apart: its first 16 bytes are shown.
+    Bytes,
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Request {
+    /// The number.
+    pub number: u32,
+    /// The name of its `#define`.
+    pub name: &'static str,
+    /// What its third argument is.
+    pub argument: Argument,
+}
+
+/// The row of a request.
+pub fn find(number: u32) -> Option<&'static Request> {
+    REQUESTS.iter().find(|request| request.number == number)
+}
+
+macro_rules! requests {
+    ($($name:ident = $number:literal $(=> $direction:ident $(($shape:ident))?)?;)*) => {
+        $(#[doc = concat!("`", stringify!($name), "`")]
+        pub const $name: u32 = $number;)*
+
+        /// Every request that is known by name.
+        pub static REQUESTS: &[Request] = &[$(Request {
+            number: $number,
+            name: stringify!($name),
+            argument: requests!(@ $($direction $(($shape))?)?),
+        },)*];
+    };
+    (@) => { Argument::None };
+    (@ $direction:ident) => { Argument::$direction };
+    (@ $direction:ident ($shape:ident)) => { Argument::$direction(Shape::$shape) };
+}
+
+requests! {
+    FIGETBSZ = 0x0002 => Out(Int);
+
+    SCSI_IOCTL_SEND_COMMAND = 0x0001 => In(Bytes);
+    SCSI_IOCTL_BENCHMARK_COMMAND = 0x0003;
+    SCSI_IOCTL_SYNC = 0x0004;
+    SCSI_IOCTL_START_UNIT = 0x0005;
+    SCSI_IOCTL_STOP_UNIT = 0x0006;
+    SCSI_IOCTL_DOORLOCK = 0x5380;
+    SCSI_IOCTL_DOORUNLOCK = 0x5381;
+    SCSI_IOCTL_GET_IDLUN = 0x5382 => Out(Idlun);
+    SCSI_IOCTL_PROBE_HOST = 0x5385 => Out(Text);
+    SCSI_IOCTL_GET_BUS_NUMBER = 0x5386 => Out(Int);
+    SCSI_IOCTL_GET_PCI = 0x5387 => Out(Text);
+
+    CDROMEJECT = 0x5309;
+    CDROMCLOSETRAY = 0x5319;
+    CDROM_DRIVE_STATUS = 0x5326 => Number;
+    CDROM_GET_CAPABILITY = 0x5331;
+    CDROM_LOCKDOOR = 0x5329 => Number;
+    CDROM_LAST_WRITTEN = 0x5395 => Out(Long);
+    CDROMMULTISESSION = 0x5310 => In(Bytes);
+    CDROM_SEND_PACKET = 0x5393 => In(Bytes);
+
+    SG_SET_TIMEOUT = 0x2201 => In(Int);
+    SG_GET_TIMEOUT = 0x2202;
+    SG_EMULATED_HOST = 0x2203 => Out(Int);
+    SG_SET_TRANSFORM = 0x2204 => Number;
+    SG_GET_TRANSFORM = 0x2205 => Out(Int);
+    SG_GET_COMMAND_Q = 0x2270 => Out(Int);
+    SG_SET_COMMAND_Q = 0x2271 => In(Int);
+    SG_GET_RESERVED_SIZE = 0x2272 => Out(Int);
+    SG_SET_RESERVED_SIZE = 0x2275 => In(Int);
+    SG_GET_SCSI_ID = 0x2276 => Out(Bytes);
+    SG_SET_FORCE_LOW_DMA = 0x2279 => In(Int);
+    SG_GET_LOW_DMA = 0x227a => Out(Int);
+    SG_SET_FORCE_PACK_ID = 0x227b => In(Int);
+    SG_GET_PACK_ID = 0x227c => Out(Int);
+    SG_GET_NUM_WAITING = 0x227d => Out(Int);
+    SG_SET_DEBUG = 0x227e => In(Int);
+    SG_GET_SG_TABLESIZE = 0x227f => Out(Int);
+    SG_GET_VERSION_NUM = 0x2282 => Out(Int);
+    SG_NEXT_CMD_LEN = 0x2283 => In(Int);
+    SG_SCSI_RESET = 0x2284 => In(Int);
+    SG_IO = 0x2285 => In(Bytes);
+    SG_GET_REQUEST_TABLE = 0x2286 => Out(Bytes);
+    SG_SET_KEEP_ORPHAN = 0x2287 => In(Int);
+    SG_GET_KEEP_ORPHAN = 0x2288 => Out(Int);
+    SG_GET_ACCESS_COUNT = 0x2289 => Out(Int);
+
+    HDIO_GETGEO = 0x0301 => Out(Geometry);
+    HDIO_GET_UNMASKINTR = 0x0302 => Out(Long);
+    HDIO_GET_MULTCOUNT = 0x0304 => Out(Long);
+    HDIO_GET_QDMA = 0x0305 => Out(Long);
+    HDIO_SET_XFER = 0x0306;
+    HDIO_OBSOLETE_IDENTITY = 0x0307 => Out(Identity);
+    HDIO_GET_KEEPSETTINGS = 0x0308 => Out(Long);
+    HDIO_GET_32BIT = 0x0309 => Out(Long);
+    HDIO_GET_NOWERR = 0x030a => Out(Long);
+    HDIO_GET_DMA = 0x030b => Out(Long);
+    HDIO_GET_NICE = 0x030c => Out(Long);
+    HDIO_GET_IDENTITY = 0x030d => Out(Identity);
+    HDIO_GET_WCACHE = 0x030e => Out(Long);
+    HDIO_GET_ACOUSTIC = 0x030f => Out(Long);
+    HDIO_GET_ADDRESS = 0x0310 => Out(Long);
+    HDIO_GET_BUSSTATE = 0x031a => Out(Long);
+    HDIO_TRISTATE_HWIF = 0x031b;
+    HDIO_DRIVE_RESET = 0x031c;
+    HDIO_DRIVE_TASKFILE = 0x031d => In(Bytes);
+    HDIO_DRIVE_TASK = 0x031e => In(Bytes);
+    HDIO_DRIVE_CMD = 0x031f => In(Bytes);
+    HDIO_SET_MULTCOUNT = 0x0321 => Number;
+    HDIO_SET_UNMASKINTR = 0x0322 => Number;
+    HDIO_SET_KEEPSETTINGS = 0x0323 => Number;
+    HDIO_SET_32BIT = 0x0324 => Number;
+    HDIO_SET_NOWERR = 0x0325 => Number;
+    HDIO_SET_DMA = 0x0326 => Number;
+    HDIO_SET_PIO_MODE = 0x0327 => Number;
+    HDIO_SCAN_HWIF = 0x0328 => In(Bytes);
+    HDIO_SET_NICE = 0x0329 => Number;
+    HDIO_UNREGISTER_HWIF = 0x032a => Number;
+    HDIO_SET_WCACHE = 0x032b => Number;
+    HDIO_SET_ACOUSTIC = 0x032c => Number;
+    HDIO_SET_BUSSTATE = 0x032d => Number;
+    HDIO_SET_QDMA = 0x032e => Number;
+    HDIO_SET_ADDRESS = 0x032f => Number;
+    HDIO_GETGEO_BIG = 0x0330 => Out(BigGeometry);
+
+    BLKROSET = 0x125d => In(Int);
+    BLKROGET = 0x125e => Out(Int);
+    BLKRRPART = 0x125f;
+    BLKGETSIZE = 0x1260 => Out(Long);
+    BLKFLSBUF = 0x1261;
+    BLKRASET = 0x1262 => Number;
+    BLKRAGET = 0x1263 => Out(Long);
+    BLKFRASET = 0x1264 => Number;
+    BLKFRAGET = 0x1265 => Out(Long);
+    BLKSECTSET = 0x1266 => In(Short);
+    BLKSECTGET = 0x1267 => Out(Short);
+    BLKSSZGET = 0x1268 => Out(Int);
+    BLKPG = 0x1269 => In(Bytes);
+    BLKBSZGET = 0x8008_1270 => Out(Int);
+    BLKBSZSET = 0x4008_1271 => In(Int);
+    BLKGETSIZE64 = 0x8008_1272 => Out(Long);
+    BLKGETSIZE64_32 = 0x8004_1272 => Out(Long);
+    BLKTRACESETUP = 0xc048_1273 => In(Bytes);
+    BLKTRACESTART = 0x1274;
+    BLKTRACESTOP = 0x1275;
+    BLKTRACETEARDOWN = 0x1276;
+    BLKDISCARD = 0x1277 => In(Range);
+    BLKIOMIN = 0x1278 => Out(Int);
+    BLKIOOPT = 0x1279 => Out(Int);
+    BLKALIGNOFF = 0x127a => Out(Int);
+    BLKPBSZGET = 0x127b => Out(Int);
+    BLKDISCARDZEROES = 0x127c => Out(Int);
+    BLKSECDISCARD = 0x127d => In(Range);
+    BLKROTATIONAL = 0x127e => Out(Short);
+    BLKZEROOUT = 0x127f => In(Range);
+    BLKGETDISKSEQ = 0x8008_1280 => Out(Long);
+    BLKREPORTZONE = 0xc010_1282 => In(Bytes);
+    BLKRESETZONE = 0x4010_1283 => In(Range);
+    BLKGETZONESZ = 0x8004_1284 => Out(Int);
+    BLKGETNRZONES = 0x8004_1285 => Out(Int);
+    BLKOPENZONE = 0x4010_1286 => In(Range);
+    BLKCLOSEZONE = 0x4010_1287 => In(Range);
+    BLKFINISHZONE = 0x4010_1288 => In(Range);
+
+    IOC_PR_REGISTER = 0x4018_70c8 => In(Bytes);
+    IOC_PR_RESERVE = 0x4010_70c9 => In(Bytes);
+    IOC_PR_RELEASE = 0x4010_70ca => In(Bytes);
+    IOC_PR_PREEMPT = 0x4018_70cb => In(Bytes);
+    IOC_PR_PREEMPT_ABORT = 0x4018_70cc => In(Bytes);
+    IOC_PR_CLEAR = 0x4010_70cd => In(Bytes);
+
+    LOOP_SET_FD = 0x4c00 => Number;
+    LOOP_CLR_FD = 0x4c01;
+    LOOP_GET_STATUS64 = 0x4c05 => Out(Bytes);
+    LOOP_SET_CAPACITY = 0x4c07;
+    LOOP_SET_DIRECT_IO = 0x4c08 => Number;
+    LOOP_SET_BLOCK_SIZE = 0x4c09 => Number;
+    NVME_IOCTL_ID = 0x4e40;
+    NVME_IOCTL_ADMIN_CMD = 0xc048_4e41 => In(Bytes);
+    NVME_IOCTL_SUBMIT_IO = 0x4030_4e42 => In(Bytes);
+    NVME_IOCTL_IO_CMD = 0xc048_4e43 => In(Bytes);
+    NVME_IOCTL_RESET = 0x4e44;
+    NVME_IOCTL_SUBSYS_RESET = 0x4e45;
+    NVME_IOCTL_RESCAN = 0x4e46;
+    NVME_IOCTL_ADMIN64_CMD = 0xc050_4e47 => In(Bytes);
+    NVME_IOCTL_IO64_CMD = 0xc050_4e48 => In(Bytes);
+    RAID_VERSION = 0x800c_0910 => Out(Bytes);
+    GET_ARRAY_INFO = 0x8048_0911 => Out(Bytes);
+    FDGETPRM = 0x8020_0204 => Out(Bytes);
+    MTIOCGET = 0x8030_6d02 => Out(Bytes);
+}

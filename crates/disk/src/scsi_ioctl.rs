@@ -1,0 +1,97 @@
+//! `SCSI_IOCTL_…`, `SG_…` and the few `CDROM…` requests that a disk behind the SCSI mid-layer answers (the kernel's
+//! drivers/scsi/scsi_ioctl.c). An IDE disk refuses them all.
+
+use crate::entry::Kind;
+use crate::request::*;
+use crate::{Answer, Capability, Device, Errno, Host, Limit, identity};
+
+/// The version of the sg driver that the kernel's disks claim: 3.5.39 (`sg_version_num`).
+const SG_VERSION: i32 = 30527;
+
+pub(crate) fn answer(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Answer {
+    if device.entry.kind == Kind::Ide {
+        return Answer::Error(device.refusal());
+    }
+    scsi(device, host, request, argument).into()
+}
+
+fn scsi(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
+    let int_out = |value: i32| host.copy_out(argument, &value.to_ne_bytes());
+    let int_in = || {
+        let mut bytes = [0; 4];
+        host.copy_in(argument, &mut bytes)?;
+        Ok(i32::from_ne_bytes(bytes))
+    };
+    match request {
+        SCSI_IOCTL_GET_IDLUN => host.copy_out(argument, &idlun(device))?,
+        SCSI_IOCTL_GET_BUS_NUMBER => int_out(identity::HOST.into())?,
+        SCSI_IOCTL_PROBE_HOST => {
+            let room = usize::try_from(int_in()?.cast_unsigned()).unwrap_or(usize::MAX);
+            let mut name = [0; identity::ADAPTER.len() + 1];
+            for (to, from) in name.iter_mut().zip(identity::ADAPTER) {
+                *to = *from;
+            }
+            host.copy_out(argument, name.get(..room).unwrap_or(&name))?;
+            return Ok(1);
+        }
+        SCSI_IOCTL_GET_PCI => host.copy_out(argument, identity::ADAPTER)?,
+        // The disk has no motor, and its medium cannot be removed.
+        SCSI_IOCTL_START_UNIT | SCSI_IOCTL_STOP_UNIT | SCSI_IOCTL_DOORLOCK | SCSI_IOCTL_DOORUNLOCK => {}
+        CDROMEJECT | CDROMCLOSETRAY if device.entry.kind == Kind::Scsi => {}
+        SG_GET_VERSION_NUM => int_out(SG_VERSION)?,
+        SG_EMULATED_HOST => int_out(1)?,
+        SG_GET_TIMEOUT => return Ok(i32::try_from(device.state.timeout.get(0)).unwrap_or(i32::MAX)),
+        SG_SET_TIMEOUT => device.state.timeout.set(u32::try_from(int_in()?).unwrap_or(0)),
+        SG_GET_RESERVED_SIZE => {
+            let most = longest_transfer(host)?;
+            int_out(i32::try_from(device.state.reserved_size.get(most).min(most)).unwrap_or(i32::MAX))?;
+        }
+        SG_SET_RESERVED_SIZE => {
+            let size = u32::try_from(int_in()?).map_err(|_| Errno::EINVAL)?;
+            device.state.reserved_size.set(size.min(longest_transfer(host)?));
+        }
+        SG_SCSI_RESET => reset(device, host, int_in)?,
+        SG_IO | SCSI_IOCTL_SEND_COMMAND | CDROM_SEND_PACKET => command(device)?,
+        _ => return Err(device.refusal()),
+    }
+    Ok(0)
+}
+
+/// `struct scsi_idlun`: id, lun, channel and host, eight bits each; then a number of the host adapter.
+fn idlun(device: &Device<'_>) -> [u8; 8] {
+    let [id, lun, channel] = [device.index, 0, 0];
+    let four = u32::from_le_bytes([id, lun, channel, identity::HOST]).to_ne_bytes();
+    let unique = u32::from(identity::HOST).to_ne_bytes();
+    [four[0], four[1], four[2], four[3], unique[0], unique[1], unique[2], unique[3]]
+}
+
+/// The longest transfer, in bytes.
+fn longest_transfer(host: &impl Host) -> Result<u32, Errno> {
+    let bytes = host.limit(Limit::MaxSectors)?.saturating_mul(512);
+    Ok(u32::try_from(bytes).unwrap_or(u32::MAX).min(i32::MAX.cast_unsigned()))
+}
+
+/// `SG_SCSI_RESET` (drivers/scsi/scsi_error.c, `scsi_ioctl_reset`): there is nothing to reset, so what the adapter has
+/// a reset for succeeds. libata resets a whole port alone.
+fn reset(
+    device: &Device<'_>,
+    host: &impl Host,
+    what: impl Fn() -> Result<i32, Errno>,
+) -> Result<(), Errno> {
+    const DO_NOT_ESCALATE: i32 = 0x100;
+    const NOTHING: i32 = 0;
+    const HOST: i32 = 3;
+    const TARGET: i32 = 4;
+    if !host.capable(Capability::Admin) || !host.capable(Capability::RawIo) {
+        return Err(Errno::EACCES);
+    }
+    let what = what()?;
+    let known = matches!(what & !DO_NOT_ESCALATE, NOTHING..=TARGET);
+    let there = device.entry.kind == Kind::Scsi || matches!(what & !DO_NOT_ESCALATE, NOTHING | HOST);
+    if known && (there || what & DO_NOT_ESCALATE == 0) { Ok(()) } else { Err(Errno::EIO) }
+}
+
+/// A command in the disk's own language: the disk has none that can be reached this way.
+fn command(device: &Device<'_>) -> Result<(), Errno> {
+    Err(device.refusal())
+}

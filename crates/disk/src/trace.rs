@@ -1,0 +1,146 @@
+//! Requests and their arguments in words, for the messages of log level 1000.
+
+use core::fmt;
+
+use crate::entry::Printed;
+use crate::request::{Argument, Request, Shape, find};
+use crate::{Errno, Host};
+
+/// The most bytes of an argument that are shown.
+const MOST: usize = 142;
+
+/// A request by name; one that is not known by its number.
+#[derive(Clone, Copy, Debug)]
+pub struct Named(pub u32);
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match find(self.0) {
+            Some(request) => f.write_str(request.name),
+            None => write!(f, "{:#x} (unknown: please report this line)", self.0),
+        }
+    }
+}
+
+/// What the argument of a request holds, read from the caller's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Decoded {
+    what: Argument,
+    number: u64,
+    bytes: [u8; MOST],
+}
+
+impl Decoded {
+    /// Reads what the caller gives; call it before the request is answered.
+    pub fn given(host: &impl Host, request: u32, argument: u64) -> Decoded {
+        let what = find(request).map_or(Argument::None, |request: &Request| request.argument);
+        let mut decoded = Decoded { what, number: argument, bytes: [0; MOST] };
+        if let Argument::In(shape) = what {
+            decoded.read(host, shape);
+        }
+        decoded
+    }
+
+    /// Reads what the caller gets; call it after a request that succeeded.
+    pub fn read_out(&mut self, host: &impl Host) {
+        if let Argument::Out(shape) = self.what {
+            self.read(host, shape);
+        }
+    }
+
+    fn read(&mut self, host: &impl Host, shape: Shape) {
+        let room = self.bytes.get_mut(..shape.bytes()).unwrap_or_default();
+        if host.copy_in(self.number, room).is_err() {
+            self.what = Argument::None;
+        }
+    }
+
+    fn at<const N: usize>(&self, offset: usize) -> [u8; N] {
+        self.bytes.get(offset..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+    }
+
+    fn text(&self, range: core::ops::Range<usize>) -> Printed<'_> {
+        let text = self.bytes.get(range).unwrap_or_default();
+        Printed(text.split(|&byte| byte == 0).next().unwrap_or_default().trim_ascii())
+    }
+}
+
+impl Shape {
+    /// How many bytes are read.
+    fn bytes(self) -> usize {
+        match self {
+            Shape::Short => 2,
+            Shape::Int => 4,
+            Shape::Long | Shape::Idlun => 8,
+            Shape::Range | Shape::Geometry | Shape::BigGeometry | Shape::Bytes => 16,
+            Shape::Text => 20,
+            // As much as HDIO_OBSOLETE_IDENTITY gives.
+            Shape::Identity => 142,
+        }
+    }
+}
+
+impl Decoded {
+    /// Writes what was given, or with `out` what was got; nothing where there is nothing to say.
+    pub fn write(&self, out: bool, f: &mut impl fmt::Write) -> fmt::Result {
+        let shape = match (self.what, out) {
+            (Argument::None, false) => return write!(f, "{:#x}", self.number),
+            (Argument::Number, false) => return write!(f, "{}", self.number.cast_signed()),
+            (Argument::Out(_), false) => return write!(f, "{:#x}", self.number),
+            (Argument::In(shape), false) | (Argument::Out(shape), true) => shape,
+            _ => return Ok(()),
+        };
+        if out {
+            f.write_str(" ")?;
+        }
+        match shape {
+            Shape::Short => write!(f, "{{{}}}", u16::from_ne_bytes(self.at(0))),
+            Shape::Int => write!(f, "{{{}}}", i32::from_ne_bytes(self.at(0))),
+            Shape::Long => write!(f, "{{{}}}", u64::from_ne_bytes(self.at(0))),
+            Shape::Range => {
+                let [start, length] = [0, 8].map(|at| u64::from_ne_bytes(self.at(at)));
+                write!(f, "{{{length} bytes from {start}}}")
+            }
+            Shape::Geometry => {
+                let [heads, sectors] = self.at(0);
+                let cylinders = u16::from_ne_bytes(self.at(2));
+                let start = u64::from_ne_bytes(self.at(8));
+                write!(f, "{{cylinders {cylinders} heads {heads} sectors {sectors} start {start}}}")
+            }
+            Shape::BigGeometry => {
+                let [heads, sectors] = self.at(0);
+                let cylinders = u32::from_ne_bytes(self.at(4));
+                let start = u64::from_ne_bytes(self.at(8));
+                write!(f, "{{cylinders {cylinders} heads {heads} sectors {sectors} start {start}}}")
+            }
+            Shape::Idlun => {
+                let [id, lun, channel, host] = u32::from_ne_bytes(self.at(0)).to_le_bytes();
+                write!(f, "{{host {host} channel {channel} id {id} lun {lun}}}")
+            }
+            Shape::Text => write!(f, "{{{}}}", self.text(0..20)),
+            Shape::Identity => {
+                write!(f, "{{model {} serial {}}}", self.text(54..94), self.text(20..40))
+            }
+            Shape::Bytes => {
+                f.write_str("{")?;
+                for byte in self.at::<16>(0) {
+                    write!(f, "{byte:02x}")?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
+}
+
+/// The result of a request as people read it.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome(pub Result<i32, Errno>);
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Ok(value) => write!(f, "{value}"),
+            Err(errno) => write!(f, "-1 {errno}"),
+        }
+    }
+}

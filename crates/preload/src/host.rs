@@ -1,0 +1,176 @@
+//! What this engine lends the core: the memory of its own process and the descriptor of the call.
+
+use core::ffi::{c_int, c_ulong};
+
+use disk::request::{BLKGETSIZE64, BLKIOMIN, BLKPBSZGET, BLKROGET, BLKSECTGET, BLKSSZGET};
+use disk::{Capability, Errno, Host, Limit, Medium};
+use libc::iovec;
+use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::fs::{Advice, FallocateFlags, StatVfsMountFlags};
+
+use crate::{errno, next};
+
+/// One call on a listed device.
+pub struct Caller<'a> {
+    fd: BorrowedFd<'a>,
+    medium: Medium,
+    writable: bool,
+}
+
+/// What is said of an image file: bytes a physical block, because it lives in pages; the longest transfer in sectors,
+/// as SCSI disks usually have it.
+const IMAGE_PHYSICAL_BLOCK: u64 = 4096;
+const IMAGE_MAX_SECTORS: u64 = 2560;
+
+fn failed(errno: rustix::io::Errno) -> Errno {
+    Errno(errno.raw_os_error())
+}
+
+impl<'a> Caller<'a> {
+    /// A descriptor that is open on a block device or file; `None` for one that cannot carry requests (`O_PATH`).
+    pub fn new(fd: BorrowedFd<'a>, medium: Medium) -> Option<Caller<'a>> {
+        // SAFETY: fcntl(F_GETFL) reads nothing of ours; a descriptor that is not open is an error.
+        let flags = unsafe { libc::syscall(libc::SYS_fcntl, fd.as_raw_fd(), libc::F_GETFL) };
+        let flags = c_int::try_from(flags).ok().filter(|flags| flags & libc::O_PATH == 0 && *flags >= 0)?;
+        Some(Caller { fd, medium, writable: flags & libc::O_ACCMODE != libc::O_RDONLY })
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> c_int {
+        self.fd.as_raw_fd()
+    }
+
+    /// Asks the kernel for a number of 2, 4 or 8 bytes.
+    fn ask<const N: usize>(&self, request: u32) -> Result<[u8; N], Errno> {
+        let mut value = [0u8; N];
+        match next::kernel_ioctl(self.fd(), c_ulong::from(request), value.as_mut_ptr().cast()) {
+            -1 => Err(Errno(errno::get())),
+            _ => Ok(value),
+        }
+    }
+
+    fn ask_int(&self, request: u32) -> Result<u64, Errno> {
+        Ok(u32::from_ne_bytes(self.ask(request)?).into())
+    }
+
+    /// Moves bytes between this process's memory and its memory: unlike a copy, that fails where an address is bad.
+    fn transfer(&self, call: Transfer, address: u64, bytes: iovec) -> Result<(), Errno> {
+        let theirs = iovec { iov_base: address as *mut _, iov_len: bytes.iov_len };
+        if bytes.iov_len == 0 {
+            return Ok(());
+        }
+        let pid = rustix::process::getpid().as_raw_pid();
+        // SAFETY: `bytes` is a buffer of ours; the kernel checks the other address, and if it is ours the caller's
+        // call writes there as the kernel's ioctl(2) would have.
+        let moved = unsafe { call(pid, &raw const bytes, 1, &raw const theirs, 1, 0) };
+        if usize::try_from(moved) == Ok(bytes.iov_len) { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
+    fn is_too_long(offset: u64, length: u64) -> bool {
+        offset.checked_add(length).is_none_or(|end| i64::try_from(end).is_err())
+    }
+}
+
+/// process_vm_readv(2) or process_vm_writev(2).
+type Transfer = unsafe extern "C" fn(
+    libc::pid_t,
+    *const iovec,
+    c_ulong,
+    *const iovec,
+    c_ulong,
+    c_ulong,
+) -> isize;
+
+impl Host for Caller<'_> {
+    fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
+        let ours = iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        self.transfer(libc::process_vm_readv, address, ours)
+    }
+
+    fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        let ours = iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        self.transfer(libc::process_vm_writev, address, ours)
+    }
+
+    fn capable(&self, capability: Capability) -> bool {
+        let bit = 1u64 << (capability as u32);
+        rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.bits() & bit != 0)
+    }
+
+    fn writable(&self) -> bool {
+        self.writable
+    }
+
+    fn medium(&self) -> Medium {
+        self.medium
+    }
+
+    fn limit(&self, limit: Limit) -> Result<u64, Errno> {
+        let block_device = self.medium == Medium::BlockDevice;
+        match limit {
+            Limit::Bytes if block_device => Ok(u64::from_ne_bytes(self.ask(BLKGETSIZE64)?)),
+            Limit::LogicalBlock if block_device => self.ask_int(BLKSSZGET),
+            Limit::PhysicalBlock if block_device => self.ask_int(BLKPBSZGET),
+            Limit::MinimumIo if block_device => self.ask_int(BLKIOMIN),
+            Limit::MaxSectors if block_device => Ok(u16::from_ne_bytes(self.ask(BLKSECTGET)?).into()),
+            Limit::ReadOnly if block_device => self.ask_int(BLKROGET),
+            Limit::Bytes => {
+                let status = rustix::fs::fstat(self.fd).map_err(failed)?;
+                Ok(u64::try_from(status.st_size).unwrap_or(0))
+            }
+            Limit::LogicalBlock => Ok(512),
+            Limit::PhysicalBlock | Limit::MinimumIo => Ok(IMAGE_PHYSICAL_BLOCK),
+            Limit::MaxSectors => Ok(IMAGE_MAX_SECTORS),
+            Limit::ReadOnly => {
+                let mount = rustix::fs::fstatvfs(self.fd).map_err(failed)?;
+                Ok(mount.f_flag.contains(StatVfsMountFlags::RDONLY).into())
+            }
+        }
+    }
+
+    fn discard(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(self.fd, flags, offset, length).map_err(failed)
+    }
+
+    fn zero(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        if Caller::is_too_long(offset, length) {
+            return Err(Errno::EFBIG);
+        }
+        let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(self.fd, flags, offset, length) {
+            // Not every file system can keep the space of what it makes zero (tmpfs).
+            Err(rustix::io::Errno::OPNOTSUPP) => match self.discard(offset, length) {
+                Err(Errno::EOPNOTSUPP) => self.write_zeros(offset, length),
+                result => result,
+            },
+            result => result.map_err(failed),
+        }
+    }
+
+    fn flush(&self) -> Result<(), Errno> {
+        rustix::fs::fsync(self.fd).map_err(failed)?;
+        rustix::fs::fadvise(self.fd, 0, None, Advice::DontNeed).map_err(failed)
+    }
+}
+
+impl Caller<'_> {
+    /// Writes zeros, from an address that descriptors opened with `O_DIRECT` accept too.
+    fn write_zeros(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        #[repr(align(4096))]
+        struct Zeros([u8; 4096]);
+        static ZEROS: Zeros = Zeros([0; 4096]);
+        let mut done = 0;
+        while done < length {
+            let left = usize::try_from(length - done).unwrap_or(usize::MAX);
+            let zeros = ZEROS.0.get(..left).unwrap_or(&ZEROS.0);
+            match rustix::io::pwrite(self.fd, zeros, offset.saturating_add(done)) {
+                Ok(0) => return Err(Errno::EIO),
+                Ok(written) => done = done.saturating_add(written as u64),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        Ok(())
+    }
+}

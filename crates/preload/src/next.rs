@@ -1,0 +1,308 @@
+//! The functions that would have been called without this library: the next definitions in the order in which the
+//! dynamic loader searches.
+//!
+//! dlsym(3) would find them too, but it stood in a library of its own before glibc 2.34, and it may allocate. So the
+//! symbol tables of the loaded objects are read here (System V ABI, "Dynamic Linking"; the hash table is the
+//! GNU one, which every object linked since 2006 has).
+
+use core::ffi::{CStr, c_char, c_int, c_uint, c_ulong, c_void};
+use core::mem::transmute;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use libc::{Elf64_Phdr, Elf64_Sym, FILE, PT_DYNAMIC, PT_LOAD, dl_phdr_info, mode_t, size_t};
+
+use crate::errno;
+
+/// A function that is looked for when it is first called.
+struct Next {
+    name: &'static CStr,
+    found: AtomicPtr<c_void>,
+}
+
+impl Next {
+    const fn new(name: &'static CStr) -> Next {
+        Next { name, found: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    #[inline]
+    fn get(&self) -> *mut c_void {
+        let found = self.found.load(Ordering::Relaxed);
+        if found.is_null() { self.find() } else { found }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find(&self) -> *mut c_void {
+        let found = find(self.name);
+        self.found.store(found, Ordering::Relaxed);
+        found
+    }
+}
+
+/// The next definition of a function, or null.
+fn find(name: &CStr) -> *mut c_void {
+    let mut search = Search { name, behind_us: false, found: ptr::null_mut() };
+    // SAFETY: `visit` takes what dl_iterate_phdr(3) gives it and the address of a Search.
+    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
+    search.found
+}
+
+type Ioctl = unsafe extern "C" fn(c_int, c_ulong, ...) -> c_int;
+
+/// The next ioctl(2). It is never null, because programs call it often.
+static IOCTL: AtomicPtr<c_void> = AtomicPtr::new(first_ioctl as *mut c_void);
+
+unsafe extern "C" fn first_ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
+    let found = find(c"ioctl");
+    if found.is_null() {
+        return kernel_ioctl(fd, request, argument);
+    }
+    IOCTL.store(found, Ordering::Relaxed);
+    // SAFETY: the caller's own call.
+    unsafe { ioctl(fd, request, argument) }
+}
+
+/// The next ioctl(2).
+///
+/// # Safety
+///
+/// As for the C library's.
+#[inline(always)]
+pub unsafe fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
+    // SAFETY: it is an ioctl(2), or `first_ioctl`, which takes its third argument where a variadic function does.
+    let function = unsafe { transmute::<*mut c_void, Ioctl>(IOCTL.load(Ordering::Relaxed)) };
+    // SAFETY: the caller's own call.
+    unsafe { function(fd, request, argument) }
+}
+
+macro_rules! next {
+    ($($name:ident $arguments:tt -> $result:ty = $missing:expr;)*) => {
+        /// Looks for all of them, so that no call has to.
+        pub fn resolve() {
+            let ioctl = find(c"ioctl");
+            if !ioctl.is_null() {
+                IOCTL.store(ioctl, Ordering::Relaxed);
+            }
+            $(statics::$name.get();)*
+        }
+
+        mod statics {
+            $(#[allow(non_upper_case_globals, reason = "named as the functions")]
+            pub(super) static $name: super::Next =
+                match core::ffi::CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+                    Ok(name) => super::Next::new(name),
+                    Err(_) => super::Next::new(c""),
+                };)*
+        }
+
+        $(function!($name $arguments -> $result = $missing);)*
+    };
+}
+
+macro_rules! function {
+    ($name:ident($($argument:ident: $type:ty),*; $last:ident: $last_type:ty) -> $result:ty = $missing:expr) => {
+        function!(@ $name($($argument: $type,)* $last: $last_type)
+            as fn($($type,)* ...) -> $result = $missing);
+    };
+    ($name:ident($($argument:ident: $type:ty),*) -> $result:ty = $missing:expr) => {
+        function!(@ $name($($argument: $type),*) as fn($($type),*) -> $result = $missing);
+    };
+    (@ $name:ident($($argument:ident: $type:ty),*) as fn $types:tt -> $result:ty = $missing:expr) => {
+        /// The next definition.
+        ///
+        /// # Safety
+        ///
+        /// As for the function of this name.
+        #[inline(always)]
+        pub unsafe fn $name($($argument: $type),*) -> $result {
+            let found = statics::$name.get();
+            if found.is_null() {
+                return $missing;
+            }
+            // SAFETY: a function of this name has this signature.
+            let function = unsafe { transmute::<*mut c_void, unsafe extern "C" fn $types -> $result>(found) };
+            // SAFETY: the caller's own call.
+            unsafe { function($($argument),*) }
+        }
+    };
+}
+
+next! {
+    open(path: *const c_char, flags: c_int; mode: mode_t) -> c_int = missing();
+    open64(path: *const c_char, flags: c_int; mode: mode_t) -> c_int = missing();
+    __open_2(path: *const c_char, flags: c_int) -> c_int = missing();
+    __open64_2(path: *const c_char, flags: c_int) -> c_int = missing();
+    openat(directory: c_int, path: *const c_char, flags: c_int; mode: mode_t) -> c_int = missing();
+    openat64(directory: c_int, path: *const c_char, flags: c_int; mode: mode_t) -> c_int = missing();
+    __openat_2(directory: c_int, path: *const c_char, flags: c_int) -> c_int = missing();
+    __openat64_2(directory: c_int, path: *const c_char, flags: c_int) -> c_int = missing();
+    creat(path: *const c_char, mode: mode_t) -> c_int = missing();
+    creat64(path: *const c_char, mode: mode_t) -> c_int = missing();
+    fopen(path: *const c_char, mode: *const c_char) -> *mut FILE = missing_file();
+    fopen64(path: *const c_char, mode: *const c_char) -> *mut FILE = missing_file();
+    freopen(path: *const c_char, mode: *const c_char, file: *mut FILE) -> *mut FILE = missing_file();
+    freopen64(path: *const c_char, mode: *const c_char, file: *mut FILE) -> *mut FILE = missing_file();
+    fclose(file: *mut FILE) -> c_int = missing();
+    close(fd: c_int) -> c_int = missing();
+    close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int = missing();
+    dup(fd: c_int) -> c_int = missing();
+    dup2(old: c_int, new: c_int) -> c_int = missing();
+    dup3(old: c_int, new: c_int, flags: c_int) -> c_int = missing();
+    fcntl(fd: c_int, command: c_int; argument: *mut c_void) -> c_int = missing();
+    fcntl64(fd: c_int, command: c_int; argument: *mut c_void) -> c_int = missing();
+}
+
+/// The kernel's ioctl(2), whatever other libraries are preloaded.
+pub fn kernel_ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
+    // SAFETY: the caller's own call, or one of ours whose argument has the shape that the request asks for.
+    unsafe { libc::syscall(libc::SYS_ioctl, fd, request, argument) as c_int }
+}
+
+/// What a function says that this C library does not have.
+fn missing() -> c_int {
+    errno::set(libc::ENOSYS);
+    -1
+}
+
+fn missing_file() -> *mut FILE {
+    errno::set(libc::ENOSYS);
+    ptr::null_mut()
+}
+
+/// A search for a function in the objects that were loaded after this library.
+struct Search<'a> {
+    name: &'a CStr,
+    behind_us: bool,
+    found: *mut c_void,
+}
+
+/// Called by dl_iterate_phdr(3) for each object in the order in which they were loaded, until it returns 1.
+unsafe extern "C" fn visit(info: *mut dl_phdr_info, _: size_t, search: *mut c_void) -> c_int {
+    // SAFETY: `find` gave the address of a Search that nobody else uses meanwhile.
+    let search = unsafe { &mut *search.cast::<Search<'_>>() };
+    // SAFETY: the loader describes an object that stays loaded during the call.
+    let object = unsafe { Object::new(&*info) };
+    if !search.behind_us {
+        search.behind_us = object.holds((&raw const IOCTL).addr());
+        return 0;
+    }
+    // SAFETY: as above.
+    search.found = unsafe { object.function(search.name) };
+    c_int::from(!search.found.is_null())
+}
+
+/// An entry of the dynamic section.
+#[repr(C)]
+struct Dyn {
+    tag: i64,
+    value: usize,
+}
+
+/// A loaded object.
+struct Object<'a> {
+    base: usize,
+    segments: &'a [Elf64_Phdr],
+}
+
+impl<'a> Object<'a> {
+    /// # Safety
+    ///
+    /// The loader made the description, and the object stays loaded for `'a`.
+    unsafe fn new(info: &'a dl_phdr_info) -> Object<'a> {
+        let segments = if info.dlpi_phdr.is_null() {
+            &[]
+        } else {
+            // SAFETY: as the caller says.
+            unsafe { core::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) }
+        };
+        Object { base: info.dlpi_addr as usize, segments }
+    }
+
+    fn holds(&self, address: usize) -> bool {
+        self.segments.iter().any(|segment| {
+            let start = self.base.wrapping_add(segment.p_vaddr as usize);
+            segment.p_type == PT_LOAD && address.wrapping_sub(start) < segment.p_memsz as usize
+        })
+    }
+
+    /// The address of a function that this object defines, or null.
+    ///
+    /// # Safety
+    ///
+    /// The object is well-formed: the loader has already relied on that.
+    unsafe fn function(&self, name: &CStr) -> *mut c_void {
+        const DT_NULL: i64 = 0;
+        const DT_STRTAB: i64 = 5;
+        const DT_SYMTAB: i64 = 6;
+        const DT_GNU_HASH: i64 = 0x6fff_fef5;
+        const DT_VERSYM: i64 = 0x6fff_fff0;
+        const STT_FUNC: u8 = 2;
+        const VERSYM_HIDDEN: u16 = 0x8000;
+
+        let Some(dynamic) = self.segments.iter().find(|segment| segment.p_type == PT_DYNAMIC) else {
+            return ptr::null_mut();
+        };
+        let mut entry = self.base.wrapping_add(dynamic.p_vaddr as usize) as *const Dyn;
+        let (mut strings, mut symbols, mut hash, mut versions) = (0, 0, 0, 0);
+        // SAFETY: a dynamic section ends with DT_NULL.
+        while let Dyn { tag, value } = unsafe { &*entry }
+            && *tag != DT_NULL
+        {
+            // The C library writes addresses into the section; in the vDSO offsets stay.
+            let address = if *value < self.base { self.base.wrapping_add(*value) } else { *value };
+            match *tag {
+                DT_STRTAB => strings = address,
+                DT_SYMTAB => symbols = address,
+                DT_GNU_HASH => hash = address,
+                DT_VERSYM => versions = address,
+                _ => {}
+            }
+            // SAFETY: it was not the last.
+            entry = unsafe { entry.add(1) };
+        }
+        if strings == 0 || symbols == 0 || hash == 0 {
+            return ptr::null_mut();
+        }
+        let (strings, symbols) = (strings as *const c_char, symbols as *const Elf64_Sym);
+        let (versions, hash) = (versions as *const u16, hash as *const u32);
+
+        // The table: numbers of buckets, of the first symbol in it, of 64-bit words of a Bloom filter; then these.
+        // SAFETY: the table of a well-formed object.
+        let (buckets, first, bloom) = unsafe { (*hash, *hash.add(1), *hash.add(2) as usize) };
+        let wanted = name.to_bytes().iter().fold(5381u32, |sum, &byte| {
+            sum.wrapping_mul(33).wrapping_add(byte.into())
+        });
+        let Some(bucket) = wanted.checked_rem(buckets) else { return ptr::null_mut() };
+        // SAFETY: as above; the chains follow the buckets.
+        let (mut symbol, chain) = unsafe {
+            let table = hash.add(4).add(2 * bloom);
+            (*table.add(bucket as usize), table.add(buckets as usize))
+        };
+        if symbol < first {
+            return ptr::null_mut();
+        }
+        loop {
+            // SAFETY: a chain ends with an entry whose lowest bit is set.
+            let entry = unsafe { *chain.add((symbol - first) as usize) };
+            if entry | 1 == wanted | 1 {
+                // SAFETY: the chain names symbols of the table, and these names of the strings.
+                let (definition, hidden, same) = unsafe {
+                    let definition = &*symbols.add(symbol as usize);
+                    let hidden =
+                        !versions.is_null() && *versions.add(symbol as usize) & VERSYM_HIDDEN != 0;
+                    let same = CStr::from_ptr(strings.add(definition.st_name as usize)) == name;
+                    (definition, hidden, same)
+                };
+                let defined = definition.st_shndx != 0 && definition.st_info & 0xf == STT_FUNC;
+                if same && defined && !hidden {
+                    return self.base.wrapping_add(definition.st_value as usize) as *mut c_void;
+                }
+            }
+            if entry & 1 != 0 {
+                return ptr::null_mut();
+            }
+            symbol = symbol.wrapping_add(1);
+        }
+    }
+}

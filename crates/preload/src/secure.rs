@@ -1,0 +1,106 @@
+//! What the administrator allows in set-user-ID programs: `/etc/vmware-bdwrapper.conf`.
+
+use core::ffi::{CStr, c_int};
+
+use disk::conf::{Directive, parse};
+use disk::entry::Entry;
+use rustix::fd::BorrowedFd;
+use rustix::fs::{FileType, Stat};
+
+use crate::log::{self, Level};
+use crate::storage::{allocate, keep_path};
+
+const FILE: &CStr = c"/etc/vmware-bdwrapper.conf";
+
+/// The most bytes that the file may have.
+const MOST: usize = 65536;
+
+/// A file that is safe and names the running program.
+pub struct Policy {
+    text: &'static [u8],
+    /// May the environment name devices that the file does not?
+    pub user_devices: bool,
+    /// May messages be written?
+    pub messages: bool,
+}
+
+impl Policy {
+    /// Reads the file; `None` where it allows nothing here.
+    pub fn read() -> Option<Policy> {
+        let text = read()?;
+        let running = rustix::fs::stat(c"/proc/self/exe").ok()?;
+        let mut policy = Policy { text, user_devices: false, messages: false };
+        let mut listed = false;
+        for directive in parse(text).flatten() {
+            match directive {
+                Directive::Executable(path) => listed = listed || is(path, &running),
+                Directive::AllowUserDevices(yes) => policy.user_devices = yes,
+                Directive::Messages(yes) => policy.messages = yes,
+                Directive::Device(_) => {}
+            }
+        }
+        listed.then_some(policy)
+    }
+
+    /// The device that the file lists by this path.
+    pub fn device(&self, path: &[u8]) -> Option<Entry<'static>> {
+        parse(self.text).flatten().find_map(|directive| match directive {
+            Directive::Device(entry) if entry.path == path => Some(entry),
+            _ => None,
+        })
+    }
+
+    /// Says which lines of the file are wrong.
+    pub fn report(&self) {
+        for error in parse(self.text).filter_map(Result::err) {
+            log::say(Level::Errors, format_args!("/etc/vmware-bdwrapper.conf: {error}"));
+        }
+    }
+}
+
+/// The text of the file, provided that root alone can have written it.
+fn read() -> Option<&'static [u8]> {
+    // O_NONBLOCK: opening a FIFO must not wait.
+    const FLAGS: i32 =
+        libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
+    // A system call: rustix's function can panic, and the C library's is interposed.
+    // SAFETY: the name is a string.
+    let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, FILE.as_ptr(), FLAGS, 0) };
+    let fd = c_int::try_from(fd).ok().filter(|&fd| fd >= 0)?;
+    // SAFETY: it is open until it is closed below.
+    let text = read_from(unsafe { BorrowedFd::borrow_raw(fd) });
+    // SAFETY: it is ours.
+    unsafe { rustix::io::close(fd) };
+    text
+}
+
+fn read_from(file: BorrowedFd<'_>) -> Option<&'static [u8]> {
+    let status = rustix::fs::fstat(file).ok()?;
+    let regular = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
+    let size = usize::try_from(status.st_size).ok()?;
+    if !regular || status.st_uid != 0 || status.st_mode & 0o022 != 0 || size > MOST {
+        return None;
+    }
+    // One byte more, to see whether it grew.
+    let room = allocate(size.checked_add(1)?)?;
+    let mut length = 0;
+    loop {
+        match rustix::io::read(file, room.get_mut(length..)?) {
+            Ok(0) => break,
+            Ok(more) => length = more.checked_add(length)?,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
+    if length > size {
+        return None;
+    }
+    room.get(..length)
+}
+
+/// Whether a path leads to the running program.
+fn is(path: &[u8], running: &Stat) -> bool {
+    keep_path(path).and_then(|path| rustix::fs::stat(path).ok()).is_some_and(|status| {
+        (status.st_dev, status.st_ino) == (running.st_dev, running.st_ino)
+    })
+}

@@ -1,0 +1,173 @@
+//! What happens once: the environment and the administrator's file are read, the listed devices looked up.
+
+use core::ffi::{CStr, c_char};
+use core::fmt;
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use disk::entry::{Entry, EntryError, Printed, entries};
+
+use crate::log::{self, Level};
+use crate::secure::Policy;
+use crate::{errno, next, registry, storage};
+
+const NEW: u8 = 0;
+const BUSY: u8 = 1;
+const READY: u8 = 2;
+
+static PHASE: AtomicU8 = AtomicU8::new(NEW);
+
+/// Whether calls can be looked at; the first call sets the library up. What is called meanwhile passes through.
+#[inline]
+pub fn ready() -> bool {
+    PHASE.load(Ordering::Acquire) == READY || begin()
+}
+
+#[cold]
+#[inline(never)]
+fn begin() -> bool {
+    if PHASE.compare_exchange(NEW, BUSY, Ordering::Acquire, Ordering::Acquire).is_err() {
+        return PHASE.load(Ordering::Acquire) == READY;
+    }
+    errno::kept(set_up);
+    PHASE.store(READY, Ordering::Release);
+    true
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCTOR: extern "C" fn() = constructor;
+
+extern "C" fn constructor() {
+    next::resolve();
+    ready();
+}
+
+fn set_up() {
+    // SAFETY: getauxval(3) has no preconditions.
+    let secure = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    let policy = if secure { Policy::read() } else { None };
+    if secure && policy.is_none() {
+        return;
+    }
+    let policy = policy.as_ref();
+    let list = variable(c"VMWARE_BDWRAPPER_DEVICES").and_then(storage::keep).unwrap_or_default();
+    let mut first_left_out = None;
+    for text in entries(list) {
+        if let Ok((entry, for_user)) = choose(text, policy) {
+            // SAFETY: PHASE lets only one thread in.
+            if !unsafe { registry::add(entry, for_user) } {
+                first_left_out = Some(text);
+                break;
+            }
+        }
+    }
+    registry::settle();
+
+    // Only now can a message not be written over a listed device.
+    let level = variable(c"VMWARE_BDWRAPPER_LOG_LEVEL").map(|text| (text, number(text)));
+    if policy.is_some_and(|policy| !policy.messages) {
+        return;
+    }
+    log::set_level(level.and_then(|(_, level)| level).unwrap_or(Level::Warnings as i32));
+    if let Some((text, None)) = level {
+        let text = Printed(text);
+        log::say(
+            Level::Warnings,
+            format_args!("VMWARE_BDWRAPPER_LOG_LEVEL={text} is no number; it takes -1, 0, 1, 10, 100 or 1000"),
+        );
+    }
+    if let Some(policy) = policy {
+        policy.report();
+    }
+    for text in entries(list).take_while(|text| !first_left_out.is_some_and(|left_out| core::ptr::eq(*text, left_out))) {
+        if let Err(refusal) = choose(text, policy) {
+            log::say(Level::Errors, refusal);
+        }
+    }
+    if let Some(text) = first_left_out {
+        let most = registry::MOST;
+        log::say(
+            Level::Errors,
+            format_args!("{}: this entry and those behind it do not count; at most {most} can", Printed(text)),
+        );
+    }
+    registry::report();
+}
+
+/// Why an entry of the environment does not count.
+enum Refusal<'a> {
+    Wrong(EntryError<'a>),
+    NotInFile(&'a [u8]),
+}
+
+impl fmt::Display for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Wrong(error) => error.fmt(f),
+            Refusal::NotInFile(text) => write!(
+                f,
+                "{}: does not count in this set-user-ID program; have the administrator list it in \
+                 /etc/vmware-bdwrapper.conf",
+                Printed(text)
+            ),
+        }
+    }
+}
+
+/// The entry that a text of the environment chooses, and whether the real user must be able to open the device.
+fn choose<'a>(text: &'a [u8], policy: Option<&Policy>) -> Result<(Entry<'a>, bool), Refusal<'a>> {
+    let Some(policy) = policy else {
+        return Ok((Entry::parse(text).map_err(Refusal::Wrong)?, false));
+    };
+    let path = text.split(|&byte| byte == b'=').next().unwrap_or_default();
+    if let Some(entry) = policy.device(path) {
+        return Ok((entry, false));
+    }
+    if !policy.user_devices {
+        return Err(Refusal::NotInFile(text));
+    }
+    let entry = Entry::parse(text).map_err(Refusal::Wrong)?;
+    Ok((Entry { force: false, ..entry }, true))
+}
+
+/// The value of a variable of the environment.
+fn variable(name: &CStr) -> Option<&'static [u8]> {
+    unsafe extern "C" {
+        static mut environ: *const *const c_char;
+    }
+    // SAFETY: the C library's variable; the program does not change it while a library is set up.
+    let mut at = unsafe { environ };
+    if at.is_null() {
+        return None;
+    }
+    loop {
+        // SAFETY: the array ends with a null pointer, which was not reached yet.
+        let text = unsafe { *at };
+        if text.is_null() {
+            return None;
+        }
+        // SAFETY: each element is the address of a string.
+        let text = unsafe { CStr::from_ptr(text) }.to_bytes();
+        let value = text.strip_prefix(name.to_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+        if value.is_some() {
+            return value;
+        }
+        // SAFETY: this element was not the last.
+        at = unsafe { at.add(1) };
+    }
+}
+
+/// A decimal number; one that is too large counts as the largest.
+fn number(text: &[u8]) -> Option<i32> {
+    let (negative, digits) = match text.strip_prefix(b"-") {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let size = digits.iter().fold(0i32, |sum, digit| {
+        sum.saturating_mul(10).saturating_add(i32::from(digit.wrapping_sub(b'0')))
+    });
+    Some(if negative { size.saturating_neg() } else { size })
+}
