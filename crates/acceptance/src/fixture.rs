@@ -1,6 +1,6 @@
 //! Files, devices and names that are gone after the test, however it ends.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -49,7 +49,10 @@ impl Scratch {
     pub fn copy(&self, file: &Path, name: &str) -> PathBuf {
         let path = self.path(name);
         if !path.exists() {
-            fs::copy(file, &path).expect("a program can be copied to the temporary directory");
+            // Not by this process: a child of another test could inherit the descriptor, and a program that is open
+            // for writing cannot be executed.
+            let copied = Command::new("cp").arg(file).arg(&path).status();
+            assert!(copied.is_ok_and(|status| status.success()), "{} cannot be copied", file.display());
             fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("it is ours");
         }
         path
@@ -117,8 +120,8 @@ impl Drop for Loop {
 /// A name below `/dev` (`/dev/sd/…`, `/dev/hd/…`), removed at the end.
 pub struct Name(PathBuf);
 
-/// Directories below `/dev` that this process made, and a lock on making and removing them.
-static MADE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// Directories below `/dev` that this process made, and how many names stand or will stand in them.
+static MADE: Mutex<BTreeMap<PathBuf, usize>> = Mutex::new(BTreeMap::new());
 
 impl Name {
     /// A name that no other test uses, made by `make`.
@@ -132,9 +135,15 @@ impl Name {
         while let Some(directory) = missing.pop() {
             fs::create_dir(directory)
                 .unwrap_or_else(|error| panic!("{} cannot be made: {error}", directory.display()));
-            made.insert(directory.to_path_buf());
+            made.insert(directory.to_path_buf(), 0);
         }
         let name = Name(path);
+        for directory in name.0.ancestors() {
+            if let Some(names) = made.get_mut(directory) {
+                *names += 1;
+            }
+        }
+        drop(made);
         make(&name.0);
         name
     }
@@ -181,12 +190,13 @@ impl Drop for Name {
     fn drop(&mut self) {
         let mut made = MADE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let _ = fs::remove_file(&self.0);
-        for directory in self.0.ancestors().skip(1) {
-            // One that other names still stand in stays for the last of them.
-            if !made.contains(directory) || fs::remove_dir(directory).is_err() {
-                break;
+        for directory in self.0.ancestors() {
+            let Some(names) = made.get_mut(directory) else { continue };
+            *names -= 1;
+            if *names == 0 {
+                made.remove(directory);
+                let _ = fs::remove_dir(directory);
             }
-            made.remove(directory);
         }
     }
 }

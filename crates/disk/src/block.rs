@@ -95,6 +95,14 @@ fn image(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> 
         }
         // A file has no partitions that the kernel knows of.
         BLKRRPART => admin()?,
+        // Nobody has set a trace up.
+        BLKTRACESTART | BLKTRACESTOP | BLKTRACETEARDOWN => return Err(Errno::EINVAL),
+        // Nor can a file be divided (`struct blkpg_ioctl_arg`).
+        BLKPG => {
+            admin()?;
+            host.copy_in(argument, &mut [0; 24])?;
+            return Err(Errno::EINVAL);
+        }
         BLKSECDISCARD if host.writable() => return Err(Errno::EOPNOTSUPP),
         BLKSECDISCARD => return Err(Errno::EBADF),
         _ => return Err(device.refusal()),

@@ -242,7 +242,7 @@ impl fmt::Display for EntryError<'_> {
             Problem::Nul => f.write_str("holds a NUL byte; a file name cannot"),
             Problem::PathTooLong => f.write_str("is longer than a file name can be (4095 bytes)"),
             Problem::NoKind => f.write_str(
-                "does not say which kind of disk it is to be; add =scsi, =ide or =sata (only /dev/sd… and /dev/hd… need none)",
+                "does not say which kind of disk it is to be; add =scsi, =ide or =sata (only /dev/sd... and /dev/hd... need none)",
             ),
             Problem::EmptyOption => f.write_str("has an empty option; write PATH=OPTION,OPTION"),
             Problem::UnknownOption { option } => write!(
@@ -279,7 +279,7 @@ impl fmt::Display for Printed<'_> {
             for character in chunk.valid().chars() {
                 left = match left.checked_sub(1) {
                     Some(left) => left,
-                    None => return f.write_str("…"),
+                    None => return f.write_str("..."),
                 };
                 if character.is_control() {
                     write!(f, "\\x{:02x}", u32::from(character))?;
@@ -392,7 +392,7 @@ mod tests {
         let text = Entry::parse(b"/dev/vg/l\xffv").unwrap_err().to_string();
         assert_eq!(
             text,
-            "/dev/vg/l\\xffv: does not say which kind of disk it is to be; add =scsi, =ide or =sata (only /dev/sd… and /dev/hd… need none)"
+            "/dev/vg/l\\xffv: does not say which kind of disk it is to be; add =scsi, =ide or =sata (only /dev/sd... and /dev/hd... need none)"
         );
         let text = Entry::parse(b"/dev/sda=sector=1").unwrap_err().to_string();
         assert_eq!(text, "/dev/sda=sector=1: '1' is no sector; it takes 512 or 4096");

@@ -13,11 +13,7 @@ pub fn geometry(kind: Kind, sectors: u64) -> Geometry {
         Kind::Scsi => scsi(sectors),
     };
     let cylinders = sectors.checked_div(u64::from(heads) * u64::from(per_track)).unwrap_or(0);
-    Geometry {
-        cylinders: u32::try_from(cylinders).unwrap_or(u32::MAX).max(1),
-        heads,
-        sectors: per_track,
-    }
+    Geometry { cylinders: u32::try_from(cylinders).unwrap_or(u32::MAX).max(1), heads, sectors: per_track }
 }
 
 /// Heads and sectors a track: as few of them as make 1024 cylinders enough, with at most 62 sectors a track;

@@ -73,11 +73,7 @@ fn longest_transfer(host: &impl Host) -> Result<u32, Errno> {
 
 /// `SG_SCSI_RESET` (drivers/scsi/scsi_error.c, `scsi_ioctl_reset`): there is nothing to reset, so what the adapter has
 /// a reset for succeeds. libata resets a whole port alone.
-fn reset(
-    device: &Device<'_>,
-    host: &impl Host,
-    what: impl Fn() -> Result<i32, Errno>,
-) -> Result<(), Errno> {
+fn reset(device: &Device<'_>, host: &impl Host, what: impl Fn() -> Result<i32, Errno>) -> Result<(), Errno> {
     const DO_NOT_ESCALATE: i32 = 0x100;
     const NOTHING: i32 = 0;
     const HOST: i32 = 3;

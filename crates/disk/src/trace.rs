@@ -28,15 +28,18 @@ pub struct Decoded {
     what: Argument,
     number: u64,
     bytes: [u8; MOST],
+    got: bool,
 }
 
 impl Decoded {
     /// Reads what the caller gives; call it before the request is answered.
     pub fn given(host: &impl Host, request: u32, argument: u64) -> Decoded {
         let what = find(request).map_or(Argument::None, |request: &Request| request.argument);
-        let mut decoded = Decoded { what, number: argument, bytes: [0; MOST] };
-        if let Argument::In(shape) = what {
-            decoded.read(host, shape);
+        let mut decoded = Decoded { what, number: argument, bytes: [0; MOST], got: false };
+        if let Argument::In(shape) = what
+            && !decoded.read(host, shape)
+        {
+            decoded.what = Argument::None;
         }
         decoded
     }
@@ -44,15 +47,13 @@ impl Decoded {
     /// Reads what the caller gets; call it after a request that succeeded.
     pub fn read_out(&mut self, host: &impl Host) {
         if let Argument::Out(shape) = self.what {
-            self.read(host, shape);
+            self.got = self.read(host, shape);
         }
     }
 
-    fn read(&mut self, host: &impl Host, shape: Shape) {
+    fn read(&mut self, host: &impl Host, shape: Shape) -> bool {
         let room = self.bytes.get_mut(..shape.bytes()).unwrap_or_default();
-        if host.copy_in(self.number, room).is_err() {
-            self.what = Argument::None;
-        }
+        host.copy_in(self.number, room).is_ok()
     }
 
     fn at<const N: usize>(&self, offset: usize) -> [u8; N] {
@@ -80,19 +81,40 @@ impl Shape {
     }
 }
 
-impl Decoded {
-    /// Writes what was given, or with `out` what was got; nothing where there is nothing to say.
-    pub fn write(&self, out: bool, f: &mut impl fmt::Write) -> fmt::Result {
-        let shape = match (self.what, out) {
-            (Argument::None, false) => return write!(f, "{:#x}", self.number),
-            (Argument::Number, false) => return write!(f, "{}", self.number.cast_signed()),
-            (Argument::Out(_), false) => return write!(f, "{:#x}", self.number),
-            (Argument::In(shape), false) | (Argument::Out(shape), true) => shape,
-            _ => return Ok(()),
-        };
-        if out {
-            f.write_str(" ")?;
+/// What the caller gave.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a>(pub &'a Decoded);
+
+impl fmt::Display for Given<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let decoded = self.0;
+        match decoded.what {
+            Argument::Number => write!(f, "{}", decoded.number.cast_signed()),
+            Argument::In(shape) => decoded.write(shape, f),
+            Argument::None | Argument::Out(_) => write!(f, "{:#x}", decoded.number),
         }
+    }
+}
+
+/// What the caller got, after a blank; nothing where it got nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Got<'a>(pub &'a Decoded);
+
+impl fmt::Display for Got<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let decoded = self.0;
+        match decoded.what {
+            Argument::Out(shape) if decoded.got => {
+                f.write_str(" ")?;
+                decoded.write(shape, f)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Decoded {
+    fn write(&self, shape: Shape, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match shape {
             Shape::Short => write!(f, "{{{}}}", u16::from_ne_bytes(self.at(0))),
             Shape::Int => write!(f, "{{{}}}", i32::from_ne_bytes(self.at(0))),
@@ -101,15 +123,12 @@ impl Decoded {
                 let [start, length] = [0, 8].map(|at| u64::from_ne_bytes(self.at(at)));
                 write!(f, "{{{length} bytes from {start}}}")
             }
-            Shape::Geometry => {
+            Shape::Geometry | Shape::BigGeometry => {
                 let [heads, sectors] = self.at(0);
-                let cylinders = u16::from_ne_bytes(self.at(2));
-                let start = u64::from_ne_bytes(self.at(8));
-                write!(f, "{{cylinders {cylinders} heads {heads} sectors {sectors} start {start}}}")
-            }
-            Shape::BigGeometry => {
-                let [heads, sectors] = self.at(0);
-                let cylinders = u32::from_ne_bytes(self.at(4));
+                let cylinders = match shape {
+                    Shape::Geometry => u16::from_ne_bytes(self.at(2)).into(),
+                    _ => u32::from_ne_bytes(self.at(4)),
+                };
                 let start = u64::from_ne_bytes(self.at(8));
                 write!(f, "{{cylinders {cylinders} heads {heads} sectors {sectors} start {start}}}")
             }

@@ -2,8 +2,8 @@
 //! is reported; nothing is decided here.
 
 use core::ffi::{c_char, c_int, c_uint, c_void};
-use core::fmt::Write;
 
+use disk::entry::Printed;
 use libc::{FILE, mode_t};
 
 use crate::log::{self, Level};
@@ -13,43 +13,51 @@ use crate::{errno, next, registry, setup};
 #[inline]
 fn acquired(fd: c_int, how: &str) -> c_int {
     if log::enabled(Level::Descriptors) {
-        errno::kept(|| {
-            if let Some(path) = listed(fd) {
-                log::write(|line| write!(line, "fd {fd} on {path} ({how})"));
-            }
-        });
+        report(fd, listed(fd), "on", how);
     }
     fd
 }
 
 #[inline]
 fn acquired_file(file: *mut FILE, how: &str) -> *mut FILE {
-    if log::enabled(Level::Descriptors) && !file.is_null() {
-        // SAFETY: the C library has just opened it.
-        acquired(unsafe { libc::fileno(file) }, how);
-    }
+    acquired(number(file), how);
     file
 }
 
-/// The name by which a descriptor's device is listed.
-fn listed(fd: c_int) -> Option<disk::entry::Printed<'static>> {
-    if fd < 0 || !setup::ready() {
-        return None;
+/// The descriptor of a stream, -1 where it is not needed.
+#[inline]
+fn number(file: *mut FILE) -> c_int {
+    if file.is_null() || !log::enabled(Level::Descriptors) {
+        return -1;
     }
-    Some(registry::find(fd)?.0.entry.printed_path())
+    // SAFETY: a stream that the C library has just opened or is about to use.
+    errno::kept(|| unsafe { libc::fileno(file) })
 }
 
 /// Does what releases a descriptor, and reports it where that did.
 #[inline]
 fn released<T>(fd: c_int, how: &str, act: impl FnOnce() -> T, did: impl FnOnce(&T) -> bool) -> T {
-    let path = if log::enabled(Level::Descriptors) { errno::kept(|| listed(fd)) } else { None };
+    let path = if log::enabled(Level::Descriptors) { listed(fd) } else { None };
     let result = act();
-    if let Some(path) = path
-        && did(&result)
-    {
-        errno::kept(|| log::write(|line| write!(line, "fd {fd} no longer on {path} ({how})")));
+    if path.is_some() && did(&result) {
+        report(fd, path, "no longer on", how);
     }
     result
+}
+
+/// The name by which a descriptor's device is listed.
+#[cold]
+#[inline(never)]
+fn listed(fd: c_int) -> Option<Printed<'static>> {
+    errno::kept(|| if setup::ready() { registry::name(fd) } else { None })
+}
+
+#[cold]
+#[inline(never)]
+fn report(fd: c_int, path: Option<Printed<'static>>, what: &str, how: &str) {
+    if let Some(path) = path {
+        log::write(format_args!("fd {fd} {what} {path} ({how})"));
+    }
 }
 
 fn succeeded(result: &c_int) -> bool {
@@ -102,15 +110,6 @@ macro_rules! reopening {
 }
 
 reopening! { freopen freopen64 }
-
-/// The descriptor of a stream, -1 where it is not needed.
-fn number(file: *mut FILE) -> c_int {
-    if file.is_null() || !log::enabled(Level::Descriptors) {
-        return -1;
-    }
-    // SAFETY: the caller's stream, which the C library is about to use.
-    errno::kept(|| unsafe { libc::fileno(file) })
-}
 
 /// fclose(3), observed.
 ///
@@ -168,16 +167,12 @@ pub unsafe extern "C" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     if log::enabled(Level::Descriptors) && flags & libc::CLOSE_RANGE_CLOEXEC.cast_signed() == 0 {
-        errno::kept(|| {
-            let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-            let most = limit.map_or(c_uint::MAX, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
-            for fd in first..=last.min(most) {
-                let fd = fd.cast_signed();
-                if let Some(path) = listed(fd) {
-                    log::write(|line| write!(line, "fd {fd} no longer on {path} (close_range)"));
-                }
-            }
-        });
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let most = limit.map_or(c_uint::MAX, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
+        for fd in first..=last.min(most) {
+            let fd = fd.cast_signed();
+            report(fd, listed(fd), "no longer on", "close_range");
+        }
     }
     // SAFETY: the caller's own call.
     unsafe { next::close_range(first, last, flags) }

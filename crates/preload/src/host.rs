@@ -1,5 +1,6 @@
 //! What this engine lends the core: the memory of its own process and the descriptor of the call.
 
+use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_ulong};
 
 use disk::request::{BLKGETSIZE64, BLKIOMIN, BLKPBSZGET, BLKROGET, BLKSECTGET, BLKSSZGET};
@@ -72,14 +73,8 @@ impl<'a> Caller<'a> {
 }
 
 /// process_vm_readv(2) or process_vm_writev(2).
-type Transfer = unsafe extern "C" fn(
-    libc::pid_t,
-    *const iovec,
-    c_ulong,
-    *const iovec,
-    c_ulong,
-    c_ulong,
-) -> isize;
+type Transfer =
+    unsafe extern "C" fn(libc::pid_t, *const iovec, c_ulong, *const iovec, c_ulong, c_ulong) -> isize;
 
 impl Host for Caller<'_> {
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
@@ -154,17 +149,25 @@ impl Host for Caller<'_> {
     }
 }
 
+/// Zeros to write, at an address that descriptors opened with `O_DIRECT` accept too. A cell, so that they take no space
+/// in the file.
+#[repr(align(4096))]
+struct Zeros(UnsafeCell<[u8; 65536]>);
+
+// SAFETY: nobody writes to it.
+unsafe impl Sync for Zeros {}
+
+static ZEROS: Zeros = Zeros(UnsafeCell::new([0; 65536]));
+
 impl Caller<'_> {
-    /// Writes zeros, from an address that descriptors opened with `O_DIRECT` accept too.
     fn write_zeros(&self, offset: u64, length: u64) -> Result<(), Errno> {
-        #[repr(align(4096))]
-        struct Zeros([u8; 4096]);
-        static ZEROS: Zeros = Zeros([0; 4096]);
+        // SAFETY: nobody writes to it.
+        let zeros = unsafe { &*ZEROS.0.get() };
         let mut done = 0;
         while done < length {
             let left = usize::try_from(length - done).unwrap_or(usize::MAX);
-            let zeros = ZEROS.0.get(..left).unwrap_or(&ZEROS.0);
-            match rustix::io::pwrite(self.fd, zeros, offset.saturating_add(done)) {
+            let part = zeros.get(..left).unwrap_or(zeros);
+            match rustix::io::pwrite(self.fd, part, offset.saturating_add(done)) {
                 Ok(0) => return Err(Errno::EIO),
                 Ok(written) => done = done.saturating_add(written as u64),
                 Err(rustix::io::Errno::INTR) => {}

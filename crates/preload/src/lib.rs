@@ -17,9 +17,8 @@ mod setup;
 mod storage;
 
 use core::ffi::{c_int, c_ulong, c_void};
-use core::fmt::Write;
 
-use disk::trace::{Decoded, Named, Outcome};
+use disk::trace::{Decoded, Given, Got, Named, Outcome};
 use disk::{Answer, Device, Errno};
 use host::Caller;
 use log::Level;
@@ -83,13 +82,15 @@ fn traced(
     if result.is_ok() {
         decoded.read_out(caller);
     }
-    log::write(|line| {
-        let (pid, tid) = (rustix::process::getpid(), rustix::thread::gettid());
-        write!(line, "pid {pid} tid {tid}: ioctl({}, {}, ", caller.fd(), Named(request))?;
-        decoded.write(false, line)?;
-        write!(line, ") on {} = {}", device.entry.printed_path(), Outcome(result))?;
-        decoded.write(true, line)?;
-        write!(line, ", {who}")
-    });
+    let (pid, tid) = (rustix::process::getpid(), rustix::thread::gettid());
+    log::write(format_args!(
+        "pid {pid} tid {tid}: ioctl({}, {}, {}) on {} = {}{}, {who}",
+        caller.fd(),
+        Named(request),
+        Given(&decoded),
+        device.entry.printed_path(),
+        Outcome(result),
+        Got(&decoded),
+    ));
     result
 }

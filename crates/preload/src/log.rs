@@ -38,23 +38,23 @@ pub fn enabled(level: Level) -> bool {
 }
 
 /// Writes a message of a level.
-pub fn say(level: Level, message: impl fmt::Display) {
+pub fn say(level: Level, message: fmt::Arguments<'_>) {
     if enabled(level) {
-        write(|line| write!(line, "{message}"));
+        write(message);
     }
 }
 
 /// Writes a line, unless the standard error is a device or a listed file: data is never written over.
 #[inline(never)]
-pub fn write(compose: impl FnOnce(&mut Line) -> fmt::Result) {
+pub fn write(message: fmt::Arguments<'_>) {
     let mut line = Line { bytes: [0; Line::LONGEST], length: 0 };
     // What does not fit is cut; nothing else can fail.
-    let _ = line.write_str("vmware-bdwrapper: ").and_then(|()| compose(&mut line));
+    let _ = line.write_str("vmware-bdwrapper: ").and_then(|()| line.write_fmt(message));
     errno::kept(|| without_sigpipe(|| line.send()));
 }
 
 /// A line in the making.
-pub struct Line {
+struct Line {
     bytes: [u8; Line::LONGEST],
     length: usize,
 }
@@ -65,11 +65,8 @@ impl Line {
 
     fn send(&mut self) {
         if self.length >= Line::LONGEST {
-            // A character that was cut in two is left out.
-            let cut = self.bytes.get(..Line::LONGEST - 4).unwrap_or_default();
-            let whole = cut.utf8_chunks().next().map_or(0, |chunk| chunk.valid().len());
-            self.length = whole;
-            let _ = self.write_str("…");
+            self.length = Line::LONGEST - 4;
+            let _ = self.write_str("...");
         }
         let _ = self.write_str("\n");
         // SAFETY: never closed here; where the program has closed it, the calls fail.
@@ -124,9 +121,7 @@ fn without_sigpipe(act: impl FnOnce()) {
         let set = SIGPIPE;
         let nothing = core::ptr::null_mut::<libc::siginfo_t>();
         // SAFETY: the set is of the size that is given; nothing is written.
-        unsafe {
-            libc::syscall(libc::SYS_rt_sigtimedwait, &raw const set, nothing, &raw const at_once, 8)
-        };
+        unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, &raw const set, nothing, &raw const at_once, 8) };
     }
     mask(libc::SIG_SETMASK, &before, core::ptr::null_mut());
 }

@@ -270,9 +270,8 @@ impl<'a> Object<'a> {
         // The table: numbers of buckets, of the first symbol in it, of 64-bit words of a Bloom filter; then these.
         // SAFETY: the table of a well-formed object.
         let (buckets, first, bloom) = unsafe { (*hash, *hash.add(1), *hash.add(2) as usize) };
-        let wanted = name.to_bytes().iter().fold(5381u32, |sum, &byte| {
-            sum.wrapping_mul(33).wrapping_add(byte.into())
-        });
+        let wanted =
+            name.to_bytes().iter().fold(5381u32, |sum, &byte| sum.wrapping_mul(33).wrapping_add(byte.into()));
         let Some(bucket) = wanted.checked_rem(buckets) else { return ptr::null_mut() };
         // SAFETY: as above; the chains follow the buckets.
         let (mut symbol, chain) = unsafe {
@@ -289,8 +288,7 @@ impl<'a> Object<'a> {
                 // SAFETY: the chain names symbols of the table, and these names of the strings.
                 let (definition, hidden, same) = unsafe {
                     let definition = &*symbols.add(symbol as usize);
-                    let hidden =
-                        !versions.is_null() && *versions.add(symbol as usize) & VERSYM_HIDDEN != 0;
+                    let hidden = !versions.is_null() && *versions.add(symbol as usize) & VERSYM_HIDDEN != 0;
                     let same = CStr::from_ptr(strings.add(definition.st_name as usize)) == name;
                     (definition, hidden, same)
                 };

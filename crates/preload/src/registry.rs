@@ -8,7 +8,7 @@ use core::ffi::{CStr, c_int};
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use disk::entry::Entry;
+use disk::entry::{Entry, Printed};
 use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
 use disk::{Device, Medium, State};
 use rustix::fd::BorrowedFd;
@@ -68,28 +68,37 @@ pub fn settle() {
     }
 }
 
-/// The listed device that a descriptor is open on.
+/// The listed device that a descriptor is open on; `None` also where the descriptor cannot carry requests.
 pub fn find(fd: c_int) -> Option<(Device<'static>, Caller<'static>)> {
+    let (listed, index, medium, fd) = look_up(fd)?;
+    let caller = Caller::new(fd, medium)?;
+    Some((Device { entry: &listed.entry, index, state: &listed.state }, caller))
+}
+
+/// The name by which the device that a descriptor is open on is listed.
+pub fn name(fd: c_int) -> Option<Printed<'static>> {
+    look_up(fd).map(|(listed, ..)| listed.entry.printed_path())
+}
+
+fn look_up(fd: c_int) -> Option<(&'static Listed, u8, Medium, BorrowedFd<'static>)> {
     if fd < 0 || LISTED.as_slice().is_empty() {
         return None;
     }
     // SAFETY: the program's descriptor, not -1. Where it is not open, or another thread closes it during the call, what
     // is done with it fails or finds another file, as the program's own ioctl(2) would.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    let status = rustix::fs::fstat(borrowed).ok()?;
-    let key = Key::new(&status)?;
+    let key = Key::new(&rustix::fs::fstat(borrowed).ok()?)?;
     let index = index_of(key)?;
     let listed = LISTED.as_slice().get(usize::from(index))?;
     let medium = match key {
         Key::BlockDevice(_) => Medium::BlockDevice,
         Key::ImageFile { .. } => Medium::ImageFile,
     };
-    let caller = Caller::new(borrowed, medium)?;
     // The name could have led elsewhere when it was looked at, the descriptor cannot.
     if listed.for_user && !is_users(fd, &listed.entry) {
         return None;
     }
-    Some((Device { entry: &listed.entry, index, state: &listed.state }, caller))
+    Some((listed, index, medium, borrowed))
 }
 
 /// Whether this is a listed device or file.
@@ -151,8 +160,7 @@ impl Listed {
             })?;
         }
         let status = rustix::fs::stat(self.path).map_err(Problem::Missing)?;
-        let key =
-            Key::new(&status).ok_or(Problem::NoDisk(FileType::from_raw_mode(status.st_mode)))?;
+        let key = Key::new(&status).ok_or(Problem::NoDisk(FileType::from_raw_mode(status.st_mode)))?;
         match key {
             Key::BlockDevice(number) if !self.entry.force && is_real_disk(number) => Err(Problem::RealDisk),
             _ => Ok(key),

@@ -100,7 +100,7 @@ fn read_from(file: BorrowedFd<'_>) -> Option<&'static [u8]> {
 
 /// Whether a path leads to the running program.
 fn is(path: &[u8], running: &Stat) -> bool {
-    keep_path(path).and_then(|path| rustix::fs::stat(path).ok()).is_some_and(|status| {
-        (status.st_dev, status.st_ino) == (running.st_dev, running.st_ino)
-    })
+    keep_path(path)
+        .and_then(|path| rustix::fs::stat(path).ok())
+        .is_some_and(|status| (status.st_dev, status.st_ino) == (running.st_dev, running.st_ino))
 }

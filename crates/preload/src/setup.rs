@@ -73,22 +73,29 @@ fn set_up() {
         let text = Printed(text);
         log::say(
             Level::Warnings,
-            format_args!("VMWARE_BDWRAPPER_LOG_LEVEL={text} is no number; it takes -1, 0, 1, 10, 100 or 1000"),
+            format_args!(
+                "VMWARE_BDWRAPPER_LOG_LEVEL={text} is no number; it takes -1, 0, 1, 10, 100 or 1000"
+            ),
         );
     }
     if let Some(policy) = policy {
         policy.report();
     }
-    for text in entries(list).take_while(|text| !first_left_out.is_some_and(|left_out| core::ptr::eq(*text, left_out))) {
+    for text in entries(list)
+        .take_while(|text| !first_left_out.is_some_and(|left_out| core::ptr::eq(*text, left_out)))
+    {
         if let Err(refusal) = choose(text, policy) {
-            log::say(Level::Errors, refusal);
+            log::say(Level::Errors, format_args!("{refusal}"));
         }
     }
     if let Some(text) = first_left_out {
         let most = registry::MOST;
         log::say(
             Level::Errors,
-            format_args!("{}: this entry and those behind it do not count; at most {most} can", Printed(text)),
+            format_args!(
+                "{}: this entry and those behind it do not count; at most {most} can",
+                Printed(text)
+            ),
         );
     }
     registry::report();
@@ -157,17 +164,17 @@ fn variable(name: &CStr) -> Option<&'static [u8]> {
     }
 }
 
-/// A decimal number; one that is too large counts as the largest.
+/// A decimal number.
 fn number(text: &[u8]) -> Option<i32> {
-    let (negative, digits) = match text.strip_prefix(b"-") {
-        Some(digits) => (true, digits),
-        None => (false, text),
+    let (sign, digits) = match text.strip_prefix(b"-") {
+        Some(digits) => (-1, digits),
+        None => (1, text),
     };
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+    if digits.is_empty() {
         return None;
     }
-    let size = digits.iter().fold(0i32, |sum, digit| {
-        sum.saturating_mul(10).saturating_add(i32::from(digit.wrapping_sub(b'0')))
-    });
-    Some(if negative { size.saturating_neg() } else { size })
+    digits.iter().try_fold(0i32, |sum, &digit| {
+        let digit = char::from(digit).to_digit(10)?.cast_signed();
+        sum.checked_mul(10)?.checked_add(sign * digit)
+    })
 }
