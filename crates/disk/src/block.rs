@@ -97,10 +97,12 @@ fn image(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> 
         BLKRRPART => admin()?,
         // Nobody has set a trace up.
         BLKTRACESTART | BLKTRACESTOP | BLKTRACETEARDOWN => return Err(Errno::EINVAL),
-        // Nor can a file be divided (`struct blkpg_ioctl_arg`).
+        // Nor can a file be divided (`struct blkpg_ioctl_arg`, which ends with the address of a `blkpg_partition`).
         BLKPG => {
             admin()?;
-            host.copy_in(argument, &mut [0; 24])?;
+            let mut ioctl_arg = [0; 24];
+            host.copy_in(argument, &mut ioctl_arg)?;
+            host.copy_in(ioctl_arg.last_chunk().map_or(0, |data| u64::from_ne_bytes(*data)), &mut [0; 16])?;
             return Err(Errno::EINVAL);
         }
         BLKSECDISCARD if host.writable() => return Err(Errno::EOPNOTSUPP),

@@ -130,6 +130,3 @@ pub fn answer(device: &Device<'_>, host: &impl Host, request: u32, argument: u64
         None => Answer::Forward,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -90,7 +90,7 @@ pub enum Shape {
 }
 
 /// A row of the table.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Request {
     /// The number.
     pub number: u32,

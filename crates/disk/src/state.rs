@@ -17,8 +17,7 @@ pub struct State {
 impl State {
     /// A fresh one.
     pub const fn new() -> State {
-        const UNSET: Setting = Setting(AtomicU32::new(0));
-        State { timeout: UNSET, reserved_size: UNSET, hdio: [UNSET; 10] }
+        State { timeout: Setting::new(), reserved_size: Setting::new(), hdio: [const { Setting::new() }; 10] }
     }
 }
 
@@ -27,6 +26,10 @@ impl State {
 pub(crate) struct Setting(AtomicU32);
 
 impl Setting {
+    const fn new() -> Setting {
+        Setting(AtomicU32::new(0))
+    }
+
     pub(crate) fn get(&self, default: u32) -> u32 {
         self.0.load(Ordering::Relaxed).checked_sub(1).unwrap_or(default)
     }
