@@ -30,6 +30,11 @@ fn main() -> ExitCode {
         trial("fd/received", &[], received),
         trial("fd/inherited-through-exec", &[], inherited),
         trial("unlisted/image-and-others", &[], unlisted),
+        trial("limits/what-does-not-call-the-c-library", &[], bypassed),
+        trial("others/a-second-preload-library", &[], stacked),
+        trial("others/request-numbers-of-the-kernel-headers", &[], request_numbers),
+        trial("size/huge-image", &[Need::Tool("truncate")], huge_image),
+        trial("size/huge-loop", root, huge_loop),
         trial("name/link-chain", root, link_chain),
         trial("name/appears-later", root, name_appears_later),
         trial("name/leads-elsewhere", root, link_leads_elsewhere),
@@ -356,6 +361,146 @@ fn unlisted() {
         assert_eq!(idlun(&mut client, &fd), "-1 ENOTTY", "{}", path.display());
     }
     assert_eq!(client.end(), "");
+}
+
+/// Documented limits: these calls do not pass through the C library's ioctl(2). The plain one does.
+fn bypassed() {
+    let disk = scsi_image();
+    let program = acceptance::program("bypass");
+    let alone = acceptance::program_with("bypass", "bypass-static", &["-O2", "-static", "-DSTATIC"]);
+    let plugin = acceptance::program_with("bypass", "bypass.so", &["-O2", "-shared", "-fPIC", "-DPLUGIN"]);
+    let plugin = plugin.to_str().expect("test names are ASCII");
+    for (program, arguments, expected) in [
+        (&program, vec!["ioctl"], "0"),
+        (&program, vec!["syscall"], "ENOTTY"),
+        (&program, vec!["deepbind", plugin], "ENOTTY"),
+        (&program, vec!["dlmopen", plugin], "ENOTTY"),
+        (&alone, vec!["ioctl"], "ENOTTY"),
+    ] {
+        let outcome = disk.run(program).args(&arguments).arg(disk.path()).output();
+        assert_eq!(outcome.expect_out().trim_end(), expected, "{arguments:?}");
+    }
+}
+
+/// What another library interposes is called behind us, or before us, as without us.
+fn stacked() {
+    let disk = scsi_image();
+    let other = disk.scratch().image("other", MIB);
+    let library = disk.scratch().library();
+    let second = acceptance::program_with("stacked", "stacked.so", &["-O2", "-shared", "-fPIC"]);
+    for (preload, listed) in [
+        (format!("{}:{}", library.display(), second.display()), ANSWERED),
+        (format!("{}:{}", second.display(), library.display()), "77 -"),
+        (second.display().to_string(), "77 -"),
+    ] {
+        let lines = [
+            format!("open open {}", disk.path().display()),
+            format!("open open {}", other.display()),
+            format!("value 3 {GET_IDLUN} 0"),
+            format!("value 4 {GET_IDLUN} 0"),
+            "value 4 0x7d01 0".into(),
+            format!("open fopen {}", other.display()),
+            "close close 3".into(),
+        ];
+        let outcome = Run::new(disk.scratch().program("clients"))
+            .env("LD_PRELOAD", &preload)
+            .env("VMWARE_BDWRAPPER_DEVICES", disk.entry())
+            .stdin(lines.join("\n") + "\n")
+            .output();
+        let said = outcome.expect_out().replace("-1 EFAULT", ANSWERED);
+        let wanted = format!("3 -\n4 -\n{listed}\n77 -\n77 -\nstacked fopen\n5 -\nstacked close\n0 -\n");
+        assert_eq!(said, wanted, "{preload}");
+    }
+}
+
+/// The table's numbers are those of the headers that this system has.
+fn request_numbers() {
+    let headers = [
+        "linux/fs.h",
+        "linux/hdreg.h",
+        "linux/blktrace_api.h",
+        "linux/blkpg.h",
+        "linux/blkzoned.h",
+        "linux/pr.h",
+    ]
+    .into_iter()
+    .chain(["linux/loop.h", "linux/nvme_ioctl.h", "linux/cdrom.h", "linux/fd.h", "linux/mtio.h", "scsi/sg.h"])
+    .chain(["scsi/scsi.h", "linux/raid/md_u.h", "linux/major.h"]);
+    let mut source: String = headers
+        .map(|header| format!("#if __has_include(<{header}>)\n#include <{header}>\n#endif\n"))
+        .collect();
+    for row in disk::request::REQUESTS {
+        let (name, number) = (row.name, row.number);
+        source += &format!("#ifdef {name}\nCHECK({name} == {number:#x}) COUNT\n#endif\n");
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path("numbers.c");
+    let preamble = "#define CHECK(x) _Static_assert(x, #x);\n#define COUNT _Static_assert(1, \"\");\n";
+    std::fs::write(&path, format!("#include <sys/types.h>\n#include <sys/ioctl.h>\n{preamble}{source}"))
+        .expect("it is our directory");
+    let compiled = Run::new("cc").args(["-E"]).arg(&path).output().expect_out();
+    let known = compiled.matches("_Static_assert(1, \"\")").count();
+    assert!(known > 90, "the headers know {known} of the requests alone");
+    let checked = Run::new("cc").args(["-fsyntax-only", "-Wall"]).arg(&path).output();
+    assert!(checked.success(), "{}", checked.err());
+}
+
+const TIB: u64 = 1 << 40;
+
+/// Sizes past what 32-bit sectors, ext4 and 62 bits hold; tmpfs takes them all.
+const HUGE: [u64; 4] = [2 * TIB + 512, 16 * TIB + 4096, 1 << 62, (1 << 63) - 4096];
+
+/// A file of tmpfs, gone at the end.
+struct Sparse(std::path::PathBuf);
+
+impl Sparse {
+    fn new(name: &str, bytes: u64) -> Sparse {
+        let path = format!("/dev/shm/bdwrapper-test-{}-{name}-{bytes}", std::process::id());
+        let sparse = Sparse(path.into());
+        let made = Run::new("truncate").arg("-s").arg(bytes.to_string()).arg(&sparse.0).output();
+        assert!(made.success(), "{}", made.err());
+        sparse
+    }
+}
+
+impl Drop for Sparse {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Asks sizes and geometry of a huge device.
+fn ask_huge(path: &Path, bytes: u64) {
+    let scratch = Scratch::new();
+    for kind in ["scsi", "ide", "sata"] {
+        let mut client = listed_by(&scratch, &format!("{}={kind}", path.display()));
+        let fd = open(&mut client, path);
+        assert_eq!(size(&mut client, &fd), bytes, "{kind}");
+        let sectors = (bytes / 512).swap_bytes();
+        assert_eq!(client.ask(&format!("get {fd} 0x1260 8")), format!("0 - {sectors:016x}"));
+        assert_eq!(client.ask(&format!("get {fd} {GETGEO} 4")), "0 - ff3fffff", "65535 cylinders at most");
+        if kind != "scsi" {
+            let identity = client.ask(&format!("get {fd} 0x30d 512"));
+            let words = identity.strip_prefix("0 - ").expect("it succeeds");
+            assert_eq!(words[4 * 60..4 * 62], *"ffffff0f", "28-bit capacity");
+            assert_eq!(words[4 * 100..4 * 104], format!("{sectors:016x}"), "48-bit capacity");
+        }
+    }
+}
+
+fn huge_image() {
+    for bytes in HUGE {
+        let sparse = Sparse::new("image", bytes);
+        ask_huge(&sparse.0, bytes);
+    }
+}
+
+fn huge_loop() {
+    for bytes in HUGE {
+        let sparse = Sparse::new("loop", bytes);
+        let device = Loop::attach(&sparse.0, &[]);
+        ask_huge(device.path(), bytes);
+    }
 }
 
 // Names.
