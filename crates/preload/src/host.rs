@@ -64,11 +64,11 @@ impl<'a> Caller<'a> {
         // SAFETY: `bytes` is a buffer of ours; the kernel checks the other address, and if it is ours the caller's
         // call writes there as the kernel's ioctl(2) would have.
         let moved = unsafe { call(pid, &raw const bytes, 1, &raw const theirs, 1, 0) };
-        if usize::try_from(moved) == Ok(bytes.iov_len) { Ok(()) } else { Err(Errno::EFAULT) }
-    }
-
-    fn is_too_long(offset: u64, length: u64) -> bool {
-        offset.checked_add(length).is_none_or(|end| i64::try_from(end).is_err())
+        match usize::try_from(moved) {
+            Ok(moved) if moved == bytes.iov_len => Ok(()),
+            Ok(_) => Err(Errno::EFAULT),
+            Err(_) => Err(Errno(errno::get())),
+        }
     }
 }
 
@@ -129,9 +129,6 @@ impl Host for Caller<'_> {
     }
 
     fn zero(&self, offset: u64, length: u64) -> Result<(), Errno> {
-        if Caller::is_too_long(offset, length) {
-            return Err(Errno::EFBIG);
-        }
         let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
         match rustix::fs::fallocate(self.fd, flags, offset, length) {
             // Not every file system can keep the space of what it makes zero (tmpfs).
