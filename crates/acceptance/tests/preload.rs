@@ -430,7 +430,7 @@ fn request_numbers() {
         .map(|header| format!("#if __has_include(<{header}>)\n#include <{header}>\n#endif\n"))
         .collect();
     for row in disk::request::REQUESTS {
-        let (name, number) = (row.name, row.number);
+        let (name, number) = (row.name(), row.number);
         source += &format!("#ifdef {name}\nCHECK({name} == {number:#x}) COUNT\n#endif\n");
     }
     let scratch = Scratch::new();

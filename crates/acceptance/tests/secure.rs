@@ -515,11 +515,13 @@ fn user_devices() {
     let device = Loop::attach(&open, &[]);
     let node = Name::node("sd", device.path());
     let link = Name::link("sd", device.path());
-    let paths = [&open, &readable, &secret, &writable, &behind, &device.path().to_path_buf()];
-    let paths = paths.map(PathBuf::as_path);
+    let images = [&open, &readable, &secret, &writable, &behind].map(PathBuf::as_path);
+    let [open, readable, secret, writable, behind] = images;
+    // The same device by the node that is the user's, and by the one that is not.
+    let paths = [open, readable, secret, writable, behind, node.path(), device.path()];
     let listed = |block: &Path, option: &str| {
         let mut devices = String::new();
-        for path in &paths[..5] {
+        for path in images {
             devices += &format!("{}=scsi{option}:", path.display());
         }
         devices + &format!("{}=scsi{option}", block.display())
@@ -530,13 +532,13 @@ fn user_devices() {
         paths.map(|path| seen(&run, path) == Seen::Scsi)
     };
     setting.conf("allow-user-devices yes");
-    assert_eq!(found(listed(node.path(), "")), [true, false, false, false, false, true]);
-    assert_eq!(found(listed(node.path(), ",ro")), [true, true, false, false, false, true]);
-    assert_eq!(found(listed(link.path(), "")), [true, false, false, false, false, false]);
-    assert_eq!(found(listed(link.path(), ",ro")), [true, true, false, false, false, false]);
+    assert_eq!(found(listed(node.path(), "")), [true, false, false, false, false, true, false]);
+    assert_eq!(found(listed(node.path(), ",ro")), [true, true, false, false, false, true, false]);
+    assert_eq!(found(listed(link.path(), "")), [true, false, false, false, false, false, false]);
+    assert_eq!(found(listed(link.path(), ",ro")), [true, true, false, false, false, false, false]);
     for conf in ["", "allow-user-devices no"] {
         setting.conf(conf);
-        assert_eq!(found(listed(node.path(), "")), [false; 6], "{conf}");
+        assert_eq!(found(listed(node.path(), "")), [false; 7], "{conf}");
     }
 }
 

@@ -94,10 +94,18 @@ pub enum Shape {
 pub struct Request {
     /// The number.
     pub number: u32,
-    /// The name of its `#define`.
-    pub name: &'static str,
     /// What its third argument is.
     pub argument: Argument,
+    /// Where its name stands in [`NAMES`]: a reference would cost the library three times its size in relocations.
+    name: (u16, u8),
+}
+
+impl Request {
+    /// The name of its `#define`.
+    pub fn name(&self) -> &'static str {
+        let (start, length) = (usize::from(self.name.0), usize::from(self.name.1));
+        NAMES.get(start..start + length).unwrap_or_default()
+    }
 }
 
 /// The row of a request.
@@ -110,12 +118,24 @@ macro_rules! requests {
         $(#[doc = concat!("`", stringify!($name), "`")]
         pub const $name: u32 = $number;)*
 
+        /// The names one behind the other.
+        static NAMES: &str = concat!($(stringify!($name)),*);
+
         /// Every request that is known by name.
-        pub static REQUESTS: &[Request] = &[$(Request {
-            number: $number,
-            name: stringify!($name),
-            argument: requests!(@ $($direction $(($shape))?)?),
-        },)*];
+        pub static REQUESTS: &[Request] = {
+            let mut rows = [$(Request {
+                number: $number,
+                argument: requests!(@ $($direction $(($shape))?)?),
+                name: (0, stringify!($name).len() as u8),
+            },)*];
+            let mut row = 1;
+            while row < rows.len() {
+                let (start, length) = rows[row - 1].name;
+                rows[row].name.0 = start + length as u16;
+                row += 1;
+            }
+            &{ rows }
+        };
     };
     (@) => { Argument::None };
     (@ $direction:ident) => { Argument::$direction };

@@ -16,7 +16,7 @@ pub struct Named(pub u32);
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match find(self.0) {
-            Some(request) => f.write_str(request.name),
+            Some(request) => f.write_str(request.name()),
             None => write!(f, "{:#x} (unknown: please report this line)", self.0),
         }
     }

@@ -245,11 +245,11 @@ fn reset_is_what_the_adapter_has() {
 fn numbers_and_names_stand_once() {
     for (at, row) in REQUESTS.iter().enumerate() {
         for other in &REQUESTS[..at] {
-            assert!(row.number != other.number && row.name != other.name, "{}", row.name);
+            assert!(row.number != other.number && row.name() != other.name(), "{}", row.name());
         }
         let known = family(row.number).is_some();
-        assert!(known || row.number == FIGETBSZ, "{} would be forwarded", row.name);
-        assert!(is_disk_request(row.number), "{}", row.name);
+        assert!(known || row.number == FIGETBSZ, "{} would be forwarded", row.name());
+        assert!(is_disk_request(row.number), "{}", row.name());
     }
 }
 

@@ -6,14 +6,12 @@ use core::ffi::{c_int, c_ulong};
 use disk::request::{BLKGETSIZE64, BLKIOMIN, BLKPBSZGET, BLKROGET, BLKSECTGET, BLKSSZGET};
 use disk::{Capability, Errno, Host, Limit, Medium};
 use libc::iovec;
-use rustix::fd::{AsRawFd, BorrowedFd};
-use rustix::fs::{Advice, FallocateFlags, StatVfsMountFlags};
 
-use crate::{errno, next};
+use crate::{errno, next, sys};
 
 /// One call on a listed device.
-pub struct Caller<'a> {
-    fd: BorrowedFd<'a>,
+pub struct Caller {
+    fd: c_int,
     medium: Medium,
     writable: bool,
 }
@@ -23,28 +21,22 @@ pub struct Caller<'a> {
 const IMAGE_PHYSICAL_BLOCK: u64 = 4096;
 const IMAGE_MAX_SECTORS: u64 = 2560;
 
-fn failed(errno: rustix::io::Errno) -> Errno {
-    Errno(errno.raw_os_error())
-}
-
-impl<'a> Caller<'a> {
+impl Caller {
     /// A descriptor that is open on a block device or file; `None` for one that cannot carry requests (`O_PATH`).
-    pub fn new(fd: BorrowedFd<'a>, medium: Medium) -> Option<Caller<'a>> {
-        // SAFETY: fcntl(F_GETFL) reads nothing of ours; a descriptor that is not open is an error.
-        let flags = unsafe { libc::syscall(libc::SYS_fcntl, fd.as_raw_fd(), libc::F_GETFL) };
-        let flags = c_int::try_from(flags).ok().filter(|flags| flags & libc::O_PATH == 0 && *flags >= 0)?;
+    pub fn new(fd: c_int, medium: Medium) -> Option<Caller> {
+        let flags = sys::flags(fd).ok().filter(|flags| flags & libc::O_PATH == 0)?;
         Some(Caller { fd, medium, writable: flags & libc::O_ACCMODE != libc::O_RDONLY })
     }
 
     /// The descriptor.
     pub fn fd(&self) -> c_int {
-        self.fd.as_raw_fd()
+        self.fd
     }
 
     /// Asks the kernel for a number of 2, 4 or 8 bytes.
     fn ask<const N: usize>(&self, request: u32) -> Result<[u8; N], Errno> {
         let mut value = [0u8; N];
-        match next::kernel_ioctl(self.fd(), c_ulong::from(request), value.as_mut_ptr().cast()) {
+        match next::kernel_ioctl(self.fd, c_ulong::from(request), value.as_mut_ptr().cast()) {
             -1 => Err(Errno(errno::get())),
             _ => Ok(value),
         }
@@ -60,7 +52,7 @@ impl<'a> Caller<'a> {
         if bytes.iov_len == 0 {
             return Ok(());
         }
-        let pid = rustix::process::getpid().as_raw_pid();
+        let (pid, _) = sys::ids();
         // SAFETY: `bytes` is a buffer of ours; the kernel checks the other address, and if it is ours the caller's
         // call writes there as the kernel's ioctl(2) would have.
         let moved = unsafe { call(pid, &raw const bytes, 1, &raw const theirs, 1, 0) };
@@ -76,7 +68,7 @@ impl<'a> Caller<'a> {
 type Transfer =
     unsafe extern "C" fn(libc::pid_t, *const iovec, c_ulong, *const iovec, c_ulong, c_ulong) -> isize;
 
-impl Host for Caller<'_> {
+impl Host for Caller {
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
         let ours = iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
         self.transfer(libc::process_vm_readv, address, ours)
@@ -88,8 +80,7 @@ impl Host for Caller<'_> {
     }
 
     fn capable(&self, capability: Capability) -> bool {
-        let bit = 1u64 << (capability as u32);
-        rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.bits() & bit != 0)
+        sys::capabilities() >> (capability as u32) & 1 != 0
     }
 
     fn writable(&self) -> bool {
@@ -109,40 +100,32 @@ impl Host for Caller<'_> {
             Limit::MinimumIo if block_device => self.ask_int(BLKIOMIN),
             Limit::MaxSectors if block_device => Ok(u16::from_ne_bytes(self.ask(BLKSECTGET)?).into()),
             Limit::ReadOnly if block_device => self.ask_int(BLKROGET),
-            Limit::Bytes => {
-                let status = rustix::fs::fstat(self.fd).map_err(failed)?;
-                Ok(u64::try_from(status.st_size).unwrap_or(0))
-            }
+            Limit::Bytes => Ok(u64::try_from(sys::fstat(self.fd)?.st_size).unwrap_or(0)),
             Limit::LogicalBlock => Ok(512),
             Limit::PhysicalBlock | Limit::MinimumIo => Ok(IMAGE_PHYSICAL_BLOCK),
             Limit::MaxSectors => Ok(IMAGE_MAX_SECTORS),
-            Limit::ReadOnly => {
-                let mount = rustix::fs::fstatvfs(self.fd).map_err(failed)?;
-                Ok(mount.f_flag.contains(StatVfsMountFlags::RDONLY).into())
-            }
+            Limit::ReadOnly => Ok(sys::is_mounted_read_only(self.fd)?.into()),
         }
     }
 
     fn discard(&self, offset: u64, length: u64) -> Result<(), Errno> {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        rustix::fs::fallocate(self.fd, flags, offset, length).map_err(failed)
+        sys::fallocate(self.fd, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, offset, length)
     }
 
     fn zero(&self, offset: u64, length: u64) -> Result<(), Errno> {
-        let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(self.fd, flags, offset, length) {
+        let flags = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+        match sys::fallocate(self.fd, flags, offset, length) {
             // Not every file system can keep the space of what it makes zero (tmpfs).
-            Err(rustix::io::Errno::OPNOTSUPP) => match self.discard(offset, length) {
+            Err(Errno::EOPNOTSUPP) => match self.discard(offset, length) {
                 Err(Errno::EOPNOTSUPP) => self.write_zeros(offset, length),
                 result => result,
             },
-            result => result.map_err(failed),
+            result => result,
         }
     }
 
     fn flush(&self) -> Result<(), Errno> {
-        rustix::fs::fsync(self.fd).map_err(failed)?;
-        rustix::fs::fadvise(self.fd, 0, None, Advice::DontNeed).map_err(failed)
+        sys::flush(self.fd)
     }
 }
 
@@ -156,7 +139,7 @@ unsafe impl Sync for Zeros {}
 
 static ZEROS: Zeros = Zeros(UnsafeCell::new([0; 65536]));
 
-impl Caller<'_> {
+impl Caller {
     fn write_zeros(&self, offset: u64, length: u64) -> Result<(), Errno> {
         // SAFETY: nobody writes to it.
         let zeros = unsafe { &*ZEROS.0.get() };
@@ -164,11 +147,11 @@ impl Caller<'_> {
         while done < length {
             let left = usize::try_from(length - done).unwrap_or(usize::MAX);
             let part = zeros.get(..left).unwrap_or(zeros);
-            match rustix::io::pwrite(self.fd, part, offset.saturating_add(done)) {
+            match sys::pwrite(self.fd, part, offset.saturating_add(done)) {
                 Ok(0) => return Err(Errno::EIO),
                 Ok(written) => done = done.saturating_add(written as u64),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(failed(errno)),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
             }
         }
         Ok(())

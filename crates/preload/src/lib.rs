@@ -15,6 +15,7 @@ mod registry;
 mod secure;
 mod setup;
 mod storage;
+mod sys;
 
 use core::ffi::{c_int, c_ulong, c_void};
 
@@ -65,7 +66,7 @@ fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
 /// Answers or forwards, and writes a line about it.
 fn traced(
     device: &Device<'_>,
-    caller: &Caller<'_>,
+    caller: &Caller,
     request: u32,
     argument: u64,
     forward: impl FnOnce() -> c_int,
@@ -82,7 +83,7 @@ fn traced(
     if result.is_ok() {
         decoded.read_out(caller);
     }
-    let (pid, tid) = (rustix::process::getpid(), rustix::thread::gettid());
+    let (pid, tid) = sys::ids();
     log::write(format_args!(
         "pid {pid} tid {tid}: ioctl({}, {}, {}) on {} = {}{}, {who}",
         caller.fd(),

@@ -3,11 +3,9 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicI32, Ordering};
 
-use rustix::fs::{FileType, Stat};
-use rustix::io::Errno;
-use rustix::stdio::stderr;
+use disk::Errno;
 
-use crate::{errno, registry};
+use crate::{errno, registry, sys};
 
 /// How much is said: `VMWARE_BDWRAPPER_LOG_LEVEL`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +48,7 @@ pub fn write(message: fmt::Arguments<'_>) {
     let mut line = Line { bytes: [0; Line::LONGEST], length: 0 };
     // What does not fit is cut; nothing else can fail.
     let _ = line.write_str("vmware-bdwrapper: ").and_then(|()| line.write_fmt(message));
-    errno::kept(|| without_sigpipe(|| line.send()));
+    errno::kept(|| sys::without_sigpipe(|| line.send()));
 }
 
 /// A line in the making.
@@ -69,11 +67,9 @@ impl Line {
             let _ = self.write_str("...");
         }
         let _ = self.write_str("\n");
-        // SAFETY: never closed here; where the program has closed it, the calls fail.
-        let stderr = unsafe { stderr() };
-        if rustix::fs::fstat(stderr).is_ok_and(|status| is_for_messages(&status)) {
+        if sys::fstat(libc::STDERR_FILENO).is_ok_and(|status| is_for_messages(&status)) {
             let text = self.bytes.get(..self.length).unwrap_or_default();
-            while rustix::io::write(stderr, text) == Err(Errno::INTR) {}
+            while sys::write(libc::STDERR_FILENO, text) == Err(Errno::EINTR) {}
         }
     }
 }
@@ -90,38 +86,10 @@ impl Write for Line {
     }
 }
 
-fn is_for_messages(status: &Stat) -> bool {
-    match FileType::from_raw_mode(status.st_mode) {
-        FileType::BlockDevice => false,
-        FileType::RegularFile => !registry::is_listed(status),
+fn is_for_messages(status: &libc::stat) -> bool {
+    match status.st_mode & libc::S_IFMT {
+        libc::S_IFBLK => false,
+        libc::S_IFREG => !registry::is_listed(status),
         _ => true,
     }
-}
-
-/// Does something in which a broken pipe must not kill the program.
-fn without_sigpipe(act: impl FnOnce()) {
-    const SIGPIPE: u64 = 1 << (libc::SIGPIPE - 1);
-    // System calls instead of the C library's functions: some of those are cancellation points.
-    let mask = |how: i32, set: &u64, old: *mut u64| {
-        // SAFETY: both sets are of the size that is given.
-        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, core::ptr::from_ref(set), old, 8) }
-    };
-    let pending = || {
-        let mut set = 0u64;
-        // SAFETY: the set is of the size that is given.
-        unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut set, 8) };
-        set & SIGPIPE != 0
-    };
-    let mut before = 0u64;
-    mask(libc::SIG_BLOCK, &SIGPIPE, &raw mut before);
-    let pending_before = pending();
-    act();
-    if !pending_before && pending() {
-        let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        let set = SIGPIPE;
-        let nothing = core::ptr::null_mut::<libc::siginfo_t>();
-        // SAFETY: the set is of the size that is given; nothing is written.
-        unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, &raw const set, nothing, &raw const at_once, 8) };
-    }
-    mask(libc::SIG_SETMASK, &before, core::ptr::null_mut());
 }

@@ -10,14 +10,13 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use disk::entry::{Entry, Printed};
 use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
-use disk::{Device, Medium, State};
-use rustix::fd::BorrowedFd;
-use rustix::fs::{Access, FileType, Stat, major, minor};
-use rustix::io::Errno;
+use disk::{Device, Errno, Medium, State};
+use libc::{major, minor, mode_t, stat};
 
 use crate::host::Caller;
 use crate::log::{self, Level};
 use crate::storage::{List, keep_path};
+use crate::sys;
 
 /// The most devices that can be listed.
 pub const MOST: usize = 256;
@@ -69,8 +68,8 @@ pub fn settle() {
 }
 
 /// The listed device that a descriptor is open on; `None` also where the descriptor cannot carry requests.
-pub fn find(fd: c_int) -> Option<(Device<'static>, Caller<'static>)> {
-    let (listed, index, medium, fd) = look_up(fd)?;
+pub fn find(fd: c_int) -> Option<(Device<'static>, Caller)> {
+    let (listed, index, medium) = look_up(fd)?;
     let caller = Caller::new(fd, medium)?;
     Some((Device { entry: &listed.entry, index, state: &listed.state }, caller))
 }
@@ -80,14 +79,11 @@ pub fn name(fd: c_int) -> Option<Printed<'static>> {
     look_up(fd).map(|(listed, ..)| listed.entry.printed_path())
 }
 
-fn look_up(fd: c_int) -> Option<(&'static Listed, u8, Medium, BorrowedFd<'static>)> {
-    if fd < 0 || LISTED.as_slice().is_empty() {
+fn look_up(fd: c_int) -> Option<(&'static Listed, u8, Medium)> {
+    if LISTED.as_slice().is_empty() {
         return None;
     }
-    // SAFETY: the program's descriptor, not -1. Where it is not open, or another thread closes it during the call, what
-    // is done with it fails or finds another file, as the program's own ioctl(2) would.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    let key = Key::new(&rustix::fs::fstat(borrowed).ok()?)?;
+    let key = Key::new(&sys::fstat(fd).ok()?)?;
     let index = index_of(key)?;
     let listed = LISTED.as_slice().get(usize::from(index))?;
     let medium = match key {
@@ -98,11 +94,11 @@ fn look_up(fd: c_int) -> Option<(&'static Listed, u8, Medium, BorrowedFd<'static
     if listed.for_user && !is_users(fd, &listed.entry) {
         return None;
     }
-    Some((listed, index, medium, borrowed))
+    Some((listed, index, medium))
 }
 
 /// Whether this is a listed device or file.
-pub fn is_listed(status: &Stat) -> bool {
+pub fn is_listed(status: &stat) -> bool {
     Key::new(status).and_then(index_of).is_some()
 }
 
@@ -130,10 +126,10 @@ fn remember(key: Key, index: u8) {
 }
 
 impl Key {
-    fn new(status: &Stat) -> Option<Key> {
-        match FileType::from_raw_mode(status.st_mode) {
-            FileType::BlockDevice => Some(Key::BlockDevice(status.st_rdev)),
-            FileType::RegularFile => Some(Key::ImageFile { device: status.st_dev, inode: status.st_ino }),
+    fn new(status: &stat) -> Option<Key> {
+        match status.st_mode & libc::S_IFMT {
+            libc::S_IFBLK => Some(Key::BlockDevice(status.st_rdev)),
+            libc::S_IFREG => Some(Key::ImageFile { device: status.st_dev, inode: status.st_ino }),
             _ => None,
         }
     }
@@ -144,7 +140,7 @@ enum Problem {
     /// It cannot be looked at.
     Missing(Errno),
     /// It is neither a block device nor a file.
-    NoDisk(FileType),
+    NoDisk(mode_t),
     /// It is a physical disk.
     RealDisk,
     /// The real user may not open it.
@@ -154,13 +150,13 @@ enum Problem {
 impl Listed {
     fn leads_to(&self) -> Result<Key, Problem> {
         if self.for_user {
-            rustix::fs::access(self.path, access(&self.entry)).map_err(|errno| match errno {
-                Errno::NOENT => Problem::Missing(errno),
+            sys::access(self.path, access(&self.entry)).map_err(|errno| match errno {
+                Errno::ENOENT => Problem::Missing(errno),
                 _ => Problem::NotTheUsers(errno),
             })?;
         }
-        let status = rustix::fs::stat(self.path).map_err(Problem::Missing)?;
-        let key = Key::new(&status).ok_or(Problem::NoDisk(FileType::from_raw_mode(status.st_mode)))?;
+        let status = sys::stat(self.path).map_err(Problem::Missing)?;
+        let key = Key::new(&status).ok_or(Problem::NoDisk(status.st_mode & libc::S_IFMT))?;
         match key {
             Key::BlockDevice(number) if !self.entry.force && is_real_disk(number) => Err(Problem::RealDisk),
             _ => Ok(key),
@@ -176,25 +172,19 @@ fn is_real_disk(number: u64) -> bool {
     let mut name = Path::new();
     let mut link = [0; 512];
     let _ = write!(name, "/sys/dev/block/{major}:{minor}");
-    let read = name.as_c_str().and_then(|name| {
-        // SAFETY: readlink(2) writes at most as many bytes as the buffer has.
-        let length = unsafe {
-            libc::syscall(libc::SYS_readlinkat, libc::AT_FDCWD, name.as_ptr(), link.as_mut_ptr(), link.len())
-        };
-        link.get(..usize::try_from(length).ok()?)
-    });
-    read.is_some_and(is_disk_link)
+    let link = name.as_c_str().and_then(|name| sys::readlink(name, &mut link).ok());
+    link.is_some_and(is_disk_link)
 }
 
 /// What the real user must be able to do with a device.
-fn access(entry: &Entry<'_>) -> Access {
-    if entry.read_only { Access::READ_OK } else { Access::READ_OK | Access::WRITE_OK }
+fn access(entry: &Entry<'_>) -> c_int {
+    if entry.read_only { libc::R_OK } else { libc::R_OK | libc::W_OK }
 }
 
 fn is_users(fd: c_int, entry: &Entry<'_>) -> bool {
     let mut name = Path::new();
     let _ = write!(name, "/proc/self/fd/{fd}");
-    name.as_c_str().is_some_and(|name| rustix::fs::access(name, access(entry)).is_ok())
+    name.as_c_str().is_some_and(|name| sys::access(name, access(entry)).is_ok())
 }
 
 /// A short file name in the making.
@@ -263,17 +253,16 @@ impl fmt::Display for Key {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |errno: &Errno| disk::Errno(errno.raw_os_error());
         match self {
             Problem::Missing(errno) => {
-                write!(f, "cannot be looked at now ({}); it counts as soon as it can", name(errno))
+                write!(f, "cannot be looked at now ({}); it counts as soon as it can", errno)
             }
             Problem::NoDisk(found) => {
-                let what = match found {
-                    FileType::Directory => "a directory",
-                    FileType::CharacterDevice => "a character device",
-                    FileType::Fifo => "a FIFO",
-                    FileType::Socket => "a socket",
+                let what = match *found {
+                    libc::S_IFDIR => "a directory",
+                    libc::S_IFCHR => "a character device",
+                    libc::S_IFIFO => "a FIFO",
+                    libc::S_IFSOCK => "a socket",
                     _ => "something else",
                 };
                 write!(f, "is not a block device or image file (it is {what}); name one that is")
@@ -286,7 +275,7 @@ impl fmt::Display for Problem {
                     f,
                     "you may not open it yourself ({}), so it does not count in this set-user-ID program; \
                      have the administrator list it in /etc/vmware-bdwrapper.conf",
-                    name(errno)
+                    errno
                 )
             }
         }

@@ -1,14 +1,14 @@
 //! What the administrator allows in set-user-ID programs: `/etc/vmware-bdwrapper.conf`.
 
-use core::ffi::{CStr, c_int};
+use core::ffi::CStr;
 
+use disk::Errno;
 use disk::conf::{Directive, parse};
 use disk::entry::Entry;
-use rustix::fd::BorrowedFd;
-use rustix::fs::{FileType, Stat};
 
 use crate::log::{self, Level};
 use crate::storage::{allocate, keep_path};
+use crate::sys::{self, File};
 
 const FILE: &CStr = c"/etc/vmware-bdwrapper.conf";
 
@@ -28,7 +28,7 @@ impl Policy {
     /// Reads the file; `None` where it allows nothing here.
     pub fn read() -> Option<Policy> {
         let text = read()?;
-        let running = rustix::fs::stat(c"/proc/self/exe").ok()?;
+        let running = sys::stat(c"/proc/self/exe").ok()?;
         let mut policy = Policy { text, user_devices: false, messages: false };
         let mut listed = false;
         for directive in parse(text).flatten() {
@@ -63,20 +63,9 @@ fn read() -> Option<&'static [u8]> {
     // O_NONBLOCK: opening a FIFO must not wait.
     const FLAGS: i32 =
         libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
-    // A system call: rustix's function can panic, and the C library's is interposed.
-    // SAFETY: the name is a string.
-    let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, FILE.as_ptr(), FLAGS, 0) };
-    let fd = c_int::try_from(fd).ok().filter(|&fd| fd >= 0)?;
-    // SAFETY: it is open until it is closed below.
-    let text = read_from(unsafe { BorrowedFd::borrow_raw(fd) });
-    // SAFETY: it is ours.
-    unsafe { rustix::io::close(fd) };
-    text
-}
-
-fn read_from(file: BorrowedFd<'_>) -> Option<&'static [u8]> {
-    let status = rustix::fs::fstat(file).ok()?;
-    let regular = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
+    let file = File::open(FILE, FLAGS).ok()?;
+    let status = file.status().ok()?;
+    let regular = status.st_mode & libc::S_IFMT == libc::S_IFREG;
     let size = usize::try_from(status.st_size).ok()?;
     if !regular || status.st_uid != 0 || status.st_mode & 0o022 != 0 || size > MOST {
         return None;
@@ -85,10 +74,10 @@ fn read_from(file: BorrowedFd<'_>) -> Option<&'static [u8]> {
     let room = allocate(size.checked_add(1)?)?;
     let mut length = 0;
     loop {
-        match rustix::io::read(file, room.get_mut(length..)?) {
+        match file.read(room.get_mut(length..)?) {
             Ok(0) => break,
             Ok(more) => length = more.checked_add(length)?,
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::EINTR) => {}
             Err(_) => return None,
         }
     }
@@ -99,8 +88,8 @@ fn read_from(file: BorrowedFd<'_>) -> Option<&'static [u8]> {
 }
 
 /// Whether a path leads to the running program.
-fn is(path: &[u8], running: &Stat) -> bool {
+fn is(path: &[u8], running: &libc::stat) -> bool {
     keep_path(path)
-        .and_then(|path| rustix::fs::stat(path).ok())
+        .and_then(|path| sys::stat(path).ok())
         .is_some_and(|status| (status.st_dev, status.st_ino) == (running.st_dev, running.st_ino))
 }

@@ -1,0 +1,166 @@
+//! System calls. Not the C library's functions: some of those are cancellation points, some are interposed here or by
+//! others, and fstat(2) is a symbol only since glibc 2.33.
+
+use core::ffi::{CStr, c_int, c_long, c_void};
+use core::mem::MaybeUninit;
+
+use disk::Errno;
+use libc::{c_uint, syscall};
+
+use crate::errno;
+
+/// The result of a system call.
+fn result(value: c_long) -> Result<usize, Errno> {
+    usize::try_from(value).map_err(|_| Errno(errno::get()))
+}
+
+/// fstat(2).
+pub fn fstat(fd: c_int) -> Result<libc::stat, Errno> {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: on 64-bit systems the kernel's structure is the C library's.
+    result(unsafe { syscall(libc::SYS_fstat, fd, status.as_mut_ptr()) })?;
+    // SAFETY: the kernel filled it.
+    Ok(unsafe { status.assume_init() })
+}
+
+/// stat(2).
+pub fn stat(path: &CStr) -> Result<libc::stat, Errno> {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: as above; the path is a string.
+    result(unsafe { syscall(libc::SYS_newfstatat, libc::AT_FDCWD, path.as_ptr(), status.as_mut_ptr(), 0) })?;
+    // SAFETY: the kernel filled it.
+    Ok(unsafe { status.assume_init() })
+}
+
+/// access(2): whether the real user may do this.
+pub fn access(path: &CStr, mode: c_int) -> Result<(), Errno> {
+    // SAFETY: the path is a string.
+    result(unsafe { syscall(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), mode) }).map(drop)
+}
+
+/// readlink(2): the part of the buffer that was filled.
+pub fn readlink<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8], Errno> {
+    // SAFETY: the path is a string; the kernel writes at most as many bytes as the buffer has.
+    let length = result(unsafe {
+        syscall(libc::SYS_readlinkat, libc::AT_FDCWD, path.as_ptr(), buffer.as_mut_ptr(), buffer.len())
+    })?;
+    Ok(buffer.get(..length).unwrap_or_default())
+}
+
+/// A file that is open until it is dropped.
+pub struct File(c_int);
+
+impl File {
+    /// open(2).
+    pub fn open(path: &CStr, flags: c_int) -> Result<File, Errno> {
+        // SAFETY: the path is a string.
+        let fd = result(unsafe { syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0) })?;
+        Ok(File(c_int::try_from(fd).map_err(|_| Errno::EBADF)?))
+    }
+
+    /// fstat(2).
+    pub fn status(&self) -> Result<libc::stat, Errno> {
+        fstat(self.0)
+    }
+
+    /// read(2).
+    pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        // SAFETY: the kernel writes at most as many bytes as the buffer has.
+        result(unsafe { syscall(libc::SYS_read, self.0, buffer.as_mut_ptr(), buffer.len()) })
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // SAFETY: it is ours, and nobody uses it any more.
+        unsafe { syscall(libc::SYS_close, self.0) };
+    }
+}
+
+/// write(2).
+pub fn write(fd: c_int, bytes: &[u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel reads the bytes that the slice has.
+    result(unsafe { syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) })
+}
+
+/// pwrite(2).
+pub fn pwrite(fd: c_int, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
+    // SAFETY: as above.
+    result(unsafe { syscall(libc::SYS_pwrite64, fd, bytes.as_ptr(), bytes.len(), offset) })
+}
+
+/// fcntl(F_GETFL): how a descriptor was opened.
+pub fn flags(fd: c_int) -> Result<c_int, Errno> {
+    // SAFETY: it reads nothing of ours.
+    let flags = result(unsafe { syscall(libc::SYS_fcntl, fd, libc::F_GETFL) })?;
+    Ok(c_int::try_from(flags).unwrap_or(0))
+}
+
+/// fallocate(2).
+pub fn fallocate(fd: c_int, mode: c_int, offset: u64, length: u64) -> Result<(), Errno> {
+    // SAFETY: it reads nothing of ours.
+    result(unsafe { syscall(libc::SYS_fallocate, fd, mode, offset, length) }).map(drop)
+}
+
+/// fsync(2), then posix_fadvise(2) that nothing of the file is needed any more.
+pub fn flush(fd: c_int) -> Result<(), Errno> {
+    // SAFETY: it reads nothing of ours.
+    result(unsafe { syscall(libc::SYS_fsync, fd) })?;
+    // SAFETY: as above.
+    result(unsafe { syscall(libc::SYS_fadvise64, fd, 0, 0, libc::POSIX_FADV_DONTNEED) }).map(drop)
+}
+
+/// Whether a descriptor is on a file system that is mounted read-only.
+pub fn is_mounted_read_only(fd: c_int) -> Result<bool, Errno> {
+    let mut mount = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the C library fills its own structure.
+    result(unsafe { libc::fstatvfs(fd, mount.as_mut_ptr()) }.into())?;
+    // SAFETY: it was filled.
+    Ok(unsafe { mount.assume_init() }.f_flag & libc::ST_RDONLY != 0)
+}
+
+/// The process and the thread that call.
+pub fn ids() -> (c_int, c_int) {
+    // SAFETY: they have no arguments.
+    unsafe { (syscall(libc::SYS_getpid) as c_int, syscall(libc::SYS_gettid) as c_int) }
+}
+
+/// The calling thread's effective capabilities, a bit each (capget(2)).
+pub fn capabilities() -> u64 {
+    /// `_LINUX_CAPABILITY_VERSION_3`, and 0 for the calling thread.
+    const HEADER: [c_uint; 2] = [0x2008_0522, 0];
+    let mut header = HEADER;
+    // Effective, permitted, inheritable: the low 32 bits of each, then the high ones.
+    let mut data = [0 as c_uint; 6];
+    // SAFETY: both have the size of the kernel's structures.
+    let asked = unsafe { syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) };
+    if asked == 0 { u64::from(data[0]) | u64::from(data[3]) << 32 } else { 0 }
+}
+
+/// Blocks SIGPIPE in the calling thread, does something, takes a SIGPIPE that it raised, and restores the mask.
+pub fn without_sigpipe(act: impl FnOnce()) {
+    const SIGPIPE: u64 = 1 << (libc::SIGPIPE - 1);
+    /// The size of the kernel's signal set, in bytes.
+    const SIZE: usize = size_of::<u64>();
+    let set = SIGPIPE;
+    let mut before = 0u64;
+    let pending = || {
+        let mut pending = 0u64;
+        // SAFETY: the set has the size that is given.
+        unsafe { syscall(libc::SYS_rt_sigpending, &raw mut pending, SIZE) };
+        pending & SIGPIPE != 0
+    };
+    // SAFETY: both sets have the size that is given.
+    unsafe { syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, &raw const set, &raw mut before, SIZE) };
+    let was_pending = pending();
+    act();
+    if !was_pending && pending() {
+        let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let nowhere = core::ptr::null_mut::<c_void>();
+        // SAFETY: the set has the size that is given; nothing is written.
+        unsafe { syscall(libc::SYS_rt_sigtimedwait, &raw const set, nowhere, &raw const at_once, SIZE) };
+    }
+    let nowhere = core::ptr::null_mut::<c_void>();
+    // SAFETY: the set has the size that is given.
+    unsafe { syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const before, nowhere, SIZE) };
+}
