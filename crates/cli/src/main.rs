@@ -1,2 +1,147 @@
-//! The command.
-fn main() {}
+//! `vmware-bdwrapper`: launches programs with the library and shows what they will see.
+#![forbid(unsafe_code)]
+
+mod administrator;
+mod devices;
+mod elf;
+mod failure;
+mod libdir;
+mod library;
+mod loader;
+mod probe;
+mod program;
+mod report;
+mod run;
+mod secure;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use failure::{Failure, print, say};
+
+/// Lets block devices and image files pass for physical disks, so that VMware takes them.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES, max_term_width = 100)]
+struct CommandLine {
+    #[command(subcommand)]
+    task: Task,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  What would VMware say to a logical volume as an IDE disk?
+    vmware-bdwrapper probe --device /dev/vg0/windows=ide
+  Start VMware Player with two devices:
+    vmware-bdwrapper run --device /dev/sd/data --device /dev/vg0/windows=ide -- vmplayer
+
+See vmware-bdwrapper(1) for more, and libvmware-bdwrapper(7) for how devices are written.";
+
+#[derive(Subcommand)]
+enum Task {
+    /// Become a program with the library and the devices
+    #[command(
+        override_usage = "vmware-bdwrapper run [--device ENTRY]... [--log-level N] [--] PROGRAM [ARGUMENT]..."
+    )]
+    #[command(
+        after_help = "Example:\n  vmware-bdwrapper run --device $PWD/disk.img=ide -- /sbin/hdparm -i disk.img"
+    )]
+    Run {
+        /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts
+        #[arg(long = "device", value_name = "ENTRY")]
+        devices: Vec<OsString>,
+        /// How much the library says: -1 nothing, 0 errors, 1 warnings, 10 what it found, 100 descriptors, 1000 requests
+        #[arg(long, value_name = "N", allow_hyphen_values = true, hide_possible_values = true)]
+        #[arg(value_parser = ["-1", "0", "1", "10", "100", "1000"])]
+        log_level: Option<String>,
+        /// The program and its arguments
+        #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
+        command: Vec<OsString>,
+    },
+    /// Show what VMware would find, without and with the library
+    #[command(after_help = "Example:\n  vmware-bdwrapper probe --device /dev/sd/test")]
+    Probe {
+        /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts
+        #[arg(long = "device", value_name = "ENTRY")]
+        devices: Vec<OsString>,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the directory in which set-user-ID programs find libraries
+    #[command(after_help = "Example:\n  vmware-bdwrapper libdir --loader /lib64/ld-linux-x86-64.so.2")]
+    Libdir {
+        /// Ask this dynamic loader instead of the system's
+        #[arg(long, value_name = "FILE")]
+        loader: Option<PathBuf>,
+        /// Ask the loader of the system below this directory
+        #[arg(long, value_name = "DIRECTORY")]
+        root: Option<PathBuf>,
+    },
+    /// Ask devices in this environment: a part of `probe`
+    #[command(hide = true)]
+    Ask { paths: Vec<PathBuf> },
+}
+
+fn main() -> ExitCode {
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) => return not_parsed(&error),
+    };
+    let done = match line.task {
+        Task::Run { devices, log_level, command } => {
+            run::run(devices, log_level.as_deref(), &command).map(|never| match never {})
+        }
+        Task::Probe { devices, json } => probe::probe(devices, json),
+        Task::Libdir { loader, root } => libdir::libdir(loader, root).map(|()| ExitCode::SUCCESS),
+        Task::Ask { paths } => probe::ask(&paths).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(Failure::report)
+}
+
+/// Prints the help or the version, or says what is wrong with the command line.
+fn not_parsed(error: &clap::Error) -> ExitCode {
+    let text = error.to_string();
+    if !error.use_stderr() {
+        return print(text).map_or_else(Failure::report, |()| ExitCode::SUCCESS);
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        say("No command is given: there are run, probe and libdir; 'vmware-bdwrapper --help' says more.");
+    } else {
+        say(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+    }
+    ExitCode::from(Failure::USAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn a_program_keeps_its_arguments() {
+        let line = ["vmware-bdwrapper", "run", "--log-level", "-1", "program", "--device", "x", "--", "-y"];
+        let Ok(CommandLine { task: Task::Run { devices, log_level, command } }) =
+            CommandLine::try_parse_from(line)
+        else {
+            panic!("it is right");
+        };
+        assert_eq!((devices.len(), log_level.as_deref()), (0, Some("-1")));
+        assert_eq!(command, ["program", "--device", "x", "--", "-y"]);
+        let wrong = [
+            ["run", "--log-level", "2", "x"],
+            ["run", "--devise", "/x", "x"],
+            ["run", "--log-level", "01", "x"],
+        ];
+        for line in wrong {
+            assert!(CommandLine::try_parse_from(["vmware-bdwrapper"].into_iter().chain(line)).is_err());
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The devices that the command line or the environment names.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use disk::entry::{Entry, entries};
+
+use crate::failure::{Failure, cause, shown};
+
+/// The library's variable.
+pub const VARIABLE: &str = "VMWARE_BDWRAPPER_DEVICES";
+
+/// An entry as written, and what it says.
+pub struct Device<'a> {
+    /// The text.
+    pub text: &'a OsStr,
+    /// What it says.
+    pub entry: Entry<'a>,
+}
+
+impl<'a> Device<'a> {
+    /// Its file name.
+    pub fn path(&self) -> &'a Path {
+        Path::new(OsStr::from_bytes(self.entry.path))
+    }
+}
+
+/// The texts of the entries: those of the command line or, where it has none, those of the environment.
+pub fn texts(options: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+    if !options.is_empty() {
+        return Ok(options);
+    }
+    let list = std::env::var_os(VARIABLE).unwrap_or_default();
+    let texts: Vec<OsString> =
+        entries(list.as_bytes()).map(|entry| OsString::from_vec(entry.into())).collect();
+    if texts.is_empty() {
+        return Err(wrong(format!(
+            "No device is given: name one by --device ENTRY (for example --device /dev/sd/test), or set {VARIABLE}."
+        )));
+    }
+    Ok(texts)
+}
+
+/// Parses the entries; a wrong one is a failure.
+pub fn parse(texts: &[OsString]) -> Result<Vec<Device<'_>>, Failure> {
+    let (mut devices, mut sentences) = (Vec::new(), Vec::new());
+    for text in texts {
+        match device(text) {
+            Ok(device) => devices.push(device),
+            Err(sentence) => sentences.push(sentence),
+        }
+    }
+    if sentences.is_empty() { Ok(devices) } else { Err(Failure { status: Failure::USAGE, sentences }) }
+}
+
+fn device(text: &OsStr) -> Result<Device<'_>, String> {
+    if text.as_bytes().contains(&b':') {
+        return Err(format!(
+            "{}: has a colon, which separates devices in {VARIABLE}; give each device a --device of its own, and one \
+             whose name has a colon by a symbolic link without.",
+            shown(text)
+        ));
+    }
+    let entry = Entry::parse(text.as_bytes()).map_err(|error| format!("{error}."))?;
+    let device = Device { text, entry };
+    match look(device.path()) {
+        Ok(kind) if !kind.is_block_device() && !kind.is_file() => Err(format!(
+            "{}: is neither a block device nor an image file; name one that is.",
+            entry.printed_path()
+        )),
+        _ => Ok(device),
+    }
+}
+
+/// What stands there now.
+fn look(path: &Path) -> io::Result<std::fs::FileType> {
+    Ok(path.metadata()?.file_type())
+}
+
+/// Says of each device that cannot be looked at why: it may appear later.
+pub fn absent<'a>(devices: &'a [Device<'_>]) -> impl Iterator<Item = String> + 'a {
+    devices.iter().filter_map(|device| {
+        let error = look(device.path()).err()?;
+        Some(format!(
+            "{} cannot be looked at now ({}); it counts as soon as it can.",
+            shown(device.path()),
+            cause(&error)
+        ))
+    })
+}
+
+/// The value of the variable that lists these.
+pub fn list(texts: &[OsString]) -> OsString {
+    texts.join(OsStr::new(":"))
+}
+
+fn wrong(sentence: String) -> Failure {
+    Failure::new(Failure::USAGE, sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sentences(texts: &[&str]) -> Vec<String> {
+        let texts: Vec<OsString> = texts.iter().map(OsString::from).collect();
+        parse(&texts).err().map(|failure| failure.sentences).unwrap_or_default()
+    }
+
+    #[test]
+    fn every_wrong_entry_is_named() {
+        assert_eq!(sentences(&["/dev/sd/x", "/dev/hd/y=serial=1", "/nonexistent=sata"]), [""; 0]);
+        let said = sentences(&["disk.img=ide", "/dev/sd/x", "/nonexistent", "/dev/sd/a:b", "/=scsi"]);
+        assert_eq!(said.len(), 4, "{said:?}");
+        assert!(said[0].starts_with("disk.img=ide: is not an absolute name"), "{said:?}");
+        assert!(said[1].starts_with("/nonexistent: does not say which kind"), "{said:?}");
+        assert!(said[2].starts_with("/dev/sd/a:b: has a colon"), "{said:?}");
+        assert!(said[3].starts_with("/: is neither a block device"), "{said:?}");
+    }
+
+    #[test]
+    fn the_list_has_colons() {
+        assert_eq!(list(&["/a=ide".into(), "/b=scsi".into()]), "/a=ide:/b=scsi");
+    }
+}

@@ -1,0 +1,104 @@
+//! The library: which file, and by which name the dynamic loader is told of it.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::failure::shown;
+use crate::loader::Loader;
+
+/// The dynamic loader's variable.
+pub const VARIABLE: &str = "LD_PRELOAD";
+
+/// The library's installed name, the only one by which set-user-ID programs take it.
+pub const NAME: &str = "libvmware-bdwrapper.so.0";
+
+/// Its name in the directory that cargo builds into.
+const BUILT: &str = "libvmware_bdwrapper.so";
+
+/// The name to preload in a program without limits: the file beside this command, where it was built and not installed,
+/// else the installed library.
+pub fn ordinary() -> Result<OsString, String> {
+    let built = std::env::current_exe().ok().map(|command| command.with_file_name(BUILT));
+    match built.filter(|file| file.is_file()) {
+        Some(file) if file.as_os_str().as_bytes().iter().any(|byte| b" :".contains(byte)) => Err(format!(
+            "{} has a space or colon in its name, which {VARIABLE} cannot hold: have root run 'make install', or build in \
+             another directory.",
+            shown(&file)
+        )),
+        Some(file) => Ok(file.into()),
+        None if installed()?.is_empty() => Err(format!(
+            "The library {NAME} is not installed where the dynamic loader looks for it: have root run 'make install'."
+        )),
+        None => Ok(NAME.into()),
+    }
+}
+
+/// The installed library in each of the directories that the loader trusts, in the loader's order.
+pub fn installed() -> Result<Vec<PathBuf>, String> {
+    let trusted = Loader::of_system()?.trusted()?;
+    Ok(trusted.into_iter().map(|directory| directory.join(NAME)).filter(|file| file.is_file()).collect())
+}
+
+/// The variable's value with the library behind what is there already.
+pub fn appended(existing: Option<&OsStr>, library: &OsStr) -> OsString {
+    let existing = existing.unwrap_or_default();
+    if names(existing).any(|name| name == library.as_bytes()) {
+        return existing.to_owned();
+    }
+    let mut value = existing.to_owned();
+    if !value.is_empty() {
+        value.push(":");
+    }
+    value.push(library);
+    value
+}
+
+/// The variable's value without any file of ours; none where nothing is left.
+pub fn removed(existing: Option<&OsStr>) -> Option<OsString> {
+    let ours = |name: &&[u8]| {
+        let file = Path::new(OsStr::from_bytes(name)).file_name();
+        file.is_some_and(|file| file == NAME || file == BUILT)
+    };
+    let left: Vec<&[u8]> = names(existing?).filter(|name| !ours(name)).collect();
+    (!left.is_empty()).then(|| OsString::from_vec(left.join(&b':')))
+}
+
+/// The names in the variable's value; see ld.so(8).
+fn names(value: &OsStr) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|byte| b" :".contains(byte)).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn append(existing: Option<&str>, library: &str) -> OsString {
+        appended(existing.map(OsStr::new), OsStr::new(library))
+    }
+
+    fn remove(existing: &str) -> Option<OsString> {
+        removed(Some(OsStr::new(existing)))
+    }
+
+    #[test]
+    fn what_is_preloaded_already_stays() {
+        assert_eq!(append(None, "/b/x.so"), "/b/x.so");
+        assert_eq!(append(Some(""), NAME), NAME);
+        assert_eq!(append(Some("a.so b.so"), NAME), "a.so b.so:libvmware-bdwrapper.so.0");
+        assert_eq!(append(Some("/b/x.so:a.so"), "/b/x.so"), "/b/x.so:a.so");
+        assert_eq!(append(Some("a.so /b/x.so"), "/b/x.so"), "a.so /b/x.so");
+        assert_eq!(append(Some("/b/x.so.1"), "/b/x.so"), "/b/x.so.1:/b/x.so");
+    }
+
+    #[test]
+    fn our_files_are_removed_and_no_others() {
+        assert_eq!(removed(None), None);
+        assert_eq!(remove(NAME), None);
+        assert_eq!(remove("a.so /x/libvmware_bdwrapper.so:b.so"), Some("a.so:b.so".into()));
+        assert_eq!(
+            remove("/x/libvmware-bdwrapper.so.0/a.so"),
+            Some("/x/libvmware-bdwrapper.so.0/a.so".into())
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! `vmware-bdwrapper probe`: what VMware would find.
+
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use client::{Asked, Conclusion, Errno, Facts};
+use comfy_table::{Table, presets};
+
+use crate::devices::Device;
+use crate::failure::{Failure, cause, print, say, shown};
+use crate::report::{self, Report};
+use crate::{devices, library};
+
+/// Asks each device and says what comes of it.
+pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
+    let failed = |sentence| Failure::new(Failure::FAILED, sentence);
+    let texts = devices::texts(options)?;
+    let listed = devices::parse(&texts)?;
+    let library = library::ordinary().map_err(failed)?;
+    let existing = library::removed(std::env::var_os(library::VARIABLE).as_deref());
+    let mut without = question(&listed);
+    match &existing {
+        Some(value) => without.env(library::VARIABLE, value),
+        None => without.env_remove(library::VARIABLE),
+    };
+    without.env_remove(devices::VARIABLE);
+    let mut with = question(&listed);
+    with.env(library::VARIABLE, library::appended(existing.as_deref(), &library));
+    with.env(devices::VARIABLE, devices::list(&texts));
+    let without = answers(&mut without, listed.len()).map_err(failed)?;
+    let with = answers(&mut with, listed.len()).map_err(failed)?;
+    let answers = without.into_iter().zip(with);
+    let probed: Vec<Probed> = listed.iter().zip(answers).map(Probed::new).collect();
+    if json {
+        let devices = probed.iter().map(Probed::report).collect();
+        print(report::document(devices).map_err(failed)?)?;
+    } else {
+        let texts: Vec<String> = probed.iter().map(Probed::text).collect();
+        print(texts.join("\n"))?;
+    }
+    for sentence in probed.iter().filter_map(|probed| probed.facts.as_ref().err()) {
+        say(sentence);
+    }
+    let accepted = probed.iter().all(|probed| matches!(probed.conclusion(), Ok(Conclusion::Accepted(_))));
+    Ok(ExitCode::from(if accepted { 0 } else { Failure::FAILED }))
+}
+
+/// Prints, for the process that started this one, what each device answers in this environment.
+pub fn ask(paths: &[PathBuf]) -> Result<(), Failure> {
+    let answers: Vec<Asked> = paths.iter().map(|path| Asked(Facts::ask(path))).collect();
+    let failed = |error| Failure::new(Failure::FAILED, format!("The answers cannot be written: {error}."));
+    print(serde_json::to_vec(&answers).map_err(failed)?)
+}
+
+/// A device and what it answered.
+struct Probed<'a> {
+    device: &'a Device<'a>,
+    /// Without and with the library, which all the devices were listed for; a sentence where it cannot be opened.
+    facts: Result<(Facts, Facts), String>,
+}
+
+impl<'a> Probed<'a> {
+    fn new((device, answers): (&'a Device<'a>, (Asked, Asked))) -> Probed<'a> {
+        let facts = match answers {
+            (Asked(Ok(without)), Asked(Ok(with))) => Ok((without, with)),
+            (Asked(Err(errno)), _) | (_, Asked(Err(errno))) => Err(not_opened(device.path(), errno)),
+        };
+        Probed { device, facts }
+    }
+
+    fn conclusion(&self) -> Result<Conclusion, &str> {
+        self.facts.as_ref().map(|(_, with)| Conclusion::from(with)).map_err(String::as_str)
+    }
+
+    /// For people.
+    fn text(&self) -> String {
+        let entry = &self.device.entry;
+        let (name, kind) = (entry.printed_path(), entry.kind.name());
+        let mut text = format!("{name} as {kind}:\n");
+        if let Ok((without, with)) = &self.facts {
+            let mut table = Table::new();
+            table.load_preset(presets::ASCII_MARKDOWN).set_header(["Request", "without", "with"]);
+            for ((request, without), (_, with)) in without.rows().into_iter().zip(with.rows()) {
+                table.add_row([request, &without, &with]);
+            }
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{table}");
+        }
+        let _ = match self.conclusion() {
+            Ok(Conclusion::Accepted(disk)) => writeln!(
+                text,
+                "VMware: Facts for {name}: {disk}\nVMware would accept it as a physical {} disk.",
+                disk.adapter
+            ),
+            Ok(Conclusion::Refused(reason)) => writeln!(text, "VMware would refuse it: {reason}."),
+            Err(_) => writeln!(text, "It cannot be opened."),
+        };
+        text
+    }
+
+    /// For programs.
+    fn report(&self) -> Report<'_> {
+        let (without, with) = match &self.facts {
+            Ok((without, with)) => (Some(without), Some(with)),
+            Err(_) => (None, None),
+        };
+        Report {
+            device: String::from_utf8_lossy(self.device.entry.path),
+            kind: self.device.entry.kind.name(),
+            without,
+            with,
+            vmware: self.conclusion().into(),
+        }
+    }
+}
+
+/// This command, which is to ask the devices.
+fn question(listed: &[Device<'_>]) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["ask", "--"]).args(listed.iter().map(Device::path));
+    // What the library says is for the user.
+    command.stdin(Stdio::null()).stderr(Stdio::inherit());
+    command
+}
+
+fn answers(question: &mut Command, count: usize) -> Result<Vec<Asked>, String> {
+    let failed = |why: String| format!("The devices cannot be asked: the command {why}.");
+    let output =
+        question.output().map_err(|error| failed(format!("cannot start itself ({})", cause(&error))))?;
+    match serde_json::from_slice::<Vec<Asked>>(&output.stdout) {
+        Ok(answers) if answers.len() == count => Ok(answers),
+        _ => {
+            Err(failed(format!("started itself, and that ended with {} and without answers", output.status)))
+        }
+    }
+}
+
+fn not_opened(path: &Path, errno: Errno) -> String {
+    let error = io::Error::from_raw_os_error(errno.0);
+    let advice = match errno {
+        Errno::ENOENT | Errno::ENOTDIR => "make it, or correct the name",
+        Errno::EACCES => "probe it as a user who may read it, for example root",
+        Errno::EPERM => "probe it outside the container or sandbox that forbids it",
+        _ => "name a block device or image file that can",
+    };
+    format!("{} cannot be opened for reading ({}): {advice}.", shown(path), cause(&error))
+}

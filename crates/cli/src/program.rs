@@ -1,0 +1,136 @@
+//! The program to be run: where it is, and whether a preloaded library can reach it.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access};
+
+use crate::elf::{Elf, Machine};
+use crate::failure::{Failure, cause, shown};
+
+/// Where programs are looked for without `PATH`, as execvp(3) does.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// Looks for a program as execvp(3) does. The result has a slash.
+pub fn find(name: &OsStr) -> Result<PathBuf, Failure> {
+    if name.as_bytes().contains(&b'/') {
+        return executable(PathBuf::from(name)).map_err(|(_, failure)| failure);
+    }
+    let path = std::env::var_os("PATH").unwrap_or(DEFAULT_PATH.into());
+    let mut denied = None;
+    for directory in std::env::split_paths(&path).filter(|_| !name.is_empty()) {
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { &directory };
+        match executable(directory.join(name)) {
+            Ok(file) => return Ok(file),
+            Err((true, failure)) => denied = denied.or(Some(failure)),
+            Err((false, _)) => {}
+        }
+    }
+    Err(denied.unwrap_or_else(|| {
+        Failure::new(
+            Failure::NOT_FOUND,
+            format!(
+                "There is no program {} in any directory of PATH: correct its name, or give its path.",
+                shown(name)
+            ),
+        )
+    }))
+}
+
+/// A file that may be executed; otherwise whether there is one, and what is wrong.
+fn executable(file: PathBuf) -> Result<PathBuf, (bool, Failure)> {
+    match file.metadata() {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            let sentence = format!("There is no program {}: correct its path.", shown(&file));
+            Err((false, Failure::new(Failure::NOT_FOUND, sentence)))
+        }
+        Err(error) => Err((true, not_executed(&file, &cause(&error)))),
+        Ok(status) if !status.is_file() => Err((true, not_executed(&file, "it is no regular file"))),
+        Ok(_) => match access(&file, Access::EXEC_OK) {
+            Ok(()) => Ok(file),
+            Err(error) => Err((true, not_executed(&file, &cause(&error.into())))),
+        },
+    }
+}
+
+/// Says that a program cannot be executed.
+pub fn not_executed(file: &Path, cause: &str) -> Failure {
+    let sentence = format!("{} cannot be executed ({cause}): name a program that can.", shown(file));
+    Failure::new(Failure::NOT_EXECUTED, sentence)
+}
+
+/// Whether a file is a script, which its interpreter runs without any set-user-ID bit of its own.
+pub fn is_script(file: &Path) -> bool {
+    let mut start = [0; 2];
+    File::open(file).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *b"#!"
+}
+
+/// Says why a preloaded library cannot reach a program, where that is so; a file that cannot be read is not judged.
+pub fn unreachable(file: &Path) -> Option<String> {
+    let program = Elf::read(file)?;
+    let own = Elf::own()?.machine;
+    let why = obstacle(&program, own)?;
+    Some(format!("{} {why}, so it will find the devices as they are without the library.", shown(file)))
+}
+
+fn obstacle(program: &Elf, own: Machine) -> Option<&'static str> {
+    if program.machine != own {
+        return Some(match (program.machine.is_64, own.is_64) {
+            (false, true) => "is a 32-bit program and the library a 64-bit one",
+            _ => "is a program of another architecture than the library",
+        });
+    }
+    match &program.interpreter {
+        None => Some("is statically linked and loads no library"),
+        Some(loader) if loader.file_name()?.as_bytes().starts_with(b"ld-musl") => {
+            Some("runs on the C library musl, which the library is not for")
+        }
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(name: &str) -> u8 {
+        find(OsStr::new(name)).expect_err("it is no program").status
+    }
+
+    #[test]
+    fn as_a_shell_finds_it() {
+        assert!(find(OsStr::new("sh")).expect("every system has one").ends_with("sh"));
+        assert_eq!(find(OsStr::new("/bin/sh")).expect("every system has one"), Path::new("/bin/sh"));
+        for name in ["", "no-such-program", "/no-such-program", "/etc/passwd/x"] {
+            assert_eq!(status(name), Failure::NOT_FOUND, "{name}");
+        }
+        for name in ["/etc/passwd", "/etc"] {
+            assert_eq!(status(name), Failure::NOT_EXECUTED, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_no_library_reaches() {
+        let own = Elf::own().expect("Linux runs ELF files").machine;
+        let with = |machine, loader: Option<&str>| {
+            obstacle(&Elf { machine, interpreter: loader.map(PathBuf::from) }, own)
+        };
+        assert_eq!(with(own, Some("/lib64/ld-linux-x86-64.so.2")), None);
+        assert!(with(own, None).is_some_and(|why| why.contains("statically")));
+        assert!(with(own, Some("/lib/ld-musl-x86_64.so.1")).is_some_and(|why| why.contains("musl")));
+        let other = Machine { is_64: !own.is_64, ..own };
+        assert!(with(other, Some("/lib/ld-linux.so.2")).is_some());
+    }
+
+    #[test]
+    fn scripts() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+        std::fs::write(file.path(), "#!/bin/sh\n").expect("it is ours");
+        assert!(is_script(file.path()));
+        assert!(!is_script(Path::new("/proc/self/exe")) && !is_script(Path::new("/nonexistent")));
+        assert_eq!(unreachable(file.path()), None);
+    }
+}
