@@ -1,0 +1,82 @@
+/* bench MODE...: what scripts/bench counts and times, with the library and without.
+ *
+ *   start                       nothing
+ *   ioctl PATH REQUEST COUNT    COUNT requests; prints "answered" or "refused". PATH may be "pipe"
+ *   close COUNT                 COUNT times a descriptor is duplicated and closed
+ *   read PATH BYTES COUNT       COUNT times BYTES at random places; prints the nanoseconds of processor time
+ *   write PATH BYTES COUNT      the same
+ */
+#define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
+#include <err.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+static unsigned char buffer[65536];
+
+static void ask(const char *path, unsigned long request, long count)
+{
+    int fds[2], result = -1;
+    if (strcmp(path, "pipe") == 0 ? pipe(fds) : (fds[0] = open(path, O_RDONLY)) < 0)
+        err(1, "%s", path);
+    for (long i = 0; i < count; i++)
+        result = ioctl(fds[0], request, buffer);
+    puts(result < 0 ? "refused" : "answered");
+}
+
+static void duplicate(long count)
+{
+    for (long i = 0; i < count; i++)
+        if (close(dup(1)))
+            err(1, "close");
+}
+
+/* Of this process, in the kernel too. What waits for nothing takes no more, and what else runs does not count. */
+static long long now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+static void move(int writing, const char *path, size_t bytes, long count)
+{
+    int fd = open(path, O_RDWR);
+    if (fd < 0)
+        err(1, "%s", path);
+    off_t places = lseek(fd, 0, SEEK_END) / (off_t)bytes;
+    if (bytes > sizeof buffer || places < 1)
+        errx(1, "%s: not one place of %zu bytes", path, bytes);
+    /* Every run reads and writes the same places: nothing but the library differs. */
+    uint64_t random = 88172645463325252;
+    long long before = now();
+    for (long i = 0; i < count; i++) {
+        random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+        off_t place = (off_t)(random % (uint64_t)places) * (off_t)bytes;
+        if ((writing ? pwrite(fd, buffer, bytes, place) : pread(fd, buffer, bytes, place)) != (ssize_t)bytes)
+            err(1, "%s", path);
+    }
+    printf("%lld\n", now() - before);
+}
+
+int main(int argc, char **argv)
+{
+    const char *mode = argc > 1 ? argv[1] : "";
+    if (argc == 2 && strcmp(mode, "start") == 0)
+        return 0;
+    if (argc == 5 && strcmp(mode, "ioctl") == 0)
+        ask(argv[2], strtoul(argv[3], NULL, 0), atol(argv[4]));
+    else if (argc == 3 && strcmp(mode, "close") == 0)
+        duplicate(atol(argv[2]));
+    else if (argc == 5 && (strcmp(mode, "read") == 0 || strcmp(mode, "write") == 0))
+        move(mode[0] == 'w', argv[2], strtoul(argv[3], NULL, 0), atol(argv[4]));
+    else
+        errx(2, "usage: bench start | ioctl PATH REQUEST COUNT | close COUNT | read|write PATH BYTES COUNT");
+    return 0;
+}

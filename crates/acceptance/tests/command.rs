@@ -1,0 +1,358 @@
+//! The command, as users run it.
+
+mod system;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::ExitCode;
+
+use acceptance::{Disk, Medium, Name, Need, Outcome, Run, Scratch, main as harness, trial};
+use serde_json::{Value, json};
+use system::{CONF, LIBRARY, System, chmod, command, make, remove, sources};
+
+const MIB: u64 = 1 << 20;
+const LEVEL: &str = "VMWARE_BDWRAPPER_LOG_LEVEL";
+
+fn main() -> ExitCode {
+    let root: &[Need] = &[Need::Root];
+    let installs: &[Need] = &[Need::Root, Need::Tool("cc"), Need::Tool("make")];
+    harness(vec![
+        trial("run/the exit status is the program's", &[], exit_status),
+        trial("run/the environment", &[], environment),
+        trial("run/a program sees the disk", &[Need::Tool("hdparm")], sees_the_disk),
+        trial("run/errors", &[], run_errors),
+        trial("run/programs that no library reaches", &[], unreachable),
+        trial("run/a set-user-ID program", installs, set_user_id),
+        trial("probe/image", &[], || probe(Medium::Image)),
+        trial("probe/loop", root, || probe(Medium::Loop)),
+        trial("probe/several devices", &[], several),
+        trial("probe/what is refused", root, refused),
+        trial("probe/json", &[], json_document),
+        trial("usage", &[], usage),
+        trial("installed", installs, installed),
+        trial("demo", &[], || drop(demo(false))),
+        trial("demo/as an ordinary user", root, || assert!(demo(true).contains("is an ordinary file"))),
+    ])
+}
+
+fn run() -> Run {
+    Run::new(command())
+}
+
+fn run_with(disk: &Disk) -> Run {
+    run().args(["run", "--device", &disk.entry()])
+}
+
+fn scsi_image() -> Disk {
+    Disk::new(Medium::Image, "scsi", 128 * MIB)
+}
+
+/// The sentences on standard error, each with the command's name before it.
+fn sentences(outcome: &Outcome) -> Vec<String> {
+    let err = outcome.err();
+    let lines = err.lines().map(|line| {
+        line.strip_prefix("vmware-bdwrapper: ")
+            .unwrap_or_else(|| panic!("no name before {line:?}"))
+            .to_owned()
+    });
+    lines.collect()
+}
+
+fn exit_status() {
+    let disk = scsi_image();
+    for status in [0, 1, 7, 255] {
+        let outcome = run_with(&disk).args(["--", "sh", "-c", &format!("exit {status}")]).output();
+        assert_eq!((outcome.code(), outcome.err().as_str()), (status, ""));
+    }
+    let killed = run_with(&disk).args(["sh", "-c", "kill -9 $$"]).output();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&killed.status), Some(9));
+}
+
+fn environment() {
+    let disk = scsi_image();
+    let library = acceptance::library().display().to_string();
+    let shown = |run: Run| {
+        run.args(["sh", "-c", "echo \"$LD_PRELOAD|$VMWARE_BDWRAPPER_DEVICES|$VMWARE_BDWRAPPER_LOG_LEVEL\""])
+    };
+    let entry = disk.entry();
+    let said = |run: Run| shown(run).output().expect_out();
+    assert_eq!(said(run_with(&disk)), format!("{library}|{entry}|\n"));
+    // What is preloaded already stays in front; nothing is preloaded twice.
+    let nothing = acceptance::program_with("secure-nothing", "nothing.so", &["-shared", "-fPIC"]);
+    let first = nothing.display().to_string();
+    assert_eq!(said(run_with(&disk).env("LD_PRELOAD", &first)), format!("{first}:{library}|{entry}|\n"));
+    let both = format!("{first}:{library}");
+    assert_eq!(said(run_with(&disk).env("LD_PRELOAD", &both)), format!("{both}|{entry}|\n"));
+    // Several devices; those of the command line instead of the environment's.
+    let other = format!("{}=ide", disk.scratch().image("other", MIB).display());
+    let run_both =
+        run_with(&disk).args(["--device", &other]).env("VMWARE_BDWRAPPER_DEVICES", "/ignored=scsi");
+    assert_eq!(said(run_both), format!("{library}|{entry}:{other}|\n"));
+    let from_environment = run().arg("run").env("VMWARE_BDWRAPPER_DEVICES", &entry).env(LEVEL, "0");
+    assert_eq!(said(from_environment), format!("{library}|{entry}|0\n"));
+    assert_eq!(
+        said(run_with(&disk).args(["--log-level", "-1"]).env(LEVEL, "1000")),
+        format!("{library}|{entry}|-1\n")
+    );
+}
+
+fn sees_the_disk() {
+    for kind in ["scsi", "ide", "sata"] {
+        let disk = Disk::new(Medium::Image, kind, 128 * MIB);
+        let seen = run_with(&disk).args(["--", "hdparm", "-i"]).arg(disk.path()).output();
+        assert_eq!(seen.out().contains("Model=BDWRAPPER DISK"), kind != "scsi", "{kind}: {}", seen.out());
+    }
+}
+
+fn run_errors() {
+    let disk = scsi_image();
+    let absent = disk.scratch().path("absent");
+    let text = disk.scratch().path("text");
+    fs::write(&text, "no program\n").expect("it is our directory");
+    let (absent, text) = (absent.to_str().expect("ASCII"), text.to_str().expect("ASCII"));
+    for (arguments, status, said) in [
+        (vec!["run", "true"], 2, "No device is given"),
+        (vec!["run", "--device", "relative=scsi", "true"], 2, "relative=scsi: is not an absolute name"),
+        (vec!["run", "--device", "/dev/vg0/x", "true"], 2, "does not say which kind of disk"),
+        (vec!["run", "--device", "/a:/b=scsi", "true"], 2, "has a colon"),
+        (
+            vec!["run", "--device", "/dev=scsi", "true"],
+            2,
+            "/dev: is neither a block device nor an image file",
+        ),
+        (vec!["run", "--device", "/dev/sd/x", "--log-level", "5", "true"], 2, "5"),
+        (vec!["run", "--device", "/dev/sd/x"], 2, "PROGRAM"),
+        (vec!["run", "--device", "/dev/sd/x", "no-such-program"], 127, "There is no program no-such-program"),
+        (vec!["run", "--device", "/dev/sd/x", absent], 127, "There is no program"),
+        (vec!["run", "--device", "/dev/sd/x", text], 126, "cannot be executed"),
+        (vec!["run", "--device", "/dev/sd/x", "/"], 126, "cannot be executed"),
+    ] {
+        let outcome = run().args(&arguments).output();
+        assert_eq!(outcome.code(), status, "{arguments:?}: {}", outcome.err());
+        assert!(
+            outcome.err().starts_with("vmware-bdwrapper: ") && outcome.err().contains(said),
+            "{}",
+            outcome.err()
+        );
+        assert_eq!(outcome.out(), "");
+    }
+    // A device that is not there yet is no error.
+    let later = run().args(["run", "--device", &format!("{absent}=scsi"), "true"]).output();
+    assert_eq!(later.code(), 0);
+    assert!(sentences(&later)[0].contains("it counts as soon as it can"), "{}", later.err());
+}
+
+fn unreachable() {
+    let disk = scsi_image();
+    let program = acceptance::program_with("bypass", "bypass-static", &["-O2", "-static", "-DSTATIC"]);
+    let outcome = run_with(&disk).arg(&program).arg("ioctl").arg(disk.path()).output();
+    assert_eq!((outcome.code(), outcome.out().as_str()), (0, "ENOTTY\n"));
+    assert!(sentences(&outcome)[0].contains("is statically linked"), "{}", outcome.err());
+}
+
+fn set_user_id() {
+    let system = System::clean();
+    let scratch = Scratch::new();
+    let program = scratch.program("secure");
+    chmod(&program, 0o4755);
+    let image = scratch.image("image", 128 * MIB);
+    let entry = format!("{}=scsi", image.display());
+    // The command where an ordinary user can execute it, away from the library that was built with it.
+    let command = scratch.copy(&command(), "vmware-bdwrapper");
+    let start =
+        || Run::new(&command).args(["run", "--device", &entry]).arg(&program).arg(&image).nobody().output();
+    let refused = |missing: &[&str]| {
+        let outcome = start();
+        assert_eq!((outcome.code(), outcome.out().as_str()), (126, ""), "{missing:?}: {}", outcome.err());
+        for words in missing {
+            assert!(outcome.err().contains(words), "{words}: {}", outcome.err());
+        }
+        sentences(&outcome);
+    };
+    refused(&[
+        "is not installed in a directory that the dynamic loader trusts",
+        "/etc/vmware-bdwrapper.conf does not exist",
+    ]);
+    make(["install"]).expect_out();
+    refused(&["does not list the program", "does not list"]);
+    fs::write(CONF, format!("executable {}\n", program.display())).expect("root can");
+    refused(&[&format!("'device {entry}'")]);
+    fs::write(CONF, format!("executable {}\nallow-user-devices yes\n", program.display())).expect("root can");
+    chmod(Path::new(CONF), 0o666);
+    refused(&["can be written by others than root"]);
+    chmod(Path::new(CONF), 0o644);
+    chmod(&system.library(), 0o644);
+    refused(&["lacks the set-user-ID bit"]);
+    chmod(&system.library(), 0o4644);
+    let works = start();
+    assert_eq!((works.code(), works.err().as_str()), (0, ""));
+    assert!(works.out().contains("secure=1") && works.out().contains(" idlun=0x7f000000"), "{}", works.out());
+    remove(Path::new(CONF));
+    // Root has no secure mode, so nothing is asked.
+    let root = Run::new(&command).args(["run", "--device", &entry]).arg(&program).arg(&image).output();
+    assert!(
+        root.expect_out().contains("secure=0") && root.out().contains(" idlun=0x7f000000"),
+        "{}",
+        root.out()
+    );
+}
+
+fn probe_of(disk: &Disk) -> Run {
+    run().args(["probe", "--device", &disk.entry()])
+}
+
+fn probe(medium: Medium) {
+    for (kind, adapter, facts) in [
+        ("scsi", "SCSI", "Cap=262144 Phys C/H/S=1008/5/52 BIOS C/H/S=1008/5/52 Adap=SCSI"),
+        ("ide", "IDE", "Cap=262144 Phys C/H/S=260/16/63 BIOS C/H/S=16/255/63 Adap=IDE"),
+        ("sata", "SCSI", "Cap=262144 Phys C/H/S=16/255/63 BIOS C/H/S=16/255/63 Adap=SCSI"),
+    ] {
+        let disk = Disk::new(medium, kind, 128 * MIB);
+        let outcome = probe_of(&disk).output();
+        let out = outcome.expect_out();
+        assert_eq!(outcome.err(), "");
+        let name = disk.path().display();
+        assert!(out.contains(&format!("VMware: Facts for {name}: {facts}\n")), "{out}");
+        assert!(out.contains(&format!("VMware would accept it as a physical {adapter} disk.\n")), "{out}");
+        let row = out.lines().find(|line| line.contains("SCSI_IOCTL_GET_IDLUN")).expect("it is decisive");
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        assert_eq!(cells[2], if medium == Medium::Image { "ENOTTY" } else { "EINVAL" }, "without");
+        let with = if kind == "ide" { "EINVAL" } else { "host 127 channel 0 id 0 lun 0" };
+        assert_eq!(cells[3], with);
+    }
+}
+
+fn several() {
+    let (scsi, ide) = (scsi_image(), Disk::new(Medium::Image, "ide", 64 * MIB));
+    let outcome = probe_of(&scsi).args(["--device", &ide.entry()]).output();
+    let out = outcome.expect_out();
+    assert!(out.contains("Cap=262144") && out.contains("Adap=SCSI"), "{out}");
+    assert!(out.contains("Cap=131072") && out.contains("Adap=IDE"), "{out}");
+    let from_environment = run().arg("probe").env("VMWARE_BDWRAPPER_DEVICES", scsi.entry()).output();
+    assert!(from_environment.expect_out().contains("Adap=SCSI"));
+}
+
+fn refused() {
+    let scratch = Scratch::new();
+    let empty = scratch.image("empty", 100);
+    let outcome = run().args(["probe", "--device", &format!("{}=scsi", empty.display())]).output();
+    assert_eq!(outcome.code(), 1);
+    assert!(
+        outcome.out().contains("VMware would refuse it: its size is less than a sector."),
+        "{}",
+        outcome.out()
+    );
+    let absent = scratch.path("absent");
+    let outcome = run().args(["probe", "--device", &format!("{}=scsi", absent.display())]).output();
+    assert_eq!(outcome.code(), 1);
+    assert!(
+        outcome.err().contains("cannot be opened for reading (No such file or directory)"),
+        "{}",
+        outcome.err()
+    );
+    // The library's own words reach the user: a physical disk, by its number alone.
+    let node = Name::reserved("sd");
+    Run::new("mknod").arg(node.path()).args(["b", "8", "0"]).output().expect_out();
+    let outcome = run().args(["probe", "--device"]).arg(node.path()).output();
+    assert_eq!(outcome.code(), 1);
+    assert!(outcome.err().contains("is a physical disk, which needs no wrapper"), "{}", outcome.err());
+    // A user who may not read it.
+    let secret = scratch.image("secret", MIB);
+    chmod(&secret, 0o600);
+    let command = scratch.copy(&command(), "vmware-bdwrapper");
+    scratch.copy(&acceptance::library(), "libvmware_bdwrapper.so");
+    let outcome =
+        Run::new(command).args(["probe", "--device", &format!("{}=ide", secret.display())]).nobody().output();
+    assert_eq!(outcome.code(), 1);
+    assert!(outcome.err().contains("cannot be opened for reading (Permission denied)"), "{}", outcome.err());
+}
+
+fn json_document() {
+    let disk = Disk::new(Medium::Image, "ide", 128 * MIB);
+    let entry = disk.entry() + ",serial=WD-1,model=A DISK";
+    let outcome = run().args(["probe", "--json", "--device", &entry]).output();
+    let document: Value = serde_json::from_str(&outcome.expect_out()).expect("it is JSON");
+    let device = &document["devices"][0];
+    assert_eq!(device["device"], json!(disk.path().to_str()));
+    assert_eq!(device["kind"], json!("ide"));
+    assert_eq!(device["without"]["HDIO_GETGEO"], json!({"errno": 25, "name": "ENOTTY"}));
+    assert_eq!(
+        device["with"]["HDIO_GETGEO"],
+        json!({"value": {"cylinders": 16, "heads": 255, "sectors": 63, "start": 0}})
+    );
+    assert_eq!(device["with"]["SCSI_IOCTL_GET_IDLUN"], json!({"errno": 22, "name": "EINVAL"}));
+    let identity = &device["with"]["HDIO_GET_IDENTITY"]["value"];
+    assert_eq!((&identity["model"], &identity["serial"]), (&json!("A DISK"), &json!("WD-1")));
+    let wanted = json!({
+        "accepted": true,
+        "adapter": "IDE",
+        "capacity_sectors": 262_144,
+        "physical": {"cylinders": 260, "heads": 16, "sectors": 63},
+        "bios": {"cylinders": 16, "heads": 255, "sectors": 63},
+        "reason": null,
+    });
+    assert_eq!(device["vmware"], wanted);
+}
+
+fn usage() {
+    let version = run().arg("--version").output().expect_out();
+    assert_eq!(version.trim_end(), format!("vmware-bdwrapper {}", env!("CARGO_PKG_VERSION")));
+    let help = run().arg("--help").output().expect_out();
+    for word in ["run", "probe", "libdir", "Examples:"] {
+        assert!(help.contains(word), "{word}: {help}");
+    }
+    for task in ["run", "probe", "libdir"] {
+        assert!(run().args([task, "--help"]).output().expect_out().contains("Example:"), "{task}");
+    }
+    for arguments in [&[][..], &["rum"], &["probe", "--bogus"], &["libdir", "x"]] {
+        let outcome = run().args(arguments).output();
+        assert_eq!((outcome.code(), outcome.out().as_str()), (2, ""), "{arguments:?}");
+        assert!(outcome.err().starts_with("vmware-bdwrapper: "), "{}", outcome.err());
+    }
+    // A reader that leaves early is no error.
+    let pipe = Run::new("sh").args(["-c", "\"$0\" --help | true"]).arg(command()).output();
+    assert_eq!((pipe.code(), pipe.err().as_str()), (0, ""));
+}
+
+/// As after `make install`: the bare name is found, and nothing else is needed.
+fn installed() {
+    let _system = System::clean();
+    make(["install"]).expect_out();
+    let disk = Disk::new(Medium::Image, "ide", 128 * MIB);
+    let probe = Run::new("vmware-bdwrapper").args(["probe", "--device", &disk.entry()]).nobody().output();
+    assert!(probe.expect_out().contains("Adap=IDE"), "{}", probe.err());
+    let shown =
+        Run::new("vmware-bdwrapper").args(["run", "--device", &disk.entry(), "sh", "-c", "echo $LD_PRELOAD"]);
+    assert_eq!(shown.output().expect_out().trim_end(), LIBRARY);
+    // The line that scripts of the first wrapper have.
+    let link = disk.scratch().path("link");
+    symlink(disk.path(), &link).expect("it is our directory");
+    let old = Run::new(disk.scratch().program("secure"))
+        .arg(&link)
+        .nobody()
+        .env("LD_PRELOAD", LIBRARY)
+        .env("VMWARE_BDWRAPPER_DEVICES", format!("{}=ide", link.display()))
+        .output();
+    assert!(old.expect_out().contains("identity=BDWRAPPER DISK/BDW"), "{}", old.out());
+}
+
+/// `make demo` after the build, as root or as an ordinary user; what it says.
+fn demo(ordinary_user: bool) -> String {
+    let scratch = Scratch::new();
+    // Where every user can read it.
+    for directory in ["scripts", "release"] {
+        fs::create_dir(scratch.path(directory)).expect("it is our directory");
+    }
+    scratch.copy(&sources().join("scripts/demo"), "scripts/demo");
+    scratch.copy(&command(), "release/vmware-bdwrapper");
+    scratch.copy(&acceptance::library(), "release/libvmware_bdwrapper.so");
+    let demo = Run::new(scratch.path("scripts/demo")).env("CARGO_TARGET_DIR", scratch.directory());
+    let demo = if ordinary_user { demo.nobody() } else { demo };
+    let out = demo.output().expect_out();
+    for words in ["Adap=SCSI", "Adap=IDE", "Model=BDWRAPPER DISK", "134217728", "are gone again"] {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+    assert!(!Path::new("/dev/sd/bdwrapper-demo").exists() && !Path::new("/dev/hd/bdwrapper-demo").exists());
+    out
+}
