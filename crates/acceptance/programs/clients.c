@@ -2,14 +2,15 @@
  *
  * RESULT is the return value of a call, a space, and the name of the errno or "-". Numbers may be hexadecimal.
  *
- *   open HOW PATH         HOW: open open64 openat openat64 creat creat64 fopen fopen64 freopen freopen64 rdwr path
- *   close HOW FD          HOW: close fclose close_range
+ *   open HOW PATH         HOW: open open64 openat openat64 creat creat64 fopen fopen64 freopen freopen64 rdwr append path
+ *   close HOW FD          HOW: close fclose close_range bad_close_range closefrom
  *   dup HOW FD            HOW: dup dup2 dup3 dupfd dupfd_cloexec dupfd64; the new descriptor
  *   dup2 FD FD            the second becomes the first
  *   receive PATH          a descriptor that another process opened and sent over a socket
  *   exec                  executes itself anew; the open descriptors stay
  *   get FD REQUEST BYTES  RESULT and that many bytes of a buffer that held 0xee
  *   set FD REQUEST VALUE  RESULT; the argument is the address of an int
+ *   range FD REQUEST N    RESULT; the argument is the address of two numbers: N and 512
  *   value FD REQUEST N    RESULT; the argument is the number itself
  *   bad FD REQUEST WHERE  RESULT; WHERE: an address, "read-only", or "end-N": N bytes before memory ends
  *   errno FD REQUEST      return value and errno, which was 4242 before
@@ -18,10 +19,14 @@
  *   threads FD            the same in eight threads at once
  *   cancel FIFO           cancels a thread that waits in open(2)
  *   early                 what early.c found before this program began
+ *   sandbox CALL ERRNO    a system call, by number, fails from now on
+ *   leader FD             RESULT of GET_IDLUN in a thread after the first one has ended, which ends the program
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -31,6 +36,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -88,6 +94,8 @@ static int open_as(const char *how, const char *path)
         return keep(freopen64(path, "r", fopen("/dev/null", "r")));
     if (!strcmp(how, "rdwr"))
         return open(path, read_write);
+    if (!strcmp(how, "append"))
+        return open(path, read_write | O_APPEND);
     if (!strcmp(how, "path"))
         return open(path, bare);
     die(how);
@@ -102,6 +110,12 @@ static int close_as(const char *how, int fd)
         return fclose(streams[fd]);
     if (!strcmp(how, "close_range"))
         return close_range(fd, fd, 0);
+    if (!strcmp(how, "bad_close_range"))
+        return close_range(fd, fd, 1 << 30);
+    if (!strcmp(how, "closefrom")) {
+        closefrom(fd);
+        return 0;
+    }
     die(how);
     return -1;
 }
@@ -290,6 +304,29 @@ static void cancel(char *fifo)
     printf(value == PTHREAD_CANCELED ? "cancelled" : "not cancelled");
 }
 
+static void sandbox(unsigned call, unsigned number)
+{
+    struct sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | number),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {sizeof program / sizeof *program, program};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter))
+        die("seccomp");
+    printf("sandboxed");
+}
+
+static void *last_thread(void *leader)
+{
+    unsigned address[2];
+    pthread_join((pthread_t)leader, NULL);
+    result(ioctl(handled_fd, SCSI_IOCTL_GET_IDLUN, address));
+    printf("\n");
+    exit(0);
+}
+
 static void act(char *verb, char *one, char *two, char *three)
 {
     static unsigned char buffer[4096];
@@ -335,6 +372,17 @@ static void act(char *verb, char *one, char *two, char *three)
         in_threads(fd);
     } else if (!strcmp(verb, "cancel")) {
         cancel(one);
+    } else if (!strcmp(verb, "sandbox")) {
+        sandbox(fd, request);
+    } else if (!strcmp(verb, "leader")) {
+        pthread_t thread;
+        handled_fd = fd;
+        if (pthread_create(&thread, NULL, last_thread, (void *)pthread_self()))
+            die("pthread_create");
+        pthread_exit(NULL);
+    } else if (!strcmp(verb, "range")) {
+        unsigned long long range[2] = {number, 512};
+        result(ioctl(fd, request, range));
     } else if (!strcmp(verb, "early")) {
         const char *found = getenv("EARLY");
         printf("%s", found ? found : "nothing");

@@ -350,14 +350,14 @@ const DIFFERENCES: &[Difference] = &[
         ours: Ours::Refused(""),
         why: COMMANDS,
     },
-    // Requests that no disk driver knows go to the kernel, and the file's or the loop driver's answer is theirs.
+    // Terminals' requests, and on a file all that no disk driver knows, go to the kernel: the answer is its own.
     Difference {
         row: "TCGETS(0x5401)",
         kinds: WITHOUT_ENOTTY,
         media: IMAGE,
         users: EVERYBODY,
         ours: Ours::Row("-1\tENOTTY\t"),
-        why: "no disk request: the file system's answer",
+        why: "a terminal's request: the file system's answer",
     },
     Difference {
         row: "unknown(0xdeadbeef)",
@@ -365,7 +365,7 @@ const DIFFERENCES: &[Difference] = &[
         media: IMAGE,
         users: EVERYBODY,
         ours: Ours::Row("-1\tENOTTY\t"),
-        why: "as above",
+        why: "the file system could know it",
     },
     Difference {
         row: "TCGETS(0x5401)",
@@ -373,15 +373,7 @@ const DIFFERENCES: &[Difference] = &[
         media: LOOP,
         users: EVERYBODY,
         ours: Ours::Row("-1\tEINVAL\t"),
-        why: "no disk request: the loop driver's answer",
-    },
-    Difference {
-        row: "unknown(0xdeadbeef)",
-        kinds: SATA,
-        media: LOOP,
-        users: EVERYBODY,
-        ours: Ours::Row("-1\tEINVAL\t"),
-        why: "as above",
+        why: "a terminal's request: the loop driver's answer",
     },
     // Image files.
     Difference {

@@ -14,13 +14,14 @@ use object::{Endianness, SectionIndex};
 type Elf = FileHeader64<Endianness>;
 
 /// The functions that are interposed: ioctl, and those that acquire or release a descriptor.
-const INTERPOSED: [&str; 23] = [
+const INTERPOSED: [&str; 24] = [
     "__open64_2",
     "__open_2",
     "__openat64_2",
     "__openat_2",
     "close",
     "close_range",
+    "closefrom",
     "creat",
     "creat64",
     "dup",

@@ -1,7 +1,7 @@
 //! The library inside programs of every sort: hostile addresses, signals, threads, processes, descriptors, messages.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -56,7 +56,15 @@ fn main() -> ExitCode {
         trial("level/not-a-number", &[], level_not_a_number),
         trial("level/one-write-per-line", strace, one_write_per_line),
         trial("level/1000", &[], each_request),
+        trial("sandbox/no-process-vm", &[], without_process_vm),
+        trial("sandbox/no-statx", &[], without_statx),
+        trial("sandbox/no-fallocate", &[], without_fallocate),
+        trial("process/first-thread-has-ended", &[], without_leader),
+        trial("name/inode-of-another-file", &[], another_files_inode),
+        trial("level/1000-sg-io", &[], sg_io_line),
+        trial("level/100-close-range", &[], close_ranges),
         trial("stderr/closed", &[], stderr_closed),
+        trial("stderr/becomes-another-file", &[], stderr_becomes_another_file),
         trial("stderr/closed-pipe", &[], stderr_closed_pipe),
         trial("stderr/is-the-device", &[], stderr_is_the_device),
         trial("stderr/becomes-the-device", &[], stderr_becomes_the_device),
@@ -189,19 +197,28 @@ fn bad_addresses(medium: Medium, kind: &'static str) {
     };
     // The last page of the address space, and one beyond it.
     let nowhere = ["0", "8", "0x7ffffffff000", "0xfffffffffffffff8"];
+    let mut checked = |client: &mut Session, request: &str, place: String, expected: &str| {
+        // As the kernel: a geometry without an address is EINVAL, and a host's name may be left out.
+        let expected = match (request, place.as_str()) {
+            (GETGEO | "0x330", "0") => "-1 EINVAL",
+            ("0x5385", "0") => "1 -",
+            _ => expected,
+        };
+        check(client, request, place, expected);
+    };
     for (request, bytes) in getters(medium, kind) {
         for place in nowhere.iter().map(|place| place.to_string()).chain(["read-only".into(), "end-1".into()])
         {
-            check(&mut client, request, place, "-1 EFAULT");
+            checked(&mut client, request, place, "-1 EFAULT");
         }
-        check(&mut client, request, format!("end-{}", bytes - 1), "-1 EFAULT");
-        check(&mut client, request, format!("end-{bytes}"), ANSWERED);
+        checked(&mut client, request, format!("end-{}", bytes - 1), "-1 EFAULT");
+        checked(&mut client, request, format!("end-{bytes}"), ANSWERED);
     }
     for (request, bytes) in setters(medium, kind) {
         for place in nowhere.iter().map(|place| place.to_string()).chain(["end-1".into()]) {
-            check(&mut client, request, place, "-1 EFAULT");
+            checked(&mut client, request, place, "-1 EFAULT");
         }
-        check(&mut client, request, format!("end-{}", bytes - 1), "-1 EFAULT");
+        checked(&mut client, request, format!("end-{}", bytes - 1), "-1 EFAULT");
     }
     assert_eq!(wrong, [""; 0]);
 }
@@ -388,8 +405,11 @@ fn stacked() {
     let other = disk.scratch().image("other", MIB);
     let library = disk.scratch().library();
     let second = acceptance::program_with("stacked", "stacked.so", &["-O2", "-shared", "-fPIC"]);
+    let sysv = ["-O2", "-shared", "-fPIC", "-Wl,--hash-style=sysv"];
+    let old = acceptance::program_with("stacked", "stacked-sysv.so", &sysv);
     for (preload, listed) in [
         (format!("{}:{}", library.display(), second.display()), ANSWERED),
+        (format!("{}:{}", library.display(), old.display()), ANSWERED),
         (format!("{}:{}", second.display(), library.display()), "77 -"),
         (second.display().to_string(), "77 -"),
     ] {
@@ -949,6 +969,118 @@ fn descriptors(medium: Medium, build: &str) {
     client.ask(&format!("close close {fd}"));
 }
 
+// Sandboxes and other surroundings.
+
+const SYS_PROCESS_VM_READV: i64 = 310;
+const SYS_PROCESS_VM_WRITEV: i64 = 311;
+const SYS_FALLOCATE: i64 = 285;
+const SYS_STATX: i64 = 332;
+const EPERM: i32 = 1;
+const ENOSYS: i32 = 38;
+const EOPNOTSUPP: i32 = 95;
+
+fn sandbox(client: &mut Session, call: i64, errno: i32) {
+    assert_eq!(client.ask(&format!("sandbox {call} {errno}")), "sandboxed");
+}
+
+fn without_process_vm() {
+    for errno in [EPERM, ENOSYS] {
+        let disk = scsi_image();
+        let mut client = session(&disk);
+        let fd = open(&mut client, disk.path());
+        let wanted = client.ask(&format!("get {fd} {GETGEO} 16"));
+        sandbox(&mut client, SYS_PROCESS_VM_READV, errno);
+        sandbox(&mut client, SYS_PROCESS_VM_WRITEV, errno);
+        assert_eq!(client.ask(&format!("get {fd} {GETGEO} 16")), wanted);
+        assert_eq!(client.ask(&format!("set {fd} 0x2201 77")), ANSWERED);
+        assert_eq!(client.ask(&format!("value {fd} 0x2202 0")), "77 -");
+        assert_eq!(client.ask(&format!("bad {fd} {GET_IDLUN} read-only")), "-1 EFAULT");
+        assert_eq!(client.ask(&format!("bad {fd} {GET_IDLUN} end-7")), "-1 EFAULT");
+        assert_eq!(client.ask(&format!("bad {fd} 0x2201 end-3")), "-1 EFAULT");
+        // No descriptor stays behind.
+        assert_eq!(open(&mut client, Path::new("/dev/null")), "4");
+    }
+}
+
+fn without_statx() {
+    for errno in [EPERM, ENOSYS] {
+        let disk = scsi_image();
+        let mut client = session(&disk);
+        sandbox(&mut client, SYS_STATX, errno);
+        let later = disk.scratch().image("later", MIB);
+        std::fs::rename(&later, disk.path()).expect("both are in the scratch directory");
+        let fd = open(&mut client, disk.path());
+        assert_eq!(idlun(&mut client, &fd), ANSWERED);
+        assert_eq!(size(&mut client, &fd), MIB);
+    }
+}
+
+/// On a file system that can neither punch holes nor make ranges zero.
+fn without_fallocate() {
+    let disk = scsi_image();
+    std::fs::write(disk.image(), vec![b'x'; 8192]).expect("it is ours");
+    let mut client = session(&disk);
+    sandbox(&mut client, SYS_FALLOCATE, EOPNOTSUPP);
+    let fd = open_as(&mut client, "rdwr", disk.path());
+    assert_eq!(client.ask(&format!("range {fd} 0x1277 512")), "-1 EOPNOTSUPP");
+    assert_eq!(client.ask(&format!("range {fd} 0x127f 512")), ANSWERED);
+    let wanted = [vec![b'x'; 512], vec![0; 512], vec![b'x'; 7168]].concat();
+    assert_eq!(std::fs::read(disk.image()).expect("it is ours"), wanted);
+    // Appended zeros would be none in the range.
+    let appending = open_as(&mut client, "append", disk.path());
+    assert_eq!(client.ask(&format!("range {appending} 0x127f 2048")), "-1 EOPNOTSUPP");
+    assert_eq!(std::fs::read(disk.image()).expect("it is ours"), wanted);
+}
+
+fn without_leader() {
+    let disk = scsi_image();
+    let outcome = disk
+        .run(disk.scratch().program("clients"))
+        .stdin(format!("open open {}\nleader 3\n", disk.path().display()))
+        .output();
+    assert_eq!(outcome.expect_out(), "3 -\n0 -\n");
+}
+
+fn another_files_inode() {
+    let disk = scsi_image();
+    let mut client = session(&disk);
+    assert_eq!(asks_as(&mut client, disk.path()), ANSWERED);
+    let inode = disk.image().metadata().expect("it exists").ino();
+    std::fs::remove_file(disk.image()).expect("it is ours");
+    // Most file systems give its number to the next file.
+    let others: Vec<_> = (0..16).map(|number| disk.scratch().image(&format!("other{number}"), MIB)).collect();
+    let again = others.iter().any(|path| path.metadata().expect("it exists").ino() == inode);
+    for path in &others {
+        assert_eq!(asks_as(&mut client, path), "-1 ENOTTY", "the number was given again: {again}");
+    }
+}
+
+fn sg_io_line() {
+    let disk = scsi_image();
+    let run = disk.run("sg_inq").arg(disk.path()).level(1000).output();
+    let text = run.err();
+    let line = text.lines().find(|line| line.contains("ioctl(") && line.contains(", SG_IO, "));
+    let line = line.unwrap_or_else(|| panic!("no SG_IO in {text}"));
+    assert!(
+        line.contains("{interface 83 from the disk 36 bytes, command of 6 bytes 120000002400}"),
+        "{line}"
+    );
+    assert!(line.ends_with("= -1 EINVAL, answered"), "{line}");
+}
+
+fn close_ranges() {
+    let disk = scsi_image();
+    let run = disk.run(disk.scratch().program("clients")).level(100);
+    let mut client = run.start(&disk.scratch().path("stderr"));
+    let released = |client: &Session| client.err().matches("no longer on").count();
+    let fd = open(&mut client, disk.path());
+    assert_eq!(client.ask(&format!("close bad_close_range {fd}")), "-1 EINVAL");
+    assert_eq!(released(&client), 0);
+    open(&mut client, disk.path());
+    assert_eq!(client.ask(&format!("close closefrom {fd}")), "0 -");
+    assert_eq!(released(&client), 2);
+}
+
 // Standard error.
 
 /// Asks a listed image file, opened for writing, at level 1000 with standard error as the shell command says.
@@ -1000,6 +1132,30 @@ fn stderr_becomes_the_device() {
         .output();
     assert_eq!(outcome.expect_out(), "-1 EFAULT\n");
     assert_blank(&disk);
+}
+
+/// A program closes its standard error, and a file that has nothing to do with it gets the number.
+fn stderr_becomes_another_file() {
+    let disk = scsi_image();
+    let other = disk.scratch().image("other", MIB);
+    let (path, other_path) = (disk.path().display(), other.display());
+    for how in ["rdwr", "append"] {
+        let outcome = disk
+            .run(disk.scratch().program("clients"))
+            .level(1000)
+            .stdin(format!(
+                "close close 2\nopen {how} {other_path}\nopen open {path}\nvalue 3 {GET_IDLUN} 0\n"
+            ))
+            .output();
+        assert_eq!(outcome.expect_out(), "0 -\n2 -\n3 -\n-1 EFAULT\n");
+        let content = std::fs::read(&other).expect("it is ours");
+        assert!(
+            content[..MIB as usize].iter().all(|&byte| byte == 0),
+            "{how}: a message was written over data"
+        );
+        // What appends is taken for a log.
+        assert_eq!(content.len() as u64 > MIB, how == "append");
+    }
 }
 
 /// The writing end of a pipe that nobody reads.

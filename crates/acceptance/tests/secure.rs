@@ -34,7 +34,13 @@ fn main() -> ExitCode {
         trial("the environment chooses among the file's devices", &needs, choice),
         trial("the file's options hold", &needs, options),
         trial("a user may name what he may open himself", &needs, user_devices),
+        trial(
+            "what is the user's is decided once, and for him who started the program",
+            &needs,
+            user_changes,
+        ),
         trial("a user cannot force a real disk", &needs, force),
+        trial("messages go nowhere but where they went at first", &needs, stderr_replaced),
         trial("messages are the administrator's to allow", &needs, messages),
         trial("other set-user-ID programs behave byte for byte as without", &traced, other_programs),
         trial("nothing that the environment names is opened", &traced, opens_nothing),
@@ -540,6 +546,38 @@ fn user_devices() {
         setting.conf(conf);
         assert_eq!(found(listed(node.path(), "")), [false; 7], "{conf}");
     }
+}
+
+/// A program that has the device open must not reach a disk underneath because its user has lost a right; and one that
+/// has made root its real user must not take for the user's what is root's.
+fn user_changes() {
+    let setting = Setting::new();
+    let (image, entry) = setting.image("image");
+    setting.conf("allow-user-devices yes");
+    let seen_as = |command: &str| -> Vec<Seen> {
+        let run = setting.run(&entry, &[Path::new("-c"), Path::new(command), &image]).output();
+        let out = run.expect_out();
+        let start = format!("{} ", image.display());
+        let lines = out.lines().filter(|line| line.starts_with(&start));
+        lines.map(|line| if line.contains(" idlun=0x") { Seen::Scsi } else { Seen::Bare }).collect()
+    };
+    assert_eq!(seen_as("root"), [Seen::Bare]);
+    assert_eq!(seen_as("fork"), [Seen::Scsi]);
+    assert_eq!(seen_as("close"), [Seen::Scsi, Seen::Scsi]);
+    assert_eq!(seen_as("fork"), [Seen::Bare]);
+}
+
+/// The program closes its standard error, and a file of root's gets the number.
+fn stderr_replaced() {
+    let setting = Setting::new();
+    let (image, entry) = setting.image("image");
+    let secret = setting.scratch.image("secret", 4096);
+    chmod(&secret, 0o600);
+    setting.conf("allow-user-devices yes\nmessages yes");
+    let paths = [Path::new("-c"), Path::new("stderr"), &secret, &image];
+    let run = setting.run(&entry, &paths).level(1000).output();
+    assert_eq!(seen(&run, &image), Seen::Scsi);
+    assert!(fs::read(&secret).expect("root can").iter().all(|&byte| byte == 0));
 }
 
 fn force() {

@@ -6,22 +6,22 @@
 use crate::request::*;
 use crate::{Answer, Capability, Device, Errno, Host, Limit, Medium};
 
-/// What the kernel says of a fresh disk: the block of its page cache, in bytes.
-const PAGE: u32 = 4096;
-
 /// What the kernel says of a fresh disk: how far it reads ahead, in 512-byte sectors.
 const READ_AHEAD: u64 = 256;
 
 pub(crate) fn answer(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Answer {
     match request {
-        BLKGETSIZE64 | BLKGETSIZE64_32 | BLKGETSIZE | BLKSSZGET | BLKPBSZGET | BLKIOMIN | BLKROGET => {
-            property(device, host, request, argument).into()
-        }
+        BLKGETSIZE64 | BLKGETSIZE64_32 | BLKGETSIZE | BLKSSZGET | BLKPBSZGET | BLKBSZGET | BLKIOMIN
+        | BLKROGET => property(device, host, request, argument).into(),
         BLKDISCARD | BLKZEROOUT => match host.medium() {
             Medium::BlockDevice if !device.entry.read_only => Answer::Forward,
             _ => change(device, host, request, argument).into(),
         },
-        BLKSECDISCARD if device.entry.read_only => Answer::Error(protected(host)),
+        BLKSECDISCARD | BLKRESETZONE | BLKOPENZONE | BLKCLOSEZONE | BLKFINISHZONE | BLKROSET
+            if device.entry.read_only =>
+        {
+            Answer::Error(protected(host))
+        }
         _ if find(request).is_none() => Answer::Error(device.refusal()),
         _ => match host.medium() {
             Medium::BlockDevice => Answer::Forward,
@@ -34,14 +34,16 @@ pub(crate) fn answer(device: &Device<'_>, host: &impl Host, request: u32, argume
 fn property(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
     let long = |value: u64| host.copy_out(argument, &value.to_ne_bytes());
     let int = |value: u32| host.copy_out(argument, &value.to_ne_bytes());
+    let at_least_a_block = |limit| {
+        let least = device.logical_block(host)?;
+        Ok(u32::try_from(host.limit(limit)?).unwrap_or(least).max(least))
+    };
     match request {
         BLKGETSIZE => long(device.capacity(host)?.sectors())?,
         BLKSSZGET => int(device.logical_block(host)?)?,
         BLKPBSZGET => int(device.physical_block(host)?)?,
-        BLKIOMIN => {
-            let least = device.logical_block(host)?;
-            int(u32::try_from(host.limit(Limit::MinimumIo)?).unwrap_or(least).max(least))?;
-        }
+        BLKIOMIN => int(at_least_a_block(Limit::MinimumIo)?)?,
+        BLKBSZGET => int(at_least_a_block(Limit::SoftBlock)?)?,
         BLKROGET => int(device.read_only(host)?.into())?,
         _ => long(device.capacity(host)?.bytes())?,
     }
@@ -83,7 +85,6 @@ fn image(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> 
     let short = |value: u16| host.copy_out(argument, &value.to_ne_bytes());
     let admin = || if host.capable(Capability::Admin) { Ok(()) } else { Err(Errno::EACCES) };
     match request {
-        BLKBSZGET => int(PAGE)?,
         BLKIOOPT | BLKALIGNOFF | BLKDISCARDZEROES | BLKGETZONESZ | BLKGETNRZONES => int(0)?,
         // As the kernel has it where nothing is known of the medium.
         BLKROTATIONAL => short(1)?,
@@ -93,8 +94,8 @@ fn image(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> 
             admin()?;
             host.flush()?;
         }
-        // A file has no partitions that the kernel knows of.
-        BLKRRPART => admin()?,
+        // A file has no partitions that the kernel knows of, and what is read ahead is the file system's affair.
+        BLKRRPART | BLKRASET | BLKFRASET | BLKBSZSET => admin()?,
         // Nobody has set a trace up.
         BLKTRACESTART | BLKTRACESTOP | BLKTRACETEARDOWN => return Err(Errno::EINVAL),
         // Nor can a file be divided (`struct blkpg_ioctl_arg`, which ends with the address of a `blkpg_partition`).

@@ -4,7 +4,7 @@
 
 use crate::entry::Kind;
 use crate::geometry::geometry;
-use crate::identify::{MAX_MULTIPLE, hd_driveid, identify};
+use crate::identify::{MAX_MULTIPLE, OBSOLETE_IDENTITY, hd_driveid, identify};
 use crate::request::*;
 use crate::{Capability, Device, Errno, Host};
 
@@ -47,6 +47,8 @@ pub(crate) fn answer(
 ) -> Result<i32, Errno> {
     let refused = Err(device.refusal());
     match (request, device.entry.kind) {
+        // block/ioctl.c, blkdev_getgeo
+        (HDIO_GETGEO | HDIO_GETGEO_BIG, _) if argument == 0 => return Err(Errno::EINVAL),
         (HDIO_GETGEO | HDIO_GETGEO_BIG, _) => {
             host.copy_out(argument, &geometry_answer(device, host, request)?)?;
         }
@@ -90,9 +92,6 @@ pub(crate) fn answer(
     }
     Ok(0)
 }
-
-/// The bytes of the identity that `HDIO_OBSOLETE_IDENTITY` gives.
-const OBSOLETE_IDENTITY: usize = 142;
 
 fn setting(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
     for (setting, state) in SETTINGS.iter().zip(&device.state.hdio) {

@@ -20,6 +20,8 @@ pub enum Limit {
     LogicalBlock,
     /// Bytes a physical block.
     PhysicalBlock,
+    /// Bytes a block of the page cache (`BLKBSZGET`).
+    SoftBlock,
     /// The least sensible transfer, in bytes.
     MinimumIo,
     /// The longest transfer, in 512-byte sectors.

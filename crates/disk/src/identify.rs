@@ -8,6 +8,9 @@ use crate::identity;
 /// The most sectors of one READ MULTIPLE (word 47).
 pub const MAX_MULTIPLE: u8 = 16;
 
+/// The bytes of the sector that `HDIO_OBSOLETE_IDENTITY` gives.
+pub const OBSOLETE_IDENTITY: usize = 142;
+
 /// The 256 words, strings as on the wire: each word's first character in its high byte.
 ///
 /// `physical` is the size of a physical block in bytes.

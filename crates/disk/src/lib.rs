@@ -126,6 +126,10 @@ pub fn answer(device: &Device<'_>, host: &impl Host, request: u32, argument: u64
         Some(request::Family::Hdio) => hdio::answer(device, host, request, argument).into(),
         Some(request::Family::Scsi) => scsi_ioctl::answer(device, host, request, argument),
         Some(request::Family::Driver) => Answer::Error(device.refusal()),
+        Some(request::Family::Unknown) => match host.medium() {
+            Medium::BlockDevice => Answer::Error(device.refusal()),
+            Medium::ImageFile => Answer::Forward,
+        },
         Some(request::Family::Reservation) => Answer::Error(block::reservation(device, host, request)),
         None => Answer::Forward,
     }

@@ -16,20 +16,46 @@ pub enum Family {
     Reservation,
     /// Drivers of other devices: NVMe, loop, md, nbd, host adapters.
     Driver,
+    /// Nothing that is known: the driver of the disk underneath may know it, so that a block device refuses it; a file
+    /// system may know it too.
+    Unknown,
 }
+
+/// Families that no block device's driver has, by the second byte of a request: what the kernel answers itself for any
+/// file, and what programs ask other devices so often that even a look at the descriptor would cost them something
+/// (Documentation/userspace-api/ioctl/ioctl-number.rst).
+const NEVER_DISKS: &[u8] = &[
+    0x15, b'X', b'f', 0x94, // file systems
+    b'T', 0x89, // terminals and all files; sockets
+    0x07,
+    0x08, // VMware's modules vmmon and vmci; the one driver's request among them only asks (aacraid's 0x853)
+    b'$', b'A', b'F', b'V', b'b',
+    b'd', // perf, sound, frame buffers and NVIDIA, video, binder, graphics
+    0xae, 0xaf, // KVM, vhost
+];
 
 /// The family of a request; `None` where no disk driver answers it.
 pub const fn family(request: u32) -> Option<Family> {
-    match (request >> 8) as u8 {
+    let byte = (request >> 8) as u8;
+    let mut at = 0;
+    while at < NEVER_DISKS.len() {
+        if byte == NEVER_DISKS[at] {
+            return None;
+        }
+        at += 1;
+    }
+    match byte {
         // FIGETBSZ, which is SCSI_IOCTL_TEST_UNIT_READY too, is answered before any driver sees it (fs/ioctl.c).
         0x00 if request == FIGETBSZ => None,
         0x00 | 0x22 | 0x53 => Some(Family::Scsi),
         0x03 => Some(Family::Hdio),
         0x12 => Some(Family::BlockLayer),
         b'p' => Some(Family::Reservation),
-        // Floppy, md, aacraid, cciss and its heirs, DASD, loop, MPT and megaraid, NVMe, tape, nbd, device-mapper.
-        0x02 | 0x09 | 0x21 | b'B' | b'D' | b'L' | b'M' | b'N' | b'm' | 0xab | 0xfd => Some(Family::Driver),
-        _ => None,
+        // Floppy, md, aacraid, esas2r, cciss and its heirs, DASD, loop, MPT and megaraid, NVMe, tape, nbd, MMC, device-mapper.
+        0x01 | 0x02 | 0x09 | 0x20 | b'E' | b'B' | b'D' | b'L' | b'M' | b'N' | b'm' | 0xab | 0xb3 | 0xfd => {
+            Some(Family::Driver)
+        }
+        _ => Some(Family::Unknown),
     }
 }
 
@@ -85,7 +111,9 @@ pub enum Shape {
     Idlun,
     /// Text of at most 20 bytes.
     Text,
-    /// A command of the disk's own language, or something else that is not taken apart: its first 16 bytes are shown.
+    /// `struct sg_io_hdr`: the direction, the length and the command are shown.
+    SgIo,
+    /// Something that is not taken apart: its first 16 bytes are shown.
     Bytes,
 }
 
@@ -186,7 +214,7 @@ requests! {
     SG_GET_VERSION_NUM = 0x2282 => Out(Int);
     SG_NEXT_CMD_LEN = 0x2283 => In(Int);
     SG_SCSI_RESET = 0x2284 => In(Int);
-    SG_IO = 0x2285 => In(Bytes);
+    SG_IO = 0x2285 => In(SgIo);
     SG_GET_REQUEST_TABLE = 0x2286 => Out(Bytes);
     SG_SET_KEEP_ORPHAN = 0x2287 => In(Int);
     SG_GET_KEEP_ORPHAN = 0x2288 => Out(Int);

@@ -25,6 +25,7 @@ fn scsi(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> R
     match request {
         SCSI_IOCTL_GET_IDLUN => host.copy_out(argument, &idlun(device))?,
         SCSI_IOCTL_GET_BUS_NUMBER => int_out(identity::HOST.into())?,
+        SCSI_IOCTL_PROBE_HOST if argument == 0 => return Ok(1),
         SCSI_IOCTL_PROBE_HOST => {
             let room = usize::try_from(int_in()?.cast_unsigned()).unwrap_or(usize::MAX);
             let mut name = [0; identity::ADAPTER.len() + 1];

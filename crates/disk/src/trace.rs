@@ -3,11 +3,15 @@
 use core::fmt;
 
 use crate::entry::Printed;
+use crate::identify::OBSOLETE_IDENTITY;
 use crate::request::{Argument, Request, Shape, find};
 use crate::{Errno, Host};
 
-/// The most bytes of an argument that are shown.
-const MOST: usize = 142;
+/// The most bytes of an argument that are read.
+const MOST: usize = OBSOLETE_IDENTITY;
+
+/// The most bytes of a command that are shown.
+const COMMAND: usize = 32;
 
 /// A request by name; one that is not known by its number.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +45,13 @@ impl Decoded {
         {
             decoded.what = Argument::None;
         }
+        if decoded.what == Argument::In(Shape::SgIo) {
+            let command = u64::from_ne_bytes(decoded.at(24));
+            let [_, _, _, _, _, _, _, _, command_length] = decoded.at(0);
+            let room = decoded.bytes.get_mut(SG_IO_HDR..SG_IO_HDR + COMMAND).unwrap_or_default();
+            let length = room.len().min(command_length.into());
+            let _ = host.copy_in(command, room.get_mut(..length).unwrap_or_default());
+        }
         decoded
     }
 
@@ -66,6 +77,9 @@ impl Decoded {
     }
 }
 
+/// `struct sg_io_hdr` up to the addresses of data, command and sense data (include/scsi/sg.h, version 3).
+const SG_IO_HDR: usize = 40;
+
 impl Shape {
     /// How many bytes are read.
     fn bytes(self) -> usize {
@@ -75,8 +89,8 @@ impl Shape {
             Shape::Long | Shape::Idlun => 8,
             Shape::Range | Shape::Geometry | Shape::BigGeometry | Shape::Bytes => 16,
             Shape::Text => 20,
-            // As much as HDIO_OBSOLETE_IDENTITY gives.
-            Shape::Identity => 142,
+            Shape::Identity => OBSOLETE_IDENTITY,
+            Shape::SgIo => SG_IO_HDR,
         }
     }
 }
@@ -140,15 +154,36 @@ impl Decoded {
             Shape::Identity => {
                 write!(f, "{{model {} serial {}}}", self.text(54..94), self.text(20..40))
             }
+            Shape::SgIo => {
+                let [interface, direction] = [0, 4].map(|at| i32::from_ne_bytes(self.at(at)));
+                let [command_length] = self.at(8);
+                let length = u32::from_ne_bytes(self.at(12));
+                let direction = match direction {
+                    -1 => "no data",
+                    -2 => "to the disk",
+                    -3 => "from the disk",
+                    -4 => "both ways",
+                    _ => "direction unknown",
+                };
+                write!(
+                    f,
+                    "{{interface {interface} {direction} {length} bytes, command of {command_length} bytes "
+                )?;
+                let shown = usize::from(command_length).min(COMMAND);
+                hexadecimal(self.bytes.get(SG_IO_HDR..SG_IO_HDR + shown).unwrap_or_default(), f)?;
+                f.write_str("}")
+            }
             Shape::Bytes => {
                 f.write_str("{")?;
-                for byte in self.at::<16>(0) {
-                    write!(f, "{byte:02x}")?;
-                }
+                hexadecimal(&self.at::<16>(0), f)?;
                 f.write_str("}")
             }
         }
     }
+}
+
+fn hexadecimal(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
 /// The result of a request as people read it.

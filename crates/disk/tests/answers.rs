@@ -37,7 +37,7 @@ fn the_size_is_whole_blocks_at_every_request() {
             assert_eq!(long(&host), bytes / 512);
             assert_eq!(host.ask(entry, BLKSSZGET), DONE);
             assert_eq!(int(&host), block);
-            for request in [BLKPBSZGET, BLKIOMIN] {
+            for request in [BLKPBSZGET, BLKIOMIN, BLKBSZGET] {
                 assert_eq!(host.ask(entry, request), DONE);
                 assert_eq!(int(&host), block, "never below the logical block");
             }
@@ -81,6 +81,15 @@ fn cylinders_never_wrap() {
 }
 
 #[test]
+fn a_geometry_needs_an_address() {
+    let host = Fake::new(Medium::BlockDevice, MIB);
+    for (address, errno) in [(0, Errno::EINVAL), (8, Errno::EFAULT)] {
+        let answer = host.ask_at("/x=ide", &State::new(), HDIO_GETGEO, address);
+        assert_eq!(answer, Answer::Error(errno));
+    }
+}
+
+#[test]
 fn a_fixed_geometry_holds() {
     let host = Fake::new(Medium::BlockDevice, MIB);
     for kind in KINDS {
@@ -98,7 +107,7 @@ fn write_protection_is_said_and_kept() {
         assert_eq!(int(&host), 0);
         assert_eq!(host.ask("/x=scsi,ro", BLKROGET), DONE);
         assert_eq!(int(&host), 1);
-        for request in [BLKDISCARD, BLKZEROOUT, BLKSECDISCARD] {
+        for request in [BLKDISCARD, BLKZEROOUT, BLKSECDISCARD, BLKRESETZONE, BLKFINISHZONE, BLKROSET] {
             host.writable = true;
             assert_eq!(host.ask("/x=scsi,ro", request), Answer::Error(Errno::EPERM));
             host.writable = false;
@@ -247,9 +256,49 @@ fn numbers_and_names_stand_once() {
         for other in &REQUESTS[..at] {
             assert!(row.number != other.number && row.name() != other.name(), "{}", row.name());
         }
-        let known = family(row.number).is_some();
+        let known = !matches!(family(row.number), None | Some(Family::Unknown));
         assert!(known || row.number == FIGETBSZ, "{} would be forwarded", row.name());
         assert!(is_disk_request(row.number), "{}", row.name());
+    }
+}
+
+/// Requests of drivers that a disk underneath may have; numbers as in the drivers' headers.
+#[test]
+fn no_drivers_own_request_is_forwarded() {
+    for (name, number) in [
+        ("MMC_IOC_CMD", 0xc048_b300),
+        ("FSACTL_SENDFIB", 0x42008),
+        ("FSACTL_SEND_RAW_SRB", 0x4204c),
+        ("FSACTL_OPEN_GET_ADAPTER_FIB", 0x420d0),
+        ("FSACTL_DELETE_DISK", 0x163),
+        ("FSACTL_QUERY_DISK", 0x173),
+        ("EXPRESS_IOCTL_RW_FIRMWARE", 0x4500),
+        ("CCISS_PASSTHRU", 0xc058_420b),
+        ("IDAPASSTHRU", 0x2828_2929),
+        ("BIODASDRSRV", 0x4402),
+        ("IOC_OPAL_LOCK_UNLOCK", 0x4118_70dd),
+        ("NVME_URING_CMD_IO", 0xc048_4e80),
+        ("HDIO_DRIVE_CMD_AEB", 0x31e),
+        ("DM_DEV_REMOVE", 0xc138_fd04),
+        ("CXLFLASH", 0xca80),
+        ("nobody's", 0xdead_beef),
+    ] {
+        let host = Fake::new(Medium::BlockDevice, MIB);
+        for (kind, errno) in KINDS.into_iter().zip([Errno::EINVAL, Errno::EINVAL, Errno::ENOTTY]) {
+            assert!(is_disk_request(number), "{name}");
+            let refused = [Answer::Error(errno), Answer::Error(Errno::EACCES)];
+            assert!(refused.contains(&host.ask(kind, number)), "{name} of {kind}");
+        }
+        assert!(host.untouched());
+    }
+}
+
+/// What programs ask other devices all the time costs no look at the descriptor.
+#[test]
+fn frequent_requests_are_no_disks() {
+    // FIONREAD, SIOCGIFFLAGS, vmmon's RUN_VM, KVM_RUN, DRM_IOCTL_MODE_PAGE_FLIP.
+    for number in [0x541b, 0x8913, 2008, 0xae80, 0xc018_64b0] {
+        assert!(!is_disk_request(number), "{number:#x}");
     }
 }
 
@@ -295,7 +344,8 @@ proptest! {
             Answer::Forward => {
                 let no_driver = family(request).is_none();
                 let known = find(request).is_some();
-                prop_assert!(no_driver || block_device && block_layer && known, "{request:#x}");
+                let file_systems = !block_device && family(request) == Some(Family::Unknown);
+                prop_assert!(no_driver || file_systems || block_device && block_layer && known, "{request:#x}");
                 prop_assert_eq!(before, *host.memory.borrow());
             }
             Answer::Error(errno) => {

@@ -130,8 +130,9 @@ pub unsafe extern "C" fn fclose(file: *mut FILE) -> c_int {
 /// As for the C library's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn close(fd: c_int) -> c_int {
+    // Linux closes the descriptor even where that fails.
     // SAFETY: the caller's own call.
-    released(fd, "close", || unsafe { next::close(fd) }, succeeded)
+    released(fd, "close", || unsafe { next::close(fd) }, |_| true)
 }
 
 /// dup2(2), observed.
@@ -166,15 +167,35 @@ pub unsafe extern "C" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
 /// As for the C library's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
-    if log::enabled(Level::Descriptors) && flags & libc::CLOSE_RANGE_CLOEXEC.cast_signed() == 0 {
-        // The limit of descriptors may be a thousand million, and looking at each takes its time.
-        const MOST: c_uint = 65535;
-        for fd in (first..=last.min(MOST)).map(c_uint::cast_signed) {
-            report(fd, listed(fd), "no longer on", "close_range");
-        }
+    // With other flags it fails, or closes nothing yet.
+    if first <= last && flags.cast_unsigned() & !libc::CLOSE_RANGE_UNSHARE == 0 {
+        report_range(first, last, "close_range");
     }
     // SAFETY: the caller's own call.
     unsafe { next::close_range(first, last, flags) }
+}
+
+/// closefrom(3), observed.
+///
+/// # Safety
+///
+/// As for the C library's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn closefrom(first: c_int) {
+    report_range(first.max(0).cast_unsigned(), c_uint::MAX, "closefrom");
+    // SAFETY: the caller's own call.
+    unsafe { next::closefrom(first) }
+}
+
+#[inline]
+fn report_range(first: c_uint, last: c_uint, how: &str) {
+    /// The limit of descriptors may be a thousand million, and looking at each takes its time.
+    const MOST: c_uint = 65535;
+    if log::enabled(Level::Descriptors) {
+        for fd in (first..=last.min(MOST)).map(c_uint::cast_signed) {
+            report(fd, listed(fd), "no longer on", how);
+        }
+    }
 }
 
 /// fcntl(2), observed.

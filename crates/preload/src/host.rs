@@ -1,9 +1,9 @@
 //! What this engine lends the core: the memory of its own process and the descriptor of the call.
 
 use core::cell::UnsafeCell;
-use core::ffi::{c_int, c_ulong};
+use core::ffi::{c_int, c_ulong, c_void};
 
-use disk::request::{BLKGETSIZE64, BLKIOMIN, BLKPBSZGET, BLKROGET, BLKSECTGET, BLKSSZGET};
+use disk::request::{BLKBSZGET, BLKGETSIZE64, BLKIOMIN, BLKPBSZGET, BLKROGET, BLKSECTGET, BLKSSZGET};
 use disk::{Capability, Errno, Host, Limit, Medium};
 use libc::iovec;
 
@@ -13,7 +13,8 @@ use crate::{errno, next, sys};
 pub struct Caller {
     fd: c_int,
     medium: Medium,
-    writable: bool,
+    /// How it was opened, as fcntl(F_GETFL) gives it.
+    flags: c_int,
 }
 
 /// What is said of an image file: bytes a physical block, because it lives in pages; the longest transfer in sectors,
@@ -25,7 +26,7 @@ impl Caller {
     /// A descriptor that is open on a block device or file; `None` for one that cannot carry requests (`O_PATH`).
     pub fn new(fd: c_int, medium: Medium) -> Option<Caller> {
         let flags = sys::flags(fd).ok().filter(|flags| flags & libc::O_PATH == 0)?;
-        Some(Caller { fd, medium, writable: flags & libc::O_ACCMODE != libc::O_RDONLY })
+        Some(Caller { fd, medium, flags })
     }
 
     /// The descriptor.
@@ -46,37 +47,59 @@ impl Caller {
         Ok(u32::from_ne_bytes(self.ask(request)?).into())
     }
 
-    /// Moves bytes between this process's memory and its memory: unlike a copy, that fails where an address is bad.
-    fn transfer(&self, call: Transfer, address: u64, bytes: iovec) -> Result<(), Errno> {
-        let theirs = iovec { iov_base: address as *mut _, iov_len: bytes.iov_len };
-        if bytes.iov_len == 0 {
+    /// Moves bytes between a buffer of ours and the caller's memory: unlike a copy, that fails where an address is bad.
+    fn transfer(&self, direction: Direction, theirs: u64, ours: iovec) -> Result<(), Errno> {
+        if ours.iov_len == 0 {
             return Ok(());
         }
-        let (pid, _) = sys::ids();
-        // SAFETY: `bytes` is a buffer of ours; the kernel checks the other address, and if it is ours the caller's
-        // call writes there as the kernel's ioctl(2) would have.
-        let moved = unsafe { call(pid, &raw const bytes, 1, &raw const theirs, 1, 0) };
+        let theirs = iovec { iov_base: theirs as *mut c_void, iov_len: ours.iov_len };
+        // The thread, not the process: that has no memory any more when its first thread has ended.
+        // SAFETY: `ours` is a buffer of ours. The kernel checks the other address; what stands there the caller asked
+        // to be read or written, as by the kernel's ioctl(2).
+        let moved = unsafe {
+            match direction {
+                Direction::In => {
+                    libc::process_vm_readv(sys::thread(), &raw const ours, 1, &raw const theirs, 1, 0)
+                }
+                Direction::Out => {
+                    libc::process_vm_writev(sys::thread(), &raw const ours, 1, &raw const theirs, 1, 0)
+                }
+            }
+        };
         match usize::try_from(moved) {
-            Ok(moved) if moved == bytes.iov_len => Ok(()),
-            Ok(_) => Err(Errno::EFAULT),
-            Err(_) => Err(Errno(errno::get())),
+            Ok(moved) if moved == ours.iov_len => return Ok(()),
+            Ok(_) => return Err(Errno::EFAULT),
+            Err(_) => {}
+        }
+        match Errno(errno::get()) {
+            // A kernel or sandbox without the call.
+            Errno::ENOSYS | Errno::EPERM => match direction {
+                Direction::In => sys::move_bytes(theirs.iov_base, ours.iov_base, ours.iov_len),
+                Direction::Out => sys::move_bytes(ours.iov_base, theirs.iov_base, ours.iov_len),
+            },
+            errno => Err(errno),
         }
     }
 }
 
-/// process_vm_readv(2) or process_vm_writev(2).
-type Transfer =
-    unsafe extern "C" fn(libc::pid_t, *const iovec, c_ulong, *const iovec, c_ulong, c_ulong) -> isize;
+/// Which way bytes go.
+#[derive(Clone, Copy)]
+enum Direction {
+    /// From the caller.
+    In,
+    /// To the caller.
+    Out,
+}
 
 impl Host for Caller {
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
         let ours = iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-        self.transfer(libc::process_vm_readv, address, ours)
+        self.transfer(Direction::In, address, ours)
     }
 
     fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
         let ours = iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        self.transfer(libc::process_vm_writev, address, ours)
+        self.transfer(Direction::Out, address, ours)
     }
 
     fn capable(&self, capability: Capability) -> bool {
@@ -84,7 +107,7 @@ impl Host for Caller {
     }
 
     fn writable(&self) -> bool {
-        self.writable
+        matches!(self.flags & libc::O_ACCMODE, libc::O_WRONLY | libc::O_RDWR)
     }
 
     fn medium(&self) -> Medium {
@@ -96,13 +119,14 @@ impl Host for Caller {
         match limit {
             Limit::Bytes if block_device => Ok(u64::from_ne_bytes(self.ask(BLKGETSIZE64)?)),
             Limit::LogicalBlock if block_device => self.ask_int(BLKSSZGET),
+            Limit::SoftBlock if block_device => self.ask_int(BLKBSZGET),
             Limit::PhysicalBlock if block_device => self.ask_int(BLKPBSZGET),
             Limit::MinimumIo if block_device => self.ask_int(BLKIOMIN),
             Limit::MaxSectors if block_device => Ok(u16::from_ne_bytes(self.ask(BLKSECTGET)?).into()),
             Limit::ReadOnly if block_device => self.ask_int(BLKROGET),
-            Limit::Bytes => Ok(u64::try_from(sys::fstat(self.fd)?.st_size).unwrap_or(0)),
+            Limit::Bytes => Ok(sys::fstat(self.fd)?.size),
             Limit::LogicalBlock => Ok(512),
-            Limit::PhysicalBlock | Limit::MinimumIo => Ok(IMAGE_PHYSICAL_BLOCK),
+            Limit::PhysicalBlock | Limit::MinimumIo | Limit::SoftBlock => Ok(IMAGE_PHYSICAL_BLOCK),
             Limit::MaxSectors => Ok(IMAGE_MAX_SECTORS),
             Limit::ReadOnly => Ok(sys::is_mounted_read_only(self.fd)?.into()),
         }
@@ -141,6 +165,10 @@ static ZEROS: Zeros = Zeros(UnsafeCell::new([0; 65536]));
 
 impl Caller {
     fn write_zeros(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        // Linux would append them.
+        if self.flags & libc::O_APPEND != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
         // SAFETY: nobody writes to it.
         let zeros = unsafe { &*ZEROS.0.get() };
         let mut done = 0;

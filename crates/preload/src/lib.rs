@@ -45,6 +45,10 @@ pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_voi
 fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     // SAFETY: the caller's own call.
     let forward = || unsafe { next::ioctl(fd, request, argument) };
+    // Not every request of a family is a driver's.
+    if disk::request::family(request as u32).is_none() {
+        return forward();
+    }
     let found = errno::kept(|| if setup::ready() { registry::find(fd) } else { None });
     let Some((device, caller)) = found else { return forward() };
     let (request, argument) = (request as u32, argument as u64);
@@ -83,7 +87,7 @@ fn traced(
     if result.is_ok() {
         decoded.read_out(caller);
     }
-    let (pid, tid) = sys::ids();
+    let (pid, tid) = (sys::process(), sys::thread());
     log::write(format_args!(
         "pid {pid} tid {tid}: ioctl({}, {}, {}) on {} = {}{}, {who}",
         caller.fd(),

@@ -1,10 +1,12 @@
 //! Messages to people: one line, one write(2) to the standard error.
 
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicI32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use disk::Errno;
 
+use crate::storage::OnceCell;
+use crate::sys::Status;
 use crate::{errno, registry, sys};
 
 /// How much is said: `VMWARE_BDWRAPPER_LOG_LEVEL`.
@@ -24,10 +26,7 @@ pub enum Level {
 
 static LEVEL: AtomicI32 = AtomicI32::new(-1);
 
-/// Sets the level; -1 is silence.
-pub fn set_level(level: i32) {
-    LEVEL.store(level, Ordering::Relaxed);
-}
+static SECURE: AtomicBool = AtomicBool::new(false);
 
 /// Whether messages of a level are written.
 #[inline]
@@ -86,10 +85,43 @@ impl Write for Line {
     }
 }
 
-fn is_for_messages(status: &libc::stat) -> bool {
-    match status.st_mode & libc::S_IFMT {
+/// The standard error when the library was set up.
+static STDERR: OnceCell<Status> = OnceCell::new();
+
+/// Remembers where messages go. In a program with rights that its user does not have (`secure`) they go nowhere else.
+///
+/// # Safety
+///
+/// Only called while the library is set up, by one thread.
+pub unsafe fn set_up(level: i32, secure: bool) {
+    // Below that level all is said at start-up.
+    if level >= Level::Descriptors as i32
+        && let Ok(status) = sys::fstat(libc::STDERR_FILENO)
+    {
+        // SAFETY: as the caller says.
+        unsafe { STDERR.set(status) };
+    }
+    SECURE.store(secure, Ordering::Relaxed);
+    LEVEL.store(level, Ordering::Relaxed);
+}
+
+/// Whether a message to the standard error cannot do harm: a program may have closed it, and have opened something
+/// else that got its number.
+fn is_for_messages(status: &Status) -> bool {
+    let same = STDERR.get().is_none_or(|before| before.is_same_file(status));
+    let other = || {
+        // A terminal, or a log that is appended to.
+        let appended = || sys::flags(libc::STDERR_FILENO).is_ok_and(|flags| flags & libc::O_APPEND != 0);
+        !SECURE.load(Ordering::Relaxed)
+            && match status.kind() {
+                libc::S_IFCHR => sys::is_terminal(libc::STDERR_FILENO),
+                libc::S_IFREG => appended(),
+                _ => false,
+            }
+    };
+    match status.kind() {
         libc::S_IFBLK => false,
-        libc::S_IFREG => !registry::is_listed(status),
-        _ => true,
+        libc::S_IFREG if registry::is_listed(status) => false,
+        _ => same || other(),
     }
 }

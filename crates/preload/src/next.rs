@@ -2,50 +2,67 @@
 //! dynamic loader searches.
 //!
 //! dlsym(3) would find them too, but it stood in a library of its own before glibc 2.34, and it may allocate. So the
-//! symbol tables of the loaded objects are read here (System V ABI, "Dynamic Linking"; the hash table is the
-//! GNU one, which every object linked since 2006 has).
+//! symbol tables of the loaded objects are read here (System V ABI, "Dynamic Linking"; `DT_GNU_HASH` as binutils
+//! write it).
 
 use core::ffi::{CStr, c_char, c_int, c_uint, c_ulong, c_void};
 use core::mem::transmute;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use libc::{Elf64_Phdr, Elf64_Sym, FILE, PT_DYNAMIC, PT_LOAD, dl_phdr_info, mode_t, size_t};
 
 use crate::errno;
 
-/// A function that is looked for when it is first called.
+/// A function that is looked for.
 struct Next {
     name: &'static CStr,
+    /// The definition that is used; null before the search, and where there is none.
     found: AtomicPtr<c_void>,
+    /// One in an object that was loaded before this library, in case that it is the only one: then dlopen(3) loaded this
+    /// library.
+    before: AtomicPtr<c_void>,
 }
+
+static SEARCHED: AtomicBool = AtomicBool::new(false);
 
 impl Next {
     const fn new(name: &'static CStr) -> Next {
-        Next { name, found: AtomicPtr::new(ptr::null_mut()) }
+        let [found, before] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
+        Next { name, found, before }
     }
 
     #[inline]
     fn get(&self) -> *mut c_void {
         let found = self.found.load(Ordering::Relaxed);
-        if found.is_null() { self.find() } else { found }
+        if found.is_null() { self.after_search() } else { found }
     }
 
     #[cold]
     #[inline(never)]
-    fn find(&self) -> *mut c_void {
-        let found = find(self.name);
-        self.found.store(found, Ordering::Relaxed);
-        found
+    fn after_search(&self) -> *mut c_void {
+        if !SEARCHED.load(Ordering::Acquire) {
+            resolve();
+        }
+        self.found.load(Ordering::Relaxed)
     }
 }
 
-/// The next definition of a function, or null.
-fn find(name: &CStr) -> *mut c_void {
-    let mut search = Search { name, behind_us: false, found: ptr::null_mut() };
-    // SAFETY: `visit` takes what dl_iterate_phdr(3) gives it and the address of a Search.
-    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
-    search.found
+/// Looks for all of them, so that no call has to.
+pub fn resolve() {
+    let mut behind_us = false;
+    // SAFETY: `visit` takes what dl_iterate_phdr(3) gives it and the address of a bool.
+    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut behind_us).cast()) };
+    for next in ALL {
+        if next.found.load(Ordering::Relaxed).is_null() {
+            next.found.store(next.before.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+    let ioctl = statics::ioctl.found.load(Ordering::Relaxed);
+    if !ioctl.is_null() {
+        IOCTL.store(ioctl, Ordering::Relaxed);
+    }
+    SEARCHED.store(true, Ordering::Release);
 }
 
 type Ioctl = unsafe extern "C" fn(c_int, c_ulong, ...) -> c_int;
@@ -54,11 +71,9 @@ type Ioctl = unsafe extern "C" fn(c_int, c_ulong, ...) -> c_int;
 static IOCTL: AtomicPtr<c_void> = AtomicPtr::new(first_ioctl as *mut c_void);
 
 unsafe extern "C" fn first_ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    let found = find(c"ioctl");
-    if found.is_null() {
+    if statics::ioctl.get().is_null() {
         return kernel_ioctl(fd, request, argument);
     }
-    IOCTL.store(found, Ordering::Relaxed);
     // SAFETY: the caller's own call.
     unsafe { ioctl(fd, request, argument) }
 }
@@ -78,25 +93,24 @@ pub unsafe fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int
 
 macro_rules! next {
     ($($name:ident $arguments:tt -> $result:ty = $missing:expr;)*) => {
-        /// Looks for all of them, so that no call has to.
-        pub fn resolve() {
-            let ioctl = find(c"ioctl");
-            if !ioctl.is_null() {
-                IOCTL.store(ioctl, Ordering::Relaxed);
-            }
-            $(statics::$name.get();)*
-        }
+        static ALL: &[&Next] = &[&statics::ioctl, $(&statics::$name),*];
 
         mod statics {
-            $(#[allow(non_upper_case_globals, reason = "named as the functions")]
-            pub(super) static $name: super::Next =
-                match core::ffi::CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
-                    Ok(name) => super::Next::new(name),
-                    Err(_) => super::Next::new(c""),
-                };)*
+            statics!(ioctl $($name)*);
         }
 
         $(function!($name $arguments -> $result = $missing);)*
+    };
+}
+
+macro_rules! statics {
+    ($($name:ident)*) => {
+        $(#[allow(non_upper_case_globals, reason = "named as the functions")]
+        pub(super) static $name: super::Next =
+            match core::ffi::CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+                Ok(name) => super::Next::new(name),
+                Err(_) => super::Next::new(c""),
+            };)*
     };
 }
 
@@ -145,7 +159,8 @@ next! {
     freopen64(path: *const c_char, mode: *const c_char, file: *mut FILE) -> *mut FILE = missing_file();
     fclose(file: *mut FILE) -> c_int = missing();
     close(fd: c_int) -> c_int = missing();
-    close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int = missing();
+    close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int = kernel_close_range(first, last, flags);
+    closefrom(first: c_int) -> () = kernel_closefrom(first);
     dup(fd: c_int) -> c_int = missing();
     dup2(old: c_int, new: c_int) -> c_int = missing();
     dup3(old: c_int, new: c_int, flags: c_int) -> c_int = missing();
@@ -170,26 +185,36 @@ fn missing_file() -> *mut FILE {
     ptr::null_mut()
 }
 
-/// A search for a function in the objects that were loaded after this library.
-struct Search<'a> {
-    name: &'a CStr,
-    behind_us: bool,
-    found: *mut c_void,
+/// close_range(2), which the C library has since version 2.34.
+fn kernel_close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+    // SAFETY: the caller's own call.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) as c_int }
 }
 
-/// Called by dl_iterate_phdr(3) for each object in the order in which they were loaded, until it returns 1.
-unsafe extern "C" fn visit(info: *mut dl_phdr_info, _: size_t, search: *mut c_void) -> c_int {
-    // SAFETY: `find` gave the address of a Search that nobody else uses meanwhile.
-    let search = unsafe { &mut *search.cast::<Search<'_>>() };
+fn kernel_closefrom(first: c_int) {
+    kernel_close_range(first.max(0).cast_unsigned(), c_uint::MAX, 0);
+}
+
+/// Called by dl_iterate_phdr(3) for each object in the order in which they were loaded.
+unsafe extern "C" fn visit(info: *mut dl_phdr_info, _: size_t, behind_us: *mut c_void) -> c_int {
+    // SAFETY: `resolve` gave the address of a bool that nobody else uses meanwhile.
+    let behind_us = unsafe { &mut *behind_us.cast::<bool>() };
     // SAFETY: the loader describes an object that stays loaded during the call.
     let object = unsafe { Object::new(&*info) };
-    if !search.behind_us {
-        search.behind_us = object.holds((&raw const IOCTL).addr());
+    if object.holds((&raw const IOCTL).addr()) {
+        *behind_us = true;
         return 0;
     }
     // SAFETY: as above.
-    search.found = unsafe { object.function(search.name) };
-    c_int::from(!search.found.is_null())
+    let Some(symbols) = (unsafe { object.symbols() }) else { return 0 };
+    for next in ALL {
+        let place = if *behind_us { &next.found } else { &next.before };
+        if place.load(Ordering::Relaxed).is_null() {
+            // SAFETY: as above.
+            place.store(unsafe { symbols.function(next.name) }, Ordering::Relaxed);
+        }
+    }
+    0
 }
 
 /// An entry of the dynamic section.
@@ -226,25 +251,21 @@ impl<'a> Object<'a> {
         })
     }
 
-    /// The address of a function that this object defines, or null.
+    /// What this object defines.
     ///
     /// # Safety
     ///
     /// The object is well-formed: the loader has already relied on that.
-    unsafe fn function(&self, name: &CStr) -> *mut c_void {
+    unsafe fn symbols(&self) -> Option<Symbols> {
         const DT_NULL: i64 = 0;
+        const DT_HASH: i64 = 4;
         const DT_STRTAB: i64 = 5;
         const DT_SYMTAB: i64 = 6;
         const DT_GNU_HASH: i64 = 0x6fff_fef5;
         const DT_VERSYM: i64 = 0x6fff_fff0;
-        const STT_FUNC: u8 = 2;
-        const VERSYM_HIDDEN: u16 = 0x8000;
-
-        let Some(dynamic) = self.segments.iter().find(|segment| segment.p_type == PT_DYNAMIC) else {
-            return ptr::null_mut();
-        };
+        let dynamic = self.segments.iter().find(|segment| segment.p_type == PT_DYNAMIC)?;
         let mut entry = self.base.wrapping_add(dynamic.p_vaddr as usize) as *const Dyn;
-        let (mut strings, mut symbols, mut hash, mut versions) = (0, 0, 0, 0);
+        let (mut strings, mut symbols, mut versions, mut hash, mut gnu_hash) = (0, 0, 0, 0, 0);
         // SAFETY: a dynamic section ends with DT_NULL.
         while let Dyn { tag, value } = unsafe { &*entry }
             && *tag != DT_NULL
@@ -254,28 +275,85 @@ impl<'a> Object<'a> {
             match *tag {
                 DT_STRTAB => strings = address,
                 DT_SYMTAB => symbols = address,
-                DT_GNU_HASH => hash = address,
                 DT_VERSYM => versions = address,
+                DT_HASH => hash = address,
+                DT_GNU_HASH => gnu_hash = address,
                 _ => {}
             }
             // SAFETY: it was not the last.
             entry = unsafe { entry.add(1) };
         }
-        if strings == 0 || symbols == 0 || hash == 0 {
+        (strings != 0 && symbols != 0).then_some(Symbols {
+            base: self.base,
+            strings: strings as *const c_char,
+            symbols: symbols as *const Elf64_Sym,
+            versions: versions as *const u16,
+            hash: hash as *const u32,
+            gnu_hash: gnu_hash as *const u32,
+        })
+    }
+}
+
+/// The symbols of a loaded object. The last three tables may be missing (null).
+struct Symbols {
+    base: usize,
+    strings: *const c_char,
+    symbols: *const Elf64_Sym,
+    versions: *const u16,
+    hash: *const u32,
+    gnu_hash: *const u32,
+}
+
+impl Symbols {
+    /// The address of a function, or null. A function that is chosen when it is first called (`STT_GNU_IFUNC`) does not
+    /// count: no C library makes one of those that are looked for.
+    ///
+    /// # Safety
+    ///
+    /// The tables are those of a well-formed object that stays loaded.
+    unsafe fn function(&self, name: &CStr) -> *mut c_void {
+        if !self.gnu_hash.is_null() {
+            // SAFETY: as the caller says.
+            return unsafe { self.by_gnu_hash(name) };
+        }
+        if self.hash.is_null() {
             return ptr::null_mut();
         }
-        let (strings, symbols) = (strings as *const c_char, symbols as *const Elf64_Sym);
-        let (versions, hash) = (versions as *const u16, hash as *const u32);
+        // SAFETY: the second word of the table is the number of symbols.
+        let count = unsafe { *self.hash.add(1) };
+        // SAFETY: as the caller says.
+        let found = (1..count).find_map(|symbol| unsafe { self.definition(symbol, name) });
+        found.unwrap_or(ptr::null_mut())
+    }
 
-        // The table: numbers of buckets, of the first symbol in it, of 64-bit words of a Bloom filter; then these.
+    /// The address of a function, if this is its symbol.
+    unsafe fn definition(&self, symbol: u32, name: &CStr) -> Option<*mut c_void> {
+        const STT_FUNC: u8 = 2;
+        const VERSYM_HIDDEN: u16 = 0x8000;
+        let symbol = symbol as usize;
+        // SAFETY: a symbol of the table, whose name stands among the strings.
+        let (definition, hidden, same) = unsafe {
+            let definition = &*self.symbols.add(symbol);
+            let hidden = !self.versions.is_null() && *self.versions.add(symbol) & VERSYM_HIDDEN != 0;
+            let same = CStr::from_ptr(self.strings.add(definition.st_name as usize)) == name;
+            (definition, hidden, same)
+        };
+        let defined = definition.st_shndx != 0 && definition.st_info & 0xf == STT_FUNC;
+        (same && defined && !hidden)
+            .then(|| self.base.wrapping_add(definition.st_value as usize) as *mut c_void)
+    }
+
+    unsafe fn by_gnu_hash(&self, name: &CStr) -> *mut c_void {
+        // Numbers of buckets, of the first symbol in the table, of 64-bit words of a Bloom filter; then these.
         // SAFETY: the table of a well-formed object.
-        let (buckets, first, bloom) = unsafe { (*hash, *hash.add(1), *hash.add(2) as usize) };
+        let (buckets, first, bloom) =
+            unsafe { (*self.gnu_hash, *self.gnu_hash.add(1), *self.gnu_hash.add(2) as usize) };
         let wanted =
             name.to_bytes().iter().fold(5381u32, |sum, &byte| sum.wrapping_mul(33).wrapping_add(byte.into()));
         let Some(bucket) = wanted.checked_rem(buckets) else { return ptr::null_mut() };
         // SAFETY: as above; the chains follow the buckets.
         let (mut symbol, chain) = unsafe {
-            let table = hash.add(4).add(2 * bloom);
+            let table = self.gnu_hash.add(4).add(2 * bloom);
             (*table.add(bucket as usize), table.add(buckets as usize))
         };
         if symbol < first {
@@ -284,18 +362,11 @@ impl<'a> Object<'a> {
         loop {
             // SAFETY: a chain ends with an entry whose lowest bit is set.
             let entry = unsafe { *chain.add((symbol - first) as usize) };
-            if entry | 1 == wanted | 1 {
-                // SAFETY: the chain names symbols of the table, and these names of the strings.
-                let (definition, hidden, same) = unsafe {
-                    let definition = &*symbols.add(symbol as usize);
-                    let hidden = !versions.is_null() && *versions.add(symbol as usize) & VERSYM_HIDDEN != 0;
-                    let same = CStr::from_ptr(strings.add(definition.st_name as usize)) == name;
-                    (definition, hidden, same)
-                };
-                let defined = definition.st_shndx != 0 && definition.st_info & 0xf == STT_FUNC;
-                if same && defined && !hidden {
-                    return self.base.wrapping_add(definition.st_value as usize) as *mut c_void;
-                }
+            if entry | 1 == wanted | 1
+                // SAFETY: chains name symbols of the table.
+                && let Some(found) = unsafe { self.definition(symbol, name) }
+            {
+                return found;
             }
             if entry & 1 != 0 {
                 return ptr::null_mut();

@@ -1,22 +1,21 @@
 //! The listed devices, and which of them a descriptor is open on.
 //!
-//! A block device is recognised by its number, an image file by its device and inode. What is recognised stays so until
-//! the process ends, even where the name leads elsewhere later: a program that has the device open must not
-//! suddenly reach a disk underneath.
+//! A block device is recognised by its number, an image file by its inode. What is recognised stays so until the
+//! process ends, even where the name leads elsewhere later: a program that has the device open must not suddenly
+//! reach a disk underneath.
 
 use core::ffi::{CStr, c_int};
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use disk::entry::{Entry, Printed};
 use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
 use disk::{Device, Errno, Medium, State};
-use libc::{major, minor, mode_t, stat};
 
 use crate::host::Caller;
 use crate::log::{self, Level};
-use crate::storage::{List, keep_path};
-use crate::sys;
+use crate::storage::{List, OnceCell, keep_path};
+use crate::sys::{self, Status};
 
 /// The most devices that can be listed.
 pub const MOST: usize = 256;
@@ -27,25 +26,39 @@ struct Listed {
     path: &'static CStr,
     /// In a set-user-ID program: it counts only where the real user may open it.
     for_user: bool,
+    /// Where the name led when the library was set up.
+    at_first: OnceCell<Result<Key, Problem>>,
     state: State,
 }
 
+static LISTED: List<Listed, MOST> = List::new();
+
+/// The real user when the library was set up. Where a program changes that, nothing new counts as the user's.
+static REAL_USER: AtomicU32 = AtomicU32::new(u32::MAX);
+
 /// What a device or file is recognised by.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Key {
-    BlockDevice(u64),
-    ImageFile { device: u64, inode: u64 },
+struct Key {
+    /// The number of a block device, or the device that a file is on.
+    device: u64,
+    /// The inode of a file; 0 for a block device.
+    inode: u64,
+    /// When the inode was made.
+    birth: u64,
 }
 
 /// A device or file that a listed name led to.
 struct Known {
-    key: Key,
-    /// The place of the entry in the list.
-    index: u8,
+    device: AtomicU64,
+    inode: AtomicU64,
+    birth: AtomicU64,
+    /// The place of the entry in the list, from 1; 0 while the others are not written yet.
+    place: AtomicU32,
 }
 
-static LISTED: List<Listed, MOST> = List::new();
-static KNOWN: List<Known, { 2 * MOST }> = List::new();
+/// Where so many names have led to so many devices, new ones are looked for each time.
+static KNOWN: [Known; 4096] = [const { Known::new() }; 4096];
+static KNOWN_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// Adds a device; `false` where there are too many.
 ///
@@ -55,15 +68,29 @@ static KNOWN: List<Known, { 2 * MOST }> = List::new();
 pub unsafe fn add(entry: Entry<'static>, for_user: bool) -> bool {
     let Some(path) = keep_path(entry.path) else { return false };
     // SAFETY: as the caller says.
-    unsafe { LISTED.push(Listed { entry, path, for_user, state: State::new() }) }
+    unsafe { LISTED.push(Listed { entry, path, for_user, at_first: OnceCell::new(), state: State::new() }) }
 }
 
-/// Remembers where the names lead now.
-pub fn settle() {
+/// Looks where the names lead now, and remembers it.
+///
+/// # Safety
+///
+/// Only called while the library is set up, by one thread.
+pub unsafe fn settle() {
+    if LISTED.as_slice().iter().any(|listed| listed.for_user) {
+        REAL_USER.store(sys::real_user(), Ordering::Relaxed);
+    }
     for (index, listed) in (0..).zip(LISTED.as_slice()) {
-        if let Ok(key) = listed.leads_to() {
-            remember(key, index);
+        let found = listed.leads_to();
+        // What is the user's is only known of a descriptor.
+        if let Ok(key) = found
+            && !listed.for_user
+            && Known::find(key).is_none()
+        {
+            Known::add(key, index);
         }
+        // SAFETY: as the caller says.
+        unsafe { listed.at_first.set(found) };
     }
 }
 
@@ -83,54 +110,82 @@ fn look_up(fd: c_int) -> Option<(&'static Listed, u8, Medium)> {
     if LISTED.as_slice().is_empty() {
         return None;
     }
-    let key = Key::new(&sys::fstat(fd).ok()?)?;
-    let index = index_of(key)?;
-    let listed = LISTED.as_slice().get(usize::from(index))?;
-    let medium = match key {
-        Key::BlockDevice(_) => Medium::BlockDevice,
-        Key::ImageFile { .. } => Medium::ImageFile,
+    let status = sys::fstat(fd).ok()?;
+    let medium = match status.kind() {
+        libc::S_IFBLK => Medium::BlockDevice,
+        libc::S_IFREG => Medium::ImageFile,
+        _ => return None,
     };
-    // The name could have led elsewhere when it was looked at, the descriptor cannot.
+    if let Some(index) = known(&status) {
+        return Some((LISTED.as_slice().get(usize::from(index))?, index, medium));
+    }
+    let (index, listed, key) = named(&status)?;
+    // The name could have led elsewhere when the user's rights were looked at; the descriptor cannot.
     if listed.for_user && !is_users(fd, &listed.entry) {
         return None;
     }
+    Known::add(key, index);
     Some((listed, index, medium))
 }
 
 /// Whether this is a listed device or file.
-pub fn is_listed(status: &stat) -> bool {
-    Key::new(status).and_then(index_of).is_some()
+pub fn is_listed(status: &Status) -> bool {
+    known(status).is_some() || named(status).is_some()
 }
 
-fn index_of(key: Key) -> Option<u8> {
-    if let Some(known) = KNOWN.as_slice().iter().find(|known| known.key == key) {
-        return Some(known.index);
-    }
-    // A name may have appeared, or lead elsewhere now.
-    let (index, _) =
-        (0..).zip(LISTED.as_slice()).find(|(_, listed)| listed.leads_to().is_ok_and(|found| found == key))?;
-    remember(key, index);
-    Some(index)
+/// The entry whose name has led to a device or file.
+fn known(status: &Status) -> Option<u8> {
+    Known::find(Key::of_file(status)).or_else(|| Known::find(Key::of_device(status)?))
 }
 
-/// Remembers, so that the next search is short; where another thread is at it, or the list is full, it does not.
-fn remember(key: Key, index: u8) {
-    static BUSY: AtomicBool = AtomicBool::new(false);
-    if !BUSY.swap(true, Ordering::Acquire) {
-        if KNOWN.as_slice().iter().all(|known| known.key != key) {
-            // SAFETY: BUSY lets only one in.
-            unsafe { KNOWN.push(Known { key, index }) };
-        }
-        BUSY.store(false, Ordering::Release);
-    }
+/// The first entry whose name leads to a device or file now: it may have appeared, or lead elsewhere since.
+fn named(status: &Status) -> Option<(u8, &'static Listed, Key)> {
+    let keyed = LISTED.as_slice().iter().filter_map(|listed| Some((listed, listed.key(status)?)));
+    let mut places = (0..).zip(keyed);
+    let (index, (listed, key)) =
+        places.find(|(_, (listed, key))| listed.leads_to().is_ok_and(|found| found == *key))?;
+    Some((index, listed, key))
 }
 
 impl Key {
-    fn new(status: &stat) -> Option<Key> {
-        match status.st_mode & libc::S_IFMT {
-            libc::S_IFBLK => Some(Key::BlockDevice(status.st_rdev)),
-            libc::S_IFREG => Some(Key::ImageFile { device: status.st_dev, inode: status.st_ino }),
-            _ => None,
+    fn of_file(status: &Status) -> Key {
+        Key { device: status.device, inode: status.inode, birth: status.birth }
+    }
+
+    fn of_device(status: &Status) -> Option<Key> {
+        let (major, minor) = status.number;
+        let device = u64::from(major) << 32 | u64::from(minor);
+        (status.kind() == libc::S_IFBLK).then_some(Key { device, inode: 0, birth: 0 })
+    }
+}
+
+impl Known {
+    const fn new() -> Known {
+        let [device, inode, birth] = [const { AtomicU64::new(0) }; 3];
+        Known { device, inode, birth, place: AtomicU32::new(0) }
+    }
+
+    fn find(key: Key) -> Option<u8> {
+        let count = KNOWN_COUNT.load(Ordering::Acquire);
+        let known = KNOWN.iter().take(count).find(|known| {
+            known.place.load(Ordering::Acquire) != 0
+                && known.device.load(Ordering::Relaxed) == key.device
+                && known.inode.load(Ordering::Relaxed) == key.inode
+                && known.birth.load(Ordering::Relaxed) == key.birth
+        })?;
+        u8::try_from(known.place.load(Ordering::Relaxed).wrapping_sub(1)).ok()
+    }
+
+    /// Adds one, also while others do. That the same is added twice does no harm.
+    fn add(key: Key, index: u8) {
+        let free = KNOWN_COUNT.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+            (count < KNOWN.len()).then_some(count.wrapping_add(1))
+        });
+        if let Some(known) = free.ok().and_then(|free| KNOWN.get(free)) {
+            known.device.store(key.device, Ordering::Relaxed);
+            known.inode.store(key.inode, Ordering::Relaxed);
+            known.birth.store(key.birth, Ordering::Relaxed);
+            known.place.store(u32::from(index).wrapping_add(1), Ordering::Release);
         }
     }
 }
@@ -140,7 +195,7 @@ enum Problem {
     /// It cannot be looked at.
     Missing(Errno),
     /// It is neither a block device nor a file.
-    NoDisk(mode_t),
+    NoDisk(u32),
     /// It is a physical disk.
     RealDisk,
     /// The real user may not open it.
@@ -148,24 +203,36 @@ enum Problem {
 }
 
 impl Listed {
+    /// What a device or file would be recognised by, if it were this one's.
+    fn key(&self, status: &Status) -> Option<Key> {
+        match status.kind() {
+            // The user may open this node of the device, which says nothing of others.
+            libc::S_IFBLK if !self.for_user => Key::of_device(status),
+            libc::S_IFBLK | libc::S_IFREG => Some(Key::of_file(status)),
+            _ => None,
+        }
+    }
+
     fn leads_to(&self) -> Result<Key, Problem> {
         if self.for_user {
+            if sys::real_user() != REAL_USER.load(Ordering::Relaxed) {
+                return Err(Problem::NotTheUsers(Errno::EPERM));
+            }
             sys::access(self.path, access(&self.entry)).map_err(|errno| match errno {
                 Errno::ENOENT => Problem::Missing(errno),
                 _ => Problem::NotTheUsers(errno),
             })?;
         }
         let status = sys::stat(self.path).map_err(Problem::Missing)?;
-        let key = Key::new(&status).ok_or(Problem::NoDisk(status.st_mode & libc::S_IFMT))?;
-        match key {
-            Key::BlockDevice(number) if !self.entry.force && is_real_disk(number) => Err(Problem::RealDisk),
-            _ => Ok(key),
+        let key = self.key(&status).ok_or(Problem::NoDisk(status.kind()))?;
+        if status.kind() == libc::S_IFBLK && !self.entry.force && is_real_disk(status.number) {
+            return Err(Problem::RealDisk);
         }
+        Ok(key)
     }
 }
 
-fn is_real_disk(number: u64) -> bool {
-    let (major, minor) = (major(number), minor(number));
+fn is_real_disk((major, minor): (u32, u32)) -> bool {
     if major != BLOCK_EXT_MAJOR {
         return is_disk_number(major, minor);
     }
@@ -182,9 +249,16 @@ fn access(entry: &Entry<'_>) -> c_int {
 }
 
 fn is_users(fd: c_int, entry: &Entry<'_>) -> bool {
-    let mut name = Path::new();
-    let _ = write!(name, "/proc/self/fd/{fd}");
-    name.as_c_str().is_some_and(|name| sys::access(name, access(entry)).is_ok())
+    let by = |process: &str| {
+        let mut name = Path::new();
+        let _ = write!(name, "/proc/{process}/fd/{fd}");
+        sys::access(name.as_c_str().ok_or(Errno::ENAMETOOLONG)?, access(entry))
+    };
+    match by("thread-self") {
+        // Linux before 3.17.
+        Err(Errno::ENOENT) => by("self").is_ok(),
+        answer => answer.is_ok(),
+    }
 }
 
 /// A short file name in the making.
@@ -219,8 +293,8 @@ pub fn report() {
         let entry = &listed.entry;
         let path = entry.printed_path();
         let kind = entry.kind.name();
-        match listed.leads_to() {
-            Ok(key) => match index_of(key).and_then(|known| LISTED.as_slice().get(usize::from(known))) {
+        match listed.at_first.get() {
+            Some(Ok(key)) => match first(*key) {
                 Some(first) if !core::ptr::eq(first, listed) => {
                     let other = (first.entry.printed_path(), first.entry.kind.name());
                     let level = if first.entry.kind == entry.kind { Level::Startup } else { Level::Errors };
@@ -234,19 +308,25 @@ pub fn report() {
                 }
                 _ => log::say(Level::Startup, format_args!("{path}: listed as {kind}, {key}")),
             },
-            Err(problem @ Problem::Missing(_)) => {
+            Some(Err(problem @ Problem::Missing(_))) => {
                 log::say(Level::Startup, format_args!("{path}: {problem}"));
             }
-            Err(problem) => log::say(Level::Errors, format_args!("{path}: {problem}")),
+            Some(Err(problem)) => log::say(Level::Errors, format_args!("{path}: {problem}")),
+            None => {}
         }
     }
 }
 
+/// The first entry whose name led to a device or file.
+fn first(key: Key) -> Option<&'static Listed> {
+    LISTED.as_slice().iter().find(|listed| matches!(listed.at_first.get(), Some(Ok(found)) if *found == key))
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Key::BlockDevice(number) => write!(f, "block device {}:{}", major(number), minor(number)),
-            Key::ImageFile { inode, .. } => write!(f, "image file (inode {inode})"),
+        match self.inode {
+            0 => write!(f, "block device {}:{}", self.device >> 32, self.device & 0xffff_ffff),
+            inode => write!(f, "file of inode {inode}"),
         }
     }
 }

@@ -8,7 +8,7 @@ use disk::entry::Entry;
 
 use crate::log::{self, Level};
 use crate::storage::{allocate, keep_path};
-use crate::sys::{self, File};
+use crate::sys::{self, File, Status};
 
 const FILE: &CStr = c"/etc/vmware-bdwrapper.conf";
 
@@ -50,10 +50,16 @@ impl Policy {
         })
     }
 
-    /// Says which lines of the file are wrong.
+    /// Says which lines of the file are wrong, but not what they hold: the user may be unable to read it.
     pub fn report(&self) {
         for error in parse(self.text).filter_map(Result::err) {
-            log::say(Level::Errors, format_args!("/etc/vmware-bdwrapper.conf: {error}"));
+            let line = error.line;
+            log::say(
+                Level::Errors,
+                format_args!(
+                    "/etc/vmware-bdwrapper.conf: line {line} does not count; see vmware-bdwrapper.conf(5)"
+                ),
+            );
         }
     }
 }
@@ -65,9 +71,9 @@ fn read() -> Option<&'static [u8]> {
         libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
     let file = File::open(FILE, FLAGS).ok()?;
     let status = file.status().ok()?;
-    let regular = status.st_mode & libc::S_IFMT == libc::S_IFREG;
-    let size = usize::try_from(status.st_size).ok()?;
-    if !regular || status.st_uid != 0 || status.st_mode & 0o022 != 0 || size > MOST {
+    let size = usize::try_from(status.size).ok()?;
+    let by_root_alone = status.user == 0 && status.mode & 0o022 == 0;
+    if status.kind() != libc::S_IFREG || !by_root_alone || size > MOST {
         return None;
     }
     // One byte more, to see whether it grew.
@@ -88,8 +94,6 @@ fn read() -> Option<&'static [u8]> {
 }
 
 /// Whether a path leads to the running program.
-fn is(path: &[u8], running: &libc::stat) -> bool {
-    keep_path(path)
-        .and_then(|path| sys::stat(path).ok())
-        .is_some_and(|status| (status.st_dev, status.st_ino) == (running.st_dev, running.st_ino))
+fn is(path: &[u8], running: &Status) -> bool {
+    keep_path(path).and_then(|path| sys::stat(path).ok()).is_some_and(|status| status.is_same_file(running))
 }

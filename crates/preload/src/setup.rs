@@ -61,14 +61,17 @@ fn set_up() {
             }
         }
     }
-    registry::settle();
+    // SAFETY: PHASE lets only one thread in.
+    unsafe { registry::settle() };
 
     // Only now can a message not be written over a listed device.
     let level = variable(c"VMWARE_BDWRAPPER_LOG_LEVEL").map(|text| (text, number(text)));
     if policy.is_some_and(|policy| !policy.messages) {
         return;
     }
-    log::set_level(level.and_then(|(_, level)| level).unwrap_or(Level::Warnings as i32));
+    let number = level.and_then(|(_, level)| level).unwrap_or(Level::Warnings as i32);
+    // SAFETY: PHASE lets only one thread in.
+    unsafe { log::set_up(number, secure) };
     if let Some((text, None)) = level {
         let text = Printed(text);
         log::say(
@@ -142,7 +145,8 @@ fn variable(name: &CStr) -> Option<&'static [u8]> {
     unsafe extern "C" {
         static mut environ: *const *const c_char;
     }
-    // SAFETY: the C library's variable; the program does not change it while a library is set up.
+    // SAFETY: the C library's variable. Only a thread that a constructor before ours has started could change it now, and
+    // getenv(3) would be no safer.
     let mut at = unsafe { environ };
     if at.is_null() {
         return None;

@@ -84,3 +84,28 @@ impl<T, const N: usize> List<T, N> {
         unsafe { core::slice::from_raw_parts(self.elements.get().cast::<T>(), length) }
     }
 }
+
+/// A value that is set once, at start-up.
+pub struct OnceCell<T>(List<T, 1>);
+
+impl<T> OnceCell<T> {
+    /// Without a value.
+    pub const fn new() -> OnceCell<T> {
+        OnceCell(List::new())
+    }
+
+    /// Gives it its value, if it has none.
+    ///
+    /// # Safety
+    ///
+    /// No two calls at the same time.
+    pub unsafe fn set(&self, value: T) {
+        // SAFETY: as the caller says.
+        unsafe { self.0.push(value) };
+    }
+
+    /// Its value.
+    pub fn get(&self) -> Option<&T> {
+        self.0.as_slice().first()
+    }
+}

@@ -14,22 +14,94 @@ fn result(value: c_long) -> Result<usize, Errno> {
     usize::try_from(value).map_err(|_| Errno(errno::get()))
 }
 
+/// What tells a file from another, and what kind of file it is.
+#[derive(Clone, Copy)]
+pub struct Status {
+    /// Its type (`S_IFMT`) and permissions.
+    pub mode: u32,
+    /// Its owner.
+    pub user: u32,
+    /// The device that it is on.
+    pub device: u64,
+    /// Its inode there.
+    pub inode: u64,
+    /// When the inode was made, in nanoseconds; 0 where that is not known. A number can be given to another file.
+    pub birth: u64,
+    /// The number of a device.
+    pub number: (u32, u32),
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl Status {
+    /// Its type.
+    pub fn kind(&self) -> u32 {
+        self.mode & libc::S_IFMT
+    }
+
+    /// Whether both are of one file.
+    pub fn is_same_file(&self, other: &Status) -> bool {
+        (self.device, self.inode, self.birth) == (other.device, other.inode, other.birth)
+    }
+}
+
 /// fstat(2).
-pub fn fstat(fd: c_int) -> Result<libc::stat, Errno> {
-    let mut status = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: on 64-bit systems the kernel's structure is the C library's.
-    result(unsafe { syscall(libc::SYS_fstat, fd, status.as_mut_ptr()) })?;
-    // SAFETY: the kernel filled it.
-    Ok(unsafe { status.assume_init() })
+pub fn fstat(fd: c_int) -> Result<Status, Errno> {
+    status(fd, c"", libc::AT_EMPTY_PATH)
 }
 
 /// stat(2).
-pub fn stat(path: &CStr) -> Result<libc::stat, Errno> {
-    let mut status = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: as above; the path is a string.
-    result(unsafe { syscall(libc::SYS_newfstatat, libc::AT_FDCWD, path.as_ptr(), status.as_mut_ptr(), 0) })?;
+pub fn stat(path: &CStr) -> Result<Status, Errno> {
+    status(libc::AT_FDCWD, path, 0)
+}
+
+fn status(directory: c_int, path: &CStr, flags: c_int) -> Result<Status, Errno> {
+    const WANTED: c_uint = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+    let mut found = MaybeUninit::<libc::statx>::uninit();
+    // SAFETY: the path is a string, the structure the kernel's.
+    let asked = result(unsafe {
+        syscall(libc::SYS_statx, directory, path.as_ptr(), flags, WANTED, found.as_mut_ptr())
+    });
+    match asked {
+        Ok(_) => {}
+        // Linux before 4.11, or a sandbox of that time.
+        Err(Errno::ENOSYS | Errno::EPERM) => return old_status(directory, path, flags),
+        Err(errno) => return Err(errno),
+    }
     // SAFETY: the kernel filled it.
-    Ok(unsafe { status.assume_init() })
+    let found = unsafe { found.assume_init_ref() };
+    let birth = found.stx_btime.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000);
+    Ok(Status {
+        mode: found.stx_mode.into(),
+        user: found.stx_uid,
+        device: u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor),
+        inode: found.stx_ino,
+        birth: if found.stx_mask & libc::STATX_BTIME == 0 {
+            0
+        } else {
+            birth.wrapping_add(found.stx_btime.tv_nsec.into())
+        },
+        number: (found.stx_rdev_major, found.stx_rdev_minor),
+        size: found.stx_size,
+    })
+}
+
+#[cold]
+fn old_status(directory: c_int, path: &CStr, flags: c_int) -> Result<Status, Errno> {
+    let mut found = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the path is a string; on 64-bit systems the kernel's structure is the C library's.
+    result(unsafe { syscall(libc::SYS_newfstatat, directory, path.as_ptr(), found.as_mut_ptr(), flags) })?;
+    // SAFETY: the kernel filled it.
+    let found = unsafe { found.assume_init_ref() };
+    Ok(Status {
+        mode: found.st_mode,
+        user: found.st_uid,
+        device: u64::from(libc::major(found.st_dev)) << 32 | u64::from(libc::minor(found.st_dev)),
+        inode: found.st_ino,
+        birth: 0,
+        number: (libc::major(found.st_rdev), libc::minor(found.st_rdev)),
+        size: u64::try_from(found.st_size).unwrap_or(0),
+    })
 }
 
 /// access(2): whether the real user may do this.
@@ -59,7 +131,7 @@ impl File {
     }
 
     /// fstat(2).
-    pub fn status(&self) -> Result<libc::stat, Errno> {
+    pub fn status(&self) -> Result<Status, Errno> {
         fstat(self.0)
     }
 
@@ -107,7 +179,7 @@ pub fn flush(fd: c_int) -> Result<(), Errno> {
     // SAFETY: it reads nothing of ours.
     result(unsafe { syscall(libc::SYS_fsync, fd) })?;
     // SAFETY: as above.
-    result(unsafe { syscall(libc::SYS_fadvise64, fd, 0, 0, libc::POSIX_FADV_DONTNEED) }).map(drop)
+    result(unsafe { syscall(libc::SYS_fadvise64, fd, 0u64, 0u64, libc::POSIX_FADV_DONTNEED) }).map(drop)
 }
 
 /// Whether a descriptor is on a file system that is mounted read-only.
@@ -119,10 +191,43 @@ pub fn is_mounted_read_only(fd: c_int) -> Result<bool, Errno> {
     Ok(unsafe { mount.assume_init() }.f_flag & libc::ST_RDONLY != 0)
 }
 
-/// The process and the thread that call.
-pub fn ids() -> (c_int, c_int) {
-    // SAFETY: they have no arguments.
-    unsafe { (syscall(libc::SYS_getpid) as c_int, syscall(libc::SYS_gettid) as c_int) }
+/// The process that calls.
+pub fn process() -> c_int {
+    // SAFETY: it has no arguments.
+    unsafe { syscall(libc::SYS_getpid) as c_int }
+}
+
+/// The thread that calls.
+pub fn thread() -> c_int {
+    // SAFETY: it has no arguments.
+    unsafe { syscall(libc::SYS_gettid) as c_int }
+}
+
+/// The user who started the program.
+pub fn real_user() -> c_uint {
+    // SAFETY: it has no arguments.
+    unsafe { syscall(libc::SYS_getuid) as c_uint }
+}
+
+/// Whether a descriptor is open on a terminal.
+pub fn is_terminal(fd: c_int) -> bool {
+    let mut settings = MaybeUninit::<libc::termios>::uninit();
+    // SAFETY: the C library's structure is larger than the kernel's.
+    unsafe { syscall(libc::SYS_ioctl, fd, libc::TCGETS, settings.as_mut_ptr()) == 0 }
+}
+
+/// Moves bytes from an address of this process to another through a pipe. The kernel looks at both, so that a bad one
+/// is an error: for where process_vm_readv(2) is not to be had.
+pub fn move_bytes(from: *const c_void, to: *mut c_void, length: usize) -> Result<(), Errno> {
+    let mut pipe = [0 as c_int; 2];
+    // SAFETY: it writes two descriptors.
+    result(unsafe { syscall(libc::SYS_pipe2, pipe.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
+    let [reader, writer] = pipe.map(File);
+    // SAFETY: the kernel checks the address.
+    let written = result(unsafe { syscall(libc::SYS_write, writer.0, from, length) })?;
+    // SAFETY: the kernel checks the address; what it writes there the caller asked for.
+    let read = result(unsafe { syscall(libc::SYS_read, reader.0, to, length) })?;
+    if (written, read) == (length, length) { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
 /// The calling thread's effective capabilities, a bit each (capget(2)).

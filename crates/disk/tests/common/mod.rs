@@ -109,6 +109,7 @@ impl Host for Fake {
             Limit::LogicalBlock => self.logical,
             Limit::PhysicalBlock | Limit::MinimumIo => self.physical,
             Limit::MaxSectors => 2560,
+            Limit::SoftBlock => 512,
             Limit::ReadOnly => self.read_only.into(),
         })
     }
