@@ -38,6 +38,7 @@ check: all
 	shellcheck scripts/*
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	scripts/check-aarch64
 	if [ "$$(id -u)" = 0 ]; then CI=true; export CI; fi; $(CARGO) test --workspace
 
 demo: all

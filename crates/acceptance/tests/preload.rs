@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         trial("sandbox/no-fallocate", &[], without_fallocate),
         trial("process/first-thread-has-ended", &[], without_leader),
         trial("name/inode-of-another-file", &[], another_files_inode),
-        trial("level/1000-sg-io", &[], sg_io_line),
+        trial("level/1000-sg-io", &[Need::Tool("sg_inq")], sg_io_line),
         trial("level/100-close-range", &[], close_ranges),
         trial("stderr/closed", &[], stderr_closed),
         trial("stderr/becomes-another-file", &[], stderr_becomes_another_file),
