@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         trial("level/not-a-number", &[], level_not_a_number),
         trial("level/one-write-per-line", strace, one_write_per_line),
         trial("level/1000", &[], each_request),
+        trial("image/discard-and-zero", &[], discard_and_zero),
         trial("sandbox/no-process-vm", &[], without_process_vm),
         trial("sandbox/no-statx", &[], without_statx),
         trial("sandbox/no-fallocate", &[], without_fallocate),
@@ -1012,6 +1013,32 @@ fn without_statx() {
         let fd = open(&mut client, disk.path());
         assert_eq!(idlun(&mut client, &fd), ANSWERED);
         assert_eq!(size(&mut client, &fd), MIB);
+    }
+}
+
+/// The range reads as zeros, and all else stays. Whether parts of a page are given back is the file system's affair.
+fn discard_and_zero() {
+    for (request, gives_back) in [("0x1277", true), ("0x127f", false)] {
+        let disk = scsi_image();
+        std::fs::write(disk.image(), vec![b'x'; MIB as usize]).expect("it is ours");
+        let before = disk.image().metadata().expect("it exists").blocks();
+        let mut client = session(&disk);
+        let fd = open_as(&mut client, "rdwr", disk.path());
+        // A page, eight times 512 bytes.
+        for at in (8192..12288).step_by(512) {
+            assert_eq!(client.ask(&format!("range {fd} {request} {at}")), ANSWERED);
+        }
+        assert_eq!(client.ask(&format!("range {fd} {request} {MIB}")), "-1 EINVAL");
+        let read_only = open(&mut client, disk.path());
+        assert_eq!(client.ask(&format!("range {read_only} {request} 0")), "-1 EBADF");
+        let mut wanted = vec![b'x'; MIB as usize];
+        wanted[8192..12288].fill(0);
+        assert!(std::fs::read(disk.image()).expect("it is ours") == wanted, "{request}");
+        let after = disk.image().metadata().expect("it exists").blocks();
+        assert!(
+            if gives_back { after <= before } else { after == before },
+            "{request}: {before} to {after} blocks"
+        );
     }
 }
 

@@ -21,30 +21,20 @@ pub enum Family {
     Unknown,
 }
 
-/// Families that no block device's driver has, by the second byte of a request: what the kernel answers itself for any
-/// file, and what programs ask other devices so often that even a look at the descriptor would cost them something
-/// (Documentation/userspace-api/ioctl/ioctl-number.rst).
-const NEVER_DISKS: &[u8] = &[
-    0x15, b'X', b'f', 0x94, // file systems
-    b'T', 0x89, // terminals and all files; sockets
-    0x07,
-    0x08, // VMware's modules vmmon and vmci; the one driver's request among them only asks (aacraid's 0x853)
-    b'$', b'A', b'F', b'V', b'b',
-    b'd', // perf, sound, frame buffers and NVIDIA, video, binder, graphics
-    0xae, 0xaf, // KVM, vhost
-];
-
 /// The family of a request; `None` where no disk driver answers it.
+///
+/// Second bytes of requests, as Documentation/userspace-api/ioctl/ioctl-number.rst lists them.
 pub const fn family(request: u32) -> Option<Family> {
-    let byte = (request >> 8) as u8;
-    let mut at = 0;
-    while at < NEVER_DISKS.len() {
-        if byte == NEVER_DISKS[at] {
-            return None;
-        }
-        at += 1;
-    }
-    match byte {
+    match (request >> 8) as u8 {
+        // What the kernel answers itself for any file, and what programs ask other devices so often that even a look at
+        // the descriptor would cost them something. No driver of block devices has these: file systems,
+        0x15 | b'X' | b'f' | 0x94 => None,
+        // terminals and all files, sockets,
+        b'T' | 0x89 => None,
+        // VMware's modules vmmon and vmci (aacraid's 0x853 is among them, which only asks),
+        0x07 | 0x08 => None,
+        // perf, sound, frame buffers and NVIDIA, video, binder, graphics, KVM, vhost.
+        b'$' | b'A' | b'F' | b'V' | b'b' | b'd' | 0xae | 0xaf => None,
         // FIGETBSZ, which is SCSI_IOCTL_TEST_UNIT_READY too, is answered before any driver sees it (fs/ioctl.c).
         0x00 if request == FIGETBSZ => None,
         0x00 | 0x22 | 0x53 => Some(Family::Scsi),
