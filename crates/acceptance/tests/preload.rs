@@ -153,9 +153,11 @@ fn getters(medium: Medium, kind: &str) -> Vec<(&'static str, u32)> {
             ("0x30e", 8),
             ("0x30f", 8),
             ("0x310", 8),
-            ("0x31a", 8),
         ]),
         _ => getters.extend([(GET_IDLUN, 8), ("0x5386", 4), ("0x2282", 4), ("0x2203", 4), ("0x2272", 4)]),
+    }
+    if kind == "ide" && acceptance::is_root() {
+        getters.push(("0x31a", 8)); // HDIO_GET_BUSSTATE
     }
     if kind == "sata" {
         getters.extend([("0x309", 8), ("0x30d", 512)]);
@@ -844,7 +846,8 @@ fn level_not_a_number() {
         let (answers, errors) = ask_with(&scratch, &format!("{}=scsi", image.display()), &image, Some(level));
         assert_eq!(answers, AS_SCSI, "{level:?}");
         let lines = messages(&errors);
-        assert!(lines.len() <= 1, "{level:?}: {errors}");
+        // An empty one is as good as none.
+        assert_eq!(lines.len(), usize::from(!level.is_empty()), "{level:?}: {errors}");
     }
 }
 
@@ -1092,7 +1095,7 @@ fn sg_io_line() {
         line.contains("{interface 83 from the disk 36 bytes, command of 6 bytes 120000002400}"),
         "{line}"
     );
-    assert!(line.ends_with("= -1 EINVAL, answered"), "{line}");
+    assert!(line.ends_with("= 0, answered"), "{line}");
 }
 
 fn close_ranges() {

@@ -30,6 +30,36 @@ pub enum Limit {
     ReadOnly,
 }
 
+/// A part of the caller's memory, laid out as `struct iovec` of 64-bit systems (readv(2)).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// Its address.
+    pub address: u64,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+/// Whether and how the backing device gives back space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Provisioning {
+    /// Space can be given back, and reads as zeros then.
+    pub is_thin: bool,
+    /// The bytes that are given back at once.
+    pub granularity: u32,
+    /// The first of such parts, in bytes.
+    pub alignment: u32,
+}
+
+/// A part of the backing device that is all mapped or all not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Whether there is space behind it.
+    pub is_mapped: bool,
+    /// Its length in bytes, from the place that was asked for.
+    pub length: u64,
+}
+
 /// A privilege of capabilities(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
@@ -47,6 +77,9 @@ pub trait Host {
     /// Copies to the caller's memory; a bad address is `EFAULT`.
     fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno>;
 
+    /// Says that a part of the caller's memory will be read and written several times: an engine may look at it once.
+    fn prepare(&self, _address: u64, _length: usize) {}
+
     /// Whether the caller has a privilege.
     fn capable(&self, capability: Capability) -> bool;
 
@@ -59,10 +92,47 @@ pub trait Host {
     /// A property of the backing device.
     fn limit(&self, limit: Limit) -> Result<u64, Errno>;
 
-    /// Gives back the space of a part of an image file; it reads as zeros afterwards. Offset and length in bytes.
+    /// Memory of the engine's own, zeroed and aligned to a page; it is freed when it is dropped.
+    type Scratch: AsMut<[u8]>;
+
+    /// What [`Host::lock`] holds until it is dropped.
+    type Guard;
+
+    /// Reads from an offset in bytes straight into the caller's memory; how many bytes. `EINVAL` where the device does not
+    /// take the caller's addresses.
+    fn read_at(&self, offset: u64, into: &[Segment]) -> Result<u64, Errno>;
+
+    /// The same the other way round. `durable`: the data is on the medium afterwards.
+    fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno>;
+
+    /// Reads all of a buffer that came from [`Host::scratch`], from an offset in bytes.
+    fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno>;
+
+    /// Writes all of a buffer that came from [`Host::scratch`].
+    fn write(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno>;
+
+    /// Writes the backing device's cache to its medium.
+    fn sync(&self) -> Result<(), Errno>;
+
+    /// Whether and how space is given back.
+    fn provisioning(&self) -> Result<Provisioning, Errno>;
+
+    /// What stands behind an offset in bytes.
+    fn extent(&self, offset: u64) -> Result<Extent, Errno>;
+
+    /// Memory of at least this many bytes.
+    fn scratch(&self, length: usize) -> Result<Self::Scratch, Errno>;
+
+    /// Keeps everybody else who locks the device out, in other threads and processes too.
+    fn lock(&self) -> Result<Self::Guard, Errno>;
+
+    /// A clock, in milliseconds.
+    fn milliseconds(&self) -> u64;
+
+    /// Gives back the space of a part of the device; it reads as zeros afterwards. Offset and length in bytes.
     fn discard(&self, offset: u64, length: u64) -> Result<(), Errno>;
 
-    /// Makes a part of an image file read as zeros and keeps its space. Offset and length in bytes.
+    /// Makes a part of the device read as zeros and keeps its space. Offset and length in bytes.
     fn zero(&self, offset: u64, length: u64) -> Result<(), Errno>;
 
     /// Writes the caches of an image file to its storage and forgets what they hold.

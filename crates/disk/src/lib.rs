@@ -17,7 +17,9 @@ pub mod identify;
 pub mod identity;
 pub mod real;
 pub mod request;
+pub mod scsi;
 mod scsi_ioctl;
+mod sg;
 mod state;
 pub mod trace;
 

@@ -3,7 +3,7 @@
 
 use crate::entry::Kind;
 use crate::request::*;
-use crate::{Answer, Capability, Device, Errno, Host, Limit, identity};
+use crate::{Answer, Capability, Device, Errno, Host, Limit, identity, sg};
 
 /// The version of the sg driver that the kernel's disks claim: 3.5.39 (`sg_version_num`).
 const SG_VERSION: i32 = 30527;
@@ -51,8 +51,11 @@ fn scsi(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> R
             let size = u32::try_from(int_in()?).map_err(|_| Errno::EINVAL)?;
             device.state.reserved_size.set(size.min(longest_transfer(host)?));
         }
+        // Of a real disk only its /dev/sg node answers; a listed device has none.
+        SG_GET_SCSI_ID => host.copy_out(argument, &scsi_id(device))?,
         SG_SCSI_RESET => reset(device, host, int_in)?,
-        SG_IO | SCSI_IOCTL_SEND_COMMAND | CDROM_SEND_PACKET => command(device)?,
+        SG_IO => return sg::sg_io(device, host, argument),
+        SCSI_IOCTL_SEND_COMMAND => return sg::send_command(device, host, argument),
         _ => return Err(device.refusal()),
     }
     Ok(0)
@@ -64,6 +67,16 @@ fn idlun(device: &Device<'_>) -> [u8; 8] {
     let four = u32::from_le_bytes([id, lun, channel, identity::HOST]).to_ne_bytes();
     let unique = u32::from(identity::HOST).to_ne_bytes();
     [four[0], four[1], four[2], four[3], unique[0], unique[1], unique[2], unique[3]]
+}
+
+/// `struct sg_scsi_id`: host, channel, id, lun and type; how many commands may wait; no more.
+fn scsi_id(device: &Device<'_>) -> [u8; 32] {
+    let mut out = [0; 32];
+    let numbers = [identity::HOST.into(), 0, device.index.into(), 0, 0].map(i32::to_ne_bytes);
+    let depths = [32u16, 32].map(u16::to_ne_bytes);
+    let bytes = numbers.iter().flatten().chain(depths.iter().flatten());
+    out.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    out
 }
 
 /// The longest transfer, in bytes.
@@ -86,9 +99,4 @@ fn reset(device: &Device<'_>, host: &impl Host, what: impl Fn() -> Result<i32, E
     let known = matches!(what & !DO_NOT_ESCALATE, NOTHING..=TARGET);
     let there = device.entry.kind == Kind::Scsi || matches!(what & !DO_NOT_ESCALATE, NOTHING | HOST);
     if known && (there || what & DO_NOT_ESCALATE == 0) { Ok(()) } else { Err(Errno::EIO) }
-}
-
-/// A command in the disk's own language: the disk has none that can be reached this way.
-fn command(device: &Device<'_>) -> Result<(), Errno> {
-    Err(device.refusal())
 }

@@ -1,7 +1,9 @@
 //! What requests can set and other requests read back. It lives as long as the process, as the drivers'
 //! lives as long as the disk is attached.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::scsi::mode::Switches;
 
 /// The settings of one device; all bits zero is a fresh one.
 #[derive(Debug, Default)]
@@ -10,6 +12,12 @@ pub struct State {
     pub(crate) timeout: Setting,
     /// `SG_SET_RESERVED_SIZE`, in bytes.
     pub(crate) reserved_size: Setting,
+    /// What MODE SELECT has changed.
+    pub(crate) switches: Switches,
+    /// The size in bytes, and 1, when the last SCSI command saw it; 0 before.
+    bytes: AtomicU64,
+    /// Bytes a logical block then.
+    block: AtomicU32,
     /// `HDIO_SET_…`, in the order of [`crate::hdio`]'s table.
     pub(crate) hdio: [Setting; 10],
 }
@@ -17,7 +25,30 @@ pub struct State {
 impl State {
     /// A fresh one.
     pub const fn new() -> State {
-        State { timeout: Setting::new(), reserved_size: Setting::new(), hdio: [const { Setting::new() }; 10] }
+        State {
+            timeout: Setting::new(),
+            reserved_size: Setting::new(),
+            switches: Switches::new(),
+            bytes: AtomicU64::new(0),
+            block: AtomicU32::new(0),
+            hdio: [const { Setting::new() }; 10],
+        }
+    }
+}
+
+impl State {
+    /// The size of a logical block when the device had this size in bytes, if it was the last that was seen. A device that
+    /// keeps its size keeps its blocks.
+    pub(crate) fn block_of(&self, bytes: u64) -> Option<u32> {
+        let same = self.bytes.load(Ordering::Acquire) == bytes.saturating_add(1);
+        same.then(|| self.block.load(Ordering::Relaxed))
+    }
+
+    /// Remembers the size in bytes and of a logical block; whether there was another before.
+    pub(crate) fn saw(&self, bytes: u64, block: u32) -> bool {
+        self.block.store(block, Ordering::Relaxed);
+        let now = bytes.saturating_add(1);
+        ![0, now].contains(&self.bytes.swap(now, Ordering::AcqRel))
     }
 }
 

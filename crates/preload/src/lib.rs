@@ -52,12 +52,17 @@ fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     let found = errno::kept(|| if setup::ready() { registry::find(fd) } else { None });
     let Some((device, caller)) = found else { return forward() };
     let (request, argument) = (request as u32, argument as u64);
+    // SG_IO, which is to be fast, finds it out where it fails.
+    if request != disk::request::SG_IO && errno::kept(|| caller.flags()).is_err() {
+        return forward();
+    }
     let result = if log::enabled(Level::Requests) {
         errno::kept(|| traced(&device, &caller, request, argument, forward))
     } else {
         match errno::kept(|| disk::answer(&device, &caller, request, argument)) {
             Answer::Forward => return forward(),
             Answer::Value(value) => Ok(value),
+            Answer::Error(_) if caller.flags().is_err() => return forward(),
             Answer::Error(errno) => Err(errno),
         }
     };

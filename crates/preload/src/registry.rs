@@ -15,7 +15,7 @@ use disk::{Device, Errno, Medium, State};
 use crate::host::Caller;
 use crate::log::{self, Level};
 use crate::storage::{List, OnceCell, keep_path};
-use crate::sys::{self, Status};
+use crate::sys::{self, Name, Status};
 
 /// The most devices that can be listed.
 pub const MOST: usize = 256;
@@ -97,7 +97,7 @@ pub unsafe fn settle() {
 /// The listed device that a descriptor is open on; `None` also where the descriptor cannot carry requests.
 pub fn find(fd: c_int) -> Option<(Device<'static>, Caller)> {
     let (listed, index, medium) = look_up(fd)?;
-    let caller = Caller::new(fd, medium)?;
+    let caller = Caller::new(fd, medium);
     Some((Device { entry: &listed.entry, index, state: &listed.state }, caller))
 }
 
@@ -236,11 +236,11 @@ fn is_real_disk((major, minor): (u32, u32)) -> bool {
     if major != BLOCK_EXT_MAJOR {
         return is_disk_number(major, minor);
     }
-    let mut name = Path::new();
+    let mut name = Name::new();
     let mut link = [0; 512];
     let _ = write!(name, "/sys/dev/block/{major}:{minor}");
-    let link = name.as_c_str().and_then(|name| sys::readlink(name, &mut link).ok());
-    link.is_some_and(is_disk_link)
+    let link = name.as_c_str().and_then(|name| sys::readlink(name, &mut link));
+    link.is_ok_and(is_disk_link)
 }
 
 /// What the real user must be able to do with a device.
@@ -250,40 +250,14 @@ fn access(entry: &Entry<'_>) -> c_int {
 
 fn is_users(fd: c_int, entry: &Entry<'_>) -> bool {
     let by = |process: &str| {
-        let mut name = Path::new();
+        let mut name = Name::new();
         let _ = write!(name, "/proc/{process}/fd/{fd}");
-        sys::access(name.as_c_str().ok_or(Errno::ENAMETOOLONG)?, access(entry))
+        sys::access(name.as_c_str()?, access(entry))
     };
     match by("thread-self") {
         // Linux before 3.17.
         Err(Errno::ENOENT) => by("self").is_ok(),
         answer => answer.is_ok(),
-    }
-}
-
-/// A short file name in the making.
-struct Path {
-    bytes: [u8; 48],
-    length: usize,
-}
-
-impl Path {
-    fn new() -> Path {
-        Path { bytes: [0; 48], length: 0 }
-    }
-
-    fn as_c_str(&self) -> Option<&CStr> {
-        CStr::from_bytes_until_nul(&self.bytes).ok()
-    }
-}
-
-impl Write for Path {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            *self.bytes.get_mut(self.length).ok_or(fmt::Error)? = byte;
-            self.length = self.length.wrapping_add(1);
-        }
-        Ok(())
     }
 }
 

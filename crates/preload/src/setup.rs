@@ -65,7 +65,8 @@ fn set_up() {
     unsafe { registry::settle() };
 
     // Only now can a message not be written over a listed device.
-    let level = variable(c"VMWARE_BDWRAPPER_LOG_LEVEL").map(|text| (text, number(text)));
+    let level = variable(c"VMWARE_BDWRAPPER_LOG_LEVEL").filter(|text| !text.is_empty());
+    let level = level.map(|text| (text, number(text)));
     if policy.is_some_and(|policy| !policy.messages) {
         return;
     }

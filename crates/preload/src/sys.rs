@@ -2,9 +2,11 @@
 //! others, and fstat(2) is a symbol only since glibc 2.33.
 
 use core::ffi::{CStr, c_int, c_long, c_void};
+use core::fmt::{self, Write};
 use core::mem::MaybeUninit;
 
 use disk::Errno;
+use disk::host::Segment;
 use libc::{c_uint, syscall};
 
 use crate::errno;
@@ -142,6 +144,28 @@ impl File {
     }
 }
 
+impl File {
+    /// Its descriptor.
+    pub fn fd(&self) -> c_int {
+        self.0
+    }
+
+    /// Opens anew what a descriptor is open on.
+    pub fn reopen(fd: c_int, flags: c_int) -> Result<File, Errno> {
+        let mut name = Name::new();
+        let _ = write!(name, "/proc/thread-self/fd/{fd}");
+        match File::open(name.as_c_str()?, flags | libc::O_CLOEXEC) {
+            // Linux before 3.17.
+            Err(Errno::ENOENT) => {
+                let mut name = Name::new();
+                let _ = write!(name, "/proc/self/fd/{fd}");
+                File::open(name.as_c_str()?, flags | libc::O_CLOEXEC)
+            }
+            opened => opened,
+        }
+    }
+}
+
 impl Drop for File {
     fn drop(&mut self) {
         // SAFETY: it is ours, and nobody uses it any more.
@@ -155,10 +179,135 @@ pub fn write(fd: c_int, bytes: &[u8]) -> Result<usize, Errno> {
     result(unsafe { syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) })
 }
 
-/// pwrite(2).
-pub fn pwrite(fd: c_int, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
-    // SAFETY: as above.
-    result(unsafe { syscall(libc::SYS_pwrite64, fd, bytes.as_ptr(), bytes.len(), offset) })
+/// preadv(2), into memory that the kernel checks.
+pub fn preadv(fd: c_int, into: &[Segment], offset: u64) -> Result<usize, Errno> {
+    // The second half of the offset is for 32-bit systems.
+    // SAFETY: a segment is a `struct iovec`; what is written the caller has asked for.
+    result(unsafe { syscall(libc::SYS_preadv, fd, into.as_ptr(), into.len(), offset, 0) })
+}
+
+/// pwritev2(2), from memory that the kernel checks; with `durable` it is on the medium afterwards.
+pub fn pwritev(fd: c_int, from: &[Segment], offset: u64, durable: bool) -> Result<usize, Errno> {
+    let flags = if durable { libc::RWF_DSYNC } else { 0 };
+    // SAFETY: a segment is a `struct iovec`.
+    let written =
+        result(unsafe { syscall(libc::SYS_pwritev2, fd, from.as_ptr(), from.len(), offset, 0, flags) });
+    match written {
+        // Linux before 4.7.
+        Err(Errno::ENOSYS | Errno::EOPNOTSUPP) => {
+            // SAFETY: as above.
+            let written =
+                result(unsafe { syscall(libc::SYS_pwritev, fd, from.as_ptr(), from.len(), offset, 0) })?;
+            if durable {
+                sync(fd)?;
+            }
+            Ok(written)
+        }
+        written => written,
+    }
+}
+
+/// fdatasync(2).
+pub fn sync(fd: c_int) -> Result<(), Errno> {
+    // SAFETY: it reads nothing of ours.
+    result(unsafe { syscall(libc::SYS_fdatasync, fd) }).map(drop)
+}
+
+/// lseek(2).
+pub fn seek(file: &File, offset: u64, whence: c_int) -> Result<u64, Errno> {
+    // SAFETY: it reads nothing of ours.
+    result(unsafe { syscall(libc::SYS_lseek, file.0, offset, whence) }).map(|place| place as u64)
+}
+
+/// Waits for a lock on one byte of a file, which is held until the file is closed (fcntl(2), "Open file description
+/// locks").
+pub fn lock(file: &File, offset: i64) -> Result<(), Errno> {
+    let lock = libc::flock {
+        l_type: libc::F_WRLCK as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: offset,
+        l_len: 1,
+        l_pid: 0,
+    };
+    loop {
+        // SAFETY: the kernel's structure is the C library's on 64-bit systems.
+        match result(unsafe { syscall(libc::SYS_fcntl, file.0, libc::F_OFD_SETLKW, &raw const lock) }) {
+            Err(Errno::EINTR) => {}
+            result => return result.map(drop),
+        }
+    }
+}
+
+/// Memory that is mapped until it is dropped: zeroed, and aligned to a page.
+pub struct Memory {
+    start: *mut u8,
+    length: usize,
+}
+
+impl Memory {
+    /// Of at least this many bytes.
+    pub fn map(length: usize) -> Result<Memory, Errno> {
+        let length = length.max(1);
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping; nothing else uses its place.
+        let start = unsafe { libc::mmap(core::ptr::null_mut(), length, protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            Err(Errno::ENOMEM)
+        } else {
+            Ok(Memory { start: start.cast(), length })
+        }
+    }
+}
+
+impl AsMut<[u8]> for Memory {
+    fn as_mut(&mut self) -> &mut [u8] {
+        // SAFETY: our mapping, which nobody else has.
+        unsafe { core::slice::from_raw_parts_mut(self.start, self.length) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: our mapping, which nobody uses any more.
+        unsafe { libc::munmap(self.start.cast(), self.length) };
+    }
+}
+
+/// The time since some moment, in milliseconds.
+pub fn milliseconds() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the C library fills its own structure.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
+    now.tv_sec.cast_unsigned().wrapping_mul(1000).wrapping_add(now.tv_nsec.cast_unsigned() / 1_000_000)
+}
+
+/// A short file name in the making.
+pub struct Name {
+    bytes: [u8; 64],
+    length: usize,
+}
+
+impl Name {
+    /// An empty one.
+    pub fn new() -> Name {
+        Name { bytes: [0; 64], length: 0 }
+    }
+
+    /// What has been written.
+    pub fn as_c_str(&self) -> Result<&CStr, Errno> {
+        CStr::from_bytes_until_nul(&self.bytes).map_err(|_| Errno::ENAMETOOLONG)
+    }
+}
+
+impl Write for Name {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            *self.bytes.get_mut(self.length).ok_or(fmt::Error)? = byte;
+            self.length = self.length.wrapping_add(1);
+        }
+        Ok(())
+    }
 }
 
 /// fcntl(F_GETFL): how a descriptor was opened.
@@ -214,6 +363,14 @@ pub fn is_terminal(fd: c_int) -> bool {
     let mut settings = MaybeUninit::<libc::termios>::uninit();
     // SAFETY: the C library's structure is larger than the kernel's.
     unsafe { syscall(libc::SYS_ioctl, fd, libc::TCGETS, settings.as_mut_ptr()) == 0 }
+}
+
+/// Whether pages can be read and written, now and as long as the program leaves them alone (madvise(2),
+/// `MADV_POPULATE_WRITE`; Linux 5.14).
+pub fn can_be_written(start: u64, length: u64) -> bool {
+    const MADV_POPULATE_WRITE: c_int = 23;
+    // SAFETY: it changes nothing of what the pages hold.
+    unsafe { syscall(libc::SYS_madvise, start, length, MADV_POPULATE_WRITE) == 0 }
 }
 
 /// Moves bytes from an address of this process to another through a pipe. The kernel looks at both, so that a bad one

@@ -1,23 +1,50 @@
 //! A caller and a device in memory.
 #![allow(dead_code, reason = "not every test program needs all of it")]
 
+pub mod sg;
+
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 
 use disk::entry::Entry;
+use disk::host::{Extent, Provisioning, Segment};
 use disk::{Answer, Capability, Device, Errno, Host, Limit, Medium, State};
 
-/// Where the caller's memory begins; it is one buffer of [`MEMORY`] bytes, and every other address is bad.
+/// Where the caller's memory begins; it is one buffer, and every other address is bad.
 pub const BASE: u64 = 0x1000;
 
-/// The size of the caller's memory.
+/// The size of the caller's memory, where nothing else is said.
 pub const MEMORY: usize = 1024;
 
 /// What stands in the caller's memory at first.
 pub const POISON: u8 = 0xee;
 
+/// A call on the device that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    Limit,
+    Read,
+    Write,
+    Sync,
+    Provisioning,
+    Extent,
+    Scratch,
+    Lock,
+    Discard,
+    Zero,
+}
+
+/// A call that fails every time; where a byte is given, only if it concerns this byte of the device.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    pub call: Call,
+    pub errno: Errno,
+    pub at: Option<u64>,
+}
+
 /// A host in memory.
 pub struct Fake {
-    pub memory: RefCell<[u8; MEMORY]>,
+    pub memory: RefCell<Vec<u8>>,
     pub medium: Medium,
     pub bytes: u64,
     pub logical: u64,
@@ -27,12 +54,26 @@ pub struct Fake {
     pub read_only: bool,
     /// The last change: what, first byte, length.
     pub changed: Cell<Option<(&'static str, u64, u64)>>,
+    /// What the device holds; nothing behind its end, whatever `bytes` says.
+    pub content: RefCell<Vec<u8>>,
+    /// Space can be given back.
+    pub thin: bool,
+    /// The device takes aligned addresses of the caller's alone, as with `O_DIRECT`.
+    pub picky: bool,
+    /// The caller's next call on the device fails so.
+    pub failure: Cell<Option<Errno>>,
+    /// What fails as long as it stands here.
+    pub fault: Cell<Option<Fault>>,
+    /// Parts of the device that have no space, in bytes and in their order.
+    pub holes: Vec<Range<u64>>,
+    /// How often the device's cache was written to the medium.
+    pub synced: Cell<u32>,
 }
 
 impl Fake {
     pub fn new(medium: Medium, bytes: u64) -> Fake {
         Fake {
-            memory: RefCell::new([POISON; MEMORY]),
+            memory: RefCell::new(vec![POISON; MEMORY]),
             medium,
             bytes,
             logical: 512,
@@ -41,7 +82,67 @@ impl Fake {
             root: true,
             read_only: false,
             changed: Cell::new(None),
+            content: RefCell::new(Vec::new()),
+            thin: true,
+            picky: false,
+            failure: Cell::new(None),
+            fault: Cell::new(None),
+            holes: Vec::new(),
+            synced: Cell::new(0),
         }
+    }
+
+    /// One that holds what is given.
+    pub fn with_content(content: Vec<u8>) -> Fake {
+        let bytes = content.len() as u64;
+        Fake { content: RefCell::new(content), ..Fake::new(Medium::ImageFile, bytes) }
+    }
+
+    /// Whether a call on these bytes of the device fails; if only from a byte on, how many before that can be had.
+    fn fails(&self, call: Call, offset: u64, length: u64) -> Result<u64, Errno> {
+        if let Some(errno) = self.failure.take() {
+            return Err(errno);
+        }
+        match self.fault.get() {
+            Some(Fault { call: failing, errno, at }) if failing == call => match at {
+                Some(at) if at >= offset.saturating_add(length) || at < offset => Ok(length),
+                Some(at) if at > offset => Ok(at - offset),
+                _ => Err(errno),
+            },
+            _ => Ok(length),
+        }
+    }
+
+    /// The same where not all is as good as nothing.
+    fn fails_whole(&self, call: Call, offset: u64, length: u64) -> Result<(), Errno> {
+        match self.fails(call, offset, length)? {
+            most if most < length => Err(self.fault.get().map_or(Errno::EIO, |fault| fault.errno)),
+            _ => Ok(()),
+        }
+    }
+
+    fn content_part(&self, offset: u64, length: u64) -> Range<usize> {
+        let end = (self.content.borrow().len() as u64).min(offset.saturating_add(length));
+        if offset > end { 0..0 } else { offset as usize..end as usize }
+    }
+
+    /// Moves pieces of the caller's memory one after the other, until `most` bytes have been moved.
+    fn each_piece(
+        &self,
+        (offset, most): (u64, u64),
+        pieces: &[Segment],
+        act: impl Fn(u64, Range<usize>) -> Result<(), Errno>,
+    ) -> Result<u64, Errno> {
+        if self.picky && pieces.iter().any(|piece| (piece.address | piece.length) % self.logical != 0) {
+            return Err(Errno::EINVAL);
+        }
+        let mut done = 0;
+        for piece in pieces {
+            let part = self.content_part(offset + done, piece.length.min(most - done));
+            act(piece.address, part.clone())?;
+            done += part.len() as u64;
+        }
+        Ok(done)
     }
 
     /// Puts bytes where the caller's argument leads.
@@ -69,10 +170,10 @@ impl Fake {
         disk::answer(&Device { entry: &entry, index: 3, state }, self, request, argument)
     }
 
-    fn part(&self, address: u64, length: usize) -> Result<std::ops::Range<usize>, Errno> {
+    fn part(&self, address: u64, length: usize) -> Result<Range<usize>, Errno> {
         let start = usize::try_from(address.checked_sub(BASE).ok_or(Errno::EFAULT)?).expect("64 bits");
         match start.checked_add(length) {
-            Some(end) if end <= MEMORY => Ok(start..end),
+            Some(end) if end <= self.memory.borrow().len() => Ok(start..end),
             _ => Err(Errno::EFAULT),
         }
     }
@@ -104,6 +205,10 @@ impl Host for Fake {
     }
 
     fn limit(&self, limit: Limit) -> Result<u64, Errno> {
+        match self.fault.get() {
+            Some(Fault { call: Call::Limit, errno, .. }) => return Err(errno),
+            _ => {}
+        }
         Ok(match limit {
             Limit::Bytes => self.bytes,
             Limit::LogicalBlock => self.logical,
@@ -114,12 +219,93 @@ impl Host for Fake {
         })
     }
 
+    type Scratch = Vec<u8>;
+    type Guard = ();
+
+    fn read_at(&self, offset: u64, into: &[Segment]) -> Result<u64, Errno> {
+        let most = self.fails(Call::Read, offset, into.iter().map(|piece| piece.length).sum())?;
+        self.each_piece((offset, most), into, |address, part| {
+            self.copy_out(address, &self.content.borrow()[part])
+        })
+    }
+
+    fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
+        let most = self.fails(Call::Write, offset, from.iter().map(|piece| piece.length).sum())?;
+        let done = self.each_piece((offset, most), from, |address, part| {
+            self.copy_in(address, &mut self.content.borrow_mut()[part])
+        })?;
+        self.changed.set(Some((if durable { "durable write" } else { "write" }, offset, done)));
+        Ok(done)
+    }
+
+    fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
+        self.fails_whole(Call::Read, offset, into.len() as u64)?;
+        let part = self.content_part(offset, into.len() as u64);
+        if part.len() != into.len() {
+            return Err(Errno::EIO);
+        }
+        into.copy_from_slice(&self.content.borrow()[part]);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
+        self.fails_whole(Call::Write, offset, from.len() as u64)?;
+        let part = self.content_part(offset, from.len() as u64);
+        if part.len() != from.len() {
+            return Err(Errno::EIO);
+        }
+        self.content.borrow_mut()[part].copy_from_slice(from);
+        self.changed.set(Some((if durable { "durable write" } else { "write" }, offset, from.len() as u64)));
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        self.fails(Call::Sync, 0, 0)?;
+        self.synced.set(self.synced.get() + 1);
+        Ok(())
+    }
+
+    fn provisioning(&self) -> Result<Provisioning, Errno> {
+        self.fails(Call::Provisioning, 0, 0)?;
+        Ok(Provisioning { is_thin: self.thin, granularity: 4096, alignment: 0 })
+    }
+
+    fn extent(&self, offset: u64) -> Result<Extent, Errno> {
+        self.fails(Call::Extent, offset, 1)?;
+        let next = self.holes.iter().find(|hole| hole.end > offset);
+        Ok(match next {
+            Some(hole) if hole.contains(&offset) => Extent { is_mapped: false, length: hole.end - offset },
+            Some(hole) => Extent { is_mapped: true, length: hole.start - offset },
+            None => Extent { is_mapped: true, length: u64::MAX },
+        })
+    }
+
+    fn scratch(&self, length: usize) -> Result<Vec<u8>, Errno> {
+        self.fails(Call::Scratch, 0, 0)?;
+        Ok(vec![0; length])
+    }
+
+    fn lock(&self) -> Result<(), Errno> {
+        self.fails(Call::Lock, 0, 0)?;
+        Ok(())
+    }
+
+    fn milliseconds(&self) -> u64 {
+        0
+    }
+
     fn discard(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        self.fails_whole(Call::Discard, offset, length)?;
+        let part = self.content_part(offset, length);
+        self.content.borrow_mut()[part].fill(0);
         self.changed.set(Some(("discard", offset, length)));
         Ok(())
     }
 
     fn zero(&self, offset: u64, length: u64) -> Result<(), Errno> {
+        self.fails_whole(Call::Zero, offset, length)?;
+        let part = self.content_part(offset, length);
+        self.content.borrow_mut()[part].fill(0);
         self.changed.set(Some(("zero", offset, length)));
         Ok(())
     }

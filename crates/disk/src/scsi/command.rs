@@ -1,0 +1,262 @@
+//! The commands, one row each (SPC-4 and SBC-3). Dispatch, the checks of the CDB, REPORT SUPPORTED OPERATION
+//! CODES, the permission filter and the names in traces all come from the rows.
+
+use Operation::*;
+use Permission::{Anyone, RawIo, Writer};
+
+/// What a command does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// TEST UNIT READY
+    Ready,
+    /// REQUEST SENSE
+    RequestSense,
+    /// INQUIRY
+    Inquiry,
+    /// MODE SENSE
+    ModeSense,
+    /// MODE SELECT
+    ModeSelect,
+    /// LOG SENSE
+    LogSense,
+    /// START STOP UNIT
+    StartStop,
+    /// SEND DIAGNOSTIC
+    SendDiagnostic,
+    /// PREVENT ALLOW MEDIUM REMOVAL
+    PreventAllow,
+    /// READ CAPACITY (10)
+    ReadCapacity10,
+    /// READ CAPACITY (16)
+    ReadCapacity16,
+    /// READ
+    Read,
+    /// WRITE
+    Write,
+    /// WRITE AND VERIFY
+    WriteAndVerify,
+    /// VERIFY
+    Verify,
+    /// PRE-FETCH
+    PreFetch,
+    /// SYNCHRONIZE CACHE
+    SynchronizeCache,
+    /// READ DEFECT DATA
+    ReadDefectData,
+    /// WRITE SAME
+    WriteSame,
+    /// UNMAP
+    Unmap,
+    /// COMPARE AND WRITE
+    CompareAndWrite,
+    /// ORWRITE
+    OrWrite,
+    /// GET LBA STATUS
+    GetLbaStatus,
+    /// REPORT LUNS
+    ReportLuns,
+    /// REPORT SUPPORTED OPERATION CODES
+    ReportOperationCodes,
+    /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS
+    ReportTaskManagement,
+}
+
+/// Who may send a command (the kernel's `scsi_cmd_allowed`, drivers/scsi/scsi_ioctl.c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// Whoever has the device open.
+    Anyone,
+    /// Whoever has it open for writing.
+    Writer,
+    /// `CAP_SYS_RAWIO`
+    RawIo,
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Command {
+    /// The name in the standard.
+    pub name: &'static str,
+    /// What it does.
+    pub operation: Operation,
+    /// Who may send it.
+    pub permission: Permission,
+    /// Whether byte 1 holds a service action.
+    pub service_action: bool,
+    /// The CDB usage data (SPC-4, 6.35.3): operation code, then a mask of the bits that are looked at. Bits outside must be
+    /// 0.
+    pub usage: &'static [u8],
+}
+
+impl Command {
+    /// The operation code.
+    pub fn operation_code(&self) -> u8 {
+        self.usage.first().copied().unwrap_or(0)
+    }
+
+    /// The service action, where there is one.
+    pub fn action(&self) -> Option<u8> {
+        self.service_action.then(|| self.usage.get(1).copied().unwrap_or(0))
+    }
+
+    /// Whether a CDB is one of this command.
+    pub fn is(&self, operation_code: u8, action: u8) -> bool {
+        self.operation_code() == operation_code && self.action().is_none_or(|own| own == action)
+    }
+}
+
+/// The row of a CDB. Without one, whether there is any of its operation code.
+pub fn find(operation_code: u8, action: u8) -> Result<&'static Command, bool> {
+    COMMANDS
+        .iter()
+        .find(|command| command.is(operation_code, action))
+        .ok_or_else(|| COMMANDS.iter().any(|command| command.operation_code() == operation_code))
+}
+
+/// Who may send a command that the disk does not have: what the kernel lets pass, a real disk refuses by itself.
+pub fn permission_without_row(operation_code: u8) -> Permission {
+    match operation_code {
+        0x1c
+        | 0x23
+        | 0x2b
+        | 0x3c
+        | 0x3e
+        | 0x42..=0x48
+        | 0x4a
+        | 0x4b
+        | 0x4e
+        | 0x51
+        | 0x52
+        | 0x5c
+        | 0x95
+        | 0x9e
+        | 0xa3
+        | 0xa4
+        | 0xac
+        | 0xad
+        | 0xb9
+        | 0xba
+        | 0xbc
+        | 0xbe => Anyone,
+        0x04 | 0x0d | 0x19 | 0x3f | 0x4c | 0x53 | 0x54 | 0x58 | 0x5b | 0x5d | 0x94 | 0xa1 | 0xa2 | 0xa6
+        | 0xa7 | 0xb6 | 0xbb | 0xbf | 0xea => Writer,
+        _ => RawIo,
+    }
+}
+
+const fn row(
+    name: &'static str,
+    operation: Operation,
+    permission: Permission,
+    usage: &'static [u8],
+) -> Command {
+    Command { name, operation, permission, service_action: false, usage }
+}
+
+const fn action(
+    name: &'static str,
+    operation: Operation,
+    permission: Permission,
+    usage: &'static [u8],
+) -> Command {
+    Command { name, operation, permission, service_action: true, usage }
+}
+
+/// Every command of the disk, by operation code.
+pub static COMMANDS: &[Command] = &[
+    row("TEST UNIT READY", Ready, Anyone, &[0x00, 0, 0, 0, 0, 0]),
+    row("REQUEST SENSE", RequestSense, Anyone, &[0x03, 0x01, 0, 0, 0xff, 0]),
+    row("READ(6)", Read, Anyone, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0]),
+    row("WRITE(6)", Write, Writer, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0]),
+    row("INQUIRY", Inquiry, Anyone, &[0x12, 0x01, 0xff, 0xff, 0xff, 0]),
+    row("MODE SELECT(6)", ModeSelect, Writer, &[0x15, 0x10, 0, 0, 0xff, 0]),
+    row("MODE SENSE(6)", ModeSense, Anyone, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0]),
+    row("START STOP UNIT", StartStop, Anyone, &[0x1b, 0x01, 0, 0x0f, 0xf7, 0]),
+    row("SEND DIAGNOSTIC", SendDiagnostic, RawIo, &[0x1d, 0xf7, 0, 0xff, 0xff, 0]),
+    row("PREVENT ALLOW MEDIUM REMOVAL", PreventAllow, Writer, &[0x1e, 0, 0, 0, 0x03, 0]),
+    row("READ CAPACITY(10)", ReadCapacity10, Anyone, &[0x25, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0x01, 0]),
+    row("READ(10)", Read, Anyone, &[0x28, 0x1c, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
+    row("WRITE(10)", Write, Writer, &[0x2a, 0x18, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
+    row(
+        "WRITE AND VERIFY(10)",
+        WriteAndVerify,
+        Writer,
+        &[0x2e, 0x16, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0],
+    ),
+    row("VERIFY(10)", Verify, Anyone, &[0x2f, 0x16, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
+    row("PRE-FETCH(10)", PreFetch, RawIo, &[0x34, 0x02, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
+    row(
+        "SYNCHRONIZE CACHE(10)",
+        SynchronizeCache,
+        Writer,
+        &[0x35, 0x02, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0],
+    ),
+    row("READ DEFECT DATA(10)", ReadDefectData, Anyone, &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    row("WRITE SAME(10)", WriteSame, Writer, &[0x41, 0x18, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
+    // The kernel lets anyone send it, for READ SUB-CHANNEL of a CD has the same code.
+    row("UNMAP", Unmap, Writer, &[0x42, 0x01, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0]),
+    row("LOG SENSE", LogSense, Anyone, &[0x4d, 0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    row("MODE SELECT(10)", ModeSelect, Writer, &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    row("MODE SENSE(10)", ModeSense, Anyone, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0]),
+    row("READ(16)", Read, Anyone, &sixteen(0x88, 0x1c)),
+    row(
+        "COMPARE AND WRITE",
+        CompareAndWrite,
+        RawIo,
+        &[0x89, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0],
+    ),
+    row("WRITE(16)", Write, Writer, &sixteen(0x8a, 0x18)),
+    row("ORWRITE(16)", OrWrite, RawIo, &sixteen(0x8b, 0x18)),
+    row("WRITE AND VERIFY(16)", WriteAndVerify, RawIo, &sixteen(0x8e, 0x16)),
+    row("VERIFY(16)", Verify, Anyone, &sixteen(0x8f, 0x16)),
+    row("PRE-FETCH(16)", PreFetch, RawIo, &sixteen(0x90, 0x02)),
+    row("SYNCHRONIZE CACHE(16)", SynchronizeCache, RawIo, &sixteen(0x91, 0x02)),
+    row("WRITE SAME(16)", WriteSame, Writer, &sixteen(0x93, 0x19)),
+    action(
+        "READ CAPACITY(16)",
+        ReadCapacity16,
+        Anyone,
+        &[0x9e, 0x10, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0],
+    ),
+    action(
+        "GET LBA STATUS",
+        GetLbaStatus,
+        Anyone,
+        &[0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+    ),
+    row("REPORT LUNS", ReportLuns, Anyone, &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
+    action(
+        "REPORT SUPPORTED OPERATION CODES",
+        ReportOperationCodes,
+        Anyone,
+        &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+    ),
+    action(
+        "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
+        ReportTaskManagement,
+        Anyone,
+        &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+    ),
+    row("READ(12)", Read, Anyone, &twelve(0xa8, 0x1c)),
+    row("WRITE(12)", Write, Writer, &twelve(0xaa, 0x18)),
+    row("WRITE AND VERIFY(12)", WriteAndVerify, Writer, &twelve(0xae, 0x16)),
+    row("VERIFY(12)", Verify, RawIo, &twelve(0xaf, 0x16)),
+    row(
+        "READ DEFECT DATA(12)",
+        ReadDefectData,
+        RawIo,
+        &[0xb7, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+    ),
+];
+
+/// A logical block address of 8 bytes and a length of 4.
+const fn sixteen(operation_code: u8, flags: u8) -> [u8; 16] {
+    let f = 0xff;
+    [operation_code, flags, f, f, f, f, f, f, f, f, f, f, f, f, 0x1f, 0]
+}
+
+/// A logical block address of 4 bytes and a length of 4.
+const fn twelve(operation_code: u8, flags: u8) -> [u8; 12] {
+    let f = 0xff;
+    [operation_code, flags, f, f, f, f, f, f, f, f, 0x1f, 0]
+}

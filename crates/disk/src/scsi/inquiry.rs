@@ -1,0 +1,136 @@
+//! INQUIRY: standard data and vital product data (SPC-4, 6.6 and 7.8; SBC-3, 6.6).
+
+use super::response::Response;
+use super::sense::Sense;
+use crate::entry::Kind;
+use crate::host::Provisioning;
+use crate::sg::longest_transfer;
+use crate::{Device, Errno, Host, identity};
+
+/// The longest list of blocks to unmap, and of descriptors for that.
+pub const MAX_UNMAP_BLOCKS: u32 = 1 << 20;
+/// See [`MAX_UNMAP_BLOCKS`].
+pub const MAX_UNMAP_DESCRIPTORS: u32 = 256;
+/// The longest WRITE SAME, in blocks: what WRITE SAME (10) can say.
+pub const MAX_WRITE_SAME: u64 = 65535;
+/// The longest COMPARE AND WRITE, in blocks.
+pub const MAX_COMPARE_AND_WRITE: u8 = 255;
+
+/// The product of a device: the first 16 characters of its model.
+fn product(device: &Device<'_>) -> [u8; 16] {
+    identity::model(device.entry).first_chunk().copied().unwrap_or([b' '; 16])
+}
+
+/// T10 vendor identification.
+fn vendor(device: &Device<'_>) -> &'static [u8; 8] {
+    match device.entry.kind {
+        Kind::Sata => b"ATA     ",
+        _ => b"BDWRAP  ",
+    }
+}
+
+/// The standard data.
+pub fn standard(device: &Device<'_>) -> Response {
+    let mut out = Response::new();
+    // A disk that cannot be removed; SPC-4; response data format 2, HISUP; then CMDQUE.
+    out.put(&[0x00, 0x00, 0x06, 0x12, 0, 0, 0, 0x02]);
+    out.put(vendor(device));
+    out.put(&product(device));
+    out.put(identity::REVISION);
+    out.fill(58);
+    // Versions of standards: SAM-5, SPC-4, SBC-3.
+    for version in [0x00a0u16, 0x0460, 0x04c0] {
+        out.put(&version.to_be_bytes());
+    }
+    out.fill(96);
+    out.set(4, &[96 - 5]);
+    out
+}
+
+/// The pages that there are.
+const PAGES: [u8; 7] = [0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2];
+
+/// A page of vital product data.
+pub fn page(device: &Device<'_>, host: &impl Host, page: u8) -> Result<Response, Refused> {
+    let mut out = Response::new();
+    out.put(&[0x00, page, 0, 0]);
+    match page {
+        0x00 => out.put(&PAGES),
+        0x80 => out.put(&identity::serial(device.entry)),
+        0x83 => identification(device, &mut out),
+        // Extended INQUIRY data: simple, ordered and head-of-queue tasks; a volatile cache.
+        0x86 => {
+            out.put(&[0, 0x07, 0x01]);
+            out.fill(64);
+        }
+        0xb0 => limits(device, host, &mut out)?,
+        // Block device characteristics: nothing is known of rotation and form.
+        0xb1 => out.fill(64),
+        0xb2 => {
+            let provisioning = host.provisioning()?;
+            // LBPU, LBPWS, LBPWS10, LBPRZ; thin.
+            let (flags, kind) = if provisioning.is_thin { (0xe4, 2) } else { (0, 0) };
+            out.put(&[0, flags, kind, 0]);
+        }
+        _ => return Err(Refused::Check(Sense::cdb(2, Some(7)))),
+    }
+    let length = (out.len().saturating_sub(4) as u16).to_be_bytes();
+    out.set(2, &length);
+    Ok(out)
+}
+
+/// Why a page cannot be had.
+pub enum Refused {
+    /// There is no such page.
+    Check(Sense),
+    /// The backing device does not answer.
+    Failed(Errno),
+}
+
+impl From<Errno> for Refused {
+    fn from(errno: Errno) -> Refused {
+        Refused::Failed(errno)
+    }
+}
+
+/// Device identification: T10 vendor identification with product and serial number, and the world-wide name.
+fn identification(device: &Device<'_>, out: &mut Response) {
+    let serial = identity::serial(device.entry);
+    let wwn = identity::wwn(device.entry);
+    out.put(&[0x01, 0x03, 0, 8]);
+    out.put(&wwn.to_be_bytes());
+    out.put(&[0x02, 0x01, 0, 44]);
+    out.put(vendor(device));
+    out.put(&product(device));
+    out.put(&serial);
+    // The target port: the same name, relative port 1.
+    out.put(&[0x61, 0x94, 0, 4, 0, 0, 0, 1]);
+}
+
+/// Block limits.
+fn limits(device: &Device<'_>, host: &impl Host, out: &mut Response) -> Result<(), Errno> {
+    let block = device.logical_block(host)?;
+    let blocks = |bytes: u64| u32::try_from(bytes.checked_div(block.into()).unwrap_or(0)).unwrap_or(u32::MAX);
+    let longest = blocks(longest_transfer(host)?);
+    let Provisioning { is_thin, granularity, alignment } = host.provisioning()?;
+    // A WRITE SAME of length 0 goes to the end.
+    out.put(&[0x00, MAX_COMPARE_AND_WRITE]);
+    // Optimal transfer length granularity: a physical block.
+    let granule = u16::try_from(blocks(device.physical_block(host)?.into())).unwrap_or(u16::MAX);
+    out.put(&granule.to_be_bytes());
+    out.put(&longest.to_be_bytes());
+    out.put(&0u32.to_be_bytes());
+    // Maximum prefetch length.
+    out.put(&0u32.to_be_bytes());
+    let unmap = if is_thin { [MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS] } else { [0, 0] };
+    for limit in unmap {
+        out.put(&limit.to_be_bytes());
+    }
+    let granules = if is_thin { blocks(granularity.into()).max(1) } else { 0 };
+    out.put(&granules.to_be_bytes());
+    let aligned = if is_thin { 0x8000_0000 | blocks(alignment.into()) } else { 0 };
+    out.put(&aligned.to_be_bytes());
+    out.put(&MAX_WRITE_SAME.to_be_bytes());
+    out.fill(64);
+    Ok(())
+}

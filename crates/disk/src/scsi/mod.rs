@@ -1,0 +1,243 @@
+//! A SCSI disk: a direct access block device (SPC-4, SBC-3) on the backing device.
+
+mod block;
+pub mod command;
+pub mod data;
+mod inquiry;
+pub mod mode;
+mod report;
+mod response;
+pub mod sense;
+
+use command::{Command, Operation};
+use data::Data;
+use response::Response;
+use sense::Sense;
+
+use crate::{Capacity, Device, Errno, Host, Limit};
+
+/// Which way the caller lets data go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// No data.
+    None,
+    /// To the disk.
+    Out,
+    /// From the disk.
+    In,
+    /// Either way.
+    Both,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// GOOD
+    Good,
+    /// CHECK CONDITION
+    Check(Sense),
+    /// BUSY: there was no memory.
+    Busy,
+    /// The host adapter saw another amount of data than there is room for (`DID_ERROR`); nothing was moved.
+    Overrun,
+    /// The device is gone (`DID_NO_CONNECT`).
+    Gone,
+    /// The caller's memory is bad: the request itself fails.
+    Failed(Errno),
+}
+
+impl From<Sense> for Ended {
+    fn from(sense: Sense) -> Ended {
+        Ended::Check(sense)
+    }
+}
+
+/// A command that is carried out.
+pub(crate) struct Task<'a, H: Host> {
+    device: &'a Device<'a>,
+    host: &'a H,
+    cdb: [u8; 16],
+    direction: Direction,
+    data: Data,
+    /// The device's size when the command began.
+    capacity: Capacity,
+}
+
+type Done = Result<(), Ended>;
+
+/// Carries out a command; the result says how it ended and how many bytes were moved. Bytes behind the CDB's end are 0.
+pub(crate) fn execute<H: Host>(
+    device: &Device<'_>,
+    host: &H,
+    cdb: [u8; 16],
+    direction: Direction,
+    data: Data,
+) -> (Ended, u64) {
+    let (capacity, changed) = match size(device, host) {
+        Ok(size) => size,
+        // A descriptor that cannot carry requests.
+        Err(Errno::EBADF) => return (Ended::Failed(Errno::EBADF), 0),
+        Err(errno) => return (lost(errno), 0),
+    };
+    let mut task = Task { device, host, cdb, direction, data, capacity };
+    match task.run(changed) {
+        Ok(()) => (Ended::Good, task.data.used()),
+        Err(ended) => (ended, task.data.used()),
+    }
+}
+
+/// The device's size, and whether it was another when the last command saw it.
+fn size(device: &Device<'_>, host: &impl Host) -> Result<(Capacity, bool), Errno> {
+    let bytes = host.limit(Limit::Bytes)?;
+    if let Some(block) = device.state.block_of(bytes) {
+        return Ok((Capacity::new(bytes, block), false));
+    }
+    let block = device.logical_block(host)?;
+    Ok((Capacity::new(bytes, block), device.state.saw(bytes, block)))
+}
+
+/// The row of a CDB, as far as the backing device allows for it.
+fn row(host: &impl Host, operation_code: u8, action: u8) -> Result<&'static Command, Ended> {
+    let found = command::find(operation_code, action).map_err(|exists| {
+        // The service action is wrong where there are others.
+        if exists { Sense::cdb(1, Some(4)) } else { Sense::OPERATION_CODE }
+    })?;
+    if found.operation == Operation::Unmap && !is_thin(host) {
+        return Err(Sense::OPERATION_CODE.into());
+    }
+    Ok(found)
+}
+
+fn is_thin(host: &impl Host) -> bool {
+    host.provisioning().is_ok_and(|provisioning| provisioning.is_thin)
+}
+
+/// What an error of the backing device means, at a logical block.
+fn failed(errno: Errno, block: u64, writing: bool) -> Ended {
+    match errno {
+        Errno::ENOSPC | Errno::EDQUOT => Sense::NO_SPACE.into(),
+        Errno::EROFS | Errno::EPERM | Errno::EACCES | Errno::EBADF if writing => Sense::PROTECTED.into(),
+        Errno::ENOMEM | Errno::EAGAIN | Errno::ENFILE | Errno::EMFILE => Ended::Busy,
+        Errno::ENODEV | Errno::ENXIO => Ended::Gone,
+        Errno::EFAULT => Ended::Failed(Errno::EFAULT),
+        _ if writing => Sense::WRITE_ERROR.at(block).into(),
+        _ => Sense::READ_ERROR.at(block).into(),
+    }
+}
+
+/// What an error means where no block is concerned.
+fn lost(errno: Errno) -> Ended {
+    match failed(errno, 0, false) {
+        Ended::Check(_) => Sense::INTERNAL.into(),
+        ended => ended,
+    }
+}
+
+/// What an error means when a cache is written to the medium: nobody knows of which block.
+fn unsettled(errno: Errno) -> Ended {
+    match failed(errno, 0, true) {
+        Ended::Check(sense) => Sense { information: None, ..sense }.into(),
+        ended => ended,
+    }
+}
+
+impl<H: Host> Task<'_, H> {
+    fn run(&mut self, capacity_changed: bool) -> Done {
+        let row = row(self.host, self.byte(0), self.byte(1) & 0x1f)?;
+        let operation = row.operation;
+        // Once, to whatever command but those that never say it (SAM-5, 5.14).
+        if capacity_changed && !matches!(operation, Operation::Inquiry | Operation::ReportLuns) {
+            return match operation {
+                Operation::RequestSense => self.request_sense(Sense::CAPACITY_CHANGED),
+                _ => Err(Sense::CAPACITY_CHANGED.into()),
+            };
+        }
+        for (place, (byte, mask)) in
+            (0u16..).zip(self.cdb.iter().zip(row.usage.iter().chain(&[0; 16]))).skip(1)
+        {
+            // Bytes behind the end were 0 before; those of a service action have been compared.
+            let wrong = byte & !mask & if place == 1 && row.service_action { 0xe0 } else { 0xff };
+            if wrong != 0 && usize::from(place) < row.usage.len() {
+                return Err(Sense::cdb(place, Some(7 - wrong.leading_zeros() as u8)).into());
+            }
+        }
+        match operation {
+            Operation::Ready | Operation::PreventAllow => Ok(()),
+            Operation::RequestSense => self.request_sense(Sense::NONE),
+            Operation::Inquiry => self.inquiry(),
+            Operation::ModeSense => self.mode_sense(),
+            Operation::ModeSelect => self.mode_select(),
+            Operation::LogSense => self.log_sense(),
+            Operation::StartStop => self.start_stop(),
+            Operation::SendDiagnostic => self.send_diagnostic(),
+            Operation::ReadCapacity10 => self.read_capacity_10(),
+            Operation::ReadCapacity16 => self.read_capacity_16(),
+            Operation::Read => self.read(),
+            Operation::Write => self.write(),
+            Operation::WriteAndVerify => self.write_and_verify(),
+            Operation::Verify => self.verify(),
+            Operation::PreFetch => self.range().map(drop),
+            Operation::SynchronizeCache => self.synchronize_cache(),
+            Operation::ReadDefectData => self.read_defect_data(),
+            Operation::WriteSame => self.write_same(),
+            Operation::Unmap => self.unmap(),
+            Operation::CompareAndWrite => self.compare_and_write(),
+            Operation::OrWrite => self.or_write(),
+            Operation::GetLbaStatus => self.get_lba_status(),
+            Operation::ReportLuns => self.report_luns(),
+            Operation::ReportOperationCodes => self.report_operation_codes(),
+            Operation::ReportTaskManagement => self.report_task_management(),
+        }
+    }
+
+    fn is_protected(&self) -> Result<bool, Ended> {
+        let by_switch = self.device.state.switches.is_on(mode::SWP);
+        Ok(by_switch || self.device.read_only(self.host).map_err(lost)?)
+    }
+
+    /// A byte of the CDB.
+    fn byte(&self, at: usize) -> u8 {
+        self.cdb.get(at).copied().unwrap_or(0)
+    }
+
+    /// A big-endian number of the CDB, of 2 bytes.
+    fn u16(&self, at: usize) -> u16 {
+        u16::from_be_bytes([self.byte(at), self.byte(at.saturating_add(1))])
+    }
+
+    /// A big-endian number of the CDB, of 4 bytes.
+    fn u32(&self, at: usize) -> u32 {
+        u32::from(self.u16(at)) << 16 | u32::from(self.u16(at.saturating_add(2)))
+    }
+
+    /// A big-endian number of the CDB, of 8 bytes.
+    fn u64(&self, at: usize) -> u64 {
+        u64::from(self.u32(at)) << 32 | u64::from(self.u32(at.saturating_add(4)))
+    }
+
+    /// Gives the caller a response, cut at the allocation length of the CDB.
+    fn give(&mut self, response: &Response, allocation_length: u32) -> Done {
+        let bytes = response.bytes();
+        let most = usize::try_from(allocation_length).unwrap_or(usize::MAX);
+        let given = bytes.get(..most).unwrap_or(bytes);
+        if given.is_empty() {
+            return Ok(());
+        }
+        self.expect(Direction::In, 1)?;
+        self.data.put(self.host, given).map_err(Ended::Failed)
+    }
+
+    /// Checks that the caller has room, or data, for so many bytes.
+    fn expect(&self, direction: Direction, bytes: u64) -> Done {
+        let way = self.direction == direction || self.direction == Direction::Both;
+        if bytes == 0 || way && self.data.left() >= bytes { Ok(()) } else { Err(Ended::Overrun) }
+    }
+
+    /// Takes the caller's parameter list.
+    fn take<'b>(&mut self, list: &'b mut [u8], length: usize) -> Result<&'b [u8], Ended> {
+        let list = list.get_mut(..length).ok_or(Sense::LIST_LENGTH)?;
+        self.expect(Direction::Out, length as u64)?;
+        self.data.get(self.host, list).map_err(Ended::Failed)?;
+        Ok(list)
+    }
+}

@@ -1,0 +1,189 @@
+//! Mode pages (SPC-4, 7.5; SBC-3, 6.5). What can be changed lasts as long as the process: the disk stores nothing.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use super::sense::Sense;
+
+/// WCE of the caching page: the write cache is on.
+pub const WCE: u32 = 1;
+/// SWP of the control page: software write protect.
+pub const SWP: u32 = 2;
+/// D_SENSE of the control page: sense data in the descriptor format.
+pub const D_SENSE: u32 = 4;
+
+/// What can be changed; a bit is set where it is not the default.
+#[derive(Debug, Default)]
+pub struct Switches(AtomicU32);
+
+/// The write cache is on, all else off.
+const DEFAULTS: u32 = WCE;
+
+impl Switches {
+    pub(crate) const fn new() -> Switches {
+        Switches(AtomicU32::new(0))
+    }
+
+    /// Whether a switch is on.
+    pub fn is_on(&self, switch: u32) -> bool {
+        self.get() & switch != 0
+    }
+
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed) ^ DEFAULTS
+    }
+
+    pub(crate) fn set(&self, switches: u32) {
+        self.0.store(switches ^ DEFAULTS, Ordering::Relaxed);
+    }
+}
+
+/// Which values of a page are asked for: PC of MODE SENSE.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Values {
+    /// What holds now.
+    Current,
+    /// A bit is set where it can be changed.
+    Changeable,
+    /// What a fresh disk has.
+    Default,
+}
+
+impl Values {
+    /// Those of the page control field; saved ones there are none.
+    pub fn of(control: u8) -> Result<Values, Sense> {
+        match control & 3 {
+            0 => Ok(Values::Current),
+            1 => Ok(Values::Changeable),
+            2 => Ok(Values::Default),
+            _ => Err(Sense::NO_SAVING),
+        }
+    }
+}
+
+/// A page.
+struct Page {
+    code: u8,
+    subpage: u8,
+    /// All that follows the page's length; bytes that are not here are 0.
+    fixed: &'static [u8],
+    /// How many bytes follow the page's length.
+    length: usize,
+    /// Switches: the byte of the page in which each stands, its bit there, and which it is.
+    switches: &'static [(usize, u8, u32)],
+}
+
+/// In the order in which MODE SENSE returns them all.
+static PAGES: &[Page] = &[
+    // Read-write error recovery: AWRE, ARRE.
+    Page { code: 0x01, subpage: 0, fixed: &[0xc0], length: 10, switches: &[] },
+    // Disconnect-reconnect.
+    Page { code: 0x02, subpage: 0, fixed: &[], length: 14, switches: &[] },
+    // Caching.
+    Page { code: 0x08, subpage: 0, fixed: &[], length: 18, switches: &[(2, 0x04, WCE)] },
+    // Control: GLTSD; unrestricted reordering; the busy timeout is unlimited.
+    Page {
+        code: 0x0a,
+        subpage: 0,
+        fixed: &[0x02, 0x10, 0, 0, 0, 0, 0xff, 0xff],
+        length: 10,
+        switches: &[(2, 0x04, D_SENSE), (4, 0x08, SWP)],
+    },
+    // Control extension.
+    Page { code: 0x0a, subpage: 1, fixed: &[], length: 28, switches: &[] },
+    // Protocol-specific port: SAS.
+    Page { code: 0x19, subpage: 0, fixed: &[0x06], length: 6, switches: &[] },
+    // Informational exceptions control: nothing is reported.
+    Page { code: 0x1c, subpage: 0, fixed: &[0x08], length: 10, switches: &[] },
+];
+
+impl Page {
+    /// A page with a subpage code has a header of 4 bytes, one without of 2.
+    fn header(&self) -> usize {
+        if self.subpage == 0 { 2 } else { 4 }
+    }
+
+    /// The page's byte at a place, counted from its first.
+    fn byte(&self, place: usize, switches: u32, values: Values) -> u8 {
+        let header = self.header();
+        match place {
+            0 => self.code | if self.subpage == 0 { 0 } else { 0x40 },
+            1 if self.subpage == 0 => self.length as u8,
+            1 => self.subpage,
+            2 if self.subpage != 0 => (self.length >> 8) as u8,
+            3 if self.subpage != 0 => self.length as u8,
+            _ => {
+                let own = self.switches.iter().filter(|(byte, ..)| *byte == place);
+                let (mask, on) = own.fold((0, 0), |(mask, on), &(_, bit, switch)| {
+                    (mask | bit, if switches & switch != 0 { on | bit } else { on })
+                });
+                let fixed = self.fixed.get(place.wrapping_sub(header)).copied().unwrap_or(0);
+                if values == Values::Changeable { mask } else { fixed & !mask | on }
+            }
+        }
+    }
+}
+
+/// Writes the pages that are asked for; `put` takes a byte. An error where there is none.
+pub fn sense(
+    switches: &Switches,
+    code: u8,
+    subpage: u8,
+    values: Values,
+    mut put: impl FnMut(u8),
+) -> Result<(), Sense> {
+    if code == 0x3f && !matches!(subpage, 0x00 | 0xff) {
+        return Err(Sense::cdb(3, Some(7)));
+    }
+    let switches = if values == Values::Default { DEFAULTS } else { switches.get() };
+    let mut any = false;
+    for page in PAGES {
+        let wanted = (code == 0x3f || code == page.code) && (subpage == 0xff || subpage == page.subpage);
+        if wanted {
+            any = true;
+            (0..page.header() + page.length).for_each(|place| put(page.byte(place, switches, values)));
+        }
+    }
+    if any {
+        return Ok(());
+    }
+    let known = PAGES.iter().any(|page| page.code == code) || code == 0x3f;
+    Err(if known { Sense::cdb(3, Some(7)) } else { Sense::cdb(2, Some(5)) })
+}
+
+/// Changes what the pages of a MODE SELECT parameter list say; nothing unless all of it can be. `start` is the first
+/// page's place in the list.
+pub fn select(switches: &Switches, list: &[u8], start: usize) -> Result<(), Sense> {
+    let before = switches.get();
+    let mut after = before;
+    let mut at = start;
+    while let Some(rest) = list.get(at..).filter(|rest| !rest.is_empty()) {
+        let byte = |place: usize| rest.get(place).copied().ok_or(Sense::LIST_LENGTH);
+        let here = |place: usize, bit| Sense::list(at.saturating_add(place) as u16, bit);
+        let first = byte(0)?;
+        let subpage = if first & 0x40 != 0 { byte(1)? } else { 0 };
+        let page = PAGES
+            .iter()
+            .find(|page| page.code == first & 0x3f && page.subpage == subpage)
+            .ok_or(here(0, Some(5)))?;
+        // PS is reserved here.
+        if first & 0x80 != 0 {
+            return Err(here(0, Some(7)));
+        }
+        let whole = page.header() + page.length;
+        for place in 1..whole {
+            let value = byte(place)?;
+            let mask = if place < page.header() { 0 } else { page.byte(place, 0, Values::Changeable) };
+            let current = page.byte(place, before, Values::Current);
+            let wrong = (value ^ current) & !mask;
+            if wrong != 0 {
+                return Err(here(place, Some(7 - wrong.leading_zeros() as u8)));
+            }
+            for &(_, bit, switch) in page.switches.iter().filter(|(byte, ..)| *byte == place) {
+                after = if value & bit != 0 { after | switch } else { after & !switch };
+            }
+        }
+        at = at.saturating_add(whole);
+    }
+    switches.set(after);
+    Ok(())
+}

@@ -1,0 +1,294 @@
+//! Commands that say something of the disk, or change a setting of it (SPC-4, clause 6; SBC-3, clause 5).
+
+use super::command::{COMMANDS, Command, Operation};
+use super::inquiry::{self, Refused};
+use super::mode::{self, Values};
+use super::response::Response;
+use super::sense::Sense;
+use super::{Done, Task, is_thin, lost, row, unsettled};
+use crate::Host;
+
+impl<H: Host> Task<'_, H> {
+    pub(super) fn request_sense(&mut self, sense: Sense) -> Done {
+        let (bytes, length) = sense.bytes(self.byte(1) & 0x01 != 0);
+        let mut out = Response::new();
+        out.put(bytes.get(..length).unwrap_or_default());
+        self.give(&out, self.byte(4).into())
+    }
+
+    pub(super) fn inquiry(&mut self) -> Done {
+        let (page, length) = (self.byte(2), self.u16(3));
+        let response = if self.byte(1) & 0x01 == 0 {
+            if page != 0 {
+                return Err(Sense::cdb(2, Some(7)).into());
+            }
+            inquiry::standard(self.device)
+        } else {
+            inquiry::page(self.device, self.host, page).map_err(|refused| match refused {
+                Refused::Check(sense) => sense.into(),
+                Refused::Failed(errno) => lost(errno),
+            })?
+        };
+        self.give(&response, length.into())
+    }
+
+    pub(super) fn mode_sense(&mut self) -> Done {
+        let ten = self.byte(0) == 0x5a;
+        let (page, subpage) = (self.byte(2), self.byte(3));
+        let values = Values::of(page >> 6)?;
+        let capacity = self.capacity;
+        let mut out = Response::new();
+        // WP and DPOFUA.
+        let specific = if self.is_protected()? { 0x90 } else { 0x10 };
+        let no_descriptor = self.byte(1) & 0x08 != 0;
+        let long = ten && self.byte(1) & 0x10 != 0;
+        let descriptor = match (no_descriptor, long) {
+            (true, _) => 0,
+            (false, true) => 16,
+            (false, false) => 8,
+        };
+        if ten {
+            out.put(&[0, 0, 0, specific, u8::from(long && !no_descriptor), 0, 0, descriptor]);
+        } else {
+            out.put(&[0, 0, specific, descriptor]);
+        }
+        let blocks = capacity.blocks;
+        match descriptor {
+            16 => {
+                out.put(&blocks.to_be_bytes());
+                out.put(&[0; 4]);
+                out.put(&capacity.block.to_be_bytes());
+            }
+            8 => {
+                out.put(&u32::try_from(blocks).unwrap_or(u32::MAX).to_be_bytes());
+                out.put(&capacity.block.to_be_bytes());
+            }
+            _ => {}
+        }
+        mode::sense(&self.device.state.switches, page & 0x3f, subpage, values, |byte| out.put(&[byte]))?;
+        if ten {
+            let length = out.len().saturating_sub(2) as u16;
+            out.set(0, &length.to_be_bytes());
+            self.give(&out, self.u16(7).into())
+        } else {
+            let length = out.len().saturating_sub(1) as u8;
+            out.set(0, &[length]);
+            self.give(&out, self.byte(4).into())
+        }
+    }
+
+    pub(super) fn mode_select(&mut self) -> Done {
+        let ten = self.byte(0) == 0x55;
+        if self.byte(1) & 0x10 == 0 {
+            return Err(Sense::cdb(1, Some(4)).into());
+        }
+        let length = if ten { self.u16(7).into() } else { usize::from(self.byte(4)) };
+        if length == 0 {
+            return Ok(());
+        }
+        let header = if ten { 8 } else { 4 };
+        let mut list = [0; 512];
+        let list = self.take(&mut list, length)?;
+        if length < header {
+            return Err(Sense::LIST_LENGTH.into());
+        }
+        let byte = |at: usize| list.get(at).copied().unwrap_or(0);
+        let descriptor = if ten { usize::from(byte(6)) << 8 | usize::from(byte(7)) } else { byte(3).into() };
+        let start = header + descriptor;
+        if start > length {
+            return Err(Sense::LIST_LENGTH.into());
+        }
+        if descriptor != 0 {
+            // The block length stands at the end of the only descriptor, and cannot be changed.
+            let long = ten && byte(4) & 0x01 != 0;
+            let wanted = if long { 16 } else { 8 };
+            let block = (1..4).fold(0, |block, at| block << 8 | u32::from(byte(start - 4 + at)));
+            if descriptor != wanted || block != self.capacity.block {
+                return Err(Sense::list(header as u16, None).into());
+            }
+        }
+        Ok(mode::select(&self.device.state.switches, list, start)?)
+    }
+
+    pub(super) fn log_sense(&mut self) -> Done {
+        let (page, subpage) = (self.byte(2) & 0x3f, self.byte(3));
+        if self.byte(1) & 0x01 != 0 {
+            return Err(Sense::cdb(1, Some(0)).into());
+        }
+        if subpage != 0 {
+            return Err(Sense::cdb(3, Some(7)).into());
+        }
+        // The first parameter that is asked for.
+        if self.u16(5) > if page == 0x0d { 1 } else { 0 } {
+            return Err(Sense::cdb(5, Some(7)).into());
+        }
+        let mut out = Response::new();
+        out.put(&[page, subpage, 0, 0]);
+        match page {
+            0x00 => out.put(&[0x00, 0x0d, 0x2f]),
+            // Temperature: not available, nor is a reference.
+            0x0d => out.put(&[0, 0, 0x03, 2, 0, 0xff, 0, 1, 0x03, 2, 0, 0xff]),
+            // Informational exceptions: none.
+            0x2f => out.put(&[0, 0, 0x03, 4, 0, 0, 0xff, 0]),
+            _ => return Err(Sense::cdb(2, Some(5)).into()),
+        }
+        let length = out.len().saturating_sub(4) as u16;
+        out.set(2, &length.to_be_bytes());
+        self.give(&out, self.u16(7).into())
+    }
+
+    /// The disk has no motor. It cannot be ejected.
+    pub(super) fn start_stop(&mut self) -> Done {
+        // Power conditions there are none (SPC-4, 7.5.13), nor anything to eject.
+        match self.byte(4) {
+            condition if condition & 0xf0 != 0 => return Err(Sense::cdb(4, Some(7)).into()),
+            eject if eject & 0x02 != 0 => return Err(Sense::cdb(4, Some(1)).into()),
+            // START or NO_FLUSH
+            start if start & 0x05 != 0 => return Ok(()),
+            _ => {}
+        }
+        if self.is_protected()? {
+            return Ok(());
+        }
+        self.host.sync().map_err(unsettled)
+    }
+
+    pub(super) fn send_diagnostic(&mut self) -> Done {
+        if self.u16(3) != 0 {
+            return Err(Sense::cdb(3, Some(7)).into());
+        }
+        // The default self-test, or none, and the short and extended ones in the foreground: all pass.
+        match self.byte(1) >> 5 {
+            0 | 5 | 6 => Ok(()),
+            _ => Err(Sense::cdb(1, Some(7)).into()),
+        }
+    }
+
+    pub(super) fn read_capacity_10(&mut self) -> Done {
+        let (address, partial) = (self.u32(2), self.byte(8) & 0x01 != 0);
+        if address != 0 && !partial {
+            return Err(Sense::cdb(2, Some(7)).into());
+        }
+        let capacity = self.capacity;
+        let last = u32::try_from(capacity.blocks.saturating_sub(1)).unwrap_or(u32::MAX);
+        let mut out = Response::new();
+        out.put(&last.to_be_bytes());
+        out.put(&capacity.block.to_be_bytes());
+        self.give(&out, u32::MAX)
+    }
+
+    pub(super) fn read_capacity_16(&mut self) -> Done {
+        let (address, partial) = (self.u64(2), self.byte(14) & 0x01 != 0);
+        if address != 0 && !partial {
+            return Err(Sense::cdb(2, Some(7)).into());
+        }
+        let capacity = self.capacity;
+        let physical = self.device.physical_block(self.host).map_err(lost)?;
+        let exponent = physical.checked_div(capacity.block).and_then(u32::checked_ilog2).unwrap_or(0);
+        let mut out = Response::new();
+        out.put(&capacity.blocks.saturating_sub(1).to_be_bytes());
+        out.put(&capacity.block.to_be_bytes());
+        // LBPME and LBPRZ.
+        let thin = if is_thin(self.host) { 0xc0 } else { 0 };
+        out.put(&[0, exponent as u8 & 0x0f, thin]);
+        out.fill(32);
+        self.give(&out, self.u32(10))
+    }
+
+    /// There are no defects: a header without a list, in the format that was asked for.
+    pub(super) fn read_defect_data(&mut self) -> Done {
+        let ten = self.byte(0) == 0x37;
+        let mut out = Response::new();
+        if ten {
+            out.put(&[0, self.byte(2), 0, 0]);
+            self.give(&out, self.u16(7).into())
+        } else {
+            out.put(&[0, self.byte(1), 0, 0, 0, 0, 0, 0]);
+            self.give(&out, self.u32(6))
+        }
+    }
+
+    pub(super) fn report_luns(&mut self) -> Done {
+        let mut out = Response::new();
+        // Well-known logical units there are none.
+        match self.byte(2) {
+            0x00 | 0x02 => out.put(&[0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            0x01 => out.put(&[0; 8]),
+            _ => return Err(Sense::cdb(2, Some(7)).into()),
+        }
+        self.give(&out, self.u32(6))
+    }
+
+    pub(super) fn report_operation_codes(&mut self) -> Done {
+        let timeouts = self.byte(2) & 0x80 != 0;
+        let (code, action) = (self.byte(3), self.u16(4));
+        let mut out = Response::new();
+        if self.byte(2) & 0x07 == 0 {
+            out.put(&[0; 4]);
+            let thin = is_thin(self.host);
+            for command in COMMANDS.iter().filter(|command| thin || command.operation != Operation::Unmap) {
+                let action = u16::from(command.action().unwrap_or(0)).to_be_bytes();
+                let flags = u8::from(timeouts) << 1 | u8::from(command.service_action);
+                let length = (command.usage.len() as u16).to_be_bytes();
+                out.put(&[command.operation_code(), 0, action[0], action[1], 0, flags, length[0], length[1]]);
+                if timeouts {
+                    out.put(&NO_TIMEOUTS);
+                }
+            }
+            let length = out.len().saturating_sub(4) as u32;
+            out.set(0, &length.to_be_bytes());
+            return self.give(&out, self.u32(6));
+        }
+        let has_actions = COMMANDS.iter().any(|row| row.operation_code() == code && row.service_action);
+        match self.byte(2) & 0x07 {
+            // A command with service actions is asked for by 2, one without by 1; 3 takes both.
+            1 if has_actions => return Err(Sense::cdb(2, Some(2)).into()),
+            2 if !has_actions && COMMANDS.iter().any(|row| row.operation_code() == code) => {
+                return Err(Sense::cdb(2, Some(2)).into());
+            }
+            1..=3 => {}
+            _ => return Err(Sense::cdb(2, Some(2)).into()),
+        }
+        let wanted = if has_actions { u8::try_from(action).unwrap_or(0xff) } else { 0 };
+        // 3 looks at the service action of a command that has none, too.
+        let known = action == 0 || has_actions || self.byte(2) & 0x07 == 1;
+        let found = row(self.host, code, wanted).ok().filter(|_| known);
+        self.one_command(found, timeouts, &mut out);
+        self.give(&out, self.u32(6))
+    }
+
+    fn one_command(&self, found: Option<&'static Command>, timeouts: bool, out: &mut Response) {
+        match found {
+            Some(command) => {
+                let length = (command.usage.len() as u16).to_be_bytes();
+                // SUPPORT: as the standard has it.
+                out.put(&[0, u8::from(timeouts) << 7 | 0x03, length[0], length[1]]);
+                out.put(command.usage);
+                if timeouts {
+                    out.put(&NO_TIMEOUTS);
+                }
+            }
+            None => out.put(&[0, 0x01, 0, 0]),
+        }
+    }
+
+    /// ABORT TASK, LOGICAL UNIT RESET and the like would have to be asked for by other requests: what is asked for by
+    /// `SG_SCSI_RESET` is a reset.
+    pub(super) fn report_task_management(&mut self) -> Done {
+        let extended = self.byte(2) & 0x80 != 0;
+        if self.u32(6) < 4 {
+            return Err(Sense::cdb(6, Some(7)).into());
+        }
+        let mut out = Response::new();
+        // LURS.
+        out.put(&[0x08, 0, 0, 0]);
+        if extended {
+            out.set(3, &[12]);
+            out.fill(16);
+        }
+        self.give(&out, self.u32(6))
+    }
+}
+
+/// A command timeouts descriptor (SPC-4, 6.35.4) that names none.
+const NO_TIMEOUTS: [u8; 12] = [0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

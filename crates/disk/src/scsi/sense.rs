@@ -1,0 +1,119 @@
+//! Sense data (SPC-4, 4.5): why a command failed.
+
+/// A field of the CDB or of the parameter list that is wrong (SPC-4, 4.5.2.4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// In the CDB, not in the parameter list.
+    pub in_cdb: bool,
+    /// Its first byte.
+    pub byte: u16,
+    /// Its leftmost bit in that byte.
+    pub bit: Option<u8>,
+}
+
+/// Sense key, additional sense code and qualifier, and what goes with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sense {
+    /// SPC-4, table 48.
+    pub key: u8,
+    /// Additional sense code and qualifier (SPC-4, annex D).
+    pub code: u16,
+    /// INFORMATION: the first logical block that is concerned, or an offset.
+    pub information: Option<u64>,
+    /// Which field is wrong.
+    pub field: Option<Field>,
+}
+
+impl Sense {
+    const fn new(key: u8, code: u16) -> Sense {
+        Sense { key, code, information: None, field: None }
+    }
+
+    /// Nothing to report.
+    pub const NONE: Sense = Sense::new(0x0, 0x0000);
+    /// MEDIUM ERROR, UNRECOVERED READ ERROR
+    pub const READ_ERROR: Sense = Sense::new(0x3, 0x1100);
+    /// MEDIUM ERROR, WRITE ERROR
+    pub const WRITE_ERROR: Sense = Sense::new(0x3, 0x0c00);
+    /// HARDWARE ERROR, INTERNAL TARGET FAILURE
+    pub const INTERNAL: Sense = Sense::new(0x4, 0x4400);
+    /// ILLEGAL REQUEST, PARAMETER LIST LENGTH ERROR
+    pub const LIST_LENGTH: Sense = Sense::new(0x5, 0x1a00);
+    /// ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE
+    pub const OPERATION_CODE: Sense = Sense::new(0x5, 0x2000);
+    /// ILLEGAL REQUEST, LOGICAL BLOCK ADDRESS OUT OF RANGE
+    pub const OUT_OF_RANGE: Sense = Sense::new(0x5, 0x2100);
+    /// ILLEGAL REQUEST, INVALID FIELD IN CDB
+    pub const CDB: Sense = Sense::new(0x5, 0x2400);
+    /// ILLEGAL REQUEST, INVALID FIELD IN PARAMETER LIST
+    pub const LIST: Sense = Sense::new(0x5, 0x2600);
+    /// ILLEGAL REQUEST, SAVING PARAMETERS NOT SUPPORTED
+    pub const NO_SAVING: Sense = Sense::new(0x5, 0x3900);
+    /// UNIT ATTENTION, CAPACITY DATA HAS CHANGED
+    pub const CAPACITY_CHANGED: Sense = Sense::new(0x6, 0x2a09);
+    /// DATA PROTECT, WRITE PROTECTED
+    pub const PROTECTED: Sense = Sense::new(0x7, 0x2700);
+    /// DATA PROTECT, SPACE ALLOCATION FAILED WRITE PROTECT
+    pub const NO_SPACE: Sense = Sense::new(0x7, 0x2707);
+    /// MISCOMPARE, MISCOMPARE DURING VERIFY OPERATION
+    pub const MISCOMPARE: Sense = Sense::new(0xe, 0x1d00);
+
+    /// INVALID FIELD IN CDB: this byte, and this bit of it.
+    pub const fn cdb(byte: u16, bit: Option<u8>) -> Sense {
+        Sense { field: Some(Field { in_cdb: true, byte, bit }), ..Sense::CDB }
+    }
+
+    /// INVALID FIELD IN PARAMETER LIST: this byte, and this bit of it.
+    pub const fn list(byte: u16, bit: Option<u8>) -> Sense {
+        Sense { field: Some(Field { in_cdb: false, byte, bit }), ..Sense::LIST }
+    }
+
+    /// The same about a logical block, or with an offset.
+    pub const fn at(self, information: u64) -> Sense {
+        Sense { information: Some(information), ..self }
+    }
+
+    /// The sense-key specific bytes.
+    fn specific(&self) -> [u8; 3] {
+        let Some(Field { in_cdb, byte, bit }) = self.field else { return [0; 3] };
+        let [high, low] = byte.to_be_bytes();
+        let bit = bit.map_or(0, |bit| 0x08 | (bit & 7));
+        [0x80 | u8::from(in_cdb) << 6 | bit, high, low]
+    }
+
+    /// In the fixed format (SPC-4, 4.5.3), or where `descriptor` says so in the descriptor format (4.5.2); and how many of
+    /// the bytes count.
+    pub fn bytes(&self, descriptor: bool) -> ([u8; 28], usize) {
+        let mut out = [0; 28];
+        let [code, qualifier] = self.code.to_be_bytes();
+        let mut put = |at: usize, bytes: &[u8]| {
+            for (to, from) in out.iter_mut().skip(at).zip(bytes) {
+                *to = *from;
+            }
+        };
+        if !descriptor {
+            let information = self.information.and_then(|information| u32::try_from(information).ok());
+            let valid = if information.is_some() { 0xf0 } else { 0x70 };
+            put(0, &[valid, 0, self.key]);
+            put(3, &information.unwrap_or(0).to_be_bytes());
+            put(7, &[10]);
+            put(12, &[code, qualifier, 0]);
+            put(15, &self.specific());
+            return (out, 18);
+        }
+        put(0, &[0x72, self.key, code, qualifier]);
+        let mut length = 8;
+        if let Some(information) = self.information {
+            put(length, &[0x00, 0x0a, 0x80, 0]);
+            put(length + 4, &information.to_be_bytes());
+            length += 12;
+        }
+        if self.field.is_some() {
+            put(length, &[0x02, 0x06, 0, 0]);
+            put(length + 4, &self.specific());
+            length += 8;
+        }
+        put(7, &[(length - 8) as u8]);
+        (out, length)
+    }
+}
