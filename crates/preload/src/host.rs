@@ -9,7 +9,7 @@ use disk::request::{BLKBSZGET, BLKGETSIZE64, BLKIOMIN, BLKPBSZGET, BLKROGET, BLK
 use disk::{Capability, Errno, Host, Limit, Medium};
 use libc::iovec;
 
-use crate::sys::{File, Memory, Name};
+use crate::sys::{File, Lock, Memory, Name};
 use crate::{errno, next, sys};
 
 /// One call on a listed device.
@@ -126,7 +126,7 @@ enum Direction {
 
 impl Host for Caller {
     type Scratch = Memory;
-    type Guard = File;
+    type Guard = Lock;
 
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
         let ours = iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
@@ -182,6 +182,10 @@ impl Host for Caller {
     }
 
     fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
+        // Through a descriptor that appends, Linux writes to the end, whatever the offset.
+        if self.has(libc::O_APPEND) {
+            return Ok(sys::pwritev(self.reopened()?.fd(), from, offset, durable)? as u64);
+        }
         self.with_descriptor(|fd| Ok(sys::pwritev(fd, from, offset, durable)? as u64))
     }
 
@@ -266,11 +270,17 @@ impl Host for Caller {
         Memory::map(length)
     }
 
-    fn lock(&self) -> Result<File, Errno> {
-        // Of an open file of our own, so that it keeps other threads out too.
-        let file = self.reopened()?;
-        sys::lock(&file, LOCK)?;
-        Ok(file)
+    fn lock(&self) -> Result<Lock, Errno> {
+        if self.medium == Medium::BlockDevice {
+            // A device can have several nodes, each an inode with locks of its own, but one place in sysfs.
+            let (major, minor) = sys::fstat(self.fd)?.number;
+            let mut name = Name::new();
+            let _ = write!(name, "/sys/dev/block/{major}:{minor}/dev");
+            if let Ok(file) = File::open(name.as_c_str()?, libc::O_RDONLY | libc::O_CLOEXEC) {
+                return Lock::file(file);
+            }
+        }
+        Lock::byte(self.reopened()?, LOCK)
     }
 
     fn milliseconds(&self) -> u64 {
@@ -286,8 +296,7 @@ impl Host for Caller {
         match self.fallocate(flags, offset, length) {
             // Not every file system can keep the space of what it makes zero (tmpfs).
             Err(Errno::EOPNOTSUPP) => match self.discard(offset, length) {
-                // Linux would append zeros that are written.
-                Err(Errno::EOPNOTSUPP) if !self.has(libc::O_APPEND) => self.write_zeros(offset, length),
+                Err(Errno::EOPNOTSUPP) => self.write_zeros(offset, length),
                 result => result,
             },
             result => result,
@@ -299,7 +308,7 @@ impl Host for Caller {
     }
 }
 
-/// Where the lock that keeps other COMPARE AND WRITE out stands: far behind what other programs lock (QEMU: bytes 100
+/// Where the lock that keeps other COMPARE AND WRITE out stands in an image file: far behind what other programs lock (QEMU: bytes 100
 /// to 203).
 const LOCK: i64 = 1 << 62;
 

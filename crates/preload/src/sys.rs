@@ -219,21 +219,56 @@ pub fn seek(file: &File, offset: u64, whence: c_int) -> Result<u64, Errno> {
     result(unsafe { syscall(libc::SYS_lseek, file.0, offset, whence) }).map(|place| place as u64)
 }
 
-/// Waits for a lock on one byte of a file, which is held until the file is closed (fcntl(2), "Open file description
-/// locks").
-pub fn lock(file: &File, offset: i64) -> Result<(), Errno> {
-    let lock = libc::flock {
-        l_type: libc::F_WRLCK as i16,
-        l_whence: libc::SEEK_SET as i16,
-        l_start: offset,
-        l_len: 1,
-        l_pid: 0,
-    };
-    loop {
+/// A lock that is held until it is dropped. The file is our own, so that it keeps other threads out too.
+pub struct Lock {
+    file: File,
+    /// Of one byte of the file, where there is one.
+    byte: Option<i64>,
+}
+
+impl Lock {
+    /// Waits for the lock of a whole file (flock(2)), which need not be open for writing.
+    pub fn file(file: File) -> Result<Lock, Errno> {
+        loop {
+            // SAFETY: it reads nothing of ours.
+            match result(unsafe { syscall(libc::SYS_flock, file.0, libc::LOCK_EX) }) {
+                Err(Errno::EINTR) => {}
+                locked => return locked.map(|_| Lock { file, byte: None }),
+            }
+        }
+    }
+
+    /// Waits for the lock of a byte (fcntl(2), "Open file description locks"), which stands in nobody's way who locks the
+    /// whole file.
+    pub fn byte(file: File, byte: i64) -> Result<Lock, Errno> {
+        loop {
+            match Lock::set(&file, libc::F_OFD_SETLKW, libc::F_WRLCK, byte) {
+                Err(Errno::EINTR) => {}
+                locked => return locked.map(|()| Lock { file, byte: Some(byte) }),
+            }
+        }
+    }
+
+    fn set(file: &File, command: c_int, kind: c_int, byte: i64) -> Result<(), Errno> {
+        let lock = libc::flock {
+            l_type: kind as i16,
+            l_whence: libc::SEEK_SET as i16,
+            l_start: byte,
+            l_len: 1,
+            l_pid: 0,
+        };
         // SAFETY: the kernel's structure is the C library's on 64-bit systems.
-        match result(unsafe { syscall(libc::SYS_fcntl, file.0, libc::F_OFD_SETLKW, &raw const lock) }) {
-            Err(Errno::EINTR) => {}
-            result => return result.map(drop),
+        result(unsafe { syscall(libc::SYS_fcntl, file.0, command, &raw const lock) }).map(drop)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // To close the file is not enough: a child that was forked meanwhile has it too.
+        match self.byte {
+            Some(byte) => drop(Lock::set(&self.file, libc::F_OFD_SETLK, libc::F_UNLCK, byte)),
+            // SAFETY: it reads nothing of ours.
+            None => drop(result(unsafe { syscall(libc::SYS_flock, self.file.0, libc::LOCK_UN) })),
         }
     }
 }

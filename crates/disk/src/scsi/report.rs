@@ -129,7 +129,7 @@ impl<H: Host> Task<'_, H> {
             // Temperature: not available, nor is a reference.
             0x0d => out.put(&[0, 0, 0x03, 2, 0, 0xff, 0, 1, 0x03, 2, 0, 0xff]),
             // Informational exceptions: none.
-            0x2f => out.put(&[0, 0, 0x03, 4, 0, 0, 0xff, 0]),
+            0x2f => out.put(&[0, 0, 0x03, 3, 0, 0, 0xff]),
             _ => return Err(Sense::cdb(2, Some(5)).into()),
         }
         let length = out.len().saturating_sub(4) as u16;
@@ -157,9 +157,10 @@ impl<H: Host> Task<'_, H> {
         if self.u16(3) != 0 {
             return Err(Sense::cdb(3, Some(7)).into());
         }
-        // The default self-test, or none, and the short and extended ones in the foreground: all pass.
+        // The default self-test, or none, and the short and extended ones in the background and foreground: all pass
+        // at once, so there is nothing to abort (4).
         match self.byte(1) >> 5 {
-            0 | 5 | 6 => Ok(()),
+            0 | 1 | 2 | 4 | 5 | 6 => Ok(()),
             _ => Err(Sense::cdb(1, Some(7)).into()),
         }
     }
