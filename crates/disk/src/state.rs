@@ -44,11 +44,12 @@ impl State {
         same.then(|| self.block.load(Ordering::Relaxed))
     }
 
-    /// Remembers the size in bytes and of a logical block; whether there was another before.
+    /// Remembers the size in bytes and of a logical block; whether there were as many logical blocks before.
     pub(crate) fn saw(&self, bytes: u64, block: u32) -> bool {
-        self.block.store(block, Ordering::Relaxed);
-        let now = bytes.saturating_add(1);
-        ![0, now].contains(&self.bytes.swap(now, Ordering::AcqRel))
+        let blocks = |bytes: u64, block: u32| (bytes.checked_div(block.into()), block);
+        let old_block = self.block.swap(block, Ordering::Relaxed);
+        let old = self.bytes.swap(bytes.saturating_add(1), Ordering::AcqRel).checked_sub(1);
+        old.is_none_or(|old| blocks(old, old_block) == blocks(bytes, block))
     }
 }
 

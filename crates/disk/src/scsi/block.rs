@@ -300,7 +300,7 @@ impl<H: Host> Task<'_, H> {
             }
         }
         let fault = |errno| failed(errno, range.first, true);
-        let mut pattern = self.host.scratch(block).map_err(fault)?;
+        let mut pattern = self.host.scratch(block).map_err(lost)?;
         let pattern = pattern.as_mut();
         if !no_data {
             self.data.get(self.host, pattern.get_mut(..block).unwrap_or_default()).map_err(Ended::Failed)?;
@@ -316,7 +316,7 @@ impl<H: Host> Task<'_, H> {
             return self.settle();
         }
         let length = bytes.min(PIECE) as usize;
-        let mut scratch = self.host.scratch(length).map_err(fault)?;
+        let mut scratch = self.host.scratch(length).map_err(lost)?;
         let scratch = scratch.as_mut();
         for part in scratch.chunks_mut(block.max(1)) {
             part.iter_mut().zip(pattern.iter()).for_each(|(to, from)| *to = *from);
@@ -404,7 +404,7 @@ impl<H: Host> Task<'_, H> {
         let length = range.bytes() as usize;
         self.expect(Direction::Out, range.bytes().saturating_mul(2))?;
         let fault = |errno| failed(errno, range.first, true);
-        let memory = || self.host.scratch(length).map_err(fault);
+        let memory = || self.host.scratch(length).map_err(lost);
         let (mut expected, mut written, mut medium) = (memory()?, memory()?, memory()?);
         let parts = [&mut expected, &mut written];
         for part in parts {
@@ -412,9 +412,10 @@ impl<H: Host> Task<'_, H> {
             self.data.get(self.host, part).map_err(Ended::Failed)?;
         }
         let durable = self.is_durable(self.fua());
-        let guard = self.host.lock().map_err(fault)?;
+        let guard = self.host.lock().map_err(lost)?;
         let medium = medium.as_mut().get_mut(..length).unwrap_or_default();
-        self.host.read(range.offset(), medium).map_err(|errno| failed(errno, range.first, false))?;
+        let read = self.host.read(range.offset(), medium);
+        read.map_err(|errno| self.fault(errno, range, range.offset(), range.bytes(), false))?;
         let expected = expected.as_mut().iter();
         if let Some(place) = medium.iter().zip(expected).position(|(on, from)| on != from) {
             return Err(Sense::MISCOMPARE.at(place as u64).into());
@@ -430,7 +431,7 @@ impl<H: Host> Task<'_, H> {
         let range = self.range()?;
         self.expect(Direction::Out, range.bytes())?;
         let durable = self.is_durable(self.fua());
-        let guard = self.host.lock().map_err(|errno| failed(errno, range.first, true))?;
+        let guard = self.host.lock().map_err(lost)?;
         self.each_piece(range, |task, offset, medium, other| {
             task.data.get(task.host, other).map_err(Ended::Failed)?;
             medium.iter_mut().zip(other.iter()).for_each(|(on, from)| *on |= from);

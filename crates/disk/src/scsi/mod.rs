@@ -73,27 +73,31 @@ pub(crate) fn execute<H: Host>(
     direction: Direction,
     data: Data,
 ) -> (Ended, u64) {
-    let (capacity, changed) = match size(device, host) {
+    let (capacity, news) = match size(device, host) {
         Ok(size) => size,
         // A descriptor that cannot carry requests.
         Err(Errno::EBADF) => return (Ended::Failed(Errno::EBADF), 0),
+        // Who the disk is can be said whatever has become of it.
+        Err(_) if WITHOUT_MEDIUM.contains(&cdb[0]) => (Capacity::new(0, 512), None),
         Err(errno) => return (lost(errno), 0),
     };
     let mut task = Task { device, host, cdb, direction, data, capacity };
-    match task.run(changed) {
+    match task.run(news) {
         Ok(()) => (Ended::Good, task.data.used()),
         Err(ended) => (ended, task.data.used()),
     }
 }
 
-/// The device's size, and whether it was another when the last command saw it.
-fn size(device: &Device<'_>, host: &impl Host) -> Result<(Capacity, bool), Errno> {
+/// INQUIRY, REQUEST SENSE and REPORT LUNS.
+const WITHOUT_MEDIUM: [u8; 3] = [0x12, 0x03, 0xa0];
+
+/// The device's size; and that in bytes, where it is another than the last command that cared saw.
+fn size(device: &Device<'_>, host: &impl Host) -> Result<(Capacity, Option<u64>), Errno> {
     let bytes = host.limit(Limit::Bytes)?;
     if let Some(block) = device.state.block_of(bytes) {
-        return Ok((Capacity::new(bytes, block), false));
+        return Ok((Capacity::new(bytes, block), None));
     }
-    let block = device.logical_block(host)?;
-    Ok((Capacity::new(bytes, block), device.state.saw(bytes, block)))
+    Ok((Capacity::new(bytes, device.logical_block(host)?), Some(bytes)))
 }
 
 /// The row of a CDB, as far as the backing device allows for it.
@@ -142,11 +146,14 @@ fn unsettled(errno: Errno) -> Ended {
 }
 
 impl<H: Host> Task<'_, H> {
-    fn run(&mut self, capacity_changed: bool) -> Done {
+    fn run(&mut self, news: Option<u64>) -> Done {
         let row = row(self.host, self.byte(0), self.byte(1) & 0x1f)?;
         let operation = row.operation;
-        // Once, to whatever command but those that never say it (SAM-5, 5.14).
-        if capacity_changed && !matches!(operation, Operation::Inquiry | Operation::ReportLuns) {
+        // Once, to whatever command but those that neither say nor clear it (SAM-5, 5.14).
+        if let Some(bytes) = news
+            && !matches!(operation, Operation::Inquiry | Operation::ReportLuns)
+            && !self.device.state.saw(bytes, self.capacity.block)
+        {
             return match operation {
                 Operation::RequestSense => self.request_sense(Sense::CAPACITY_CHANGED),
                 _ => Err(Sense::CAPACITY_CHANGED.into()),

@@ -10,11 +10,15 @@ use disk::entry::Entry;
 use disk::host::{Extent, Provisioning, Segment};
 use disk::{Answer, Capability, Device, Errno, Host, Limit, Medium, State};
 
-/// Where the caller's memory begins; it is one buffer, and every other address is bad.
+/// Where the caller's memory begins; it is one buffer of [`MEMORY`] bytes, and another from [`FAR`] on. Every other address
+/// is bad.
 pub const BASE: u64 = 0x1000;
 
-/// The size of the caller's memory, where nothing else is said.
+/// The size of the caller's memory.
 pub const MEMORY: usize = 1024;
+
+/// Where more of it begins.
+pub const FAR: u64 = 0x10_0000;
 
 /// What stands in the caller's memory at first.
 pub const POISON: u8 = 0xee;
@@ -44,7 +48,9 @@ pub struct Fault {
 
 /// A host in memory.
 pub struct Fake {
-    pub memory: RefCell<Vec<u8>>,
+    pub memory: RefCell<[u8; MEMORY]>,
+    /// More of it, from [`FAR`] on; nothing at first.
+    pub far: RefCell<Vec<u8>>,
     pub medium: Medium,
     pub bytes: u64,
     pub logical: u64,
@@ -73,7 +79,8 @@ pub struct Fake {
 impl Fake {
     pub fn new(medium: Medium, bytes: u64) -> Fake {
         Fake {
-            memory: RefCell::new(vec![POISON; MEMORY]),
+            memory: RefCell::new([POISON; MEMORY]),
+            far: RefCell::new(Vec::new()),
             medium,
             bytes,
             logical: 512,
@@ -170,26 +177,24 @@ impl Fake {
         disk::answer(&Device { entry: &entry, index: 3, state }, self, request, argument)
     }
 
-    fn part(&self, address: u64, length: usize) -> Result<Range<usize>, Errno> {
-        let start = usize::try_from(address.checked_sub(BASE).ok_or(Errno::EFAULT)?).expect("64 bits");
-        match start.checked_add(length) {
-            Some(end) if end <= self.memory.borrow().len() => Ok(start..end),
-            _ => Err(Errno::EFAULT),
-        }
+    /// Does something with a part of the caller's memory.
+    fn with_memory(&self, address: u64, length: usize, act: impl FnOnce(&mut [u8])) -> Result<(), Errno> {
+        let (mut near, mut far) = (self.memory.borrow_mut(), self.far.borrow_mut());
+        let (start, memory) = if address < FAR { (BASE, &mut near[..]) } else { (FAR, &mut far[..]) };
+        let at = usize::try_from(address.checked_sub(start).ok_or(Errno::EFAULT)?).expect("64 bits");
+        let part = at.checked_add(length).and_then(|end| memory.get_mut(at..end)).ok_or(Errno::EFAULT)?;
+        act(part);
+        Ok(())
     }
 }
 
 impl Host for Fake {
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
-        let part = self.part(address, bytes.len())?;
-        bytes.copy_from_slice(&self.memory.borrow()[part]);
-        Ok(())
+        self.with_memory(address, bytes.len(), |part| bytes.copy_from_slice(part))
     }
 
     fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
-        let part = self.part(address, bytes.len())?;
-        self.memory.borrow_mut()[part].copy_from_slice(bytes);
-        Ok(())
+        self.with_memory(address, bytes.len(), |part| part.copy_from_slice(bytes))
     }
 
     fn capable(&self, _: Capability) -> bool {
@@ -205,9 +210,8 @@ impl Host for Fake {
     }
 
     fn limit(&self, limit: Limit) -> Result<u64, Errno> {
-        match self.fault.get() {
-            Some(Fault { call: Call::Limit, errno, .. }) => return Err(errno),
-            _ => {}
+        if let Some(Fault { call: Call::Limit, errno, .. }) = self.fault.get() {
+            return Err(errno);
         }
         Ok(match limit {
             Limit::Bytes => self.bytes,

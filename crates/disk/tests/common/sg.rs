@@ -1,16 +1,16 @@
 //! SCSI commands to a disk in memory, through `SG_IO`.
 
-use super::{BASE, Fake, POISON};
+use super::{FAR, Fake, POISON};
 use disk::request::SG_IO;
 use disk::scsi::sense::{Field, Sense};
 use disk::{Answer, Errno, State};
 
 /// Where in the caller's memory the parts of a command stand.
-pub const HEADER: u64 = BASE;
-pub const CDB: u64 = BASE + 0x100;
-pub const SENSE: u64 = BASE + 0x200;
-pub const LIST: u64 = BASE + 0x400;
-pub const DATA: u64 = BASE + 0x8000;
+pub const HEADER: u64 = FAR;
+pub const CDB: u64 = FAR + 0x100;
+pub const SENSE: u64 = FAR + 0x200;
+pub const LIST: u64 = FAR + 0x400;
+pub const DATA: u64 = FAR + 0x8000;
 
 /// The length of `struct sg_io_hdr`.
 pub const HEADER_LENGTH: usize = 88;
@@ -24,8 +24,8 @@ pub const TO_DEV: i32 = -2;
 pub const FROM_DEV: i32 = -3;
 pub const TO_FROM_DEV: i32 = -4;
 
-/// The caller's memory where data begins, whatever the host: enough for the longest command of the tests.
-const DATA_ROOM: usize = 1 << 20;
+/// How much room there is for data at first; it grows with what is put there.
+const DATA_ROOM: usize = 4096;
 
 /// A disk in memory and who sends commands to it.
 pub struct Disk {
@@ -116,7 +116,7 @@ impl Reply {
     /// The sense data of a command that ended with CHECK CONDITION.
     #[track_caller]
     pub fn check(&self) -> Sense {
-        assert_eq!((self.status, self.host_status), (CHECK_CONDITION, 0), "{self:02x?}");
+        assert_eq!((self.status, self.host_status), (CHECK_CONDITION, 0));
         parse_sense(&self.sense)
     }
 }
@@ -188,20 +188,23 @@ impl Disk {
     }
 
     pub fn on(host: Fake) -> Disk {
-        host.memory.borrow_mut().resize((DATA - BASE) as usize + DATA_ROOM, POISON);
+        host.far.borrow_mut().resize((DATA - FAR) as usize + DATA_ROOM, POISON);
         Disk { host, entry: "/x=scsi", state: State::new() }
     }
 
     /// Puts bytes somewhere in the caller's memory.
     pub fn put(&self, address: u64, bytes: &[u8]) {
-        let at = (address - BASE) as usize;
-        self.host.memory.borrow_mut()[at..at + bytes.len()].copy_from_slice(bytes);
+        let at = (address - FAR) as usize;
+        let mut memory = self.host.far.borrow_mut();
+        let end = memory.len().max(at + bytes.len());
+        memory.resize(end, POISON);
+        memory[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
     /// Bytes of the caller's memory.
     pub fn got(&self, address: u64, length: usize) -> Vec<u8> {
-        let at = (address - BASE) as usize;
-        self.host.memory.borrow()[at..at + length].to_vec()
+        let at = (address - FAR) as usize;
+        self.host.far.borrow()[at..at + length].to_vec()
     }
 
     /// A command without data.
@@ -268,7 +271,7 @@ impl Disk {
         self.put(SENSE, &[POISON; 256]);
         let sent = header.bytes();
         self.put(HEADER, &sent);
-        let before = self.host.memory.borrow().clone();
+        let before = self.host.far.borrow().clone();
         let answer = self.host.ask_at(self.entry, &self.state, SG_IO, HEADER);
         let got = self.got(HEADER, HEADER_LENGTH);
         match answer {
@@ -305,26 +308,32 @@ impl Disk {
         let mut data = Vec::new();
         let mut expected = before;
         let mut keep = |address: u64, bytes: &[u8]| {
-            let at = (address - BASE) as usize;
+            let at = (address - FAR) as usize;
             expected[at..at + bytes.len()].copy_from_slice(bytes);
         };
         keep(HEADER, &got);
         keep(SENSE, &sense);
         for (address, length) in pieces {
             let now = left.min(length);
+            if now == 0 {
+                continue;
+            }
             let part = self.got(address, now as usize);
             keep(address, &part);
             data.extend_from_slice(&part);
             left -= now;
         }
-        assert!(*self.host.memory.borrow() == expected, "nothing else of the caller's memory changes");
+        assert!(*self.host.far.borrow() == expected, "nothing else of the caller's memory changes");
         Ok(Reply { status, host_status, resid, duration, sense: sense[..sense_length.into()].to_vec(), data })
     }
 
     /// The places that a header's data has.
     fn pieces(&self, header: &Header) -> Vec<(u64, u64)> {
         let length = u64::from(header.length);
-        if header.pieces == 0 || length == 0 {
+        if length == 0 {
+            return vec![];
+        }
+        if header.pieces == 0 {
             return vec![(header.data, length)];
         }
         let mut left = length;
@@ -338,4 +347,34 @@ impl Disk {
             })
             .collect()
     }
+}
+
+/// A CDB with a logical block address and a number of blocks, of the length that its operation code's group has. Flags go
+/// into byte 1.
+pub fn blocks_cdb(code: u8, flags: u8, block: u64, blocks: u64) -> Vec<u8> {
+    let (block, blocks) = (block.to_be_bytes(), blocks.to_be_bytes());
+    match code {
+        0x00..0x20 => vec![code, flags | block[5] & 0x1f, block[6], block[7], blocks[7], 0],
+        0x20..0x60 => [&[code, flags], &block[4..], &[0], &blocks[6..], &[0]].concat(),
+        // COMPARE AND WRITE
+        0x89 => [&[code, flags], &block[..], &[0, 0, 0, blocks[7], 0, 0]].concat(),
+        0x80..0xa0 => [&[code, flags], &block[..], &blocks[4..], &[0, 0]].concat(),
+        _ => [&[code, flags], &block[4..], &blocks[4..], &[0, 0]].concat(),
+    }
+}
+
+/// An UNMAP and its parameter list: first block and number of blocks of each descriptor.
+pub fn unmap(ranges: &[(u64, u32)]) -> (Vec<u8>, Vec<u8>) {
+    let length = 16 * ranges.len() as u16;
+    let mut list = [&(length + 6).to_be_bytes()[..], &length.to_be_bytes(), &[0; 4]].concat();
+    for (block, blocks) in ranges {
+        list.extend([&block.to_be_bytes()[..], &blocks.to_be_bytes(), &[0; 4]].concat());
+    }
+    (unmap_cdb(length + 8), list)
+}
+
+/// An UNMAP with a parameter list of this length.
+pub fn unmap_cdb(length: u16) -> Vec<u8> {
+    let [high, low] = length.to_be_bytes();
+    vec![0x42, 0, 0, 0, 0, 0, 0, high, low, 0]
 }
