@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use acceptance::{Disk, Medium, Name, Need, Outcome, Run, Scratch, main as harness, trial};
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ const LEVEL: &str = "VMWARE_BDWRAPPER_LOG_LEVEL";
 fn main() -> ExitCode {
     let root: &[Need] = &[Need::Root];
     let installs: &[Need] = &[Need::Root, Need::Tool("cc"), Need::Tool("make")];
-    harness(vec![
+    let mut trials = vec![
         trial("run/the exit status is the program's", &[], exit_status),
         trial("run/the environment", &[], environment),
         trial("run/a program sees the disk", &[Need::Tool("hdparm")], sees_the_disk),
@@ -27,13 +28,23 @@ fn main() -> ExitCode {
         trial("probe/image", &[], || probe(Medium::Image)),
         trial("probe/loop", root, || probe(Medium::Loop)),
         trial("probe/several devices", &[], several),
+        trial("probe/one device as two kinds", &[], two_kinds),
+        trial("probe/another library than the installed one", installs, shadowed),
         trial("probe/what is refused", root, refused),
         trial("probe/json", &[], json_document),
         trial("usage", &[], usage),
         trial("installed", installs, installed),
         trial("demo", &[], || drop(demo(false))),
         trial("demo/as an ordinary user", root, || assert!(demo(true).contains("is an ordinary file"))),
-    ])
+    ];
+    for shell in ["dash", "bash"] {
+        let bench = [Need::Tool(shell), Need::Tool("cc"), Need::Tool("valgrind"), Need::Tool("strace")];
+        trials.extend([
+            trial(format!("demo/its reader leaves, {shell}"), &bench[..1], || reader_leaves("demo", shell)),
+            trial(format!("bench/its reader leaves, {shell}"), &bench, || reader_leaves("bench", shell)),
+        ]);
+    }
+    harness(trials)
 }
 
 fn run() -> Run {
@@ -185,6 +196,12 @@ fn set_user_id() {
     chmod(&system.library(), 0o644);
     refused(&["lacks the set-user-ID bit"]);
     chmod(&system.library(), 0o4644);
+    let node = Name::reserved("sd");
+    Run::new("mknod").arg(node.path()).args(["-m", "666", "b", "8", "0"]).output().expect_out();
+    let forced = format!("{}=force", node.path().display());
+    let real = Run::new(&command).args(["run", "--device", &forced]).arg(&program).nobody().output();
+    assert_eq!(real.code(), 126);
+    assert!(real.err().contains("is a physical disk, which needs no wrapper"), "{}", real.err());
     let works = start();
     assert_eq!((works.code(), works.err().as_str()), (0, ""));
     assert!(works.out().contains("secure=1") && works.out().contains(" idlun=0x7f000000"), "{}", works.out());
@@ -231,6 +248,37 @@ fn several() {
     assert!(out.contains("Cap=131072") && out.contains("Adap=IDE"), "{out}");
     let from_environment = run().arg("probe").env("VMWARE_BDWRAPPER_DEVICES", scsi.entry()).output();
     assert!(from_environment.expect_out().contains("Adap=SCSI"));
+}
+
+fn two_kinds() {
+    let disk = scsi_image();
+    let link = disk.scratch().path("link");
+    symlink(disk.path(), &link).expect("it is our directory");
+    let second = format!("{}=ide", link.display());
+    let outcome = probe_of(&disk).args(["--device", &second]).output();
+    assert_eq!(outcome.code(), 1);
+    assert_eq!(outcome.out().matches("VMware would accept").count(), 1, "{}", outcome.out());
+    let why = format!("{second} does not count: {} is the same device", disk.entry());
+    assert!(outcome.out().contains(&why), "{}", outcome.out());
+    let json = probe_of(&disk).args(["--json", "--device", &second]).output();
+    let document: Value = serde_json::from_str(&json.out()).expect("it is JSON");
+    let vmware = &document["devices"][1]["vmware"];
+    assert_eq!(vmware["accepted"], json!(false));
+    assert!(vmware["reason"].as_str().is_some_and(|reason| reason.starts_with(&why)), "{vmware}");
+}
+
+fn shadowed() {
+    let _system = System::clean();
+    make(["install"]).expect_out();
+    let disk = scsi_image();
+    let nothing = acceptance::program_with("secure-nothing", "nothing.so", &["-shared", "-fPIC"]);
+    let other = disk.scratch().copy(&nothing, LIBRARY);
+    let probe = Run::new("vmware-bdwrapper").args(["probe", "--device", &disk.entry()]);
+    let outcome = probe.env("LD_LIBRARY_PATH", disk.scratch().directory()).output();
+    assert_eq!(outcome.code(), 1);
+    let said = sentences(&outcome);
+    let why = format!("get {}, another library than the installed", other.display());
+    assert!(said.len() == 1 && said[0].contains(&why), "{said:?}");
 }
 
 fn refused() {
@@ -337,8 +385,36 @@ fn installed() {
     assert!(old.expect_out().contains("identity=BDWRAPPER DISK/BDW"), "{}", old.out());
 }
 
+/// The demonstration as root has names below `/dev` that are the same each time.
+static DEMO: Mutex<()> = Mutex::new(());
+
+/// Nothing of a script stays where nobody reads to its end.
+fn reader_leaves(script: &str, shell: &str) {
+    let _guard = DEMO.lock();
+    let scratch = Scratch::new();
+    let directory = scratch.path("tmp");
+    fs::create_dir(&directory).expect("it is our directory");
+    let script = sources().join("scripts").join(script);
+    let target = command().ancestors().nth(2).expect("it stands in TARGET/release").to_path_buf();
+    let outcome = Run::new("sh")
+        .args(["-c", "\"$0\" \"$1\" | head -n 1", shell])
+        .arg(script)
+        .env("TMPDIR", &directory)
+        .env("CARGO_TARGET_DIR", target)
+        .output();
+    assert_eq!(outcome.expect_out().lines().count(), 1, "{}", outcome.err());
+    assert_eq!(fs::read_dir(&directory).expect("it is our directory").count(), 0);
+    let devices = Run::new("losetup").arg("-a").output().expect_out();
+    assert!(!devices.contains(&directory.display().to_string()), "{devices}");
+    assert!(
+        !Path::new("/dev/sd/bdwrapper-demo").is_symlink()
+            && !Path::new("/dev/hd/bdwrapper-demo").is_symlink()
+    );
+}
+
 /// `make demo` after the build, as root or as an ordinary user; what it says.
 fn demo(ordinary_user: bool) -> String {
+    let _guard = DEMO.lock();
     let scratch = Scratch::new();
     // Where every user can read it.
     for directory in ["scripts", "release"] {
@@ -353,6 +429,7 @@ fn demo(ordinary_user: bool) -> String {
     for words in ["Adap=SCSI", "Adap=IDE", "Model=BDWRAPPER DISK", "134217728", "are gone again"] {
         assert!(out.contains(words), "{words}: {out}");
     }
+    assert_eq!(out.contains("hdparm -g"), out.contains("is an ordinary loop device"), "{out}");
     assert!(!Path::new("/dev/sd/bdwrapper-demo").exists() && !Path::new("/dev/hd/bdwrapper-demo").exists());
     out
 }

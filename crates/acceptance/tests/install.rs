@@ -24,9 +24,14 @@ fn main() -> ExitCode {
         trial("a configuration that is there stays", &make, configuration),
         trial("a library in use is replaced in one step", &make, in_use),
         trial("errors say what to do", &make, errors),
+        trial("names that a variable or rule cannot hold are refused", &make, divided_names),
+        trial("what takes the symbols out", &make, symbols),
+        trial("an interruption leaves nothing temporary", &make, interrupted),
+        trial("all is removed without a reader", &make, without_reader),
         trial("an ordinary user is sent to root", &root, ordinary_user),
         trial("into the running system and out again", &root, running_system),
         trial("a directory that the loader does not trust is refused", &root, untrusted),
+        trial("another library that ordinary programs find first is named", &root, shadowed),
         trial("the manual pages are clean", &[Need::Tool("make"), Need::Tool("mandoc")], manual),
     ]);
     acceptance::main(trials)
@@ -162,20 +167,14 @@ fn distribution(system: Distribution) {
 fn variables() {
     let scratch = Scratch::new();
     let root = scratch.path("root");
-    let arguments = [
-        "PREFIX=/opt/x",
-        "LIBDIR=/srv/lib",
-        "SYSCONFDIR=/opt/etc",
-        "MANDIR=/opt/man",
-        "BINDIR=/opt/tools",
-        &destdir(&root),
-    ];
+    let arguments =
+        ["PREFIX=/opt/x", "LIBDIR=/srv/lib", "MANDIR=/opt/man", "BINDIR=/opt/tools", &destdir(&root)];
     make(["install"].iter().chain(&arguments)).expect_out();
     let names: Vec<String> = files(&root).into_keys().collect();
     assert_eq!(
         names,
         [
-            "opt/etc/vmware-bdwrapper.conf",
+            "etc/vmware-bdwrapper.conf",
             "opt/man/man1/vmware-bdwrapper.1",
             "opt/man/man5/vmware-bdwrapper.conf.5",
             "opt/man/man7/libvmware-bdwrapper.7",
@@ -264,11 +263,78 @@ fn errors() {
     for task in ["install", "uninstall"] {
         let (code, err) = script(task, scratch.directory(), &root.display().to_string(), false);
         assert_ne!(code, 0);
-        assert!(err.contains("run make first"), "{err}");
+        assert!(err.contains("run make first") && err.contains("or give CARGO_TARGET_DIR="), "{err}");
+    }
+    for name in ["PREFIX", "BINDIR", "MANDIR", "LIBDIR"] {
+        let relative = make(["install", &format!("{name}=usr/lib"), &destdir(&root)]);
+        let why = format!("{name}=usr/lib is not absolute");
+        assert!(!relative.success() && relative.err().contains(&why), "{}", relative.err());
     }
     let half = make(["install", "SETUID=maybe", "LIBDIR=/usr/lib", &destdir(&root)]);
     assert!(!half.success() && half.err().contains("SETUID=maybe is neither yes nor no"), "{}", half.err());
     assert!(!root.exists(), "nothing was installed");
+}
+
+fn divided_names() {
+    let scratch = Scratch::new();
+    for name in ["a b", "a:b"] {
+        let directory = scratch.path(name);
+        fs::create_dir(&directory).expect("it is our directory");
+        scratch.copy(&sources().join("Makefile"), &format!("{name}/Makefile"));
+        for task in ["demo", "check"] {
+            let refused = Run::new("make").arg("-C").arg(&directory).arg(task).output();
+            assert_eq!(refused.code(), 2);
+            let why = format!("{} has a blank or colon in its name", directory.display());
+            assert!(refused.err().contains(&why), "{}", refused.err());
+        }
+        let target = make(["install", &format!("CARGO_TARGET_DIR={}", directory.display())]);
+        assert_eq!(target.code(), 2);
+        assert!(target.err().contains("has a blank or colon in its name"), "{}", target.err());
+    }
+}
+
+fn symbols() {
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    let library = root.join("usr/lib").join(LIBRARY);
+    let install = |strip| make(["install", "LIBDIR=/usr/lib", strip, &destdir(&root)]);
+    let none = install("STRIP=/nonexistent");
+    assert!(!none.success() && none.err().contains("there is no program /nonexistent"), "{}", none.err());
+    assert!(!root.exists(), "nothing was installed");
+    install("STRIP=").expect_out();
+    let read = |path: &Path| fs::read(path).expect("it can be read");
+    assert!(read(&library) == read(&acceptance::library()), "the library was changed");
+    install("STRIP=strip").expect_out();
+    assert!(read(&library).len() < read(&acceptance::library()).len(), "the library has its symbols");
+}
+
+fn interrupted() {
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    let strip = scratch.path("strip");
+    fs::write(&strip, "#!/bin/sh\nkill -TERM $PPID\n").expect("it is our directory");
+    chmod(&strip, 0o755);
+    let strip = format!("STRIP={}", strip.display());
+    assert!(!make(["install", "LIBDIR=/usr/lib", &strip, &destdir(&root)]).success());
+    assert_eq!(files(&root), BTreeMap::new());
+}
+
+fn without_reader() {
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    for how in ["(sleep 0.1; exec \"$0\" $1) | :", "\"$0\" $1 >&-"] {
+        let run = |task| {
+            let run = Run::new("sh").args(["-c", how]).arg(sources().join("scripts/install")).arg(task);
+            let target = acceptance::library().ancestors().nth(2).expect("TARGET/release").to_path_buf();
+            let run = run.env("CARGO_TARGET_DIR", target).env("LIBDIR", "/usr/lib");
+            run.env("DESTDIR", &root).output().expect_out();
+        };
+        make(["all"]).expect_out();
+        run("install");
+        assert_eq!(files(&root), wanted("usr/lib", 0o4644), "{how}");
+        run("uninstall");
+        assert_eq!(files(&root), BTreeMap::new(), "{how}");
+    }
 }
 
 fn ordinary_user() {
@@ -316,6 +382,43 @@ fn untrusted() {
     let refused = make(["install", &libdir]);
     assert!(!refused.success());
     assert!(refused.err().contains("does not look into"), "{}", refused.err());
+    let library = scratch.path(LIBRARY);
+    let names = [library.as_path(), Path::new("/usr/bin/vmware-bdwrapper"), Path::new(CONF)];
+    assert!(names.iter().all(|name| !name.exists()), "what was installed stays");
+    // What was there before is not removed with it, but how to do that is said.
+    fs::write(&library, "").expect("it is our directory");
+    let refused = make(["install", &libdir]);
+    assert!(!refused.success() && names.iter().all(|name| name.exists()));
+    let said = refused.err();
+    let (_, uninstall) =
+        said.split_once("removes it: sudo ").unwrap_or_else(|| panic!("no way back: {said}"));
+    let uninstall = uninstall.lines().next().expect("it has a line");
+    Run::new("sh").args(["-c", &format!("cd \"$0\" && {uninstall}")]).arg(sources()).output().expect_out();
+    assert!(names.iter().all(|name| !name.exists()), "{uninstall}");
+}
+
+/// Makes the loader's cache anew at the end.
+struct Cache;
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        Run::new("ldconfig").output().expect_out();
+    }
+}
+
+fn shadowed() {
+    let _system = System::clean();
+    let scratch = Scratch::new();
+    let other = scratch.library();
+    let _cache = Cache;
+    Run::new("ldconfig").arg(scratch.directory()).output().expect_out();
+    let refused = make(["install"]);
+    let why = format!("ordinary programs find {} before", other.display());
+    assert!(!refused.success() && refused.err().contains(&why), "{}", refused.err());
+    assert!(!Path::new(CONF).exists(), "what was installed stays");
+    fs::remove_file(&other).expect("it is ours");
+    Run::new("ldconfig").output().expect_out();
+    make(["install"]).expect_out();
 }
 
 fn manual() {

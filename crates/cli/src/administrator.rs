@@ -4,12 +4,13 @@ use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use disk::conf::{Directive, parse};
 use disk::entry::Printed;
-use rustix::fs::{Access, access};
+use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
+use rustix::fs::{Access, access, major, minor};
 use rustix::io::Errno;
 
 use crate::devices::Device;
@@ -41,7 +42,7 @@ pub fn examine(file: &Path, status: &Metadata, devices: &[Device<'_>]) -> Findin
             let is_program = |path: &Path| {
                 path.metadata().is_ok_and(|found| (found.dev(), found.ino()) == (status.dev(), status.ino()))
             };
-            findings.compare(&text, file, devices, is_program, may_open);
+            findings.compare(&text, file, devices, is_program, may_open, is_real);
         }
         Err(Problem::Unsafe(why)) => findings.obstacles.push(format!("{FILE} {why}.")),
         Err(Problem::Unreadable(why)) => findings.remarks.push(format!(
@@ -135,6 +136,20 @@ fn may_open(device: &Device<'_>) -> bool {
     matches!(access(device.path(), wanted), Ok(()) | Err(Errno::NOENT))
 }
 
+/// Whether a device is a physical disk; one that does not exist yet is not judged.
+fn is_real(device: &Device<'_>) -> bool {
+    let Ok(status) = device.path().metadata() else { return false };
+    let (major, minor) = (major(status.rdev()), minor(status.rdev()));
+    if !status.file_type().is_block_device() {
+        return false;
+    }
+    if major != BLOCK_EXT_MAJOR {
+        return is_disk_number(major, minor);
+    }
+    let link = Path::new("/sys/dev/block").join(format!("{major}:{minor}")).read_link();
+    link.is_ok_and(|link| is_disk_link(link.as_os_str().as_bytes()))
+}
+
 impl Findings {
     /// Compares the text of the file with what is wanted.
     fn compare(
@@ -144,6 +159,7 @@ impl Findings {
         devices: &[Device<'_>],
         is_program: impl Fn(&Path) -> bool,
         may_open: impl Fn(&Device<'_>) -> bool,
+        is_real: impl Fn(&Device<'_>) -> bool,
     ) {
         let (mut is_listed, mut user_devices, mut listed) = (false, false, Vec::new());
         for line in parse(text) {
@@ -166,7 +182,8 @@ impl Findings {
         }
         for device in devices {
             let (name, text) = (device.entry.printed_path(), Printed(device.text.as_bytes()));
-            match listed.iter().find(|entry| entry.path == device.entry.path) {
+            let held = listed.iter().find(|entry| entry.path == device.entry.path);
+            match held {
                 Some(entry) if *entry == device.entry => {}
                 Some(entry) => self.remarks.push(format!(
                     "{FILE} lists {name} as {}, and its options hold instead of those of {text}.",
@@ -181,6 +198,14 @@ impl Findings {
                 )),
                 None => {}
             }
+            // What the environment forces does not count; a line that is yet to be added can say so.
+            let force = held.map_or(!user_devices && device.entry.force, |entry| entry.force);
+            if !force && is_real(device) {
+                self.obstacles.push(format!(
+                    "{name} is a physical disk, which needs no wrapper: to use it all the same, have root list it in {FILE} \
+                     with the option force."
+                ));
+            }
         }
     }
 }
@@ -192,11 +217,22 @@ mod tests {
     use std::ffi::OsString;
 
     fn compare(text: &str, may_open: bool) -> Findings {
-        let texts = ["/dev/sd/a", "/dev/vg/b=ide,serial=1"].map(OsString::from);
+        examined(["/dev/sd/a", "/dev/vg/b=ide,serial=1"], text, may_open, false)
+    }
+
+    fn examined<const N: usize>(texts: [&str; N], text: &str, may_open: bool, is_real: bool) -> Findings {
+        let texts = texts.map(OsString::from);
         let devices = devices::parse(&texts).expect("they are right");
         let mut findings = Findings::default();
         let is_program = |path: &Path| path == Path::new("/usr/bin/vmx");
-        findings.compare(text.as_bytes(), Path::new("/opt/vmx"), &devices, is_program, |_| may_open);
+        findings.compare(
+            text.as_bytes(),
+            Path::new("/opt/vmx"),
+            &devices,
+            is_program,
+            |_| may_open,
+            |_| is_real,
+        );
         findings
     }
 
@@ -230,6 +266,22 @@ mod tests {
         let found = compare("executable /usr/bin/vmx\ndevice /dev/sd/a=scsi\ndevice /dev/vg/b=scsi\n", true);
         assert_eq!((found.obstacles.len(), found.remarks.len()), (0, 1), "{found:?}");
         assert!(found.remarks[0].contains("lists /dev/vg/b as scsi"), "{found:?}");
+    }
+
+    #[test]
+    fn the_administrator_alone_forces_a_physical_disk() {
+        let real = |text: &str, lines: &str| {
+            let found = examined([text], &format!("executable /usr/bin/vmx\n{lines}"), true, true).obstacles;
+            assert!(
+                found.iter().all(|why| why.contains("is a physical disk") || why.contains("does not list"))
+            );
+            found.len()
+        };
+        assert_eq!(real("/dev/sd/a", "device /dev/sd/a=force"), 0);
+        assert_eq!(real("/dev/sd/a=force", "device /dev/sd/a"), 1);
+        assert_eq!(real("/dev/sd/a=force", "allow-user-devices yes"), 1);
+        assert_eq!(real("/dev/sd/a=force", ""), 1, "the line that is to be added has the option");
+        assert_eq!(real("/dev/sd/a", ""), 2);
     }
 
     #[test]

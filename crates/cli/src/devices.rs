@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use disk::entry::{Entry, entries};
@@ -92,6 +92,29 @@ pub fn absent<'a>(devices: &'a [Device<'_>]) -> impl Iterator<Item = String> + '
     })
 }
 
+/// For each device why its entry does not count, where an earlier one makes it another kind of disk.
+pub fn clashes<'a>(devices: &'a [Device<'_>]) -> impl Iterator<Item = Option<String>> + 'a {
+    devices.iter().map(|device| {
+        let own = identity(device)?;
+        let first = devices.iter().find(|other| identity(other) == Some(own))?;
+        let (kind, other) = (device.entry.kind.name(), first.entry.kind.name());
+        (kind != other).then(|| {
+            format!(
+                "{}={kind} does not count: {}={other} is the same device, and the first entry counts; remove one of them.",
+                device.entry.printed_path(),
+                first.entry.printed_path()
+            )
+        })
+    })
+}
+
+/// What the library recognises a device by: its number, or a file's inode.
+fn identity(device: &Device<'_>) -> Option<(u64, Option<u64>)> {
+    let status = device.path().metadata().ok()?;
+    let is_block = status.file_type().is_block_device();
+    Some(if is_block { (status.rdev(), None) } else { (status.dev(), Some(status.ino())) })
+}
+
 /// The value of the variable that lists these.
 pub fn list(texts: &[OsString]) -> OsString {
     texts.join(OsStr::new(":"))
@@ -119,6 +142,20 @@ mod tests {
         assert!(said[1].starts_with("/nonexistent: does not say which kind"), "{said:?}");
         assert!(said[2].starts_with("/dev/sd/a:b: has a colon"), "{said:?}");
         assert!(said[3].starts_with("/: is neither a block device"), "{said:?}");
+    }
+
+    #[test]
+    fn one_device_as_two_kinds() {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        std::fs::write(&file, "").expect("it is ours");
+        std::os::unix::fs::symlink(&file, &link).expect("it is ours");
+        let texts = [(&file, "scsi"), (&link, "scsi"), (&link, "ide"), (&directory.path().join("x"), "ide")];
+        let texts = texts.map(|(path, kind)| OsString::from(format!("{}={kind}", path.display())));
+        let devices = parse(&texts).expect("they are right");
+        let said: Vec<_> = clashes(&devices).collect();
+        assert!(said[2].as_ref().is_some_and(|said| said.contains("link=ide does not count")), "{said:?}");
+        assert_eq!(said.iter().flatten().count(), 1, "{said:?}");
     }
 
     #[test]

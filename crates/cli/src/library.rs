@@ -40,6 +40,29 @@ pub fn installed() -> Result<Vec<PathBuf>, String> {
     Ok(trusted.into_iter().map(|directory| directory.join(NAME)).filter(|file| file.is_file()).collect())
 }
 
+/// The file by the installed name that this process has loaded.
+pub fn loaded() -> Option<String> {
+    let maps = std::fs::read("/proc/self/maps").ok()?;
+    let maps = String::from_utf8_lossy(&maps);
+    let mut files = maps.lines().filter_map(|line| line.find('/').map(|at| &line[at..]));
+    files.find(|file| Path::new(file).ends_with(NAME)).map(str::to_owned)
+}
+
+/// Says what is wrong where a process has loaded another file than the installed library, which the loader found first.
+pub fn shadowed(loaded: &Path) -> Result<Option<String>, String> {
+    let files = installed()?;
+    let Some(first) = files.first() else { return Ok(None) };
+    let ours = |file: &PathBuf| file.canonicalize().is_ok_and(|file| file == loaded);
+    Ok((!files.iter().any(ours)).then(|| {
+        format!(
+            "Programs without the set-user-ID bit get {}, another library than the installed {}: remove it and run ldconfig, or \
+             remove its directory from LD_LIBRARY_PATH.",
+            shown(loaded),
+            shown(first)
+        )
+    }))
+}
+
 /// The variable's value with the library behind what is there already.
 pub fn appended(existing: Option<&OsStr>, library: &OsStr) -> OsString {
     let existing = existing.unwrap_or_default();

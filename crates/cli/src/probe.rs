@@ -8,6 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use client::{Asked, Conclusion, Errno, Facts};
 use comfy_table::{Table, presets};
+use serde::{Deserialize, Serialize};
 
 use crate::devices::Device;
 use crate::failure::{Failure, cause, print, say, shown};
@@ -32,8 +33,9 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
     with.env(devices::VARIABLE, devices::list(&texts));
     let without = answers(&mut without, listed.len()).map_err(failed)?;
     let with = answers(&mut with, listed.len()).map_err(failed)?;
-    let answers = without.into_iter().zip(with);
-    let probed: Vec<Probed> = listed.iter().zip(answers).map(Probed::new).collect();
+    let answers = without.devices.into_iter().zip(with.devices);
+    let probed: Vec<Probed> =
+        listed.iter().zip(devices::clashes(&listed)).zip(answers).map(Probed::new).collect();
     if json {
         let devices = probed.iter().map(Probed::report).collect();
         print(report::document(devices).map_err(failed)?)?;
@@ -44,35 +46,54 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
     for sentence in probed.iter().filter_map(|probed| probed.facts.as_ref().err()) {
         say(sentence);
     }
+    if library == library::NAME
+        && let Some(loaded) = with.library
+        && let Some(sentence) = library::shadowed(Path::new(&loaded)).map_err(failed)?
+    {
+        say(sentence);
+    }
     let accepted = probed.iter().all(|probed| matches!(probed.conclusion(), Ok(Conclusion::Accepted(_))));
     Ok(ExitCode::from(if accepted { 0 } else { Failure::FAILED }))
 }
 
 /// Prints, for the process that started this one, what each device answers in this environment.
 pub fn ask(paths: &[PathBuf]) -> Result<(), Failure> {
-    let answers: Vec<Asked> = paths.iter().map(|path| Asked(Facts::ask(path))).collect();
+    let devices = paths.iter().map(|path| Asked(Facts::ask(path))).collect();
+    let answers = Answers { devices, library: library::loaded() };
     let failed = |error| Failure::new(Failure::FAILED, format!("The answers cannot be written: {error}."));
     print(serde_json::to_vec(&answers).map_err(failed)?)
+}
+
+/// What the process that asks the devices says.
+#[derive(Deserialize, Serialize)]
+struct Answers {
+    /// What each device answers.
+    devices: Vec<Asked>,
+    /// The installed library's file in this process.
+    library: Option<String>,
 }
 
 /// A device and what it answered.
 struct Probed<'a> {
     device: &'a Device<'a>,
+    /// Why the entry does not count, although the device answers.
+    clash: Option<String>,
     /// Without and with the library, which all the devices were listed for; a sentence where it cannot be opened.
     facts: Result<(Facts, Facts), String>,
 }
 
 impl<'a> Probed<'a> {
-    fn new((device, answers): (&'a Device<'a>, (Asked, Asked))) -> Probed<'a> {
+    fn new(((device, clash), answers): ((&'a Device<'a>, Option<String>), (Asked, Asked))) -> Probed<'a> {
         let facts = match answers {
             (Asked(Ok(without)), Asked(Ok(with))) => Ok((without, with)),
             (Asked(Err(errno)), _) | (_, Asked(Err(errno))) => Err(not_opened(device.path(), errno)),
         };
-        Probed { device, facts }
+        Probed { device, clash, facts }
     }
 
     fn conclusion(&self) -> Result<Conclusion, &str> {
-        self.facts.as_ref().map(|(_, with)| Conclusion::from(with)).map_err(String::as_str)
+        let (_, with) = self.facts.as_ref().map_err(String::as_str)?;
+        self.clash.as_deref().map_or_else(|| Ok(Conclusion::from(with)), Err)
     }
 
     /// For people.
@@ -96,7 +117,8 @@ impl<'a> Probed<'a> {
                 disk.adapter
             ),
             Ok(Conclusion::Refused(reason)) => writeln!(text, "VMware would refuse it: {reason}."),
-            Err(_) => writeln!(text, "It cannot be opened."),
+            Err(_) if self.facts.is_err() => writeln!(text, "It cannot be opened."),
+            Err(clash) => writeln!(text, "{clash}"),
         };
         text
     }
@@ -126,12 +148,12 @@ fn question(listed: &[Device<'_>]) -> Command {
     command
 }
 
-fn answers(question: &mut Command, count: usize) -> Result<Vec<Asked>, String> {
+fn answers(question: &mut Command, count: usize) -> Result<Answers, String> {
     let failed = |why: String| format!("The devices cannot be asked: the command {why}.");
     let output =
         question.output().map_err(|error| failed(format!("cannot start itself ({})", cause(&error))))?;
-    match serde_json::from_slice::<Vec<Asked>>(&output.stdout) {
-        Ok(answers) if answers.len() == count => Ok(answers),
+    match serde_json::from_slice::<Answers>(&output.stdout) {
+        Ok(answers) if answers.devices.len() == count => Ok(answers),
         _ => {
             Err(failed(format!("started itself, and that ended with {} and without answers", output.status)))
         }
