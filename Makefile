@@ -1,31 +1,44 @@
 # make            build the library, the command and the manual pages
-# make check      every test (asks for missing tools first)
+# make check      every test (installs the tools it lacks first)
 # make demo       an image turns into a SCSI and an IDE disk before your eyes
 # make bench      what the library costs
-# make install    as root: see the variables below; `make uninstall` takes it all away again
+# make conformance  libiscsi's tests of the SCSI commands on listed devices
+# make install    as root: see the variables below; `make uninstall`, given the same ones, removes it again
 
 # Where things go. DESTDIR is put before each of them.
 PREFIX = /usr
 BINDIR = $(PREFIX)/bin
 MANDIR = $(PREFIX)/share/man
-SYSCONFDIR = /etc
 # A directory that the dynamic loader trusts in set-user-ID programs. Empty: LOADER is asked; DESTDIR's, where it has one.
 LIBDIR =
 # The dynamic loader to ask. Empty: the running system's.
 LOADER =
 # no: the library does not get the set-user-ID bit, so set-user-ID programs cannot use it.
 SETUID = yes
+# What takes the symbols out of what is installed. Empty: nothing.
+STRIP = strip
 
 CARGO = cargo
 CARGO_TARGET_DIR ?= target
 MANUAL = vmware-bdwrapper.1 libvmware-bdwrapper.7 vmware-bdwrapper.conf.5
 
-export PREFIX BINDIR MANDIR SYSCONFDIR LIBDIR LOADER SETUID DESTDIR CARGO CARGO_TARGET_DIR
+export PREFIX BINDIR MANDIR LIBDIR LOADER SETUID STRIP DESTDIR CARGO CARGO_TARGET_DIR
+
+# make's rules, LD_PRELOAD and VMWARE_BDWRAPPER_DEVICES cannot hold a name with a blank or colon.
+divided = $(word 2,x$(1)x)$(findstring :,$(1))
+ifneq ($(call divided,$(CARGO_TARGET_DIR)),)
+$(error CARGO_TARGET_DIR=$(CARGO_TARGET_DIR) has a blank or colon in its name: build in another directory)
+endif
+ifneq ($(call divided,$(CURDIR)),)
+ifneq ($(filter check% demo conformance,$(MAKECMDGOALS)),)
+$(error $(CURDIR) has a blank or colon in its name: move the sources to another directory)
+endif
+endif
 
 all: build $(MANUAL:%=$(CARGO_TARGET_DIR)/man/%)
 
 build:
-	$(CARGO) build --release
+	$(CARGO) build --release --locked
 
 $(CARGO_TARGET_DIR)/man/%: man/%.md scripts/man Cargo.toml
 	@mkdir -p $(@D)
@@ -47,6 +60,9 @@ demo: all
 bench: all
 	scripts/bench
 
+conformance: all
+	scripts/conformance
+
 # Neither builds: root often has no cargo.
 install uninstall:
 	@scripts/install $@
@@ -54,4 +70,4 @@ install uninstall:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build check demo bench install uninstall clean
+.PHONY: all build check demo bench conformance install uninstall clean
