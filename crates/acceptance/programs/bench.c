@@ -2,6 +2,7 @@
  *
  *   start                       nothing
  *   ioctl PATH REQUEST COUNT    COUNT requests; prints "answered" or "refused". PATH may be "pipe"
+ *   command PATH CDB COUNT      COUNT times by SG_IO the SCSI command CDB (in hexadecimal), which reads at most 4 KiB
  *   close COUNT                 COUNT times a descriptor is duplicated and closed
  *   read PATH BYTES COUNT       COUNT times BYTES at random places; prints the nanoseconds of processor time
  *   write PATH BYTES COUNT      the same
@@ -10,6 +11,7 @@
 #define _FILE_OFFSET_BITS 64
 #include <err.h>
 #include <fcntl.h>
+#include <scsi/sg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +30,22 @@ static void ask(const char *path, unsigned long request, long count)
     for (long i = 0; i < count; i++)
         result = ioctl(fds[0], request, buffer);
     puts(result < 0 ? "refused" : "answered");
+}
+
+static void command(const char *path, const char *hexadecimal, long count)
+{
+    unsigned char cdb[16], sense[32];
+    size_t length = 0;
+    while (length < sizeof cdb && sscanf(hexadecimal + 2 * length, "%2hhx", &cdb[length]) == 1)
+        length++;
+    int fd = open(path, O_RDONLY), result = -1;
+    if (fd < 0)
+        err(1, "%s", path);
+    sg_io_hdr_t header = { .interface_id = 'S', .dxfer_direction = SG_DXFER_FROM_DEV, .cmd_len = (unsigned char)length,
+        .mx_sb_len = sizeof sense, .dxfer_len = 4096, .dxferp = buffer, .cmdp = cdb, .sbp = sense, .timeout = 60000 };
+    for (long i = 0; i < count; i++)
+        result = ioctl(fd, SG_IO, &header);
+    puts(result < 0 || header.info & SG_INFO_CHECK ? "refused" : "answered");
 }
 
 static void duplicate(long count)
@@ -72,11 +90,13 @@ int main(int argc, char **argv)
         return 0;
     if (argc == 5 && strcmp(mode, "ioctl") == 0)
         ask(argv[2], strtoul(argv[3], NULL, 0), atol(argv[4]));
+    else if (argc == 5 && strcmp(mode, "command") == 0)
+        command(argv[2], argv[3], atol(argv[4]));
     else if (argc == 3 && strcmp(mode, "close") == 0)
         duplicate(atol(argv[2]));
     else if (argc == 5 && (strcmp(mode, "read") == 0 || strcmp(mode, "write") == 0))
         move(mode[0] == 'w', argv[2], strtoul(argv[3], NULL, 0), atol(argv[4]));
     else
-        errx(2, "usage: bench start | ioctl PATH REQUEST COUNT | close COUNT | read|write PATH BYTES COUNT");
+        errx(2, "usage: bench start | ioctl PATH REQUEST COUNT | command PATH CDB COUNT | close COUNT | read|write PATH BYTES COUNT");
     return 0;
 }
