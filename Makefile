@@ -1,8 +1,10 @@
 # make            build the library, the command and the manual pages
 # make check      every test (installs the tools it lacks first)
+# make check-slow   what needs a virtual machine; downloads QEMU and a kernel, installs neither
 # make demo       an image turns into a SCSI and an IDE disk before your eyes
 # make bench      what the library costs
 # make conformance  libiscsi's tests of the SCSI commands on listed devices
+# make fuzz         libFuzzer looks for input that breaks the disk, for a minute a target
 # make install    as root: see the variables below; `make uninstall`, given the same ones, removes it again
 
 # Where things go. DESTDIR is put before each of them.
@@ -50,9 +52,18 @@ check: all
 	scripts/deps
 	shellcheck scripts/*
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	scripts/check-aarch64
 	if [ "$$(id -u)" = 0 ]; then CI=true; export CI; fi; $(CARGO) test --workspace
+	scripts/fuzz 10
+
+# None of what `cargo test` and clippy find by themselves.
+check-slow: all
+	scripts/deps
+	scripts/guest
+	$(CARGO) clippy -p acceptance --test hypervisor -- -D warnings
+	if [ "$$(id -u)" = 0 ]; then CI=true; export CI; fi; $(CARGO) test -p acceptance --test hypervisor
 
 demo: all
 	scripts/demo
@@ -63,6 +74,10 @@ bench: all
 conformance: all
 	scripts/conformance
 
+# Builds what it needs by itself, instrumented.
+fuzz:
+	@scripts/fuzz
+
 # Neither builds: root often has no cargo.
 install uninstall:
 	@scripts/install $@
@@ -70,4 +85,4 @@ install uninstall:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build check demo bench conformance install uninstall clean
+.PHONY: all build check check-slow demo bench conformance fuzz install uninstall clean

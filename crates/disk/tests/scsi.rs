@@ -200,8 +200,17 @@ fn read_capacity_with_an_address() {
     assert_eq!(disk.read(&ten, 8).good(), [0, 0, 0, 7, 0, 0, 2, 0]);
 }
 
-/// The pages of MODE SENSE, in their order, on a fresh disk; what can be changed in each.
-fn mode_pages() -> Vec<(u8, u8, Vec<u8>, Vec<u8>)> {
+/// A mode page of a fresh disk.
+struct Page {
+    code: u8,
+    subpage: u8,
+    fresh: Vec<u8>,
+    /// What can be changed.
+    changeable: Vec<u8>,
+}
+
+/// All of them, in the order of MODE SENSE.
+fn mode_pages() -> Vec<Page> {
     let page = |code: u8, subpage: u8, length: usize, set: &[(usize, u8)], changeable: &[(usize, u8)]| {
         let fill = |set: &[(usize, u8)]| {
             let mut page = vec![0; length];
@@ -212,7 +221,7 @@ fn mode_pages() -> Vec<(u8, u8, Vec<u8>, Vec<u8>)> {
             set.iter().for_each(|&(at, byte)| page[at] = byte);
             page
         };
-        (code, subpage, fill(set), fill(changeable))
+        Page { code, subpage, fresh: fill(set), changeable: fill(changeable) }
     };
     vec![
         page(0x01, 0, 12, &[(2, 0xc0)], &[]),
@@ -250,19 +259,21 @@ fn mode_sense_pages() {
     let disk = numbered(8);
     let pages = mode_pages();
     for control in [CURRENT, CHANGEABLE, DEFAULT] {
-        let value = |page: &(u8, u8, Vec<u8>, Vec<u8>)| {
-            if control == CHANGEABLE { page.3.clone() } else { page.2.clone() }
-        };
-        let join = |wanted: &dyn Fn(&(u8, u8, Vec<u8>, Vec<u8>)) -> bool| {
+        let join = |wanted: &dyn Fn(&Page) -> bool| {
+            let value = |page: &Page| {
+                if control == CHANGEABLE { page.changeable.clone() } else { page.fresh.clone() }
+            };
             pages.iter().filter(|page| wanted(page)).flat_map(value).collect::<Vec<_>>()
         };
         let mut cases: Vec<_> = pages
             .iter()
-            .map(|page| (page.0, page.1, join(&|other| other.0 == page.0 && other.1 == page.1)))
+            .map(|Page { code, subpage, .. }| {
+                (*code, *subpage, join(&|page| page.code == *code && page.subpage == *subpage))
+            })
             .collect();
-        cases.push((0x3f, 0x00, join(&|page| page.1 == 0)));
+        cases.push((0x3f, 0x00, join(&|page| page.subpage == 0)));
         cases.push((0x3f, 0xff, join(&|_| true)));
-        cases.push((0x0a, 0xff, join(&|page| page.0 == 0x0a)));
+        cases.push((0x0a, 0xff, join(&|page| page.code == 0x0a)));
         for (code, subpage, expected) in cases {
             let six = [&[3 + expected.len() as u8, 0, 0x10, 0][..], &expected].concat();
             assert_eq!(disk.read(&mode_sense_6(control, code, subpage), 255).good(), six);
@@ -312,7 +323,7 @@ fn block_descriptors() {
         ),
     ] {
         let disk = Disk { entry, ..sized(bytes) };
-        let page = &mode_pages()[2].2;
+        let page = &mode_pages()[2].fresh;
         let six = disk.read(&[0x1a, 0, 0x08, 0, 255, 0], 255).good();
         assert_eq!(six, [&[3 + 8 + 20, 0, 0x10, 8][..], &short, page].concat());
         let ten = disk.read(&mode_sense_10(0, CURRENT, 0x08, 0), 512).good();
@@ -359,7 +370,7 @@ fn mode_select_round_trips() {
         select_6(&disk, &fresh).good();
     }
     // Several pages, and MODE SELECT (10) with short and long block descriptors.
-    let pages: Vec<u8> = mode_pages().into_iter().flat_map(|page| page.2).collect();
+    let pages: Vec<u8> = mode_pages().into_iter().flat_map(|page| page.fresh).collect();
     let short = [0, 0, 0, 8, 0, 0, 2, 0];
     let long = [0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 2, 0];
     let header = |long, descriptor| vec![0, 0, 0, 0, long, 0, 0, descriptor];
@@ -374,13 +385,13 @@ fn mode_select_round_trips() {
 #[test]
 fn mode_select_refuses_what_cannot_be_changed() {
     let disk = numbered(8);
-    for (code, subpage, current, changeable) in mode_pages() {
-        for place in 2..current.len() {
+    for Page { code, subpage, fresh, changeable } in mode_pages() {
+        for place in 2..fresh.len() {
             for bit in (0..8).filter(|bit| changeable[place] & 1 << bit == 0) {
-                let mut page = current.clone();
+                let mut page = fresh.clone();
                 page[place] ^= 1 << bit;
                 // A page in the middle of the list, so that the place is not by chance the page's own.
-                let list = [&mode_pages()[0].2[..], &page].concat();
+                let list = [&mode_pages()[0].fresh[..], &page].concat();
                 let reply = select_6(&disk, &list);
                 // Of a page with subpages, bytes 2 and 3 are its length.
                 if subpage == 0 || place > 3 {
@@ -399,7 +410,7 @@ fn mode_select_refuses_what_cannot_be_changed() {
     control[3] ^= 0x80;
     let reply = select_6(&disk, &[caching, control].concat());
     assert_eq!(reply.check(), list_field(4 + 20 + 3, 7));
-    assert_eq!(mode_page(&disk, 0x08), mode_pages()[2].2);
+    assert_eq!(mode_page(&disk, 0x08), mode_pages()[2].fresh);
 }
 
 #[test]
@@ -501,9 +512,10 @@ fn log_subpages_and_parameters_that_there_are_not() {
 fn report_luns() {
     let disk = numbered(8);
     let one = [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    for (select, expected) in [(0, &one[..]), (1, &one[4..12]), (2, &one)] {
+    // Well-known logical units there are none.
+    for (select, expected) in [(0, &one[..]), (1, &[0; 8]), (2, &one)] {
         let cdb = [0xa0, 0, select, 0, 0, 0, 0, 0, 1, 0, 0, 0];
-        assert_eq!(disk.read(&cdb, 256).good(), if select == 1 { vec![0; 8] } else { expected.to_vec() });
+        assert_eq!(disk.read(&cdb, 256).good(), expected);
     }
     for select in [3, 0x10, 0xff] {
         let cdb = [0xa0, 0, select, 0, 0, 0, 0, 0, 1, 0, 0, 0];
@@ -872,7 +884,7 @@ fn reads_and_writes_at_the_edges() {
     assert!(*disk.host.content.borrow() == *numbered(300).host.content.borrow());
 }
 
-/// Every command with an address of 8 bytes, and the direction of its data.
+/// Every command with an address of 8 bytes and a number of blocks.
 const LONG: [u8; 9] = [0x88, 0x89, 0x8a, 0x8b, 0x8e, 0x8f, 0x90, 0x91, 0x93];
 
 #[test]
@@ -1174,6 +1186,9 @@ fn unmap_of_nothing() {
     // Only what the list says of itself counts.
     list[3] = 0;
     disk.write(&unmap_cdb(24), &list).good();
+    // And only what the command says of it, whatever stands behind it.
+    let (_, list) = unmap(&[(5, 0), (6, 1)]);
+    disk.write(&unmap_cdb(24), &list).good();
     assert_eq!(disk.host.changed.get(), None);
 }
 
@@ -1278,7 +1293,8 @@ fn what_must_be_on_the_medium_is() {
             disk.host.picky = picky;
             switch(&disk, WCE.0, WCE.1, WCE.2, wce);
             for code in [0x2a, 0xaa, 0x8a, 0x8b] {
-                disk.write(&blocks_cdb(code, flags, 1, 1), &[0x11; 512]).good();
+                // What is picky does not take this list.
+                disk.list(&blocks_cdb(code, flags, 1, 1), TO_DEV, &[11, 501], &[0x11; 512]).good();
                 assert_eq!(disk.host.changed.get(), Some((what, 512, 512)), "{code:02x}");
             }
             disk.write(&blocks_cdb(0x89, flags, 1, 1), &[0x11; 1024]).good();
@@ -1392,11 +1408,10 @@ fn the_order_of_checks() {
     let disk = numbered(16);
     let bad = 8;
     let right = Header::new(6, FROM_DEV, 96);
-    let fails = |header: Header, errno| {
+    let refused = |header: Header, errno| {
         let reply = disk.try_send(&[0x12, 0, 0, 0, 96, 0], &header);
         assert_eq!(reply, Err(errno), "{header:?}");
     };
-    let refused = |header: Header, errno| fails(header, errno);
     // Each is wrong in all that is looked at later, too.
     let no_cdb = Header { cdb: bad, data: bad, sense: bad, pieces: 1025, ..right.clone() };
     refused(no_cdb.clone(), Errno::EFAULT);
@@ -1455,9 +1470,16 @@ fn every_direction_that_there_is() {
     assert_eq!(disk.send(&inquiry, &Header::new(6, TO_FROM_DEV, 36)).good(), expected);
     disk.send(&[0; 6], &Header::new(6, FROM_DEV, 512)).good();
     assert_eq!(disk.send(&[0; 6], &Header::new(6, FROM_DEV, 512)).resid, 512);
-    // The longest transfer that there is.
-    let header = Header { data: DATA, ..Header::new(6, FROM_DEV, 0) };
-    disk.send(&[0; 6], &Header { length: 0, ..header }).good();
+}
+
+#[test]
+fn the_longest_transfer() {
+    let disk = numbered(16);
+    let longest = 4 << 20;
+    disk.put(DATA, &vec![0; longest]);
+    assert_eq!(disk.send(&[0; 6], &Header::new(6, FROM_DEV, longest)).resid as usize, longest);
+    let header = Header::new(6, FROM_DEV, longest + 1);
+    assert_eq!(disk.try_send(&[0; 6], &header), Err(Errno::EIO));
 }
 
 #[test]

@@ -234,6 +234,21 @@ fn is_change(call: Call) -> bool {
     matches!(call, Call::Write | Call::Zero | Call::Discard)
 }
 
+/// Who the disk is can be said whatever has become of it.
+#[test]
+fn a_disk_without_a_size_still_says_who_it_is() {
+    let inquiry = [0x12, 0, 0, 0, 96, 0];
+    let luns = [0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0];
+    for (cdb, room) in [(&inquiry[..], 96), (&[0x03, 0, 0, 0, 18, 0], 18), (&luns, 16)] {
+        let disk = disk(true);
+        let before = disk.read(cdb, room).good();
+        for errno in ERRNOS {
+            disk.host.fault.set(Some(Fault { call: Call::Limit, errno, at: None }));
+            assert_eq!(disk.read(cdb, room).good(), before);
+        }
+    }
+}
+
 /// A signal is no error of the medium: what moves the caller's data is asked again.
 #[test]
 fn interrupted_calls_are_repeated() {

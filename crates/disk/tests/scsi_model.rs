@@ -176,20 +176,19 @@ impl Pair {
         let (first, blocks) = self.range(step);
         let inside = first < BLOCKS && first + blocks <= BLOCKS;
         let cdb = |code, flags| blocks_cdb(code, flags, step.first, step.blocks);
-        let rights = |code| if code < 0x20 { 0 } else { step.flags };
+        let flags = |code| if code < 0x20 { 0 } else { step.flags };
         let now = |blocks| {
-            let on = if inside && step.matching {
+            if inside && step.matching {
                 let start = (first * self.backing.block) as usize;
                 self.model[start..start + (blocks * self.backing.block) as usize].to_vec()
             } else {
                 self.data(step, blocks)
-            };
-            on
+            }
         };
         let nothing = Vec::new;
         match step.command {
-            Read(code) => (cdb(code, rights(code)), nothing(), (blocks * self.backing.block) as usize),
-            Write(code) => (cdb(code, rights(code)), self.data(step, blocks), 0),
+            Read(code) => (cdb(code, flags(code)), nothing(), (blocks * self.backing.block) as usize),
+            Write(code) => (cdb(code, flags(code)), self.data(step, blocks), 0),
             WriteAndVerify(code) => {
                 (cdb(code, step.flags & 0x10 | step.seed & 0x02), self.data(step, blocks), 0)
             }

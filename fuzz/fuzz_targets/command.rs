@@ -1,0 +1,175 @@
+//! SCSI commands through `SG_IO`, one after the other, to a disk in memory.
+//!
+//! The first byte says what kind of disk it is; see [`disk`]. Commands follow, each as [`Record`] lays it out.
+#![no_main]
+
+#[path = "../../crates/disk/tests/common/mod.rs"]
+mod common;
+
+use common::sg::{DATA, Disk, FROM_DEV, Header, LIST, NONE, TO_DEV, TO_FROM_DEV};
+use common::{Call, Fake, Fault, POISON};
+use disk::{Errno, Medium};
+use libfuzzer_sys::fuzz_target;
+
+/// How many bytes the disk has.
+const BYTES: u64 = 64 * 1024;
+
+/// An address where the caller has no memory.
+const BAD: u64 = 8;
+
+/// More commands than this find nothing that fewer do not.
+const MOST: usize = 16;
+
+fuzz_target!(|input: &[u8]| {
+    let Some((&kind, mut rest)) = input.split_first() else { return };
+    let disk = disk(kind);
+    for _ in 0..MOST {
+        let Some(record) = Record::take(&mut rest) else { return };
+        record.send(&disk);
+    }
+});
+
+fn disk(kind: u8) -> Disk {
+    let bit = |bit: u8| kind >> bit & 1 != 0;
+    let content = (0..BYTES).map(|at| (at / 512) as u8).collect();
+    let host = Fake {
+        logical: if bit(0) { 4096 } else { 512 },
+        physical: 4096,
+        thin: !bit(1),
+        picky: bit(2),
+        root: !bit(3),
+        writable: !bit(4),
+        holes: vec![4096..8192, 12800..13000, 16384..32768],
+        ..Fake::with_content(content)
+    };
+    let entry = match (bit(5), bit(6)) {
+        (false, false) => "/x=scsi",
+        (true, false) => "/x=scsi,ro",
+        (false, true) => "/x=scsi,sector=4096",
+        (true, true) => "/x=sata",
+    };
+    let host = if bit(7) { Fake { bytes: u64::MAX, medium: Medium::BlockDevice, ..host } } else { host };
+    Disk { entry, ..Disk::on(host) }
+}
+
+/// A command: 16 bytes of CDB, 8 about the header, then the data.
+struct Record<'a> {
+    cdb: &'a [u8],
+    /// Length of the CDB; of the sense buffer; of the data, with its low byte first.
+    cdb_length: u8,
+    sense_room: u8,
+    length: u16,
+    /// Direction in the two lowest bits; then what is wrong with the header.
+    odd: u8,
+    /// Which call of the device fails, and how.
+    fault: u8,
+    /// How many pieces the data stands in.
+    pieces: u8,
+    /// How many bytes of data follow; where they end, they begin anew.
+    data: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    fn take(rest: &mut &'a [u8]) -> Option<Record<'a>> {
+        let (head, behind) = rest.split_at_checked(24)?;
+        let (cdb, header) = head.split_at(16);
+        let &[cdb_length, sense_room, low, high, odd, fault, pieces, given] = header else { return None };
+        let (data, behind) = behind.split_at(behind.len().min(given.into()));
+        *rest = behind;
+        let length = u16::from_le_bytes([low, high]);
+        Some(Record { cdb, cdb_length, sense_room, length, odd, fault, pieces, data })
+    }
+
+    fn send(&self, disk: &Disk) {
+        let bit = |bit: u8| self.odd >> bit & 1 != 0;
+        let direction = [NONE, TO_DEV, FROM_DEV, TO_FROM_DEV][usize::from(self.odd & 3)];
+        let length = usize::from(self.length);
+        let mut header = Header::new(self.cdb_length.into(), direction, length);
+        header.sense_room = self.sense_room;
+        let mut data = vec![POISON; length];
+        if !self.data.is_empty() {
+            data.iter_mut().zip(self.data.iter().cycle()).for_each(|(to, from)| *to = *from);
+        }
+        if self.pieces == 0 {
+            disk.put(DATA, &data);
+        } else {
+            self.list(disk, &data, &mut header);
+        }
+        let wrongs: [(u8, &mut u64); 3] =
+            [(2, &mut header.cdb), (3, &mut header.data), (4, &mut header.sense)];
+        for (number, address) in wrongs {
+            if bit(number) {
+                *address = BAD;
+            }
+        }
+        if bit(5) {
+            header.sense = 0;
+        }
+        if bit(6) {
+            header.interface = i32::from(b'Q');
+        }
+        if bit(7) {
+            header.direction = i32::from(self.fault) - 128;
+        }
+        disk.host.fault.set(self.fault());
+        let before = disk.host.content.borrow().clone();
+        let answer = disk.try_send(self.cdb, &header);
+        if answer.is_err() && !matches!(self.cdb[0], 0x0a | 0x2a | 0x2e | 0x8a | 0x8e | 0xaa | 0xae) {
+            // What has been written before bad memory is met may stay; all else is as it was.
+            let changes = matches!(self.cdb[0], 0x8b);
+            assert!(changes || *disk.host.content.borrow() == before);
+        }
+        if disk.entry == "/x=scsi,ro" {
+            assert!(*disk.host.content.borrow() == before, "a protected disk does not change");
+        }
+    }
+
+    /// Puts the data in pieces of lengths that differ.
+    fn list(&self, disk: &Disk, data: &[u8], header: &mut Header) {
+        let pieces = usize::from(self.pieces) * if self.odd & 0x80 != 0 { 5 } else { 1 };
+        let mut left = data.len();
+        let mut lengths = Vec::new();
+        for piece in 0..pieces {
+            let length = match self.data.get(piece % self.data.len().max(1)) {
+                Some(&length) => usize::from(length) * 8,
+                None => 512,
+            };
+            lengths.push(length.min(left));
+            left -= length.min(left);
+        }
+        let mut rest = data;
+        for (address, length) in disk.lay_out(&lengths) {
+            let (now, later) = rest.split_at(length as usize);
+            disk.put(address, now);
+            rest = later;
+        }
+        header.pieces = lengths.len() as u16;
+        header.data = LIST;
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        const CALLS: [Call; 8] = [
+            Call::Read,
+            Call::Write,
+            Call::Sync,
+            Call::Scratch,
+            Call::Lock,
+            Call::Discard,
+            Call::Zero,
+            Call::Extent,
+        ];
+        const ERRNOS: [Errno; 8] = [
+            Errno::EIO,
+            Errno::ENOSPC,
+            Errno::EROFS,
+            Errno::ENOMEM,
+            Errno::ENODEV,
+            Errno::EINVAL,
+            Errno::EFBIG,
+            Errno::EPERM,
+        ];
+        let [call, errno, far] = [self.fault & 7, self.fault >> 3 & 7, self.fault >> 6 & 1].map(usize::from);
+        let at = (far != 0).then_some(512 * 20);
+        (self.fault & 0x80 != 0).then(|| Fault { call: CALLS[call], errno: ERRNOS[errno], at })
+    }
+}
