@@ -828,7 +828,10 @@ fn ioctl(line: &str) -> Option<(&str, u32)> {
 /// The lines of a trace, without the loader's work on the preloaded library and what is never the same twice.
 fn comparable(trace: &str, preloaded: &str) -> Vec<String> {
     assert!(trace.contains(preloaded), "{preloaded} was not loaded: {trace}");
-    let lines: Vec<&str> = trace.lines().filter(|line| !line.contains(preloaded)).collect();
+    // Other devices come and go while hdparm looks for its own among them all.
+    let is_search = |line: &str| line.contains("\"/sys/block") || line.contains("</sys/");
+    let lines: Vec<&str> =
+        trace.lines().filter(|line| !line.contains(preloaded) && !is_search(line)).collect();
     // Last, the loader protects what it has mapped.
     let mapped = lines.iter().rposition(|line| line.starts_with("mprotect(")).unwrap_or(0);
     let memory =
@@ -859,10 +862,6 @@ fn without_chance(line: &str) -> String {
         ["getrandom(", "set_tid_address(", "clone", "vfork(", "wait4(", "getpid(", "readlink(\"/proc/self\""];
     if let Some(call) = chance.iter().find(|call| line.starts_with(**call)) {
         return call.to_string();
-    }
-    // Other devices come and go while hdparm looks for its own.
-    if line.starts_with("getdents64(") && line.contains("</sys/") {
-        return line.split(',').next().unwrap_or_default().to_owned();
     }
     let mut line = line.to_owned();
     // sg_scan does not say which sectors (HDIO_DRIVE_CMD).
