@@ -99,18 +99,44 @@ impl Command {
         self.service_action.then(|| self.usage.get(1).copied().unwrap_or(0))
     }
 
+    /// The bits of a CDB that need not be 0, its first byte uppermost: those that have been compared already, those that
+    /// are looked at, and those behind its end.
+    pub fn used_bits(&self) -> u128 {
+        let mut used = [0xff; 16];
+        for (used, usage) in used.iter_mut().zip(self.usage).skip(1) {
+            *used = *usage;
+        }
+        if self.service_action {
+            used[1] |= 0x1f;
+        }
+        u128::from_be_bytes(used)
+    }
+
     /// Whether a CDB is one of this command.
     pub fn is(&self, operation_code: u8, action: u8) -> bool {
         self.operation_code() == operation_code && self.action().is_none_or(|own| own == action)
     }
 }
 
+/// Where in the table the first row of each operation code is; behind the end where there is none.
+static FIRST: [u8; 256] = {
+    let mut first = [COMMANDS.len() as u8; 256];
+    let mut at = COMMANDS.len();
+    while at > 0 {
+        at -= 1;
+        first[COMMANDS[at].usage[0] as usize] = at as u8;
+    }
+    first
+};
+
 /// The row of a CDB. Without one, whether there is any of its operation code.
 pub fn find(operation_code: u8, action: u8) -> Result<&'static Command, bool> {
+    let first = FIRST[usize::from(operation_code)];
     COMMANDS
         .iter()
+        .skip(first.into())
         .find(|command| command.is(operation_code, action))
-        .ok_or_else(|| COMMANDS.iter().any(|command| command.operation_code() == operation_code))
+        .ok_or(usize::from(first) < COMMANDS.len())
 }
 
 /// Who may send a command that the disk does not have: what the kernel lets pass, a real disk refuses by itself.

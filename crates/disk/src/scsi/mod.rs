@@ -159,14 +159,10 @@ impl<H: Host> Task<'_, H> {
                 _ => Err(Sense::CAPACITY_CHANGED.into()),
             };
         }
-        for (place, (byte, mask)) in
-            (0u16..).zip(self.cdb.iter().zip(row.usage.iter().chain(&[0; 16]))).skip(1)
-        {
-            // Bytes behind the end were 0 before; those of a service action have been compared.
-            let wrong = byte & !mask & if place == 1 && row.service_action { 0xe0 } else { 0xff };
-            if wrong != 0 && usize::from(place) < row.usage.len() {
-                return Err(Sense::cdb(place, Some(7 - wrong.leading_zeros() as u8)).into());
-            }
+        let wrong = u128::from_be_bytes(self.cdb) & !row.used_bits();
+        if wrong != 0 {
+            let before = wrong.leading_zeros();
+            return Err(Sense::cdb((before / 8) as u16, Some(7 - (before % 8) as u8)).into());
         }
         match operation {
             Operation::Ready | Operation::PreventAllow => Ok(()),
