@@ -6,7 +6,7 @@ use crate::scsi::{Direction, Ended, execute, mode};
 use crate::{Capability, Device, Errno, Host, Limit};
 
 /// The most bytes that one command moves, where the backing device's limit is not larger.
-const LONGEST: u64 = 4 << 20;
+pub(crate) const LONGEST: u64 = 4 << 20;
 
 /// The longest CDB that is taken.
 const LONGEST_CDB: usize = 32;

@@ -6,7 +6,7 @@ use common::sg::*;
 use common::{FAR, Fake, POISON};
 use disk::request::{SCSI_IOCTL_SEND_COMMAND, SG_IO};
 use disk::scsi::command::COMMANDS;
-use disk::scsi::sense::Sense;
+use disk::scsi::sense::{Field, Sense};
 use disk::{Answer, Errno, Medium};
 
 const OUT_OF_RANGE: (u8, u16) = (0x5, 0x2100);
@@ -1480,6 +1480,20 @@ fn the_longest_transfer() {
     assert_eq!(disk.send(&[0; 6], &Header::new(6, FROM_DEV, longest)).resid as usize, longest);
     let header = Header::new(6, FROM_DEV, longest + 1);
     assert_eq!(disk.try_send(&[0; 6], &header), Err(Errno::EIO));
+}
+
+/// Of more blocks than the block limits allow, the CDB is wrong, whatever the buffer is.
+#[test]
+fn more_than_the_longest_transfer() {
+    let disk = numbered(16384);
+    for (code, place) in [(0x28, 7), (0xa8, 6), (0x88, 10), (0x2a, 7), (0xaa, 6), (0x8a, 10), (0x8b, 10)] {
+        let direction = if code & 0x0f == 0x08 { FROM_DEV } else { TO_DEV };
+        let longest = disk.send(&blocks_cdb(code, 0, 0, 8192), &Header::new(16, direction, 512));
+        assert_eq!((longest.status, longest.host_status), (0, 7), "{code:02x}");
+        let reply = disk.send(&blocks_cdb(code, 0, 0, 8193), &Header::new(16, direction, 512));
+        let field = Some(Field { in_cdb: true, byte: place, bit: Some(7) });
+        assert_eq!(reply.check(), Sense { field, ..plain((0x5, 0x2400)) }, "{code:02x}");
+    }
 }
 
 #[test]

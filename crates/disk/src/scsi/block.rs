@@ -6,6 +6,7 @@ use super::response::Response;
 use super::sense::Sense;
 use super::{Direction, Done, Ended, Task, failed, is_thin, lost, mode, unsettled};
 use crate::host::{Extent, Segment};
+use crate::sg::{LONGEST, longest_transfer};
 use crate::{Capacity, Errno, Host};
 
 /// The most bytes that are worked on at once where data cannot go straight between device and caller.
@@ -57,6 +58,22 @@ impl<H: Host> Task<'_, H> {
         self.within(first, blocks)
     }
 
+    /// The blocks that the CDB names, where all of their data goes between device and caller: no more than one command moves
+    /// (MAXIMUM TRANSFER LENGTH of the block limits), and no more than the caller has room, or data, for.
+    fn moved(&self, direction: Direction) -> Result<Range, Ended> {
+        let range = self.range()?;
+        if range.bytes() > LONGEST && range.bytes() > longest_transfer(self.host).map_err(lost)? {
+            let place = match self.byte(0) >> 5 {
+                1 | 2 => 7,
+                5 => 6,
+                _ => 10,
+            };
+            return Err(Sense::cdb(place, Some(7)).into());
+        }
+        self.expect(direction, range.bytes())?;
+        Ok(range)
+    }
+
     fn within(&self, first: u64, blocks: u64) -> Result<Range, Ended> {
         let capacity = self.capacity;
         match first.checked_add(blocks) {
@@ -80,8 +97,7 @@ impl<H: Host> Task<'_, H> {
     }
 
     pub(super) fn read(&mut self) -> Done {
-        let range = self.range()?;
-        self.expect(Direction::In, range.bytes())?;
+        let range = self.moved(Direction::In)?;
         if self.fua() && range.blocks > 0 {
             self.host.sync().map_err(unsettled)?;
         }
@@ -95,8 +111,7 @@ impl<H: Host> Task<'_, H> {
 
     pub(super) fn write(&mut self) -> Done {
         self.check_writable()?;
-        let range = self.range()?;
-        self.expect(Direction::Out, range.bytes())?;
+        let range = self.moved(Direction::Out)?;
         let durable = self.is_durable(self.fua());
         self.move_blocks(
             range,
@@ -207,8 +222,7 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::cdb(1, Some(2)).into());
         }
         self.check_writable()?;
-        let range = self.range()?;
-        self.expect(Direction::Out, range.bytes())?;
+        let range = self.moved(Direction::Out)?;
         let from = self.data;
         self.move_blocks(
             range,
@@ -428,8 +442,7 @@ impl<H: Host> Task<'_, H> {
 
     pub(super) fn or_write(&mut self) -> Done {
         self.check_writable()?;
-        let range = self.range()?;
-        self.expect(Direction::Out, range.bytes())?;
+        let range = self.moved(Direction::Out)?;
         let durable = self.is_durable(self.fua());
         let guard = self.host.lock().map_err(lost)?;
         self.each_piece(range, |task, offset, medium, other| {
