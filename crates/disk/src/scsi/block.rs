@@ -63,15 +63,20 @@ impl<H: Host> Task<'_, H> {
     fn moved(&self, direction: Direction) -> Result<Range, Ended> {
         let range = self.range()?;
         if range.bytes() > LONGEST && range.bytes() > longest_transfer(self.host).map_err(lost)? {
-            let place = match self.byte(0) >> 5 {
-                1 | 2 => 7,
-                5 => 6,
-                _ => 10,
-            };
-            return Err(Sense::cdb(place, Some(7)).into());
+            return Err(self.too_many());
         }
         self.expect(direction, range.bytes())?;
         Ok(range)
+    }
+
+    /// INVALID FIELD IN CDB that names the number of blocks.
+    fn too_many(&self) -> Ended {
+        let place = match self.byte(0) >> 5 {
+            1 | 2 => 7,
+            5 => 6,
+            _ => 10,
+        };
+        Sense::cdb(place, Some(7)).into()
     }
 
     fn within(&self, first: u64, blocks: u64) -> Result<Range, Ended> {
@@ -112,7 +117,11 @@ impl<H: Host> Task<'_, H> {
     pub(super) fn write(&mut self) -> Done {
         self.check_writable()?;
         let range = self.moved(Direction::Out)?;
-        let durable = self.is_durable(self.fua());
+        self.put(range, self.is_durable(self.fua()))
+    }
+
+    /// Writes the caller's data to the range.
+    fn put(&mut self, range: Range, durable: bool) -> Done {
         self.move_blocks(
             range,
             true,
@@ -224,12 +233,7 @@ impl<H: Host> Task<'_, H> {
         self.check_writable()?;
         let range = self.moved(Direction::Out)?;
         let from = self.data;
-        self.move_blocks(
-            range,
-            true,
-            |task, offset, pieces| task.host.write_at(offset, pieces, true),
-            |task, offset, scratch, length| task.write_copy(offset, scratch, length, true),
-        )?;
+        self.put(range, true)?;
         let after = core::mem::replace(&mut self.data, from);
         let verified = self.verify_against(range, compare);
         self.data = after;
@@ -303,7 +307,7 @@ impl<H: Host> Task<'_, H> {
             range.blocks = range.capacity.blocks.saturating_sub(range.first);
         }
         if range.blocks > MAX_WRITE_SAME {
-            return Err(Sense::cdb(if code == 0x93 { 10 } else { 7 }, Some(7)).into());
+            return Err(self.too_many());
         }
         let block = range.capacity.block as usize;
         if !no_data {
