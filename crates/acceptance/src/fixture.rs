@@ -275,3 +275,12 @@ impl Disk {
         Run::new(program).with(&self.scratch.library(), self.entry())
     }
 }
+
+/// Makes the loader's cache (ldconfig(8)) anew at the end.
+pub struct Cache;
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        Run::new("ldconfig").output().expect_out();
+    }
+}

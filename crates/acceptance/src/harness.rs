@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
+use crate::fixture::Medium;
+
 /// What a trial cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -31,6 +33,12 @@ impl Need {
 /// Whether this process runs as the superuser.
 pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// What a trial with a disk on a medium cannot do without: on all but image files, root as well as the tools.
+pub fn needs(medium: Medium, tools: &[&'static str]) -> Vec<Need> {
+    let root = (medium != Medium::Image).then_some(Need::Root);
+    root.into_iter().chain(tools.iter().copied().map(Need::Tool)).collect()
 }
 
 /// A trial that is ignored where a need is not met, and fails there when `CI=true`.

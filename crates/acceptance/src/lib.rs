@@ -10,11 +10,13 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod data;
 mod fixture;
 mod harness;
 mod run;
 
 pub use build::{library, program, program_with};
-pub use fixture::{Disk, Loop, Medium, Name, Scratch};
-pub use harness::{Need, is_root, main, trial};
+pub use data::{assert_same, pattern};
+pub use fixture::{Cache, Disk, Loop, Medium, Name, Scratch};
+pub use harness::{Need, is_root, main, needs, trial};
 pub use run::{Outcome, Run, Session};

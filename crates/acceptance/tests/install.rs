@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use acceptance::{Need, Run, Scratch, trial};
+use acceptance::{Cache, Need, Run, Scratch, trial};
 use system::{CONF, LIBRARY, PAGES, System, chmod, make, sources, trusted};
 
 fn main() -> ExitCode {
@@ -395,15 +395,6 @@ fn untrusted() {
     let uninstall = uninstall.lines().next().expect("it has a line");
     Run::new("sh").args(["-c", &format!("cd \"$0\" && {uninstall}")]).arg(sources()).output().expect_out();
     assert!(names.iter().all(|name| !name.exists()), "{uninstall}");
-}
-
-/// Makes the loader's cache anew at the end.
-struct Cache;
-
-impl Drop for Cache {
-    fn drop(&mut self) {
-        Run::new("ldconfig").output().expect_out();
-    }
 }
 
 fn shadowed() {

@@ -7,7 +7,10 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::ExitCode;
 
-use acceptance::{Disk, Medium, Need, Outcome, Run, Scratch, main as harness, program_with, trial};
+use acceptance::{
+    Disk, Medium, Need, Outcome, Run, Scratch, assert_same, main as harness, needs, pattern, program_with,
+    trial,
+};
 use libtest_mimic::Trial;
 
 const MIB: u64 = 1 << 20;
@@ -56,11 +59,6 @@ fn main() -> ExitCode {
     harness(trials)
 }
 
-fn needs(medium: Medium, tools: &[&'static str]) -> Vec<Need> {
-    let root = (medium != Medium::Image).then_some(Need::Root);
-    root.into_iter().chain(tools.iter().copied().map(Need::Tool)).collect()
-}
-
 /// A program with the library, the device listed with more options.
 fn with_options(disk: &Disk, options: &str, program: &str) -> Run {
     let entry = disk.entry();
@@ -98,12 +96,6 @@ fn write(device: &Path, bytes: &[u8]) {
     use std::io::Write;
     let mut file = File::options().write(true).open(device).expect("it is ours");
     file.write_all(bytes).expect("it has room");
-}
-
-fn assert_same(what: &str, ours: &[u8], theirs: &[u8]) {
-    assert_eq!(ours.len(), theirs.len(), "{what}");
-    let first = ours.iter().zip(theirs).position(|(ours, theirs)| ours != theirs);
-    assert_eq!(first, None, "{what}: the first byte that differs");
 }
 
 fn blockdev(medium: Medium, kind: &'static str) {
@@ -369,17 +361,6 @@ fn vfat(medium: Medium, kind: &'static str) {
     }
     make(disk.run("mkfs.vfat"), &[]);
     check(Run::new("fsck.fat"));
-}
-
-/// Bytes that nobody gets right by accident.
-fn pattern(bytes: u64) -> Vec<u8> {
-    let mut state = 1u32;
-    (0..bytes)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        })
-        .collect()
 }
 
 fn dd(medium: Medium, kind: &'static str) {

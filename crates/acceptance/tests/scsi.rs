@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use acceptance::{
-    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, Session, is_root, main as harness, trial,
+    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, Session, assert_same, is_root, main as harness,
+    needs, pattern, trial,
 };
 
 const MIB: u64 = 1 << 20;
@@ -77,33 +78,11 @@ fn main() -> ExitCode {
     harness(trials)
 }
 
-fn needs(medium: Medium, tools: &[&'static str]) -> Vec<Need> {
-    let root = (medium != Medium::Image).then_some(Need::Root);
-    root.into_iter().chain(tools.iter().copied().map(Need::Tool)).collect()
-}
-
 /// A command of several words on the device, which is `DEV` in it.
 fn command(disk: &Disk, command: &str) -> Run {
     let path = disk.path().to_str().expect("test names are ASCII");
     let mut words = command.split(' ').map(|word| word.replace("DEV", path));
     disk.run(words.next().expect("a program stands first")).args(words)
-}
-
-/// Bytes that nobody gets right by accident.
-fn pattern(bytes: u64) -> Vec<u8> {
-    let mut state = 1u32;
-    (0..bytes)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        })
-        .collect()
-}
-
-fn assert_same(what: &str, ours: &[u8], theirs: &[u8]) {
-    assert_eq!(ours.len(), theirs.len(), "{what}");
-    let first = ours.iter().zip(theirs).position(|(ours, theirs)| ours != theirs);
-    assert_eq!(first, None, "{what}: the first byte that differs");
 }
 
 fn read_at(path: &Path, offset: u64, bytes: usize) -> Vec<u8> {

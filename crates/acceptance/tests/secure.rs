@@ -9,7 +9,7 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use acceptance::{Loop, Name, Need, Outcome, Run, Scratch, program_with, trial};
+use acceptance::{Cache, Loop, Name, Need, Outcome, Run, Scratch, program_with, trial};
 use system::{CONF, LIBRARY, System, chmod, make, remove};
 
 const DEVICES: &str = "VMWARE_BDWRAPPER_DEVICES";
@@ -228,15 +228,6 @@ fn modes() {
     make(["uninstall"]).expect_out();
     make(["install", "SETUID=no"]).expect_out();
     assert!(refused(&setting.run(&entry, &[&image]).output()));
-}
-
-/// Makes the loader's cache anew at the end.
-struct Cache;
-
-impl Drop for Cache {
-    fn drop(&mut self) {
-        Run::new("ldconfig").output().expect_out();
-    }
 }
 
 fn directories() {
