@@ -2,11 +2,15 @@
 //! ide-disk_ioctl.c), a few on a libata disk (drivers/ata/libata-scsi.c, `ata_sas_scsi_ioctl`), the geometry
 //! alone on a SCSI disk.
 
+use crate::ata::command::{SET_FEATURES, Transfer};
+use crate::ata::identify::{self, MAX_MULTIPLE, OBSOLETE_IDENTITY, hd_driveid};
+use crate::ata::{self, Offer, Taskfile};
 use crate::entry::Kind;
 use crate::geometry::geometry;
-use crate::identify::{MAX_MULTIPLE, OBSOLETE_IDENTITY, hd_driveid, identify};
 use crate::request::*;
-use crate::{Capability, Device, Errno, Host};
+use crate::scsi::data::Data;
+use crate::scsi::mode;
+use crate::{Capability, Device, Errno, Host, State, drive};
 
 /// A setting of an IDE disk; its place in the table is its place in [`crate::State`].
 struct Setting {
@@ -19,8 +23,9 @@ struct Setting {
 }
 
 const IO_32BIT: usize = 0;
+const MULTIPLE: usize = 2;
 
-const SETTINGS: [Setting; 10] = [
+const SETTINGS: [Setting; 9] = [
     Setting { get: HDIO_GET_32BIT, set: HDIO_SET_32BIT, default: 0, most: 3 },
     Setting { get: HDIO_GET_UNMASKINTR, set: HDIO_SET_UNMASKINTR, default: 0, most: 1 },
     Setting { get: HDIO_GET_MULTCOUNT, set: HDIO_SET_MULTCOUNT, default: 0, most: MAX_MULTIPLE as u32 },
@@ -28,7 +33,6 @@ const SETTINGS: [Setting; 10] = [
     Setting { get: HDIO_GET_NOWERR, set: HDIO_SET_NOWERR, default: 0, most: 1 },
     Setting { get: HDIO_GET_DMA, set: HDIO_SET_DMA, default: 1, most: 1 },
     Setting { get: HDIO_GET_NICE, set: HDIO_SET_NICE, default: 0, most: u32::MAX },
-    Setting { get: HDIO_GET_WCACHE, set: HDIO_SET_WCACHE, default: 1, most: 1 },
     Setting { get: HDIO_GET_ACOUSTIC, set: HDIO_SET_ACOUSTIC, default: 0, most: 254 },
     // 48-bit addresses.
     Setting { get: HDIO_GET_ADDRESS, set: HDIO_SET_ADDRESS, default: 1, most: 2 },
@@ -60,7 +64,23 @@ pub(crate) fn answer(
             host.copy_out(argument, identity.get(..OBSOLETE_IDENTITY).unwrap_or_default())?;
         }
         (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK, Kind::Ide | Kind::Sata) | (HDIO_DRIVE_TASKFILE, Kind::Ide) => {
-            command(device, host, request)?;
+            require(host, Capability::RawIo)?;
+            if device.entry.kind == Kind::Sata || request == HDIO_DRIVE_TASKFILE {
+                require(host, Capability::Admin)?;
+            }
+            match request {
+                HDIO_DRIVE_CMD => drive::command(device, host, argument)?,
+                HDIO_DRIVE_TASK => drive::task(device, host, argument)?,
+                _ => drive::taskfile(device, host, argument)?,
+            }
+        }
+        (HDIO_GET_WCACHE, Kind::Ide) => {
+            let on = device.state.switches.is_on(mode::WCE);
+            host.copy_out(argument, &u64::from(on).to_ne_bytes())?;
+        }
+        (HDIO_SET_WCACHE, Kind::Ide) => {
+            require(host, Capability::Admin)?;
+            write_cache(device, host, argument)?;
         }
         (HDIO_GET_32BIT, Kind::Sata) => {
             let value = device.state.hdio.get(IO_32BIT).map_or(1, |setting| setting.get(1));
@@ -135,15 +155,32 @@ fn geometry_answer(device: &Device<'_>, host: &impl Host, request: u32) -> Resul
 }
 
 fn identity_answer(device: &Device<'_>, host: &impl Host) -> Result<[u8; 512], Errno> {
-    let capacity = device.capacity(host)?;
-    Ok(hd_driveid(&identify(device.entry, capacity, device.physical_block(host)?)))
+    Ok(hd_driveid(&identify::sector(device, host, device.capacity(host)?)))
 }
 
-/// A command in the disk's own language: the disk has none that can be reached this way.
-fn command(device: &Device<'_>, host: &impl Host, request: u32) -> Result<(), Errno> {
-    require(host, Capability::RawIo)?;
-    if device.entry.kind == Kind::Sata || request == HDIO_DRIVE_TASKFILE {
-        require(host, Capability::Admin)?;
+/// `HDIO_SET_WCACHE` sends the disk SET FEATURES.
+fn write_cache(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<(), Errno> {
+    let features = match argument {
+        0 => 0x82,
+        1 => 0x02,
+        _ => return Err(Errno::EINVAL),
+    };
+    let input = Taskfile { command: SET_FEATURES, features, ..Taskfile::default() };
+    let offer = Offer { transfer: Transfer::None, room: 0, data: &mut Data::new(0, 0) };
+    match ata::execute(device, host, &input, offer) {
+        Ok(registers) if !registers.failed() => Ok(()),
+        _ => Err(Errno::EIO),
     }
-    Err(device.refusal())
+}
+
+/// The sectors of one READ MULTIPLE; 0 where multiple mode is off.
+pub(crate) fn multiple(state: &State) -> u8 {
+    state.hdio.get(MULTIPLE).map_or(0, |setting| setting.get(0) as u8)
+}
+
+/// Sets [`multiple`].
+pub(crate) fn set_multiple(state: &State, count: u8) {
+    if let Some(setting) = state.hdio.get(MULTIPLE) {
+        setting.set(count.into());
+    }
 }

@@ -6,14 +6,15 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod ata;
 mod block;
 pub mod conf;
+mod drive;
 pub mod entry;
 pub mod errno;
 pub mod geometry;
 mod hdio;
 pub mod host;
-pub mod identify;
 pub mod identity;
 pub mod real;
 pub mod request;

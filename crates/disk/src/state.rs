@@ -19,7 +19,14 @@ pub struct State {
     /// Bytes a logical block then.
     block: AtomicU32,
     /// `HDIO_SET_…`, in the order of [`crate::hdio`]'s table.
-    pub(crate) hdio: [Setting; 10],
+    pub(crate) hdio: [Setting; 9],
+    /// The level of an ATA disk's advanced power management; 0: off.
+    pub(crate) power_management: Setting,
+    /// Its transfer mode, as SET FEATURES names it.
+    pub(crate) transfer_mode: Setting,
+    /// Its last self-test, and the block that it could not read: see [`crate::ata`]'s logs.
+    pub(crate) self_test: Setting,
+    pub(crate) self_test_block: Number,
 }
 
 impl State {
@@ -31,7 +38,11 @@ impl State {
             switches: Switches::new(),
             bytes: AtomicU64::new(0),
             block: AtomicU32::new(0),
-            hdio: [const { Setting::new() }; 10],
+            hdio: [const { Setting::new() }; 9],
+            power_management: Setting::new(),
+            transfer_mode: Setting::new(),
+            self_test: Setting::new(),
+            self_test_block: Number::new(),
         }
     }
 }
@@ -50,6 +61,24 @@ impl State {
         let old_block = self.block.swap(block, Ordering::Relaxed);
         let old = self.bytes.swap(bytes.saturating_add(1), Ordering::AcqRel).checked_sub(1);
         old.is_none_or(|old| blocks(old, old_block) == blocks(bytes, block))
+    }
+}
+
+/// A number that is 0 until it is set.
+#[derive(Debug, Default)]
+pub(crate) struct Number(AtomicU64);
+
+impl Number {
+    const fn new() -> Number {
+        Number(AtomicU64::new(0))
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use core::fmt;
 
+use crate::ata::identify::OBSOLETE_IDENTITY;
 use crate::entry::Printed;
-use crate::identify::OBSOLETE_IDENTITY;
 use crate::request::{Argument, Request, Shape, find};
 use crate::{Errno, Host};
 

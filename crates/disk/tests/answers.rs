@@ -278,7 +278,6 @@ fn no_drivers_own_request_is_forwarded() {
         ("BIODASDRSRV", 0x4402),
         ("IOC_OPAL_LOCK_UNLOCK", 0x4118_70dd),
         ("NVME_URING_CMD_IO", 0xc048_4e80),
-        ("HDIO_DRIVE_CMD_AEB", 0x31e),
         ("DM_DEV_REMOVE", 0xc138_fd04),
         ("CXLFLASH", 0xca80),
         ("nobody's", 0xdead_beef),
@@ -350,6 +349,10 @@ proptest! {
             }
             Answer::Error(errno) => {
                 prop_assert!(errno.0 > 0);
+                // A failed command leaves its registers.
+                if matches!(request, HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE) {
+                    return Ok(());
+                }
                 prop_assert_eq!(before, *host.memory.borrow(), "a failed request wrote something");
             }
             Answer::Value(value) => prop_assert!(value >= 0),

@@ -5,8 +5,8 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::Fake;
+use disk::ata::identify::{Settings, hd_driveid, identify};
 use disk::entry::{Entry, Kind};
-use disk::identify::{hd_driveid, identify};
 use disk::request::{HDIO_GET_IDENTITY, HDIO_OBSOLETE_IDENTITY};
 use disk::{Answer, Capacity, Medium, identity};
 use proptest::prelude::*;
@@ -53,6 +53,11 @@ fn distinct_for_each_name() {
     assert_eq!(identity::serial(&entry("/x=scsi")), identity::serial(&entry("/x=ide,ro,force")));
 }
 
+/// The sector of a disk that has just been switched on.
+fn fresh(entry: &Entry<'_>, capacity: Capacity, physical: u32) -> [u16; 256] {
+    identify(entry, capacity, &Settings::fresh(entry.kind, physical))
+}
+
 /// The whole sector of a disk of 128 MiB, as HDIO_GET_IDENTITY gives it.
 #[test]
 fn pinned_sector() {
@@ -60,7 +65,7 @@ fn pinned_sector() {
         [("ide", include_str!("identify-ide.hex")), ("sata", include_str!("identify-sata.hex"))]
     {
         let text = format!("/dev/hd/test={kind}");
-        let sector = hd_driveid(&identify(&entry(&text), Capacity::new(128 << 20, 512), 512));
+        let sector = hd_driveid(&fresh(&entry(&text), Capacity::new(128 << 20, 512), 512));
         let hex: Vec<String> = sector
             .chunks(32)
             .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n")
@@ -87,11 +92,12 @@ fn capacity_words() {
         (0x0fff_ffff, 0x0fff_ffff),
         (0x1000_0000, 0x0fff_ffff),
         ((1 << 48) - 1, 0x0fff_ffff),
+        (1 << 48, 0x0fff_ffff),
         ((1 << 54) - 1, 0x0fff_ffff),
     ] {
         for block in [512, 4096] {
-            let words = identify(&ide, Capacity { blocks, block }, 4096);
-            assert_eq!((double(&words, 60), quad(&words, 100)), (short, blocks));
+            let words = fresh(&ide, Capacity { blocks, block }, 4096);
+            assert_eq!((double(&words, 60), quad(&words, 100)), (short, blocks.min((1 << 48) - 1)));
             let geometry = [words[1], words[3], words[6]];
             assert_eq!(geometry, [words[54], words[55], words[56]]);
             assert_eq!(double(&words, 57), geometry.map(u32::from).iter().product::<u32>());
@@ -108,7 +114,7 @@ fn block_size_words() {
         (4096, 4096, 0x5000, 2048, 0),
         (4096, 16384, 0x7002, 2048, 0x4000),
     ] {
-        let words = identify(&ide, Capacity::new(1 << 30, logical), physical);
+        let words = fresh(&ide, Capacity::new(1 << 30, logical), physical);
         assert_eq!((words[106], double(&words, 117), words[209]), (word_106, longer, word_209));
     }
 }
@@ -137,7 +143,7 @@ proptest! {
         let kind = if sata { Kind::Sata } else { Kind::Ide };
         let text = format!("{name}={}", kind.name());
         let block = if big { 4096 } else { 512 };
-        let words = identify(&entry(&text), Capacity { blocks, block }, 4096);
+        let words = fresh(&entry(&text), Capacity { blocks, block }, 4096);
         for bytes in [hd_driveid(&words).to_vec(), words.iter().flat_map(|word| word.to_le_bytes()).collect()] {
             prop_assert_eq!(bytes.iter().fold(0u8, |sum, &byte| sum.wrapping_add(byte)), 0);
         }

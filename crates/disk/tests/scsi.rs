@@ -625,6 +625,9 @@ fn all_codes(disk: &Disk, timeouts: bool) -> Vec<(u8, u16, bool, u16)> {
     list.chunks(each).map(row).collect()
 }
 
+/// ATA PASS-THROUGH, which a SCSI disk does not have.
+const ATA: [u8; 2] = [0x85, 0xa1];
+
 #[test]
 fn all_supported_operation_codes() {
     let mut disk = numbered(8);
@@ -635,11 +638,15 @@ fn all_supported_operation_codes() {
             let row = (code, action.into(), action != 0, usage.len() as u16 + 1);
             assert!(all.contains(&row), "{row:02x?}");
         }
-        assert_eq!(all.len(), COMMANDS.len());
+        assert_eq!(all.len(), COMMANDS.len() - ATA.len());
+        assert!(all.iter().all(|row| !ATA.contains(&row.0)));
+        disk.entry = "/x=sata";
+        assert_eq!(all_codes(&disk, timeouts).len(), COMMANDS.len());
+        disk.entry = "/x=scsi";
     }
     disk.host.thin = false;
     let all = all_codes(&disk, true);
-    assert_eq!(all.len(), COMMANDS.len() - 1);
+    assert_eq!(all.len(), COMMANDS.len() - ATA.len() - 1);
     assert!(all.iter().all(|row| row.0 != 0x42), "a thick disk has no UNMAP");
 }
 

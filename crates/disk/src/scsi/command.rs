@@ -1,4 +1,4 @@
-//! The commands, one row each (SPC-4 and SBC-3). Dispatch, the checks of the CDB, REPORT SUPPORTED OPERATION
+//! The commands, one row each (SPC-4, SBC-3 and SAT-3). Dispatch, the checks of the CDB, REPORT SUPPORTED OPERATION
 //! CODES, the permission filter and the names in traces all come from the rows.
 
 use Operation::*;
@@ -59,6 +59,8 @@ pub enum Operation {
     ReportOperationCodes,
     /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS
     ReportTaskManagement,
+    /// ATA PASS-THROUGH (SAT-3, 12.2)
+    AtaPassThrough,
 }
 
 /// Who may send a command (the kernel's `scsi_cmd_allowed`, drivers/scsi/scsi_ioctl.c).
@@ -224,6 +226,12 @@ pub static COMMANDS: &[Command] = &[
     row("LOG SENSE", LogSense, Anyone, &[0x4d, 0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0]),
     row("MODE SELECT(10)", ModeSelect, Writer, &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
     row("MODE SENSE(10)", ModeSense, Anyone, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0]),
+    row(
+        "ATA PASS-THROUGH(16)",
+        AtaPassThrough,
+        RawIo,
+        &[0x85, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0],
+    ),
     row("READ(16)", Read, Anyone, &sixteen(0x88, 0x1c)),
     row(
         "COMPARE AND WRITE",
@@ -251,6 +259,13 @@ pub static COMMANDS: &[Command] = &[
         &[0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
     ),
     row("REPORT LUNS", ReportLuns, Anyone, &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
+    // The kernel lets writers send it, for BLANK of a CD has the same code.
+    row(
+        "ATA PASS-THROUGH(12)",
+        AtaPassThrough,
+        Writer,
+        &[0xa1, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+    ),
     action(
         "REPORT SUPPORTED OPERATION CODES",
         ReportOperationCodes,

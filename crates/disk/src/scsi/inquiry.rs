@@ -2,6 +2,7 @@
 
 use super::response::Response;
 use super::sense::Sense;
+use crate::ata::identify as ata_identify;
 use crate::entry::Kind;
 use crate::host::Provisioning;
 use crate::sg::longest_transfer;
@@ -47,15 +48,19 @@ pub fn standard(device: &Device<'_>) -> Response {
     out
 }
 
-/// The pages that there are.
-const PAGES: [u8; 7] = [0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2];
+/// The pages that there are; of 89h only on an ATA disk.
+const PAGES: [u8; 8] = [0x00, 0x80, 0x83, 0x86, ATA_INFORMATION, 0xb0, 0xb1, 0xb2];
+const ATA_INFORMATION: u8 = 0x89;
 
 /// A page of vital product data.
 pub fn page(device: &Device<'_>, host: &impl Host, page: u8) -> Result<Response, Refused> {
     let mut out = Response::new();
     out.put(&[0x00, page, 0, 0]);
     match page {
-        0x00 => out.put(&PAGES),
+        0x00 => {
+            let sata = device.entry.kind == Kind::Sata;
+            PAGES.iter().filter(|&&page| sata || page != ATA_INFORMATION).for_each(|&page| out.put(&[page]));
+        }
         0x80 => out.put(&identity::serial(device.entry)),
         0x83 => identification(device, &mut out),
         // Extended INQUIRY data: simple, ordered and head-of-queue tasks; a volatile cache.
@@ -63,6 +68,7 @@ pub fn page(device: &Device<'_>, host: &impl Host, page: u8) -> Result<Response,
             out.put(&[0, 0x07, 0x01]);
             out.fill(64);
         }
+        ATA_INFORMATION if device.entry.kind == Kind::Sata => ata_information(device, host, &mut out)?,
         0xb0 => limits(device, host, &mut out)?,
         // Block device characteristics: nothing is known of rotation and form.
         0xb1 => out.fill(64),
@@ -97,6 +103,18 @@ impl From<Errno> for Refused {
 fn identification(device: &Device<'_>, out: &mut Response) {
     let serial = identity::serial(device.entry);
     let wwn = identity::wwn(device.entry);
+    if device.entry.kind == Kind::Sata {
+        // SAT-3, 10.3.4, with what libata adds: the serial number, the model with it, the world-wide name.
+        out.put(&[0x02, 0x00, 0, 20]);
+        out.put(&serial);
+        out.put(&[0x02, 0x01, 0, 68]);
+        out.put(vendor(device));
+        out.put(&identity::model(device.entry));
+        out.put(&serial);
+        out.put(&[0x01, 0x03, 0, 8]);
+        out.put(&wwn.to_be_bytes());
+        return;
+    }
     out.put(&[0x01, 0x03, 0, 8]);
     out.put(&wwn.to_be_bytes());
     out.put(&[0x02, 0x01, 0, 44]);
@@ -105,6 +123,22 @@ fn identification(device: &Device<'_>, out: &mut Response) {
     out.put(&serial);
     // The target port: the same name, relative port 1.
     out.put(&[0x61, 0x94, 0, 4, 0, 0, 0, 1]);
+}
+
+/// ATA information (SAT-3, 10.3.6): who translates, the signature of an ATA disk, the command that says who it is and what that
+/// says.
+fn ata_information(device: &Device<'_>, host: &impl Host, out: &mut Response) -> Result<(), Errno> {
+    out.fill(8);
+    out.put(b"BDWRAP  ");
+    out.put(b"SAT             ");
+    out.put(identity::REVISION);
+    // A register FIS: STATUS, ERROR, LBA, DEVICE and COUNT; port 0.
+    out.put(&[0x34, 0, 0x50, 0x01, 0x01, 0, 0, 0, 0, 0, 0, 0, 0x01]);
+    out.fill(56);
+    // IDENTIFY DEVICE
+    out.put(&[0xec, 0, 0, 0]);
+    out.put(&ata_identify::bytes(&ata_identify::sector(device, host, device.capacity(host)?)));
+    Ok(())
 }
 
 /// Block limits.

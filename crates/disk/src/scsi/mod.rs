@@ -7,6 +7,7 @@ mod inquiry;
 pub mod mode;
 mod report;
 mod response;
+mod sat;
 pub mod sense;
 
 use command::{Command, Operation};
@@ -14,6 +15,7 @@ use data::Data;
 use response::Response;
 use sense::Sense;
 
+use crate::entry::Kind;
 use crate::{Capacity, Device, Errno, Host, Limit};
 
 /// Which way the caller lets data go.
@@ -63,7 +65,7 @@ pub(crate) struct Task<'a, H: Host> {
     capacity: Capacity,
 }
 
-type Done = Result<(), Ended>;
+pub(crate) type Done = Result<(), Ended>;
 
 /// Carries out a command; the result says how it ended and how many bytes were moved. Bytes behind the CDB's end are 0.
 pub(crate) fn execute<H: Host>(
@@ -88,11 +90,26 @@ pub(crate) fn execute<H: Host>(
     }
 }
 
+/// Carries out a command for one of another set that does the same, and tells nobody that the device has another size.
+pub(crate) fn translated<H: Host>(
+    device: &Device<'_>,
+    host: &H,
+    capacity: Capacity,
+    cdb: [u8; 16],
+    direction: Direction,
+    data: &mut Data,
+) -> Done {
+    let mut task = Task { device, host, cdb, direction, data: *data, capacity };
+    let done = task.run(None);
+    *data = task.data;
+    done
+}
+
 /// INQUIRY, REQUEST SENSE and REPORT LUNS.
 const WITHOUT_MEDIUM: [u8; 3] = [0x12, 0x03, 0xa0];
 
 /// The device's size; and that in bytes, where it is another than the last command that cared saw.
-fn size(device: &Device<'_>, host: &impl Host) -> Result<(Capacity, Option<u64>), Errno> {
+pub(crate) fn size(device: &Device<'_>, host: &impl Host) -> Result<(Capacity, Option<u64>), Errno> {
     let bytes = host.limit(Limit::Bytes)?;
     if let Some(block) = device.state.block_of(bytes) {
         return Ok((Capacity::new(bytes, block), None));
@@ -100,24 +117,35 @@ fn size(device: &Device<'_>, host: &impl Host) -> Result<(Capacity, Option<u64>)
     Ok((Capacity::new(bytes, device.logical_block(host)?), Some(bytes)))
 }
 
-/// The row of a CDB, as far as the backing device allows for it.
-fn row(host: &impl Host, operation_code: u8, action: u8) -> Result<&'static Command, Ended> {
+/// The row of a CDB, as far as the kind of disk and the backing device allow for it.
+fn row(
+    device: &Device<'_>,
+    host: &impl Host,
+    operation_code: u8,
+    action: u8,
+) -> Result<&'static Command, Ended> {
     let found = command::find(operation_code, action).map_err(|exists| {
         // The service action is wrong where there are others.
         if exists { Sense::cdb(1, Some(4)) } else { Sense::OPERATION_CODE }
     })?;
-    if found.operation == Operation::Unmap && !is_thin(host) {
-        return Err(Sense::OPERATION_CODE.into());
-    }
-    Ok(found)
+    if has(device, host, found.operation) { Ok(found) } else { Err(Sense::OPERATION_CODE.into()) }
 }
 
-fn is_thin(host: &impl Host) -> bool {
+/// Whether the disk has a command that not every disk has.
+fn has(device: &Device<'_>, host: &impl Host, operation: Operation) -> bool {
+    match operation {
+        Operation::Unmap => is_thin(host),
+        Operation::AtaPassThrough => device.entry.kind == Kind::Sata,
+        _ => true,
+    }
+}
+
+pub(crate) fn is_thin(host: &impl Host) -> bool {
     host.provisioning().is_ok_and(|provisioning| provisioning.is_thin)
 }
 
 /// What an error of the backing device means, at a logical block.
-fn failed(errno: Errno, block: u64, writing: bool) -> Ended {
+pub(crate) fn failed(errno: Errno, block: u64, writing: bool) -> Ended {
     match errno {
         Errno::ENOSPC | Errno::EDQUOT => Sense::NO_SPACE.into(),
         Errno::EROFS | Errno::EPERM | Errno::EACCES | Errno::EBADF if writing => Sense::PROTECTED.into(),
@@ -130,11 +158,16 @@ fn failed(errno: Errno, block: u64, writing: bool) -> Ended {
 }
 
 /// What an error means where no block is concerned.
-fn lost(errno: Errno) -> Ended {
+pub(crate) fn lost(errno: Errno) -> Ended {
     match failed(errno, 0, false) {
         Ended::Check(_) => Sense::INTERNAL.into(),
         ended => ended,
     }
+}
+
+/// Whether nothing may be written.
+pub(crate) fn is_protected(device: &Device<'_>, host: &impl Host) -> Result<bool, Ended> {
+    Ok(device.state.switches.is_on(mode::SWP) || device.read_only(host).map_err(lost)?)
 }
 
 /// What an error means when a cache is written to the medium: nobody knows of which block.
@@ -147,7 +180,7 @@ fn unsettled(errno: Errno) -> Ended {
 
 impl<H: Host> Task<'_, H> {
     fn run(&mut self, news: Option<u64>) -> Done {
-        let row = row(self.host, self.byte(0), self.byte(1) & 0x1f)?;
+        let row = row(self.device, self.host, self.byte(0), self.byte(1) & 0x1f)?;
         let operation = row.operation;
         // Once, to whatever command but those that neither say nor clear it (SAM-5, 5.14).
         if let Some(bytes) = news
@@ -190,12 +223,12 @@ impl<H: Host> Task<'_, H> {
             Operation::ReportLuns => self.report_luns(),
             Operation::ReportOperationCodes => self.report_operation_codes(),
             Operation::ReportTaskManagement => self.report_task_management(),
+            Operation::AtaPassThrough => self.ata_pass_through(),
         }
     }
 
     fn is_protected(&self) -> Result<bool, Ended> {
-        let by_switch = self.device.state.switches.is_on(mode::SWP);
-        Ok(by_switch || self.device.read_only(self.host).map_err(lost)?)
+        is_protected(self.device, self.host)
     }
 
     /// A byte of the CDB.

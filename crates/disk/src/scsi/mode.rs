@@ -10,13 +10,17 @@ pub const WCE: u32 = 1;
 pub const SWP: u32 = 2;
 /// D_SENSE of the control page: sense data in the descriptor format.
 pub const D_SENSE: u32 = 4;
+/// Read look-ahead of an ATA disk is on.
+pub const LOOK_AHEAD: u32 = 8;
+/// SMART of an ATA disk is on.
+pub const SMART: u32 = 16;
 
 /// What can be changed; a bit is set where it is not the default.
 #[derive(Debug, Default)]
 pub struct Switches(AtomicU32);
 
-/// The write cache is on, all else off.
-const DEFAULTS: u32 = WCE;
+/// The write cache is on, and what an ATA disk has; all else off.
+const DEFAULTS: u32 = WCE | LOOK_AHEAD | SMART;
 
 impl Switches {
     pub(crate) const fn new() -> Switches {
@@ -30,6 +34,11 @@ impl Switches {
 
     pub(crate) fn get(&self) -> u32 {
         self.0.load(Ordering::Relaxed) ^ DEFAULTS
+    }
+
+    /// Turns a switch on or off.
+    pub(crate) fn turn(&self, switch: u32, on: bool) {
+        self.set(if on { self.get() | switch } else { self.get() & !switch });
     }
 
     pub(crate) fn set(&self, switches: u32) {

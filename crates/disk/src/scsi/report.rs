@@ -1,11 +1,11 @@
 //! Commands that say something of the disk, or change a setting of it (SPC-4, clause 6; SBC-3, clause 5).
 
-use super::command::{COMMANDS, Command, Operation};
+use super::command::{COMMANDS, Command};
 use super::inquiry::{self, Refused};
 use super::mode::{self, Values};
 use super::response::Response;
 use super::sense::Sense;
-use super::{Done, Task, is_thin, lost, row, unsettled};
+use super::{Done, Task, has, is_thin, lost, row, unsettled};
 use crate::Host;
 
 impl<H: Host> Task<'_, H> {
@@ -226,8 +226,7 @@ impl<H: Host> Task<'_, H> {
         let mut out = Response::new();
         if self.byte(2) & 0x07 == 0 {
             out.put(&[0; 4]);
-            let thin = is_thin(self.host);
-            for command in COMMANDS.iter().filter(|command| thin || command.operation != Operation::Unmap) {
+            for command in COMMANDS.iter().filter(|row| has(self.device, self.host, row.operation)) {
                 let action = u16::from(command.action().unwrap_or(0)).to_be_bytes();
                 let flags = u8::from(timeouts) << 1 | u8::from(command.service_action);
                 let length = (command.usage.len() as u16).to_be_bytes();
@@ -253,7 +252,7 @@ impl<H: Host> Task<'_, H> {
         let wanted = if has_actions { u8::try_from(action).unwrap_or(0xff) } else { 0 };
         // 3 looks at the service action of a command that has none, too.
         let known = action == 0 || has_actions || self.byte(2) & 0x07 == 1;
-        let found = row(self.host, code, wanted).ok().filter(|_| known);
+        let found = row(self.device, self.host, code, wanted).ok().filter(|_| known);
         self.one_command(found, timeouts, &mut out);
         self.give(&out, self.u32(6))
     }

@@ -1,5 +1,7 @@
 //! Sense data (SPC-4, 4.5): why a command failed.
 
+use crate::ata::Registers;
+
 /// A field of the CDB or of the parameter list that is wrong (SPC-4, 4.5.2.4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
@@ -22,15 +24,19 @@ pub struct Sense {
     pub information: Option<u64>,
     /// Which field is wrong.
     pub field: Option<Field>,
+    /// The registers of an ATA command, and whether they have 48-bit addresses.
+    pub registers: Option<(Registers, bool)>,
 }
 
 impl Sense {
     const fn new(key: u8, code: u16) -> Sense {
-        Sense { key, code, information: None, field: None }
+        Sense { key, code, information: None, field: None, registers: None }
     }
 
     /// Nothing to report.
     pub const NONE: Sense = Sense::new(0x0, 0x0000);
+    /// RECOVERED ERROR, ATA PASS-THROUGH INFORMATION AVAILABLE
+    pub const REGISTERS: Sense = Sense::new(0x1, 0x001d);
     /// MEDIUM ERROR, UNRECOVERED READ ERROR
     pub const READ_ERROR: Sense = Sense::new(0x3, 0x1100);
     /// MEDIUM ERROR, WRITE ERROR
@@ -55,6 +61,8 @@ impl Sense {
     pub const PROTECTED: Sense = Sense::new(0x7, 0x2700);
     /// DATA PROTECT, SPACE ALLOCATION FAILED WRITE PROTECT
     pub const NO_SPACE: Sense = Sense::new(0x7, 0x2707);
+    /// ABORTED COMMAND, NO ADDITIONAL SENSE INFORMATION
+    pub const ABORTED: Sense = Sense::new(0xb, 0x0000);
     /// MISCOMPARE, MISCOMPARE DURING VERIFY OPERATION
     pub const MISCOMPARE: Sense = Sense::new(0xe, 0x1d00);
 
@@ -82,7 +90,8 @@ impl Sense {
     }
 
     /// In the fixed format (SPC-4, 4.5.3), or where `descriptor` says so in the descriptor format (4.5.2); and how many of
-    /// the bytes count.
+    /// the bytes count. The registers of an ATA command have a descriptor alone, which clients read without a look at the
+    /// format.
     pub fn bytes(&self, descriptor: bool) -> ([u8; 28], usize) {
         let mut out = [0; 28];
         let [code, qualifier] = self.code.to_be_bytes();
@@ -91,7 +100,7 @@ impl Sense {
                 *to = *from;
             }
         };
-        if !descriptor {
+        if !descriptor && self.registers.is_none() {
             let information = self.information.and_then(|information| u32::try_from(information).ok());
             let valid = if information.is_some() { 0xf0 } else { 0x70 };
             put(0, &[valid, 0, self.key]);
@@ -112,6 +121,19 @@ impl Sense {
             put(length, &[0x02, 0x06, 0, 0]);
             put(length + 4, &self.specific());
             length += 8;
+        }
+        if let Some((registers, extended)) = self.registers {
+            // ATA Status Return (SAT-3, 12.2.2.6).
+            let Registers { status, error, count, lba, device } = registers;
+            let [count_low, count_high] = count.to_le_bytes();
+            let [a, b, c, d, e, f, ..] = lba.to_le_bytes();
+            put(length, &[0x09, 12, extended.into(), error, 0, count_low, 0, a, 0, b, 0, c, device, status]);
+            if extended {
+                for (at, high) in [(4, count_high), (6, d), (8, e), (10, f)] {
+                    put(length + at, &[high]);
+                }
+            }
+            length += 14;
         }
         put(7, &[(length - 8) as u8]);
         (out, length)

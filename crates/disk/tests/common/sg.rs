@@ -1,6 +1,7 @@
 //! SCSI commands to a disk in memory, through `SG_IO`.
 
 use super::{FAR, Fake, POISON};
+use disk::ata::Registers;
 use disk::request::SG_IO;
 use disk::scsi::sense::{Field, Sense};
 use disk::{Answer, Errno, State};
@@ -145,30 +146,47 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
                 code: code(&bytes[12..]),
                 information: valid.then_some(information),
                 field: field(&bytes[15..18]),
+                registers: None,
             }
         }
         0x72 => {
             assert_eq!(bytes.len(), 8 + usize::from(bytes[7]), "{bytes:02x?}");
-            let mut sense = Sense { key: bytes[1], code: code(&bytes[2..]), information: None, field: None };
+            let mut got = sense(bytes[1], code(&bytes[2..]));
             let mut rest = &bytes[8..];
             while let [kind, length, ..] = *rest {
                 let (this, next) = rest.split_at(2 + usize::from(length));
                 match (kind, length) {
-                    (0, 10) => sense.information = Some(number(&this[4..])),
-                    (2, 6) => sense.field = field(&this[4..]),
+                    (0, 10) => got.information = Some(number(&this[4..])),
+                    (2, 6) => got.field = field(&this[4..]),
+                    (9, 12) => got.registers = Some(registers(this)),
                     _ => panic!("no such descriptor: {this:02x?}"),
                 }
                 rest = next;
             }
-            sense
+            got
         }
         _ => panic!("no sense data: {bytes:02x?}"),
     }
 }
 
+/// The registers of an ATA Status Return descriptor (SAT-3, 12.2.2.6), and whether they have their high bytes.
+fn registers(bytes: &[u8]) -> (Registers, bool) {
+    let [_, _, extended, error, count_high, count, d, a, e, b, f, c, device, status] = *bytes else {
+        panic!("{bytes:02x?}")
+    };
+    let registers = Registers {
+        status,
+        error,
+        count: u16::from_be_bytes([count_high, count]),
+        lba: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
+        device,
+    };
+    (registers, extended & 1 != 0)
+}
+
 /// Sense data with nothing but a key and a code.
 pub fn sense(key: u8, code: u16) -> Sense {
-    Sense { key, code, information: None, field: None }
+    Sense { key, code, information: None, field: None, registers: None }
 }
 
 /// INVALID FIELD IN CDB at a byte, with or without a bit.

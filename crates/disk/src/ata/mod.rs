@@ -1,0 +1,432 @@
+//! An ATA disk: commands of ACS-3 on the backing device, whichever way they come.
+//!
+//! What reads and writes logical blocks is carried out by the SCSI command that does the same.
+
+pub mod command;
+pub mod identify;
+mod log;
+
+use command::{Command, Operation, Transfer};
+use identify::Settings;
+
+use crate::geometry::identify_geometry;
+use crate::scsi::data::Data;
+use crate::scsi::sense::Sense;
+use crate::scsi::{self, Direction, Ended, lost, mode};
+use crate::{Capacity, Device, Host, hdio};
+
+/// What a host writes to the registers of a disk (ACS-3, 7.1.3). Commands with 28-bit addresses look at the low byte of
+/// `features` and `count`, the low three of `lba` and the low four bits of `device`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taskfile {
+    /// COMMAND
+    pub command: u8,
+    /// FEATURES
+    pub features: u16,
+    /// COUNT
+    pub count: u16,
+    /// LBA, of 48 bits.
+    pub lba: u64,
+    /// DEVICE
+    pub device: u8,
+}
+
+/// What the registers hold when a command has ended (ACS-3, 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registers {
+    /// STATUS
+    pub status: u8,
+    /// ERROR
+    pub error: u8,
+    /// COUNT
+    pub count: u16,
+    /// LBA, of 48 bits.
+    pub lba: u64,
+    /// DEVICE
+    pub device: u8,
+}
+
+/// STATUS: device ready, and its obsolete bit that says that a seek has ended.
+const READY: u8 = 0x50;
+/// STATUS: device fault.
+const FAULT: u8 = 0x20;
+/// STATUS: ERROR says why the command failed.
+const ERR: u8 = 0x01;
+
+/// ERROR: the command, or what it asks for, is none of the disk's.
+const ABRT: u8 = 0x04;
+/// ERROR: there is no such address.
+const IDNF: u8 = 0x10;
+/// ERROR: the data cannot be read.
+const UNC: u8 = 0x40;
+
+/// DEVICE: the address is a logical block address.
+pub const LBA: u8 = 0x40;
+/// DEVICE: bits that have been 1 since the first ATA disks.
+const OBSOLETE: u8 = 0xa0;
+
+/// LBA of every SMART command, from bit 8 on (ACS-3, 7.48).
+pub const SMART_SIGNATURE: u64 = 0xc24f;
+
+impl Registers {
+    /// Whether the command failed.
+    pub fn failed(&self) -> bool {
+        self.status & (ERR | FAULT) != 0
+    }
+
+    /// What a SCSI client is told of a command that failed (SAT-3, 11.7).
+    pub fn sense(&self) -> Sense {
+        match self.error {
+            _ if self.status & FAULT != 0 => Sense::INTERNAL,
+            UNC => Sense::READ_ERROR,
+            IDNF => Sense::OUT_OF_RANGE,
+            _ => Sense::ABORTED,
+        }
+    }
+}
+
+/// Why a command fails.
+#[derive(Clone, Copy)]
+enum Failure {
+    /// Bits of ERROR, and the address that goes with them.
+    Error(u8, Option<u64>),
+    /// The device cannot write, or not any more.
+    Fault(Option<u64>),
+    /// It did not come to an end as commands do.
+    Ended(Ended),
+}
+
+const ABORTED: Failure = Failure::Error(ABRT, None);
+
+impl From<Ended> for Failure {
+    /// What the outcome of a SCSI command on blocks means.
+    fn from(ended: Ended) -> Failure {
+        let Ended::Check(sense) = ended else { return Failure::Ended(ended) };
+        match sense {
+            Sense { key: 0x3, code: 0x1100, information, .. } => Failure::Error(UNC, information),
+            Sense::OUT_OF_RANGE => Failure::Error(IDNF, None),
+            Sense { key: 0x3 | 0x4, information, .. } | Sense { code: 0x2707, information, .. } => {
+                Failure::Fault(information)
+            }
+            _ => ABORTED,
+        }
+    }
+}
+
+/// The data of a command: what the host offers to move, and how.
+pub(crate) struct Offer<'a> {
+    /// How.
+    pub transfer: Transfer,
+    /// At most so many bytes.
+    pub room: u64,
+    /// Where they are.
+    pub data: &'a mut Data,
+}
+
+/// Carries out a command. An error says that it did not come to an end as commands do; that it failed, the registers say.
+pub(crate) fn execute<H: Host>(
+    device: &Device<'_>,
+    host: &H,
+    input: &Taskfile,
+    offer: Offer<'_>,
+) -> Result<Registers, Ended> {
+    let done = Registers {
+        status: READY,
+        error: 0,
+        count: input.count,
+        lba: input.lba,
+        device: input.device | OBSOLETE,
+    };
+    let failed = |error, fault, lba: Option<u64>| Registers {
+        status: READY | ERR | fault,
+        error,
+        lba: lba.unwrap_or(input.lba),
+        ..done
+    };
+    let run = || {
+        let command = command::find(input.command, input.features as u8).ok_or(ABORTED)?;
+        let capacity = match command.operation {
+            // Who the disk is can be said whatever has become of it.
+            Operation::Identify => {
+                scsi::size(device, host).map_or(Capacity::new(0, 512), |(capacity, _)| capacity)
+            }
+            _ => scsi::size(device, host).map_err(lost)?.0,
+        };
+        let Offer { transfer, room, data } = offer;
+        let mut task = Task { device, host, input, command, capacity, data, done };
+        let bytes = task.bytes();
+        if bytes > 0 && (transfer != command.transfer || room.min(task.data.left()) < bytes) {
+            return Err(ABORTED);
+        }
+        task.run()?;
+        Ok(task.done)
+    };
+    match run() {
+        Ok(done) => Ok(done),
+        Err(Failure::Error(error, lba)) => Ok(failed(error, 0, lba)),
+        Err(Failure::Fault(lba)) => Ok(failed(0, FAULT, lba)),
+        Err(Failure::Ended(ended)) => Err(ended),
+    }
+}
+
+/// A command that is carried out.
+struct Task<'a, H: Host> {
+    device: &'a Device<'a>,
+    host: &'a H,
+    input: &'a Taskfile,
+    command: &'static Command,
+    capacity: Capacity,
+    data: &'a mut Data,
+    /// What the registers hold in the end.
+    done: Registers,
+}
+
+type Done = Result<(), Failure>;
+
+/// The most 512-byte blocks of LBA ranges that one DATA SET MANAGEMENT takes.
+pub const MAX_RANGE_BLOCKS: u16 = 8;
+
+impl<H: Host> Task<'_, H> {
+    /// How many bytes the command moves.
+    fn bytes(&self) -> u64 {
+        let count = u64::from(self.count());
+        match self.command.operation {
+            _ if self.command.transfer == Transfer::None => 0,
+            Operation::Read | Operation::Write(_) | Operation::Multiple(_) => {
+                self.blocks().saturating_mul(self.capacity.block.into())
+            }
+            Operation::Trim | Operation::SmartLog | Operation::ReadLog => count.saturating_mul(512),
+            _ => 512,
+        }
+    }
+
+    /// COUNT, as wide as the command has it.
+    fn count(&self) -> u16 {
+        if self.command.extended { self.input.count } else { self.input.count & 0xff }
+    }
+
+    /// The number of logical blocks: COUNT, of which 0 is the largest.
+    fn blocks(&self) -> u64 {
+        match self.count() {
+            0 if self.command.extended => 65536,
+            0 => 256,
+            count => count.into(),
+        }
+    }
+
+    /// The first logical block: an address of 48 bits, of 28, or cylinder, head and sector of the IDENTIFY geometry.
+    fn first(&self) -> Result<u64, Failure> {
+        let Taskfile { lba, device, .. } = *self.input;
+        let high = u64::from(device & 0x0f);
+        if self.command.extended {
+            return Ok(lba & 0xffff_ffff_ffff);
+        }
+        if device & LBA != 0 {
+            return Ok(high << 24 | lba & 0xff_ffff);
+        }
+        let geometry = identify_geometry(self.capacity.sectors());
+        let (cylinder, sector) = (lba >> 8 & 0xffff, lba & 0xff);
+        let (heads, per_track) = (u64::from(geometry.heads), u64::from(geometry.sectors));
+        let there = cylinder < geometry.cylinders.into() && high < heads && (1..=per_track).contains(&sector);
+        if !there {
+            return Err(Failure::Error(IDNF, None));
+        }
+        Ok((cylinder * heads + high) * per_track + sector - 1)
+    }
+
+    fn run(&mut self) -> Done {
+        let smart_is_on = self.device.state.switches.is_on(mode::SMART);
+        if self.command.code == command::SMART {
+            let signed = self.input.lba >> 8 & 0xffff == SMART_SIGNATURE;
+            if !signed || !(smart_is_on || matches!(self.command.operation, Operation::Smart(_))) {
+                return Err(ABORTED);
+            }
+        }
+        let state = self.device.state;
+        match self.command.operation {
+            Operation::Nop => return Err(ABORTED),
+            Operation::Read => self.move_blocks(false)?,
+            Operation::Write(fua) => self.move_blocks(fua)?,
+            Operation::Multiple(_) if hdio::multiple(state) == 0 => return Err(ABORTED),
+            Operation::Multiple(fua) => self.move_blocks(fua)?,
+            Operation::Verify => self.on_blocks(VERIFY_16, 0, self.first()?, self.blocks())?,
+            Operation::SetMultiple => {
+                let count = self.count() as u8;
+                if count > identify::MAX_MULTIPLE || !(count == 0 || count.is_power_of_two()) {
+                    return Err(ABORTED);
+                }
+                hdio::set_multiple(state, count);
+            }
+            Operation::Trim => self.trim()?,
+            Operation::Flush | Operation::Standby => self.flush()?,
+            Operation::Idle | Operation::Defaults => {}
+            // Active or idle, since there is no motor that could stand still.
+            Operation::CheckPower => self.done.count = 0xff,
+            // The signature of an ATA disk, and that it passed (ACS-3, 9.2 and 7.9).
+            Operation::Diagnostic => {
+                self.done = Registers { error: 0x01, count: 1, lba: 1, device: 0, ..self.done };
+            }
+            Operation::Identify => {
+                let words = identify::sector(self.device, self.host, self.capacity);
+                self.give(&identify::bytes(&words))?;
+            }
+            Operation::NativeMax => self.native_max(),
+            Operation::WriteCache(on) => {
+                if !on {
+                    self.flush()?;
+                }
+                state.switches.turn(mode::WCE, on);
+            }
+            Operation::LookAhead(on) => state.switches.turn(mode::LOOK_AHEAD, on),
+            Operation::Smart(on) => state.switches.turn(mode::SMART, on),
+            Operation::PowerManagement(false) => state.power_management.set(0),
+            Operation::PowerManagement(true) => match self.count() {
+                level @ 0x01..=0xfe => state.power_management.set(level.into()),
+                _ => return Err(ABORTED),
+            },
+            Operation::TransferMode => {
+                let wanted = self.count() as u8;
+                if !Settings::has_mode(self.device.entry.kind, wanted) {
+                    return Err(ABORTED);
+                }
+                state.transfer_mode.set(wanted.into());
+            }
+            Operation::SmartAutosave if matches!(self.count(), 0x00 | 0xf1) => {}
+            Operation::SmartAutosave => return Err(ABORTED),
+            Operation::SmartStatus => {}
+            Operation::SmartData => self.give(&log::smart_data())?,
+            Operation::SmartThresholds => self.give(&log::smart_thresholds())?,
+            Operation::SmartOffline => self.self_test()?,
+            Operation::SmartLog => self.read_log(log::smart)?,
+            Operation::ReadLog => self.read_log(log::general)?,
+        }
+        Ok(())
+    }
+
+    /// Gives the host bytes.
+    fn give(&mut self, bytes: &[u8]) -> Done {
+        self.data.put(self.host, bytes).map_err(|errno| Failure::Ended(Ended::Failed(errno)))
+    }
+
+    /// Carries out a SCSI command on blocks (SBC-3); flags go into its byte 1.
+    fn on_blocks(&mut self, code: u8, flags: u8, first: u64, blocks: u64) -> Done {
+        let direction = match self.command.transfer {
+            Transfer::None => Direction::None,
+            Transfer::PioIn | Transfer::DmaIn => Direction::In,
+            Transfer::PioOut | Transfer::DmaOut => Direction::Out,
+        };
+        let [a, b, c, d, e, f, g, h] = first.to_be_bytes();
+        let [i, j, k, l] = u32::try_from(blocks).unwrap_or(u32::MAX).to_be_bytes();
+        let cdb = [code, flags, a, b, c, d, e, f, g, h, i, j, k, l, 0, 0];
+        Ok(scsi::translated(self.device, self.host, self.capacity, cdb, direction, self.data)?)
+    }
+
+    fn move_blocks(&mut self, fua: bool) -> Done {
+        let code = match self.command.transfer {
+            Transfer::PioIn | Transfer::DmaIn => READ_16,
+            _ => WRITE_16,
+        };
+        self.on_blocks(code, if fua { 0x08 } else { 0 }, self.first()?, self.blocks())
+    }
+
+    fn flush(&mut self) -> Done {
+        self.on_blocks(SYNCHRONIZE_CACHE_16, 0, 0, 0)
+    }
+
+    fn native_max(&mut self) {
+        let last = self.capacity.blocks.saturating_sub(1);
+        if self.command.extended {
+            self.done.lba = last.min(0xffff_ffff_ffff);
+        } else {
+            let last = last.min(0x0fff_ffff);
+            self.done.lba = last & 0xff_ffff;
+            self.done.device = self.done.device & 0xf0 | (last >> 24) as u8;
+        }
+    }
+
+    /// LBA ranges of 8 bytes: address, and in the two high bytes a number of blocks (ACS-3, 7.5). All of them are looked at
+    /// before any is given back.
+    fn trim(&mut self) -> Done {
+        let whole = self.bytes();
+        let is_trim = self.input.features & 0x01 != 0;
+        if !is_trim || whole == 0 || self.count() > MAX_RANGE_BLOCKS || !scsi::is_thin(self.host) {
+            return Err(ABORTED);
+        }
+        let ranges = *self.data;
+        let block = u64::from(self.capacity.block);
+        for carry_out in [false, true] {
+            *self.data = ranges;
+            for _ in 0..whole / 8 {
+                let mut entry = [0; 8];
+                self.data.get(self.host, &mut entry).map_err(|errno| Failure::Ended(Ended::Failed(errno)))?;
+                let entry = u64::from_le_bytes(entry);
+                let (first, blocks) = (entry & 0xffff_ffff_ffff, entry >> 48);
+                if blocks == 0 {
+                    continue;
+                }
+                if first.saturating_add(blocks) > self.capacity.blocks {
+                    return Err(Failure::Error(IDNF, Some(first)));
+                }
+                if carry_out {
+                    let given_back =
+                        self.host.discard(first.saturating_mul(block), blocks.saturating_mul(block));
+                    given_back.map_err(|errno| scsi::failed(errno, first, true))?;
+                } else if scsi::is_protected(self.device, self.host)? {
+                    return Err(ABORTED);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what stands at both ends of the disk, or nothing: self-tests have nothing else to test, and end at once.
+    fn self_test(&mut self) -> Done {
+        let kind = self.input.lba as u8;
+        match kind {
+            // Off-line data collection: there is none.
+            0x00 => return Ok(()),
+            // Abort: no test runs.
+            0x7f => return Ok(()),
+            // Short and extended, in the background or not.
+            0x01 | 0x02 | 0x81 | 0x82 => {}
+            _ => return Err(ABORTED),
+        }
+        let last = self.capacity.blocks.saturating_sub(1);
+        let bad = [0, last].into_iter().find(|&block| self.on_blocks(VERIFY_16, 0, block, 1).is_err());
+        log::remember(self.device.state, kind, bad);
+        // A test in captive mode tells the host.
+        match bad {
+            Some(_) if kind & 0x80 != 0 => {
+                self.done.lba = 0x2c_f400 | u64::from(kind);
+                self.done.status |= ERR;
+                self.done.error = ABRT;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Gives the host pages of a log.
+    fn read_log(&mut self, page: impl Fn(&Self, u8, u16) -> Option<[u8; 512]>) -> Done {
+        let lba = self.input.lba;
+        let address = lba as u8;
+        // Bits 15:8 and 39:32; of SMART logs the first page is read alone (their signature stands there).
+        let first = if self.command.extended { (lba >> 8 & 0xff | lba >> 24 & 0xff00) as u16 } else { 0 };
+        let pages = first..first.saturating_add(self.count());
+        if pages.is_empty() || pages.clone().any(|number| page(self, address, number).is_none()) {
+            return Err(ABORTED);
+        }
+        for number in pages {
+            if let Some(bytes) = page(self, address, number) {
+                self.give(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Operation codes of SBC-3.
+const READ_16: u8 = 0x88;
+const WRITE_16: u8 = 0x8a;
+const VERIFY_16: u8 = 0x8f;
+const SYNCHRONIZE_CACHE_16: u8 = 0x91;
