@@ -10,12 +10,14 @@
 #![forbid(unsafe_code)]
 
 mod build;
+pub mod clients;
 mod data;
 mod fixture;
 mod harness;
 mod run;
 
 pub use build::{library, program, program_with};
+pub use clients::command;
 pub use data::{assert_same, pattern};
 pub use fixture::{Cache, Disk, Loop, Medium, Name, Scratch};
 pub use harness::{Need, is_root, main, needs, trial};

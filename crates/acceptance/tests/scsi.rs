@@ -8,9 +8,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use acceptance::clients::LIST;
 use acceptance::{
-    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, Session, assert_same, is_root, main as harness,
-    needs, pattern, trial,
+    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, Session, assert_same, clients, command, is_root,
+    main as harness, needs, pattern, trial,
 };
 
 const MIB: u64 = 1 << 20;
@@ -71,18 +72,8 @@ fn main() -> ExitCode {
             far_end(&image, device.path(), size);
         }));
     }
-    let tools = LIST.lines().map(|line| line.split(' ').next().expect("a program stands first"));
-    let tools: BTreeSet<&str> = tools.filter(|tool| *tool != NOT_IN_EVERY_RELEASE).collect();
-    let all: Vec<Need> = tools.into_iter().map(Need::Tool).chain([Need::Root]).collect();
-    trials.push(trial("list/lio", &all, list));
+    trials.push(trial("list/lio", &clients::needs(LIST), list));
     harness(trials)
-}
-
-/// A command of several words on the device, which is `DEV` in it.
-fn command(disk: &Disk, command: &str) -> Run {
-    let path = disk.path().to_str().expect("test names are ASCII");
-    let mut words = command.split(' ').map(|word| word.replace("DEV", path));
-    disk.run(words.next().expect("a program stands first")).args(words)
 }
 
 fn read_at(path: &Path, offset: u64, bytes: usize) -> Vec<u8> {
@@ -207,7 +198,6 @@ const SG3_UTILS: [(&str, i32, &str); 56] = [
     ("sg_write_buffer --mode=data --in=/etc/passwd -l 16 DEV", 9, ""),
     ("sg_read_buffer DEV", 9, ""),
     ("sg_reassign -a 1 DEV", 9, ""),
-    ("sg_raw -r 512 DEV 85 08 0e 00 00 00 01 00 00 00 00 00 00 00 ec 00", 9, ""),
 ];
 
 const OUT_OF_RANGE: i32 = 22;
@@ -247,6 +237,8 @@ fn sg3_utils(medium: Medium, kind: &'static str) {
     for (text, status, part) in SG3_UTILS {
         check(text, status, part);
     }
+    let pass_through = "sg_raw -r 512 DEV 85 08 0e 00 00 00 01 00 00 00 00 00 00 00 ec 00";
+    check(pass_through, if kind == "sata" { 0 } else { 9 }, "");
     check("sg_inq DEV", 0, if kind == "sata" { "ATA     " } else { "BDWRAP  " });
     let (ones, swap) = (disk.scratch().path("ones"), disk.scratch().path("swap"));
     fs::write(&ones, [0x11; 4096]).expect("the scratch directory can be written");
@@ -875,145 +867,6 @@ fn odd_size(medium: Medium, kind: &'static str) {
 
 // What real targets gave.
 
-/// The invocations of `golden/clients/scsi-lio.txt`, in an order in which each finds the device as it did there; `DEV` is the
-/// device.
-const LIST: &str = "\
-parted -s DEV unit s print
-blkid -p DEV
-mdadm --examine DEV
-blockdev --flushbufs DEV
-blockdev --getsz DEV
-blockdev --report DEV
-blockdev --rereadpt DEV
-fdisk -l DEV
-sfdisk -l DEV
-sgdisk -p DEV
-lsblk -O DEV
-nvme list
-/lib/udev/ata_id --export DEV
-/lib/udev/scsi_id --export --whitelisted -d DEV
-/lib/udev/scsi_id --page=0x80 --whitelisted -d DEV
-hdparm DEV
-hdparm --Istdout DEV
-hdparm --dco-identify DEV
-hdparm --fibmap /etc/hostname
-hdparm --please-destroy-my-drive --trim-sector-ranges 0:8 DEV
-hdparm --read-sector 0 DEV
-hdparm --security-freeze DEV
-hdparm --user-master u --security-disable X DEV
-hdparm --user-master u --security-set-pass X DEV
-hdparm --yes-i-know-what-i-am-doing --write-sector 0 DEV
-hdparm -A DEV
-hdparm -B DEV
-hdparm -C DEV
-hdparm -H DEV
-hdparm -I DEV
-hdparm -M DEV
-hdparm -N DEV
-hdparm -S 120 DEV
-hdparm -W1 DEV
-hdparm -W DEV
-hdparm -f DEV
-hdparm -g DEV
-hdparm -i DEV
-hdparm -r DEV
-hdparm -z DEV
-sdparm --clear=WCE DEV
-sdparm --command=capacity DEV
-sdparm --command=ready DEV
-sdparm --command=sync DEV
-sdparm --get=WCE DEV
-sdparm --set=WCE DEV
-sdparm -a DEV
-sdparm -i DEV
-sg_bg_ctl DEV
-sg_compare_and_write --lba=0 --num=1 --in=/dev/zero DEV
-sg_dd if=DEV of=/dev/null bs=512 count=16 blk_sgio=1
-sg_emc_trespass DEV
-sg_get_lba_status DEV
-sg_ident DEV
-sg_inq -A DEV
-sg_inq DEV
-sg_logs -a DEV
-sg_luns DEV
-sg_map -i
-sg_modes -a DEV
-sg_opcodes -t DEV
-sg_opcodes DEV
-sg_persist --out --register --param-sark=abc DEV
-sg_persist -k DEV
-sg_persist --out --reserve --param-rk=abc --prout-type=1 DEV
-sg_persist -r DEV
-sg_persist -s DEV
-sg_persist -c DEV
-sg_persist --out --release --param-rk=abc --prout-type=1 DEV
-sg_persist --out --register --param-rk=abc --param-sark=0 DEV
-sg_prevent -a DEV
-sg_raw -r 512 DEV 85 08 0e 00 00 00 01 00 00 00 00 00 00 00 ec 00
-sg_raw -r 96 DEV 12 00 00 00 60 00
-sg_rdac DEV
-sg_read_block_limits DEV
-sg_read_buffer --id=0 --mode=desc DEV
-sg_read if=DEV bs=512 count=16 blk_sgio=1
-sg_readcap -16 DEV
-sg_readcap DEV
-sg_reassign --dummy -a 1 DEV
-sg_referrals DEV
-sg_rep_zones DEV
-sg_requests DEV
-sg_reset -n DEV
-sg_rtpg DEV
-sg_sat_identify --len=12 DEV
-sg_sat_identify DEV
-sg_sat_phy_event DEV
-sg_sat_read_gplog DEV
-sg_sat_set_features --feature=0x2 DEV
-sg_scan -i
-sg_seek DEV
-sg_senddiag -t DEV
-sg_ses DEV
-sg_stpg DEV
-sg_sync DEV
-sg_timestamp DEV
-sg_turs DEV
-sg_unmap --lba=0 --num=8 DEV --force
-sg_verify -l 0 -c 8 DEV
-sg_vpd -l DEV
-sg_vpd -p bl DEV
-sg_vpd -p di DEV
-sg_write_buffer --mode=data --in=/etc/hostname DEV
-sg_write_same --16 --unmap --lba=0 --num=8 --xferlen=512 DEV
-sg_write_same --lba=0 --num=8 --xferlen=512 --in=/dev/zero DEV
-sg_xcopy if=DEV of=DEV bs=512 count=1 seek=8
-sg_z_act_query DEV
-smartctl --scan
-smartctl -H DEV
-smartctl -a DEV
-smartctl -d sat -i DEV
-smartctl -d scsi -a DEV
-smartctl -g all DEV
-smartctl -i DEV
-smartctl -s on DEV
-smartctl -t short DEV
-smartctl -x DEV
-dd if=/dev/zero of=DEV bs=4096 count=4 oflag=direct conv=notrunc
-parted -s DEV mklabel msdos
-parted -s DEV mkpart primary 1MiB 100%
-partprobe DEV
-wipefs -a DEV
-blkdiscard DEV
-blkdiscard -z -o 0 -l 1048576 DEV
-mkfs.ext4 -F -q DEV
-e2fsck -fn DEV
-pvcreate -ff -y DEV
-pvremove -ff -y DEV
-sg_start --stop DEV
-sg_start --start DEV
-";
-
-/// Some releases of sg3_utils have it; it failed on every target.
-const NOT_IN_EVERY_RELEASE: &str = "sg_z_act_query";
-
 /// How many ended with 0 on LIO, the kernel's own target.
 const LIO: usize = 87;
 
@@ -1035,18 +888,8 @@ const EXCEPTIONS: [(&str, &str); 12] = [
 const PERSIST: &str = "there are no reservations in this release, so that nobody is misled";
 
 fn list() {
-    let table = format!("{}/golden/clients/scsi-lio.txt", env!("CARGO_MANIFEST_DIR"));
-    let table = fs::read_to_string(&table).unwrap_or_else(|error| panic!("{table}: {error}"));
-    let rows: BTreeMap<&str, i32> = table
-        .lines()
-        .map(|line| {
-            let (name, rest) = line.split_once(" rc=").expect("a name and an exit status");
-            let status = rest.split(' ').next().and_then(|status| status.parse().ok());
-            (name, status.expect("an exit status"))
-        })
-        .collect();
-    let name = |text: &str| text.replace([' ', '/'], "_").chars().take(40).collect::<String>();
-    let names: BTreeSet<String> = LIST.lines().map(name).collect();
+    let rows = clients::recorded("scsi-lio");
+    let names: BTreeSet<String> = LIST.lines().map(clients::name).collect();
     assert_eq!(names.iter().collect::<Vec<_>>(), rows.keys().collect::<Vec<_>>());
     assert_eq!(rows.values().filter(|status| **status == 0).count(), LIO);
 
@@ -1061,11 +904,11 @@ fn list() {
         succeeded += usize::from(success);
         // The machine may lack what one needs that does not ask the device.
         if !success && !text.contains("DEV") && !Run::new("env").args(text.split(' ')).output().success() {
-            missing += usize::from(rows[&*name(text)] == 0);
+            missing += usize::from(rows[&clients::name(text)] == 0);
             continue;
         }
         let excepted = EXCEPTIONS.iter().any(|(except, _)| *except == text);
-        if rows[&*name(text)] == 0 && success == excepted {
+        if rows[&clients::name(text)] == 0 && success == excepted {
             let said = outcome.out() + &outcome.err();
             wrong.push(format!("{text}: {}: {said}", outcome.code()));
         }
