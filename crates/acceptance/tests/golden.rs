@@ -388,6 +388,12 @@ const OTHER_COMMANDS: &[(&str, &[&str], &[User], &str)] = &[
     ("SG_IO:SYNC CACHE16", SCSI, ROOT, "ours has it"),
     ("SG_IO:GET LBA STATUS", WITH_SCSI, EVERYBODY, "ours has it for every device"),
     ("SG_IO:READ DEFECT10", WITH_SCSI, EVERYBODY, "ours has it"),
+    (
+        "SG_IO:MODE SENSE10 3f saved",
+        WITH_SCSI,
+        EVERYBODY,
+        "the saved values are the defaults, as LIO has it; sdparm fails without",
+    ),
     ("SG_IO:SEND DIAG self", SCSI, ROOT, "ours has it"),
     ("SG_IO:RESERVE6", SCSI, ROOT, "no reservations, so that nobody is misled"),
     ("SG_IO:RELEASE6", SCSI, ROOT, "no reservations, so that nobody is misled"),

@@ -53,18 +53,17 @@ pub enum Values {
     Current,
     /// A bit is set where it can be changed.
     Changeable,
-    /// What a fresh disk has.
+    /// What a fresh disk has. The disk saves nothing, so these are its saved values, too.
     Default,
 }
 
 impl Values {
-    /// Those of the page control field; saved ones there are none.
-    pub fn of(control: u8) -> Result<Values, Sense> {
+    /// Those of the page control field.
+    pub fn of(control: u8) -> Values {
         match control & 3 {
-            0 => Ok(Values::Current),
-            1 => Ok(Values::Changeable),
-            2 => Ok(Values::Default),
-            _ => Err(Sense::NO_SAVING),
+            0 => Values::Current,
+            1 => Values::Changeable,
+            _ => Values::Default,
         }
     }
 }

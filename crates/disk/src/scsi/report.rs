@@ -35,7 +35,7 @@ impl<H: Host> Task<'_, H> {
     pub(super) fn mode_sense(&mut self) -> Done {
         let ten = self.byte(0) == 0x5a;
         let (page, subpage) = (self.byte(2), self.byte(3));
-        let values = Values::of(page >> 6)?;
+        let values = Values::of(page >> 6);
         let capacity = self.capacity;
         let mut out = Response::new();
         // WP and DPOFUA.

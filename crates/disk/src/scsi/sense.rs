@@ -53,8 +53,6 @@ impl Sense {
     pub const CDB: Sense = Sense::new(0x5, 0x2400);
     /// ILLEGAL REQUEST, INVALID FIELD IN PARAMETER LIST
     pub const LIST: Sense = Sense::new(0x5, 0x2600);
-    /// ILLEGAL REQUEST, SAVING PARAMETERS NOT SUPPORTED
-    pub const NO_SAVING: Sense = Sense::new(0x5, 0x3900);
     /// UNIT ATTENTION, CAPACITY DATA HAS CHANGED
     pub const CAPACITY_CHANGED: Sense = Sense::new(0x6, 0x2a09);
     /// DATA PROTECT, WRITE PROTECTED
