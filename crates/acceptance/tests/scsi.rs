@@ -141,7 +141,7 @@ fn repeated(byte: u8, bytes: usize) -> String {
 
 /// Programs, their exit status and a part of what they say. 9 is a command that the disk does not have, 5 another that is
 /// refused.
-const SG3_UTILS: [(&str, i32, &str); 56] = [
+const SG3_UTILS: [(&str, i32, &str); 58] = [
     ("sg_inq DEV", 0, "Peripheral device type: disk"),
     ("sg_inq -p 0x83 DEV", 0, "NAA 3, Locally assigned"),
     ("sg_raw -r 96 DEV 12 01 99 00 60 00", 5, ""),
@@ -188,6 +188,8 @@ const SG3_UTILS: [(&str, i32, &str); 56] = [
     ("sg_start --start DEV", 0, ""),
     ("sg_prevent -p 1 DEV", 0, ""),
     ("sg_prevent -a DEV", 0, ""),
+    ("sg_seek -l 131071 DEV", 0, ""),
+    ("sg_seek -l 131072 DEV", OUT_OF_RANGE, ""),
     ("sg_senddiag -t DEV", 0, "GOOD"),
     ("sg_senddiag -s 7 DEV", 5, ""),
     ("sg_raw -r 96 DEV 12 00 00 00 60 00", 0, ""),
@@ -201,6 +203,15 @@ const SG3_UTILS: [(&str, i32, &str); 56] = [
 ];
 
 const OUT_OF_RANGE: i32 = 22;
+
+/// Target port groups, which a SATA disk has not.
+const GROUPS: [(&str, &str); 5] = [
+    ("sg_rtpg -d DEV", "access state : 0x00 (active/optimized)"),
+    ("sg_rtpg -e -d DEV", "Implicit transition time: 0"),
+    ("sg_stpg DEV", "Device is at port Group 0x01, relative port 0x01"),
+    ("sg_opcodes -o 0xa4 -s 0x0a DEV", "Command is supported"),
+    ("sg_vpd -p di DEV", "Target port group: 0x1"),
+];
 
 /// Those that write. The device holds the byte 5a before, and what it holds after in the first 8 blocks stands here.
 const SG3_WRITERS: [(&str, i32, u8); 14] = [
@@ -240,6 +251,10 @@ fn sg3_utils(medium: Medium, kind: &'static str) {
     let pass_through = "sg_raw -r 512 DEV 85 08 0e 00 00 00 01 00 00 00 00 00 00 00 ec 00";
     check(pass_through, if kind == "sata" { 0 } else { 9 }, "");
     check("sg_inq DEV", 0, if kind == "sata" { "ATA     " } else { "BDWRAP  " });
+    let groups = if kind == "scsi" { &GROUPS[..] } else { &[("sg_stpg DEV", "no target port group")] };
+    for (text, part) in groups {
+        check(text, if kind == "scsi" { 0 } else { 5 }, part);
+    }
     let (ones, swap) = (disk.scratch().path("ones"), disk.scratch().path("swap"));
     fs::write(&ones, [0x11; 4096]).expect("the scratch directory can be written");
     fs::write(&swap, [[0x5a; 4096], [0x11; 4096]].concat()).expect("the scratch directory can be written");
@@ -870,7 +885,7 @@ fn odd_size(medium: Medium, kind: &'static str) {
 const LIO: usize = 87;
 
 /// What ends with 0 on LIO and not here, and why.
-const EXCEPTIONS: [(&str, &str); 11] = [
+const EXCEPTIONS: [(&str, &str); 8] = [
     ("sg_persist --out --register --param-sark=abc DEV", PERSIST),
     ("sg_persist --out --register --param-rk=abc --param-sark=0 DEV", PERSIST),
     ("sg_persist --out --reserve --param-rk=abc --prout-type=1 DEV", PERSIST),
@@ -879,9 +894,6 @@ const EXCEPTIONS: [(&str, &str); 11] = [
     ("sg_persist -k DEV", PERSIST),
     ("sg_persist -r DEV", PERSIST),
     ("sg_persist -s DEV", PERSIST),
-    ("sg_rtpg DEV", "the disk has one port, and says so (TPGS)"),
-    ("sg_stpg DEV", "the disk has one port, and says so (TPGS)"),
-    ("sg_seek DEV", "SBC-3 has no SEEK(10) any more"),
 ];
 const PERSIST: &str = "there are no reservations in this release, so that nobody is misled";
 

@@ -37,8 +37,8 @@ pub(crate) fn longest_transfer(host: &impl Host) -> Result<u64, Errno> {
 fn is_allowed(host: &impl Host, cdb: &[u8]) -> bool {
     let [code, action] = [0, 1].map(|at| cdb.get(at).copied().unwrap_or(0));
     let permission = match command::find(code, action & 0x1f) {
-        Ok(command) => command.permission,
-        Err(_) => command::permission_without_row(code),
+        Some(command) => command.permission,
+        None => command::permission_without_row(code),
     };
     match permission {
         Permission::Anyone => true,

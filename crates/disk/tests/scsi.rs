@@ -47,7 +47,7 @@ fn block(disk: &Disk, number: usize) -> Vec<u8> {
 #[test]
 fn standard_inquiry() {
     let disk = Disk { entry: "/x=scsi,model=A model that is long", ..numbered(8) };
-    let mut expected = vec![0x00, 0x00, 0x06, 0x12, 91, 0x00, 0x00, 0x02];
+    let mut expected = vec![0x00, 0x00, 0x06, 0x12, 91, 0x20, 0x00, 0x02];
     expected.extend(b"BDWRAP  A model that is 1.0 ");
     expected.resize(58, 0);
     expected.extend([0x00, 0xa0, 0x04, 0x60, 0x04, 0xc0]);
@@ -77,7 +77,7 @@ fn vital_product_data() {
         &[0x01, 0x03, 0, 8, 0x50, 0x01, 0x43, 0x80, 0, 0, 0, 1][..],
         &[0x02, 0x01, 0, 44],
         b"BDWRAP  Model           ABC                 ",
-        &[0x61, 0x94, 0, 4, 0, 0, 0, 1],
+        &[0x61, 0x94, 0, 4, 0, 0, 0, 1, 0x61, 0x95, 0, 4, 0, 0, 0, 1],
     ];
     assert_eq!(vital(&disk, 0x83), identification.concat());
     let mut extended = vec![0, 0x07, 0x01];
@@ -521,6 +521,80 @@ fn report_luns() {
     }
 }
 
+/// REPORT TARGET PORT GROUPS.
+fn report_groups(format: u8, length: u8) -> [u8; 12] {
+    [0xa3, format << 5 | 0x0a, 0, 0, 0, 0, 0, 0, 0, length, 0, 0]
+}
+
+/// SET TARGET PORT GROUPS.
+fn set_groups(disk: &Disk, list: &[u8]) -> Reply {
+    disk.write(&[0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, list.len() as u8, 0, 0], list)
+}
+
+#[test]
+fn report_target_port_groups() {
+    let disk = numbered(8);
+    let group = [0x00, 0x01, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1];
+    let plain = [&[0, 0, 0, 12][..], &group].concat();
+    assert_eq!(disk.read(&report_groups(0, 255), 255).good(), plain);
+    let extended = [&[0, 0, 0, 16, 0x10, 0, 0, 0][..], &group].concat();
+    assert_eq!(disk.read(&report_groups(1, 255), 255).good(), extended);
+    for format in 2..8 {
+        assert_eq!(disk.read(&report_groups(format, 255), 255).check(), cdb_field(1, 7));
+    }
+}
+
+#[test]
+fn set_target_port_groups() {
+    let disk = numbered(8);
+    set_groups(&disk, &[]).good();
+    // What is reserved is not looked at.
+    for list in [[0, 0, 0, 0, 0, 0, 0, 1], [9, 9, 9, 9, 0xf0, 9, 0, 1]] {
+        set_groups(&disk, &list).good();
+    }
+    // Any other state, group or number of groups.
+    for state in 1..16 {
+        assert_eq!(set_groups(&disk, &[0, 0, 0, 0, state, 0, 0, 1]).check(), list_field(4, 3));
+    }
+    for group in [[0, 0], [0, 2], [1, 0], [1, 1]] {
+        let list = [0, 0, 0, 0, 0, 0, group[0], group[1]];
+        assert_eq!(set_groups(&disk, &list).check(), list_field(6, 7));
+    }
+    for length in (1..20).filter(|length| *length != 8) {
+        assert_eq!(set_groups(&disk, &vec![0; length]).check(), cdb_field(6, 7), "{length}");
+    }
+    assert_eq!(disk.read(&report_groups(0, 255), 255).good()[4], 0x00);
+}
+
+/// libata has none.
+#[test]
+fn a_sata_disk_has_no_target_port_groups() {
+    let disk = Disk { entry: "/x=sata", ..numbered(8) };
+    assert_eq!(disk.read(&[0x12, 0, 0, 0, 96, 0], 96).good()[5], 0x00);
+    assert!(!vital(&disk, 0x83).ends_with(&[0x61, 0x95, 0, 4, 0, 0, 0, 1]));
+    assert_eq!(disk.read(&report_groups(0, 255), 255).check(), cdb_field(1, 4));
+    assert_check(&set_groups(&disk, &[0, 0, 0, 0, 0, 0, 0, 1]), NO_SUCH_COMMAND);
+    for (code, options) in [(0xa3, [2, 3]), (0xa4, [1, 2]), (0xa4, [3, 3])] {
+        for options in options {
+            let reply = disk.read(&report_codes(options, code, 0x0a, 512), 512);
+            assert_eq!(reply.good(), [0, 1, 0, 0], "{code:02x} {options}");
+        }
+    }
+    assert!(all_codes(&disk, true).iter().all(|row| row.1 != 0x0a));
+}
+
+#[test]
+fn seek() {
+    let disk = numbered(16);
+    let seek = |block: u32| disk.none(&[&[0x2b, 0][..], &block.to_be_bytes(), &[0; 4]].concat());
+    for block in [0, 15] {
+        seek(block).good();
+    }
+    for block in [16, u32::MAX] {
+        assert_check(&seek(block), OUT_OF_RANGE);
+    }
+}
+
 #[test]
 fn report_task_management_functions() {
     let disk = numbered(8);
@@ -545,6 +619,7 @@ const USAGE: &[(u8, u8, &[u8])] = &[
     (0x25, 0, &[0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0x01, 0]),
     (0x28, 0, &TEN_READ),
     (0x2a, 0, &[0x18, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
+    (0x2b, 0, &[0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]),
     (0x2e, 0, &[0x16, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
     (0x2f, 0, &[0x16, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
     (0x34, 0, &[0x02, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
@@ -567,8 +642,10 @@ const USAGE: &[(u8, u8, &[u8])] = &[
     (0x9e, 0x10, &[0x10, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0]),
     (0x9e, 0x12, &[0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]),
     (0xa0, 0, &[0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
+    (0xa3, 0x0a, &[0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
     (0xa3, 0x0c, &[0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]),
     (0xa3, 0x0d, &[0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
+    (0xa4, 0x0a, &[0x0a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
     (0xa8, 0, &twelve(0x1c)),
     (0xaa, 0, &twelve(0x18)),
     (0xae, 0, &twelve(0x16)),
@@ -639,7 +716,7 @@ fn all_supported_operation_codes() {
         assert_eq!(all.len(), COMMANDS.len() - ATA.len());
         assert!(all.iter().all(|row| !ATA.contains(&row.0)));
         disk.entry = "/x=sata";
-        assert_eq!(all_codes(&disk, timeouts).len(), COMMANDS.len());
+        assert_eq!(all_codes(&disk, timeouts).len(), COMMANDS.len() - 2, "no target port groups");
         disk.entry = "/x=scsi";
     }
     disk.host.thin = false;
@@ -722,7 +799,7 @@ fn every_reserved_bit_is_refused() {
         cdb[1] = action;
         for (place, &mask) in (1..).zip(usage) {
             // A wrong service action is another command.
-            let looked_at = if place == 1 && action != 0 { 0x1f } else { mask };
+            let looked_at = if place == 1 && action != 0 { mask | 0x1f } else { mask };
             for bit in (0..8).filter(|bit| looked_at & 1 << bit == 0) {
                 let mut cdb = cdb.clone();
                 cdb[place] |= 1 << bit;
@@ -753,7 +830,7 @@ fn unknown_commands() {
             }
         }
     }
-    for (code, length) in [(0x9e, 16), (0xa3, 12)] {
+    for (code, length) in [(0x9e, 16), (0xa3, 12), (0xa4, 12)] {
         for action in 0..0x20 {
             let known = COMMANDS.iter().any(|row| row.is(code, action));
             if !known {
@@ -777,6 +854,8 @@ fn data_in_commands() -> Vec<(Vec<u8>, usize, usize)> {
         (service_action_in(0x10, 0, 0), 10, 4),
         (service_action_in(0x12, 0, 0), 10, 4),
         (vec![0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 6, 4),
+        (report_groups(0, 0).to_vec(), 6, 4),
+        (report_groups(1, 0).to_vec(), 6, 4),
         (report_codes(0, 0, 0, 0), 6, 4),
         (report_codes(0x80, 0, 0, 0), 6, 4),
         (report_codes(0x83, 0x9e, 0x10, 0), 6, 4),
@@ -1695,7 +1774,7 @@ fn allowed(code: u8) -> Allowed {
 fn who_may_send_what() {
     let mut wrong = Vec::new();
     for code in 0..=0xff {
-        for action in [0x00, 0x0c, 0x0d, 0x10, 0x12, 0x1f] {
+        for action in [0x00, 0x0a, 0x0c, 0x0d, 0x10, 0x12, 0x1f] {
             let may = |root, writable| {
                 let mut disk = numbered(16);
                 (disk.host.root, disk.host.writable) = (root, writable);

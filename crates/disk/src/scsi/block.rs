@@ -87,6 +87,11 @@ impl<H: Host> Task<'_, H> {
         }
     }
 
+    /// There is nothing to be moved, but the block must exist.
+    pub(super) fn seek(&self) -> Done {
+        self.within(self.u32(2).into(), 1).map(drop)
+    }
+
     /// FUA of the CDB: the data must be on the medium, not in a cache.
     fn fua(&self) -> bool {
         self.byte(0) >= 0x20 && self.byte(1) & 0x08 != 0

@@ -37,6 +37,8 @@ pub enum Operation {
     WriteAndVerify,
     /// VERIFY
     Verify,
+    /// SEEK
+    Seek,
     /// PRE-FETCH
     PreFetch,
     /// SYNCHRONIZE CACHE
@@ -55,6 +57,10 @@ pub enum Operation {
     GetLbaStatus,
     /// REPORT LUNS
     ReportLuns,
+    /// REPORT TARGET PORT GROUPS
+    ReportTargetPortGroups,
+    /// SET TARGET PORT GROUPS
+    SetTargetPortGroups,
     /// REPORT SUPPORTED OPERATION CODES
     ReportOperationCodes,
     /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS
@@ -98,7 +104,7 @@ impl Command {
 
     /// The service action, where there is one.
     pub fn action(&self) -> Option<u8> {
-        self.service_action.then(|| self.usage.get(1).copied().unwrap_or(0))
+        self.service_action.then(|| self.usage.get(1).copied().unwrap_or(0) & 0x1f)
     }
 
     /// The bits of a CDB that need not be 0, its first byte uppermost: those that have been compared already, those that
@@ -131,14 +137,10 @@ static FIRST: [u8; 256] = {
     first
 };
 
-/// The row of a CDB. Without one, whether there is any of its operation code.
-pub fn find(operation_code: u8, action: u8) -> Result<&'static Command, bool> {
+/// The row of a CDB.
+pub fn find(operation_code: u8, action: u8) -> Option<&'static Command> {
     let first = FIRST[usize::from(operation_code)];
-    COMMANDS
-        .iter()
-        .skip(first.into())
-        .find(|command| command.is(operation_code, action))
-        .ok_or(usize::from(first) < COMMANDS.len())
+    COMMANDS.iter().skip(first.into()).find(|command| command.is(operation_code, action))
 }
 
 /// Who may send a command that the disk does not have: what the kernel lets pass, a real disk refuses by itself.
@@ -146,7 +148,6 @@ pub fn permission_without_row(operation_code: u8) -> Permission {
     match operation_code {
         0x1c
         | 0x23
-        | 0x2b
         | 0x3c
         | 0x3e
         | 0x42..=0x48
@@ -205,6 +206,8 @@ pub static COMMANDS: &[Command] = &[
     row("READ CAPACITY(10)", ReadCapacity10, Anyone, &[0x25, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0x01, 0]),
     row("READ(10)", Read, Anyone, &[0x28, 0x1c, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
     row("WRITE(10)", Write, Writer, &[0x2a, 0x18, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
+    // SBC-2 made it obsolete; there are programs that send it.
+    row("SEEK(10)", Seek, Anyone, &[0x2b, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]),
     row(
         "WRITE AND VERIFY(10)",
         WriteAndVerify,
@@ -267,6 +270,12 @@ pub static COMMANDS: &[Command] = &[
         &[0xa1, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
     ),
     action(
+        "REPORT TARGET PORT GROUPS",
+        ReportTargetPortGroups,
+        Anyone,
+        &[0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+    ),
+    action(
         "REPORT SUPPORTED OPERATION CODES",
         ReportOperationCodes,
         Anyone,
@@ -277,6 +286,12 @@ pub static COMMANDS: &[Command] = &[
         ReportTaskManagement,
         Anyone,
         &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+    ),
+    action(
+        "SET TARGET PORT GROUPS",
+        SetTargetPortGroups,
+        Anyone,
+        &[0xa4, 0x0a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
     ),
     row("READ(12)", Read, Anyone, &twelve(0xa8, 0x1c)),
     row("WRITE(12)", Write, Writer, &twelve(0xaa, 0x18)),

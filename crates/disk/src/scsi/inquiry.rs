@@ -17,6 +17,11 @@ pub const MAX_WRITE_SAME: u64 = 65535;
 /// The longest COMPARE AND WRITE, in blocks.
 pub const MAX_COMPARE_AND_WRITE: u8 = 255;
 
+/// The target port, as its relative target port identifier and that of the group it is in (SPC-4, 5.15).
+pub const PORT: [u8; 2] = [0, 1];
+/// See [`PORT`].
+pub const GROUP: [u8; 2] = [0, 1];
+
 /// The product of a device: the first 16 characters of its model.
 fn product(device: &Device<'_>) -> [u8; 16] {
     identity::model(device.entry).first_chunk().copied().unwrap_or([b' '; 16])
@@ -34,7 +39,9 @@ fn vendor(device: &Device<'_>) -> &'static [u8; 8] {
 pub fn standard(device: &Device<'_>) -> Response {
     let mut out = Response::new();
     // A disk that cannot be removed; SPC-4; response data format 2, HISUP; then CMDQUE.
-    out.put(&[0x00, 0x00, 0x06, 0x12, 0, 0, 0, 0x02]);
+    // The state of the target port group is set by command (TPGS), where there is one.
+    let groups = if device.entry.kind == Kind::Scsi { 0x20 } else { 0 };
+    out.put(&[0x00, 0x00, 0x06, 0x12, 0, groups, 0, 0x02]);
     out.put(vendor(device));
     out.put(&product(device));
     out.put(identity::REVISION);
@@ -121,8 +128,11 @@ fn identification(device: &Device<'_>, out: &mut Response) {
     out.put(vendor(device));
     out.put(&product(device));
     out.put(&serial);
-    // The target port: the same name, relative port 1.
-    out.put(&[0x61, 0x94, 0, 4, 0, 0, 0, 1]);
+    // The target port, of SAS, and its group.
+    out.put(&[0x61, 0x94, 0, 4, 0, 0, PORT[0], PORT[1]]);
+    if device.entry.kind == Kind::Scsi {
+        out.put(&[0x61, 0x95, 0, 4, 0, 0, GROUP[0], GROUP[1]]);
+    }
 }
 
 /// ATA information (SAT-3, 10.3.6): who translates, the signature of an ATA disk, the command that says who it is and what that

@@ -117,18 +117,27 @@ pub(crate) fn size(device: &Device<'_>, host: &impl Host) -> Result<(Capacity, O
     Ok((Capacity::new(bytes, device.logical_block(host)?), Some(bytes)))
 }
 
-/// The row of a CDB, as far as the kind of disk and the backing device allow for it.
+/// The row of a CDB, where the disk has it.
 fn row(
     device: &Device<'_>,
     host: &impl Host,
     operation_code: u8,
     action: u8,
 ) -> Result<&'static Command, Ended> {
-    let found = command::find(operation_code, action).map_err(|exists| {
+    match command::find(operation_code, action) {
+        Some(command) if has(device, host, command.operation) => Ok(command),
         // The service action is wrong where there are others.
-        if exists { Sense::cdb(1, Some(4)) } else { Sense::OPERATION_CODE }
-    })?;
-    if has(device, host, found.operation) { Ok(found) } else { Err(Sense::OPERATION_CODE.into()) }
+        _ if rows(device, host, operation_code).any(|row| row.service_action) => {
+            Err(Sense::cdb(1, Some(4)).into())
+        }
+        _ => Err(Sense::OPERATION_CODE.into()),
+    }
+}
+
+/// The rows of an operation code that the disk has.
+fn rows(device: &Device<'_>, host: &impl Host, operation_code: u8) -> impl Iterator<Item = &'static Command> {
+    let all = command::COMMANDS.iter().filter(move |row| row.operation_code() == operation_code);
+    all.filter(move |row| has(device, host, row.operation))
 }
 
 /// Whether the disk has a command that not every disk has.
@@ -136,6 +145,8 @@ fn has(device: &Device<'_>, host: &impl Host, operation: Operation) -> bool {
     match operation {
         Operation::Unmap => is_thin(host),
         Operation::AtaPassThrough => device.entry.kind == Kind::Sata,
+        // libata has no target ports.
+        Operation::ReportTargetPortGroups | Operation::SetTargetPortGroups => device.entry.kind == Kind::Scsi,
         _ => true,
     }
 }
@@ -212,6 +223,7 @@ impl<H: Host> Task<'_, H> {
             Operation::Write => self.write(),
             Operation::WriteAndVerify => self.write_and_verify(),
             Operation::Verify => self.verify(),
+            Operation::Seek => self.seek(),
             Operation::PreFetch => self.range().map(drop),
             Operation::SynchronizeCache => self.synchronize_cache(),
             Operation::ReadDefectData => self.read_defect_data(),
@@ -221,6 +233,8 @@ impl<H: Host> Task<'_, H> {
             Operation::OrWrite => self.or_write(),
             Operation::GetLbaStatus => self.get_lba_status(),
             Operation::ReportLuns => self.report_luns(),
+            Operation::ReportTargetPortGroups => self.report_target_port_groups(),
+            Operation::SetTargetPortGroups => self.set_target_port_groups(),
             Operation::ReportOperationCodes => self.report_operation_codes(),
             Operation::ReportTaskManagement => self.report_task_management(),
             Operation::AtaPassThrough => self.ata_pass_through(),

@@ -1,11 +1,11 @@
 //! Commands that say something of the disk, or change a setting of it (SPC-4, clause 6; SBC-3, clause 5).
 
 use super::command::{COMMANDS, Command};
-use super::inquiry::{self, Refused};
+use super::inquiry::{self, GROUP, PORT, Refused};
 use super::mode::{self, Values};
 use super::response::Response;
 use super::sense::Sense;
-use super::{Done, Task, has, is_thin, lost, row, unsettled};
+use super::{Done, Task, has, is_thin, lost, row, rows, unsettled};
 use crate::Host;
 
 impl<H: Host> Task<'_, H> {
@@ -220,6 +220,44 @@ impl<H: Host> Task<'_, H> {
         self.give(&out, self.u32(6))
     }
 
+    /// The only group is active, and optimized: there is no other state to be in.
+    pub(super) fn report_target_port_groups(&mut self) -> Done {
+        let mut out = Response::new();
+        out.put(&[0; 4]);
+        match self.byte(1) >> 5 {
+            0 => {}
+            // The extended header: a transition takes no time.
+            1 => out.put(&[0x10, 0, 0, 0]),
+            _ => return Err(Sense::cdb(1, Some(7)).into()),
+        }
+        // The state; AO_SUP; the group; no status; one port, which follows.
+        out.put(&[0x00, 0x01, GROUP[0], GROUP[1], 0, 0, 0, 1]);
+        out.put(&[0, 0, PORT[0], PORT[1]]);
+        let length = out.len().saturating_sub(4) as u32;
+        out.set(0, &length.to_be_bytes());
+        self.give(&out, self.u32(6))
+    }
+
+    /// The group stays in the state that it is in.
+    pub(super) fn set_target_port_groups(&mut self) -> Done {
+        // A descriptor of the only group, if any.
+        let mut list = [0; 8];
+        match self.u32(6) {
+            0 => return Ok(()),
+            8 => {}
+            _ => return Err(Sense::cdb(6, Some(7)).into()),
+        }
+        self.take(&mut list, 8)?;
+        let [.., state, _, group_high, group_low] = list;
+        if state & 0x0f != 0 {
+            return Err(Sense::list(4, Some(3)).into());
+        }
+        if [group_high, group_low] != GROUP {
+            return Err(Sense::list(6, Some(7)).into());
+        }
+        Ok(())
+    }
+
     pub(super) fn report_operation_codes(&mut self) -> Done {
         let timeouts = self.byte(2) & 0x80 != 0;
         let (code, action) = (self.byte(3), self.u16(4));
@@ -239,13 +277,12 @@ impl<H: Host> Task<'_, H> {
             out.set(0, &length.to_be_bytes());
             return self.give(&out, self.u32(6));
         }
-        let has_actions = COMMANDS.iter().any(|row| row.operation_code() == code && row.service_action);
+        let first = rows(self.device, self.host, code).next();
+        let has_actions = first.is_some_and(|row| row.service_action);
         match self.byte(2) & 0x07 {
             // A command with service actions is asked for by 2, one without by 1; 3 takes both.
             1 if has_actions => return Err(Sense::cdb(2, Some(2)).into()),
-            2 if !has_actions && COMMANDS.iter().any(|row| row.operation_code() == code) => {
-                return Err(Sense::cdb(2, Some(2)).into());
-            }
+            2 if !has_actions && first.is_some() => return Err(Sense::cdb(2, Some(2)).into()),
             1..=3 => {}
             _ => return Err(Sense::cdb(2, Some(2)).into()),
         }
