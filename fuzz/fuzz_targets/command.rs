@@ -36,6 +36,7 @@ fn disk(kind: u8) -> Disk {
         logical: if bit(0) { 4096 } else { 512 },
         physical: 4096,
         thin: !bit(1),
+        atomic: bit(1).then_some((1024, 16384)),
         picky: bit(2),
         root: !bit(3),
         writable: !bit(4),

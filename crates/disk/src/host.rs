@@ -111,6 +111,14 @@ pub trait Host {
     /// Writes all of a buffer that came from [`Host::scratch`].
     fn write(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno>;
 
+    /// The least and the most bytes that [`Host::write_atomic`] can write, powers of two; none where the backing device does
+    /// not say that it can.
+    fn atomic_unit(&self) -> Option<(u32, u32)>;
+
+    /// Writes a buffer that came from [`Host::scratch`], all of it or nothing, even if the power fails meanwhile. Its length
+    /// is a power of two within [`Host::atomic_unit`], the offset in bytes a multiple of it.
+    fn write_atomic(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno>;
+
     /// Writes the backing device's cache to its medium.
     fn sync(&self) -> Result<(), Errno>;
 

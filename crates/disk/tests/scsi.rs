@@ -103,6 +103,8 @@ struct Limits {
     unmap_granularity: u32,
     unmap_alignment: u32,
     write_same: u64,
+    /// Longest, alignment, granularity; longest with a boundary, longest boundary.
+    atomic: [u32; 5],
 }
 
 impl Limits {
@@ -122,6 +124,7 @@ impl Limits {
             unmap_granularity: number(28),
             unmap_alignment: number(32),
             write_same: u64::from(number(36)) << 32 | u64::from(number(40)),
+            atomic: [44, 48, 52, 56, 60].map(number),
         }
     }
 }
@@ -139,14 +142,26 @@ fn block_limits() {
         unmap_granularity: 8,
         unmap_alignment: 0x8000_0000,
         write_same: 65535,
+        atomic: [16, 2, 2, 0, 0],
     };
     assert_eq!(Limits::of(&disk), limits);
     disk.entry = "/x=scsi,sector=4096";
-    assert_eq!(Limits::of(&disk), Limits { granularity: 1, transfer: 1024, unmap_granularity: 1, ..limits });
+    let limits = Limits { granularity: 1, transfer: 1024, unmap_granularity: 1, ..limits };
+    assert_eq!(Limits::of(&disk), Limits { atomic: [2, 1, 1, 0, 0], ..limits });
     disk.host.thin = false;
     let thick =
         Limits { unmap_blocks: 0, unmap_descriptors: 0, unmap_granularity: 0, unmap_alignment: 0, ..limits };
-    assert_eq!(Limits::of(&disk), Limits { granularity: 1, transfer: 1024, ..thick });
+    assert_eq!(Limits::of(&disk), Limits { atomic: [2, 1, 1, 0, 0], ..thick });
+    // No longer than a transfer; none that is shorter than a block.
+    for (unit, atomic) in [
+        ((4096, 1 << 31), [1024, 1, 1, 0, 0]),
+        ((8192, 8192), [2, 2, 2, 0, 0]),
+        ((512, 2048), [0; 5]),
+        ((8 << 20, 16 << 20), [0; 5]),
+    ] {
+        disk.host.atomic = Some(unit);
+        assert_eq!(Limits::of(&disk), Limits { atomic, ..thick }, "{unit:?}");
+    }
 }
 
 const READ_CAPACITY_10: [u8; 10] = [0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -639,6 +654,7 @@ const USAGE: &[(u8, u8, &[u8])] = &[
     (0x90, 0, &sixteen(0x02)),
     (0x91, 0, &sixteen(0x02)),
     (0x93, 0, &sixteen(0x19)),
+    (0x9c, 0, &[0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff, 0x1f, 0]),
     (0x9e, 0x10, &[0x10, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0]),
     (0x9e, 0x12, &[0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]),
     (0xa0, 0, &[0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
@@ -1173,6 +1189,85 @@ const ANCHOR: u8 = 0x10;
 const NDOB: u8 = 0x01;
 
 #[test]
+fn write_atomic() {
+    let disk = numbered(64);
+    let data: Vec<u8> = (0..16 * 512).map(|at| (at / 7) as u8).collect();
+    for (first, blocks) in [(0, 2), (2, 2), (62, 2), (4, 4), (60, 4), (8, 8), (16, 16), (48, 16)] {
+        let part = &data[..512 * blocks];
+        let reply = disk.write(&blocks_cdb(0x9c, 0, first, blocks as u64), part);
+        assert_eq!((reply.resid, reply.good().len()), (0, 0));
+        assert!(disk.host.content.borrow()[512 * first as usize..].starts_with(part), "{blocks} at {first}");
+        let change = ("atomic write", 512 * first, part.len() as u64);
+        assert_eq!(disk.host.changed.take(), Some(change));
+    }
+    // In pieces in the caller's memory.
+    let cdb = blocks_cdb(0x9c, 0, 4, 4);
+    disk.list(&cdb, TO_DEV, &[1, 700, 0, 1347], &data[..2048]).good();
+    assert_eq!(disk.host.changed.take(), Some(("atomic write", 2048, 2048)));
+    assert_eq!(disk.host.content.borrow()[2048..4096], data[..2048]);
+    // None at all.
+    for first in [0, 1, 63, 64] {
+        disk.none(&blocks_cdb(0x9c, 0, first, 0)).good();
+    }
+    // Lengths that it does not have; addresses that do not go with the length.
+    for blocks in [1, 3, 5, 6, 7, 9, 12, 15, 17, 24, 32, 48] {
+        let reply = disk.write(&blocks_cdb(0x9c, 0, 0, blocks), &vec![0; 512 * blocks as usize]);
+        assert_eq!(reply.check(), cdb_field(12, 7), "{blocks}");
+    }
+    for (first, blocks) in [(1, 2), (61, 2), (2, 4), (4, 8), (8, 16), (24, 16)] {
+        let reply = disk.write(&blocks_cdb(0x9c, 0, first, blocks), &vec![0; 512 * blocks as usize]);
+        assert_eq!(reply.check(), cdb_field(2, 7), "{blocks} at {first}");
+    }
+    // That the blocks exist comes first, whatever their number.
+    for (first, blocks) in [(63, 2), (64, 1), (61, 5), (65, 0), (1 << 63, 3), (u64::MAX, 1), (u64::MAX, 0)] {
+        let reply = disk.write(&blocks_cdb(0x9c, 0, first, blocks), &vec![0; 512 * blocks as usize]);
+        assert_check(&reply, OUT_OF_RANGE);
+    }
+    // ATOMIC BOUNDARY, for there are no boundaries.
+    let mut cdb = blocks_cdb(0x9c, 0, 0, 2);
+    cdb[11] = 2;
+    assert_eq!(disk.write(&cdb, &[0; 1024]).check(), cdb_field(11, 1));
+    // Too little data.
+    let reply = disk.write(&blocks_cdb(0x9c, 0, 0, 2), &[0; 1023]);
+    assert_eq!((reply.status, reply.host_status), (0, ERROR));
+    assert_eq!(disk.host.changed.get(), None);
+}
+
+#[test]
+fn write_atomic_is_on_the_medium_when_it_must_be() {
+    const FUA: u8 = 0x08;
+    const DPO: u8 = 0x10;
+    let cases = [(true, DPO, false), (true, DPO | FUA, true), (false, 0, true), (false, FUA, true)];
+    for (wce, flags, durable) in cases {
+        let disk = numbered(16);
+        switch(&disk, WCE.0, WCE.1, WCE.2, wce);
+        disk.write(&blocks_cdb(0x9c, flags, 2, 2), &[0x11; 1024]).good();
+        let what = if durable { "durable atomic write" } else { "atomic write" };
+        assert_eq!(disk.host.changed.get(), Some((what, 1024, 1024)));
+    }
+}
+
+/// The backing device does not say that it can.
+#[test]
+fn disks_without_atomic_writes_say_so_everywhere() {
+    let mut disk = numbered(64);
+    // All of them are shorter than a block, too.
+    for (atomic, entry) in [(None, "/x=scsi"), (Some((512, 2048)), "/x=scsi,sector=4096")] {
+        (disk.host.atomic, disk.entry) = (atomic, entry);
+        for (first, blocks) in [(0, 2), (0, 0), (u64::MAX, 2)] {
+            let reply = disk.write(&blocks_cdb(0x9c, 0, first, blocks), &vec![0; 512 * blocks as usize]);
+            assert_check(&reply, NO_SUCH_COMMAND);
+        }
+        for options in [1, 3, 0x81, 0x83] {
+            assert_eq!(disk.read(&report_codes(options, 0x9c, 0, 512), 512).good(), [0, 1, 0, 0]);
+        }
+        assert!(all_codes(&disk, false).iter().all(|row| row.0 != 0x9c));
+        assert_eq!(Limits::of(&disk).atomic, [0; 5]);
+    }
+    assert_eq!(disk.host.changed.get(), None);
+}
+
+#[test]
 fn write_same() {
     for code in [0x41, 0x93] {
         for (flags, pattern, change, content) in [
@@ -1416,6 +1511,7 @@ fn writing() -> Vec<(Vec<u8>, Vec<u8>)> {
     }
     commands.push((blocks_cdb(0x93, NDOB, 3, 1), vec![]));
     commands.push((blocks_cdb(0x89, 0, 3, 1), [[3; 512], [7; 512]].concat()));
+    commands.push((blocks_cdb(0x9c, 0, 2, 2), vec![7; 1024]));
     commands.push(unmap(&[(3, 1)]));
     commands
 }

@@ -34,10 +34,12 @@ const NO_SPACE: (u8, u16) = (0x7, 0x2707);
 const UNMAP: u8 = 0x08;
 const FUA: u8 = 0x08;
 
-/// A command on two blocks from [`FIRST`] on, and what is to be known of it.
+/// A command on two blocks, and what is to be known of it.
 struct Case {
     name: &'static str,
     cdb: Vec<u8>,
+    /// The first block.
+    first: u64,
     /// To the disk.
     data: Vec<u8>,
     /// From the disk.
@@ -49,7 +51,7 @@ struct Case {
 
 impl Case {
     fn new(name: &'static str, cdb: Vec<u8>, calls: &'static [Call]) -> Case {
-        Case { name, cdb, data: Vec::new(), room: 0, calls, write_cache: true }
+        Case { name, cdb, first: FIRST, data: Vec::new(), room: 0, calls, write_cache: true }
     }
 
     fn with(self, data: Vec<u8>) -> Case {
@@ -114,6 +116,10 @@ fn cases() -> Vec<Case> {
     let both = [old(), new()].concat();
     let calls = &[Call::Scratch, Call::Lock, Call::Read, Call::Write];
     cases.push(Case::new("COMPARE AND WRITE", cdb(0x89, 0), calls).with(both));
+    // Two blocks that begin with an even one.
+    let atomic = blocks_cdb(0x9c, 0, FIRST - 1, 2);
+    let calls = &[Call::Scratch, Call::Write];
+    cases.push(Case { first: FIRST - 1, ..Case::new("WRITE ATOMIC", atomic, calls) }.with(new()));
     let calls = &[Call::Lock, Call::Read, Call::Write];
     cases.push(Case::new("ORWRITE", cdb(0x8b, 0), calls).with(new()));
     for code in [0x41, 0x93] {
@@ -167,9 +173,9 @@ impl Ending {
         }
     }
 
-    fn expected(call: Call, errno: Errno) -> Ending {
+    fn expected(call: Call, errno: Errno, first: u64) -> Ending {
         let of = |(key, code)| Ending::Check(sense(key, code));
-        let at_block = |(key, code)| Ending::Check(Sense { information: Some(FIRST), ..sense(key, code) });
+        let at_block = |(key, code)| Ending::Check(Sense { information: Some(first), ..sense(key, code) });
         let writing = matches!(call, Call::Write | Call::Zero | Call::Discard | Call::Sync);
         match errno {
             Errno::ENOMEM => Ending::Status(BUSY),
@@ -206,7 +212,7 @@ fn every_error_of_every_call_of_every_command() {
                 let disk = disk(case.write_cache);
                 disk.host.fault.set(Some(Fault { call, errno, at: None }));
                 let reply = case.send(&disk);
-                let (found, expected) = (Ending::of(&reply), Ending::expected(call, errno));
+                let (found, expected) = (Ending::of(&reply), Ending::expected(call, errno, case.first));
                 if found != expected {
                     let (name, code) = (case.name, case.cdb[0]);
                     wrong.push(format!(

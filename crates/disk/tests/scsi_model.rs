@@ -11,6 +11,9 @@ use proptest::test_runner::FileFailurePersistence;
 
 const BLOCKS: u64 = 200;
 
+/// The least and the most bytes that are written as a whole.
+const ATOMIC: (u32, u32) = (1024, 8192);
+
 /// A command that reads or writes blocks.
 #[derive(Clone, Debug)]
 struct Step {
@@ -39,6 +42,7 @@ enum Command {
     VerifySame(u8),
     CompareAndWrite,
     OrWrite,
+    WriteAtomic,
     WriteSame(u8),
     WriteSameUnmap(u8),
     WriteSameNoData,
@@ -59,6 +63,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => of(&[0x2f, 0xaf, 0x8f]).prop_map(VerifySame),
         2 => Just(CompareAndWrite),
         2 => Just(OrWrite),
+        2 => Just(WriteAtomic),
         2 => of(&[0x41, 0x93]).prop_map(WriteSame),
         1 => of(&[0x41, 0x93]).prop_map(WriteSameUnmap),
         1 => Just(WriteSameNoData),
@@ -87,6 +92,7 @@ struct Backing {
     block: u64,
     medium: Medium,
     thin: bool,
+    atomic: bool,
     picky: bool,
     write_cache: bool,
 }
@@ -94,9 +100,9 @@ struct Backing {
 fn backing() -> impl Strategy<Value = Backing> {
     let medium = prop::sample::select(&[Medium::ImageFile, Medium::BlockDevice][..]);
     let block = prop::sample::select(&[512, 4096][..]);
-    (block, medium, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(block, medium, thin, picky, write_cache)| Backing { block, medium, thin, picky, write_cache },
-    )
+    (block, medium, any::<[bool; 4]>()).prop_map(|(block, medium, [thin, atomic, picky, write_cache])| {
+        Backing { block, medium, thin, atomic, picky, write_cache }
+    })
 }
 
 /// A disk and what it should hold.
@@ -118,6 +124,7 @@ impl Pair {
             logical: backing.block,
             physical: 4096,
             thin: backing.thin,
+            atomic: backing.atomic.then_some(ATOMIC),
             picky: backing.picky,
             ..Fake::with_content(model.clone())
         };
@@ -196,6 +203,7 @@ impl Pair {
             VerifySame(code) => (cdb(code, 0x06), now(blocks.min(1)), 0),
             CompareAndWrite => (cdb(0x89, step.flags), [now(blocks), self.data(step, blocks)].concat(), 0),
             OrWrite => (cdb(0x8b, step.flags), self.data(step, blocks), 0),
+            WriteAtomic => (cdb(0x9c, step.flags), self.data(step, blocks), 0),
             WriteSame(code) => (cdb(code, 0), self.data(step, 1), 0),
             WriteSameUnmap(code) => (cdb(code, 0x08), self.data(step, 1), 0),
             WriteSameNoData => (cdb(0x93, 0x01 | step.flags & 0x08), nothing(), 0),
@@ -215,12 +223,22 @@ impl Pair {
         let thick = !self.backing.thin;
         match step.command {
             Unmap if thick => return Err(sense(5, 0x2000)),
+            WriteAtomic if !self.backing.atomic => return Err(sense(5, 0x2000)),
             WriteSameUnmap(_) if thick => return Err(cdb_field(1, 3)),
             WriteSameNoData if thick && step.flags & 0x08 != 0 => return Err(cdb_field(1, 3)),
             _ => {}
         }
         if first > BLOCKS || first + blocks > BLOCKS {
             return Err(sense(5, 0x2100));
+        }
+        if step.command == WriteAtomic && blocks > 0 {
+            let bytes = blocks * self.backing.block;
+            if !blocks.is_power_of_two() || bytes < ATOMIC.0.into() || bytes > ATOMIC.1.into() {
+                return Err(cdb_field(12, 7));
+            }
+            if first % blocks != 0 {
+                return Err(cdb_field(2, 7));
+            }
         }
         let range = first as usize * size..(first + blocks) as usize * size;
         let on = &mut self.model[range];
@@ -229,7 +247,7 @@ impl Pair {
         let block_of = |place: usize| first + (place / size) as u64;
         match step.command {
             Read(_) => return Ok(on.to_vec()),
-            Write(_) | WriteAndVerify(_) => on.copy_from_slice(data),
+            Write(_) | WriteAndVerify(_) | WriteAtomic => on.copy_from_slice(data),
             Verify(_) => {
                 if let Some(place) = differs(data, on) {
                     return Err(miscompare(block_of(place)));

@@ -217,6 +217,22 @@ impl Host for Caller {
         Ok(())
     }
 
+    fn atomic_unit(&self) -> Option<(u32, u32)> {
+        sys::atomic_unit(self.fd)
+    }
+
+    fn write_atomic(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
+        // Linux does that by O_DIRECT alone.
+        let file = File::reopen(self.fd, libc::O_RDWR | libc::O_DIRECT)?;
+        loop {
+            match sys::write_atomic(&file, from, offset, durable) {
+                Err(Errno::EINTR) => {}
+                Ok(written) if written < from.len() => return Err(Errno::EIO),
+                written => return written.map(drop),
+            }
+        }
+    }
+
     fn sync(&self) -> Result<(), Errno> {
         sys::sync(self.fd)
     }

@@ -57,21 +57,30 @@ pub fn stat(path: &CStr) -> Result<Status, Errno> {
     status(libc::AT_FDCWD, path, 0)
 }
 
-fn status(directory: c_int, path: &CStr, flags: c_int) -> Result<Status, Errno> {
-    const WANTED: c_uint = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+/// The least and the most bytes that a file or block device takes by [`write_atomic`] (statx(2), Linux 6.11).
+pub fn atomic_unit(fd: c_int) -> Option<(u32, u32)> {
+    let found = statx(fd, c"", libc::AT_EMPTY_PATH, libc::STATX_WRITE_ATOMIC).ok()?;
+    // Where it cannot, all of them are 0; an older kernel leaves them so.
+    let (least, most) = (found.stx_atomic_write_unit_min, found.stx_atomic_write_unit_max);
+    (least > 0 && found.stx_atomic_write_segments_max > 0).then_some((least, most))
+}
+
+/// statx(2).
+fn statx(directory: c_int, path: &CStr, flags: c_int, wanted: c_uint) -> Result<libc::statx, Errno> {
     let mut found = MaybeUninit::<libc::statx>::uninit();
     // SAFETY: the path is a string, the structure the kernel's.
-    let asked = result(unsafe {
-        syscall(libc::SYS_statx, directory, path.as_ptr(), flags, WANTED, found.as_mut_ptr())
-    });
-    match asked {
-        Ok(_) => {}
+    result(unsafe { syscall(libc::SYS_statx, directory, path.as_ptr(), flags, wanted, found.as_mut_ptr()) })?;
+    // SAFETY: the kernel filled it.
+    Ok(unsafe { found.assume_init() })
+}
+
+fn status(directory: c_int, path: &CStr, flags: c_int) -> Result<Status, Errno> {
+    let found = match statx(directory, path, flags, libc::STATX_BASIC_STATS | libc::STATX_BTIME) {
+        Ok(found) => found,
         // Linux before 4.11, or a sandbox of that time.
         Err(Errno::ENOSYS | Errno::EPERM) => return old_status(directory, path, flags),
         Err(errno) => return Err(errno),
-    }
-    // SAFETY: the kernel filled it.
-    let found = unsafe { found.assume_init_ref() };
+    };
     let birth = found.stx_btime.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000);
     Ok(Status {
         mode: found.stx_mode.into(),
@@ -205,6 +214,14 @@ pub fn pwritev(fd: c_int, from: &[Segment], offset: u64, durable: bool) -> Resul
         }
         written => written,
     }
+}
+
+/// pwritev2(2) with `RWF_ATOMIC`: all of the bytes are written, or none.
+pub fn write_atomic(file: &File, from: &[u8], offset: u64, durable: bool) -> Result<usize, Errno> {
+    let flags = libc::RWF_ATOMIC | if durable { libc::RWF_DSYNC } else { 0 };
+    let from = libc::iovec { iov_base: from.as_ptr().cast_mut().cast(), iov_len: from.len() };
+    // SAFETY: the kernel reads the bytes that the slice has.
+    result(unsafe { syscall(libc::SYS_pwritev2, file.0, &raw const from, 1, offset, 0, flags) })
 }
 
 /// fdatasync(2).

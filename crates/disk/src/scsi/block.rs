@@ -1,7 +1,9 @@
 //! Commands on logical blocks (SBC-3, clause 5).
 
 use super::data::AT_ONCE;
-use super::inquiry::{MAX_COMPARE_AND_WRITE, MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME};
+use super::inquiry::{
+    MAX_COMPARE_AND_WRITE, MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME, atomic_blocks,
+};
 use super::response::Response;
 use super::sense::Sense;
 use super::{Direction, Done, Ended, Task, failed, is_thin, lost, mode, unsettled};
@@ -53,6 +55,8 @@ impl<H: Host> Task<'_, H> {
             (5, _) => (self.u32(2).into(), self.u32(6).into()),
             // COMPARE AND WRITE
             (_, 0x89) => (self.u64(2), self.byte(13).into()),
+            // WRITE ATOMIC
+            (_, 0x9c) => (self.u64(2), self.u16(12).into()),
             _ => (self.u64(2), self.u32(10).into()),
         };
         self.within(first, blocks)
@@ -123,6 +127,30 @@ impl<H: Host> Task<'_, H> {
         self.check_writable()?;
         let range = self.moved(Direction::Out)?;
         self.put(range, self.is_durable(self.fua()))
+    }
+
+    /// WRITE ATOMIC: all of the blocks are written, or none. Linux can do that for powers of two that start at a multiple of
+    /// their own, which is less than the block limits can say.
+    pub(super) fn write_atomic(&mut self) -> Done {
+        self.check_writable()?;
+        let range = self.range()?;
+        if range.blocks == 0 {
+            return Ok(());
+        }
+        let (least, most) = atomic_blocks(self.device, self.host).ok_or(Sense::OPERATION_CODE)?;
+        if !range.blocks.is_power_of_two() || range.blocks < least.into() || range.blocks > most.into() {
+            return Err(Sense::cdb(12, Some(7)).into());
+        }
+        if range.first & range.blocks.wrapping_sub(1) != 0 {
+            return Err(Sense::cdb(2, Some(7)).into());
+        }
+        self.expect(Direction::Out, range.bytes())?;
+        let length = range.bytes() as usize;
+        let mut scratch = self.host.scratch(length).map_err(lost)?;
+        let data = scratch.as_mut().get_mut(..length).unwrap_or_default();
+        self.data.get(self.host, data).map_err(Ended::Failed)?;
+        let written = self.host.write_atomic(range.offset(), data, self.is_durable(self.fua()));
+        written.map_err(|errno| failed(errno, range.first, true))
     }
 
     /// Writes the caller's data to the range.

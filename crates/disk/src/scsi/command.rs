@@ -33,6 +33,8 @@ pub enum Operation {
     Read,
     /// WRITE
     Write,
+    /// WRITE ATOMIC
+    WriteAtomic,
     /// WRITE AND VERIFY
     WriteAndVerify,
     /// VERIFY
@@ -249,6 +251,13 @@ pub static COMMANDS: &[Command] = &[
     row("PRE-FETCH(16)", PreFetch, RawIo, &sixteen(0x90, 0x02)),
     row("SYNCHRONIZE CACHE(16)", SynchronizeCache, RawIo, &sixteen(0x91, 0x02)),
     row("WRITE SAME(16)", WriteSame, Writer, &sixteen(0x93, 0x19)),
+    // SBC-4, 5.48. The bits of ATOMIC BOUNDARY are reserved, for the disk has none.
+    row(
+        "WRITE ATOMIC(16)",
+        WriteAtomic,
+        RawIo,
+        &[0x9c, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff, 0x1f, 0],
+    ),
     action(
         "READ CAPACITY(16)",
         ReadCapacity16,

@@ -5,7 +5,7 @@ use super::sense::Sense;
 use crate::ata::identify as ata_identify;
 use crate::entry::Kind;
 use crate::host::Provisioning;
-use crate::sg::longest_transfer;
+use crate::sg::{LONGEST, longest_transfer};
 use crate::{Device, Errno, Host, identity};
 
 /// The longest list of blocks to unmap, and of descriptors for that.
@@ -151,6 +151,15 @@ fn ata_information(device: &Device<'_>, host: &impl Host, out: &mut Response) ->
     Ok(())
 }
 
+/// The least and the most blocks of a WRITE ATOMIC, powers of two, where the disk has that command.
+pub fn atomic_blocks(device: &Device<'_>, host: &impl Host) -> Option<(u32, u32)> {
+    let (least, most) = host.atomic_unit()?;
+    let block = device.logical_block(host).ok()?;
+    let least = least.checked_div(block)?.max(1);
+    let most = most.min(LONGEST as u32).checked_div(block)?;
+    (least <= most).then_some((least, most))
+}
+
 /// Block limits.
 fn limits(device: &Device<'_>, host: &impl Host, out: &mut Response) -> Result<(), Errno> {
     let block = device.logical_block(host)?;
@@ -175,6 +184,12 @@ fn limits(device: &Device<'_>, host: &impl Host, out: &mut Response) -> Result<(
     let aligned = if is_thin { 0x8000_0000 | blocks(alignment.into()) } else { 0 };
     out.put(&aligned.to_be_bytes());
     out.put(&MAX_WRITE_SAME.to_be_bytes());
+    // SBC-4, 6.6.4: the longest atomic write; alignment and granularity of the shortest. No atomic boundaries.
+    if let Some((least, most)) = atomic_blocks(device, host) {
+        for limit in [most, least, least] {
+            out.put(&limit.to_be_bytes());
+        }
+    }
     out.fill(64);
     Ok(())
 }

@@ -145,6 +145,7 @@ fn has(device: &Device<'_>, host: &impl Host, operation: Operation) -> bool {
     match operation {
         Operation::Unmap => is_thin(host),
         Operation::AtaPassThrough => device.entry.kind == Kind::Sata,
+        Operation::WriteAtomic => inquiry::atomic_blocks(device, host).is_some(),
         // libata has no target ports.
         Operation::ReportTargetPortGroups | Operation::SetTargetPortGroups => device.entry.kind == Kind::Scsi,
         _ => true,
@@ -221,6 +222,7 @@ impl<H: Host> Task<'_, H> {
             Operation::ReadCapacity16 => self.read_capacity_16(),
             Operation::Read => self.read(),
             Operation::Write => self.write(),
+            Operation::WriteAtomic => self.write_atomic(),
             Operation::WriteAndVerify => self.write_and_verify(),
             Operation::Verify => self.verify(),
             Operation::Seek => self.seek(),

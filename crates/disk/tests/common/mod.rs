@@ -64,6 +64,8 @@ pub struct Fake {
     pub content: RefCell<Vec<u8>>,
     /// Space can be given back.
     pub thin: bool,
+    /// What it can write as a whole.
+    pub atomic: Option<(u32, u32)>,
     /// The device takes aligned addresses of the caller's alone, as with `O_DIRECT`.
     pub picky: bool,
     /// The caller's next call on the device fails so.
@@ -91,6 +93,7 @@ impl Fake {
             changed: Cell::new(None),
             content: RefCell::new(Vec::new()),
             thin: true,
+            atomic: Some((1024, 8192)),
             picky: false,
             failure: Cell::new(None),
             fault: Cell::new(None),
@@ -260,6 +263,24 @@ impl Host for Fake {
         }
         self.content.borrow_mut()[part].copy_from_slice(from);
         self.changed.set(Some((if durable { "durable write" } else { "write" }, offset, from.len() as u64)));
+        Ok(())
+    }
+
+    fn atomic_unit(&self) -> Option<(u32, u32)> {
+        self.atomic
+    }
+
+    fn write_atomic(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
+        let (least, most) = self.atomic.expect("it is not asked for what it cannot do");
+        let length = from.len() as u32;
+        assert!(length.is_power_of_two() && (least..=most).contains(&length), "{length}");
+        assert_eq!(offset % u64::from(length), 0, "{length}");
+        self.write(offset, from, durable)?;
+        self.changed.set(Some((
+            if durable { "durable atomic write" } else { "atomic write" },
+            offset,
+            length.into(),
+        )));
         Ok(())
     }
 
