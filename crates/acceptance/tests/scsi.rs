@@ -47,12 +47,14 @@ fn main() -> ExitCode {
         add("sg_dd/loop", &["sg_dd", "sgp_dd", "sgm_dd", "sg_read"], sg_dd);
         add("ddpt/loop", &["ddpt"], ddpt);
         add("fio/loop", &["fio"], fio);
-        // COMPARE AND WRITE is the superuser's to send.
+        // COMPARE AND WRITE and WRITE ATOMIC are the superuser's to send.
         add("increments/image", &["cc"], |kind| increments(Medium::Image, kind));
         add("increments/loop", &["cc"], |kind| increments(Medium::Loop, kind));
         add("increments/two-nodes", &["cc"], increments_by_two_nodes);
         add("increments/image-beside-fork", &["cc"], |kind| increments_beside_fork(Medium::Image, kind));
         add("increments/loop-beside-fork", &["cc"], |kind| increments_beside_fork(Medium::Loop, kind));
+        add("atomic/image", &["cc"], |kind| write_atomic(Medium::Image, kind));
+        add("atomic/loop", &["cc"], |kind| write_atomic(Medium::Loop, kind));
         add("size/4096-loop", &["cc", "sg_readcap"], big_blocks_loop);
         add("user/image", &["cc"], |kind| user(Medium::Image, kind));
         add("user/loop", &["cc"], |kind| user(Medium::Node, kind));
@@ -487,13 +489,14 @@ fn fio(kind: &'static str) {
 
 /// Commands, and what an ordinary user gets by a descriptor that is open for reading, and by one that is open for
 /// writing too (the kernel's `scsi_cmd_allowed`). The superuser may send them all.
-const FILTER: [(&str, &str, bool, bool); 26] = [
+const FILTER: [(&str, &str, bool, bool); 27] = [
     ("TEST UNIT READY", "00 00 00 00 00 00", true, true),
     ("REQUEST SENSE", "03 00 00 00 00 00", true, true),
     ("INQUIRY", "12 00 00 00 00 00", true, true),
     ("MODE SENSE(6)", "1a 08 3f 00 00 00", true, true),
     ("READ CAPACITY(10)", "25 00 00 00 00 00 00 00 00 00", true, true),
     ("READ(10)", "28 00 00 00 00 00 00 00 00 00", true, true),
+    ("SEEK(10)", "2b 00 00 00 00 00 00 00 00 00", true, true),
     ("READ(12)", "a8 00 00 00 00 00 00 00 00 00 00 00", true, true),
     ("READ(16)", "88 ..", true, true),
     ("VERIFY(10)", "2f 00 00 00 00 00 00 00 08 00", true, true),
@@ -639,6 +642,33 @@ fn routes(medium: Medium, kind: &'static str) {
         let same = client.write(sender, "93 .. 20 00 00 00 08 00 00", 512, byte);
         assert_eq!(same, "good 0");
         assert_eq!(dd(&[&source, "iflag=direct", "skip=4"]), [byte; 4096]);
+    }
+}
+
+/// WRITE ATOMIC, which the disk has where the kernel says that the backing device can: most machines have none that can.
+fn write_atomic(medium: Medium, kind: &'static str) {
+    let disk = Disk::new(medium, kind, SIZE);
+    let mut client = Sgio::of(&disk);
+    for flags in ["r", "rw", "rwd"] {
+        let fd = client.open(flags, disk.path());
+        let (_, limits) = client.read(&fd, "12 01 b0 00 40 00", 64);
+        let number = |at: usize| u64::from_str_radix(&limits[2 * at..][..8], 16).expect("hexadecimal digits");
+        let (most, least) = (number(44), number(52));
+        let cdb = |blocks: u64| format!("9c 00 {most:016x} 00 00 {blocks:04x} 00 00");
+        if most == 0 {
+            assert_eq!(client.write(&fd, &cdb(1), 512, 0x5a), "5/20/00 512");
+            continue;
+        }
+        for (blocks, byte) in [(least, 0x5b), (most, 0x5c)] {
+            let bytes = 512 * blocks;
+            assert_eq!(client.write(&fd, &cdb(blocks), bytes, byte), "good 0", "{flags} {blocks}");
+            let holds = read_at(disk.device(), 512 * most, bytes as usize);
+            assert_same(flags, &holds, &vec![byte; bytes as usize]);
+            let (answer, data) = client.read(&fd, &format!("88 00 {most:016x} {blocks:08x} 00 00"), bytes);
+            assert_eq!((answer.as_str(), data), ("good 0", repeated(byte, bytes as usize)));
+        }
+        let refused = client.write(&fd, &cdb(most + 1), 0, 0);
+        assert!(refused.starts_with("5/24/00 "), "{refused}");
     }
 }
 

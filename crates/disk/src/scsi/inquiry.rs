@@ -184,7 +184,7 @@ fn limits(device: &Device<'_>, host: &impl Host, out: &mut Response) -> Result<(
     let aligned = if is_thin { 0x8000_0000 | blocks(alignment.into()) } else { 0 };
     out.put(&aligned.to_be_bytes());
     out.put(&MAX_WRITE_SAME.to_be_bytes());
-    // SBC-4, 6.6.4: the longest atomic write; alignment and granularity of the shortest. No atomic boundaries.
+    // SBC-4: the longest atomic write; alignment and granularity, those of the shortest. There are no atomic boundaries.
     if let Some((least, most)) = atomic_blocks(device, host) {
         for limit in [most, least, least] {
             out.put(&limit.to_be_bytes());
