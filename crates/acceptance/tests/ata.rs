@@ -458,6 +458,7 @@ const OTHERS: &[(&str, i32, &str)] = &[
     ("sg_compare_and_write --lba=0 --num=1 --in=/dev/zero DEV", 0, SCSI),
     ("sg_get_lba_status DEV", 0, SCSI),
     ("sg_logs -a DEV", 0, SCSI),
+    ("sdparm --get=WCE DEV", 0, "libata has no saved values, not even those of a fresh disk"),
     ("sg_opcodes -t DEV", 0, SCSI),
     ("sg_prevent -a DEV", 0, SCSI),
     ("sg_unmap --lba=0 --num=8 DEV --force", 0, SCSI),

@@ -143,7 +143,7 @@ fn repeated(byte: u8, bytes: usize) -> String {
 
 /// Programs, their exit status and a part of what they say. 9 is a command that the disk does not have, 5 another that is
 /// refused.
-const SG3_UTILS: [(&str, i32, &str); 58] = [
+const SG3_UTILS: &[(&str, i32, &str)] = &[
     ("sg_inq DEV", 0, "Peripheral device type: disk"),
     ("sg_inq -p 0x83 DEV", 0, "NAA 3, Locally assigned"),
     ("sg_raw -r 96 DEV 12 01 99 00 60 00", 5, ""),
@@ -248,7 +248,7 @@ fn sg3_utils(medium: Medium, kind: &'static str) {
         !refused
     };
     for (text, status, part) in SG3_UTILS {
-        check(text, status, part);
+        check(text, *status, part);
     }
     let pass_through = "sg_raw -r 512 DEV 85 08 0e 00 00 00 01 00 00 00 00 00 00 00 ec 00";
     check(pass_through, if kind == "sata" { 0 } else { 9 }, "");
