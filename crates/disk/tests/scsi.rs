@@ -241,7 +241,7 @@ fn mode_pages() -> Vec<Page> {
     vec![
         page(0x01, 0, 12, &[(2, 0xc0)], &[]),
         page(0x02, 0, 16, &[], &[]),
-        page(0x08, 0, 20, &[(2, 0x04)], &[(2, 0x04)]),
+        page(0x08, 0, 20, &[(2, 0x04)], &[(2, 0x04), (12, 0x20)]),
         page(0x0a, 0, 12, &[(2, 0x02), (3, 0x10), (8, 0xff), (9, 0xff)], &[(2, 0x04), (4, 0x08)]),
         page(0x0a, 1, 32, &[], &[]),
         page(0x19, 0, 8, &[(2, 0x06)], &[]),
@@ -393,6 +393,29 @@ fn mode_select_round_trips() {
     select_10(&disk, &header(0, 0)).good();
     assert_eq!(disk.write(&[0x15, 0x10, 0, 0, 0, 0], &[]).good(), []);
     assert_eq!(disk.write(&[0x55, 0x10, 0, 0, 0, 0, 0, 0, 0, 0], &[]).good(), []);
+}
+
+/// SAT-3, 10.1: the caching page and IDENTIFY DEVICE say the same; a SAS port an ATA disk has none.
+#[test]
+fn mode_pages_of_an_ata_disk() {
+    let disk = Disk { entry: "/x=sata", ..numbered(8) };
+    assert_eq!(disk.read(&mode_sense_6(CURRENT, 0x19, 0), 255).check(), cdb_field(2, 5));
+    let all = disk.read(&mode_sense_6(CURRENT, 0x3f, 0xff), 255).good();
+    let pages = mode_pages().into_iter().filter(|page| page.code != 0x19).flat_map(|page| page.fresh);
+    assert_eq!(all[4..], pages.collect::<Vec<_>>());
+    let enabled = || {
+        let identify = [0x85, 0x08, 0x0e, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x40, 0xec, 0];
+        disk.read(&identify, 512).good()[2 * 85] & 0x60
+    };
+    assert_eq!(enabled(), 0x60, "look-ahead and write cache");
+    for (byte, bit, left) in [(2, 0x04, 0x40), (12, 0x20, 0x20)] {
+        let mut page = mode_page(&disk, 0x08);
+        page[byte] ^= bit;
+        select_6(&disk, &page).good();
+        assert_eq!(enabled(), left);
+        page[byte] ^= bit;
+        select_6(&disk, &page).good();
+    }
 }
 
 #[test]

@@ -57,7 +57,7 @@ impl Settings {
         Settings {
             thin: scsi::is_thin(host),
             write_cache: state.switches.is_on(mode::WCE),
-            look_ahead: state.switches.is_on(mode::LOOK_AHEAD),
+            look_ahead: !state.switches.is_on(mode::DRA),
             smart: state.switches.is_on(mode::SMART),
             power_management: state.power_management.get(0) as u8,
             multiple: hdio::multiple(state),

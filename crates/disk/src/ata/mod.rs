@@ -277,7 +277,7 @@ impl<H: Host> Task<'_, H> {
                 }
                 state.switches.turn(mode::WCE, on);
             }
-            Operation::LookAhead(on) => state.switches.turn(mode::LOOK_AHEAD, on),
+            Operation::LookAhead(on) => state.switches.turn(mode::DRA, !on),
             Operation::Smart(on) => state.switches.turn(mode::SMART, on),
             Operation::PowerManagement(false) => state.power_management.set(0),
             Operation::PowerManagement(true) => match self.count() {

@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::sense::Sense;
+use crate::entry::Kind;
 
 /// WCE of the caching page: the write cache is on.
 pub const WCE: u32 = 1;
@@ -10,8 +11,8 @@ pub const WCE: u32 = 1;
 pub const SWP: u32 = 2;
 /// D_SENSE of the control page: sense data in the descriptor format.
 pub const D_SENSE: u32 = 4;
-/// Read look-ahead of an ATA disk is on.
-pub const LOOK_AHEAD: u32 = 8;
+/// DRA of the caching page: read look-ahead is off. The library never reads ahead, so that it is easy to obey.
+pub const DRA: u32 = 8;
 /// SMART of an ATA disk is on.
 pub const SMART: u32 = 16;
 
@@ -19,8 +20,8 @@ pub const SMART: u32 = 16;
 #[derive(Debug, Default)]
 pub struct Switches(AtomicU32);
 
-/// The write cache is on, and what an ATA disk has; all else off.
-const DEFAULTS: u32 = WCE | LOOK_AHEAD | SMART;
+/// The write cache is on, and SMART; all else is off.
+const DEFAULTS: u32 = WCE | SMART;
 
 impl Switches {
     pub(crate) const fn new() -> Switches {
@@ -87,7 +88,7 @@ static PAGES: &[Page] = &[
     // Disconnect-reconnect.
     Page { code: 0x02, subpage: 0, fixed: &[], length: 14, switches: &[] },
     // Caching.
-    Page { code: 0x08, subpage: 0, fixed: &[], length: 18, switches: &[(2, 0x04, WCE)] },
+    Page { code: 0x08, subpage: 0, fixed: &[], length: 18, switches: &[(2, 0x04, WCE), (12, 0x20, DRA)] },
     // Control: GLTSD; unrestricted reordering; the busy timeout is unlimited.
     Page {
         code: 0x0a,
@@ -98,11 +99,18 @@ static PAGES: &[Page] = &[
     },
     // Control extension.
     Page { code: 0x0a, subpage: 1, fixed: &[], length: 28, switches: &[] },
-    // Protocol-specific port: SAS.
-    Page { code: 0x19, subpage: 0, fixed: &[0x06], length: 6, switches: &[] },
+    // Protocol-specific port: SAS, so that an ATA disk does not have it.
+    Page { code: SAS_PORT, subpage: 0, fixed: &[0x06], length: 6, switches: &[] },
     // Informational exceptions control: nothing is reported.
     Page { code: 0x1c, subpage: 0, fixed: &[0x08], length: 10, switches: &[] },
 ];
+
+const SAS_PORT: u8 = 0x19;
+
+/// The pages of a kind of disk.
+fn pages(kind: Kind) -> impl Iterator<Item = &'static Page> {
+    PAGES.iter().filter(move |page| kind == Kind::Scsi || page.code != SAS_PORT)
+}
 
 impl Page {
     /// A page with a subpage code has a header of 4 bytes, one without of 2.
@@ -133,6 +141,7 @@ impl Page {
 
 /// Writes the pages that are asked for; `put` takes a byte. An error where there is none.
 pub fn sense(
+    kind: Kind,
     switches: &Switches,
     code: u8,
     subpage: u8,
@@ -144,7 +153,7 @@ pub fn sense(
     }
     let switches = if values == Values::Default { DEFAULTS } else { switches.get() };
     let mut any = false;
-    for page in PAGES {
+    for page in pages(kind) {
         let wanted = (code == 0x3f || code == page.code) && (subpage == 0xff || subpage == page.subpage);
         if wanted {
             any = true;
@@ -154,13 +163,13 @@ pub fn sense(
     if any {
         return Ok(());
     }
-    let known = PAGES.iter().any(|page| page.code == code) || code == 0x3f;
+    let known = pages(kind).any(|page| page.code == code) || code == 0x3f;
     Err(if known { Sense::cdb(3, Some(7)) } else { Sense::cdb(2, Some(5)) })
 }
 
 /// Changes what the pages of a MODE SELECT parameter list say; nothing unless all of it can be. `start` is the first
 /// page's place in the list.
-pub fn select(switches: &Switches, list: &[u8], start: usize) -> Result<(), Sense> {
+pub fn select(kind: Kind, switches: &Switches, list: &[u8], start: usize) -> Result<(), Sense> {
     let before = switches.get();
     let mut after = before;
     let mut at = start;
@@ -169,8 +178,7 @@ pub fn select(switches: &Switches, list: &[u8], start: usize) -> Result<(), Sens
         let here = |place: usize, bit| Sense::list(at.saturating_add(place) as u16, bit);
         let first = byte(0)?;
         let subpage = if first & 0x40 != 0 { byte(1)? } else { 0 };
-        let page = PAGES
-            .iter()
+        let page = pages(kind)
             .find(|page| page.code == first & 0x3f && page.subpage == subpage)
             .ok_or(here(0, Some(5)))?;
         // PS is reserved here.

@@ -65,7 +65,14 @@ impl<H: Host> Task<'_, H> {
             }
             _ => {}
         }
-        mode::sense(&self.device.state.switches, page & 0x3f, subpage, values, |byte| out.put(&[byte]))?;
+        mode::sense(
+            self.device.entry.kind,
+            &self.device.state.switches,
+            page & 0x3f,
+            subpage,
+            values,
+            |byte| out.put(&[byte]),
+        )?;
         if ten {
             let length = out.len().saturating_sub(2) as u16;
             out.set(0, &length.to_be_bytes());
@@ -107,7 +114,7 @@ impl<H: Host> Task<'_, H> {
                 return Err(Sense::list(header as u16, None).into());
             }
         }
-        Ok(mode::select(&self.device.state.switches, list, start)?)
+        Ok(mode::select(self.device.entry.kind, &self.device.state.switches, list, start)?)
     }
 
     pub(super) fn log_sense(&mut self) -> Done {
