@@ -17,8 +17,11 @@ fn outcome(registers: Result<Registers, Ended>) -> Result<Registers, Errno> {
     })
 }
 
-fn result(registers: &Registers) -> Result<(), Errno> {
-    if registers.failed() { Err(Errno::EIO) } else { Ok(()) }
+/// Whether the requests succeed. drivers/ide takes whatever stands in ERROR for an error, so that EXECUTE DEVICE DIAGNOSTIC
+/// fails (`ide_finish_cmd`).
+fn result(device: &Device<'_>, registers: &Registers) -> Result<(), Errno> {
+    let odd = device.entry.kind == Kind::Ide && registers.error != 0;
+    if registers.failed() || odd { Err(Errno::EIO) } else { Ok(()) }
 }
 
 /// `HDIO_DRIVE_CMD`: four bytes and the data. The bytes are COMMAND, COUNT, FEATURES and how many times 512 bytes of data
@@ -62,7 +65,7 @@ pub(crate) fn command(device: &Device<'_>, host: &impl Host, argument: u64) -> R
             data.put(host, &zeros)?;
         }
     }
-    result(&registers)
+    result(device, &registers)
 }
 
 /// SET FEATURES, and the first DMA mode there has been (`SETFEATURES_XFER` and `XFER_SW_DMA_0`, include/linux/ata.h).
@@ -89,11 +92,11 @@ pub(crate) fn task(device: &Device<'_>, host: &impl Host, argument: u64) -> Resu
     let offer = Offer { transfer: Transfer::None, room: 0, data: &mut Data::new(0, 0) };
     let registers = outcome(ata::execute(device, host, &input, offer))?;
     if ide || !registers.failed() {
-        let Registers { status, error, count, lba, device } = registers;
+        let Registers { status, error, count, lba, device: select } = registers;
         let [low, mid, high, ..] = lba.to_le_bytes();
-        host.copy_out(argument, &[status, error, count as u8, low, mid, high, device])?;
+        host.copy_out(argument, &[status, error, count as u8, low, mid, high, select])?;
     }
-    result(&registers)
+    result(device, &registers)
 }
 
 /// `ide_task_request_t` (include/uapi/linux/hdreg.h) on 64-bit systems: eight registers, eight with their high bytes, two sets
@@ -103,6 +106,9 @@ const REQUEST: usize = 48;
 
 /// hdparm(8) has 32 bits for each byte of flags. The driver finds no data phase in that, and refuses; here it is understood.
 const REQUEST_OF_HDPARM: usize = 56;
+
+/// What the driver finds for a data phase there: flags of the registers that are to come back, STATUS (bit 7) and others.
+const PHASE_OF_HDPARM: core::ops::RangeInclusive<i32> = 0x81..=0xff;
 
 /// The most bytes either way.
 const MOST: u32 = 65536;
@@ -128,7 +134,6 @@ const IN_DMA: i32 = 0x0020;
 const OUT_DMA: i32 = 0x0040;
 const IN_DMAQ: i32 = 0x0080;
 const OUT_DMAQ: i32 = 0x0100;
-const PHASES: [i32; 9] = [NO_DATA, IN, MULTI_IN, OUT, MULTI_OUT, IN_DMA, OUT_DMA, IN_DMAQ, OUT_DMAQ];
 
 /// Kinds of requests: `IDE_DRIVE_TASK_…`
 const TASK_NO_DATA: i32 = 0;
@@ -139,7 +144,7 @@ pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> 
     let mut room = [0; REQUEST_OF_HDPARM];
     let request = room.get_mut(..REQUEST).unwrap_or_default();
     host.copy_in(argument, request)?;
-    let is_kernels = PHASES.contains(&i32::from_ne_bytes(part(request, 24)));
+    let is_kernels = !PHASE_OF_HDPARM.contains(&i32::from_ne_bytes(part(request, 24)));
     let request = if is_kernels { request } else { &mut room };
     if !is_kernels {
         host.copy_in(argument, request)?;
@@ -155,6 +160,14 @@ pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> 
     let (out_size, in_size) = (size(phase_at + 8), size(phase_at + 16));
     if out_size > MOST || in_size > MOST {
         return Err(Errno::EINVAL);
+    }
+    let out_at = argument.wrapping_add(request.len() as u64);
+    let in_at = out_at.wrapping_add(out_size.into());
+    // The driver copies all of it before it looks at anything else.
+    let mut all = Data::new(out_at, u64::from(out_size).saturating_add(in_size.into()));
+    let mut piece = [0; 512];
+    while all.left() > 0 {
+        all.get(host, &mut piece)?;
     }
     let [_, features, count, low, mid, high, select, command] = part(request, 0);
     let [_, features_high, count_high, d, e, f] = part(request, 8);
@@ -179,8 +192,6 @@ pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> 
         ]),
         device: select,
     };
-    let out_at = argument.wrapping_add(request.len() as u64);
-    let in_at = out_at.wrapping_add(out_size.into());
     let (transfer, at, size) = match phase {
         MULTI_IN | MULTI_OUT if hdio::multiple(device.state) == 0 => return Err(Errno::EPERM),
         NO_DATA => (Transfer::None, 0, 0),
@@ -195,23 +206,26 @@ pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> 
         TASK_NO_DATA => 0,
         // Neither data nor a number of sectors.
         _ if size < 512 && count == 0 && count_high == 0 => return Err(Errno::EFAULT),
+        // Sectors, and nowhere to put them (`blk_rq_map_kern`).
+        _ if size == 0 => return Err(Errno::EINVAL),
         _ => u64::from(size),
     };
     let mut data = Data::new(at, room);
     let registers = outcome(ata::execute(device, host, &input, Offer { transfer, room, data: &mut data }))?;
-    let Registers { status, error, count, lba, device } = registers;
+    let Registers { status, error, count, lba, device: select } = registers;
     let [count_low, count_high] = count.to_le_bytes();
     let [low, mid, high, d, e, f, ..] = lba.to_le_bytes();
     let mut put = |at: usize, bytes: &[u8]| {
         request.iter_mut().skip(at).zip(bytes).for_each(|(to, from)| *to = *from);
     };
-    put(1, &[error, count_low, low, mid, high, device, status]);
-    put(10, &[count_high, d, e, f]);
+    put(1, &[error, count_low, low, mid, high, select, status]);
+    // ERROR is read with either half (`IDE_VALID_IN_HOB`).
+    put(9, &[error, count_high, d, e, f]);
     if is_kernels && out_flags != 0 && in_flags == 0 {
         put(20, &IN_FLAGS.to_ne_bytes());
     }
     host.copy_out(argument, request)?;
-    result(&registers)
+    result(device, &registers)
 }
 
 fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {

@@ -3,7 +3,7 @@
 //! alone on a SCSI disk.
 
 use crate::ata::command::{SET_FEATURES, Transfer};
-use crate::ata::identify::{self, MAX_MULTIPLE, OBSOLETE_IDENTITY, hd_driveid};
+use crate::ata::identify::{self, MAX_MULTIPLE, OBSOLETE_IDENTITY, has_multiple, hd_driveid};
 use crate::ata::{self, Offer, Taskfile};
 use crate::entry::Kind;
 use crate::geometry::geometry;
@@ -128,6 +128,11 @@ fn setting(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -
             match u32::try_from(argument) {
                 Ok(value) if value <= setting.most => state.set(value),
                 _ => return Err(Errno::EINVAL),
+            }
+            // A disk that refuses SET MULTIPLE MODE is in multiple mode no longer (drivers/ide/ide-disk.c, set_multcount).
+            if request == HDIO_SET_MULTCOUNT && !has_multiple(multiple(device.state)) {
+                state.set(0);
+                return Err(Errno::EIO);
             }
             return Ok(0);
         }

@@ -22,7 +22,7 @@ pub struct State {
     pub(crate) hdio: [Setting; 9],
     /// The level of an ATA disk's advanced power management; 0: off.
     pub(crate) power_management: Setting,
-    /// Its transfer mode, as SET FEATURES names it.
+    /// Its DMA mode, as SET FEATURES names it.
     pub(crate) transfer_mode: Setting,
     /// Its last self-test, and the block that it could not read: see [`crate::ata`]'s logs.
     pub(crate) self_test: Setting,

@@ -8,6 +8,11 @@ use crate::{Capacity, Device, Host, hdio, identity};
 /// The most sectors of one READ MULTIPLE (word 47).
 pub const MAX_MULTIPLE: u8 = 16;
 
+/// Whether a disk has a number of sectors of one READ MULTIPLE; 0 turns multiple mode off.
+pub fn has_multiple(sectors: u8) -> bool {
+    sectors == 0 || sectors <= MAX_MULTIPLE && sectors.is_power_of_two()
+}
+
 /// The bytes of the sector that `HDIO_OBSOLETE_IDENTITY` gives.
 pub const OBSOLETE_IDENTITY: usize = 142;
 
@@ -61,10 +66,7 @@ impl Settings {
             smart: state.switches.is_on(mode::SMART),
             power_management: state.power_management.get(0) as u8,
             multiple: hdio::multiple(state),
-            transfer_mode: match state.transfer_mode.get(0) as u8 {
-                dma if dma >= MULTIWORD_DMA => dma,
-                _ => fresh.transfer_mode,
-            },
+            transfer_mode: state.transfer_mode.get(fresh.transfer_mode.into()) as u8,
             ..fresh
         }
     }
@@ -79,6 +81,11 @@ impl Settings {
             ULTRA_DMA => number <= highest_ultra_dma(kind),
             _ => false,
         }
+    }
+
+    /// Whether a transfer mode is one of DMA.
+    pub fn is_dma(transfer_mode: u8) -> bool {
+        transfer_mode >= MULTIWORD_DMA
     }
 
     /// The bit in the high byte of a word about DMA modes that says which of them is selected.

@@ -51,8 +51,10 @@ impl Page {
 }
 
 /// SMART READ DATA: no attributes, for nothing is counted. Self-tests and the error log are there.
-pub fn smart_data() -> [u8; 512] {
+pub fn smart_data(state: &State) -> [u8; 512] {
     let mut page = Page::new(&0x0010u16.to_le_bytes());
+    // How the last self-test ended; 0 where there was none, too.
+    page.set(363, &[last_test(state).map_or(0, |(_, status, _)| status)]);
     // Off-line data collection: EXECUTE OFF-LINE IMMEDIATE, self-tests.
     page.set(367, &[0x11]);
     // Saved before a power mode, and by itself; error log; a self-test takes a minute at most.

@@ -13,7 +13,7 @@ use crate::geometry::identify_geometry;
 use crate::scsi::data::Data;
 use crate::scsi::sense::Sense;
 use crate::scsi::{self, Direction, Ended, lost, mode};
-use crate::{Capacity, Device, Host, hdio};
+use crate::{Capacity, Device, Errno, Host, hdio};
 
 /// What a host writes to the registers of a disk (ACS-3, 7.1.3). Commands with 28-bit addresses look at the low byte of
 /// `features` and `count`, the low three of `lba` and the low four bits of `device`.
@@ -64,6 +64,8 @@ const UNC: u8 = 0x40;
 pub const LBA: u8 = 0x40;
 /// DEVICE: bits that have been 1 since the first ATA disks.
 const OBSOLETE: u8 = 0xa0;
+/// DEVICE: the command is the second disk's of a cable, which there is none of.
+const SECOND: u8 = 0x10;
 
 /// LBA of every SMART command, from bit 8 on (ACS-3, 7.48).
 pub const SMART_SIGNATURE: u64 = 0xc24f;
@@ -88,7 +90,7 @@ impl Registers {
 /// Why a command fails.
 #[derive(Clone, Copy)]
 enum Failure {
-    /// Bits of ERROR, and the address that goes with them.
+    /// Bits of ERROR, and the logical block that goes with them.
     Error(u8, Option<u64>),
     /// The device cannot write, or not any more.
     Fault(Option<u64>),
@@ -130,27 +132,22 @@ pub(crate) fn execute<H: Host>(
     input: &Taskfile,
     offer: Offer<'_>,
 ) -> Result<Registers, Ended> {
-    let done = Registers {
+    let mut done = Registers {
         status: READY,
         error: 0,
         count: input.count,
         lba: input.lba,
-        device: input.device | OBSOLETE,
-    };
-    let failed = |error, fault, lba: Option<u64>| Registers {
-        status: READY | ERR | fault,
-        error,
-        lba: lba.unwrap_or(input.lba),
-        ..done
+        device: input.device & !SECOND | OBSOLETE,
     };
     let run = || {
         let command = command::find(input.command, input.features as u8).ok_or(ABORTED)?;
-        let capacity = match command.operation {
+        let capacity = match (scsi::size(device, host), command.operation) {
+            (Ok((capacity, _)), _) => capacity,
+            // A descriptor that cannot carry requests.
+            (Err(Errno::EBADF), _) => return Err(Failure::Ended(Ended::Failed(Errno::EBADF))),
             // Who the disk is can be said whatever has become of it.
-            Operation::Identify => {
-                scsi::size(device, host).map_or(Capacity::new(0, 512), |(capacity, _)| capacity)
-            }
-            _ => scsi::size(device, host).map_err(lost)?.0,
+            (Err(_), Operation::Identify) => Capacity::new(0, 512),
+            (Err(errno), _) => return Err(lost(errno).into()),
         };
         let Offer { transfer, room, data } = offer;
         let mut task = Task { device, host, input, command, capacity, data, done };
@@ -158,13 +155,17 @@ pub(crate) fn execute<H: Host>(
         if bytes > 0 && (transfer != command.transfer || room.min(task.data.left()) < bytes) {
             return Err(ABORTED);
         }
-        task.run()?;
-        Ok(task.done)
+        let ended = task.run();
+        if let Err(Failure::Error(_, Some(block)) | Failure::Fault(Some(block))) = ended {
+            task.point_at(block);
+        }
+        done = task.done;
+        ended
     };
     match run() {
-        Ok(done) => Ok(done),
-        Err(Failure::Error(error, lba)) => Ok(failed(error, 0, lba)),
-        Err(Failure::Fault(lba)) => Ok(failed(0, FAULT, lba)),
+        Ok(()) => Ok(done),
+        Err(Failure::Error(error, _)) => Ok(Registers { status: READY | ERR, error, ..done }),
+        Err(Failure::Fault(_)) => Ok(Registers { status: READY | ERR | FAULT, ..done }),
         Err(Failure::Ended(ended)) => Err(ended),
     }
 }
@@ -234,11 +235,29 @@ impl<H: Host> Task<'_, H> {
         Ok((cylinder * heads + high) * per_track + sector - 1)
     }
 
+    /// Puts the address of a logical block into the registers, in the form that the command gave its own in.
+    fn point_at(&mut self, block: u64) {
+        let geometry = identify_geometry(self.capacity.sectors());
+        let (heads, per_track) = (u64::from(geometry.heads), u64::from(geometry.sectors));
+        let (lba, high) = if self.command.extended {
+            (block, self.done.device)
+        } else if self.input.device & LBA != 0 {
+            (block & 0xff_ffff, (block >> 24) as u8)
+        } else {
+            let track = block.checked_div(per_track).unwrap_or(0);
+            let sector = block.checked_rem(per_track).unwrap_or(0) + 1;
+            let cylinder = track.checked_div(heads).unwrap_or(0) & 0xffff;
+            (cylinder << 8 | sector, track.checked_rem(heads).unwrap_or(0) as u8)
+        };
+        self.done.lba = lba;
+        self.done.device = self.done.device & 0xf0 | high & 0x0f;
+    }
+
     fn run(&mut self) -> Done {
         let smart_is_on = self.device.state.switches.is_on(mode::SMART);
         if self.command.code == command::SMART {
             let signed = self.input.lba >> 8 & 0xffff == SMART_SIGNATURE;
-            if !signed || !(smart_is_on || matches!(self.command.operation, Operation::Smart(_))) {
+            if !signed || !(smart_is_on || self.command.operation == Operation::Smart(true)) {
                 return Err(ABORTED);
             }
         }
@@ -252,7 +271,7 @@ impl<H: Host> Task<'_, H> {
             Operation::Verify => self.on_blocks(VERIFY_16, 0, self.first()?, self.blocks())?,
             Operation::SetMultiple => {
                 let count = self.count() as u8;
-                if count > identify::MAX_MULTIPLE || !(count == 0 || count.is_power_of_two()) {
+                if !identify::has_multiple(count) {
                     return Err(ABORTED);
                 }
                 hdio::set_multiple(state, count);
@@ -289,12 +308,15 @@ impl<H: Host> Task<'_, H> {
                 if !Settings::has_mode(self.device.entry.kind, wanted) {
                     return Err(ABORTED);
                 }
-                state.transfer_mode.set(wanted.into());
+                // A PIO mode leaves the DMA mode alone.
+                if Settings::is_dma(wanted) {
+                    state.transfer_mode.set(wanted.into());
+                }
             }
             Operation::SmartAutosave if matches!(self.count(), 0x00 | 0xf1) => {}
             Operation::SmartAutosave => return Err(ABORTED),
             Operation::SmartStatus => {}
-            Operation::SmartData => self.give(&log::smart_data())?,
+            Operation::SmartData => self.give(&log::smart_data(state))?,
             Operation::SmartThresholds => self.give(&log::smart_thresholds())?,
             Operation::SmartOffline => self.self_test()?,
             Operation::SmartLog => self.read_log(log::smart)?,
@@ -352,6 +374,9 @@ impl<H: Host> Task<'_, H> {
         if !is_trim || whole == 0 || self.count() > MAX_RANGE_BLOCKS || !scsi::is_thin(self.host) {
             return Err(ABORTED);
         }
+        if scsi::is_protected(self.device, self.host)? {
+            return Err(ABORTED);
+        }
         let ranges = *self.data;
         let block = u64::from(self.capacity.block);
         for carry_out in [false, true] {
@@ -371,8 +396,6 @@ impl<H: Host> Task<'_, H> {
                     let given_back =
                         self.host.discard(first.saturating_mul(block), blocks.saturating_mul(block));
                     given_back.map_err(|errno| scsi::failed(errno, first, true))?;
-                } else if scsi::is_protected(self.device, self.host)? {
-                    return Err(ABORTED);
                 }
             }
         }

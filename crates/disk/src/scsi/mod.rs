@@ -105,8 +105,8 @@ pub(crate) fn translated<H: Host>(
     done
 }
 
-/// INQUIRY, REQUEST SENSE and REPORT LUNS.
-const WITHOUT_MEDIUM: [u8; 3] = [0x12, 0x03, 0xa0];
+/// INQUIRY, REQUEST SENSE and REPORT LUNS; and ATA PASS-THROUGH, whose commands look after the size themselves.
+const WITHOUT_MEDIUM: [u8; 5] = [0x12, 0x03, 0xa0, 0x85, 0xa1];
 
 /// The device's size; and that in bytes, where it is another than the last command that cared saw.
 pub(crate) fn size(device: &Device<'_>, host: &impl Host) -> Result<(Capacity, Option<u64>), Errno> {

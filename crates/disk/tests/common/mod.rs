@@ -1,6 +1,7 @@
 //! A caller and a device in memory.
 #![allow(dead_code, reason = "not every test program needs all of it")]
 
+pub mod ata;
 pub mod sg;
 
 use std::cell::{Cell, RefCell};
@@ -57,11 +58,15 @@ pub struct Fake {
     pub physical: u64,
     pub writable: bool,
     pub root: bool,
+    /// What the caller may not do although it is root.
+    pub lacks: Option<Capability>,
     pub read_only: bool,
     /// The last change: what, first byte, length.
     pub changed: Cell<Option<(&'static str, u64, u64)>>,
     /// What the device holds; nothing behind its end, whatever `bytes` says.
     pub content: RefCell<Vec<u8>>,
+    /// What is written behind the content is lost, and reads leave there what they find.
+    pub sparse: bool,
     /// Space can be given back.
     pub thin: bool,
     /// What it can write as a whole.
@@ -89,9 +94,11 @@ impl Fake {
             physical: 512,
             writable: true,
             root: true,
+            lacks: None,
             read_only: false,
             changed: Cell::new(None),
             content: RefCell::new(Vec::new()),
+            sparse: false,
             thin: true,
             atomic: Some((1024, 8192)),
             picky: false,
@@ -150,7 +157,7 @@ impl Fake {
         for piece in pieces {
             let part = self.content_part(offset + done, piece.length.min(most - done));
             act(piece.address, part.clone())?;
-            done += part.len() as u64;
+            done += if self.sparse { piece.length.min(most - done) } else { part.len() as u64 };
         }
         Ok(done)
     }
@@ -200,8 +207,8 @@ impl Host for Fake {
         self.with_memory(address, bytes.len(), |part| part.copy_from_slice(bytes))
     }
 
-    fn capable(&self, _: Capability) -> bool {
-        self.root
+    fn capable(&self, capability: Capability) -> bool {
+        self.root && self.lacks != Some(capability)
     }
 
     fn writable(&self) -> bool {
@@ -248,20 +255,20 @@ impl Host for Fake {
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
         self.fails_whole(Call::Read, offset, into.len() as u64)?;
         let part = self.content_part(offset, into.len() as u64);
-        if part.len() != into.len() {
+        if part.len() != into.len() && !self.sparse {
             return Err(Errno::EIO);
         }
-        into.copy_from_slice(&self.content.borrow()[part]);
+        into[..part.len()].copy_from_slice(&self.content.borrow()[part]);
         Ok(())
     }
 
     fn write(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
         self.fails_whole(Call::Write, offset, from.len() as u64)?;
         let part = self.content_part(offset, from.len() as u64);
-        if part.len() != from.len() {
+        if part.len() != from.len() && !self.sparse {
             return Err(Errno::EIO);
         }
-        self.content.borrow_mut()[part].copy_from_slice(from);
+        self.content.borrow_mut()[part.clone()].copy_from_slice(&from[..part.len()]);
         self.changed.set(Some((if durable { "durable write" } else { "write" }, offset, from.len() as u64)));
         Ok(())
     }

@@ -1,0 +1,333 @@
+//! ATA commands to a disk in memory, by every way that there is.
+
+use super::sg::{CHECK_CONDITION, DATA, Disk, FROM_DEV, Header, NONE, Reply, TO_DEV};
+use super::{FAR, POISON};
+use disk::ata::Registers;
+use disk::ata::command::Transfer;
+use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE};
+use disk::{Answer, Errno};
+
+/// How a command comes to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// `HDIO_DRIVE_CMD`
+    Cmd,
+    /// `HDIO_DRIVE_TASK`
+    Task,
+    /// `HDIO_DRIVE_TASKFILE`
+    Taskfile,
+    /// ATA PASS-THROUGH(12)
+    Twelve,
+    /// ATA PASS-THROUGH(16)
+    Sixteen,
+}
+
+/// The ways that a kind of disk has.
+pub const WAYS: [(&str, &[Way]); 2] = [
+    ("/x=ide", &[Way::Cmd, Way::Task, Way::Taskfile]),
+    ("/x=sata", &[Way::Cmd, Way::Task, Way::Twelve, Way::Sixteen]),
+];
+
+/// DEVICE: the address is a logical block address.
+pub const LBA: u8 = 0x40;
+
+/// STATUS and ERROR as commands end.
+pub const DONE: (u8, u8) = (0x50, 0x00);
+pub const ABORTED: (u8, u8) = (0x51, 0x04);
+pub const NOT_FOUND: (u8, u8) = (0x51, 0x10);
+pub const UNREADABLE: (u8, u8) = (0x51, 0x40);
+pub const FAULT: (u8, u8) = (0x71, 0x00);
+
+/// A command, and what the host offers to move.
+#[derive(Clone, Debug)]
+pub struct Ata {
+    pub command: u8,
+    pub features: u16,
+    pub count: u16,
+    pub lba: u64,
+    pub device: u8,
+    pub transfer: Transfer,
+    /// EXTEND of ATA PASS-THROUGH(16).
+    pub extended: bool,
+    /// Bytes from the disk.
+    pub room: usize,
+    /// To the disk.
+    pub data: Vec<u8>,
+}
+
+impl Ata {
+    /// One without data.
+    pub fn new(command: u8) -> Ata {
+        Ata {
+            command,
+            features: 0,
+            count: 0,
+            lba: 0,
+            device: 0,
+            transfer: Transfer::None,
+            extended: false,
+            room: 0,
+            data: Vec::new(),
+        }
+    }
+
+    /// One that gives data.
+    pub fn gives(command: u8, transfer: Transfer, room: usize) -> Ata {
+        Ata { transfer, room, ..Ata::new(command) }
+    }
+
+    /// One that takes data.
+    pub fn takes(command: u8, transfer: Transfer, data: Vec<u8>) -> Ata {
+        Ata { transfer, data, ..Ata::new(command) }
+    }
+
+    /// On blocks, by their 28-bit or 48-bit address.
+    pub fn on(self, first: u64, count: u16) -> Ata {
+        if self.extended {
+            return Ata { lba: first, count, device: LBA, ..self };
+        }
+        Ata { lba: first & 0xff_ffff, device: LBA | (first >> 24) as u8, count, ..self }
+    }
+
+    /// The same with 48-bit registers.
+    pub fn wide(self) -> Ata {
+        Ata { extended: true, ..self }
+    }
+
+    fn length(&self) -> usize {
+        self.room.max(self.data.len())
+    }
+
+    /// Whether a way can carry it.
+    pub fn goes(&self, way: Way) -> bool {
+        let is_short = self.features < 0x100 && self.count < 0x100 && self.lba < 1 << 24 && !self.extended;
+        let no_data = self.transfer == Transfer::None && self.length() == 0;
+        match way {
+            Way::Cmd => {
+                let sectors = self.room / 512;
+                let pio = self.transfer == Transfer::PioIn && sectors > 0 && sectors < 256;
+                let registers = match self.command {
+                    0xb0 => self.lba >> 8 == 0xc24f && usize::from(self.count) == sectors,
+                    _ => self.lba == 0,
+                };
+                is_short && self.device == 0 && registers && (no_data || pio)
+            }
+            Way::Task => is_short && no_data,
+            Way::Taskfile => self.length() <= 65536 && (no_data || self.length() > 0),
+            Way::Twelve => is_short,
+            Way::Sixteen => is_short || self.extended,
+        }
+    }
+
+    /// `HDIO_DRIVE_TASKFILE`'s structure, without flags; data behind it.
+    pub fn taskfile(&self) -> Vec<u8> {
+        let [low, mid, high, d, e, f, ..] = self.lba.to_le_bytes();
+        let [features, features_high] = self.features.to_le_bytes();
+        let [count, count_high] = self.count.to_le_bytes();
+        // TASKFILE_… and IDE_DRIVE_TASK_…
+        let (phase, kind) = match self.transfer {
+            Transfer::None => (0, 0),
+            Transfer::PioIn => (0x01, 2),
+            Transfer::PioOut => (0x04, 3),
+            Transfer::DmaIn => (0x20, 2),
+            Transfer::DmaOut => (0x40, 4),
+        };
+        let mut bytes = vec![0, features, count, low, mid, high, self.device, self.command];
+        bytes.extend([0, features_high, count_high, d, e, f, 0, 0]);
+        bytes.extend([0; 8]);
+        bytes.extend([phase, kind].map(i32::to_ne_bytes).concat());
+        bytes.extend([self.data.len(), self.room].map(usize::to_ne_bytes).concat());
+        assert_eq!(bytes.len(), 48);
+        bytes.extend(&self.data);
+        bytes.resize(48 + self.data.len() + self.room, POISON);
+        bytes
+    }
+
+    /// The CDB of an ATA PASS-THROUGH, with CK_COND, and with T_LENGTH 3: as much data as the buffer holds.
+    pub fn cdb(&self, way: Way) -> Vec<u8> {
+        let [low, mid, high, d, e, f, ..] = self.lba.to_le_bytes();
+        let [features, features_high] = self.features.to_le_bytes();
+        let [count, count_high] = self.count.to_le_bytes();
+        let (protocol, flags) = match self.transfer {
+            Transfer::None => (3, 0x20),
+            Transfer::PioIn => (4, 0x2b),
+            Transfer::PioOut => (5, 0x23),
+            Transfer::DmaIn => (6, 0x2b),
+            Transfer::DmaOut => (6, 0x23),
+        };
+        let how = protocol << 1 | u8::from(self.extended);
+        let (device, command) = (self.device, self.command);
+        match way {
+            Way::Twelve => vec![0xa1, how, flags, features, count, low, mid, high, device, command, 0, 0],
+            _ => [
+                [0x85, how, flags, features_high, features, count_high, count, d],
+                [low, e, mid, f, high, device, command, 0],
+            ]
+            .concat(),
+        }
+    }
+
+    /// The registers when it has ended, where it says nothing in them: as given, with what is obsolete in DEVICE, and without
+    /// its bit for the second disk of a cable.
+    pub fn leaves(&self, (status, error): (u8, u8)) -> Registers {
+        let device = self.device & 0x4f | 0xa0;
+        Registers { status, error, count: self.count, lba: self.lba, device }
+    }
+}
+
+/// What comes back.
+#[derive(Clone, Debug)]
+pub struct Got {
+    pub way: Way,
+    pub result: Result<(), Errno>,
+    /// Registers, and which of their bits the way shows.
+    pub registers: Option<(Registers, Registers)>,
+    /// What stands where the data from the disk is to be.
+    pub data: Vec<u8>,
+    /// Of ATA PASS-THROUGH.
+    pub reply: Option<Reply>,
+}
+
+impl Got {
+    /// Checks the registers as far as they are seen, and that the result goes with them.
+    #[track_caller]
+    pub fn holds(&self, expected: Registers) {
+        let failed = expected.status & 0x21 != 0;
+        if let Some((got, seen)) = self.registers {
+            let masked = Registers {
+                status: expected.status & seen.status,
+                error: expected.error & seen.error,
+                count: expected.count & seen.count,
+                lba: expected.lba & seen.lba,
+                device: expected.device & seen.device,
+            };
+            assert_eq!(got, masked, "{:?}", self.way);
+        }
+        if self.reply.is_none() {
+            assert_eq!(self.result, if failed { Err(Errno::EIO) } else { Ok(()) }, "{:?}", self.way);
+        }
+    }
+}
+
+impl Disk {
+    /// Sends a command.
+    #[track_caller]
+    pub fn ata(&self, way: Way, command: &Ata) -> Got {
+        assert!(command.goes(way), "{way:?} {command:x?}");
+        match way {
+            Way::Cmd => self.drive_cmd(command),
+            Way::Task => self.drive_task(command),
+            Way::Taskfile => self.drive_taskfile(command),
+            Way::Twelve | Way::Sixteen => self.pass_through(way, command),
+        }
+    }
+
+    /// An `HDIO_…` request with these bytes at its argument; they come back as they stand there afterwards.
+    #[track_caller]
+    pub fn hdio(&self, request: u32, bytes: &[u8]) -> (Result<(), Errno>, Vec<u8>) {
+        self.put(DATA, &[bytes, &[POISON; 64]].concat());
+        let before = self.host.far.borrow().clone();
+        let answer = self.host.ask_at(self.entry, &self.state, request, DATA);
+        let got = self.got(DATA, bytes.len());
+        let mut expected = before;
+        expected[(DATA - FAR) as usize..][..bytes.len()].copy_from_slice(&got);
+        assert!(*self.host.far.borrow() == expected, "nothing beside the argument changes");
+        assert!(self.host.untouched());
+        match answer {
+            Answer::Value(0) => (Ok(()), got),
+            Answer::Error(errno) => (Err(errno), got),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn drive_cmd(&self, command: &Ata) -> Got {
+        let &Ata { command: code, features, count, lba, .. } = command;
+        let sectors = (command.room / 512) as u8;
+        let second = if code == 0xb0 { lba as u8 } else { count as u8 };
+        let mut bytes = vec![code, second, features as u8, sectors];
+        bytes.resize(4 + 512 * usize::from(sectors), POISON);
+        let (result, got) = self.hdio(HDIO_DRIVE_CMD, &bytes);
+        let none = Registers { status: 0, error: 0, count: 0, lba: 0, device: 0 };
+        let registers = Registers { status: got[0], error: got[1], count: got[2].into(), ..none };
+        let seen = Registers { status: 0xff, error: 0xff, count: 0xff, ..none };
+        // libata says nothing of registers beside data, nor of a command that failed.
+        let shown = self.entry.contains("ide") || sectors == 0 && result.is_ok();
+        if !shown {
+            assert_eq!(got[..4], bytes[..4]);
+        }
+        assert_eq!(got[3], sectors);
+        let data = got[4..].to_vec();
+        Got { way: Way::Cmd, result, registers: shown.then_some((registers, seen)), data, reply: None }
+    }
+
+    #[track_caller]
+    fn drive_task(&self, command: &Ata) -> Got {
+        let [low, mid, high, ..] = command.lba.to_le_bytes();
+        let &Ata { command: code, features, count, device, .. } = command;
+        let bytes = [code, features as u8, count as u8, low, mid, high, device];
+        let (result, got) = self.hdio(HDIO_DRIVE_TASK, &bytes);
+        let registers = Registers {
+            status: got[0],
+            error: got[1],
+            count: got[2].into(),
+            lba: u32::from_le_bytes([got[3], got[4], got[5], 0]).into(),
+            device: got[6],
+        };
+        let seen = Registers { status: 0xff, error: 0xff, count: 0xff, lba: 0xff_ffff, device: 0xff };
+        let shown = self.entry.contains("ide") || result.is_ok();
+        if !shown {
+            assert_eq!(got, bytes);
+        }
+        let registers = shown.then_some((registers, seen));
+        Got { way: Way::Task, result, registers, data: Vec::new(), reply: None }
+    }
+
+    #[track_caller]
+    fn drive_taskfile(&self, command: &Ata) -> Got {
+        let bytes = command.taskfile();
+        let (result, got) = self.hdio(HDIO_DRIVE_TASKFILE, &bytes);
+        let registers = Registers {
+            status: got[7],
+            error: got[1],
+            count: u16::from_le_bytes([got[2], got[10]]),
+            lba: u64::from_le_bytes([got[3], got[4], got[5], got[11], got[12], got[13], 0, 0]),
+            device: got[6],
+        };
+        let all = Registers { status: 0xff, error: 0xff, count: 0xffff, lba: !0, device: 0xff };
+        // A command that did not come to its end leaves all as it was.
+        let ended = result.is_ok() || got[1..8] != bytes[1..8];
+        // DATA and what does not come from registers; ERROR is read beside the high bytes once more.
+        assert_eq!((got[0], got[8]), (bytes[0], bytes[8]));
+        assert_eq!(got[9], if ended { got[1] } else { bytes[9] });
+        assert_eq!(got[14..48], bytes[14..48]);
+        assert_eq!(got[48..][..command.data.len()], command.data);
+        let data = got[48 + command.data.len()..].to_vec();
+        Got { way: Way::Taskfile, result, registers: ended.then_some((registers, all)), data, reply: None }
+    }
+
+    #[track_caller]
+    fn pass_through(&self, way: Way, command: &Ata) -> Got {
+        let cdb = command.cdb(way);
+        let (direction, length) = match command.transfer {
+            Transfer::None => (NONE, 0),
+            Transfer::PioIn | Transfer::DmaIn => (FROM_DEV, command.room),
+            Transfer::PioOut | Transfer::DmaOut => (TO_DEV, command.data.len()),
+        };
+        self.put(DATA, &[&command.data[..], &vec![POISON; command.room + 64]].concat());
+        let result = self.try_send(&cdb, &Header::new(cdb.len(), direction, length));
+        let data = self.got(DATA, command.room);
+        let (result, reply) = match result {
+            Ok(reply) => (Ok(()), Some(reply)),
+            Err(errno) => (Err(errno), None),
+        };
+        let registers = reply.as_ref().filter(|reply| reply.status == CHECK_CONDITION).and_then(|reply| {
+            let (registers, extended) = reply.check().registers?;
+            assert_eq!(extended, command.extended);
+            assert_eq!(reply.sense.len(), 22);
+            let (count, lba) = if extended { (0xffff, 0xffff_ffff_ffff) } else { (0xff, 0xff_ffff) };
+            Some((registers, Registers { status: 0xff, error: 0xff, count, lba, device: 0xff }))
+        });
+        Got { way, result, registers, data, reply }
+    }
+}
