@@ -87,7 +87,7 @@ pub(crate) fn task(device: &Device<'_>, host: &impl Host, argument: u64) -> Resu
         features: features.into(),
         count: count.into(),
         lba: u32::from_le_bytes([low, mid, high, 0]).into(),
-        device: if ide { select } else { select & 0x4f },
+        device: select,
     };
     let offer = Offer { transfer: Transfer::None, room: 0, data: &mut Data::new(0, 0) };
     let registers = outcome(ata::execute(device, host, &input, offer))?;
