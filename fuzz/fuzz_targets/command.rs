@@ -115,7 +115,9 @@ impl<'a> Record<'a> {
         disk.host.fault.set(self.fault());
         let before = disk.host.content.borrow().clone();
         let answer = disk.try_send(self.cdb, &header);
-        if answer.is_err() && !matches!(self.cdb[0], 0x0a | 0x2a | 0x2e | 0x8a | 0x8e | 0xaa | 0xae) {
+        if answer.is_err()
+            && !matches!(self.cdb[0], 0x0a | 0x2a | 0x2e | 0x85 | 0x8a | 0x8e | 0xa1 | 0xaa | 0xae)
+        {
             // What has been written before bad memory is met may stay; all else is as it was.
             let changes = matches!(self.cdb[0], 0x8b);
             assert!(changes || *disk.host.content.borrow() == before);
