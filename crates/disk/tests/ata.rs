@@ -902,7 +902,7 @@ fn the_sense_data_of_pass_through() {
             ),
             (
                 Call::Write,
-                [0x72, 4, 0x44, 0, 0, 0, 0, 0x0e, 9, 0x0c, 0, 0x00, 0, 1, 0, 3, 0, 0, 0, 0, 0xe0, 0x71],
+                [0x72, 4, 0x44, 0, 0, 0, 0, 0x0e, 9, 0x0c, 0, 0x04, 0, 1, 0, 3, 0, 0, 0, 0, 0xe0, 0x71],
             ),
         ] {
             sata.host.fault.set(Some(Fault { call, errno: Errno::EIO, at: None }));

@@ -165,7 +165,8 @@ pub(crate) fn execute<H: Host>(
     match run() {
         Ok(()) => Ok(done),
         Err(Failure::Error(error, _)) => Ok(Registers { status: READY | ERR, error, ..done }),
-        Err(Failure::Fault(_)) => Ok(Registers { status: READY | ERR | FAULT, ..done }),
+        // ERROR is not to be looked at then; real disks have ABRT there, and drivers/ide looks at nothing else.
+        Err(Failure::Fault(_)) => Ok(Registers { status: READY | ERR | FAULT, error: ABRT, ..done }),
         Err(Failure::Ended(ended)) => Err(ended),
     }
 }

@@ -36,7 +36,7 @@ pub const DONE: (u8, u8) = (0x50, 0x00);
 pub const ABORTED: (u8, u8) = (0x51, 0x04);
 pub const NOT_FOUND: (u8, u8) = (0x51, 0x10);
 pub const UNREADABLE: (u8, u8) = (0x51, 0x40);
-pub const FAULT: (u8, u8) = (0x71, 0x00);
+pub const FAULT: (u8, u8) = (0x71, 0x04);
 
 /// A command, and what the host offers to move.
 #[derive(Clone, Debug)]
