@@ -1,6 +1,7 @@
 # make            build the library, the command and the manual pages
 # make check      every test (installs the tools it lacks first)
 # make check-slow   what needs a virtual machine; downloads QEMU and a kernel, installs neither
+# make check-vm     LVM, md, dm-crypt, nbd, real SCSI and IDE disks, in a virtual machine
 # make demo       an image turns into a SCSI and an IDE disk before your eyes
 # make bench      what the library costs
 # make conformance  libiscsi's tests of the SCSI commands on listed devices
@@ -65,6 +66,14 @@ check-slow: all
 	$(CARGO) clippy -p acceptance --test hypervisor -- -D warnings
 	if [ "$$(id -u)" = 0 ]; then CI=true; export CI; fi; $(CARGO) test -p acceptance --test hypervisor
 
+# On real devices of every kind, in a virtual machine. The first `cargo test` builds what the machine runs.
+check-vm: all
+	scripts/deps
+	scripts/guest
+	$(CARGO) clippy -p acceptance --test devices -- -D warnings
+	$(CARGO) test -p acceptance --no-run
+	$(CARGO) test -p acceptance --test devices
+
 demo: all
 	scripts/demo
 
@@ -85,4 +94,4 @@ install uninstall:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build check check-slow demo bench conformance fuzz install uninstall clean
+.PHONY: all build check check-slow check-vm demo bench conformance fuzz install uninstall clean

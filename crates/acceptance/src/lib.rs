@@ -15,6 +15,7 @@ mod data;
 mod fixture;
 mod harness;
 mod run;
+mod sgio;
 
 pub use build::{library, program, program_with};
 pub use clients::command;
@@ -22,3 +23,4 @@ pub use data::{assert_same, pattern};
 pub use fixture::{Cache, Disk, Loop, Medium, Name, Scratch};
 pub use harness::{Need, is_root, main, needs, trial};
 pub use run::{Outcome, Run, Session};
+pub use sgio::{Sgio, hex};

@@ -77,8 +77,12 @@ fn golden(case: Case) -> Table {
         "sata" => ("ioctl", "ide"),
         _ => ("derived", "ide"),
     };
-    let name =
-        format!("{}/golden/{directory}/{disk}.{}.tsv", env!("CARGO_MANIFEST_DIR"), case.user.names().0);
+    let directory = match std::env::var("GOLDEN") {
+        // Tables that were recorded elsewhere, on real disks.
+        Ok(directory) if case.kind != "ide" => directory,
+        _ => format!("{}/golden/{directory}", env!("CARGO_MANIFEST_DIR")),
+    };
+    let name = format!("{directory}/{disk}.{}.tsv", case.user.names().0);
     let mut table = table(&std::fs::read_to_string(&name).unwrap_or_else(|error| panic!("{name}: {error}")));
     // SG_IO rows are compared field by field, where the disk has that request.
     table.retain(|row, _| row != "open" && (case.kind != "ide" || !row.starts_with("SG_IO")));
@@ -557,6 +561,8 @@ fn check(case: Case) {
         let right = match differences.next() {
             None if said == real => continue,
             None => format!("a real disk says {real}"),
+            // Another real disk may have what the recorded one had not.
+            Some(_) if said == real && std::env::var_os("GOLDEN").is_some() => continue,
             Some(_) if said == real => "a real disk says so too: the difference is no longer one".to_owned(),
             Some(difference) => match difference.ours {
                 Ours::Row(right) if said == right => continue,

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use acceptance::clients::LIST;
 use acceptance::{
-    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, Session, assert_same, clients, command, is_root,
+    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, Sgio, assert_same, clients, command, hex, is_root,
     main as harness, needs, pattern, trial,
 };
 
@@ -82,54 +82,6 @@ fn read_at(path: &Path, offset: u64, bytes: usize) -> Vec<u8> {
     let mut data = vec![0; bytes];
     File::open(path).and_then(|file| file.read_exact_at(&mut data, offset)).expect("it can be read there");
     data
-}
-
-/// The program of `programs/sgio.c`, in a conversation.
-struct Sgio(Session);
-
-impl Sgio {
-    fn start(run: impl FnOnce(PathBuf) -> Run, scratch: &Scratch) -> Sgio {
-        Sgio(run(scratch.program("sgio")).start(&scratch.path("stderr")))
-    }
-
-    fn of(disk: &Disk) -> Sgio {
-        Sgio::start(|program| disk.run(program), disk.scratch())
-    }
-
-    /// Opens a file; the result is the descriptor.
-    fn open(&mut self, flags: &str, path: &Path) -> String {
-        self.0.ask(&format!("open {flags} {}", path.display()))
-    }
-
-    fn ask(&mut self, line: &str) -> String {
-        self.0.ask(line)
-    }
-
-    /// Sends a command without data.
-    fn none(&mut self, fd: &str, cdb: &str) -> String {
-        self.ask(&format!("none {fd} {}", hex(cdb)))
-    }
-
-    /// Sends a command and reads data; the answer stands before the data.
-    fn read(&mut self, fd: &str, cdb: &str, bytes: u64) -> (String, String) {
-        let answer = self.ask(&format!("in {fd} {} {bytes}", hex(cdb)));
-        let (answer, data) = answer.rsplit_once(' ').unwrap_or((&answer, ""));
-        (answer.to_owned(), data.to_owned())
-    }
-
-    /// Sends a command and one byte again and again.
-    fn write(&mut self, fd: &str, cdb: &str, bytes: u64, byte: u8) -> String {
-        self.ask(&format!("out {fd} {} {bytes} {byte:02x}", hex(cdb)))
-    }
-}
-
-/// A CDB without blanks; dots stand for as many zeros as are wanted in a CDB of 16 bytes.
-fn hex(cdb: &str) -> String {
-    let cdb: String = cdb.split(' ').collect();
-    match cdb.split_once("..") {
-        Some((start, end)) => format!("{start}{}{end}", "0".repeat(32 - start.len() - end.len())),
-        None => cdb,
-    }
 }
 
 const READY: &str = "00 00 00 00 00 00";

@@ -1,0 +1,644 @@
+//! Devices of every kind, in a virtual machine: LVM, md, dm-crypt, multipath, nbd, zram, real SCSI, IDE and virtio disks.
+//!
+//! Started as any test, this program starts itself in the machine of `scripts/machine`, where its trials run. The machine is gone
+//! afterwards, and with it all that they made.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use acceptance::{Outcome, Run, Scratch, Sgio, library, main as harness, pattern, program, trial};
+
+const MIB: u64 = 1 << 20;
+
+/// The disks that the machine has: for LVM on it, and of the sizes of the golden tables.
+const DISKS: &str = "scsi:512M scsi:1G ide:256M virtio:192M";
+
+fn main() -> ExitCode {
+    if std::env::var_os("VIRTUAL_MACHINE").is_none() {
+        return machine();
+    }
+    let mut trials = Vec::new();
+    for device in DEVICES {
+        for kind in ["scsi", "ide", "sata"] {
+            trials.push(trial(format!("{}/{kind}", device.name), &[], move || agree(device, kind)));
+        }
+        trials.push(trial(format!("{}/routes", device.name), &[], move || routes(device)));
+    }
+    trials.push(trial("leak/lvm-on-scsi_debug", &[], leak));
+    trials.push(trial("growth/lvm", &[], growth_of_lvm));
+    trials.push(trial("growth/md", &[], growth_of_md));
+    trials.push(trial("faults/error", &[], bad_blocks));
+    trials.push(trial("faults/read-only", &[], read_only));
+    trials.push(trial("faults/thin-pool-full", &[], thin_pool_full));
+    trials.push(trial("faults/degraded", &[], degraded));
+    trials.push(trial("faults/device-removed", &[], removed));
+    trials.push(trial("golden/real-disks", &[], golden));
+    trials.push(trial("set-user-ID", &[], set_user_id));
+    harness(trials)
+}
+
+/// Runs this program in the machine.
+fn machine() -> ExitCode {
+    // What the machine could only compile slowly.
+    library();
+    for name in ["sgio", "ioctl-probe", "clients", "secure"] {
+        program(name);
+    }
+    let own = std::env::current_exe().expect("/proc/self/exe names it");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/machine");
+    let mut command = Command::new(script);
+    command.arg(own).arg("--test-threads=1").args(std::env::args_os().skip(1)).env("DISKS", DISKS);
+    let status = command.status().expect("the script can be run");
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// Runs a command of the system that must succeed.
+fn run(text: &str) -> String {
+    let mut words = text.split(' ');
+    let outcome = Run::new(words.next().expect("a program stands first")).args(words).output();
+    assert!(outcome.success(), "{text}: {}{}", outcome.out(), outcome.err());
+    outcome.out()
+}
+
+/// A kind of device, and how it is made.
+struct Device {
+    name: &'static str,
+    make: fn() -> PathBuf,
+}
+
+/// A new loop device.
+fn looped(mib: u64) -> String {
+    let image = format!("/dev/shm/{}", run("mktemp -u XXXXXXXX").trim());
+    File::create(&image)
+        .and_then(|file| file.set_len(mib * MIB))
+        .expect("there is memory for an empty image");
+    run(&format!("losetup --find --show {image}")).trim().to_owned()
+}
+
+/// A volume group on two loop devices, made at its first use.
+fn group() -> &'static str {
+    if !Path::new("/dev/shm/group").exists() {
+        run("modprobe dm-mod");
+        // There is no udev that would make the nodes.
+        let local =
+            "activation { udev_sync = 0 udev_rules = 0 }\ndevices { obtain_device_list_from_udev = 0 }\n";
+        fs::write("/etc/lvm/lvmlocal.conf", local).expect("root can");
+        run(&format!("vgcreate -qq loops {} {}", looped(256), looped(256)));
+        File::create("/dev/shm/group").expect("it can be made");
+    }
+    "loops"
+}
+
+/// A logical volume.
+fn volume(group: &str, name: &str, options: &str) -> PathBuf {
+    run(&format!("lvcreate -qq -y -Wn -Zn -n {name} {options} {group}"));
+    PathBuf::from(format!("/dev/{group}/{name}"))
+}
+
+/// A disk of the machine, by its serial number or its vendor.
+fn disk(serial: &str) -> String {
+    for name in fs::read_dir("/sys/block").expect("sysfs is mounted") {
+        let name =
+            name.expect("it can be read").file_name().into_string().expect("the kernel's names are ASCII");
+        let path = format!("/dev/{name}");
+        let said = fs::read_to_string(format!("/sys/block/{name}/serial")).unwrap_or_default();
+        let number = fs::read(format!("/sys/block/{name}/device/vpd_pg80")).unwrap_or_default();
+        let number = number.get(4..).map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
+        if said.trim() == serial || number.is_some_and(|number| number == serial) {
+            return path;
+        }
+    }
+    panic!("the machine has no disk {serial}");
+}
+
+fn array(name: &str, level: &str, members: usize) -> PathBuf {
+    let members: Vec<String> = (0..members).map(|_| looped(96)).collect();
+    let path = format!("/dev/{name}");
+    run("modprobe -a md-mod raid0 raid1 raid456");
+    let members = members.join(" ");
+    let count = members.split(' ').count();
+    let clean = if level == "0" { "" } else { " --assume-clean" };
+    run(&format!("mdadm -q --create {path} --run --level={level}{clean} --raid-devices={count} {members}"));
+    PathBuf::from(path)
+}
+
+fn mapped(name: &str, table: &str) -> PathBuf {
+    run("modprobe dm-mod");
+    let made = Run::new("dmsetup").args(["create", name]).stdin(table.to_owned() + "\n").output();
+    assert!(made.success(), "{table}: {}", made.err());
+    run("dmsetup mknodes");
+    PathBuf::from(format!("/dev/mapper/{name}"))
+}
+
+const DEVICES: &[Device] = &[
+    Device { name: "loop", make: || looped(64).into() },
+    Device { name: "lvm-linear", make: || volume(group(), "linear", "-L 64M") },
+    Device { name: "lvm-striped", make: || volume(group(), "striped", "-i 2 -L 64M") },
+    Device {
+        name: "lvm-thin",
+        make: || {
+            run("modprobe dm-thin-pool");
+            run(&format!("lvcreate -qq -y -T -L 64M {}/pool", group()));
+            run(&format!("lvcreate -qq -y -Wn -V 128M -T {}/pool -n thin", group()));
+            PathBuf::from("/dev/loops/thin")
+        },
+    },
+    Device {
+        name: "lvm-snapshot",
+        make: || {
+            run("modprobe dm-snapshot");
+            volume(group(), "origin", "-L 32M");
+            run(&format!("lvcreate -qq -y -s -n snapshot -L 16M {}/origin", group()));
+            PathBuf::from("/dev/loops/snapshot")
+        },
+    },
+    Device {
+        name: "lvm-on-scsi",
+        make: || {
+            run(&format!("vgcreate -qq disks {}", disk("SCSI-0")));
+            volume("disks", "volume", "-L 128M")
+        },
+    },
+    Device { name: "md-raid0", make: || array("md0", "0", 2) },
+    Device { name: "md-raid1", make: || array("md1", "1", 2) },
+    Device { name: "md-raid5", make: || array("md5", "5", 3) },
+    Device {
+        name: "dm-crypt",
+        make: || {
+            run("modprobe dm-crypt");
+            fs::write("/dev/shm/key", "secret").expect("it can be written");
+            let under = looped(64);
+            let options = "-q --type luks1 --pbkdf-force-iterations 1000 --key-file /dev/shm/key";
+            run(&format!("cryptsetup luksFormat {options} {under}"));
+            run(&format!("cryptsetup open --key-file /dev/shm/key {under} secret"));
+            PathBuf::from("/dev/mapper/secret")
+        },
+    },
+    Device {
+        name: "multipath",
+        make: || {
+            run("modprobe -a dm-multipath dm-round-robin");
+            let path = disk("SCSI-1");
+            let sectors = run(&format!("blockdev --getsz {path}"));
+            let number = fs::read_to_string(format!("/sys/block/{}/dev", &path[5..])).expect("it has one");
+            let paths = format!("round-robin 0 1 1 {} 1", number.trim());
+            mapped("paths", &format!("0 {} multipath 0 0 1 1 {paths}", sectors.trim()))
+        },
+    },
+    Device {
+        name: "nbd",
+        make: || {
+            run("modprobe nbd");
+            File::create("/dev/shm/nbd").and_then(|file| file.set_len(64 * MIB)).expect("there is memory");
+            fs::write(
+                "/dev/shm/nbd.conf",
+                "[generic]\nuser=root\ngroup=root\n[x]\nexportname=/dev/shm/nbd\n",
+            )
+            .expect("it can be written");
+            run("nbd-server -C /dev/shm/nbd.conf");
+            run("nbd-client 127.0.0.1 -N x /dev/nbd0");
+            PathBuf::from("/dev/nbd0")
+        },
+    },
+    Device {
+        name: "zram",
+        make: || {
+            run("modprobe zram");
+            fs::write("/sys/block/zram0/disksize", "64M").expect("it can be set");
+            PathBuf::from("/dev/zram0")
+        },
+    },
+    Device { name: "virtio-blk", make: || disk("VIRTIO-3").into() },
+    Device {
+        name: "partition",
+        make: || {
+            let whole = looped(96);
+            let table = Run::new("sfdisk").args(["-q", &whole]).stdin("2048,131072\n").output();
+            assert!(table.success(), "{}", table.err());
+            run(&format!("losetup --detach {whole}"));
+            let image = "/dev/shm/partitioned";
+            File::create(image).and_then(|file| file.set_len(96 * MIB)).expect("there is memory");
+            let table = Run::new("sfdisk").args(["-q", image]).stdin("2048,131072\n").output();
+            assert!(table.success(), "{}", table.err());
+            let whole = run(&format!("losetup --partscan --find --show {image}"));
+            PathBuf::from(format!("{}p1", whole.trim()))
+        },
+    },
+];
+
+/// The device, made at its first use: the trials of the machine run one after the other.
+fn made(device: &Device) -> PathBuf {
+    let mark = PathBuf::from(format!("/dev/shm/made-{}", device.name));
+    if let Ok(path) = fs::read_to_string(&mark) {
+        return path.into();
+    }
+    let path = (device.make)();
+    fs::write(&mark, path.to_str().expect("names are ASCII")).expect("it can be written");
+    path
+}
+
+fn entry(path: &Path, kind: &str) -> String {
+    format!("{}={kind}", path.display())
+}
+
+/// Bytes a logical block.
+fn logical_block(path: &Path) -> u64 {
+    run(&format!("blockdev --getss {}", path.display())).trim().parse().expect("a number")
+}
+
+/// A program with the library, the device listed, `DEV` in its words.
+fn listed(scratch: &Scratch, path: &Path, kind: &str, text: &str) -> Outcome {
+    let words = text.replace("DEV", path.to_str().expect("names are ASCII"));
+    let mut words = words.split(' ');
+    let run = Run::new(words.next().expect("a program stands first"));
+    run.with(&scratch.library(), entry(path, kind)).args(words).output()
+}
+
+/// All that asks agrees about what the device is.
+fn agree(device: &Device, kind: &'static str) {
+    let (path, scratch) = (made(device), Scratch::new());
+    let bytes: u64 =
+        run(&format!("blockdev --getsize64 {}", path.display())).trim().parse().expect("a number");
+    let (sectors, block) = (bytes / 512, logical_block(&path));
+    let blocks = bytes / block;
+    let probe = Run::new(library().with_file_name("vmware-bdwrapper"))
+        .args(["probe", "--device", &entry(&path, kind)])
+        .output();
+    let adapter = if kind == "scsi" { "SCSI" } else { "IDE" };
+    let (out, code) = (probe.out(), probe.code());
+    assert_eq!(code, 0, "{out}{}", probe.err());
+    // A SATA disk answers as a SCSI disk too, and VMware takes it for that.
+    let accepted = ["SCSI", adapter].map(|adapter| format!("accept it as a physical {adapter} disk."));
+    assert!(accepted.iter().any(|line| out.contains(line)), "{out}");
+    assert!(out.contains(&format!("Cap={sectors} ")), "{out}");
+    let mut wrong = Vec::new();
+    let mut check = |text: &str, part: &str| {
+        let outcome = listed(&scratch, &path, kind, text);
+        if !outcome.success() || !outcome.out().contains(part) {
+            wrong.push(format!(
+                "{text}: {}, no {part:?}: {}{}",
+                outcome.code(),
+                outcome.out(),
+                outcome.err()
+            ));
+        }
+    };
+    check("blockdev --getsize64 DEV", &bytes.to_string());
+    check("fdisk -l DEV", &format!(" {bytes} bytes, {blocks} sectors"));
+    check("hdparm -g DEV", "geometry");
+    // sg3_utils takes what has the major number of partitions of loop devices for NVMe.
+    if kind != "ide" && device.name != "partition" {
+        check("sg_readcap DEV", &format!("Last LBA={} ", blocks - 1));
+        check("sg_inq DEV", "BDWRAPPER DISK");
+        check("sg_turs DEV", "");
+        check("sg_vpd -p bl DEV", "Block limits");
+    }
+    match kind {
+        "scsi" => check("smartctl -d scsi -H DEV", "SMART Health Status: OK"),
+        "sata" => check("smartctl -d sat -H DEV", "PASSED"),
+        _ => check("smartctl -d ata -H DEV", "PASSED"),
+    }
+    if kind != "scsi" {
+        check("hdparm -I DEV", &format!("LBA48  user addressable sectors:{blocks:>12}"));
+        check("hdparm -N DEV", &format!(" max sectors   = {blocks}/{blocks}"));
+    }
+    // A partition of a partition the kernel does not take.
+    if device.name != "partition" {
+        check("parted -s DEV mklabel gpt", "");
+        check("parted -s DEV unit s print", &format!("{blocks}s"));
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+/// What is written by one route is read by all others.
+fn routes(device: &Device) {
+    let (path, scratch) = (made(device), Scratch::new());
+    let bytes: u64 =
+        run(&format!("blockdev --getsize64 {}", path.display())).trim().parse().expect("a number");
+    let block = logical_block(&path);
+    let (count, last) = (4096 / block, bytes / block - 4096 / block);
+    let client = |kind: &str| {
+        Sgio::start(|program| Run::new(program).with(&scratch.library(), entry(&path, kind)), &scratch)
+    };
+    for (kind, flags) in [("scsi", "rw"), ("scsi", "rwd"), ("sata", "rw"), ("sata", "rwd")] {
+        let mut sgio = client(kind);
+        let fd = sgio.open(flags, &path);
+        for (at, byte) in [(8, 0x31), (last, 0x32), (last, 0x33)] {
+            let cdb = |code: &str| format!("{code} 00 {at:016x} {count:08x} 00 00");
+            assert_eq!(sgio.write(&fd, &cdb("8a"), 4096, byte), "good 0", "{kind} {flags}");
+            assert_eq!(sgio.none(&fd, "35 00 00 00 00 00 00 00 00 00"), "good 0");
+            let expected = format!("{byte:02x}").repeat(4096);
+            assert_eq!(sgio.read(&fd, &cdb("88"), 4096), ("good 0".into(), expected.clone()));
+            assert_eq!(sgio.ask(&format!("read {fd} {} 4096", at * block)), expected, "pread");
+            assert!(direct(&path, at * block) == [byte; 4096], "what the kernel reads from the device");
+            let written = format!("write {fd} {} 4096 {:02x}", at * block, byte + 0x10);
+            assert_eq!(sgio.ask(&written), "4096");
+            let expected = format!("{:02x}", byte + 0x10).repeat(4096);
+            assert_eq!(sgio.read(&fd, &cdb("88"), 4096), ("good 0".into(), expected));
+        }
+    }
+    for kind in ["ide", "sata"] {
+        if block != 512 || device.name.starts_with("md-") {
+            // hdparm moves 512 bytes, whatever the disk says of its sectors, and touches no array.
+            continue;
+        }
+        let (words, bytes) = ("5a5a ".repeat(256), [0x5a; 512]);
+        let device = File::options().write(true).open(&path);
+        device.and_then(|file| file.write_all_at(&bytes, 4096)).expect("it is ours");
+        let read = listed(&scratch, &path, kind, "hdparm --read-sector 8 DEV").expect_out();
+        assert!(read.replace('\n', " ").contains(words.trim()), "{read}");
+        let write = "hdparm --yes-i-know-what-i-am-doing --write-sector 8 DEV";
+        listed(&scratch, &path, kind, write).expect_out();
+        assert!(direct(&path, 4096)[..512] == [0; 512], "what hdparm wrote");
+    }
+}
+
+/// 4096 bytes at an offset, read from the device itself.
+fn direct(path: &Path, skip: u64) -> Vec<u8> {
+    let (copy, from) = ("/dev/shm/direct", path.display());
+    run(&format!("dd if={from} of={copy} bs=4096 count=1 skip={skip} iflag=skip_bytes,direct status=none"));
+    fs::read(copy).expect("dd wrote it")
+}
+
+/// On a volume on a SCSI disk no command reaches the disk underneath, while without the library they do.
+fn leak() {
+    run("modprobe scsi_debug dev_size_mb=64");
+    let debug = (0..100).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        let found = fs::read_dir("/sys/block").ok()?.flatten().find(|name| {
+            let model = fs::read_to_string(name.path().join("device/model")).unwrap_or_default();
+            model.trim() == "scsi_debug"
+        })?;
+        Some(format!("/dev/{}", found.file_name().to_string_lossy()))
+    });
+    let debug = debug.expect("scsi_debug makes a disk");
+    run(&format!("vgcreate -qq debug {debug}"));
+    let path = volume("debug", "volume", "-L 32M");
+    let tracing = Path::new("/sys/kernel/tracing");
+    let _ = Run::new("mount").args(["-t", "tracefs", "tracefs", "/sys/kernel/tracing"]).output();
+    let address = fs::read_dir(format!("/sys/block/{}/device/scsi_device", &debug[5..])).expect("it has one");
+    let address = address.flatten().next().expect("it has one").file_name();
+    let host = address.to_string_lossy().split(':').next().expect("the host stands first").to_owned();
+    let event = tracing.join("events/scsi/scsi_dispatch_cmd_start");
+    fs::write(event.join("filter"), format!("host_no == {host}")).expect("it can be filtered");
+    let scratch = Scratch::new();
+    let probe = scratch.program("ioctl-probe");
+    let sent = |with: bool| {
+        run("sync");
+        fs::write(tracing.join("trace"), "").expect("it can be emptied");
+        fs::write(event.join("enable"), "1").expect("it can be traced");
+        let run = Run::new(&probe).arg(&path).arg("w");
+        let run = if with { run.with(&scratch.library(), entry(&path, "scsi")) } else { run };
+        run.output().expect_out();
+        fs::write(event.join("enable"), "0").expect("it can be stopped");
+        let trace = fs::read_to_string(tracing.join("trace")).expect("it can be read");
+        let commands = trace
+            .lines()
+            .filter_map(|line| line.split("cmnd=(").nth(1)?.split(' ').next().map(str::to_owned));
+        commands.collect::<Vec<String>>()
+    };
+    // What the block layer sends by itself: the probe writes, discards and makes zeros.
+    const OWN: [&str; 9] = [
+        "READ_10",
+        "READ_16",
+        "WRITE_10",
+        "WRITE_16",
+        "WRITE_SAME",
+        "WRITE_SAME_16",
+        "UNMAP",
+        "SYNCHRONIZE_CACHE",
+        "READ_6",
+    ];
+    let foreign = |commands: &[String]| {
+        commands.iter().filter(|command| !OWN.contains(&command.as_str())).cloned().collect::<Vec<_>>()
+    };
+    let (without, with) = (sent(false), sent(true));
+    assert!(foreign(&without).len() > 30, "{without:?}");
+    assert_eq!(foreign(&with), [""; 0]);
+    assert!(with.len() <= 8, "{with:?}");
+    println!("commands that reached the disk: {} without the library, {} with it", without.len(), with.len());
+}
+
+/// A client that stays open sees the growth: one unit attention, then the new capacity; the data stays.
+fn growth(path: &Path, grow: impl FnOnce()) {
+    let scratch = Scratch::new();
+    let before = pattern(MIB);
+    File::options()
+        .write(true)
+        .open(path)
+        .and_then(|file| file.write_all_at(&before, 0))
+        .expect("it is ours");
+    let mut sgio =
+        Sgio::start(|program| Run::new(program).with(&scratch.library(), entry(path, "scsi")), &scratch);
+    let fd = sgio.open("rw", path);
+    let capacity = "9e 10 00 00 00 00 00 00 00 00 00 00 00 20 00 00";
+    let blocks = |answer: (String, String)| {
+        assert_eq!(answer.0, "good 0");
+        u64::from_str_radix(&answer.1[..16], 16).expect("hexadecimal") + 1
+    };
+    let small = blocks(sgio.read(&fd, capacity, 32));
+    grow();
+    assert_eq!(sgio.none(&fd, "00 00 00 00 00 00"), "6/2a/09 0");
+    assert_eq!(sgio.none(&fd, "00 00 00 00 00 00"), "good 0");
+    let large = blocks(sgio.read(&fd, capacity, 32));
+    let bytes: u64 =
+        run(&format!("blockdev --getsize64 {}", path.display())).trim().parse().expect("a number");
+    assert!(large > small && large * 512 == bytes, "{small} {large} {bytes}");
+    let at = format!("8a 00 {:016x} 00 00 00 01 00 00", large - 1);
+    assert_eq!(sgio.write(&fd, &at, 512, 0x77), "good 0", "the new end");
+    let mut after = vec![0; MIB as usize];
+    File::open(path).and_then(|file| file.read_exact_at(&mut after, 0)).expect("it is ours");
+    assert!(before == after, "what was there");
+}
+
+fn growth_of_lvm() {
+    let path = volume(group(), "growing", "-L 32M");
+    growth(&path, || drop(run("lvextend -qq -L 48M loops/growing")));
+}
+
+fn growth_of_md() {
+    let path = array("md7", "1", 2);
+    run("mdadm -q --grow /dev/md7 --size=65536");
+    growth(&path, || drop(run("mdadm -q --grow /dev/md7 --size=max --assume-clean")));
+}
+
+/// A device with a bad area: the first bad block is named, good data stays.
+fn bad_blocks() {
+    let under = looped(16);
+    let table = format!("0 1000 linear {under} 0\n1000 24 error\n1024 31744 linear {under} 1024");
+    let path = mapped("bad", &table);
+    let scratch = Scratch::new();
+    let client = |kind: &str| {
+        Sgio::start(|program| Run::new(program).with(&scratch.library(), entry(&path, kind)), &scratch)
+    };
+    let mut sgio = client("scsi");
+    for flags in ["rw", "rwd"] {
+        let fd = sgio.open(flags, &path);
+        assert_eq!(sgio.read(&fd, "28 00 00 00 03 e0 00 00 08 00", 4096).0, "good 0", "before it");
+        let read = sgio.ask(&format!("in {fd} 2800000003e000001000 8192"));
+        assert!(read.starts_with("3/11/00 "), "{flags}: {read}");
+        let write = sgio.write(&fd, "2a 08 00 00 03 e8 00 00 08 00", 4096, 1);
+        assert!(write.starts_with("3/0c/00 "), "{flags}: {write}");
+        let verify = sgio.none(&fd, "2f 00 00 00 03 e0 00 00 20 00");
+        assert!(verify.starts_with("3/11/00 "), "{flags}: {verify}");
+        assert_eq!(sgio.read(&fd, "28 00 00 00 04 00 00 00 08 00", 4096).0, "good 0", "behind it");
+    }
+    for kind in ["ide", "sata"] {
+        assert_eq!(listed(&scratch, &path, kind, "hdparm --read-sector 1003 DEV").code(), 5, "{kind}");
+        assert!(listed(&scratch, &path, kind, "hdparm --read-sector 999 DEV").success(), "{kind}");
+    }
+    // The self-test reads both ends, which are good.
+    let test = listed(&scratch, &path, "sata", "smartctl -d sat -t short DEV");
+    assert!(test.success(), "{}", test.out());
+}
+
+fn read_only() {
+    let path = volume(group(), "protected", "-L 16M");
+    run("lvchange -qq -pr loops/protected");
+    let scratch = Scratch::new();
+    let mut sgio =
+        Sgio::start(|program| Run::new(program).with(&scratch.library(), entry(&path, "scsi")), &scratch);
+    let fd = sgio.open("r", &path);
+    assert!(sgio.write(&fd, "2a 00 00 00 00 00 00 00 01 00", 512, 1).starts_with("7/27/00 "));
+    assert_eq!(sgio.read(&fd, "28 00 00 00 00 00 00 00 01 00", 512).0, "good 0");
+    let modes = sgio.read(&fd, "1a 00 3f 00 ff 00", 255).1;
+    assert_eq!(&modes[4..6], "90", "write-protected: {modes}");
+    let written = listed(&scratch, &path, "ide", "hdparm --yes-i-know-what-i-am-doing --write-sector 0 DEV");
+    assert_eq!(written.code(), 5, "{}", written.out());
+}
+
+/// A pool without space: SPACE ALLOCATION FAILED where the kernel says so, and what was written stays.
+fn thin_pool_full() {
+    run("modprobe dm-thin-pool");
+    run(&format!("lvcreate -qq -y -T -L 16M {}/small", group()));
+    run(&format!("lvcreate -qq -y -Wn -V 64M -T {}/small -n full", group()));
+    let path = PathBuf::from("/dev/loops/full");
+    run("lvchange -qq --errorwhenfull y loops/small");
+    let scratch = Scratch::new();
+    let mut sgio =
+        Sgio::start(|program| Run::new(program).with(&scratch.library(), entry(&path, "scsi")), &scratch);
+    let fd = sgio.open("rwd", &path);
+    let at = |code: &str, mib: u64| format!("{code} 00 {:016x} 00 00 08 00 00 00", mib * 2048);
+    let full = (0..64).find(|&mib| sgio.write(&fd, &at("8a", mib), MIB, mib as u8 + 1) != "good 0");
+    let full = full.expect("the pool is smaller than the volume");
+    assert!((8..=20).contains(&full), "{full}");
+    let refused = sgio.write(&fd, &at("8a", 40), MIB, 1);
+    assert!(refused.starts_with("7/27/07 "), "{refused}");
+    for mib in 0..full {
+        let expected = format!("{:02x}", mib + 1).repeat(MIB as usize);
+        assert!(sgio.read(&fd, &at("88", mib), MIB) == ("good 0".into(), expected), "MiB {mib}");
+    }
+}
+
+/// An array that loses a member in use goes on.
+fn degraded() {
+    let path = array("md8", "1", 2);
+    let scratch = Scratch::new();
+    let mut sgio =
+        Sgio::start(|program| Run::new(program).with(&scratch.library(), entry(&path, "scsi")), &scratch);
+    let fd = sgio.open("rw", &path);
+    let write = "2a 08 00 00 00 00 00 00 08 00";
+    assert_eq!(sgio.write(&fd, write, 4096, 0x41), "good 0");
+    let detail = run("mdadm --detail /dev/md8");
+    let member = detail.lines().last().and_then(|line| line.split_whitespace().last()).expect("a member");
+    run(&format!("mdadm -q /dev/md8 --fail {member}"));
+    assert_eq!(sgio.read(&fd, "28 00 00 00 00 00 00 00 08 00", 4096), ("good 0".into(), "41".repeat(4096)));
+    assert_eq!(sgio.write(&fd, write, 4096, 0x42), "good 0");
+    assert_eq!(sgio.none(&fd, "00 00 00 00 00 00"), "good 0");
+}
+
+/// A disk that is unplugged while it is open: errors, no crash and no hang.
+fn removed() {
+    run("modprobe zram");
+    run("modprobe nbd");
+    File::create("/dev/shm/gone").and_then(|file| file.set_len(16 * MIB)).expect("there is memory");
+    fs::write(
+        "/dev/shm/gone.conf",
+        "[generic]\nuser=root\ngroup=root\nport=10810\n[x]\nexportname=/dev/shm/gone\n",
+    )
+    .expect("it can be written");
+    run("nbd-server -C /dev/shm/gone.conf -p /dev/shm/gone.pid");
+    run("nbd-client 127.0.0.1 10810 -N x /dev/nbd1");
+    let path = Path::new("/dev/nbd1");
+    let scratch = Scratch::new();
+    let mut sgio =
+        Sgio::start(|program| Run::new(program).with(&scratch.library(), entry(path, "scsi")), &scratch);
+    let fd = sgio.open("rwd", path);
+    assert_eq!(sgio.write(&fd, "2a 08 00 00 00 00 00 00 08 00", 4096, 1), "good 0");
+    run("nbd-client -d /dev/nbd1");
+    for cdb in ["28 00 00 00 00 00 00 00 08 00", "2a 00 00 00 00 00 00 00 08 00"] {
+        let answer =
+            if cdb.starts_with("28") { sgio.read(&fd, cdb, 4096).0 } else { sgio.write(&fd, cdb, 4096, 1) };
+        assert!(!answer.starts_with("good"), "{cdb}: {answer}");
+    }
+    let inquiry = sgio.read(&fd, "12 00 00 00 24 00", 36).0;
+    assert_eq!(inquiry, "good 0", "who it is can be said all the same");
+}
+
+/// The answers of the machine's real disks, recorded now, and those of listed devices in the same machine: no differences but those
+/// that `golden.rs` lists.
+fn golden() {
+    let directory = Path::new("/dev/shm/golden");
+    fs::create_dir_all(directory).expect("it can be made");
+    let scratch = Scratch::new();
+    let probe = scratch.program("ioctl-probe");
+    for (serial, name) in [("SCSI-1", "scsi"), ("IDE-2", "ide")] {
+        let path = disk(serial);
+        // The tables are those of an empty disk.
+        run(&format!("dd if=/dev/zero of={path} bs=1M count=2 status=none conv=fsync"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("root can");
+        for (user, mode) in [("root", "w"), ("nobody-ro", "r"), ("nobody-rw", "w")] {
+            let run = Run::new(&probe).arg(&path).arg(mode);
+            let run = if user == "root" { run } else { run.nobody() };
+            let table = run.output().expect_out();
+            fs::write(directory.join(format!("{name}.{user}.tsv")), table).expect("it can be written");
+        }
+    }
+    let tests = std::env::current_exe().expect("/proc/self/exe names it");
+    let tests = tests.parent().expect("it stands in a directory");
+    let newest = fs::read_dir(tests).expect("it can be read").flatten().filter(|file| {
+        let name = file.file_name().to_string_lossy().into_owned();
+        name.starts_with("golden-") && !name.contains('.')
+    });
+    let newest = newest.max_by_key(|file| file.metadata().and_then(|file| file.modified()).ok());
+    let golden = newest.expect("cargo test --no-run has built it").path();
+    let outcome = Run::new(golden)
+        .env("GOLDEN", directory)
+        .args(["--skip", "ide/", "--skip", "unlisted", "--skip", "image"])
+        .output();
+    assert!(outcome.success(), "{}{}", outcome.out(), outcome.err());
+    println!("{}", outcome.out());
+}
+
+/// The whole arrangement: installed for this machine, the administrator's file, a set-user-ID program of an ordinary user.
+fn set_user_id() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let make = Run::new("make").arg("-C").arg(&sources).args(["install", "-s"]);
+    let target = library().ancestors().nth(2).expect("TARGET").display().to_string();
+    let installed = make.arg(format!("CARGO_TARGET_DIR={target}")).output();
+    assert!(installed.success(), "{}{}", installed.out(), installed.err());
+    let client = Path::new("/usr/local/bin/secure-client");
+    run(&format!("cp {} {}", program("secure").display(), client.display()));
+    run(&format!("chmod 4755 {}", client.display()));
+    for device in DEVICES.iter().filter(|device| ["lvm-linear", "md-raid1"].contains(&device.name)) {
+        let path = made(device);
+        let conf = format!("executable {}\ndevice {}=scsi\n", client.display(), path.display());
+        fs::write("/etc/vmware-bdwrapper.conf", conf).expect("root can");
+        let ask = |preload: &str| {
+            let run = Run::new(client).arg(&path).env("LD_PRELOAD", preload);
+            run.env("VMWARE_BDWRAPPER_DEVICES", entry(&path, "scsi")).nobody().output()
+        };
+        let (with, without) = (ask("libvmware-bdwrapper.so.0").out(), ask("").out());
+        for out in [&with, &without] {
+            assert!(
+                out.starts_with("uid=65534 euid=0 secure=1 ") && out.contains(" kind=block bytes="),
+                "{out}"
+            );
+        }
+        assert!(with.contains(" identity=EINVAL idlun=0"), "{with}");
+        assert!(without.contains(" idlun=E"), "{without}");
+    }
+}
