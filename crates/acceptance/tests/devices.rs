@@ -151,8 +151,8 @@ const DEVICES: &[Device] = &[
         make: || {
             run("modprobe dm-snapshot");
             volume(group(), "origin", "-L 32M");
-            run(&format!("lvcreate -qq -y -s -n snapshot -L 16M {}/origin", group()));
-            PathBuf::from("/dev/loops/snapshot")
+            run(&format!("lvcreate -qq -y -s -n frozen -L 16M {}/origin", group()));
+            PathBuf::from("/dev/loops/frozen")
         },
     },
     Device {
