@@ -70,6 +70,7 @@ check-slow: all
 check-vm: all
 	scripts/deps
 	scripts/guest
+	scripts/conformance fetch
 	$(CARGO) clippy -p acceptance --test devices -- -D warnings
 	$(CARGO) test -p acceptance --no-run
 	$(CARGO) test -p acceptance --test devices

@@ -27,6 +27,9 @@ fn main() -> ExitCode {
         }
         trials.push(trial(format!("{}/routes", device.name), &[], move || routes(device)));
     }
+    for name in ["lvm-linear", "md-raid1", "dm-crypt"] {
+        trials.push(trial(format!("conformance/{name}"), &[], move || conformance(name)));
+    }
     trials.push(trial("leak/lvm-on-scsi_debug", &[], leak));
     trials.push(trial("growth/lvm", &[], growth_of_lvm));
     trials.push(trial("growth/md", &[], growth_of_md));
@@ -361,6 +364,18 @@ fn direct(path: &Path, skip: u64) -> Vec<u8> {
     let (copy, from) = ("/dev/shm/direct", path.display());
     run(&format!("dd if={from} of={copy} bs=4096 count=1 skip={skip} iflag=skip_bytes,direct status=none"));
     fs::read(copy).expect("dd wrote it")
+}
+
+/// libiscsi's tests find nothing wrong.
+fn conformance(name: &str) {
+    let device = DEVICES.iter().find(|device| device.name == name).expect("it is in the table");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/conformance");
+    let tests =
+        Command::new(script).arg(entry(&made(device), "scsi")).output().expect("the script can be run");
+    let out = String::from_utf8_lossy(&tests.stdout).into_owned();
+    assert!(tests.status.success(), "{out}{}", String::from_utf8_lossy(&tests.stderr));
+    let counts = out.lines().find(|line| line.starts_with("1  ")).expect("a line of the table").to_owned();
+    println!("{counts}");
 }
 
 /// On a volume on a SCSI disk no command reaches the disk underneath, while without the library they do.
