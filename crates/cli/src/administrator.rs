@@ -42,7 +42,7 @@ pub fn examine(file: &Path, status: &Metadata, devices: &[Device<'_>]) -> Findin
             let is_program = |path: &Path| {
                 path.metadata().is_ok_and(|found| (found.dev(), found.ino()) == (status.dev(), status.ino()))
             };
-            findings.compare(&text, file, devices, is_program, may_open, is_real);
+            findings.compare(&text, file, devices, is_program, may_open, |device| is_real(device.path()));
         }
         Err(Problem::Unsafe(why)) => findings.obstacles.push(format!("{FILE} {why}.")),
         Err(Problem::Unreadable(why)) => findings.remarks.push(format!(
@@ -137,8 +137,8 @@ fn may_open(device: &Device<'_>) -> bool {
 }
 
 /// Whether a device is a physical disk; one that does not exist yet is not judged.
-fn is_real(device: &Device<'_>) -> bool {
-    let Ok(status) = device.path().metadata() else { return false };
+pub fn is_real(device: &Path) -> bool {
+    let Ok(status) = device.metadata() else { return false };
     let (major, minor) = (major(status.rdev()), minor(status.rdev()));
     if !status.file_type().is_block_device() {
         return false;

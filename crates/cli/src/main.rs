@@ -13,6 +13,7 @@ mod program;
 mod report;
 mod run;
 mod secure;
+mod vmdk;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -80,6 +81,9 @@ enum Task {
         #[arg(long, value_name = "DIRECTORY")]
         root: Option<PathBuf>,
     },
+    /// Describe devices as virtual disks of VMware's: .vmdk files
+    #[command(subcommand, arg_required_else_help = false)]
+    Vmdk(vmdk::Vmdk),
     /// Ask devices in this environment: a part of `probe`
     #[command(hide = true)]
     Ask { paths: Vec<PathBuf> },
@@ -96,6 +100,7 @@ fn main() -> ExitCode {
         }
         Task::Probe { devices, json } => probe::probe(devices, json),
         Task::Libdir { loader, root } => libdir::libdir(loader, root).map(|()| ExitCode::SUCCESS),
+        Task::Vmdk(task) => vmdk::vmdk(task),
         Task::Ask { paths } => probe::ask(&paths).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(Failure::report)

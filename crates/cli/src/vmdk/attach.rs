@@ -1,0 +1,365 @@
+//! `vmware-bdwrapper vmdk attach` and `vmdk detach`.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::adapter::{Adapter, Bus, Slot};
+use super::descriptor::{Descriptor, Family};
+use super::text::Text;
+use super::{file, options};
+use crate::failure::{Failure, print, shown};
+
+/// What is asked for by `attach`.
+#[derive(clap::Args)]
+pub struct Attach {
+    /// The descriptor
+    file: PathBuf,
+    /// The virtual machine's .vmx file
+    vmx: PathBuf,
+    /// The place of the disk; without it the next free one of the adapter
+    #[arg(long, value_name = "SLOT", value_parser = Slot::parse)]
+    slot: Option<Slot>,
+}
+
+/// What is asked for by `detach`.
+#[derive(clap::Args)]
+pub struct Detach {
+    /// The descriptor
+    file: PathBuf,
+    /// The virtual machine's .vmx file
+    vmx: PathBuf,
+}
+
+impl Attach {
+    /// Adds the disk to the virtual machine.
+    pub fn run(self) -> Result<(), Failure> {
+        self.attach().map_err(|sentence| Failure::new(Failure::FAILED, sentence))?
+    }
+
+    fn attach(self) -> Result<Result<(), Failure>, String> {
+        let descriptor = super::descriptor(&self.file)?;
+        let mut machine = Machine::open(&self.vmx)?;
+        file::is_free(&self.file)?;
+        if let Some(slot) = machine.slots_of(&self.file).next() {
+            return Err(format!("{}: has {} already, as {slot}.", shown(&self.vmx), shown(&self.file)));
+        }
+        let adapter = adapter(&descriptor);
+        let slot = match self.slot {
+            Some(slot) => machine.judge(slot).map(|()| slot),
+            None => machine.free(adapter),
+        };
+        let slot = slot.map_err(|why| format!("{}: {why}", shown(&self.vmx)))?;
+        let mut lines = machine.controller_lines(slot, adapter);
+        let name = machine.name_of(&self.file)?;
+        lines.push(format!("{slot}.present = \"TRUE\""));
+        lines.push(format!("{slot}.fileName = \"{name}\""));
+        if !descriptor.is("monolithicFlat") {
+            lines.push(format!("{slot}.deviceType = \"rawDisk\""));
+        }
+        machine.text.append(lines);
+        machine.write()?;
+        Ok(print(format!("{} has {} as {slot} now.\n", shown(&self.vmx), shown(&self.file))))
+    }
+}
+
+impl Detach {
+    /// Takes the disk away from the virtual machine.
+    pub fn run(self) -> Result<(), Failure> {
+        self.detach().map_err(|sentence| Failure::new(Failure::FAILED, sentence))?
+    }
+
+    fn detach(self) -> Result<Result<(), Failure>, String> {
+        let mut machine = Machine::open(&self.vmx)?;
+        file::is_free(&self.file)?;
+        let slots: Vec<Slot> = machine.slots_of(&self.file).collect();
+        let Some(first) = slots.first() else {
+            return Err(format!(
+                "{}: does not have {}; name a disk of it.",
+                shown(&self.vmx),
+                shown(&self.file)
+            ));
+        };
+        let of_slots = machine
+            .text
+            .pairs()
+            .filter(|pair| Slot::of_key(pair.key).is_some_and(|slot| slots.contains(&slot)));
+        let lines: Vec<usize> = of_slots.map(|pair| pair.line).collect();
+        machine.text.remove(&lines);
+        machine.write()?;
+        Ok(print(format!("{} no longer has {}, which was {first}.\n", shown(&self.vmx), shown(&self.file))))
+    }
+}
+
+/// The adapter that a descriptor was made for.
+fn adapter(descriptor: &Descriptor) -> Adapter {
+    let word = |key| Adapter::named(descriptor.0.value(key)?);
+    let by_family = match descriptor.family() {
+        Some(Family::Ide) => Adapter::Ide,
+        _ => Adapter::Lsilogic,
+    };
+    word(options::ADAPTER).or(word("ddb.adapterType")).unwrap_or(by_family)
+}
+
+/// A virtual machine's file.
+struct Machine<'a> {
+    path: &'a Path,
+    text: Text,
+}
+
+impl Machine<'_> {
+    /// Reads a file of a virtual machine that is shut down.
+    fn open(path: &Path) -> Result<Machine<'_>, String> {
+        let name = shown(path);
+        let text = Text::new(&file::read(path)?);
+        if text.value("config.version").is_none() {
+            return Err(format!(
+                "{name}: is no .vmx file, for it gives no config.version; name one of a virtual machine."
+            ));
+        }
+        if text.value("encryption.data").is_some() {
+            return Err(format!(
+                "{name}: is encrypted, so its disks are not to be seen; add the disk in VMware."
+            ));
+        }
+        if text.value("checkpoint.vmState").is_some_and(|state| !state.is_empty()) {
+            return Err(format!("{name}: is of a suspended virtual machine; resume it and shut it down."));
+        }
+        file::is_free(path)?;
+        Ok(Machine { path, text })
+    }
+
+    fn write(&self) -> Result<(), String> {
+        let backup = file::replace(self.path, &self.text.bytes(), true)?;
+        crate::failure::say(format!("The old file is {}.", shown(backup.as_deref().unwrap_or(self.path))));
+        Ok(())
+    }
+
+    /// Where a disk is attached.
+    fn slots_of(&self, disk: &Path) -> impl Iterator<Item = Slot> {
+        let wanted = absolute(disk);
+        self.text.pairs().filter_map(move |pair| {
+            let slot = Slot::of_key(pair.key)?;
+            let name = unescaped(pair.value?);
+            let is_file_name = pair.key.len() == slot.to_string().len() + ".fileName".len()
+                && pair.key.to_ascii_lowercase().ends_with(b".filename");
+            let path = file::directory(self.path).join(OsStr::from_bytes(&name));
+            (is_file_name && absolute(&path) == wanted).then_some(slot)
+        })
+    }
+
+    /// The next free place for an adapter: on a controller that is there, else on one that is not.
+    fn free(&self, adapter: Adapter) -> Result<Slot, String> {
+        let free = |is_wanted: bool| {
+            Slot::all(adapter.bus()).find(|slot| {
+                let suits = match self.controller(slot) {
+                    Controller::Absent => !is_wanted,
+                    Controller::Off => false,
+                    Controller::Present => {
+                        let key = format!("{}.virtualDev", slot.controller_name());
+                        is_wanted && (slot.bus != Bus::Scsi || adapter.is_virtual_dev(self.text.value(&key)))
+                    }
+                };
+                suits && !self.is_taken(*slot)
+            })
+        };
+        free(true).or_else(|| free(false)).ok_or_else(|| {
+            format!(
+                "has no free place for a disk of {}; remove a disk, or choose a place by --slot.",
+                adapter.name()
+            )
+        })
+    }
+
+    /// Why a place cannot be used.
+    fn judge(&self, slot: Slot) -> Result<(), String> {
+        if self.is_taken(slot) {
+            return Err(format!("has lines for {slot} already; remove them or choose another place."));
+        }
+        match self.controller(&slot) {
+            Controller::Off => Err(format!(
+                "has its controller {} switched off; choose a place on another one.",
+                slot.controller_name()
+            )),
+            Controller::Absent | Controller::Present => Ok(()),
+        }
+    }
+
+    fn is_taken(&self, slot: Slot) -> bool {
+        self.text.pairs().any(|pair| Slot::of_key(pair.key) == Some(slot))
+    }
+
+    fn controller(&self, slot: &Slot) -> Controller {
+        let key = format!("{}.present", slot.controller_name());
+        let mut values = self.text.pairs().filter(|pair| pair.is(&key)).map(|pair| pair.value).peekable();
+        // An IDE controller is always there.
+        if values.peek().is_none() && slot.bus != Bus::Ide {
+            return Controller::Absent;
+        }
+        let is_on = values.all(|value| value.is_some_and(|value| value.eq_ignore_ascii_case(b"true")));
+        if is_on { Controller::Present } else { Controller::Off }
+    }
+
+    /// The lines of a controller that is missing.
+    fn controller_lines(&self, slot: Slot, adapter: Adapter) -> Vec<String> {
+        if !matches!(self.controller(&slot), Controller::Absent) {
+            return Vec::new();
+        }
+        let name = slot.controller_name();
+        let mut lines = vec![format!("{name}.present = \"TRUE\"")];
+        if slot.bus == Bus::Scsi && self.text.value(&format!("{name}.virtualDev")).is_none() {
+            let adapter = if adapter.bus() == Bus::Scsi { adapter } else { Adapter::Lsilogic };
+            lines.push(format!("{name}.virtualDev = \"{}\"", adapter.name()));
+        }
+        lines
+    }
+
+    /// The name of a disk in this file.
+    fn name_of(&self, disk: &Path) -> Result<String, String> {
+        let name = super::beside(disk, self.path).map(PathBuf::from).unwrap_or_else(|| absolute(disk));
+        let is_utf8 =
+            self.text.value(".encoding").is_none_or(|encoding| encoding.eq_ignore_ascii_case(b"UTF-8"));
+        match name.to_str() {
+            Some(text) if is_utf8 || text.is_ascii() => Ok(escaped(text)),
+            _ => Err(format!(
+                "{}: has a name that {} cannot hold in its encoding; rename it to one of ASCII characters.",
+                shown(disk),
+                shown(self.path)
+            )),
+        }
+    }
+}
+
+/// A controller of a virtual machine.
+enum Controller {
+    Absent,
+    Off,
+    Present,
+}
+
+/// The name of a file that may be gone, without symbolic links on the way to its directory.
+fn absolute(path: &Path) -> PathBuf {
+    let directory = file::directory(path);
+    let directory =
+        directory.canonicalize().or_else(|_| std::path::absolute(directory)).unwrap_or(directory.into());
+    path.file_name().map_or(directory.clone(), |name| directory.join(name))
+}
+
+/// A value as VMware writes it: quotes, `|` and control characters but the tab as `|` and two hexadecimal digits.
+fn escaped(text: &str) -> String {
+    let mut value = String::new();
+    for character in text.chars() {
+        match character {
+            '"' | '|' | '\x7f' | '\0'..='\x08' | '\n'..='\x1f' => {
+                value += &format!("|{:02X}", character as u32)
+            }
+            _ => value.push(character),
+        }
+    }
+    value
+}
+
+/// The other way round.
+fn unescaped(value: &[u8]) -> Vec<u8> {
+    let (mut bytes, mut at) = (Vec::new(), 0);
+    while let Some(&byte) = value.get(at) {
+        let digits = value.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.filter(|_| byte == b'|').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                at += 3;
+            }
+            None => {
+                bytes.push(byte);
+                at += 1;
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn machine(text: &str) -> Machine<'_> {
+        Machine { path: Path::new("/nonexistent/a.vmx"), text: Text::new(text.as_bytes()) }
+    }
+
+    fn free(text: &str, adapter: Adapter) -> String {
+        machine(text).free(adapter).map_or_else(|why| why, |slot| slot.to_string())
+    }
+
+    #[test]
+    fn the_next_free_place() {
+        assert_eq!(free("", Adapter::Lsilogic), "scsi0:0");
+        assert_eq!(free("", Adapter::Ide), "ide0:0");
+        assert_eq!(free("ide0:0.present = \"TRUE\"\nIDE0:1.present = FALSE", Adapter::Ide), "ide1:0");
+        let scsi = "scsi0.present = \"TRUE\"\nscsi0.virtualDev = \"lsilogic\"\nscsi0:0.present = \"TRUE\"\n";
+        assert_eq!(free(scsi, Adapter::Lsilogic), "scsi0:1");
+        assert_eq!(free(scsi, Adapter::Pvscsi), "scsi1:0", "another controller");
+        assert_eq!(free(scsi, Adapter::Buslogic), "scsi1:0");
+        assert_eq!(free("scsi1.present = \"TRUE\"", Adapter::Buslogic), "scsi1:0", "one that is there");
+        assert_eq!(free("scsi0.present = \"FALSE\"", Adapter::Lsilogic), "scsi1:0");
+        assert_eq!(free("scsi0.present = \"TRUE\"\nscsi0.present = \"FALSE\"", Adapter::Lsilogic), "scsi1:0");
+        let full: String = (0..7).map(|unit| format!("scsi0:{unit}.fileName = \"x\n")).collect();
+        assert_eq!(
+            free(&format!("{scsi}{full}"), Adapter::Lsilogic),
+            "scsi0:8",
+            "7 is the controller's, and a broken line counts"
+        );
+        let full: String = Slot::all(Bus::Ide).map(|slot| format!("{slot}.present=TRUE\n")).collect();
+        assert!(free(&full, Adapter::Ide).contains("no free place"));
+    }
+
+    #[test]
+    fn lines_of_a_controller() {
+        let lines = |text: &str, slot: &str, adapter| {
+            machine(text).controller_lines(Slot::parse(slot).expect("it is right"), adapter)
+        };
+        assert_eq!(
+            lines("", "scsi1:0", Adapter::Pvscsi),
+            ["scsi1.present = \"TRUE\"", "scsi1.virtualDev = \"pvscsi\""]
+        );
+        assert_eq!(
+            lines("", "scsi0:0", Adapter::Sata),
+            ["scsi0.present = \"TRUE\"", "scsi0.virtualDev = \"lsilogic\""]
+        );
+        assert_eq!(
+            lines("scsi0.virtualDev = \"x\"", "scsi0:0", Adapter::Pvscsi),
+            ["scsi0.present = \"TRUE\""]
+        );
+        assert_eq!(lines("", "sata0:0", Adapter::Sata), ["sata0.present = \"TRUE\""]);
+        assert_eq!(lines("", "ide0:0", Adapter::Ide), [""; 0]);
+        assert_eq!(lines("SATA0.PRESENT = true", "sata0:0", Adapter::Sata), [""; 0]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_free_place_is_free(taken in prop::collection::vec((0u8..4, 0u8..32), 0..60), index in 0usize..6) {
+            let adapter = [Adapter::Ide, Adapter::Lsilogic, Adapter::Buslogic, Adapter::Pvscsi, Adapter::Sata, Adapter::Nvme][index];
+            let bus = adapter.bus().name();
+            let text: String = taken.iter().map(|(controller, unit)| format!("{bus}{controller}:{unit}.present = \"TRUE\"\n")).collect();
+            let machine = machine(&text);
+            match machine.free(adapter) {
+                Ok(slot) => {
+                    prop_assert!(!taken.contains(&(slot.controller, slot.unit)));
+                    prop_assert!(slot.bus != Bus::Scsi || slot.unit != 7);
+                    prop_assert!(machine.judge(slot).is_ok());
+                }
+                Err(_) => prop_assert!(Slot::all(adapter.bus()).all(|slot| taken.contains(&(slot.controller, slot.unit)))),
+            }
+        }
+
+        #[test]
+        fn names_survive(name in "[ -~\t\n\u{1}\u{e4}]{0,20}") {
+            let escaped = escaped(&name);
+            prop_assert!(!escaped.contains('"'));
+            let name = name.into_bytes();
+            prop_assert_eq!(unescaped(escaped.as_bytes()), name);
+        }
+    }
+}

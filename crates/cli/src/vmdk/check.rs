@@ -1,0 +1,363 @@
+//! `vmware-bdwrapper vmdk check` and `vmdk refresh`.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use disk::entry::Entry;
+use serde::Serialize;
+
+use super::descriptor::{Data, Descriptor, Family};
+use super::device::{Absence, Present};
+use super::partitioned::Layout;
+use super::{GEOMETRY, file, options};
+use crate::failure::{Failure, cause, print, say, shown};
+
+/// What is asked for by `check`.
+#[derive(clap::Args)]
+pub struct Check {
+    /// The descriptor
+    file: PathBuf,
+    /// The device with its options; without it what VMWARE_BDWRAPPER_DEVICES or the descriptor says of it
+    #[arg(long, value_name = "ENTRY")]
+    device: Option<OsString>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is asked for by `refresh`.
+#[derive(clap::Args)]
+pub struct Refresh {
+    /// The descriptor
+    file: PathBuf,
+    /// The device with its options; without it what VMWARE_BDWRAPPER_DEVICES or the descriptor says of it
+    #[arg(long, value_name = "ENTRY")]
+    device: Option<OsString>,
+    /// Follow a device that has become smaller: what was behind its end is lost
+    #[arg(long)]
+    shrink: bool,
+}
+
+/// How a descriptor differs from its device.
+#[derive(Serialize)]
+struct Difference {
+    /// A word for programs.
+    what: &'static str,
+    /// A sentence for people.
+    sentence: String,
+    /// What to do, a sentence.
+    remedy: String,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    file: String,
+    device: String,
+    equal: bool,
+    sectors: u64,
+    device_sectors: Option<u64>,
+    differences: &'a [Difference],
+}
+
+impl Check {
+    /// Compares; the exit status is 1 where something differs.
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        let failed = |sentence| Failure::new(Failure::FAILED, sentence);
+        let descriptor = super::descriptor(&self.file).map_err(failed)?;
+        let text = options::entry(&descriptor, &self.file, self.device)?;
+        let entry = parse(&text).map_err(failed)?;
+        let (present, differences) = compare(&descriptor, &self.file, entry).map_err(failed)?;
+        let device = entry.printed_path();
+        if self.json {
+            let document = Document {
+                file: shown(&self.file).to_string(),
+                device: device.to_string(),
+                equal: differences.is_empty(),
+                sectors: descriptor.sectors(),
+                device_sectors: present.as_ref().map(|present| present.disk.capacity),
+                differences: &differences,
+            };
+            let text = serde_json::to_string_pretty(&document);
+            print(text.map_err(|error| failed(format!("The document cannot be made: {error}.")))? + "\n")?;
+        } else if differences.is_empty() {
+            print(format!("{} describes {device} as it is.\n", shown(&self.file)))?;
+        } else {
+            for Difference { sentence, remedy, .. } in &differences {
+                print(format!("{sentence} {remedy}\n"))?;
+            }
+        }
+        Ok(ExitCode::from(if differences.is_empty() { 0 } else { Failure::FAILED }))
+    }
+}
+
+impl Refresh {
+    /// Has the descriptor follow its device.
+    pub fn run(self) -> Result<(), Failure> {
+        let failed = |sentence| Failure::new(Failure::FAILED, sentence);
+        let name = shown(&self.file);
+        let mut descriptor = super::descriptor(&self.file).map_err(failed)?;
+        let text = options::entry(&descriptor, &self.file, self.device)?;
+        let entry = parse(&text).map_err(failed)?;
+        file::is_free(&self.file).map_err(failed)?;
+        let (present, differences) = compare(&descriptor, &self.file, entry).map_err(failed)?;
+        let Some(present) = present else {
+            return Err(Failure {
+                status: Failure::FAILED,
+                sentences: differences.into_iter().map(|difference| difference.sentence).collect(),
+            });
+        };
+        if differences.is_empty() {
+            return print(format!(
+                "{name} describes {} as it is; nothing was changed.\n",
+                entry.printed_path()
+            ));
+        }
+        let (before, after) = (descriptor.sectors(), present.disk.capacity);
+        if after < before && !self.shrink {
+            return Err(failed(format!(
+                "{}: has become smaller, {after} sectors instead of {before}, and what was behind its end is lost to the virtual \
+                 machine; give the device its size again, or agree by --shrink.",
+                entry.printed_path()
+            )));
+        }
+        let mut copy = None;
+        if descriptor.is("partitionedDevice") {
+            copy = Some(divide(&mut descriptor, &self.file, &present).map_err(failed)?);
+        } else {
+            resize(&mut descriptor, &present).map_err(|why| failed(format!("{name}: {why}.")))?;
+        }
+        let has_bios = descriptor.number(GEOMETRY[3]).is_some();
+        let numbers = super::numbers(&present.disk);
+        for (key, number) in GEOMETRY.into_iter().zip(numbers).take(if has_bios { 6 } else { 3 }) {
+            descriptor.0.set(key, &number.to_string());
+        }
+        let backup = file::replace(&self.file, &descriptor.0.bytes(), true).map_err(|sentence| {
+            if let Some(copy) = &copy {
+                let _ = std::fs::remove_file(file::directory(&self.file).join(copy));
+            }
+            failed(sentence)
+        })?;
+        let [cylinders, heads, sectors, ..] = numbers;
+        print(format!(
+            "{name} describes {} as it is now: {after} sectors (before: {before}), geometry {cylinders}/{heads}/{sectors}.\n\
+             The old file is {}.\n",
+            entry.printed_path(),
+            shown(backup.as_deref().unwrap_or(&self.file))
+        ))?;
+        let (_, left) = compare(&descriptor, &self.file, entry).map_err(failed)?;
+        for Difference { sentence, remedy, .. } in left {
+            say(format!("{sentence} {remedy}"));
+        }
+        Ok(())
+    }
+}
+
+fn parse(text: &OsString) -> Result<Entry<'_>, String> {
+    Entry::parse(text.as_bytes()).map_err(|error| format!("{error}."))
+}
+
+/// The device, where it is there, and how the descriptor differs from it.
+fn compare<'a>(
+    descriptor: &Descriptor,
+    file: &Path,
+    entry: Entry<'a>,
+) -> Result<(Option<Present<'a>>, Vec<Difference>), String> {
+    let device = entry.printed_path();
+    let present = match Present::look(entry) {
+        Ok(present) => present,
+        Err(Absence::Useless(sentence)) => return Err(sentence),
+        Err(Absence::Gone(sentence)) => {
+            let remedy = "Then check again.".into();
+            return Ok((None, vec![Difference { what: "absent", sentence, remedy }]));
+        }
+    };
+    let mut found = Vec::new();
+    let mut differ =
+        |what, sentence: String, remedy: String| found.push(Difference { what, sentence, remedy });
+    let refresh = |option: &str| {
+        format!("Stop the virtual machine and run 'vmware-bdwrapper vmdk refresh{option} {}'.", shown(file))
+    };
+    let needs_library = !descriptor.is("monolithicFlat");
+    if needs_library && !present.is_block {
+        differ(
+            "kind",
+            format!("{device} is an image file, and the descriptor is for a device."),
+            "VMware may refuse it: attach the image to a loop device, or describe it by 'vmdk create --flat'.".into(),
+        );
+    } else if !needs_library && present.is_block {
+        differ(
+            "kind",
+            format!("{device} is a block device, and the descriptor is for an image file."),
+            "Make the descriptor anew by 'vmdk create' without --flat.".into(),
+        );
+    }
+    let is_ide = present.disk.adapter == client::Adapter::Ide;
+    match descriptor.family() {
+        Some(family) if needs_library && (family == Family::Ide) != is_ide => differ(
+            "adapter",
+            format!(
+                "{device} answers as a disk of {}, and the descriptor is for {}.",
+                present.disk.adapter,
+                String::from_utf8_lossy(descriptor.0.value("ddb.adapterType").unwrap_or_default())
+                    .escape_debug()
+            ),
+            format!(
+                "Give the device the option {}, or make the descriptor anew.",
+                if is_ide { "scsi" } else { "ide" }
+            ),
+        ),
+        _ => {}
+    }
+    let (sectors, now) = (descriptor.sectors(), present.disk.capacity);
+    if now > sectors {
+        differ("grown", format!("{device} has grown from {sectors} to {now} sectors."), refresh(""));
+    } else if now < sectors {
+        differ(
+            "shrunk",
+            format!(
+                "{device} has {now} sectors, and the descriptor {sectors}: VMware refuses a disk that is too short."
+            ),
+            format!(
+                "Give the device its size again, or lose what was behind its end: {}",
+                refresh(" --shrink")
+            ),
+        );
+    }
+    let given = GEOMETRY.map(|key| descriptor.number(key));
+    let numbers = super::numbers(&present.disk).map(Some);
+    let shown_geometry = |numbers: &[Option<u64>]| {
+        let numbers = numbers.iter().map(|number| number.map_or("?".into(), |number| number.to_string()));
+        numbers.collect::<Vec<_>>().join("/")
+    };
+    for (what, range) in [("geometry", 0..3), ("bios-geometry", 3..6)] {
+        let (given, numbers) = (&given[range.clone()], &numbers[range]);
+        // A descriptor need not give the second.
+        if given != numbers && (what == "geometry" || given.iter().any(Option::is_some)) {
+            differ(
+                what,
+                format!(
+                    "{device} has the {what} {}, and the descriptor {}.",
+                    shown_geometry(numbers),
+                    shown_geometry(given)
+                ),
+                refresh(""),
+            );
+        }
+    }
+    if let Some(sentence) = private(descriptor, file, &present)? {
+        differ(
+            "partition-table",
+            sentence,
+            format!(
+                "VMware refuses a table that has changed, so: {} What the guest changed in its copy is then the old file's.",
+                refresh("")
+            ),
+        );
+    }
+    Ok((Some(present), found))
+}
+
+/// Compares the private copy of the partition table with the device.
+fn private(descriptor: &Descriptor, file: &Path, device: &Present<'_>) -> Result<Option<String>, String> {
+    let mut read = device.reader()?;
+    let name = device.entry.printed_path();
+    for (start, copy, offset, sectors) in descriptor.private() {
+        let path = file::directory(file).join(copy);
+        let opened = path.metadata().and_then(|status| match status.is_file() {
+            true => File::open(&path),
+            false => Err(std::io::ErrorKind::InvalidInput.into()),
+        });
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                return Ok(Some(format!(
+                    "{}, the copy of the partition table, cannot be read ({}).",
+                    shown(&path),
+                    cause(&error)
+                )));
+            }
+        };
+        const PART: u64 = 2048;
+        for at in (0..sectors).step_by(PART as usize) {
+            let length = PART.min(sectors - at) as usize * 512;
+            let (mut own, mut now) = (vec![0; length], vec![0; length]);
+            if let Err(error) =
+                opened.read_exact_at(&mut own, (offset.saturating_add(at)).saturating_mul(512))
+            {
+                return Ok(Some(format!(
+                    "{}, the copy of the partition table, cannot be read ({}).",
+                    shown(&path),
+                    cause(&error)
+                )));
+            }
+            // What lies behind the end has another sentence.
+            if start + at + length as u64 / 512 > device.disk.capacity {
+                return Ok(None);
+            }
+            read(start + at, &mut now).map_err(|why| format!("{name}: {why}."))?;
+            if own != now {
+                return Ok(Some(format!(
+                    "{name} has another partition table than {}, the copy that the virtual machine has.",
+                    shown(&path)
+                )));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Gives the device's extent its new length.
+fn resize(descriptor: &mut Descriptor, device: &Present<'_>) -> Result<(), String> {
+    let mut start = 0;
+    let mut last = None;
+    for extent in descriptor.extents() {
+        last = Some((start, extent.data));
+        start += extent.sectors;
+    }
+    match last {
+        Some((start, Data::Flat { name, offset }))
+            if offset == start
+                && descriptor.device().is_some_and(|device| device.as_os_str().as_bytes() == name) =>
+        {
+            let sectors = device.disk.capacity.checked_sub(start).filter(|sectors| *sectors > 0);
+            let sectors =
+                sectors.ok_or("the device ends before its extent begins; make the descriptor anew")?;
+            descriptor.resize_last(sectors);
+            Ok(())
+        }
+        _ => {
+            Err("does not end with an extent of the device, so its growth is not the disk's; make it anew"
+                .into())
+        }
+    }
+}
+
+/// Divides the disk anew: the partitions that the virtual machine has are those that begin where they began. The name of the
+/// new copy of the table.
+fn divide(descriptor: &mut Descriptor, file: &Path, device: &Present<'_>) -> Result<String, String> {
+    let name = descriptor.device().and_then(Path::to_str).ok_or_else(|| {
+        format!("{}: has a device whose name is no UTF-8; make the descriptor anew.", shown(file))
+    })?;
+    let mut wanted: Vec<u64> = descriptor
+        .extents()
+        .filter_map(|extent| match extent.data {
+            Data::Flat { name: found, offset } if found == name.as_bytes() => Some(offset),
+            _ => None,
+        })
+        .collect();
+    let layout = Layout::new(device, |partition| wanted.contains(&partition.place.start))?;
+    wanted.retain(|start| layout.partitions().all(|partition| partition.place.start != *start));
+    if let Some(start) = wanted.first() {
+        return Err(format!(
+            "{}: has no partition any more that begins in sector {start}, as the virtual machine's did; make the descriptor anew.",
+            device.entry.printed_path()
+        ));
+    }
+    let (copy, lines) = layout.write(file, name)?;
+    descriptor.replace_extents(lines);
+    Ok(copy)
+}

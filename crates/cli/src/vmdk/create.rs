@@ -1,0 +1,211 @@
+//! `vmware-bdwrapper vmdk create`.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use disk::entry::Entry;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::adapter::Adapter;
+use super::descriptor::{Data, Descriptor, Extent};
+use super::device::{Absence, Present, path};
+use super::partitioned::Layout;
+use super::{GEOMETRY, file, options};
+use crate::devices;
+use crate::failure::{Failure, print, say, shown};
+
+/// What is asked for.
+#[derive(clap::Args)]
+pub struct Create {
+    /// The device: PATH[=OPTION,...], as in libvmware-bdwrapper(7)
+    entry: OsString,
+    /// The descriptor to be written
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// What the virtual machine has it on; without it what suits the kind of disk
+    #[arg(long, value_name = "ADAPTER")]
+    adapter: Option<Adapter>,
+    /// Give the virtual machine partitions, with a private copy of the partition table
+    #[arg(long, conflicts_with = "flat")]
+    partitions: bool,
+    /// Give it only this one (may be repeated); the others read as zeros
+    #[arg(long = "partition", value_name = "N", requires = "partitions")]
+    chosen: Vec<u32>,
+    /// Describe an image file as a virtual disk, which needs no library
+    #[arg(long)]
+    flat: bool,
+    /// Replace an existing descriptor
+    #[arg(long)]
+    force: bool,
+}
+
+impl Create {
+    /// Writes the descriptor.
+    pub fn run(self) -> Result<(), Failure> {
+        let failed = |sentence| Failure::new(Failure::FAILED, sentence);
+        let texts = [self.entry.clone()];
+        let listed = devices::parse(&texts)?;
+        let entry = listed[0].entry;
+        let replaced = self.replaced(path(&entry)).map_err(failed)?;
+        let device = Present::look(entry).map_err(Absence::sentence).map_err(failed)?;
+        if self.flat && device.is_block {
+            return Err(Failure::new(
+                Failure::USAGE,
+                format!(
+                    "{}: is a block device; --flat is for image files, so leave it out.",
+                    entry.printed_path()
+                ),
+            ));
+        }
+        let name = self.name(&entry).map_err(failed)?;
+        let (copy, extents) = self.extents(&device, &name).map_err(failed)?;
+        let adapter = self.adapter.unwrap_or(Adapter::of(entry.kind));
+        let text = self.text(&device, adapter, &extents).map_err(failed)?;
+        let written = match &replaced {
+            Some(_) => file::replace(&self.output, text.as_bytes(), false).map(drop),
+            None => file::create(&self.output, text.as_bytes()),
+        };
+        let directory = file::directory(&self.output);
+        if let Err(sentence) = written {
+            if let Some(copy) = copy {
+                let _ = fs::remove_file(directory.join(copy));
+            }
+            return Err(failed(sentence));
+        }
+        // What the old descriptor alone used.
+        for (_, name, ..) in replaced.iter().flat_map(Descriptor::private) {
+            let stem = self.output.file_stem().and_then(OsStr::to_str).map(|stem| format!("{stem}-pt"));
+            if name
+                .to_str()
+                .zip(stem)
+                .is_some_and(|(name, stem)| name.starts_with(&stem) && !name.contains('/'))
+            {
+                let _ = fs::remove_file(directory.join(name));
+            }
+        }
+        let in_descriptor = adapter.in_descriptor(entry.kind);
+        if !self.flat && (device.disk.adapter == client::Adapter::Ide) != (in_descriptor == "ide") {
+            say(format!(
+                "{} answers as a disk of {}, and VMware may refuse it on {}; give it the option {} to fit.",
+                entry.printed_path(),
+                device.disk.adapter,
+                adapter.name(),
+                if in_descriptor == "ide" { "ide" } else { "scsi" }
+            ));
+        }
+        let (file, sectors) = (shown(&self.output), device.disk.capacity);
+        print(format!(
+            "{file} describes {}: {sectors} sectors, for {}.\n",
+            entry.printed_path(),
+            adapter.name()
+        ))
+    }
+
+    /// The descriptor that is replaced; refuses whatever else stands there.
+    fn replaced(&self, device: &Path) -> Result<Option<Descriptor>, String> {
+        if self.output.symlink_metadata().is_err() {
+            return Ok(None);
+        }
+        if !self.force {
+            return Err(file::exists(&self.output));
+        }
+        let same = |path: &Path| path.metadata().ok().map(|status| (status.dev(), status.ino()));
+        let name = shown(&self.output);
+        if same(&self.output) == same(device) {
+            return Err(format!("{name}: is the disk itself; choose another name."));
+        }
+        let old = file::read(&self.output)?;
+        let old = Descriptor::parse(&old)
+            .map_err(|why| format!("{name}: would be replaced, but {why}, or choose another name."))?;
+        file::is_free(&self.output)?;
+        Ok(Some(old))
+    }
+
+    /// The device's name in the descriptor.
+    fn name(&self, entry: &Entry<'_>) -> Result<String, String> {
+        let path = path(entry);
+        let text = path.to_str().filter(|text| !text.contains('"') && !text.chars().any(char::is_control));
+        let text = text.ok_or_else(|| {
+            format!(
+                "{}: has a name that a descriptor cannot hold (it has a quote or is no UTF-8); use a symbolic link.",
+                entry.printed_path()
+            )
+        })?;
+        if self.flat
+            && let Some(name) = super::beside(path, &self.output)
+        {
+            return Ok(name);
+        }
+        Ok(text.to_owned())
+    }
+
+    /// The name of the private copy, and the lines of the extents.
+    fn extents(&self, device: &Present<'_>, name: &str) -> Result<(Option<String>, Vec<String>), String> {
+        if !self.partitions {
+            let data = Data::Flat { name: name.as_bytes(), offset: 0 };
+            return Ok((None, vec![Extent { sectors: device.disk.capacity, data }.line()]));
+        }
+        let is_chosen = |number| self.chosen.is_empty() || self.chosen.contains(&number);
+        let layout = Layout::new(device, |partition| is_chosen(partition.number))?;
+        let numbers: Vec<u32> = layout.partitions().map(|partition| partition.number).collect();
+        if let Some(missing) = self.chosen.iter().find(|number| !numbers.contains(number)) {
+            return Err(format!(
+                "{}: has no partition {missing} with data; it has {numbers:?}.",
+                device.entry.printed_path()
+            ));
+        }
+        let (copy, lines) = layout.write(&self.output, name)?;
+        Ok((Some(copy), lines))
+    }
+
+    /// The descriptor, as VMware's own interface writes it.
+    fn text(&self, device: &Present<'_>, adapter: Adapter, extents: &[String]) -> Result<String, String> {
+        let kind = match (self.flat, self.partitions) {
+            (true, _) => "monolithicFlat",
+            (_, true) => "partitionedDevice",
+            _ => "fullDevice",
+        };
+        let mut random = [0; 20];
+        let count = getrandom(&mut random, GetRandomFlags::empty());
+        if count != Ok(random.len()) {
+            return Err("The system gives no random numbers; try again later.".into());
+        }
+        let [a, b, c, d, ref uuid @ ..] = random;
+        // FFFFFFFE and FFFFFFFF mean that there is none.
+        let content = u32::from_ne_bytes([a, b, c, d]) & 0x7fff_ffff;
+        let mut text = "# Disk DescriptorFile\nversion=1\n".to_owned();
+        if !extents.iter().all(|line| line.is_ascii()) {
+            text += "encoding=\"UTF-8\"\n";
+        }
+        text += &format!(
+            "CID={content:08x}\nparentCID=ffffffff\ncreateType=\"{kind}\"\n\n# Extent description\n"
+        );
+        for extent in extents {
+            text += &format!("{extent}\n");
+        }
+        text += "\n# The Disk Data Base \n#DDB\n\nddb.virtualHWVersion = \"4\"\n";
+        for (key, number) in GEOMETRY.into_iter().zip(super::numbers(&device.disk)) {
+            text += &format!("{key} = \"{number}\"\n");
+        }
+        text += &format!("ddb.uuid = \"{}\"\n", identifier(uuid));
+        if let Some(options) = options::worth_keeping(&device.entry, adapter) {
+            text += &format!("{} = \"{options}\"\n", options::KEY);
+        }
+        if adapter.name() != adapter.in_descriptor(device.entry.kind) {
+            text += &format!("{} = \"{}\"\n", options::ADAPTER, adapter.name());
+        }
+        text += &format!("ddb.adapterType = \"{}\"\n", adapter.in_descriptor(device.entry.kind));
+        Ok(text)
+    }
+}
+
+/// The identifier of a disk in VMware's form: bytes of which the first say that VMware gave it (NAA 6 and VMware's OUI 000C29).
+fn identifier(random: &[u8; 16]) -> String {
+    let mut bytes = *random;
+    bytes[..3].copy_from_slice(&[0x60, 0x00, 0xc2]);
+    bytes[3] = 0x90 | bytes[3] & 0xf;
+    let text = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+    format!("{}-{}", text(&bytes[..8]), text(&bytes[8..]))
+}

@@ -1,0 +1,311 @@
+//! The descriptor of a virtual disk (VMware's "Virtual Disk Format 5.0", "The Descriptor File").
+
+use std::ops::Range;
+use std::path::Path;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use super::text::Text;
+
+/// A descriptor whose unknown lines stay as they are.
+#[derive(Clone, Debug)]
+pub struct Descriptor(pub Text);
+
+/// What the disk consists of, one behind the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent<'a> {
+    /// Its length in 512-byte sectors.
+    pub sectors: u64,
+    /// Where its data is.
+    pub data: Data<'a>,
+}
+
+/// Where the data of an extent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data<'a> {
+    /// In a device or file, from an offset in sectors.
+    Flat {
+        /// The name as written.
+        name: &'a [u8],
+        /// The offset.
+        offset: u64,
+    },
+    /// Nowhere: it reads as zeros.
+    Zero,
+    /// In a way of VMware's own.
+    Other,
+}
+
+impl Extent<'_> {
+    /// As a line of a descriptor.
+    pub fn line(&self) -> String {
+        match self.data {
+            Data::Flat { name, offset } => {
+                format!("RW {} FLAT \"{}\" {offset}", self.sectors, String::from_utf8_lossy(name))
+            }
+            _ => format!("RW {} ZERO", self.sectors),
+        }
+    }
+}
+
+/// The kinds of adapter that a descriptor knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// `ide`
+    Ide,
+    /// Any other: `lsilogic`, `buslogic`, `legacyESX`.
+    Scsi,
+}
+
+impl Descriptor {
+    /// Reads one; words that follow the file's name say what is wrong.
+    pub fn parse(bytes: &[u8]) -> Result<Descriptor, String> {
+        let is_binary = bytes.starts_with(b"KDMV") || bytes.starts_with(b"COWD");
+        if is_binary || bytes.contains(&0) {
+            return Err(
+                "is no descriptor but binary data; name the small text file that describes the disk".into()
+            );
+        }
+        let found = Descriptor(Text::new(bytes));
+        for key in ["version", "CID", "createType"] {
+            if found.0.value(key).is_none() {
+                return Err(format!(
+                    "is no descriptor of a virtual disk: it gives no {key}; name one that VMware or 'vmdk create' wrote"
+                ));
+            }
+        }
+        if let Some(parent) = found.0.value("parentCID")
+            && !parent.eq_ignore_ascii_case(b"ffffffff")
+        {
+            return Err("describes a snapshot, not the disk itself; name the descriptor of the disk, without snapshots".into());
+        }
+        let mut extents = 0;
+        let mut sum = 0u64;
+        for (number, line) in found.0.lines().enumerate().filter(|(_, line)| is_extent(line)) {
+            let wrong =
+                || format!("has an extent in line {} that cannot be understood; correct it", number + 1);
+            let (extent, _) = extent(line).ok_or_else(wrong)?;
+            sum = sum
+                .checked_add(extent.sectors)
+                .filter(|sum| *sum <= i64::MAX as u64 / 512)
+                .ok_or_else(wrong)?;
+            extents += 1;
+        }
+        if extents == 0 {
+            return Err(
+                "has no extent (a line such as 'RW 262144 FLAT \"/dev/sd/test\" 0'); make it anew".into()
+            );
+        }
+        Ok(found)
+    }
+
+    /// What the disk consists of.
+    pub fn extents(&self) -> impl Iterator<Item = Extent<'_>> {
+        self.numbered().map(|(_, extent, _)| extent)
+    }
+
+    /// The line's number, the extent, and where in the line its length stands.
+    fn numbered(&self) -> impl Iterator<Item = (usize, Extent<'_>, Range<usize>)> {
+        self.0.lines().enumerate().filter_map(|(number, line)| {
+            let (extent, place) = extent(line)?;
+            Some((number, extent, place))
+        })
+    }
+
+    /// The length of the disk in sectors.
+    pub fn sectors(&self) -> u64 {
+        self.extents().map(|extent| extent.sectors).sum()
+    }
+
+    /// The name of the device or image that has most of the data; an absolute name outweighs others, for private copies
+    /// have names without directory.
+    pub fn device(&self) -> Option<&Path> {
+        let flat = self.extents().filter_map(|extent| match extent.data {
+            Data::Flat { name, .. } => Some((name.starts_with(b"/"), extent.sectors, name)),
+            _ => None,
+        });
+        flat.max().map(|(_, _, name)| Path::new(OsStr::from_bytes(name)))
+    }
+
+    /// The extents that lie in other files than the device, each with its first sector on the disk.
+    pub fn private(&self) -> impl Iterator<Item = (u64, &Path, u64, u64)> {
+        let device = self.device();
+        let mut start = 0;
+        self.extents().filter_map(move |extent| {
+            let at = start;
+            start += extent.sectors;
+            match extent.data {
+                Data::Flat { name, offset } if Some(Path::new(OsStr::from_bytes(name))) != device => {
+                    Some((at, Path::new(OsStr::from_bytes(name)), offset, extent.sectors))
+                }
+                _ => None,
+            }
+        })
+    }
+
+    /// Whether its `createType` is this one.
+    pub fn is(&self, kind: &str) -> bool {
+        self.0.value("createType").is_some_and(|found| found.eq_ignore_ascii_case(kind.as_bytes()))
+    }
+
+    /// The adapter that it was made for; none where it does not say.
+    pub fn family(&self) -> Option<Family> {
+        let adapter = self.0.value("ddb.adapterType")?;
+        Some(if adapter.eq_ignore_ascii_case(b"ide") { Family::Ide } else { Family::Scsi })
+    }
+
+    /// A number of the disk data base.
+    pub fn number(&self, key: &str) -> Option<u64> {
+        std::str::from_utf8(self.0.value(key)?).ok()?.parse().ok()
+    }
+
+    /// Gives the last extent another length.
+    pub fn resize_last(&mut self, sectors: u64) {
+        let last = self.numbered().last().map(|(line, _, place)| (line, place));
+        if let Some((line, place)) = last {
+            self.0.splice(line, place, &sectors.to_string());
+        }
+    }
+
+    /// Puts other extents in the place of these.
+    pub fn replace_extents(&mut self, lines: Vec<String>) {
+        let numbers: Vec<usize> = self.numbered().map(|(line, ..)| line).collect();
+        self.0.remove(&numbers);
+        self.0.insert(numbers.first().copied().unwrap_or(0), lines);
+    }
+}
+
+/// Whether a line begins as an extent does.
+fn is_extent(line: &[u8]) -> bool {
+    let word = line.trim_ascii_start().split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
+    [&b"RW"[..], b"RDONLY", b"NOACCESS"].iter().any(|access| word.eq_ignore_ascii_case(access))
+}
+
+/// An extent, and where in the line its length stands.
+fn extent(line: &[u8]) -> Option<(Extent<'_>, Range<usize>)> {
+    if !is_extent(line) {
+        return None;
+    }
+    let mut at = 0;
+    let mut word = || {
+        let start = at + line[at..].iter().position(|byte| !byte.is_ascii_whitespace())?;
+        let end =
+            line[start..].iter().position(u8::is_ascii_whitespace).map_or(line.len(), |count| start + count);
+        at = end;
+        Some(start..end)
+    };
+    let (_, place, kind) = (word()?, word()?, word()?);
+    let rest = line[kind.end..].trim_ascii_start();
+    let number = |text: &[u8]| -> Option<u64> {
+        let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+        std::str::from_utf8(text).ok().filter(|_| is_number)?.parse().ok()
+    };
+    let sectors = number(&line[place.clone()])?;
+    let data = if line[kind.clone()].eq_ignore_ascii_case(b"ZERO") {
+        Data::Zero
+    } else if line[kind].eq_ignore_ascii_case(b"FLAT") {
+        let rest = rest.strip_prefix(b"\"")?;
+        let end = rest.iter().position(|&byte| byte == b'"')?;
+        let mut words = rest[end + 1..].split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        Data::Flat { name: &rest[..end], offset: words.next().map_or(Some(0), number)? }
+    } else {
+        Data::Other
+    };
+    Some((Extent { sectors, data }, place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// As VMware Server 1 wrote one.
+    const FULL: &str = "# Disk DescriptorFile\nversion=1\nCID=7e245252\nparentCID=ffffffff\ncreateType=\"fullDevice\"\n\n\
+        # Extent description\nRW 976773168 FLAT \"/dev/sdb\" 0\n\n# The Disk Data Base \n#DDB\n\nddb.virtualHWVersion = \"6\"\n\
+        ddb.geometry.cylinders = \"60801\"\nddb.adapterType = \"buslogic\"\n";
+
+    #[test]
+    fn a_full_device() {
+        let mut found = Descriptor::parse(FULL.as_bytes()).expect("it is right");
+        assert!(found.is("FULLDEVICE"));
+        assert_eq!(found.device(), Some(Path::new("/dev/sdb")));
+        assert_eq!((found.sectors(), found.family()), (976_773_168, Some(Family::Scsi)));
+        assert_eq!(found.number("DDB.geometry.cylinders"), Some(60801));
+        assert_eq!(found.private().count(), 0);
+        found.resize_last(5);
+        assert_eq!(found.0.bytes(), FULL.replace("976773168", "5").as_bytes());
+    }
+
+    #[test]
+    fn a_partitioned_device() {
+        let text = FULL.replace(
+            "RW 976773168 FLAT \"/dev/sdb\" 0\n",
+            "RW 63 FLAT \"a b-pt.vmdk\" 0\nRDONLY 10 FLAT \"/dev/sdb\" 63\nrw\t5  zero\nRW 63 FLAT \"a b-pt.vmdk\" 63 partitionUUID x\n",
+        );
+        let mut found = Descriptor::parse(text.as_bytes()).expect("it is right");
+        assert_eq!((found.sectors(), found.extents().count()), (141, 4));
+        assert_eq!(found.device(), Some(Path::new("/dev/sdb")), "although less of the disk is in it");
+        let private: Vec<_> = found.private().collect();
+        assert_eq!(private, [(0, Path::new("a b-pt.vmdk"), 0, 63), (78, Path::new("a b-pt.vmdk"), 63, 63)]);
+        let lines = found.extents().map(|extent| extent.line()).collect();
+        found.replace_extents(lines);
+        let again = Descriptor::parse(&found.0.bytes()).expect("it is right");
+        assert_eq!(
+            again.extents().collect::<Vec<_>>(),
+            Descriptor::parse(text.as_bytes()).expect("it is right").extents().collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn what_is_none() {
+        let wrong = |text: &str| Descriptor::parse(text.as_bytes()).expect_err("it is wrong");
+        for key in ["version=1", "CID=7e245252", "createType=\"fullDevice\""] {
+            assert!(wrong(&FULL.replace(key, "")).contains(key.split('=').next().expect("a key")), "{key}");
+        }
+        assert!(wrong("KDMV").contains("binary"));
+        assert!(wrong(&format!("{FULL}\0")).contains("binary"));
+        assert!(wrong(&FULL.replace("RW ", "XX ")).contains("no extent"));
+        assert!(wrong(&FULL.replace("ffffffff", "7e245252")).contains("snapshot"));
+        for extent in [
+            "RW x FLAT \"/d\" 0",
+            "RW 1 FLAT /d 0",
+            "RW 1 FLAT \"/d",
+            "RW 1",
+            "RW",
+            "RW 1 FLAT \"/d\" -1",
+            "RW 18014398509481985 ZERO",
+            "RW +1 ZERO",
+        ] {
+            assert!(
+                wrong(&FULL.replace("RW 976773168 FLAT \"/dev/sdb\" 0", extent)).contains("in line 8"),
+                "{extent}"
+            );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn unknown_lines_stay(lines in prop::collection::vec("[ -~]{0,30}", 0..10), sectors in 1u64..1 << 40) {
+            // None that would be an extent or a key of the header.
+            let unknown: String = lines.iter().map(|line| format!("#{line}\nddb.x{line}\n")).collect();
+            let text = format!("{FULL}{unknown}");
+            let mut found = Descriptor::parse(text.as_bytes()).expect("it is right");
+            prop_assert_eq!(found.0.bytes(), text.as_bytes());
+            found.resize_last(sectors);
+            found.0.set("ddb.geometry.cylinders", "7");
+            let expected = text.replacen("976773168", &sectors.to_string(), 1).replacen("60801", "7", 1);
+            prop_assert_eq!(found.0.bytes(), expected.into_bytes());
+        }
+
+        #[test]
+        fn any_bytes_can_be_read(bytes in prop::collection::vec(any::<u8>(), 0..300), tail in "(RW [0-9]{0,22} (FLAT|ZERO|X) ?\"?[ -~]{0,9}\"? ?[0-9]?\n){0,3}") {
+            let _ = Descriptor::parse(&bytes);
+            if let Ok(found) = Descriptor::parse(format!("{FULL}{tail}").as_bytes()) {
+                let _ = (found.sectors(), found.device(), found.private().count());
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! `vmware-bdwrapper vmdk`: the descriptors of virtual disks on devices.
+
+mod adapter;
+mod attach;
+mod check;
+mod create;
+mod descriptor;
+mod device;
+mod file;
+mod options;
+mod partitioned;
+mod table;
+mod text;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::failure::{Failure, shown};
+use descriptor::Descriptor;
+
+/// The tasks.
+#[derive(Subcommand)]
+pub enum Vmdk {
+    /// Describe a device or image file as a virtual disk
+    #[command(
+        after_help = "Example:\n  vmware-bdwrapper vmdk create /dev/sd/test -o test.vmdk\n  vmware-bdwrapper vmdk create \
+                      /dev/vg0/all=ide -o one.vmdk --partitions --partition 2"
+    )]
+    Create(create::Create),
+    /// Compare a descriptor with its device as it is now
+    #[command(after_help = "Example:\n  vmware-bdwrapper vmdk check test.vmdk")]
+    Check(check::Check),
+    /// Have a descriptor follow its device, after growth for example
+    #[command(after_help = "Example:\n  vmware-bdwrapper vmdk refresh test.vmdk")]
+    Refresh(check::Refresh),
+    /// Add a described disk to a virtual machine
+    #[command(after_help = "Example:\n  vmware-bdwrapper vmdk attach test.vmdk Windows.vmx --slot scsi0:1")]
+    Attach(attach::Attach),
+    /// Take it away again
+    #[command(after_help = "Example:\n  vmware-bdwrapper vmdk detach test.vmdk Windows.vmx")]
+    Detach(attach::Detach),
+}
+
+/// Does it.
+pub fn vmdk(task: Vmdk) -> Result<ExitCode, Failure> {
+    let done = match task {
+        Vmdk::Check(check) => return check.run(),
+        Vmdk::Create(create) => create.run(),
+        Vmdk::Refresh(refresh) => refresh.run(),
+        Vmdk::Attach(attach) => attach.run(),
+        Vmdk::Detach(detach) => detach.run(),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// The keys of the geometry: the disk's own, then the BIOS's.
+const GEOMETRY: [&str; 6] = [
+    "ddb.geometry.cylinders",
+    "ddb.geometry.heads",
+    "ddb.geometry.sectors",
+    "ddb.geometry.biosCylinders",
+    "ddb.geometry.biosHeads",
+    "ddb.geometry.biosSectors",
+];
+
+/// Their values.
+fn numbers(disk: &client::Disk) -> [u64; 6] {
+    let (own, bios) = (disk.physical, disk.bios);
+    [own.cylinders, own.heads, own.sectors, bios.cylinders, bios.heads, bios.sectors].map(u64::from)
+}
+
+/// Reads a descriptor.
+fn descriptor(path: &Path) -> Result<Descriptor, String> {
+    Descriptor::parse(&file::read(path)?).map_err(|why| format!("{}: {why}.", shown(path)))
+}
+
+/// The name of a file without its directory, where another file stands in the same.
+fn beside(path: &Path, other: &Path) -> Option<String> {
+    let [own, others] = [path, other].map(|path| file::directory(path).canonicalize().ok());
+    let is_same = own.is_some() && own == others;
+    is_same.then(|| path.file_name()?.to_str().map(str::to_owned)).flatten()
+}

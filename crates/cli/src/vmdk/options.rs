@@ -1,0 +1,88 @@
+//! The entry that a descriptor is for: what its own lines do not say stands in two lines of the disk data base.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use disk::entry::{Entry, Kind};
+
+use super::adapter::Adapter;
+use super::descriptor::{Descriptor, Family};
+use super::file;
+use crate::devices;
+use crate::failure::{Failure, shown};
+
+/// The options of the entry.
+pub const KEY: &str = "ddb.bdwrapper.options";
+
+/// The adapter, where `ddb.adapterType` has no word for it.
+pub const ADAPTER: &str = "ddb.bdwrapper.adapter";
+
+/// The options that a descriptor has to remember: those that decide on size and geometry, unless they follow from what it says
+/// anyway.
+pub fn worth_keeping(entry: &Entry<'_>, adapter: Adapter) -> Option<String> {
+    let family = if adapter.in_descriptor(entry.kind) == "ide" { Kind::Ide } else { Kind::Scsi };
+    let by_itself = Entry::parse(entry.path).map_or(family, |entry| entry.kind);
+    let plain = Entry { force: false, geometry: None, sector: None, ..*entry } == *entry;
+    if plain && by_itself == entry.kind {
+        return None;
+    }
+    let mut options = entry.kind.name().to_owned();
+    if entry.force {
+        options += ",force";
+    }
+    if let Some(chs) = entry.geometry {
+        options += &format!(",geometry={}/{}/{}", chs.cylinders, chs.heads, chs.sectors);
+    }
+    if let Some(bytes) = entry.sector {
+        options += &format!(",sector={bytes}");
+    }
+    Some(options)
+}
+
+/// The text of the entry that a descriptor is for: as given, as the environment has it, as the descriptor remembers it, or as
+/// its name says.
+pub fn entry(descriptor: &Descriptor, file: &Path, given: Option<OsString>) -> Result<OsString, Failure> {
+    let failed = |sentence| Failure::new(Failure::FAILED, sentence);
+    let name = descriptor.device().ok_or_else(|| {
+        failed(format!("{}: has no extent on a device or image; it is none of 'vmdk create'.", shown(file)))
+    })?;
+    let path = match name.is_absolute() {
+        true => name.to_path_buf(),
+        false => std::path::absolute(file::directory(file).join(name))
+            .map_err(|_| failed(format!("{}: has an image without name; correct it.", shown(file))))?,
+    };
+    if let Some(given) = given {
+        let parsed = devices::parse(std::slice::from_ref(&given))?;
+        if parsed[0].path() != path {
+            return Err(Failure::new(
+                Failure::USAGE,
+                format!(
+                    "{}: is for {}, not for {}; give that one.",
+                    shown(file),
+                    shown(&path),
+                    shown(parsed[0].path())
+                ),
+            ));
+        }
+        return Ok(given);
+    }
+    let list = std::env::var_os(devices::VARIABLE).unwrap_or_default();
+    for text in disk::entry::entries(list.as_bytes()) {
+        if Entry::parse(text).is_ok_and(|entry| entry.path == path.as_os_str().as_bytes()) {
+            return Ok(OsStr::from_bytes(text).into());
+        }
+    }
+    let with = |options: &[u8]| {
+        let mut text = path.clone().into_os_string();
+        text.push("=");
+        text.push(OsStr::from_bytes(options));
+        text
+    };
+    Ok(match descriptor.0.value(KEY) {
+        Some(options) => with(options),
+        None if Entry::parse(path.as_os_str().as_bytes()).is_ok() => path.into(),
+        None if descriptor.family() == Some(Family::Ide) => with(b"ide"),
+        None => with(b"scsi"),
+    })
+}
