@@ -58,8 +58,8 @@ impl Attach {
             lines.push(format!("{slot}.deviceType = \"rawDisk\""));
         }
         machine.text.append(lines);
-        machine.write()?;
-        Ok(print(format!("{} has {} as {slot} now.\n", shown(&self.vmx), shown(&self.file))))
+        let backup = machine.write()?;
+        Ok(print(format!("{} has {} as {slot} now.\n{backup}", shown(&self.vmx), shown(&self.file))))
     }
 }
 
@@ -86,8 +86,12 @@ impl Detach {
             .filter(|pair| Slot::of_key(pair.key).is_some_and(|slot| slots.contains(&slot)));
         let lines: Vec<usize> = of_slots.map(|pair| pair.line).collect();
         machine.text.remove(&lines);
-        machine.write()?;
-        Ok(print(format!("{} no longer has {}, which was {first}.\n", shown(&self.vmx), shown(&self.file))))
+        let backup = machine.write()?;
+        Ok(print(format!(
+            "{} no longer has {}, which was {first}.\n{backup}",
+            shown(&self.vmx),
+            shown(&self.file)
+        )))
     }
 }
 
@@ -129,10 +133,10 @@ impl Machine<'_> {
         Ok(Machine { path, text })
     }
 
-    fn write(&self) -> Result<(), String> {
+    /// Writes the file; a sentence says where the old one is.
+    fn write(&self) -> Result<String, String> {
         let backup = file::replace(self.path, &self.text.bytes(), true)?;
-        crate::failure::say(format!("The old file is {}.", shown(backup.as_deref().unwrap_or(self.path))));
-        Ok(())
+        Ok(format!("The old file is {}.\n", shown(backup.as_deref().unwrap_or(self.path))))
     }
 
     /// Where a disk is attached.

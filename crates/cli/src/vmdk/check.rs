@@ -86,9 +86,14 @@ impl Check {
         } else if differences.is_empty() {
             print(format!("{} describes {device} as it is.\n", shown(&self.file)))?;
         } else {
-            for Difference { sentence, remedy, .. } in &differences {
-                print(format!("{sentence} {remedy}\n"))?;
+            let mut lines: Vec<&str> = Vec::new();
+            let remedies = differences.iter().map(|difference| &difference.remedy);
+            for line in differences.iter().map(|difference| &difference.sentence).chain(remedies) {
+                if !lines.contains(&line.as_str()) {
+                    lines.push(line);
+                }
             }
+            print(lines.join("\n") + "\n")?;
         }
         Ok(ExitCode::from(if differences.is_empty() { 0 } else { Failure::FAILED }))
     }
@@ -233,14 +238,14 @@ fn compare<'a>(
         let numbers = numbers.iter().map(|number| number.map_or("?".into(), |number| number.to_string()));
         numbers.collect::<Vec<_>>().join("/")
     };
-    for (what, range) in [("geometry", 0..3), ("bios-geometry", 3..6)] {
+    for (what, words, range) in [("geometry", "geometry", 0..3), ("bios-geometry", "BIOS geometry", 3..6)] {
         let (given, numbers) = (&given[range.clone()], &numbers[range]);
         // A descriptor need not give the second.
         if given != numbers && (what == "geometry" || given.iter().any(Option::is_some)) {
             differ(
                 what,
                 format!(
-                    "{device} has the {what} {}, and the descriptor {}.",
+                    "{device} has the {words} {}, and the descriptor {}.",
                     shown_geometry(numbers),
                     shown_geometry(given)
                 ),

@@ -1,0 +1,1260 @@
+//! Descriptors of virtual disks, judged by libvmdk, QEMU, sfdisk and sgdisk.
+
+mod system;
+
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use acceptance::{
+    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, assert_same, main as harness, needs, pattern,
+    trial,
+};
+use serde_json::Value;
+use system::{command, sources};
+
+const MIB: u64 = 1 << 20;
+
+const VMX: &str = ".encoding = \"UTF-8\"\nconfig.version = \"8\"\nvirtualHW.version = \"19\"\nscsi0.present = \"TRUE\"\n\
+    scsi0.virtualDev = \"lsilogic\"\nscsi0:0.present = \"TRUE\"\nscsi0:0.fileName = \"system.vmdk\"\n# a comment\nguestOS = \"other\"\n";
+
+fn main() -> ExitCode {
+    let root: &[Need] = &[Need::Root];
+    let vmdkinfo = Need::Tool("vmdkinfo");
+    let (qemu_img, strace) = (Need::Tool("qemu-img"), Need::Tool("strace"));
+    let mut trials = vec![
+        trial("create/options", &[], create_options),
+        trial("create/what is refused", &[], create_refused),
+        trial("create/a physical disk", root, physical),
+        trial("create/force", &[], create_force),
+        trial("create/flat", &[vmdkinfo, qemu_img], flat),
+        trial("create/names", &[vmdkinfo], names),
+        trial("partitions/mbr", &[Need::Root, vmdkinfo, Need::Tool("sfdisk")], mbr),
+        trial("partitions/gpt", &[Need::Root, vmdkinfo, Need::Tool("sfdisk"), Need::Tool("sgdisk")], gpt),
+        trial("partitions/broken tables", &[Need::Tool("sgdisk")], broken_tables),
+        trial("partitions/growth", &[Need::Tool("sgdisk"), Need::Tool("sfdisk")], partition_growth),
+        trial("growth", &[Need::Root, vmdkinfo], growth),
+        trial("check/what differs", &[], differences),
+        trial("refresh/what is not its own stays", &[], refresh_keeps),
+        trial("refresh/shrinking", &[], shrinking),
+        trial("attach/and detach", &[], attach_detach),
+        trial("attach/adapters", &[], attach_adapters),
+        trial("attach/owner and mode", root, owner_and_mode),
+        trial("attach/what is refused", &[], attach_refused),
+        trial("attach/symbolic links", &[], links),
+        trial("hostile/files", &[strace], hostile_files),
+        trial("hostile/an unwritable directory", root, unwritable),
+        trial("hostile/a full disk", &[Need::Root, Need::Tool("unshare")], full_disk),
+        trial("hostile/killed", &[strace], killed),
+        trial("guide/a loop device", root, guide_loop),
+        trial("guide/a logical volume", &[Need::Root, Need::Tool("lvextend")], guide_volume),
+        trial("guide/chosen partitions", &[Need::Root, Need::Tool("sgdisk")], guide_partitions),
+        trial("guide/without stopping", &[Need::Root, Need::Tool("sg_turs")], guide_online),
+        trial("guide/is complete", &[], guide_is_complete),
+    ];
+    for medium in [Medium::Image, Medium::Loop] {
+        for kind in ["scsi", "ide", "sata"] {
+            let needs = needs(medium, &["vmdkinfo", "qemu-img"]);
+            trials.push(trial(format!("create/{medium:?} as {kind}"), &needs, move || create(medium, kind)));
+        }
+    }
+    harness(trials)
+}
+
+fn vmdk(task: &str) -> Run {
+    Run::new(command()).args(["vmdk", task])
+}
+
+fn check(file: &Path) -> Outcome {
+    vmdk("check").arg(file).output()
+}
+
+fn refresh(file: &Path) -> Outcome {
+    vmdk("refresh").arg(file).output()
+}
+
+fn attach(file: &Path, vmx: &Path) -> Outcome {
+    vmdk("attach").arg(file).arg(vmx).output()
+}
+
+fn detach(file: &Path, vmx: &Path) -> Outcome {
+    vmdk("detach").arg(file).arg(vmx).output()
+}
+
+fn create_at(entry: &str, file: &Path) -> Run {
+    vmdk("create").arg(entry).arg("-o").arg(file)
+}
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// An image file described as a disk: the entry, the descriptor.
+fn described(scratch: &Scratch, kind: &str) -> (String, PathBuf) {
+    let entry = format!("{}={kind}", scratch.image("disk.img", 128 * MIB).display());
+    let file = scratch.path("test.vmdk");
+    create_at(&entry, &file).output().expect_out();
+    (entry, file)
+}
+
+/// Refused with a sentence that has these words, and nothing on the standard output.
+fn refused(outcome: &Outcome, status: i32, words: &str) {
+    assert_eq!((outcome.code(), outcome.out().as_str()), (status, ""), "{words}: {}", outcome.err());
+    let err = outcome.err();
+    assert!(err.starts_with("vmware-bdwrapper: ") && err.contains(words), "{words}: {err}");
+}
+
+/// What libvmdk says of a file: the value behind each label.
+fn vmdkinfo(file: &Path) -> Vec<(String, String)> {
+    let out = Run::new("vmdkinfo").arg(file).output().expect_out();
+    let fields = out.lines().filter_map(|line| line.trim().split_once(':'));
+    fields.map(|(label, value)| (label.to_owned(), value.trim().to_owned())).collect()
+}
+
+/// The values of one label.
+fn values<'a>(info: &'a [(String, String)], label: &str) -> Vec<&'a str> {
+    info.iter().filter(|(found, _)| found == label).map(|(_, value)| value.as_str()).collect()
+}
+
+/// The size that libvmdk says.
+fn media_size(info: &[(String, String)]) -> u64 {
+    let size = values(info, "Media size")[0];
+    let digits =
+        size.split(['(', ' ']).find(|word| word.len() > 5 && word.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.unwrap_or(size.split(' ').next().expect("a number")).parse().expect("a number of bytes")
+}
+
+fn grow(image: &Path, bytes: u64) {
+    let file = OpenOptions::new().write(true).open(image).expect("it is ours");
+    file.set_len(bytes).expect("the temporary directory can hold a sparse file of this size");
+}
+
+/// The value of a key of a descriptor.
+fn value(file: &Path, key: &str) -> Option<String> {
+    let text = text(file);
+    let line = text.lines().find(|line| line.split(['=', ' ']).next() == Some(key))?;
+    Some(line.split_once('=').expect("it has a value").1.trim().trim_matches('"').to_owned())
+}
+
+fn create(medium: Medium, kind: &'static str) {
+    let disk = Disk::new(medium, kind, 128 * MIB);
+    let data = pattern(MIB);
+    OpenOptions::new()
+        .write(true)
+        .open(disk.device())
+        .and_then(|file| file.write_all_at(&data, 0))
+        .expect("it is ours");
+    let file = disk.scratch().path("test.vmdk");
+    create_at(&disk.entry(), &file).output().expect_out();
+    let name = disk.path().display().to_string();
+    // What the library makes a program see, by way of the library.
+    let probed =
+        Run::new(command()).args(["probe", "--json", "--device", &disk.entry()]).output().expect_out();
+    let probed: Value = serde_json::from_str(&probed).expect("it is JSON");
+    let vmware = &probed["devices"][0]["vmware"];
+    let number = |geometry: &str, key: &str| vmware[geometry][key].to_string();
+    let expected = [
+        "# Disk DescriptorFile".to_owned(),
+        "version=1".into(),
+        format!("CID={}", value(&file, "CID").expect("it has one")),
+        "parentCID=ffffffff".into(),
+        "createType=\"fullDevice\"".into(),
+        String::new(),
+        "# Extent description".into(),
+        format!("RW {} FLAT \"{name}\" 0", vmware["capacity_sectors"]),
+        String::new(),
+        "# The Disk Data Base ".into(),
+        "#DDB".into(),
+        String::new(),
+        "ddb.virtualHWVersion = \"4\"".into(),
+        format!("ddb.geometry.cylinders = \"{}\"", number("physical", "cylinders")),
+        format!("ddb.geometry.heads = \"{}\"", number("physical", "heads")),
+        format!("ddb.geometry.sectors = \"{}\"", number("physical", "sectors")),
+        format!("ddb.geometry.biosCylinders = \"{}\"", number("bios", "cylinders")),
+        format!("ddb.geometry.biosHeads = \"{}\"", number("bios", "heads")),
+        format!("ddb.geometry.biosSectors = \"{}\"", number("bios", "sectors")),
+        format!("ddb.uuid = \"{}\"", value(&file, "ddb.uuid").expect("it has one")),
+        format!("ddb.adapterType = \"{}\"", if vmware["adapter"] == "IDE" { "ide" } else { "lsilogic" }),
+    ];
+    let written = text(&file);
+    let lines: Vec<&str> = written.lines().filter(|line| !line.starts_with("ddb.bdwrapper.")).collect();
+    assert_eq!(lines, expected);
+    assert_eq!(
+        written.contains("ddb.bdwrapper."),
+        kind == "sata",
+        "what VMware does not know is written where it must be"
+    );
+    let info = vmdkinfo(&file);
+    assert_eq!(values(&info, "Disk type"), ["Device"]);
+    assert_eq!(media_size(&info), 128 * MIB);
+    assert_eq!(values(&info, "Filename"), [name.as_str()]);
+    check(&file).expect_out();
+    // QEMU refuses the type of the disk before it looks at anything else, and takes the same extents in another type.
+    let qemu = Run::new("qemu-img").arg("info").arg(&file).output();
+    assert!(qemu.err().contains("Unsupported image type 'fullDevice'"), "{}", qemu.err());
+    let copy = disk.scratch().path("copy.vmdk");
+    fs::write(&copy, written.replace("fullDevice", "monolithicFlat")).expect("it is our directory");
+    let raw = disk.scratch().path("raw");
+    Run::new("qemu-img").args(["convert", "-O", "raw"]).args([&copy, &raw]).output().expect_out();
+    let read = fs::read(&raw).expect("QEMU wrote it");
+    assert_eq!(read.len() as u64, 128 * MIB);
+    assert_same("QEMU's copy", &read[..MIB as usize], &data);
+    // Every disk has an identity of its own.
+    let other = disk.scratch().path("other.vmdk");
+    create_at(&disk.entry(), &other).output().expect_out();
+    assert_ne!(value(&file, "CID"), value(&other, "CID"));
+    assert_ne!(value(&file, "ddb.uuid"), value(&other, "ddb.uuid"));
+}
+
+fn create_options() {
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", 500_107_862_016 + 1000);
+    let image = image.to_str().expect("ASCII");
+    let of = |options: &str, adapter: &str| {
+        let file = scratch.path("test.vmdk");
+        let _ = fs::remove_file(&file);
+        let adapter = (!adapter.is_empty()).then(|| format!("--adapter={adapter}"));
+        let outcome = create_at(&format!("{image}={options}"), &file).args(adapter).output();
+        outcome.expect_out();
+        check(&file).expect_out();
+        let extent = text(&file).lines().find(|line| line.starts_with("RW ")).expect("it has one").to_owned();
+        let number = |key: &str| value(&file, &format!("ddb.geometry.{key}")).expect("it has one");
+        let geometry = [("cylinders", "heads", "sectors"), ("biosCylinders", "biosHeads", "biosSectors")];
+        let geometry = geometry.map(|(c, h, s)| format!("{}/{}/{}", number(c), number(h), number(s)));
+        let sectors = extent.split(' ').nth(1).expect("its length").to_owned();
+        (sectors, geometry, value(&file, "ddb.adapterType").expect("it has one"), outcome.err())
+    };
+    let (sectors, geometry, adapter, err) = of("scsi", "");
+    // As VMware wrote it for a disk of this size; a part of a sector is none.
+    assert_eq!((sectors.as_str(), geometry), ("976773169", ["60801/255/63".into(), "60801/255/63".into()]));
+    assert_eq!((adapter.as_str(), err.as_str()), ("lsilogic", ""));
+    let (_, geometry, adapter, _) = of("ide", "");
+    assert_eq!((geometry, adapter.as_str()), (["16383/16/63".into(), "1024/255/63".into()], "ide"));
+    let (_, geometry, _, _) = of("scsi,geometry=4870/200/50", "");
+    assert_eq!(geometry[0], "4870/200/50");
+    let (_, geometry, _, _) = of("ide,geometry=4870/200/50", "");
+    assert_eq!(geometry, ["16383/16/63", "1024/200/50"]);
+    let (sectors, ..) = of("scsi,sector=4096", "");
+    assert_eq!(sectors, "976773168");
+    for (options, adapter, word, fits) in [
+        ("scsi", "buslogic", "buslogic", true),
+        ("scsi", "pvscsi", "lsilogic", true),
+        ("scsi", "nvme", "lsilogic", true),
+        ("ide", "sata", "ide", true),
+    ] {
+        let (_, _, found, err) = of(options, adapter);
+        assert_eq!((found.as_str(), err.is_empty()), (word, fits), "{options} {adapter}: {err}");
+    }
+    let file = scratch.path("other.vmdk");
+    let misfit = create_at(&format!("{image}=scsi"), &file).arg("--adapter=ide").output();
+    assert_eq!(misfit.code(), 0);
+    assert!(misfit.err().contains("answers as a disk of SCSI"), "{}", misfit.err());
+    let found = check(&file);
+    assert_eq!(found.code(), 1);
+    assert!(found.out().contains("the descriptor is for ide"), "{}", found.out());
+}
+
+fn create_refused() {
+    let scratch = Scratch::new();
+    let (entry, file) = described(&scratch, "scsi");
+    let before = text(&file);
+    refused(&create_at(&entry, &file).output(), 1, "exists already");
+    assert_eq!(text(&file), before);
+    let new = scratch.path("new.vmdk");
+    for (arguments, status, words) in [
+        (vec!["relative=scsi"], 2, "is not an absolute name"),
+        (vec!["/dev=scsi"], 2, "is neither a block device nor an image file"),
+        (vec!["/nonexistent=scsi"], 1, "cannot be looked at"),
+        (vec!["/nonexistent"], 2, "does not say which kind"),
+        (vec![entry.as_str(), "--partition", "1"], 2, "--partitions"),
+        (vec![&entry, "--adapter", "esdi"], 2, "esdi"),
+        (vec![&entry, "--flat", "--partitions"], 2, "--flat"),
+        (vec![&entry, "--partitions"], 1, "has no partition table"),
+    ] {
+        refused(&vmdk("create").arg("-o").arg(&new).args(&arguments).output(), status, words);
+        assert!(!new.exists(), "{words}");
+    }
+    let empty = scratch.image("empty", 511);
+    refused(&create_at(&format!("{}=scsi", empty.display()), &new).output(), 1, "less than a sector");
+    refused(
+        &create_at(&entry, &scratch.path("no/such.vmdk")).output(),
+        1,
+        "cannot be written (No such file or directory)",
+    );
+    let quote = scratch.image("a\"b", MIB);
+    refused(
+        &create_at(&format!("{}=scsi", quote.display()), &new).output(),
+        1,
+        "that a descriptor cannot hold",
+    );
+    let bytes = scratch.directory().join(OsStr::from_bytes(b"\xff"));
+    fs::copy(scratch.image("plain", MIB), &bytes).expect("it is our directory");
+    let mut odd = bytes.into_os_string();
+    odd.push("=scsi");
+    refused(&vmdk("create").arg(odd).arg("-o").arg(&new).output(), 1, "that a descriptor cannot hold");
+    // Neither the disk nor anything that is no descriptor is ever replaced.
+    let image = scratch.path("disk.img");
+    let link = scratch.path("link.vmdk");
+    symlink(&image, &link).expect("it is our directory");
+    for target in [&image, &link] {
+        refused(&create_at(&entry, target).arg("--force").output(), 1, "is the disk itself");
+    }
+    let letter = scratch.path("letter");
+    fs::write(&letter, "Dear all,\n").expect("it is our directory");
+    refused(&create_at(&entry, &letter).arg("--force").output(), 1, "is no descriptor");
+    assert_eq!(text(&letter), "Dear all,\n");
+    refused(&create_at(&entry, scratch.directory()).arg("--force").output(), 1, "is no regular file");
+}
+
+fn physical() {
+    let scratch = Scratch::new();
+    let node = Name::reserved("sd");
+    Run::new("mknod").arg(node.path()).args(["-m", "666", "b", "8", "0"]).output().expect_out();
+    let entry = node.path().display().to_string();
+    refused(
+        &create_at(&entry, &scratch.path("test.vmdk")).output(),
+        1,
+        "is a physical disk, which needs no wrapper",
+    );
+    // It may not exist at all; then that is what is said.
+    let forced = create_at(&format!("{entry}=force"), &scratch.path("test.vmdk")).output();
+    assert!(!forced.err().contains("physical disk"), "{}", forced.err());
+}
+
+fn create_force() {
+    let scratch = Scratch::new();
+    let (entry, file) = described(&scratch, "scsi");
+    fs::set_permissions(&file, Permissions::from_mode(0o640)).expect("it is ours");
+    let before = value(&file, "CID");
+    create_at(&entry, &file).arg("--force").output().expect_out();
+    assert_ne!(value(&file, "CID"), before);
+    assert_eq!(file.metadata().expect("it exists").mode() & 0o7777, 0o640);
+    fs::create_dir(scratch.path("test.vmdk.lck")).expect("it is our directory");
+    refused(&create_at(&entry, &file).arg("--force").output(), 1, "is in use");
+}
+
+fn flat() {
+    let scratch = Scratch::new();
+    let image = scratch.image("a disk.img", 64 * MIB);
+    let data = pattern(64 * MIB);
+    fs::write(&image, &data).expect("it is ours");
+    let entry = format!("{}=scsi", image.display());
+    let file = scratch.path("test.vmdk");
+    create_at(&entry, &file).arg("--flat").output().expect_out();
+    assert!(text(&file).contains("RW 131072 FLAT \"a disk.img\" 0\n"), "{}", text(&file));
+    assert_eq!(values(&vmdkinfo(&file), "Disk type"), ["Monolithic flat"]);
+    let raw = scratch.path("raw");
+    Run::new("qemu-img").args(["convert", "-O", "raw"]).args([&file, &raw]).output().expect_out();
+    assert_same("QEMU's copy", &fs::read(&raw).expect("QEMU wrote it"), &data);
+    check(&file).expect_out();
+    grow(&image, 65 * MIB);
+    assert!(check(&file).out().contains("has grown from 131072 to 133120 sectors"));
+    refresh(&file).expect_out();
+    check(&file).expect_out();
+    let info = Run::new("qemu-img").args(["info", "--output=json"]).arg(&file).output().expect_out();
+    let info: Value = serde_json::from_str(&info).expect("it is JSON");
+    assert_eq!(info["virtual-size"], 65 * MIB);
+    // Elsewhere the name has its directory.
+    fs::create_dir(scratch.path("vm")).expect("it is our directory");
+    let elsewhere = scratch.path("vm/test.vmdk");
+    create_at(&entry, &elsewhere).arg("--flat").output().expect_out();
+    assert!(text(&elsewhere).contains(&format!("FLAT \"{}\" 0\n", image.display())));
+    check(&elsewhere).expect_out();
+    let vmx = scratch.path("a.vmx");
+    fs::write(&vmx, VMX).expect("it is our directory");
+    attach(&file, &vmx).expect_out();
+    assert!(
+        text(&vmx).ends_with("scsi0:1.present = \"TRUE\"\nscsi0:1.fileName = \"test.vmdk\"\n"),
+        "{}",
+        text(&vmx)
+    );
+}
+
+fn names() {
+    let scratch = Scratch::new();
+    let image = scratch.image("Größe, $x 'y'.img", MIB);
+    let link = scratch.path("link=1");
+    symlink(&image, &link).expect("it is our directory");
+    refused(&create_at(&format!("{}=scsi", link.display()), &scratch.path("x.vmdk")).output(), 2, "link=1");
+    let file = scratch.path("Größe.vmdk");
+    create_at(&format!("{}=scsi", image.display()), &file).output().expect_out();
+    assert!(text(&file).contains("version=1\nencoding=\"UTF-8\"\n"), "{}", text(&file));
+    assert_eq!(values(&vmdkinfo(&file), "Filename"), [image.to_str().expect("UTF-8")]);
+    check(&file).expect_out();
+    let vmx = scratch.path("a.vmx");
+    fs::write(&vmx, VMX).expect("it is our directory");
+    attach(&file, &vmx).expect_out();
+    assert!(text(&vmx).contains("scsi0:1.fileName = \"Größe.vmdk\"\n"));
+    detach(&file, &vmx).expect_out();
+    assert_eq!(text(&vmx), VMX);
+    fs::write(&vmx, VMX.replace("UTF-8", "windows-1252")).expect("it is ours");
+    refused(&attach(&file, &vmx), 1, "rename it to one of ASCII");
+}
+
+/// The whole disk that a descriptor describes, read by its extents.
+fn assembled(file: &Path) -> Vec<u8> {
+    let mut disk = Vec::new();
+    for line in text(file).lines().filter(|line| line.starts_with("RW ")) {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        let bytes = words[1].parse::<usize>().expect("a number") * 512;
+        let mut part = vec![0; bytes];
+        if words[2] == "FLAT" {
+            let (name, offset) =
+                words[3].trim_start_matches('"').rsplit_once("\" ").expect("a name and an offset");
+            let path = file.parent().expect("a directory").join(name);
+            let from = fs::File::open(&path).expect("it can be read");
+            from.read_exact_at(&mut part, offset.parse::<u64>().expect("a number") * 512)
+                .expect("it is long enough");
+        }
+        disk.extend(part);
+    }
+    disk
+}
+
+/// The partitions that sfdisk finds: number, start and length each.
+fn partitions(disk: &Path) -> Vec<(u64, u64, u64)> {
+    let json = Run::new("sfdisk").arg("--json").arg(disk).output().expect_out();
+    let json: Value = serde_json::from_str(&json).expect("it is JSON");
+    let list = json["partitiontable"]["partitions"].as_array().expect("a list").clone();
+    let number = |node: &Value| {
+        let node = node.as_str().expect("a name");
+        let digits = node.rfind(|character: char| !character.is_ascii_digit()).map_or(0, |at| at + 1);
+        node[digits..].parse().expect("it ends with a number")
+    };
+    let sectors = |value: &Value| value.as_u64().expect("a number");
+    list.iter().map(|part| (number(&part["node"]), sectors(&part["start"]), sectors(&part["size"]))).collect()
+}
+
+/// Divides a loop device and judges the descriptors that are made of its partitions.
+fn divided(script: &str) {
+    let disk = Disk::new(Medium::Loop, "scsi", 128 * MIB);
+    let image = disk.image();
+    fs::write(image, pattern(128 * MIB)).expect("it is ours");
+    let device = disk.device();
+    Run::new("sfdisk")
+        .args(["--quiet", "--wipe=always", "--no-reread"])
+        .arg(device)
+        .stdin(script)
+        .output()
+        .expect_out();
+    let all = partitions(device);
+    let is_extended = |part: &(u64, u64, u64)| {
+        let inside = |other: &&(u64, u64, u64)| {
+            part.0 < 5 && other.0 > 4 && (part.1..part.1 + part.2).contains(&other.1)
+        };
+        all.iter().any(|other| inside(&other))
+    };
+    let data: Vec<_> = all.iter().filter(|part| !is_extended(part)).copied().collect();
+    let original = fs::read(device).expect("root can");
+    let bytes = |part: &(u64, u64, u64)| part.1 as usize * 512..(part.1 + part.2) as usize * 512;
+    for chosen in data.iter().map(|part| vec![*part]).chain([data.clone()]) {
+        let file = disk.scratch().path(&format!("{}.vmdk", chosen[0].0 + 100 * chosen.len() as u64));
+        let numbers = if chosen.len() == data.len() && data.len() > 1 { &[][..] } else { &chosen[..] };
+        let numbers = numbers.iter().map(|part| format!("--partition={}", part.0));
+        create_at(&disk.entry(), &file).arg("--partitions").args(numbers).output().expect_out();
+        let info = vmdkinfo(&file);
+        assert_eq!(values(&info, "Disk type"), ["Device paritioned"], "libvmdk spells it so");
+        assert_eq!(media_size(&info), 128 * MIB);
+        let extents = text(&file).lines().filter(|line| line.starts_with("RW ")).count();
+        assert_eq!(values(&info, "Number of extents"), [extents.to_string()]);
+        check(&file).expect_out();
+        let whole = assembled(&file);
+        assert_eq!(whole.len(), original.len());
+        for part in &data {
+            if chosen.contains(part) {
+                assert_same("a chosen partition", &whole[bytes(part)], &original[bytes(part)]);
+            } else {
+                assert!(whole[bytes(part)].iter().all(|byte| *byte == 0), "{part:?} shows");
+            }
+        }
+        // The gap behind the MBR, where a boot loader stands.
+        assert_same("the beginning", &whole[..2048 * 512], &original[..2048 * 512]);
+        let raw = disk.scratch().path("whole.img");
+        fs::write(&raw, &whole).expect("it is our directory");
+        assert_eq!(partitions(&raw), all, "sfdisk finds the same table");
+        if script.contains("gpt") {
+            let verified = Run::new("sgdisk").arg("--verify").arg(&raw).output().expect_out();
+            assert!(verified.contains("No problems found"), "{verified}");
+        }
+    }
+    let none = create_at(&disk.entry(), &disk.scratch().path("x.vmdk"))
+        .args(["--partitions", "--partition=99"])
+        .output();
+    refused(&none, 1, "has no partition 99");
+    // One byte of the table changes.
+    let file = disk.scratch().path("again.vmdk");
+    create_at(&disk.entry(), &file).arg("--partitions").output().expect_out();
+    OpenOptions::new()
+        .write(true)
+        .open(device)
+        .and_then(|disk| disk.write_all_at(b"!", 100))
+        .expect("root can");
+    let changed = check(&file);
+    assert_eq!(changed.code(), 1);
+    assert!(changed.out().contains("has another partition table than"), "{}", changed.out());
+    refresh(&file).expect_out();
+    check(&file).expect_out();
+    assert_eq!(
+        assembled(&disk.scratch().path("again.vmdk.bak"))[100],
+        original[100],
+        "the old one still has its copy"
+    );
+    fs::remove_file(disk.scratch().path("again-pt-1.vmdk")).expect("refresh wrote it");
+    assert!(check(&file).out().contains("cannot be read (No such file or directory)"));
+}
+
+fn mbr() {
+    divided(
+        "label: dos\nstart=2048, size=20000, type=7\nstart=30000, size=200000, type=5\nstart=32048, size=30000\nstart=70000, size=9000\n",
+    );
+    divided("label: dos\nstart=4096, size=20000\nstart=63000, size=5000, type=ef\n");
+}
+
+fn gpt() {
+    divided("label: gpt\nstart=2048, size=20000\nstart=40000, size=50000\nstart=100000, size=2048\n");
+}
+
+fn broken_tables() {
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", 16 * MIB);
+    let entry = format!("{}=scsi", image.display());
+    let file = scratch.path("test.vmdk");
+    let attempt = |words: &str| {
+        refused(&create_at(&entry, &file).arg("--partitions").output(), 1, words);
+        let left: Vec<_> = fs::read_dir(scratch.directory())
+            .expect("ours")
+            .map(|entry| entry.expect("ours").file_name())
+            .collect();
+        assert!(left.iter().all(|name| !name.to_string_lossy().contains("vmdk")), "{left:?}");
+    };
+    let divide = |arguments: &[&str]| {
+        Run::new("sgdisk").arg("--zap-all").arg(&image).output().expect_out();
+        Run::new("sgdisk").args(arguments).arg(&image).output().expect_out();
+    };
+    attempt("has no partition table");
+    divide(&["--new=1:0:+4M", "--new=2:0:0"]);
+    let right = fs::read(&image).expect("it is ours");
+    let last = right.len() - 512;
+    for (at, words) in [
+        (512 + 40, "primary GPT header in sector 1 whose checksum is wrong"),
+        (1024 + 40, "primary GPT whose checksum is wrong"),
+        (last + 40, "backup GPT header in sector 32767 whose checksum is wrong"),
+        (last - 32 * 512 + 40, "backup GPT whose checksum is wrong"),
+        (510, "has no partition table in sector 0"),
+        (446, "perhaps a file system"),
+    ] {
+        let mut wrong = right.clone();
+        wrong[at] ^= 0x11;
+        fs::write(&image, wrong).expect("it is ours");
+        attempt(words);
+    }
+    fs::write(&image, &right).expect("it is ours");
+    grow(&image, 8 * MIB);
+    attempt("contradicts itself or the size of the device");
+    grow(&image, 16 * MIB);
+    divide(&["--new=1:0:+4M", "--hybrid=1"]);
+    attempt("hybrid");
+    let device = create_at(&format!("{entry},sector=4096"), &file).arg("--partitions").output();
+    refused(&device, 1, "has blocks of 4096 bytes");
+}
+
+fn partition_growth() {
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", 64 * MIB);
+    let sgdisk = |arguments: &[&str]| Run::new("sgdisk").args(arguments).arg(&image).output().expect_out();
+    sgdisk(&["--new=1:2048:+8M", "--new=2:40960:+8M"]);
+    let file = scratch.path("test.vmdk");
+    let entry = format!("{}=scsi", image.display());
+    create_at(&entry, &file).args(["--partitions", "--partition=2"]).output().expect_out();
+    grow(&image, 128 * MIB);
+    sgdisk(&["--move-second-header", "--delete=2", "--new=2:40960:+64M"]);
+    assert_eq!(check(&file).code(), 1);
+    refresh(&file).expect_out();
+    assert!(
+        text(&file).contains("RW 131072 FLAT \"") && text(&file).contains("\" 40960\n"),
+        "{}",
+        text(&file)
+    );
+    let raw = scratch.path("whole.img");
+    fs::write(&raw, assembled(&file)).expect("it is our directory");
+    assert_eq!(partitions(&raw), partitions(&image));
+    assert_eq!(text(&file).lines().filter(|line| line.contains("ZERO")).count(), 2, "{}", text(&file));
+    // The partition is gone.
+    sgdisk(&["--delete=2", "--new=2:43008:+8M"]);
+    let before = text(&file);
+    refused(&refresh(&file), 1, "begins in sector 40960");
+    assert_eq!(text(&file), before);
+}
+
+fn growth() {
+    let disk = Disk::new(Medium::Loop, "scsi", 128 * MIB);
+    let data = pattern(128 * MIB);
+    fs::write(disk.image(), &data).expect("it is ours");
+    let file = disk.scratch().path("test.vmdk");
+    create_at(&disk.entry(), &file).output().expect_out();
+    let content = value(&file, "CID");
+    check(&file).expect_out();
+    grow(disk.image(), 256 * MIB);
+    check(&file).expect_out();
+    disk.loop_device().resize();
+    let grown = check(&file);
+    assert_eq!(grown.code(), 1);
+    let out = grown.out();
+    let name = disk.path().display();
+    assert!(out.contains(&format!("{name} has grown from 262144 to 524288 sectors.\n")), "{out}");
+    assert!(out.contains("has the geometry 1022/9/57, and the descriptor 1008/5/52"), "{out}");
+    let refreshed = refresh(&file).expect_out();
+    assert!(refreshed.contains("524288 sectors (before: 262144)"), "{refreshed}");
+    assert_eq!(check(&file).expect_out(), format!("{} describes {name} as it is.\n", file.display()));
+    assert_eq!(value(&file, "CID"), content);
+    assert_eq!(media_size(&vmdkinfo(&file)), 256 * MIB);
+    assert_eq!(media_size(&vmdkinfo(&disk.scratch().path("test.vmdk.bak"))), 128 * MIB);
+    let after = fs::read(disk.device()).expect("root can");
+    assert_same("the data", &after[..data.len()], &data);
+    assert!(refresh(&file).expect_out().contains("nothing was changed"));
+    assert!(!disk.scratch().path("test.vmdk.bak.1").exists());
+}
+
+fn differences() {
+    let scratch = Scratch::new();
+    let (entry, file) = described(&scratch, "scsi");
+    let what = |run: Run| {
+        let outcome = run.arg(&file).arg("--json").output();
+        let document: Value =
+            serde_json::from_str(&outcome.out()).unwrap_or_else(|_| panic!("{}", outcome.err()));
+        let list = document["differences"].as_array().expect("a list");
+        let what: Vec<String> =
+            list.iter().map(|entry| entry["what"].as_str().expect("a word").to_owned()).collect();
+        assert!(list.iter().all(|entry| {
+            ["sentence", "remedy"].iter().all(|key| entry[key].as_str().expect("text").ends_with('.'))
+        }));
+        assert_eq!(document["equal"], what.is_empty());
+        assert_eq!(outcome.code() == 0, what.is_empty());
+        assert_eq!(document["sectors"], 262_144);
+        (what, document["device_sectors"].clone())
+    };
+    assert_eq!(what(vmdk("check")).0, ["kind"], "VMware asks an image file nothing");
+    let image = scratch.path("disk.img");
+    let as_device = text(&file);
+    fs::write(&file, as_device.replace("fullDevice", "monolithicFlat")).expect("it is ours");
+    assert_eq!(what(vmdk("check")), (vec![], 262_144.into()));
+    fs::write(&file, as_device).expect("it is ours");
+    grow(&image, 64 * MIB);
+    assert_eq!(
+        what(vmdk("check")),
+        (vec!["kind".into(), "shrunk".into(), "geometry".into(), "bios-geometry".into()], 131_072.into())
+    );
+    grow(&image, 128 * MIB);
+    let ide = entry.replace("=scsi", "=ide");
+    assert_eq!(
+        what(vmdk("check").args(["--device", &ide])).0,
+        ["kind", "adapter", "geometry", "bios-geometry"]
+    );
+    let environment = format!("/x=scsi:{ide}");
+    assert_eq!(
+        what(vmdk("check").env("VMWARE_BDWRAPPER_DEVICES", environment)).0,
+        ["kind", "adapter", "geometry", "bios-geometry"]
+    );
+    refused(&vmdk("check").args(["--device", "/x=scsi"]).arg(&file).output(), 2, "not for /x");
+    fs::remove_file(&image).expect("it is ours");
+    assert_eq!(what(vmdk("check")), (vec!["absent".into()], Value::Null));
+    fs::create_dir(&image).expect("it is our directory");
+    assert_eq!(what(vmdk("check")).0, ["absent"]);
+    refused(&refresh(&file), 1, "is neither a block device nor an image file");
+}
+
+fn refresh_keeps() {
+    let scratch = Scratch::new();
+    let (_, file) = described(&scratch, "scsi");
+    // As somebody else writes it: other blanks, other line ends, a comment, an unknown key, no BIOS geometry.
+    let lines: Vec<String> =
+        text(&file).lines().filter(|line| !line.contains("bios")).map(|line| format!("{line}\r\n")).collect();
+    let odd =
+        lines.concat().replace("cylinders = ", "cylinders=").replace("RW 262144 FLAT", "rw  262144\tFLAT")
+            + "# mine\r\nddb.mine = \"262144\"\r\nnonsense";
+    fs::write(&file, &odd).expect("it is ours");
+    fs::set_permissions(&file, Permissions::from_mode(0o604)).expect("it is ours");
+    grow(&scratch.path("disk.img"), 256 * MIB);
+    refresh(&file).expect_out();
+    let expected = odd
+        .replacen("262144", "524288", 1)
+        .replace("\"1008\"", "\"1022\"")
+        .replace("heads = \"5\"", "heads = \"9\"")
+        .replace("sectors = \"52\"", "sectors = \"57\"");
+    assert_eq!(text(&file), expected);
+    assert_eq!(file.metadata().expect("it exists").mode() & 0o7777, 0o604);
+    assert_eq!(text(&scratch.path("test.vmdk.bak")), odd);
+    // Older backups stay.
+    for number in 1..4 {
+        grow(&scratch.path("disk.img"), (256 + number) * MIB);
+        let before = text(&file);
+        refresh(&file).expect_out();
+        assert_eq!(text(&scratch.path(&format!("test.vmdk.bak.{number}"))), before);
+    }
+    assert_eq!(text(&scratch.path("test.vmdk.bak")), odd);
+    // In use.
+    grow(&scratch.path("disk.img"), 512 * MIB);
+    fs::write(scratch.path("test.vmdk.lck"), "").expect("it is our directory");
+    refused(&refresh(&file), 1, "is in use");
+    fs::remove_file(scratch.path("test.vmdk.lck")).expect("it is ours");
+    // Extents that are not the device's end.
+    fs::write(&file, expected.replace("# Extent", "RW 63 FLAT \"x.mbr\" 0\r\n# Extent")).expect("it is ours");
+    fs::write(scratch.path("x.mbr"), [0; 63 * 512]).expect("it is our directory");
+    refused(&refresh(&file), 1, "does not end with an extent of the device");
+}
+
+fn shrinking() {
+    let scratch = Scratch::new();
+    let (_, file) = described(&scratch, "ide");
+    grow(&scratch.path("disk.img"), 64 * MIB);
+    let before = text(&file);
+    refused(&refresh(&file), 1, "agree by --shrink");
+    assert_eq!(text(&file), before);
+    vmdk("refresh").arg("--shrink").arg(&file).output().expect_out();
+    assert!(text(&file).contains("RW 131072 FLAT"));
+}
+
+fn attach_detach() {
+    let scratch = Scratch::new();
+    let (_, file) = described(&scratch, "scsi");
+    let vmx = scratch.path("a.vmx");
+    for original in [
+        VMX.to_owned(),
+        VMX.replace('\n', "\r\n"),
+        format!("\u{feff}{VMX}"),
+        format!("{VMX}\0\u{1}broken \"\n"),
+    ] {
+        fs::write(&vmx, &original).expect("it is our directory");
+        attach(&file, &vmx).expect_out();
+        let end = if original.contains("\r\n") { "\r\n" } else { "\n" };
+        let added = [
+            "scsi0:1.present = \"TRUE\"",
+            "scsi0:1.fileName = \"test.vmdk\"",
+            "scsi0:1.deviceType = \"rawDisk\"",
+            "",
+        ];
+        assert_eq!(text(&vmx), original.clone() + &added.join(end));
+        refused(&attach(&file, &vmx), 1, "already, as scsi0:1");
+        // VMware adds lines of its own, and cares for no case.
+        let used = text(&vmx).replace("scsi0:1.present", "SCSI0:1.Present") + "scsi0:1.redo = \"\"" + end;
+        fs::write(&vmx, used).expect("it is ours");
+        detach(&file, &vmx).expect_out();
+        assert_eq!(text(&vmx), original);
+        refused(&detach(&file, &vmx), 1, "does not have");
+    }
+    assert!(scratch.path("a.vmx.bak.7").exists(), "each change keeps the file before it");
+    // A line twice: both go.
+    fs::write(&vmx, format!("{VMX}scsi0:1.fileName = test.vmdk\nscsi0:1.fileName = \"test.vmdk\"\n"))
+        .expect("it is ours");
+    detach(&file, &vmx).expect_out();
+    assert_eq!(text(&vmx), VMX);
+    // A descriptor that is gone.
+    attach(&file, &vmx).expect_out();
+    fs::rename(&file, scratch.path("moved.vmdk")).expect("it is ours");
+    detach(&file, &vmx).expect_out();
+    assert_eq!(text(&vmx), VMX);
+    // Another directory, another way of writing the name.
+    fs::create_dir(scratch.path("vm")).expect("it is our directory");
+    let elsewhere = scratch.path("vm/b.vmx");
+    fs::write(&elsewhere, VMX).expect("it is our directory");
+    let moved = scratch.path("vm/../moved.vmdk");
+    attach(&moved, &elsewhere).expect_out();
+    let name = scratch.path("moved.vmdk").canonicalize().expect("it exists");
+    assert!(
+        text(&elsewhere).contains(&format!("fileName = \"{}\"\n", name.display())),
+        "{}",
+        text(&elsewhere)
+    );
+    let from_there = vmdk("detach").args(["moved.vmdk"]).arg(&elsewhere);
+    refused(&from_there.output(), 1, "does not have");
+    detach(&scratch.path("moved.vmdk"), &elsewhere).expect_out();
+    assert_eq!(text(&elsewhere), VMX);
+}
+
+fn attach_adapters() {
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", 16 * MIB);
+    let vmx = scratch.path("a.vmx");
+    for (kind, adapter, slot, added) in [
+        ("scsi", "", "", "scsi0:1"),
+        ("scsi", "buslogic", "", "scsi1.present scsi1.virtualDev scsi1:0"),
+        ("scsi", "pvscsi", "", "scsi1.present scsi1.virtualDev scsi1:0"),
+        ("ide", "", "", "ide0:0"),
+        ("sata", "", "", "sata0.present sata0:0"),
+        ("scsi", "nvme", "", "nvme0.present nvme0:0"),
+        ("scsi", "", "sata1:29", "sata1.present sata1:29"),
+        ("ide", "", "ide1:1", "ide1:1"),
+        ("scsi", "", "SCSI0:15", "scsi0:15"),
+    ] {
+        let file = scratch.path("test.vmdk");
+        let _ = fs::remove_file(&file);
+        fs::write(&vmx, VMX).expect("it is our directory");
+        let adapter = (!adapter.is_empty()).then(|| format!("--adapter={adapter}"));
+        create_at(&format!("{}={kind}", image.display()), &file).args(adapter.clone()).output().expect_out();
+        let slot = (!slot.is_empty()).then(|| format!("--slot={slot}"));
+        vmdk("attach").args([&file, &vmx]).args(slot).output().expect_out();
+        let text = text(&vmx);
+        let keys: Vec<&str> =
+            text[VMX.len()..].lines().map(|line| line.split(" = ").next().expect("a key")).collect();
+        let place = added.split(' ').next_back().expect("a place");
+        let mut expected: Vec<String> =
+            added.split(' ').filter(|word| word.contains('.')).map(str::to_owned).collect();
+        expected.extend([".present", ".fileName", ".deviceType"].map(|end| format!("{place}{end}")));
+        assert_eq!(keys, expected);
+        if let Some(adapter) = adapter.filter(|_| added.contains("virtualDev")) {
+            assert!(
+                text.contains(&format!("scsi1.virtualDev = \"{}\"", &adapter["--adapter=".len()..])),
+                "{text}"
+            );
+        }
+        detach(&file, &vmx).expect_out();
+    }
+}
+
+fn owner_and_mode() {
+    let scratch = Scratch::new();
+    let (_, file) = described(&scratch, "scsi");
+    let vmx = scratch.path("a.vmx");
+    fs::write(&vmx, VMX).expect("it is our directory");
+    fs::set_permissions(&vmx, Permissions::from_mode(0o751)).expect("it is ours");
+    chown(&vmx, Some(1234), Some(4321)).expect("root can");
+    attach(&file, &vmx).expect_out();
+    let status = vmx.metadata().expect("it exists");
+    assert_eq!((status.mode() & 0o7777, status.uid(), status.gid()), (0o751, 1234, 4321));
+    // Who may write it but cannot give it its owner does not change it.
+    let before = text(&vmx);
+    fs::set_permissions(scratch.directory(), Permissions::from_mode(0o777)).expect("it is ours");
+    fs::set_permissions(&vmx, Permissions::from_mode(0o666)).expect("it is ours");
+    let copy = scratch.copy(&command(), "vmware-bdwrapper");
+    let nobody = Run::new(copy).args(["vmdk", "detach"]).args([&file, &vmx]).nobody().output();
+    refused(&nobody, 1, "owner must be yours to give");
+    assert_eq!(text(&vmx), before);
+}
+
+fn attach_refused() {
+    let scratch = Scratch::new();
+    let (_, file) = described(&scratch, "scsi");
+    let vmx = scratch.path("a.vmx");
+    let with = |lines: &str| fs::write(&vmx, format!("{VMX}{lines}")).expect("it is our directory");
+    for lock in ["a.vmx.lck", "test.vmdk.lck"] {
+        with("");
+        for is_directory in [true, false] {
+            let path = scratch.path(lock);
+            if is_directory { fs::create_dir(&path) } else { fs::write(&path, "") }
+                .expect("it is our directory");
+            refused(&attach(&file, &vmx), 1, "is in use");
+            refused(&detach(&file, &vmx), 1, "is in use");
+            if is_directory { fs::remove_dir(&path) } else { fs::remove_file(&path) }.expect("it is ours");
+        }
+    }
+    let at = |slot: &str| vmdk("attach").args([&file, &vmx]).args(["--slot", slot]).output();
+    refused(&at("scsi0:0"), 1, "has lines for scsi0:0 already");
+    refused(&at("scsi0:7"), 2, "is no place of a disk");
+    refused(&at("ide2:0"), 2, "is no place of a disk");
+    with("sata0.present = \"FALSE\"\nide0:0.present = \"FALSE\"\n");
+    refused(&at("sata0:0"), 1, "switched off");
+    refused(&at("ide0:0"), 1, "has lines for ide0:0 already");
+    with("checkpoint.vmState = \"a.vmss\"\n");
+    refused(&attach(&file, &vmx), 1, "suspended");
+    with("encryption.data = \"x\"\n");
+    refused(&attach(&file, &vmx), 1, "is encrypted");
+    fs::write(&vmx, "guestOS = \"other\"\n").expect("it is ours");
+    refused(&attach(&file, &vmx), 1, "is no .vmx file");
+    refused(&attach(&vmx, &vmx), 1, "is no descriptor");
+    refused(&attach(&file, &scratch.path("no.vmx")), 1, "cannot be read (No such file or directory)");
+    refused(&vmdk("attach").arg(&file).output(), 2, "VMX");
+    refused(&Run::new(command()).arg("vmdk").output(), 2, "subcommand");
+}
+
+fn links() {
+    let scratch = Scratch::new();
+    let (_, file) = described(&scratch, "scsi");
+    fs::create_dir(scratch.path("real")).expect("it is our directory");
+    let (real, link) = (scratch.path("real/a.vmx"), scratch.path("a.vmx"));
+    fs::write(&real, VMX).expect("it is our directory");
+    symlink(&real, &link).expect("it is our directory");
+    attach(&file, &link).expect_out();
+    assert!(link.symlink_metadata().expect("it exists").is_symlink());
+    assert!(text(&real).contains("scsi0:1"));
+    assert_eq!(text(&scratch.path("real/a.vmx.bak")), VMX);
+    detach(&file, &link).expect_out();
+    // The lock of the file itself counts.
+    fs::create_dir(scratch.path("real/a.vmx.lck")).expect("it is our directory");
+    refused(&attach(&file, &link), 1, "is in use");
+    // One that leads nowhere, and one to where nothing can be written.
+    let nowhere = scratch.path("nowhere.vmx");
+    symlink("/nonexistent/a.vmx", &nowhere).expect("it is our directory");
+    refused(&attach(&file, &nowhere), 1, "cannot be read");
+    let version = scratch.path("version.vmx");
+    symlink("/proc/version", &version).expect("it is our directory");
+    refused(&attach(&file, &version), 1, "is no .vmx file");
+}
+
+fn hostile_files() {
+    let scratch = Scratch::new();
+    let (entry, file) = described(&scratch, "scsi");
+    let right = text(&file);
+    let vmx = scratch.path("a.vmx");
+    fs::write(&vmx, VMX).expect("it is our directory");
+    let huge = scratch.image("huge", 1 << 30);
+    let trace = scratch.path("trace");
+    let refusal = |file: &Path| {
+        for run in [
+            vmdk("check").arg(file),
+            vmdk("refresh").arg(file),
+            vmdk("attach").arg(file).arg(&vmx),
+            vmdk("attach").arg(scratch.path("test.vmdk")).arg(file),
+            vmdk("detach").arg(scratch.path("test.vmdk")).arg(file),
+        ] {
+            let outcome = run.output();
+            assert_eq!(
+                (outcome.code(), outcome.out().as_str()),
+                (1, ""),
+                "{}: {}",
+                file.display(),
+                outcome.err()
+            );
+            assert!(outcome.err().contains(&file.display().to_string()), "{}", outcome.err());
+        }
+    };
+    refusal(&huge);
+    refused(&create_at(&entry, &huge).arg("--force").output(), 1, "more than the 1048576");
+    let traced = vmdk("check").arg(&huge).traced(&trace, ["-y", "-e", "trace=read,pread64,readv"]).output();
+    assert_eq!(traced.code(), 1);
+    assert!(!text(&trace).contains("/huge"), "nothing of it is read: {}", text(&trace));
+    let fifo = scratch.path("fifo");
+    Run::new("mkfifo").arg(&fifo).output().expect_out();
+    for path in [&fifo, Path::new("/dev/zero"), scratch.directory()] {
+        refusal(path);
+    }
+    for bytes in
+        [&b""[..], &[0; 1000], b"\xff\xfe\x00", b"KDMV\x01", b"RW RW RW", &[b'='; 70_000], &[b'\n'; 70_000]]
+    {
+        let path = scratch.path("hostile");
+        fs::write(&path, bytes).expect("it is our directory");
+        refusal(&path);
+    }
+    let path = scratch.path("hostile.vmdk");
+    for (from, to) in [
+        ("RW 262144", "RW 99999999999999999999"),
+        ("RW 262144", "RW 18446744073709551615"),
+        ("RW 262144", "RW 18446744073709551615 ZERO\nRW 1"),
+        ("RW 262144", "RW -1"),
+        ("\" 0\n", "\" 99999999999999999999\n"),
+        ("FLAT \"", "FLAT "),
+        ("parentCID=ffffffff", "parentCID=01234567"),
+        ("/disk.img", "/disk.img\0"),
+    ] {
+        assert!(right.contains(from));
+        fs::write(&path, right.replacen(from, to, 1)).expect("it is our directory");
+        refused(&check(&path), 1, "hostile.vmdk");
+        refused(&refresh(&path), 1, "hostile.vmdk");
+    }
+    // Names and options that nothing could have written.
+    for (from, to) in [
+        ("FLAT \"", "FLAT \"\u{1b}[2J"),
+        ("/disk.img", "/disk.img=scsi=ide,x"),
+        ("\" 0", "\" 18446744073709551615"),
+    ] {
+        fs::write(&path, right.replacen(from, to, 1)).expect("it is our directory");
+        let outcome = check(&path);
+        assert!(!outcome.out().contains('\x1b') && !outcome.err().contains('\x1b'));
+        outcome.code();
+        refresh(&path).code();
+    }
+    fs::write(&path, [right.as_bytes(), b"# \xff\xfe\n"].concat()).expect("it is our directory");
+    assert_eq!(check(&path).code(), 1, "an image file is no device");
+    grow(&scratch.path("disk.img"), 130 * MIB);
+    refresh(&path).expect_out();
+    assert!(fs::read(&path).expect("it exists").ends_with(b"# \xff\xfe\n"));
+}
+
+fn unwritable() {
+    let scratch = Scratch::new();
+    let (entry, file) = described(&scratch, "scsi");
+    let vmx = scratch.path("a.vmx");
+    fs::write(&vmx, VMX).expect("it is our directory");
+    grow(&scratch.path("disk.img"), 256 * MIB);
+    let (before, listed) = (text(&file), list(scratch.directory()));
+    let copies = Scratch::new();
+    let copy = copies.copy(&command(), "vmware-bdwrapper");
+    let run = |task: &str| Run::new(&copy).args(["vmdk", task]).nobody();
+    refused(&run("refresh").arg(&file).output(), 1, "cannot be written (Permission denied)");
+    refused(&run("attach").args([&file, &vmx]).output(), 1, "cannot be written (Permission denied)");
+    refused(
+        &run("create").arg(&entry).arg("-o").arg(scratch.path("new.vmdk")).output(),
+        1,
+        "(Permission denied)",
+    );
+    fs::set_permissions(&vmx, Permissions::from_mode(0o600)).expect("it is ours");
+    refused(&run("attach").args([&file, &vmx]).output(), 1, "cannot be read (Permission denied)");
+    assert_eq!((text(&file), text(&vmx), list(scratch.directory())), (before, VMX.to_owned(), listed));
+}
+
+/// The names in a directory.
+fn list(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("it is ours");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("it is ours").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn full_disk() {
+    let scratch = Scratch::new();
+    let (_, file) = described(&scratch, "scsi");
+    grow(&scratch.path("disk.img"), 256 * MIB);
+    let small = scratch.path("small");
+    fs::create_dir(&small).expect("it is our directory");
+    // The mount is gone with the last process of its name space.
+    let script = format!(
+        "mount -t tmpfs -o size=16k tmpfs '{small}'; cd '{small}'; cp '{file}' test.vmdk; cp test.vmdk old
+         printf 'config.version = \"8\"\\n' > a.vmx; cp a.vmx old.vmx
+         dd if=/dev/zero of=fill bs=512 2>/dev/null
+         '{command}' vmdk refresh test.vmdk; echo $?
+         '{command}' vmdk attach test.vmdk a.vmx; echo $?
+         '{command}' vmdk create '{image}=scsi' -o new.vmdk; echo $?
+         cmp test.vmdk old && cmp a.vmx old.vmx && ls -A
+         rm fill; '{command}' vmdk refresh test.vmdk >/dev/null; echo $?",
+        small = small.display(),
+        file = file.display(),
+        command = command().display(),
+        image = scratch.path("disk.img").display(),
+    );
+    let outcome = Run::new("unshare").args(["--mount", "sh", "-c", &script]).output();
+    assert_eq!(outcome.out(), "1\n1\n1\na.vmx\nfill\nold\nold.vmx\ntest.vmdk\n0\n", "{}", outcome.err());
+    assert_eq!(outcome.err().matches("No space left on device").count(), 3, "{}", outcome.err());
+}
+
+/// Whatever call a process dies in, the file is the old or the new one, whole.
+fn killed() {
+    let scratch = Scratch::new();
+    let (entry, file) = described(&scratch, "scsi");
+    let vmx = scratch.path("a.vmx");
+    let old = text(&file);
+    let image = scratch.path("disk.img");
+    grow(&image, 256 * MIB);
+    let calls =
+        ["openat", "write", "fchmod", "fsync", "link", "linkat", "rename", "renameat", "renameat2", "close"];
+    let mut deaths = 0;
+    for (task, arguments) in [
+        ("refresh", vec![file.clone()]),
+        ("attach", vec![file.clone(), vmx.clone()]),
+        ("create", vec![PathBuf::from(&entry), "--output".into(), scratch.path("new.vmdk")]),
+    ] {
+        let mut outcomes = [0, 0];
+        for call in calls {
+            for time in 1.. {
+                fs::write(&file, &old).expect("it is ours");
+                fs::write(&vmx, VMX).expect("it is ours");
+                let _ = fs::remove_file(scratch.path("new.vmdk"));
+                let inject = format!("inject={call}:signal=KILL:when={time}");
+                let outcome =
+                    vmdk(task).args(&arguments).traced(&scratch.path("trace"), ["-e", &inject]).output();
+                let is_new = match task {
+                    "refresh" => {
+                        let now = text(&file);
+                        let is_new = now != old;
+                        assert!(!is_new || now == refreshed(&old), "{call} {time}: {now}");
+                        is_new
+                    }
+                    "attach" => {
+                        let now = text(&vmx);
+                        let is_new = now != VMX;
+                        assert!(
+                            !is_new || now.ends_with("scsi0:1.deviceType = \"rawDisk\"\n"),
+                            "{call} {time}: {now}"
+                        );
+                        is_new
+                    }
+                    _ => {
+                        let new = scratch.path("new.vmdk");
+                        let is_new = new.exists();
+                        assert!(
+                            !is_new || text(&new).ends_with("ddb.adapterType = \"lsilogic\"\n"),
+                            "{call} {time}"
+                        );
+                        is_new
+                    }
+                };
+                outcomes[usize::from(is_new)] += 1;
+                for name in list(scratch.directory()) {
+                    let path = scratch.path(&name);
+                    if name.starts_with(".vmware-bdwrapper-") || name.contains(".bak") {
+                        fs::remove_file(path).expect("it is ours");
+                    }
+                }
+                if outcome.status.code().is_some_and(|code| code == 0) {
+                    break;
+                }
+                deaths += 1;
+                assert!(time < 200, "{call} does not end");
+            }
+        }
+        assert!(outcomes.iter().all(|count| *count > 0), "{task}: both happened: {outcomes:?}");
+    }
+    assert!(deaths > 30, "{deaths}");
+}
+
+/// What `refresh` makes of a disk that has grown from 128 to 256 MiB.
+fn refreshed(old: &str) -> String {
+    old.replacen("262144", "524288", 1)
+        .replace("ylinders = \"1008\"", "ylinders = \"1022\"")
+        .replace("eads = \"5\"", "eads = \"9\"")
+        .replace("ectors = \"52\"", "ectors = \"57\"")
+}
+
+/// The guide's commands, by section: the blocks of each.
+fn guide(section: &str) -> Vec<Vec<String>> {
+    let guide = text(&sources().join("docs/growing-a-disk.md"));
+    let part = guide.split("\n## ").find(|part| part.lines().next() == Some(section));
+    let part = part.unwrap_or_else(|| panic!("the guide has no section {section}"));
+    let blocks = part.split("```sh\n").skip(1).map(|block| block.split("```").next().expect("its end"));
+    blocks.map(|block| block.lines().map(str::to_owned).collect()).collect()
+}
+
+/// A directory with a virtual machine, in which commands of the guide run.
+struct Walk {
+    scratch: Scratch,
+    name: Name,
+    volume_group: String,
+}
+
+impl Walk {
+    fn new() -> Walk {
+        let scratch = Scratch::new();
+        fs::write(scratch.path("Windows.vmx"), VMX).expect("it is our directory");
+        Walk { scratch, name: Name::reserved("sd"), volume_group: format!("bdwrapper{}", std::process::id()) }
+    }
+
+    /// Runs lines one by one; each that fails says so on the standard output.
+    fn run(&self, lines: &[String]) -> String {
+        let name = self.name.path().to_str().expect("ASCII");
+        let lines: String = lines
+            .iter()
+            .map(|line| line.replace("/dev/sd/test", name).replace("vg0", &self.volume_group))
+            .map(|line| format!("{line} || echo \"status $?\"\n"))
+            .collect();
+        // Root needs no sudo, and the command is not installed.
+        let script = format!(
+            "sudo() {{ \"$@\"; }}\nvmware_bdwrapper() {{ '{}' \"$@\"; }}\ncd '{}'\nif [ -e loop ]; then loop=$(cat loop); fi\n{}\
+             if [ -n \"${{loop-}}\" ]; then echo \"$loop\" > loop; fi\n",
+            command().display(),
+            self.scratch.directory().display(),
+            lines.replace("vmware-bdwrapper ", "vmware_bdwrapper ")
+        );
+        let outcome = Run::new("sh").args(["-c", &script]).output();
+        format!("{}{}", outcome.expect_out(), outcome.err())
+    }
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        if let Ok(device) = fs::read_to_string(self.scratch.path("loop")) {
+            Run::new("losetup").args(["--detach", device.trim_end()]).output();
+        }
+    }
+}
+
+fn guide_loop() {
+    let walk = Walk::new();
+    let [make, grow, follow] = guide("A loop device").try_into().expect("three blocks");
+    let said = walk.run(&make);
+    assert!(!said.contains("status"), "{said}");
+    let vmx = walk.scratch.path("Windows.vmx");
+    assert!(text(&vmx).contains("scsi0:1.fileName = \"test.vmdk\""));
+    let data = pattern(128 * MIB);
+    OpenOptions::new()
+        .write(true)
+        .open(walk.name.path())
+        .and_then(|disk| disk.write_all_at(&data, 0))
+        .expect("root can");
+    let said = walk.run(&grow);
+    assert!(!said.contains("status"), "{said}");
+    let said = walk.run(&follow);
+    assert_eq!(said.matches("status").count(), 1, "the first check alone: {said}");
+    assert!(said.contains("has grown from 262144 to 524288 sectors") && said.contains("status 1"), "{said}");
+    assert!(said.contains("as it is.\n"), "{said}");
+    assert!(walk.scratch.path("test.vmdk.bak").exists());
+    assert_same("the data", &fs::read(walk.name.path()).expect("root can")[..data.len()], &data);
+    let [undo] = guide("Undoing it").try_into().expect("one block");
+    let said = walk.run(&undo);
+    assert!(!said.contains("status"), "{said}");
+    assert_eq!(text(&vmx), VMX);
+}
+
+fn guide_volume() {
+    let walk = Walk::new();
+    let image = walk.scratch.image("pv", 256 * MIB);
+    let device = Loop::attach(&image, &[]);
+    struct Group<'a>(&'a str);
+    impl Drop for Group<'_> {
+        fn drop(&mut self) {
+            Run::new("vgremove").args(["--force", "--yes", self.0]).output();
+        }
+    }
+    Run::new("vgcreate").arg(&walk.volume_group).arg(device.path()).output().expect_out();
+    let _group = Group(&walk.volume_group);
+    let [make, grow] = guide("A logical volume").try_into().expect("two blocks");
+    for block in [make, grow] {
+        let said = walk.run(&block);
+        assert!(!said.contains("status"), "{said}");
+    }
+    let file = walk.scratch.path("windows.vmdk");
+    assert!(text(&file).contains(&format!("RW 196608 FLAT \"/dev/{}/windows\" 0\n", walk.volume_group)));
+    check(&file).expect_out();
+}
+
+fn guide_partitions() {
+    let walk = Walk::new();
+    let [make, grow] = guide("A disk with a GPT, chosen partitions").try_into().expect("two blocks");
+    for block in [make, grow] {
+        let said = walk.run(&block);
+        assert!(!said.contains("status"), "{said}");
+    }
+    let file = walk.scratch.path("test.vmdk");
+    check(&file).expect_out();
+    assert_eq!(assembled(&file).len() as u64, 256 * MIB);
+}
+
+fn guide_online() {
+    let walk = Walk::new();
+    let make = guide("A loop device").swap_remove(0);
+    let said = walk.run(&make);
+    assert!(!said.contains("status"), "{said}");
+    let [ask, grow] = guide("Without stopping anything").try_into().expect("two blocks");
+    // The library's messages say when the program has asked for the first time.
+    let log = walk.scratch.path("log");
+    let asking = [format!("VMWARE_BDWRAPPER_LOG_LEVEL=1000 {} 2> log", ask[0])];
+    let said = std::thread::scope(|scope| {
+        let client = scope.spawn(|| walk.run(&asking));
+        while !fs::read_to_string(&log).is_ok_and(|log| log.contains("TEST UNIT READY"))
+            && !client.is_finished()
+        {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let said = walk.run(&grow);
+        assert!(!said.contains("status"), "{said}");
+        let out = client.join().expect("it cannot panic");
+        out + &fs::read_to_string(&log).expect("the program has run")
+    });
+    assert_eq!(said.matches("apacity data has changed").count(), 1, "{said}");
+}
+
+/// Every command of the guide is in a section that a test above runs.
+fn guide_is_complete() {
+    let text = text(&sources().join("docs/growing-a-disk.md"));
+    let sections = [
+        "A loop device",
+        "A logical volume",
+        "A disk with a GPT, chosen partitions",
+        "Undoing it",
+        "Without stopping anything",
+    ];
+    let blocks: usize = sections.iter().map(|section| guide(section).len()).sum();
+    assert_eq!(text.matches("```").count(), 2 * blocks);
+    assert_eq!(text.matches("\n## ").count(), sections.len());
+}
