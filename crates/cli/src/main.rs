@@ -113,7 +113,9 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
         return print(text).map_or_else(Failure::report, |()| ExitCode::SUCCESS);
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        say("No command is given: there are run, probe and libdir; 'vmware-bdwrapper --help' says more.");
+        say(
+            "No command is given: there are run, probe, vmdk and libdir; 'vmware-bdwrapper --help' says more.",
+        );
     } else {
         say(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
     }

@@ -187,13 +187,7 @@ fn compare<'a>(
         format!("Stop the virtual machine and run 'vmware-bdwrapper vmdk refresh{option} {}'.", shown(file))
     };
     let needs_library = !descriptor.is("monolithicFlat");
-    if needs_library && !present.is_block {
-        differ(
-            "kind",
-            format!("{device} is an image file, and the descriptor is for a device."),
-            "VMware may refuse it: attach the image to a loop device, or describe it by 'vmdk create --flat'.".into(),
-        );
-    } else if !needs_library && present.is_block {
+    if !needs_library && present.is_block {
         differ(
             "kind",
             format!("{device} is a block device, and the descriptor is for an image file."),

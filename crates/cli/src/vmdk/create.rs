@@ -204,8 +204,7 @@ impl Create {
 /// The identifier of a disk in VMware's form: bytes of which the first say that VMware gave it (NAA 6 and VMware's OUI 000C29).
 fn identifier(random: &[u8; 16]) -> String {
     let mut bytes = *random;
-    bytes[..3].copy_from_slice(&[0x60, 0x00, 0xc2]);
     bytes[3] = 0x90 | bytes[3] & 0xf;
     let text = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
-    format!("{}-{}", text(&bytes[..8]), text(&bytes[8..]))
+    format!("60 00 C2 {}-{}", text(&bytes[3..8]), text(&bytes[8..]))
 }
