@@ -506,26 +506,30 @@ fn divided(script: &str) {
         .args(["--partitions", "--partition=99"])
         .output();
     refused(&none, 1, "has no partition 99");
-    // One byte of the table changes.
+    // The guest puts a boot loader into its copy, and on the device a byte of the table changes.
     let file = disk.scratch().path("again.vmdk");
     create_at(&disk.entry(), &file).arg("--partitions").output().expect_out();
-    OpenOptions::new()
-        .write(true)
-        .open(device)
-        .and_then(|disk| disk.write_all_at(b"!", 100))
-        .expect("root can");
+    let write = |path: &Path, at| {
+        OpenOptions::new().write(true).open(path).and_then(|disk| disk.write_all_at(b"guest", at))
+    };
+    for at in [100, 2040 * 512] {
+        write(&disk.scratch().path("again-pt.vmdk"), at).expect("it is our directory");
+    }
+    check(&file).expect_out();
+    write(device, 440).expect("root can");
     let changed = check(&file);
     assert_eq!(changed.code(), 1);
     assert!(changed.out().contains("has another partition table than"), "{}", changed.out());
     refresh(&file).expect_out();
     check(&file).expect_out();
-    assert_eq!(
-        assembled(&disk.scratch().path("again.vmdk.bak"))[100],
-        original[100],
-        "the old one still has its copy"
-    );
+    let whole = assembled(&file);
+    assert!([100, 440, 2040 * 512].iter().all(|at| whole[*at..].starts_with(b"guest")));
+    let old = assembled(&disk.scratch().path("again.vmdk.bak"));
+    assert_eq!(old[440..445], original[440..445], "the old descriptor still has its copy");
     fs::remove_file(disk.scratch().path("again-pt-1.vmdk")).expect("refresh wrote it");
     assert!(check(&file).out().contains("cannot be read (No such file or directory)"));
+    refresh(&file).expect_out();
+    check(&file).expect_out();
 }
 
 fn mbr() {

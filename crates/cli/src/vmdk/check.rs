@@ -1,9 +1,7 @@
 //! `vmware-bdwrapper vmdk check` and `vmdk refresh`.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,7 +10,7 @@ use serde::Serialize;
 
 use super::descriptor::{Data, Descriptor, Family};
 use super::device::{Absence, Present};
-use super::partitioned::Layout;
+use super::partitioned::{Layout, private};
 use super::{GEOMETRY, file, options};
 use crate::failure::{Failure, cause, print, say, shown};
 
@@ -247,61 +245,45 @@ fn compare<'a>(
             );
         }
     }
-    if let Some(sentence) = private(descriptor, file, &present)? {
-        differ(
-            "partition-table",
-            sentence,
-            format!(
-                "VMware refuses a table that has changed, so: {} What the guest changed in its copy is then the old file's.",
-                refresh("")
-            ),
-        );
+    if descriptor.is("partitionedDevice")
+        && let Some(sentence) = table_difference(descriptor, file, &present)?
+    {
+        let remedy = format!("VMware refuses a table that has changed, so: {}", refresh(""));
+        differ("partition-table", sentence, remedy);
     }
     Ok((Some(present), found))
 }
 
-/// Compares the private copy of the partition table with the device.
-fn private(descriptor: &Descriptor, file: &Path, device: &Present<'_>) -> Result<Option<String>, String> {
-    let mut read = device.reader()?;
+/// How the private copy of the partition table differs from the device's table; a sentence.
+fn table_difference(
+    descriptor: &Descriptor,
+    file: &Path,
+    device: &Present<'_>,
+) -> Result<Option<String>, String> {
+    let table = match device.table() {
+        Ok(table) => table,
+        Err(sentence) => return Ok(Some(sentence)),
+    };
     let name = device.entry.printed_path();
-    for (start, copy, offset, sectors) in descriptor.private() {
-        let path = file::directory(file).join(copy);
-        let opened = path.metadata().and_then(|status| match status.is_file() {
-            true => File::open(&path),
-            false => Err(std::io::ErrorKind::InvalidInput.into()),
-        });
-        let opened = match opened {
-            Ok(opened) => opened,
+    let mut read = device.reader()?;
+    for bytes in table.bytes {
+        // The device is read in whole sectors.
+        let sector = bytes.start / 512;
+        let mut now = vec![0; (bytes.end - sector * 512) as usize];
+        read(sector, &mut now).map_err(|why| format!("{name}: {why}."))?;
+        let now = &now[(bytes.start - sector * 512) as usize..];
+        let mut own = vec![0; now.len()];
+        match private(descriptor, file, bytes.start, &mut own) {
+            Ok(true) if own == now => {}
+            Ok(_) => {
+                return Ok(Some(format!(
+                    "{name} has another partition table than the virtual machine's copy."
+                )));
+            }
             Err(error) => {
                 return Ok(Some(format!(
-                    "{}, the copy of the partition table, cannot be read ({}).",
-                    shown(&path),
+                    "The virtual machine's copy of the partition table of {name} cannot be read ({}).",
                     cause(&error)
-                )));
-            }
-        };
-        const PART: u64 = 2048;
-        for at in (0..sectors).step_by(PART as usize) {
-            let length = PART.min(sectors - at) as usize * 512;
-            let (mut own, mut now) = (vec![0; length], vec![0; length]);
-            if let Err(error) =
-                opened.read_exact_at(&mut own, (offset.saturating_add(at)).saturating_mul(512))
-            {
-                return Ok(Some(format!(
-                    "{}, the copy of the partition table, cannot be read ({}).",
-                    shown(&path),
-                    cause(&error)
-                )));
-            }
-            // What lies behind the end has another sentence.
-            if start + at + length as u64 / 512 > device.disk.capacity {
-                return Ok(None);
-            }
-            read(start + at, &mut now).map_err(|why| format!("{name}: {why}."))?;
-            if own != now {
-                return Ok(Some(format!(
-                    "{name} has another partition table than {}, the copy that the virtual machine has.",
-                    shown(&path)
                 )));
             }
         }
@@ -348,7 +330,8 @@ fn divide(descriptor: &mut Descriptor, file: &Path, device: &Present<'_>) -> Res
             _ => None,
         })
         .collect();
-    let layout = Layout::new(device, |partition| wanted.contains(&partition.place.start))?;
+    let layout =
+        Layout::new(device, Some((descriptor, file)), |partition| wanted.contains(&partition.place.start))?;
     wanted.retain(|start| layout.partitions().all(|partition| partition.place.start != *start));
     if let Some(start) = wanted.first() {
         return Err(format!(

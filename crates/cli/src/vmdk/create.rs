@@ -148,7 +148,7 @@ impl Create {
             return Ok((None, vec![Extent { sectors: device.disk.capacity, data }.line()]));
         }
         let is_chosen = |number| self.chosen.is_empty() || self.chosen.contains(&number);
-        let layout = Layout::new(device, |partition| is_chosen(partition.number))?;
+        let layout = Layout::new(device, None, |partition| is_chosen(partition.number))?;
         let numbers: Vec<u32> = layout.partitions().map(|partition| partition.number).collect();
         if let Some(missing) = self.chosen.iter().find(|number| !numbers.contains(number)) {
             return Err(format!(

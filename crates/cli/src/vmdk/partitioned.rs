@@ -1,9 +1,12 @@
 //! A disk of chosen partitions, with a private copy of the partition table.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::descriptor::{Data, Extent};
+use super::descriptor::{Data, Descriptor, Extent};
 use super::device::Present;
 use super::file;
 use super::table::{Partition, Piece};
@@ -16,16 +19,34 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Reads the table of a device; `chosen` says which partitions the virtual machine is to have.
-    pub fn new(device: &Present<'_>, mut chosen: impl FnMut(&Partition) -> bool) -> Result<Layout, String> {
+    /// Reads the table of a device; `chosen` says which partitions the virtual machine is to have. A boot loader that the guest
+    /// has put into an older copy stays.
+    pub fn new(
+        device: &Present<'_>,
+        old: Option<(&Descriptor, &Path)>,
+        mut chosen: impl FnMut(&Partition) -> bool,
+    ) -> Result<Layout, String> {
         let name = device.entry.printed_path();
         let mut read = device.reader()?;
         let mut copy = Vec::new();
-        let pieces = device.table()?.pieces(device.disk.capacity).map_err(|why| format!("{name}: {why}."))?;
+        let table = device.table()?;
+        let pieces = table.pieces(device.disk.capacity).map_err(|why| format!("{name}: {why}."))?;
         for piece in &pieces {
             if let Piece::Table(place) = piece {
-                let mut part = vec![0; (place.end - place.start) as usize * 512];
-                read(place.start, &mut part).map_err(|why| format!("{name}: {why}."))?;
+                let mut now = vec![0; (place.end - place.start) as usize * 512];
+                read(place.start, &mut now).map_err(|why| format!("{name}: {why}."))?;
+                let mut part = now.clone();
+                if let Some((descriptor, file)) = old {
+                    // Where the older copy is lost, the device's boot loader is the next best.
+                    let _ = private(descriptor, file, place.start * 512, &mut part);
+                }
+                let start = place.start * 512;
+                for bytes in
+                    table.bytes.iter().filter(|bytes| (start..place.end * 512).contains(&bytes.start))
+                {
+                    let bytes = (bytes.start - start) as usize..(bytes.end - start) as usize;
+                    part[bytes.clone()].copy_from_slice(&now[bytes]);
+                }
                 copy.extend(part);
             }
         }
@@ -82,4 +103,26 @@ impl Layout {
         }
         Ok((copy, lines))
     }
+}
+
+/// Reads what the private copy has of the disk from a byte on; whether that is all.
+pub fn private(descriptor: &Descriptor, file: &Path, start: u64, into: &mut [u8]) -> io::Result<bool> {
+    let (mut count, end) = (0, start + into.len() as u64);
+    for (first, name, offset, sectors) in descriptor.private() {
+        let own = first * 512..(first + sectors) * 512;
+        let common = own.start.max(start)..own.end.min(end);
+        if common.is_empty() {
+            continue;
+        }
+        let path = file::directory(file).join(name);
+        // Opening a FIFO must not wait.
+        if !path.metadata()?.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let part = &mut into[(common.start - start) as usize..(common.end - start) as usize];
+        let offset = offset.saturating_mul(512).saturating_add(common.start - own.start);
+        File::open(&path)?.read_exact_at(part, offset)?;
+        count += part.len();
+    }
+    Ok(count == into.len())
 }

@@ -7,6 +7,8 @@ use std::ops::Range;
 pub struct Table {
     /// Where the table itself lies, in sectors: what belongs to no partition but says where they are or starts the system.
     pub areas: Vec<Range<u64>>,
+    /// The bytes of the disk that make up the table: the areas without boot loaders and unused space.
+    pub bytes: Vec<Range<u64>>,
     /// The partitions, as the kernel numbers them.
     pub partitions: Vec<Partition>,
 }
@@ -113,6 +115,9 @@ struct Record {
     sectors: u64,
 }
 
+/// The bytes of an MBR that are its table: the disk's signature, the entries, the mark.
+const MBR: Range<u64> = 440..SECTOR as u64;
+
 /// The type of the entry that stands before a GPT.
 const PROTECTIVE: u8 = 0xee;
 
@@ -175,21 +180,17 @@ fn mbr(sectors: u64, entries: &[Record; 4], read: &mut impl Read) -> Result<Tabl
     let first = places.iter().map(|place| place.start).min();
     let first =
         first.ok_or("has a partition table without partitions; make some, or use the whole device")?;
-    let mut areas = Vec::new();
-    areas.push(0..first.min(GAP));
+    let mut table = Table { areas: Vec::new(), bytes: Vec::new(), partitions };
+    table.areas.push(0..first.min(GAP));
+    table.bytes.push(MBR);
     if let Some(extended) = extended {
-        logical(&extended, &mut areas, &mut partitions, read)?;
+        logical(&extended, &mut table, read)?;
     }
-    Ok(Table { areas, partitions })
+    Ok(table)
 }
 
 /// Follows the chain of logical partitions.
-fn logical(
-    extended: &Range<u64>,
-    areas: &mut Vec<Range<u64>>,
-    partitions: &mut Vec<Partition>,
-    read: &mut impl Read,
-) -> Result<(), String> {
+fn logical(extended: &Range<u64>, table: &mut Table, read: &mut impl Read) -> Result<(), String> {
     let mut at = extended.start;
     let mut seen = Vec::new();
     for number in 5.. {
@@ -205,16 +206,18 @@ fn logical(
         if !third.is_empty() || !fourth.is_empty() || (!partition.is_empty() && partition.is_extended()) {
             return Err(wrong());
         }
+        let sector = at * SECTOR as u64;
+        table.bytes.push(sector + 446..sector + SECTOR as u64);
         if partition.is_empty() {
-            areas.push(at..at + 1);
+            table.areas.push(at..at + 1);
         } else {
             let start = at + partition.start;
             let place = start..start + partition.sectors;
             if partition.start == 0 || place.end > extended.end {
                 return Err(wrong());
             }
-            areas.push(at..start.min(at + GAP));
-            partitions.push(Partition { number, place });
+            table.areas.push(at..start.min(at + GAP));
+            table.partitions.push(Partition { number, place });
         }
         if next.is_empty() {
             return Ok(());
@@ -331,7 +334,10 @@ fn gpt(sectors: u64, read: &mut impl Read) -> Result<Table, String> {
     let first = partitions.iter().map(|partition| partition.place.start).min();
     let first = first.ok_or("has a GPT without partitions; make some, or use the whole device")?;
     let start = primary.usable.start.max(first.min(GAP));
-    Ok(Table { areas: vec![0..start, backup.entries..primary.other + 1], partitions })
+    let areas = vec![0..start, backup.entries..primary.other + 1];
+    let sectors = [1..2, primary.entries..primary.entries + primary.length(), areas[1].clone()];
+    let bytes = sectors.map(|sectors| sectors.start * SECTOR as u64..sectors.end * SECTOR as u64);
+    Ok(Table { areas, bytes: [MBR].into_iter().chain(bytes).collect(), partitions })
 }
 
 /// The CRC of UEFI (and of Ethernet).
@@ -427,6 +433,7 @@ mod tests {
         disk.record(3000, 0, 0x83, 63, 937);
         let table = disk.read().expect("it is right");
         assert_eq!(table.areas, [0..63, 1000..1063, 3000..3063]);
+        assert_eq!(table.bytes, [440..512, 1000 * 512 + 446..1001 * 512, 3000 * 512 + 446..3001 * 512]);
         assert_eq!(
             table.partitions,
             [partition(1, 63..1000), partition(5, 1063..3000), partition(6, 3063..4000)]
@@ -469,6 +476,7 @@ mod tests {
     fn gpts() {
         let table = Disk::gpt(&[(2048, 4096), (5000, 6000)]).read().expect("it is right");
         assert_eq!(table.areas, [0..2048, SECTORS - 33..SECTORS]);
+        assert_eq!(table.bytes, [440..512, 512..1024, 1024..34 * 512, (SECTORS - 33) * 512..SECTORS * 512]);
         assert_eq!(table.partitions, [partition(1, 2048..4096), partition(2, 5000..6000)]);
         assert!(Disk::gpt(&[]).read().expect_err("it is empty").contains("without partitions"));
         assert!(Disk::gpt(&[(33, 100)]).read().expect_err("it is wrong").contains("usable"));
