@@ -209,6 +209,13 @@ fn create(medium: Medium, kind: &'static str) {
         kind == "sata",
         "what VMware does not know is written where it must be"
     );
+    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (content, uuid) = (value(&file, "CID").expect("one"), value(&file, "ddb.uuid").expect("one"));
+    assert!(content.len() == 8 && is_hex(&content), "{content}");
+    assert!(
+        uuid.len() == 47 && uuid.starts_with("60 00 C2 9") && is_hex(&uuid.replace([' ', '-'], "")),
+        "{uuid}"
+    );
     let info = vmdkinfo(&file);
     assert_eq!(values(&info, "Disk type"), ["Device"]);
     assert_eq!(media_size(&info), 128 * MIB);
