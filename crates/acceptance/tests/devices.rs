@@ -40,6 +40,18 @@ fn main() -> ExitCode {
     trials.push(trial("faults/device-removed", &[], removed));
     trials.push(trial("golden/real-disks", &[], golden));
     trials.push(trial("set-user-ID", &[], set_user_id));
+    for name in ["guide/a logical volume", "refresh/on FAT"] {
+        trials.push(trial(format!("vmdk/{name}"), &[], move || {
+            run("modprobe -a dm-mod vfat nls_cp437 nls_ascii");
+            let outcome = Run::new(sibling("vmdk")).env("CI", "true").args(["--exact", name]).output();
+            assert!(
+                outcome.success() && outcome.out().contains("1 passed"),
+                "{}{}",
+                outcome.out(),
+                outcome.err()
+            );
+        }));
+    }
     harness(trials)
 }
 
@@ -593,6 +605,19 @@ fn removed() {
     assert_eq!(inquiry, "good 0", "who it is can be said all the same");
 }
 
+/// Another test program, which `cargo test --no-run` has built.
+fn sibling(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("/proc/self/exe names it");
+    let directory = own.parent().expect("it stands in a directory");
+    let start = format!("{name}-");
+    let built = fs::read_dir(directory).expect("it can be read").flatten().filter(|file| {
+        let name = file.file_name().to_string_lossy().into_owned();
+        name.starts_with(&start) && !name.contains('.')
+    });
+    let newest = built.max_by_key(|file| file.metadata().and_then(|file| file.modified()).ok());
+    newest.unwrap_or_else(|| panic!("there is no test program {name}")).path()
+}
+
 /// The answers of the machine's real disks, recorded now, and those of listed devices in the same machine: no differences but those
 /// that `golden.rs` lists.
 fn golden() {
@@ -612,15 +637,7 @@ fn golden() {
             fs::write(directory.join(format!("{name}.{user}.tsv")), table).expect("it can be written");
         }
     }
-    let tests = std::env::current_exe().expect("/proc/self/exe names it");
-    let tests = tests.parent().expect("it stands in a directory");
-    let newest = fs::read_dir(tests).expect("it can be read").flatten().filter(|file| {
-        let name = file.file_name().to_string_lossy().into_owned();
-        name.starts_with("golden-") && !name.contains('.')
-    });
-    let newest = newest.max_by_key(|file| file.metadata().and_then(|file| file.modified()).ok());
-    let golden = newest.expect("cargo test --no-run has built it").path();
-    let outcome = Run::new(golden)
+    let outcome = Run::new(sibling("golden"))
         .env("GOLDEN", directory)
         .args(["--skip", "ide/", "--skip", "unlisted", "--skip", "image"])
         .output();
