@@ -43,6 +43,7 @@ fn main() -> ExitCode {
     for name in ["guide/a logical volume", "refresh/on FAT"] {
         trials.push(trial(format!("vmdk/{name}"), &[], move || {
             run("modprobe -a dm-mod vfat nls_cp437 nls_ascii");
+            without_udev();
             let outcome = Run::new(sibling("vmdk")).env("CI", "true").args(["--exact", name]).output();
             assert!(
                 outcome.success() && outcome.out().contains("1 passed"),
@@ -93,14 +94,17 @@ fn looped(mib: u64) -> String {
     run(&format!("losetup --find --show {image}")).trim().to_owned()
 }
 
+/// Has LVM make the nodes by itself: there is no udev.
+fn without_udev() {
+    let local = "activation { udev_sync = 0 udev_rules = 0 }\ndevices { obtain_device_list_from_udev = 0 }\n";
+    fs::write("/etc/lvm/lvmlocal.conf", local).expect("root can");
+}
+
 /// A volume group on two loop devices, made at its first use.
 fn group() -> &'static str {
     if !Path::new("/dev/shm/group").exists() {
         run("modprobe dm-mod");
-        // There is no udev that would make the nodes.
-        let local =
-            "activation { udev_sync = 0 udev_rules = 0 }\ndevices { obtain_device_list_from_udev = 0 }\n";
-        fs::write("/etc/lvm/lvmlocal.conf", local).expect("root can");
+        without_udev();
         run(&format!("vgcreate -qq loops {} {}", looped(256), looped(256)));
         File::create("/dev/shm/group").expect("it can be made");
     }
