@@ -105,7 +105,7 @@ pub(crate) fn task(device: &Device<'_>, host: &impl Host, argument: u64) -> Resu
 const REQUEST: usize = 48;
 
 /// hdparm(8) has 32 bits for each byte of flags. The driver finds no data phase in that, and refuses; here it is understood.
-const REQUEST_OF_HDPARM: usize = 56;
+pub(crate) const REQUEST_OF_HDPARM: usize = 56;
 
 /// What the driver finds for a data phase there: flags of the registers that are to come back, STATUS (bit 7) and others.
 const PHASE_OF_HDPARM: core::ops::RangeInclusive<i32> = 0x81..=0xff;
@@ -138,6 +138,15 @@ const OUT_DMAQ: i32 = 0x0100;
 /// Kinds of requests: `IDE_DRIVE_TASK_…`
 const TASK_NO_DATA: i32 = 0;
 const TASK_RAW_WRITE: i32 = 4;
+
+/// Where the data of a request stands behind it, and how long it is, both ways together.
+pub(crate) fn data_of_taskfile(request: &[u8]) -> (u64, u64) {
+    let is_kernels = PHASES.contains(&i32::from_ne_bytes(part(request, 24)));
+    let (at, sizes) = if is_kernels { (REQUEST, 32) } else { (REQUEST_OF_HDPARM, 40) };
+    let [out_size, in_size] =
+        [sizes, sizes + 8].map(|at| u64::from(u64::from_ne_bytes(part(request, at)) as u32));
+    (at as u64, out_size + in_size)
+}
 
 /// `HDIO_DRIVE_TASKFILE`
 pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<(), Errno> {

@@ -17,6 +17,7 @@ mod hdio;
 pub mod host;
 pub mod identity;
 pub mod real;
+pub mod record;
 pub mod request;
 pub mod scsi;
 mod scsi_ioctl;

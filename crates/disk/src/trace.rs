@@ -82,7 +82,7 @@ const SG_IO_HDR: usize = 40;
 
 impl Shape {
     /// How many bytes are read.
-    fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         match self {
             Shape::Short => 2,
             Shape::Int => 4,

@@ -11,6 +11,7 @@ mod host;
 mod log;
 mod next;
 mod panic;
+mod record;
 mod registry;
 mod secure;
 mod setup;
@@ -19,6 +20,7 @@ mod sys;
 
 use core::ffi::{c_int, c_ulong, c_void};
 
+use disk::record::{Head, Memory};
 use disk::trace::{Decoded, Given, Got, Named, Outcome};
 use disk::{Answer, Device, Errno};
 use host::Caller;
@@ -56,7 +58,7 @@ fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     if request != disk::request::SG_IO && errno::kept(|| caller.flags()).is_err() {
         return forward();
     }
-    let result = if log::enabled(Level::Requests) {
+    let result = if log::enabled(Level::Requests) || record::receiver().is_some() {
         errno::kept(|| traced(&device, &caller, request, argument, forward))
     } else {
         match errno::kept(|| disk::answer(&device, &caller, request, argument)) {
@@ -72,7 +74,7 @@ fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     })
 }
 
-/// Answers or forwards, and writes a line about it.
+/// Answers or forwards, and records it or writes a line about it.
 fn traced(
     device: &Device<'_>,
     caller: &Caller,
@@ -81,26 +83,47 @@ fn traced(
     forward: impl FnOnce() -> c_int,
 ) -> Result<c_int, Errno> {
     let mut decoded = Decoded::given(caller, request, argument);
-    let (result, who) = match disk::answer(device, caller, request, argument) {
-        Answer::Value(value) => (Ok(value), "answered"),
-        Answer::Error(errno) => (Err(errno), "answered"),
+    let memory = record::receiver().map(|receiver| (receiver, Memory::of(caller, request, argument)));
+    let start = sys::nanoseconds();
+    let (result, forwarded) = match disk::answer(device, caller, request, argument) {
+        Answer::Value(value) => (Ok(value), false),
+        Answer::Error(errno) => (Err(errno), false),
         Answer::Forward => match forward() {
-            -1 => (Err(Errno(errno::get())), "forwarded"),
-            value => (Ok(value), "forwarded"),
+            -1 => (Err(Errno(errno::get())), true),
+            value => (Ok(value), true),
         },
     };
+    let (process, thread) = (sys::process(), sys::thread());
+    if let Some((receiver, memory)) = memory {
+        let head = Head {
+            process: process.cast_unsigned(),
+            thread: thread.cast_unsigned(),
+            name: sys::thread_name(),
+            fd: caller.fd(),
+            request,
+            argument,
+            kind: device.entry.kind,
+            result,
+            forwarded,
+            duration: sys::nanoseconds().saturating_sub(start),
+            data_length: memory.data_length(),
+        };
+        if receiver.send(&head, device.entry.path, &memory).is_ok() {
+            return result;
+        }
+    }
     if result.is_ok() {
         decoded.read_out(caller);
     }
-    let (pid, tid) = (sys::process(), sys::thread());
     log::write(format_args!(
-        "pid {pid} tid {tid}: ioctl({}, {}, {}) on {} = {}{}, {who}",
+        "pid {process} tid {thread}: ioctl({}, {}, {}) on {} = {}{}, {}",
         caller.fd(),
         Named(request),
         Given(&decoded),
         device.entry.printed_path(),
         Outcome(result),
         Got(&decoded),
+        if forwarded { "forwarded" } else { "answered" },
     ));
     result
 }

@@ -8,7 +8,7 @@ use disk::entry::{Entry, EntryError, Printed, entries};
 
 use crate::log::{self, Level};
 use crate::secure::Policy;
-use crate::{errno, next, registry, storage};
+use crate::{errno, next, record, registry, storage};
 
 const NEW: u8 = 0;
 const BUSY: u8 = 1;
@@ -70,7 +70,15 @@ fn set_up() {
     if policy.is_some_and(|policy| !policy.messages) {
         return;
     }
-    let number = level.and_then(|(_, level)| level).unwrap_or(Level::Warnings as i32);
+    // Where requests are recorded, the level is for the set-user-ID programs that this one starts.
+    // SAFETY: PHASE lets only one thread in.
+    let recorded = || variable(c"VMWARE_BDWRAPPER_TRACE").is_some_and(|text| unsafe { record::set_up(text) });
+    let number = match level {
+        _ if !secure && recorded() => None,
+        Some((_, number)) => number,
+        None => None,
+    };
+    let number = number.unwrap_or(Level::Warnings as i32);
     // SAFETY: PHASE lets only one thread in.
     unsafe { log::set_up(number, secure) };
     if let Some((text, None)) = level {

@@ -328,10 +328,55 @@ impl Drop for Memory {
 
 /// The time since some moment, in milliseconds.
 pub fn milliseconds() -> u64 {
+    time(libc::CLOCK_MONOTONIC_COARSE) / 1_000_000
+}
+
+/// The time since some moment, in nanoseconds.
+pub fn nanoseconds() -> u64 {
+    time(libc::CLOCK_MONOTONIC)
+}
+
+fn time(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the C library fills its own structure.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
-    now.tv_sec.cast_unsigned().wrapping_mul(1000).wrapping_add(now.tv_nsec.cast_unsigned() / 1_000_000)
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
+    now.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec.cast_unsigned())
+}
+
+/// The calling thread's name.
+pub fn thread_name() -> [u8; 16] {
+    let mut name = [0; 16];
+    // SAFETY: the kernel writes as many bytes.
+    unsafe { syscall(libc::SYS_prctl, libc::PR_GET_NAME, name.as_mut_ptr(), 0, 0, 0) };
+    name
+}
+
+/// Sends a datagram to an abstract unix(7) socket.
+pub fn send(receiver: &[u8], parts: &[Segment]) -> Result<(), Errno> {
+    let mut address =
+        libc::sockaddr_un { sun_family: libc::AF_UNIX as libc::sa_family_t, sun_path: [0; 108] };
+    // Its name begins with a NUL.
+    for (to, from) in address.sun_path.iter_mut().skip(1).zip(receiver) {
+        *to = from.cast_signed();
+    }
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    // SAFETY: no memory is involved.
+    let socket = result(unsafe { syscall(libc::SYS_socket, libc::AF_UNIX, kind, 0) })?;
+    let socket = File(c_int::try_from(socket).map_err(|_| Errno::EBADF)?);
+    // SAFETY: zeros are a message without anything.
+    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    message.msg_name = (&raw mut address).cast();
+    message.msg_namelen = (size_of::<libc::sa_family_t>() + 1 + receiver.len()) as libc::socklen_t;
+    message.msg_iov = parts.as_ptr().cast::<libc::iovec>().cast_mut();
+    message.msg_iovlen = parts.len();
+    loop {
+        // SAFETY: a segment is a `struct iovec`, whose memory the kernel checks.
+        let sent =
+            result(unsafe { syscall(libc::SYS_sendmsg, socket.0, &raw const message, libc::MSG_NOSIGNAL) });
+        if sent != Err(Errno::EINTR) {
+            return sent.map(drop);
+        }
+    }
 }
 
 /// A short file name in the making.

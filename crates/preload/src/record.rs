@@ -1,0 +1,60 @@
+//! Records of requests for `vmware-bdwrapper trace`, in place of the lines of log level 1000.
+
+use disk::Errno;
+use disk::host::Segment;
+use disk::record::{Head, Memory, TOKEN};
+
+use crate::storage::{OnceCell, keep};
+use crate::sys;
+
+/// Where records go.
+pub struct Receiver {
+    name: &'static [u8],
+    secret: &'static [u8],
+}
+
+static RECEIVER: OnceCell<Receiver> = OnceCell::new();
+
+/// Remembers the receiver that a variable names; whether it names one.
+///
+/// # Safety
+///
+/// Only called while the library is set up, by one thread. Not in secure mode, where the environment decides nothing.
+pub unsafe fn set_up(variable: &[u8]) -> bool {
+    if variable.len() != 2 * TOKEN {
+        return false;
+    }
+    let Some((name, secret)) = keep(variable).and_then(|text| text.split_at_checked(TOKEN)) else {
+        return false;
+    };
+    // SAFETY: as the caller says.
+    unsafe { RECEIVER.set(Receiver { name, secret }) };
+    true
+}
+
+/// Where records go, if they go anywhere.
+pub fn receiver() -> Option<&'static Receiver> {
+    RECEIVER.get()
+}
+
+impl Receiver {
+    /// Sends a record. No descriptor is kept for that: a program may close all that it does not know.
+    pub fn send(&self, head: &Head, path: &[u8], memory: &Memory) -> Result<(), Errno> {
+        let try_to = |all| {
+            let ([path, given, got, command, sense, data @ ..], lengths) = memory.segments(path, all);
+            let words = head.words(lengths);
+            let [secret, words] = [
+                (self.secret.as_ptr().addr(), self.secret.len()),
+                (words.as_ptr().addr(), size_of_val(&words)),
+            ]
+            .map(|(address, length)| Segment { address: address as u64, length: length as u64 });
+            let [a, b, c, d, e, f, g, h] = data;
+            sys::send(self.name, &[secret, words, path, given, got, command, sense, a, b, c, d, e, f, g, h])
+        };
+        match try_to(true) {
+            // Some of the memory is none.
+            Err(Errno::EFAULT) => try_to(false),
+            sent => sent,
+        }
+    }
+}
