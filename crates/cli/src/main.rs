@@ -13,6 +13,7 @@ mod program;
 mod report;
 mod run;
 mod secure;
+mod trace;
 mod vmdk;
 
 use std::ffi::OsString;
@@ -71,6 +72,13 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Show what a program asks of its disks, or replay it
+    #[command(
+        override_usage = "vmware-bdwrapper trace [--device ENTRY]... [--json] [-o FILE] [--] PROGRAM [ARGUMENT]...\n       \
+                          vmware-bdwrapper trace --replay FILE [--device ENTRY]... [--json] [--write]"
+    )]
+    #[command(after_help = trace::HELP)]
+    Trace(trace::Options),
     /// Print the directory in which set-user-ID programs find libraries
     #[command(after_help = "Example:\n  vmware-bdwrapper libdir --loader /lib64/ld-linux-x86-64.so.2")]
     Libdir {
@@ -87,6 +95,13 @@ enum Task {
     /// Ask devices in this environment: a part of `probe`
     #[command(hide = true)]
     Ask { paths: Vec<PathBuf> },
+    /// Make requests in this environment: a part of `trace --replay`
+    #[command(hide = true)]
+    Resend {
+        #[arg(long)]
+        write: bool,
+        paths: Vec<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -99,6 +114,8 @@ fn main() -> ExitCode {
             run::run(devices, log_level.as_deref(), &command).map(|never| match never {})
         }
         Task::Probe { devices, json } => probe::probe(devices, json),
+        Task::Trace(options) => trace::trace(options),
+        Task::Resend { write, paths } => trace::resend(&paths, write).map(|()| ExitCode::SUCCESS),
         Task::Libdir { loader, root } => libdir::libdir(loader, root).map(|()| ExitCode::SUCCESS),
         Task::Vmdk(task) => vmdk::vmdk(task),
         Task::Ask { paths } => probe::ask(&paths).map(|()| ExitCode::SUCCESS),
@@ -114,7 +131,7 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         say(
-            "No command is given: there are run, probe, vmdk and libdir; 'vmware-bdwrapper --help' says more.",
+            "No command is given: 'vmware-bdwrapper --help' says which there are.",
         );
     } else {
         say(text.strip_prefix("error: ").unwrap_or(&text).trim_end());

@@ -94,7 +94,7 @@ impl Facts {
     /// Opens a block device or image file for reading and asks it; an error is open(2)'s, and `ENOTBLK` for anything
     /// else.
     pub fn ask(path: &Path) -> Result<Facts, Errno> {
-        open(path)
+        open(path, false)
             .map(|file| Facts::of(&file))
             .map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EINVAL)))
     }
@@ -128,10 +128,11 @@ impl Facts {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// Opens a block device or image file for reading, and for writing too; `ENOTBLK` for anything else.
+pub fn open(path: &Path, write: bool) -> io::Result<File> {
     // O_NONBLOCK: opening a FIFO must not wait.
     let flags = libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let file = OpenOptions::new().read(true).write(write).custom_flags(flags).open(path)?;
     let kind = file.metadata()?.file_type();
     if kind.is_block_device() || kind.is_file() {
         Ok(file)

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 
 use disk::Errno;
+use serde::{Deserialize, Serialize};
 
 /// The requests that are asked. Each writes at most [`Reply::SIZE`] bytes and reads none.
 #[derive(Clone, Copy)]
@@ -66,4 +67,92 @@ pub fn ask(file: &File, request: Request) -> Result<Reply, Errno> {
         return Err(Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or_default()));
     }
     Ok(reply)
+}
+
+/// What a request is given that another program made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Given {
+    /// The argument itself.
+    Number(u64),
+    /// What stands at the address that the argument is.
+    Memory(Vec<u8>),
+    /// A SCSI command for `SG_IO`.
+    Command {
+        /// `dxfer_direction`
+        direction: i32,
+        /// The CDB.
+        cdb: Vec<u8>,
+        /// The data to the disk, or room for what comes from it.
+        data: Vec<u8>,
+        /// Room for sense data; `None`: no address is given.
+        sense: Option<u8>,
+    },
+}
+
+/// The most bytes that a request other than `SG_IO` reads or writes at its address, with room to spare: `HDIO_DRIVE_TASKFILE`'s
+/// 56, and 65536 each way.
+const ROOM: usize = 256 * 1024;
+
+/// Whether a request is known to touch no memory but what stands at its address.
+pub fn is_self_contained(request: u32) -> bool {
+    use disk::request::{
+        Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, Shape, find,
+    };
+    match find(request).map(|request| request.argument) {
+        None | Some(Argument::In(Shape::SgIo)) => false,
+        Some(Argument::In(Shape::Bytes) | Argument::Out(Shape::Bytes)) => matches!(
+            request,
+            HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE | SCSI_IOCTL_SEND_COMMAND
+        ),
+        Some(_) => true,
+    }
+}
+
+/// Makes a request anew. What comes of it the library records; `EINVAL` here where it is not made, because it could touch memory
+/// of which nothing is known.
+pub fn resend(file: &File, request: u32, given: &Given) -> Result<(), Errno> {
+    let send = |argument: u64| {
+        // SAFETY: the descriptor is open. A number is no address, for a request that is given one here takes none; what stands
+        // at an address is as long as the request can need.
+        let _ = unsafe { libc::ioctl(file.as_raw_fd(), request as libc::Ioctl, argument) };
+    };
+    use disk::request::{Argument, SG_IO, find};
+    match (given, find(request).map(|request| request.argument)) {
+        (Given::Number(number), Some(Argument::Number)) => send(*number),
+        (Given::Number(_), Some(Argument::None)) => send(0),
+        (Given::Memory(bytes), Some(Argument::In(_) | Argument::Out(_)))
+            if is_self_contained(request) && bytes.len() <= ROOM =>
+        {
+            let mut memory = vec![0u64; ROOM / 8];
+            for (to, from) in memory.iter_mut().zip(bytes.chunks(8)) {
+                let mut word = [0; 8];
+                word[..from.len()].copy_from_slice(from);
+                *to = u64::from_ne_bytes(word);
+            }
+            send(memory.as_mut_ptr().expose_provenance() as u64);
+        }
+        (Given::Command { direction, cdb, data, sense }, _) if request == SG_IO => {
+            let (mut data, mut room) = (data.clone(), [0u8; 256]);
+            let (Ok(cdb_length), Ok(length)) = (u8::try_from(cdb.len()), u32::try_from(data.len())) else {
+                return Err(Errno::EINVAL);
+            };
+            // `struct sg_io_hdr` (include/scsi/sg.h).
+            let mut header = [0u64; 11];
+            let two = |first: u32, second: u32| {
+                let [a, b] = [first, second].map(u32::to_ne_bytes);
+                u64::from_ne_bytes([a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]])
+            };
+            let lengths = u32::from_ne_bytes([cdb_length, sense.unwrap_or(0), 0, 0]);
+            header[0] = two(u32::from(b'S'), direction.cast_unsigned());
+            header[1] = two(lengths, length);
+            header[2] = data.as_mut_ptr().expose_provenance() as u64;
+            header[3] = cdb.as_ptr().expose_provenance() as u64;
+            header[4] = sense.map_or(0, |_| room.as_mut_ptr().expose_provenance() as u64);
+            // Milliseconds.
+            header[5] = two(60_000, 0);
+            send(header.as_mut_ptr().expose_provenance() as u64);
+        }
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(())
 }

@@ -55,6 +55,16 @@ impl Decoded {
         decoded
     }
 
+    /// Takes what was read already: before the request, or after one that succeeded (`got`).
+    pub fn of(request: u32, argument: u64, bytes: &[u8], got: bool) -> Decoded {
+        let what = find(request).map_or(Argument::None, |request| request.argument);
+        let mut decoded = Decoded { what, number: argument, bytes: [0; MOST], got };
+        for (to, from) in decoded.bytes.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        decoded
+    }
+
     /// Reads what the caller gets; call it after a request that succeeded.
     pub fn read_out(&mut self, host: &impl Host) {
         if let Argument::Out(shape) = self.what {

@@ -1,0 +1,319 @@
+//! A record in words.
+
+use std::fmt;
+
+use disk::Errno;
+use disk::ata::Registers;
+use disk::entry::Printed;
+use disk::request::{
+    Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
+};
+use disk::scsi::command::Operation as O;
+use disk::scsi::sense::Sense;
+use disk::trace::{Decoded, Given, Got};
+
+use super::record::{Bytes, CHECK_CONDITION, Record, TO_DISK, digits};
+
+/// What marks a line that should be reported.
+const UNKNOWN: &str = "(unknown: please report this line)";
+
+/// The request by name, with the command that it sends.
+pub fn name(record: &Record) -> String {
+    let mut name = match find(record.request) {
+        Some(request) => request.name().to_owned(),
+        None => format!("{:#x}", record.request),
+    };
+    if let [code, ..] = record.cdb.0[..] {
+        name += &match record.command() {
+            Some(command) => format!(" {}", command.name),
+            None => format!(" command {code:02x}h"),
+        };
+    }
+    if let Some(taskfile) = record.taskfile() {
+        name += &match record.ata_command() {
+            Some(command) => format!(" {}", command.name),
+            None => format!(" command {:02x}h", taskfile.command),
+        };
+    }
+    name
+}
+
+/// The request and what the caller gave.
+pub fn asked(record: &Record) -> String {
+    let mut text = name(record);
+    if record.is_unknown() {
+        text = format!("{text} {UNKNOWN}");
+    }
+    match record.request {
+        SG_IO | SCSI_IOCTL_SEND_COMMAND if !record.cdb.0.is_empty() => {
+            text += &format!(" [{}]{}", digits(&record.cdb.0, " "), fields(record));
+            text += &registers_in(record);
+        }
+        SG_IO if record.given.at::<4>(0) != u32::from(b'S').to_ne_bytes() && !record.given.0.is_empty() => {
+            text += &format!(" of interface {}", i32::from_ne_bytes(record.given.at(0)));
+        }
+        HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE => text += &registers_in(record),
+        request => match find(request).map(|request| request.argument) {
+            Some(Argument::Number | Argument::In(_)) => {
+                let decoded = Decoded::of(request, record.argument, &record.given.0, false);
+                if matches!(find(request), Some(row) if row.argument == Argument::Number)
+                    || !record.given.0.is_empty()
+                {
+                    text += &format!(" {}", Given(&decoded));
+                }
+            }
+            None => text += &format!(" {:#x}", record.argument),
+            _ => {}
+        },
+    }
+    if let Some(moved) = record.moved().filter(|moved| moved.length > 0) {
+        let way = match moved.direction {
+            TO_DISK => "to the disk",
+            -3 => "from the disk",
+            -4 => "both ways",
+            _ => "in no direction",
+        };
+        text += &format!(", {} bytes {way}", moved.length);
+    } else if record.request == HDIO_DRIVE_CMD && record.data_length > 0 {
+        text += &format!(", {} bytes from the disk", record.data_length);
+    }
+    text
+}
+
+/// What came of it.
+pub fn got(record: &Record) -> String {
+    let registers = registers_out(record);
+    let of_registers = registers.as_ref().map(|registers| format!("; {registers}")).unwrap_or_default();
+    if record.failed() {
+        return format!("{}{of_registers}", Errno(record.errno));
+    }
+    match record.request {
+        SG_IO => {
+            let [status] = record.got.at(64);
+            let host = u16::from_ne_bytes(record.got.at(68));
+            let mut text = scsi_status(status, &record.sense);
+            if host != 0 {
+                text += &format!(", host status {host}{}", if host == 1 { " (no connection)" } else { "" });
+            }
+            if let Some(moved) = record.moved().filter(|moved| moved.length > 0) {
+                text += &format!(", {} bytes", i64::from(moved.length) - i64::from(moved.left));
+            }
+            text + &of_registers + &data(record)
+        }
+        SCSI_IOCTL_SEND_COMMAND => {
+            scsi_status(u8::try_from(record.result).unwrap_or(u8::MAX), &record.sense) + &data(record)
+        }
+        HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE => {
+            registers.map_or_else(|| record.result.to_string(), |registers| registers.to_string())
+                + &data(record)
+        }
+        request => {
+            let decoded = Decoded::of(request, record.argument, &record.got.0, !record.got.0.is_empty());
+            let got = Got(&decoded).to_string();
+            match (record.result, got.trim_start()) {
+                (value, "") => value.to_string(),
+                (0, got) => got.trim_matches(['{', '}']).to_owned(),
+                (value, got) => format!("{value} {got}"),
+            }
+        }
+    }
+}
+
+/// The fields of a CDB that people look for.
+fn fields(record: &Record) -> String {
+    let Some(command) = record.command() else { return String::new() };
+    let cdb = &record.cdb;
+    let page = |byte: usize| cdb.at::<1>(byte)[0];
+    let place = || {
+        let (lba, blocks) = match cdb.0[..] {
+            [0x08 | 0x0a, high, mid, low, length, ..] => {
+                let lba = u32::from_be_bytes([0, high & 0x1f, mid, low]);
+                (lba.into(), if length == 0 { 256 } else { length.into() })
+            }
+            [code, ..] => match code >> 5 {
+                1 | 2 => (u32::from_be_bytes(cdb.at(2)).into(), u16::from_be_bytes(cdb.at(7)).into()),
+                5 => (u32::from_be_bytes(cdb.at(2)).into(), u32::from_be_bytes(cdb.at(6))),
+                _ => (u64::from_be_bytes(cdb.at(2)), u32::from_be_bytes(cdb.at(10))),
+            },
+            [] => (0, 0),
+        };
+        (lba, blocks)
+    };
+    match command.operation {
+        O::Inquiry if page(1) & 1 != 0 => format!(" page {:02x}h", page(2)),
+        O::ModeSense | O::LogSense => format!(" page {:02x}h", page(2) & 0x3f),
+        O::Read
+        | O::Write
+        | O::WriteAndVerify
+        | O::Verify
+        | O::PreFetch
+        | O::SynchronizeCache
+        | O::WriteSame
+        | O::OrWrite => {
+            let (lba, blocks) = place();
+            format!(" LBA {lba}, {blocks} blocks")
+        }
+        O::WriteAtomic => format!(" LBA {}, {} blocks", place().0, u16::from_be_bytes(cdb.at(12))),
+        O::CompareAndWrite => format!(" LBA {}, {} blocks", place().0, page(13)),
+        O::Seek | O::GetLbaStatus => format!(" LBA {}", place().0),
+        _ => String::new(),
+    }
+}
+
+/// An ATA command's registers.
+fn registers_in(record: &Record) -> String {
+    let Some(taskfile) = record.taskfile() else { return String::new() };
+    let disk::ata::Taskfile { command, features, count, lba, device } = taskfile;
+    format!(
+        " (command {command:02x} features {features:02x} count {count:02x} lba {lba:x} device {device:02x})"
+    )
+}
+
+/// What the registers held when it had ended.
+struct Ended(Registers);
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Registers { status, error, count, lba, device } = self.0;
+        write!(f, "status {status:02x} error {error:02x} count {count:02x} lba {lba:x} device {device:02x}")
+    }
+}
+
+fn registers_out(record: &Record) -> Option<Ended> {
+    let got = &record.got;
+    let wide = |low: u8, high: u8| u16::from_le_bytes([low, high]);
+    let registers = match record.request {
+        HDIO_DRIVE_CMD if !got.0.is_empty() => {
+            let [status, error, count] = got.at(0);
+            Registers { status, error, count: count.into(), lba: 0, device: 0 }
+        }
+        HDIO_DRIVE_TASK if !got.0.is_empty() => {
+            let [status, error, count, low, mid, high, device] = got.at(0);
+            let lba = u32::from_le_bytes([low, mid, high, 0]).into();
+            Registers { status, error, count: count.into(), lba, device }
+        }
+        HDIO_DRIVE_TASKFILE if !got.0.is_empty() => {
+            let [_, error, count, low, mid, high, device, status] = got.at(0);
+            let [_, _, count_high, d, e, f] = got.at(8);
+            let lba = u64::from_le_bytes([low, mid, high, d, e, f, 0, 0]);
+            Registers { status, error, count: wide(count, count_high), lba, device }
+        }
+        // ATA Status Return (SAT-3, 12.2.2.6), which stands first.
+        _ => match record.sense.at::<22>(0) {
+            [0x72, _, _, _, _, _, _, _, 9, 12, _, error, ch, c, d, a, e, b, f, h, device, status] => {
+                let lba = u64::from_le_bytes([a, b, h, d, e, f, 0, 0]);
+                Registers { status, error, count: wide(c, ch), lba, device }
+            }
+            _ => return None,
+        },
+    };
+    Some(Ended(registers))
+}
+
+/// A SCSI status, and what the sense data says.
+fn scsi_status(status: u8, sense: &Bytes) -> String {
+    match status {
+        0 => "GOOD".to_owned(),
+        CHECK_CONDITION => format!("CHECK CONDITION, {}", reason(sense)),
+        0x08 => "BUSY".to_owned(),
+        _ => format!("status {status:02x}h"),
+    }
+}
+
+/// Names of sense keys (SPC-4, table 48).
+const KEYS: [&str; 16] = [
+    "NO SENSE",
+    "RECOVERED ERROR",
+    "NOT READY",
+    "MEDIUM ERROR",
+    "HARDWARE ERROR",
+    "ILLEGAL REQUEST",
+    "UNIT ATTENTION",
+    "DATA PROTECT",
+    "BLANK CHECK",
+    "VENDOR SPECIFIC",
+    "COPY ABORTED",
+    "ABORTED COMMAND",
+    "sense key 0ch",
+    "VOLUME OVERFLOW",
+    "MISCOMPARE",
+    "COMPLETED",
+];
+
+/// Names of the additional sense codes that the disk uses.
+const CODES: [(Sense, &str); 14] = [
+    (Sense::NONE, "NO ADDITIONAL SENSE INFORMATION"),
+    (Sense::REGISTERS, "ATA PASS-THROUGH INFORMATION AVAILABLE"),
+    (Sense::READ_ERROR, "UNRECOVERED READ ERROR"),
+    (Sense::WRITE_ERROR, "WRITE ERROR"),
+    (Sense::INTERNAL, "INTERNAL TARGET FAILURE"),
+    (Sense::LIST_LENGTH, "PARAMETER LIST LENGTH ERROR"),
+    (Sense::OPERATION_CODE, "INVALID COMMAND OPERATION CODE"),
+    (Sense::OUT_OF_RANGE, "LOGICAL BLOCK ADDRESS OUT OF RANGE"),
+    (Sense::CDB, "INVALID FIELD IN CDB"),
+    (Sense::LIST, "INVALID FIELD IN PARAMETER LIST"),
+    (Sense::CAPACITY_CHANGED, "CAPACITY DATA HAS CHANGED"),
+    (Sense::PROTECTED, "WRITE PROTECTED"),
+    (Sense::NO_SPACE, "SPACE ALLOCATION FAILED WRITE PROTECT"),
+    (Sense::MISCOMPARE, "MISCOMPARE DURING VERIFY OPERATION"),
+];
+
+fn reason(bytes: &Bytes) -> String {
+    let (key, code, field) = match bytes.at::<18>(0) {
+        [0x70 | 0x71 | 0xf0 | 0xf1, _, key, _, _, _, _, _, _, _, _, _, code, qualifier, _, a, b, c] => {
+            (key, [code, qualifier], [a, b, c])
+        }
+        [0x72 | 0x73, key, code, qualifier, _, _, _, _, 2, 6, _, _, a, b, c, ..] => {
+            (key, [code, qualifier], [a, b, c])
+        }
+        [0x72 | 0x73, key, code, qualifier, ..] => (key, [code, qualifier], [0; 3]),
+        _ => return "no sense data".to_owned(),
+    };
+    let key = key & 0x0f;
+    let [code, qualifier] = code;
+    let number = u16::from_be_bytes([code, qualifier]);
+    let mut text = format!("{} {key:x}/{code:02x}/{qualifier:02x}", KEYS[usize::from(key)]);
+    if let Some((_, name)) = CODES.iter().find(|(sense, _)| sense.code == number) {
+        text += &format!(" {name}");
+    }
+    // Sense key specific (SPC-4, 4.5.2.4.2).
+    let [flags, high, low] = field;
+    if key == 5 && flags & 0x80 != 0 {
+        text += &format!(" (byte {}", u16::from_be_bytes([high, low]));
+        if flags & 0x08 != 0 {
+            text += &format!(" bit {}", flags & 7);
+        }
+        text += ")";
+    }
+    text
+}
+
+/// What the data of a command says, where that is what people look for.
+fn data(record: &Record) -> String {
+    let data = &record.data;
+    let text = |start: usize, end: usize| {
+        let bytes = data.0.get(start..end).unwrap_or_default();
+        Printed(bytes).to_string().trim().to_owned()
+    };
+    // The characters of a word are swapped (ACS-3, 3.4.9).
+    let swapped = |start: usize, end: usize| {
+        let words = data.0.get(start..end).unwrap_or_default().chunks_exact(2);
+        let bytes: Vec<u8> = words.flat_map(|word| [word[1], word[0]]).collect();
+        Printed(&bytes).to_string().trim().to_owned()
+    };
+    let capacity = |last: u64, block: usize| {
+        format!(": last LBA {last}, {} bytes a block", u32::from_be_bytes(data.at(block)))
+    };
+    let identify = record.ata_command().map(|command| command.operation);
+    match record.command().map(|command| command.operation) {
+        _ if identify == Some(disk::ata::command::Operation::Identify) && data.0.len() >= 94 => {
+            format!(": model {} serial {}", swapped(54, 94), swapped(20, 40))
+        }
+        Some(O::Inquiry) if record.cdb.at::<2>(0)[1] & 1 == 0 && data.0.len() >= 36 => {
+            format!(": {} {} {}", text(8, 16), text(16, 32), text(32, 36))
+        }
+        Some(O::ReadCapacity10) if data.0.len() >= 8 => capacity(u32::from_be_bytes(data.at(0)).into(), 4),
+        Some(O::ReadCapacity16) if data.0.len() >= 12 => capacity(u64::from_be_bytes(data.at(0)), 8),
+        _ => String::new(),
+    }
+}

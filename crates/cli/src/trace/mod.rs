@@ -1,0 +1,171 @@
+//! `vmware-bdwrapper trace`: shows what a program asks of its disks.
+
+mod decode;
+mod output;
+mod receiver;
+mod record;
+mod replay;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::{ChildStdin, ExitCode};
+use std::sync::OnceLock;
+use std::thread;
+
+use clap::Args;
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait,
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::devices;
+use crate::failure::{Failure, cause, say, shown};
+use crate::run::{LOG_LEVEL, Prepared, not_started, prepare};
+use output::Output;
+use receiver::{Message, Receiver};
+
+pub use replay::resend;
+
+/// What `trace --help` says at its end.
+pub const HELP: &str = "\
+What the program reads and writes is not in the trace.
+
+Examples:
+  What does hdparm ask of a SATA disk?
+    vmware-bdwrapper trace --device $PWD/disk.img=sata -- /sbin/hdparm -I disk.img
+  Does another disk give the same answers?
+    vmware-bdwrapper trace --json -o trace.json --device /dev/sd/test -- vmware
+    vmware-bdwrapper trace --replay trace.json --device /dev/sd/other";
+
+/// The command line of `trace`.
+#[derive(Args)]
+pub struct Options {
+    /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts, or what the replayed trace says
+    #[arg(long = "device", value_name = "ENTRY")]
+    devices: Vec<OsString>,
+    /// Write one JSON object a line, which --replay takes; with --replay, print one JSON document
+    #[arg(long)]
+    json: bool,
+    /// Write the trace to this file instead of the standard error
+    #[arg(short, long, value_name = "FILE", conflicts_with = "replay")]
+    output: Option<PathBuf>,
+    /// Put the requests of a trace that was made with --json to the device again, and show what differs
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// Replay requests that change the device, too
+    #[arg(long, requires = "replay")]
+    write: bool,
+    /// The program and its arguments
+    #[arg(value_name = "PROGRAM", required_unless_present = "replay", conflicts_with = "replay")]
+    #[arg(trailing_var_arg = true)]
+    command: Vec<OsString>,
+}
+
+/// Starts the program and shows its requests, or replays those of a trace.
+pub fn trace(options: Options) -> Result<ExitCode, Failure> {
+    match &options.replay {
+        Some(file) => replay::replay(file, options.devices, options.json, options.write),
+        None => watch(options),
+    }
+}
+
+/// Starts the program and shows its requests.
+fn watch(Options { devices, json, output, command, .. }: Options) -> Result<ExitCode, Failure> {
+    let texts = devices::texts(devices)?;
+    let listed = devices::parse(&texts)?;
+    let Prepared { file, mut command, is_secure } = prepare(&texts, &command)?;
+    if is_secure {
+        say(format!(
+            "{} is a set-user-ID program: its requests are not in the trace, but on its standard error, where \
+             /etc/vmware-bdwrapper.conf says 'messages yes'. Run the command as root to have them in the trace.",
+            shown(&file)
+        ));
+    }
+    let receiver = Receiver::new()?;
+    let mut output = Output::new(output.as_deref(), json, &listed)?;
+    output.begin(command.get_program(), &texts);
+    command.env(disk::record::VARIABLE, receiver.variable());
+    // For set-user-ID programs that it starts.
+    command.env(LOG_LEVEL, "1000");
+    let family = Family::start(&mut command, &receiver).map_err(|error| not_started(&file, &error))?;
+    let mut buffer = receiver::buffer();
+    loop {
+        match receiver.next(&mut buffer) {
+            Message::Record(record) => output.add(&record),
+            Message::Done => {}
+            Message::End => break,
+        }
+    }
+    let written = output.end();
+    let status = family.status.get().copied();
+    // Where the trace could not be written, success would be a lie.
+    Ok(match status.map_or(Failure::FAILED, exit_status) {
+        0 if !written => ExitCode::from(Failure::FAILED),
+        status => ExitCode::from(status),
+    })
+}
+
+/// A program and the programs that it starts.
+struct Family {
+    /// How the program ended.
+    status: &'static OnceLock<WaitStatus>,
+    /// Its standard input, where that is a pipe.
+    input: Option<ChildStdin>,
+}
+
+impl Family {
+    /// Starts the program. [`Message::End`] comes behind the last record of the last of them; when the program has ended, a
+    /// signal does not let it wait for the others.
+    fn start(command: &mut std::process::Command, receiver: &Receiver) -> io::Result<Family> {
+        static STATUS: OnceLock<WaitStatus> = OnceLock::new();
+        // Those whose parents end become children of this process.
+        let _ = set_child_subreaper(Some(getpid()));
+        // Before the program is there, so that none of them can end this process first.
+        let mut signals = Signals::new([SIGINT, SIGQUIT, SIGTERM, SIGHUP])?;
+        let mut child = command.spawn()?;
+        let (program, input) = (Pid::from_child(&child), child.stdin.take());
+        let end = receiver.sender();
+        let on_signal = receiver.sender();
+        thread::spawn(move || {
+            for signal in signals.forever() {
+                if STATUS.get().is_some() {
+                    on_signal.end();
+                } else if let (SIGTERM | SIGHUP, Some(signal)) = (signal, Signal::from_named_raw(signal)) {
+                    // The terminal sends the others to the program itself.
+                    let _ = kill_process(program, signal);
+                }
+            }
+        });
+        thread::spawn(move || {
+            loop {
+                match wait(WaitOptions::empty()) {
+                    Ok(Some((pid, status))) if pid == program => {
+                        let _ = STATUS.set(status);
+                        if io::stderr().is_terminal() && matches!(wait(WaitOptions::NOHANG), Ok(None)) {
+                            say(
+                                "The program has ended. Others that it started go on, and the trace with them; Ctrl-C ends it.",
+                            );
+                        }
+                    }
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(_) => break,
+                }
+            }
+            end.end();
+        });
+        Ok(Family { status: &STATUS, input })
+    }
+}
+
+/// As a shell says it.
+fn exit_status(status: WaitStatus) -> u8 {
+    let status = status.exit_status().or(status.terminating_signal().map(|signal| 128 + signal));
+    status.and_then(|status| u8::try_from(status).ok()).unwrap_or(Failure::FAILED)
+}
+
+/// Why something of the trace's own does not work.
+fn failed(what: &str, error: &io::Error) -> Failure {
+    Failure::new(Failure::FAILED, format!("{what} ({}): the program is not started.", cause(error)))
+}

@@ -1,0 +1,218 @@
+//! Where the trace goes, and in which form.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Permissions};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use comfy_table::{Table, presets};
+use serde::{Deserialize, Serialize};
+
+use super::decode;
+use super::record::Record;
+use crate::devices::Device;
+use crate::failure::{Failure, cause, say, shown};
+
+/// The first line of the JSON form.
+#[derive(Serialize, Deserialize)]
+pub struct Begin {
+    /// The version of the command.
+    #[serde(rename = "vmware-bdwrapper")]
+    pub version: String,
+    /// The program; without its arguments, one of which could be a password.
+    pub program: String,
+    /// The device entries.
+    pub devices: Vec<String>,
+    /// The release of the kernel.
+    pub linux: String,
+}
+
+/// A request's line of the JSON form.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    record: &'a Record,
+    name: String,
+    unknown: bool,
+    asked: String,
+    outcome: String,
+}
+
+/// A row of the table.
+#[derive(Default, Serialize)]
+struct Row {
+    request: String,
+    count: u64,
+    answered: u64,
+    forwarded: u64,
+    unknown: u64,
+    nanoseconds: u64,
+}
+
+/// The last line of the JSON form.
+#[derive(Serialize)]
+struct End<'a> {
+    summary: Vec<&'a Row>,
+}
+
+/// The trace in the making.
+pub struct Output {
+    out: Box<dyn Write>,
+    to_file: bool,
+    json: bool,
+    rows: BTreeMap<String, Row>,
+    /// False after a failure, of which the user has been told.
+    written: bool,
+}
+
+impl Output {
+    /// The standard error, or a file, which is made anew: what is written can never reach a device.
+    pub fn new(file: Option<&Path>, json: bool, devices: &[Device<'_>]) -> Result<Output, Failure> {
+        let out: Box<dyn Write> = match file {
+            None => Box::new(io::stderr()),
+            Some(path) => Box::new(create(path, devices)?),
+        };
+        Ok(Output { out, to_file: file.is_some(), json, rows: BTreeMap::new(), written: true })
+    }
+
+    /// Says what is traced.
+    pub fn begin(&mut self, program: &OsStr, devices: &[OsString]) {
+        let begin = Begin {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            program: program.to_string_lossy().into_owned(),
+            devices: devices.iter().map(|text| text.to_string_lossy().into_owned()).collect(),
+            linux: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+        };
+        if self.json {
+            return self.object(&begin);
+        }
+        let Begin { version, linux, .. } = &begin;
+        let devices: Vec<String> = devices.iter().map(|text| shown(text).to_string()).collect();
+        self.line(&format!(
+            "# vmware-bdwrapper {version} on Linux {linux}: requests of {} to {}; what it reads and writes is not traced.\n",
+            shown(program),
+            devices.join(" ")
+        ));
+    }
+
+    /// Writes a request.
+    pub fn add(&mut self, record: &Record) {
+        let name = decode::name(record);
+        let unknown = record.is_unknown();
+        let row = self.rows.entry(name.clone()).or_default();
+        row.count += 1;
+        *(if record.forwarded { &mut row.forwarded } else { &mut row.answered }) += 1;
+        row.unknown += u64::from(unknown);
+        row.nanoseconds += record.nanoseconds;
+        let (asked, outcome) = (decode::asked(record), decode::got(record));
+        if self.json {
+            return self.object(&Line { record, name, unknown, asked, outcome });
+        }
+        let thread = if record.tid == record.pid { String::new() } else { format!("/{}", record.tid) };
+        self.line(&format!(
+            "{}[{}{thread}] {} fd {}: {asked} -> {outcome}; {} in {}\n",
+            shown(&record.program),
+            record.pid,
+            shown(&record.device),
+            record.fd,
+            if record.forwarded { "forwarded" } else { "answered" },
+            time(record.nanoseconds)
+        ));
+    }
+
+    /// Writes the table; whether all has been written.
+    pub fn end(mut self) -> bool {
+        let mut rows = std::mem::take(&mut self.rows);
+        for (name, row) in &mut rows {
+            row.request.clone_from(name);
+        }
+        let rows: Vec<&Row> = rows.values().collect();
+        if self.json {
+            self.object(&End { summary: rows });
+        } else {
+            let text = table(&rows);
+            self.line(&text);
+            if self.to_file && io::stderr().is_terminal() {
+                let _ = io::stderr().write_all(text.as_bytes());
+            }
+        }
+        self.written
+    }
+
+    fn object(&mut self, object: &impl Serialize) {
+        match serde_json::to_string(object) {
+            Ok(text) => self.line(&(text + "\n")),
+            Err(error) => self.failed(&error.to_string()),
+        }
+    }
+
+    /// At once: what has been written is complete whenever this process is killed.
+    fn line(&mut self, text: &str) {
+        if self.written
+            && let Err(error) = self.out.write_all(text.as_bytes())
+        {
+            self.failed(&cause(&error));
+        }
+    }
+
+    fn failed(&mut self, cause: &str) {
+        self.written = false;
+        say(format!(
+            "The trace cannot be written any further ({cause}), and ends here; the program goes on. Write it elsewhere."
+        ));
+    }
+}
+
+fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
+    let usage = |why: &str| Err(Failure::new(Failure::USAGE, format!("{}: {why}.", shown(path))));
+    match path.metadata() {
+        Ok(found) if !found.is_file() => {
+            return usage(
+                "is no regular file, so the trace is not written there; name a file, or leave -o out",
+            );
+        }
+        Ok(found) => {
+            let is_it = |device: &Device<'_>| {
+                let listed = device.path().metadata();
+                listed.is_ok_and(|listed| (listed.dev(), listed.ino()) == (found.dev(), found.ino()))
+            };
+            if devices.iter().any(is_it) {
+                return usage("is a listed device, which the trace would overwrite; name another file");
+            }
+        }
+        Err(_) if devices.iter().any(|device| device.path() == path) => {
+            return usage("is to be a listed device; name another file");
+        }
+        Err(_) => {}
+    }
+    // A link leads where it led before.
+    let path = path.canonicalize().unwrap_or(path.into());
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let made = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(directory)
+        .and_then(|file| file.persist(&path).map_err(|error| error.error));
+    made.map_err(|error| {
+        let sentence = format!("{} cannot be made ({}): name another file.", shown(&path), cause(&error));
+        Failure::new(Failure::FAILED, sentence)
+    })
+}
+
+/// Nanoseconds for people.
+fn time(nanoseconds: u64) -> String {
+    format!("{}.{} us", nanoseconds / 1000, nanoseconds / 100 % 10)
+}
+
+fn table(rows: &[&Row]) -> String {
+    let mut table = Table::new();
+    let header = ["Request", "Count", "Answered", "Forwarded", "Unknown", "Time"];
+    table.load_preset(presets::ASCII_MARKDOWN).set_header(header);
+    for row in rows {
+        let Row { request, count, answered, forwarded, unknown, nanoseconds } = row;
+        let numbers = [count, answered, forwarded, unknown].map(u64::to_string);
+        table.add_row([request.clone()].into_iter().chain(numbers).chain([time(*nanoseconds)]));
+    }
+    format!("{table}\n")
+}

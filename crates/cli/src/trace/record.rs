@@ -1,0 +1,364 @@
+//! A request as the trace keeps it: what the library sent, and a line of the JSON form.
+
+use std::fmt::Write;
+
+use disk::Errno;
+use disk::ata::{self, command::Operation as Ata};
+use disk::record::{Head, Part, Parts};
+use disk::request::{
+    Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
+};
+use disk::scsi::command::{self, Command, Operation as Scsi};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A request and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The name of the thread that made it.
+    pub program: String,
+    /// Its process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// The descriptor.
+    pub fd: i32,
+    /// The path of the device's entry; bytes that are no UTF-8 are replaced.
+    pub device: String,
+    /// The kind of disk: `scsi`, `ide` or `sata`.
+    pub kind: String,
+    /// The request's number.
+    pub request: u32,
+    /// ioctl(2)'s third argument, a number or an address.
+    pub argument: u64,
+    /// What ioctl(2) returned; -1 where it failed.
+    pub result: i32,
+    /// Why it failed; 0 where it did not.
+    pub errno: i32,
+    /// Whether the kernel answered, not the library.
+    pub forwarded: bool,
+    /// How long it took.
+    pub nanoseconds: u64,
+    /// What the argument's address held before.
+    #[serde(default, skip_serializing_if = "Bytes::is_empty")]
+    pub given: Bytes,
+    /// What the request wrote there.
+    #[serde(default, skip_serializing_if = "Bytes::is_empty")]
+    pub got: Bytes,
+    /// The CDB of a SCSI command.
+    #[serde(default, skip_serializing_if = "Bytes::is_empty")]
+    pub cdb: Bytes,
+    /// Its sense data.
+    #[serde(default, skip_serializing_if = "Bytes::is_empty")]
+    pub sense: Bytes,
+    /// The data of a command, as much as is recorded; never what is on the disk.
+    #[serde(default, skip_serializing_if = "Bytes::is_empty")]
+    pub data: Bytes,
+    /// How many bytes of data the command was to move.
+    #[serde(default)]
+    pub data_length: u64,
+}
+
+/// Bytes, in JSON as hexadecimal digits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bytes(pub Vec<u8>);
+
+impl Bytes {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Some of them at an offset; zeros where there are none.
+    pub fn at<const N: usize>(&self, offset: usize) -> [u8; N] {
+        self.0.get(offset..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+    }
+}
+
+/// Hexadecimal digits of bytes, with this between each two of them.
+pub fn digits(bytes: &[u8], between: &str) -> String {
+    let mut text = String::new();
+    for (index, byte) in bytes.iter().enumerate() {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{}{byte:02x}", if index == 0 { "" } else { between });
+    }
+    text
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&digits(&self.0, ""))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let byte = |pair: &[u8]| {
+            let [high, low] = *pair else { return None };
+            let digit = |digit| char::from(digit).to_digit(16);
+            u8::try_from(digit(high)? << 4 | digit(low)?).ok()
+        };
+        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+        bytes.map(Bytes).ok_or_else(|| serde::de::Error::custom("bytes are pairs of hexadecimal digits"))
+    }
+}
+
+/// What a host writes to the registers of an ATA disk.
+pub type Taskfile = ata::Taskfile;
+
+/// What `SG_IO` moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// `dxfer_direction`
+    pub direction: i32,
+    /// Bytes that were offered.
+    pub length: u32,
+    /// Bytes that were not moved.
+    pub left: i32,
+}
+
+impl Record {
+    /// What the library sent, without what does not belong to the answer or into a report.
+    pub fn new(head: &Head, parts: &Parts<'_>) -> Record {
+        let part = |part| Bytes(parts.get(part).to_vec());
+        let name = head.name.split(|&byte| byte == 0).next().unwrap_or_default();
+        let (result, errno) = match head.result {
+            Ok(value) => (value, 0),
+            Err(errno) => (-1, errno.0),
+        };
+        let mut record = Record {
+            program: String::from_utf8_lossy(name).into_owned(),
+            pid: head.process,
+            tid: head.thread,
+            fd: head.fd,
+            device: String::from_utf8_lossy(parts.get(Part::Path)).into_owned(),
+            kind: head.kind.name().to_owned(),
+            request: head.request,
+            argument: head.argument,
+            result,
+            errno,
+            forwarded: head.forwarded,
+            nanoseconds: head.duration,
+            given: part(Part::Given),
+            got: part(Part::Got),
+            cdb: part(Part::Command),
+            sense: part(Part::Sense),
+            data: part(Part::Data),
+            data_length: head.data_length,
+        };
+        record.settle();
+        record
+    }
+
+    fn settle(&mut self) {
+        let registers = matches!(self.request, HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE);
+        if self.failed() && !(registers && self.errno == Errno::EIO.0) {
+            self.got.0.clear();
+        }
+        let mut sense = 0;
+        let mut data = usize::MAX;
+        match self.request {
+            SG_IO => {
+                sense = usize::from(self.got.at::<1>(67)[0]);
+                if let Some(moved) = self.moved().filter(|moved| moved.direction != TO_DISK) {
+                    let count = i64::from(moved.length) - i64::from(moved.left);
+                    data = if self.failed() { 0 } else { usize::try_from(count).unwrap_or(0) };
+                }
+            }
+            SCSI_IOCTL_SEND_COMMAND => {
+                let length = self.cdb_length();
+                self.cdb = Bytes(self.given.0.get(8..8 + length).unwrap_or_default().to_vec());
+                if self.result == i32::from(CHECK_CONDITION) {
+                    self.sense = std::mem::take(&mut self.data);
+                    sense = 16;
+                } else if self.failed() {
+                    data = 0;
+                } else {
+                    data = u32::from_ne_bytes(self.given.at(4)).try_into().unwrap_or(usize::MAX);
+                }
+            }
+            _ if self.failed() => data = 0,
+            _ => {}
+        }
+        self.sense.0.truncate(sense);
+        self.data.0.truncate(if self.shows_data() { data } else { 0 });
+    }
+
+    /// The length of a CDB in `SCSI_IOCTL_SEND_COMMAND`.
+    fn cdb_length(&self) -> usize {
+        match self.given.at::<1>(8)[0] >> 5 {
+            0 => 6,
+            3 | 5 => 12,
+            4 => 16,
+            _ => 10,
+        }
+    }
+
+    /// Whether ioctl(2) failed.
+    pub fn failed(&self) -> bool {
+        self.errno != 0
+    }
+
+    /// What `SG_IO` moved.
+    pub fn moved(&self) -> Option<Moved> {
+        (self.request == SG_IO).then(|| Moved {
+            direction: i32::from_ne_bytes(self.given.at(4)),
+            length: u32::from_ne_bytes(self.given.at(12)),
+            left: i32::from_ne_bytes(self.got.at(72)),
+        })
+    }
+
+    /// The row of its SCSI command.
+    pub fn command(&self) -> Option<&'static Command> {
+        let [code, action] = self.cdb.at(0);
+        (!self.cdb.0.is_empty()).then(|| command::find(code, action & 0x1f)).flatten()
+    }
+
+    /// The registers of its ATA command.
+    pub fn taskfile(&self) -> Option<Taskfile> {
+        let wide = |low: u8, high: u8| u16::from_le_bytes([low, high]);
+        match self.request {
+            HDIO_DRIVE_CMD if self.given.0.len() >= 4 => {
+                let [command, count, features, _] = self.given.at(0);
+                Some(Taskfile {
+                    command,
+                    count: count.into(),
+                    features: features.into(),
+                    ..Taskfile::default()
+                })
+            }
+            HDIO_DRIVE_TASK if self.given.0.len() >= 7 => {
+                let [command, features, count, low, mid, high, device] = self.given.at(0);
+                let lba = u32::from_le_bytes([low, mid, high, 0]).into();
+                Some(Taskfile { command, features: features.into(), count: count.into(), lba, device })
+            }
+            HDIO_DRIVE_TASKFILE if self.given.0.len() >= 16 => {
+                let [_, features, count, low, mid, high, device, command] = self.given.at(0);
+                let [_, features_high, count_high, d, e, f] = self.given.at(8);
+                let lba = u64::from_le_bytes([low, mid, high, d, e, f, 0, 0]);
+                let (features, count) = (wide(features, features_high), wide(count, count_high));
+                Some(Taskfile { command, features, count, lba, device })
+            }
+            _ => match self.cdb.at::<16>(0) {
+                [0x85, _, _, fh, f, ch, c, d, a, e, b, g, h, device, command, _]
+                    if self.cdb.0.len() >= 16 =>
+                {
+                    let lba = u64::from_le_bytes([a, b, h, d, e, g, 0, 0]);
+                    Some(Taskfile { command, features: wide(f, fh), count: wide(c, ch), lba, device })
+                }
+                [0xa1, _, _, f, c, a, b, h, device, command, ..] if self.cdb.0.len() >= 12 => {
+                    let lba = u32::from_le_bytes([a, b, h, 0]).into();
+                    Some(Taskfile { command, features: f.into(), count: c.into(), lba, device })
+                }
+                _ => None,
+            },
+        }
+    }
+
+    /// The row of its ATA command.
+    pub fn ata_command(&self) -> Option<&'static ata::command::Command> {
+        let taskfile = self.taskfile()?;
+        ata::command::find(taskfile.command, taskfile.features.to_le_bytes()[0])
+    }
+
+    /// Whether its data says something of the disk: not what is on it, nor what could be a password.
+    fn shows_data(&self) -> bool {
+        let ata = || {
+            self.ata_command().is_some_and(|command| {
+                !matches!(command.operation, Ata::Read | Ata::Write(_) | Ata::Multiple(_))
+            })
+        };
+        match self.request {
+            SG_IO | SCSI_IOCTL_SEND_COMMAND => {
+                self.command().is_some_and(|command| match command.operation {
+                    Scsi::AtaPassThrough => ata(),
+                    operation => !moves_blocks(operation),
+                })
+            }
+            _ => ata(),
+        }
+    }
+
+    /// Whether something in it is unknown to this project.
+    pub fn is_unknown(&self) -> bool {
+        let scsi = matches!(self.request, SG_IO | SCSI_IOCTL_SEND_COMMAND) && !self.cdb.0.is_empty();
+        find(self.request).is_none()
+            || scsi && self.command().is_none()
+            || self.taskfile().is_some() && self.ata_command().is_none()
+    }
+
+    /// Whether the device is the same afterwards.
+    pub fn is_harmless(&self) -> bool {
+        let ata = || {
+            self.ata_command().is_some_and(|command| {
+                use ata::command::Operation as O;
+                use ata::command::Transfer as T;
+                match command.operation {
+                    O::Nop | O::Verify | O::CheckPower | O::NativeMax | O::SmartStatus => true,
+                    O::Read
+                    | O::Multiple(_)
+                    | O::Identify
+                    | O::ReadLog
+                    | O::SmartData
+                    | O::SmartThresholds
+                    | O::SmartLog => matches!(command.transfer, T::PioIn | T::DmaIn),
+                    _ => false,
+                }
+            })
+        };
+        match self.request {
+            SG_IO | SCSI_IOCTL_SEND_COMMAND => self.command().is_some_and(|command| {
+                use Scsi as O;
+                match command.operation {
+                    O::AtaPassThrough => ata(),
+                    O::Ready
+                    | O::RequestSense
+                    | O::Inquiry
+                    | O::ModeSense
+                    | O::ReadCapacity10
+                    | O::ReadCapacity16
+                    | O::Read
+                    | O::Verify
+                    | O::Seek
+                    | O::PreFetch
+                    | O::ReadDefectData
+                    | O::GetLbaStatus
+                    | O::ReportLuns
+                    | O::ReportTargetPortGroups
+                    | O::ReportOperationCodes
+                    | O::ReportTaskManagement => true,
+                    // Its SP bit saves parameters.
+                    O::LogSense => self.cdb.at::<2>(0)[1] & 1 == 0,
+                    _ => false,
+                }
+            }),
+            HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE => ata(),
+            disk::request::SG_GET_TIMEOUT
+            | disk::request::SG_SET_TIMEOUT
+            | disk::request::SG_SET_RESERVED_SIZE
+            | disk::request::CDROM_GET_CAPABILITY
+            | disk::request::CDROM_DRIVE_STATUS => true,
+            request => matches!(find(request).map(|row| row.argument), Some(Argument::Out(_))),
+        }
+    }
+}
+
+/// `SG_DXFER_TO_DEV`
+pub const TO_DISK: i32 = -2;
+
+/// The status of a command that has sense data.
+pub const CHECK_CONDITION: u8 = 0x02;
+
+/// Whether a SCSI command's data are blocks of the disk.
+fn moves_blocks(operation: Scsi) -> bool {
+    matches!(
+        operation,
+        Scsi::Read
+            | Scsi::Write
+            | Scsi::WriteAtomic
+            | Scsi::WriteAndVerify
+            | Scsi::Verify
+            | Scsi::WriteSame
+            | Scsi::CompareAndWrite
+            | Scsi::OrWrite
+    )
+}

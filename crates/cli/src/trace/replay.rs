@@ -1,0 +1,382 @@
+//! `vmware-bdwrapper trace --replay`: makes recorded requests anew.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, ExitCode, Stdio};
+
+use client::Given;
+use comfy_table::{Table, presets};
+use disk::request::{Argument, SCSI_IOCTL_SEND_COMMAND, SG_IO, find};
+use serde::{Deserialize, Serialize};
+
+use super::decode;
+use super::output::Begin;
+use super::receiver::{self, Message, Receiver, Sender};
+use super::record::Record;
+use super::{Family, failed};
+use crate::failure::{Failure, cause, print, say, shown};
+use crate::{devices, library};
+
+/// The longest line of a trace: twice what the largest record needs.
+const LONGEST: u64 = 256 * 1024;
+
+/// The most bytes that a replayed command moves.
+const MOST: u32 = 16 << 20;
+
+/// A request for the process that makes it.
+#[derive(Serialize, Deserialize)]
+struct Order {
+    /// The place of its device among the process's arguments.
+    device: usize,
+    request: u32,
+    given: Given,
+}
+
+/// A line of the result.
+#[derive(Serialize)]
+struct Difference {
+    /// The line of the trace.
+    line: u64,
+    request: String,
+    recorded: String,
+    now: String,
+}
+
+/// Requests that were not made.
+#[derive(Serialize)]
+struct LeftOut {
+    request: String,
+    why: &'static str,
+    count: u64,
+}
+
+/// The last line of the JSON form.
+#[derive(Serialize)]
+struct End {
+    requests: u64,
+    same: u64,
+    different: u64,
+    left_out: Vec<LeftOut>,
+}
+
+/// Replays a trace; the exit status says whether all is as recorded.
+pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> Result<ExitCode, Failure> {
+    let wrong = |line: u64, why: String| {
+        let sentence =
+            format!("{}, line {line}: {why}: give a trace that was made by 'trace --json'.", shown(file));
+        Failure::new(Failure::FAILED, sentence)
+    };
+    if write && devices.is_empty() {
+        let sentence = "What could be changed is yours to say: name the device by --device ENTRY.";
+        return Err(Failure::new(Failure::USAGE, sentence));
+    }
+    let unreadable = |error: io::Error| {
+        let sentence = format!("{} cannot be read ({}): name a trace that can.", shown(file), cause(&error));
+        Failure::new(Failure::FAILED, sentence)
+    };
+    let mut lines = Lines { reader: BufReader::new(File::open(file).map_err(unreadable)?), number: 0 };
+    let first = lines.next().map_err(unreadable)?.unwrap_or_default();
+    let begin: Begin = parse(&first).map_err(|why| wrong(1, why))?;
+    let texts: Vec<OsString> = match devices.is_empty() {
+        true => begin.devices.iter().map(OsString::from).collect(),
+        false => devices,
+    };
+    let listed = devices::parse(&devices::texts(texts.clone())?)?
+        .iter()
+        .map(|device| device.entry.path.to_vec())
+        .collect::<Vec<_>>();
+    let names: Vec<String> = listed.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+    let mut replay = Replay::start(&texts, write)?;
+    let mut result = Tally { json, requests: 0, same: 0, different: 0, left_out: BTreeMap::new() };
+    while let Some(line) = lines.next().map_err(unreadable)? {
+        if line.starts_with(b"{\"summary\":") {
+            continue;
+        }
+        let recorded: Record = match parse(&line) {
+            Ok(record) => record,
+            // A trace whose writer was killed.
+            Err(_) if !line.ends_with(b"\n") => {
+                say(format!("{}, line {}: is cut off, and was left out.", shown(file), lines.number));
+                break;
+            }
+            Err(why) => return Err(wrong(lines.number, why)),
+        };
+        result.requests += 1;
+        let place = match names.iter().position(|name| *name == recorded.device) {
+            None if names.len() == 1 => Some(0),
+            place => place,
+        };
+        let order = match place {
+            None => Err("its device is not given"),
+            Some(device) => {
+                given(&recorded, write).map(|given| Order { device, request: recorded.request, given })
+            }
+        };
+        match order {
+            Err(why) => result.leave_out(&recorded, why),
+            Ok(order) => match replay.make(&order)? {
+                None => result.leave_out(&recorded, "the library did not answer: is the device there?"),
+                Some(now) => result.compare(lines.number, &recorded, &now)?,
+            },
+        }
+    }
+    result.end()
+}
+
+/// The lines of a file, however long it is.
+struct Lines {
+    reader: BufReader<File>,
+    number: u64,
+}
+
+impl Lines {
+    /// The next one with its end; what is too long is cut off.
+    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        self.reader.by_ref().take(LONGEST).read_until(b'\n', &mut line)?;
+        self.number += 1;
+        Ok((!line.is_empty()).then_some(line))
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, String> {
+    if line.len() as u64 >= LONGEST {
+        return Err(format!("is longer than {LONGEST} bytes"));
+    }
+    serde_json::from_slice(line).map_err(|error| format!("is no record ({error})"))
+}
+
+/// What a request is given anew, or why it is not made.
+fn given(record: &Record, write: bool) -> Result<Given, &'static str> {
+    const NOT_WHOLE: &str = "not all that it was given is recorded";
+    if find(record.request).is_none() {
+        return Err("what it does is not known");
+    }
+    if !write && !record.is_harmless() {
+        return Err("it could change the device (--write)");
+    }
+    if let Some(moved) = record.moved() {
+        let [cdb_length, room] = record.given.at(8);
+        if record.given.at(0) != i32::from(b'S').to_ne_bytes()
+            || record.cdb.0.is_empty()
+            || record.cdb.0.len() != usize::from(cdb_length)
+        {
+            return Err(NOT_WHOLE);
+        }
+        if moved.length > MOST {
+            return Err("it moves too much");
+        }
+        let mut data = record.data.0.clone();
+        let from_disk = matches!(moved.direction, -3);
+        if !from_disk && data.len() < moved.length as usize {
+            return Err("its data is not recorded");
+        }
+        if from_disk {
+            data.clear();
+        }
+        data.resize(moved.length as usize, 0);
+        let sense = (record.given.at::<8>(32) != [0; 8]).then_some(room);
+        return Ok(Given::Command { direction: moved.direction, cdb: record.cdb.0.clone(), data, sense });
+    }
+    match find(record.request).map(|request| request.argument) {
+        Some(Argument::Number | Argument::None) => Ok(Given::Number(record.argument)),
+        _ if !client::is_self_contained(record.request) => Err(NOT_WHOLE),
+        Some(Argument::In(_)) if record.given.0.is_empty() => Err(NOT_WHOLE),
+        _ if record.request == SCSI_IOCTL_SEND_COMMAND && record.given.at::<4>(0) != [0; 4] => {
+            Err("its data is not recorded")
+        }
+        _ if record.request == disk::request::HDIO_DRIVE_TASKFILE && moves_to_disk(record) => {
+            Err("its data is not recorded")
+        }
+        _ => Ok(Given::Memory(record.given.0.clone())),
+    }
+}
+
+/// Whether `HDIO_DRIVE_TASKFILE` has data for the disk.
+fn moves_to_disk(record: &Record) -> bool {
+    use disk::ata::command::Transfer;
+    record.ata_command().is_none_or(|command| matches!(command.transfer, Transfer::PioOut | Transfer::DmaOut))
+}
+
+/// The process that makes the requests, and what it gets.
+struct Replay {
+    receiver: Receiver,
+    orders: BufWriter<ChildStdin>,
+    buffer: Vec<u8>,
+}
+
+impl Replay {
+    fn start(texts: &[OsString], write: bool) -> Result<Replay, Failure> {
+        let listed = devices::parse(texts)?;
+        let library = library::ordinary().map_err(|sentence| Failure::new(Failure::FAILED, sentence))?;
+        let receiver = Receiver::new()?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("resend").args(write.then_some("--write")).arg("--");
+        command.args(listed.iter().map(devices::Device::path));
+        let existing = library::removed(std::env::var_os(library::VARIABLE).as_deref());
+        command.env(library::VARIABLE, library::appended(existing.as_deref(), &library));
+        command.env(devices::VARIABLE, devices::list(texts));
+        command.env(disk::record::VARIABLE, receiver.variable());
+        command.stdin(Stdio::piped());
+        let stopped = |error| failed("The process that makes the requests cannot be started", &error);
+        let family = Family::start(&mut command, &receiver).map_err(stopped)?;
+        let orders = BufWriter::new(family.input.ok_or_else(|| stopped(io::ErrorKind::BrokenPipe.into()))?);
+        Ok(Replay { receiver, orders, buffer: receiver::buffer() })
+    }
+
+    /// Makes a request; none where the library did not see it.
+    fn make(&mut self, order: &Order) -> Result<Option<Box<Record>>, Failure> {
+        let ended = || {
+            Failure::new(
+                Failure::FAILED,
+                "The process that makes the requests has ended: see what it says above.",
+            )
+        };
+        let send = |orders: &mut BufWriter<ChildStdin>| -> io::Result<()> {
+            serde_json::to_writer(&mut *orders, order)?;
+            orders.write_all(b"\n")?;
+            orders.flush()
+        };
+        // Where it has ended, that comes as a message.
+        let _ = send(&mut self.orders);
+        let mut found = None;
+        loop {
+            match self.receiver.next(&mut self.buffer) {
+                Message::Record(record) => found = Some(record),
+                Message::Done => return Ok(found),
+                Message::End => return Err(ended()),
+            }
+        }
+    }
+}
+
+/// Makes the requests that come on the standard input, for the process that started this one.
+pub fn resend(paths: &[PathBuf], write: bool) -> Result<(), Failure> {
+    let failed = |error: io::Error| {
+        Failure::new(Failure::FAILED, format!("The requests do not arrive ({}): start anew.", cause(&error)))
+    };
+    let sender = Sender::of_environment().map_err(failed)?;
+    let mut files = Vec::new();
+    for path in paths {
+        files.push(client::open(path, write).map_err(|error| {
+            let sentence = format!(
+                "{} cannot be opened for {} ({}): name a device that can.",
+                shown(path),
+                if write { "writing" } else { "reading" },
+                cause(&error)
+            );
+            Failure::new(Failure::FAILED, sentence)
+        })?);
+    }
+    for line in io::stdin().lines() {
+        let order: Order =
+            serde_json::from_str(&line.map_err(failed)?).map_err(|error| failed(error.into()))?;
+        if let Some(file) = files.get(order.device) {
+            // What is not made is not recorded, which is what the other process sees.
+            let _ = client::resend(file, order.request, &order.given);
+        }
+        sender.done().map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// What has come of it.
+struct Tally {
+    json: bool,
+    requests: u64,
+    same: u64,
+    different: u64,
+    left_out: BTreeMap<(String, &'static str), u64>,
+}
+
+impl Tally {
+    fn leave_out(&mut self, record: &Record, why: &'static str) {
+        // So that no trace can name more than there are.
+        let name = match find(record.request) {
+            Some(_) => decode::name(record),
+            None => "unknown request".to_owned(),
+        };
+        *self.left_out.entry((name, why)).or_default() += 1;
+    }
+
+    fn compare(&mut self, line: u64, recorded: &Record, now: &Record) -> Result<(), Failure> {
+        let Some(what) = difference(recorded, now) else {
+            self.same += 1;
+            return Ok(());
+        };
+        self.different += 1;
+        let (before, mut after) = (decode::got(recorded), decode::got(now));
+        if before == after {
+            after = format!("{after} ({what})");
+        }
+        let request = decode::asked(recorded);
+        if self.json {
+            return object(&Difference { line, request, recorded: before, now: after });
+        }
+        print(format!("line {line}: {request}\n  recorded: {before}\n  now:      {after}\n"))
+    }
+
+    fn end(self) -> Result<ExitCode, Failure> {
+        let Tally { json, requests, same, different, left_out } = self;
+        let left_out: Vec<LeftOut> =
+            left_out.into_iter().map(|((request, why), count)| LeftOut { request, why, count }).collect();
+        let status = if different == 0 { ExitCode::SUCCESS } else { ExitCode::from(Failure::FAILED) };
+        if json {
+            object(&End { requests, same, different, left_out })?;
+            return Ok(status);
+        }
+        let count: u64 = left_out.iter().map(|left| left.count).sum();
+        let mut text =
+            format!("{requests} requests: {same} as recorded, {different} different, {count} left out.\n");
+        if !left_out.is_empty() {
+            let mut table = Table::new();
+            table.load_preset(presets::ASCII_MARKDOWN).set_header(["Left out", "Count", "Why"]);
+            for LeftOut { request, why, count } in left_out {
+                table.add_row([request, count.to_string(), why.to_owned()]);
+            }
+            text += &format!("{table}\n");
+        }
+        print(text)?;
+        Ok(status)
+    }
+}
+
+fn object(object: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(object);
+    let text =
+        text.map_err(|error| Failure::new(Failure::FAILED, format!("No JSON can be made: {error}.")))?;
+    print(text + "\n")
+}
+
+/// What of two records differs that should not.
+fn difference(recorded: &Record, now: &Record) -> Option<String> {
+    let outcome = |record: &Record| {
+        // Of the header: status to resid (include/scsi/sg.h). Addresses and times differ.
+        let got = match record.request {
+            SG_IO => record.got.0.get(64..76).unwrap_or_default().to_vec(),
+            _ => record.got.0.clone(),
+        };
+        (record.result, record.errno, record.forwarded, got)
+    };
+    let (before, after) = (outcome(recorded), outcome(now));
+    if before != after {
+        return Some(first("result", &before.3, &after.3));
+    }
+    if recorded.sense != now.sense {
+        return Some(first("sense data", &recorded.sense.0, &now.sense.0));
+    }
+    // As much as both have; that one command moved more, its header says.
+    let common = recorded.data.0.len().min(now.data.0.len());
+    let [before, after] = [recorded, now].map(|record| record.data.0.get(..common).unwrap_or_default());
+    (before != after).then(|| first("data", before, after))
+}
+
+fn first(what: &str, before: &[u8], after: &[u8]) -> String {
+    match before.iter().zip(after).position(|(before, after)| before != after) {
+        Some(at) => format!("byte {at} of the {what}: {:02x} before, {:02x} now", before[at], after[at]),
+        None => format!("other {what}"),
+    }
+}
