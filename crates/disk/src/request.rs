@@ -1,7 +1,7 @@
 //! The requests of ioctl(2) that block devices know, one row each: number, name and argument.
 //!
 //! Numbers and arguments are those of the kernel's include/uapi/linux/{fs,blkpg,blktrace_api,blkzoned,hdreg,cdrom,
-//! pr,nvme_ioctl,loop}.h and include/scsi/{scsi_ioctl,sg}.h.
+//! pr,nvme_ioctl,loop,fd}.h and include/scsi/{scsi_ioctl,sg}.h.
 
 /// Which part of a disk's software stack a request belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,5 +312,6 @@ requests! {
     RAID_VERSION = 0x800c_0910 => Out(Bytes);
     GET_ARRAY_INFO = 0x8048_0911 => Out(Bytes);
     FDGETPRM = 0x8020_0204 => Out(Bytes);
+    FDGETFDCSTAT = 0x8028_0215 => Out(Bytes);
     MTIOCGET = 0x8030_6d02 => Out(Bytes);
 }

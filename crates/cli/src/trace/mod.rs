@@ -55,7 +55,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
     /// Replay requests that change the device, too
-    #[arg(long, requires = "replay")]
+    #[arg(long, requires = "replay", conflicts_with = "command")]
     write: bool,
     /// The program and its arguments
     #[arg(value_name = "PROGRAM", required_unless_present = "replay", conflicts_with = "replay")]

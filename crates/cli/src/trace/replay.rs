@@ -98,7 +98,7 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
         let recorded: Record = match parse(&line) {
             Ok(record) => record,
             // A trace whose writer was killed.
-            Err(_) if !line.ends_with(b"\n") => {
+            Err(_) if !line.ends_with(b"\n") && (line.len() as u64) < LONGEST => {
                 say(format!("{}, line {}: is cut off, and was left out.", shown(file), lines.number));
                 break;
             }

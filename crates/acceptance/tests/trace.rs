@@ -1,0 +1,841 @@
+//! The command `trace`, as users run it.
+
+mod system;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use acceptance::{Disk, Medium, Need, Outcome, Run, Scratch, main as harness, needs, trial};
+use serde_json::Value;
+use system::{CONF, System, chmod, command, make};
+
+const MIB: u64 = 1 << 20;
+const GET_IDLUN: &str = "0x5382";
+
+fn main() -> ExitCode {
+    let mut trials = Vec::new();
+    for (name, medium) in [("image", Medium::Image), ("loop", Medium::Loop)] {
+        let tools = ["hdparm", "sg_readcap", "blockdev"];
+        trials.push(trial(format!("words/{name}"), &needs(medium, &tools), move || words(medium)));
+        let tools = ["hdparm", "sg_inq", "sg_readcap", "smartctl", "fdisk", "blockdev", "sdparm", "sg_vpd"];
+        let needs = [&needs(medium, &tools)[..], &[Need::Root]].concat();
+        trials.push(trial(format!("programs/{name}"), &needs, move || programs(medium)));
+    }
+    trials.extend([
+        trial("unknown", &[], unknown),
+        trial("json", &[], json),
+        trial("what is on the disk stays there", &[], no_content),
+        trial("pieces and bad addresses", &[], pieces),
+        trial("threads", &[], threads),
+        trial("children", &[], children),
+        trial("a program that closes what it does not know", &[], closes_all),
+        trial("a program without a standard error", &[], no_stderr),
+        trial("a program that fills its standard error", &[Need::Tool("sg_turs")], full_stderr),
+        trial("a program that may not have a socket", &[], no_socket),
+        trial("a set-user-ID program", &[Need::Root, Need::Tool("make")], set_user_id),
+        trial("exit status", &[], exit_status),
+        trial("signals", &[Need::Tool("sg_turs")], signals),
+        trial("output", &[], output),
+        trial("a full disk", &[], full_disk),
+        trial("replay/the same", &[Need::Root, Need::Tool("hdparm"), Need::Tool("sg_inq")], replay_same),
+        trial("replay/another size", &[], replay_other_size),
+        trial("replay/another kind", &[], replay_other_kind),
+        trial("replay/what changes the device", &[], replay_writes),
+        trial("replay/hostile", &[], replay_hostile),
+        trial("usage", &[], usage),
+    ]);
+    harness(trials)
+}
+
+fn trace(disk: &Disk) -> Run {
+    Run::new(command()).args(["trace", "--device", &disk.entry()])
+}
+
+fn image(kind: &'static str) -> Disk {
+    Disk::new(Medium::Image, kind, 128 * MIB)
+}
+
+/// The requests in a trace, without what differs each time: `PROGRAM FD: REQUEST -> OUTCOME; WHO`.
+fn requests(text: &str, disk: &Disk) -> Vec<String> {
+    let path = disk.path().to_str().expect("test names are ASCII");
+    let separator = format!("] {path} fd ");
+    let lines = text.lines().filter_map(|line| line.split_once(&separator));
+    lines
+        .map(|(program, rest)| {
+            let (program, ids) = program.split_once('[').expect("a process");
+            assert!(ids.split('/').all(|id| id.parse::<u32>().is_ok()), "{ids}");
+            let (rest, time) = rest.rsplit_once(" in ").expect("a time");
+            let number = time.strip_suffix(" us").and_then(|time| time.parse::<f64>().ok());
+            assert!(number.is_some(), "{time}");
+            let rest = match rest.split_once(" serial ") {
+                Some((before, after)) => {
+                    let (serial, who) = after.split_once(';').expect("who answered");
+                    assert!(serial.starts_with("BDW") && serial.len() == 19, "{serial}");
+                    format!("{before} serial S;{who}")
+                }
+                None => rest.to_owned(),
+            };
+            format!("{program} {rest}")
+        })
+        .collect()
+}
+
+/// The table at the end: the numbers by request.
+fn table(text: &str) -> BTreeMap<String, [u64; 4]> {
+    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Request "));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let number = |at: usize| cells[at].parse().expect("a number");
+        (cells[1].to_owned(), [2, 3, 4, 5].map(number))
+    })
+    .collect()
+}
+
+fn words(medium: Medium) {
+    let forwarded = if medium == Medium::Image { "answered" } else { "forwarded" };
+    let size: &[(&str, &[&str])] = &[
+        ("blockdev --getsize64 DEV", &["blockdev 3: BLKGETSIZE64 -> 134217728; answered"]),
+        ("blockdev --getss DEV", &["blockdev 3: BLKSSZGET -> 512; answered"]),
+        ("blockdev --getra DEV", &["blockdev 3: BLKRAGET -> N; WHO"]),
+    ];
+    let scsi: &[(&str, &[&str])] = &[
+        (
+            "sg_readcap DEV",
+            &[
+                "sg_readcap 3: SG_IO READ CAPACITY(10) [25 00 00 00 00 00 00 00 00 00], 8 bytes from the disk -> GOOD, 8 bytes: \
+               last LBA 262143, 512 bytes a block; answered",
+            ],
+        ),
+        (
+            "hdparm -i DEV",
+            &[
+                "hdparm 3: HDIO_GET_MULTCOUNT -> EINVAL; answered",
+                "",
+                "hdparm 3: HDIO_GET_IDENTITY -> EINVAL; answered",
+            ],
+        ),
+    ];
+    let ide: &[(&str, &[&str])] = &[
+        (
+            "hdparm -i DEV",
+            &[
+                "hdparm 3: HDIO_GET_MULTCOUNT -> 0; answered",
+                "hdparm 3: HDIO_GET_IDENTITY -> model BDWRAPPER DISK serial S; answered",
+            ],
+        ),
+        (
+            "hdparm -C DEV",
+            &[
+                "",
+                "hdparm 3: HDIO_DRIVE_CMD CHECK POWER MODE (command e5 features 00 count 00 lba 0 device 00) -> status 50 error 00 \
+               count ff lba 0 device 00; answered",
+            ],
+        ),
+    ];
+    let sata: &[(&str, &[&str])] = &[(
+        "hdparm -C DEV",
+        &[
+            "hdparm 3: SG_IO ATA PASS-THROUGH(16) CHECK POWER MODE [85 06 20 00 00 00 00 00 00 00 00 00 00 40 e5 00] (command e5 \
+           features 00 count 00 lba 0 device 40) -> CHECK CONDITION, RECOVERED ERROR 1/00/1d ATA PASS-THROUGH INFORMATION AVAILABLE; \
+           status 50 error 00 count ff lba 0 device e0; answered",
+        ],
+    )];
+    for (kind, table) in [("scsi", size), ("scsi", scsi), ("ide", ide), ("sata", sata)] {
+        let disk = Disk::new(medium, kind, 128 * MIB);
+        for (words, expected) in table {
+            // Commands that ask the ATA disk are root's to send.
+            if words.contains("-C") && !acceptance::is_root() {
+                continue;
+            }
+            let line = words.replace("DEV", disk.path().to_str().expect("ASCII"));
+            let found = requests(&trace(&disk).arg("--").args(line.split(' ')).output().err(), &disk);
+            assert_eq!(found.len(), expected.len(), "{words}: {found:#?}");
+            for (found, expected) in found.iter().zip(*expected) {
+                if let Some((name, rest)) = expected.split_once(" N; WHO") {
+                    assert_eq!(rest, "");
+                    assert!(found.starts_with(name) && found.ends_with(&format!("; {forwarded}")), "{found}");
+                } else if !expected.is_empty() {
+                    assert_eq!(found, expected, "{kind} {words}");
+                }
+            }
+        }
+    }
+}
+
+/// What real programs ask is decoded to the last line.
+fn programs(medium: Medium) {
+    let lists: [(&str, &[&str]); 3] = [
+        (
+            "scsi",
+            &[
+                "sg_inq DEV",
+                "sg_readcap -16 DEV",
+                "sg_vpd -p bl DEV",
+                "sdparm -a DEV",
+                "smartctl -d scsi -a DEV",
+                "hdparm -I DEV",
+                "hdparm -g DEV",
+                "fdisk -l DEV",
+                "blockdev --report DEV",
+            ],
+        ),
+        ("ide", &["hdparm -i DEV", "hdparm -I DEV", "hdparm -W DEV", "hdparm -g DEV", "fdisk -l DEV"]),
+        (
+            "sata",
+            &[
+                "sg_inq DEV",
+                "smartctl -d sat -a DEV",
+                "hdparm -I DEV",
+                "hdparm --read-sector 0 DEV",
+                "hdparm -B DEV",
+            ],
+        ),
+    ];
+    for (kind, list) in lists {
+        let disk = Disk::new(medium, kind, 128 * MIB);
+        for words in list {
+            let line = words.replace("DEV", disk.path().to_str().expect("ASCII"));
+            let file = disk.scratch().path("trace");
+            let outcome = trace(&disk).arg("-o").arg(&file).arg("--").args(line.split(' ')).output();
+            let without = Run::new(command())
+                .args(["run", "--device", &disk.entry(), "--"])
+                .args(line.split(' '))
+                .output();
+            assert_eq!(outcome.code(), without.code(), "{words}: {}", outcome.err());
+            let text = fs::read_to_string(&file).expect("it is the trace");
+            let found = requests(&text, &disk);
+            // fdisk asks an image file nothing.
+            assert!(
+                !found.is_empty() || medium == Medium::Image && words.starts_with("fdisk"),
+                "{kind} {words}: {text}"
+            );
+            for line in &found {
+                assert!(line.contains(" -> ") && !line.contains("unknown"), "{kind} {words}: {line}");
+            }
+            assert_eq!(text.lines().filter(|line| line.contains("] ")).count(), found.len(), "{text}");
+            let counted: u64 = table(&text).values().map(|[count, ..]| count).sum();
+            assert_eq!(counted, found.len() as u64, "{text}");
+        }
+    }
+}
+
+/// A trace of `clients` or `sgio` that does these lines, the first of which opens the disk as descriptor 3.
+fn session(disk: &Disk, program: &str, lines: &str) -> Outcome {
+    let outcome = trace(disk)
+        .arg(disk.scratch().program(program))
+        .stdin(lines.replace("DEV", disk.path().to_str().expect("ASCII")))
+        .output();
+    outcome.expect_out();
+    outcome
+}
+
+fn unknown() {
+    let disk = image("scsi");
+    let lines = format!("open open DEV\nget 3 0x5399 8\nget 3 {GET_IDLUN} 8\n");
+    let err = session(&disk, "clients", &lines).err();
+    let found = requests(&err, &disk);
+    assert_eq!(found.len(), 2, "{err}");
+    assert!(found[0].starts_with("clients 3: 0x5399 (unknown: please report this line) 0x"), "{err}");
+    assert!(found[0].ends_with(" -> EINVAL; answered"), "{err}");
+    assert_eq!(found[1], "clients 3: SCSI_IOCTL_GET_IDLUN -> host 127 channel 0 id 0 lun 0; answered");
+    let expected = BTreeMap::from([
+        ("0x5399".to_owned(), [1, 1, 0, 1]),
+        ("SCSI_IOCTL_GET_IDLUN".to_owned(), [1, 1, 0, 0]),
+    ]);
+    assert_eq!(table(&err), expected);
+    let err =
+        session(&disk, "sgio", "open r DEV\nin 3 12ff00000000 36\nin 3 28000000001000000100 512\n").err();
+    let found = requests(&err, &disk);
+    assert_eq!(
+        found,
+        [
+            "sgio 3: SG_IO INQUIRY [12 ff 00 00 00 00] page 00h, 36 bytes from the disk -> CHECK CONDITION, ILLEGAL REQUEST 5/24/00 \
+             INVALID FIELD IN CDB (byte 1 bit 7), 0 bytes; answered",
+            "sgio 3: SG_IO READ(10) [28 00 00 00 00 10 00 00 01 00] LBA 16, 1 blocks, 512 bytes from the disk -> GOOD, 512 bytes; \
+             answered",
+        ]
+    );
+}
+
+fn lines(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).expect("it is the trace");
+    text.lines().map(|line| serde_json::from_str(line).expect("each line is an object")).collect()
+}
+
+fn json() {
+    let disk = image("ide");
+    let file = disk.scratch().path("trace.json");
+    let program = disk.scratch().program("clients");
+    let run = trace(&disk).args(["--json", "-o"]).arg(&file).arg(&program);
+    let text = format!(
+        "open open {}\nget 3 0x30d 512\nvalue 3 0x326 1\nset 3 0x2201 7\nbad 3 0x301 0x10\n",
+        disk.path().display()
+    );
+    run.stdin(text).output().expect_out();
+    let lines = lines(&file);
+    assert_eq!(lines.len(), 6, "{lines:#?}");
+    assert_eq!(lines[0]["devices"], Value::from(vec![disk.entry()]));
+    assert_eq!(lines[0]["program"], program.to_str().expect("ASCII"));
+    let [identity, dma, timeout, bad] = [1, 2, 3, 4].map(|at| &lines[at]);
+    for line in [identity, dma, timeout, bad] {
+        assert_eq!(
+            (&line["program"], &line["fd"], &line["kind"]),
+            (&"clients".into(), &3.into(), &"ide".into())
+        );
+        assert_eq!(line["device"], disk.path().to_str().expect("ASCII"));
+        assert!(line["pid"].as_u64() == line["tid"].as_u64() && line["pid"].as_u64() > Some(0), "{line}");
+        assert!(line["nanoseconds"].is_u64(), "{line}");
+    }
+    assert_eq!((&identity["name"], &identity["request"]), (&"HDIO_GET_IDENTITY".into(), &0x30d.into()));
+    let got = identity["got"].as_str().expect("what it got");
+    assert!(got.len() == 1024 && got.contains(&hexadecimal(b"BDWRAPPER DISK")), "{got}");
+    assert_eq!((&dma["argument"], &dma["given"]), (&1.into(), &Value::Null));
+    assert_eq!(
+        (&timeout["given"], &timeout["errno"], &timeout["outcome"]),
+        (&"07000000".into(), &22.into(), &"EINVAL".into())
+    );
+    assert_eq!(
+        (&bad["result"], &bad["errno"], &bad["outcome"]),
+        (&(-1).into(), &14.into(), &"EFAULT".into())
+    );
+    let counts = lines[5]["summary"].as_array().expect("a table").iter().map(|row| row["count"].as_u64());
+    assert_eq!(counts.collect::<Option<Vec<_>>>(), Some(vec![1; 4]));
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reports are public.
+fn no_content() {
+    let disk = image("scsi");
+    fs::write(disk.image(), [0x5a; 65536]).expect("it is ours");
+    let file = disk.scratch().path("trace.json");
+    let text = format!(
+        "open rw {}\nin 3 28000000000000000800 4096\nout 3 2a000000000000000100 512 a5\nin 3 a30c0000000000001000 4096\n",
+        disk.path().display()
+    );
+    let run = trace(&disk).args(["--json", "-o"]).arg(&file).arg(disk.scratch().program("sgio"));
+    let out = run.stdin(text).output().expect_out();
+    assert!(out.contains("5a5a5a5a"), "{out}");
+    assert_eq!(fs::read(disk.image()).expect("it is ours")[..512], [0xa5; 512]);
+    let text = fs::read_to_string(&file).expect("it is the trace");
+    assert!(!text.contains("5a5a5a5a") && !text.contains("a5a5a5a5"), "{text}");
+    let lines = lines(&file);
+    assert_eq!((&lines[1]["data_length"], &lines[1]["data"]), (&4096.into(), &Value::Null));
+}
+
+fn pieces() {
+    let disk = image("scsi");
+    // MODE SELECT(6) with its list in pieces of odd lengths; then a header where no memory is.
+    let lines = "open rw DEV\nlist 3 151000001800 24 0\n";
+    let file = disk.scratch().path("trace.json");
+    let run = trace(&disk).args(["--json", "-o"]).arg(&file).arg(disk.scratch().program("sgio"));
+    run.stdin(lines.replace("DEV", disk.path().to_str().expect("ASCII"))).output().expect_out();
+    let lines = self::lines(&file);
+    assert_eq!(
+        (&lines[1]["data_length"], &lines[1]["data"]),
+        (&24.into(), &"00".repeat(24).into()),
+        "{}",
+        lines[1]
+    );
+    let bad =
+        "open open DEV\nbad 3 0x2285 0x10\nbad 3 0x31f end-2\nbad 3 0x301 end-8\nbad 3 0x301 read-only\n";
+    let found = requests(&session(&disk, "clients", bad).err(), &disk);
+    assert_eq!(
+        found,
+        [
+            "clients 3: SG_IO -> EFAULT; answered",
+            "clients 3: HDIO_DRIVE_CMD -> EINVAL; answered",
+            "clients 3: HDIO_GETGEO -> EFAULT; answered",
+            "clients 3: HDIO_GETGEO -> EFAULT; answered",
+        ]
+    );
+    // Random headers and addresses do no harm, and all of them arrive.
+    let outcome =
+        trace(&disk).arg("-o").arg(disk.scratch().path("hostile")).arg(disk.scratch().program("sgio"));
+    outcome.args(["hostile", "1"]).arg(disk.path()).output().expect_out();
+    let text = fs::read_to_string(disk.scratch().path("hostile")).expect("it is the trace");
+    let counted: u64 = table(&text).values().map(|[count, ..]| count).sum();
+    assert_eq!(counted, requests(&text, &disk).len() as u64);
+}
+
+fn threads() {
+    let disk = image("scsi");
+    let file = disk.scratch().path("trace");
+    let run = trace(&disk).arg("-o").arg(&file).arg(disk.scratch().program("clients"));
+    let out = run.stdin(format!("open open {}\nthreads 3\n", disk.path().display())).output().expect_out();
+    assert_eq!(out, "3 -\n0 failed\n");
+    let text = fs::read_to_string(&file).expect("it is the trace");
+    let found = requests(&text, &disk);
+    assert_eq!(found.len(), 8 * 2000 * 2);
+    let asked = |line: &str| found.iter().filter(|found| *found == line).count();
+    assert_eq!(asked("clients 3: SCSI_IOCTL_GET_IDLUN -> host 127 channel 0 id 0 lun 0; answered"), 8 * 2000);
+    assert_eq!(
+        asked("clients 3: HDIO_GETGEO -> cylinders 1008 heads 5 sectors 52 start 0; answered"),
+        8 * 2000
+    );
+    // A heading, the lines, three lines of table and the heading's rule.
+    assert_eq!(text.lines().count(), 1 + found.len() + 4);
+}
+
+fn children() {
+    let disk = image("scsi");
+    let lines = format!("open open DEV\nvfork 3\nexec\nget 3 {GET_IDLUN} 8\nleader 3\n");
+    let outcome = session(&disk, "clients", &lines);
+    assert_eq!(requests(&outcome.err(), &disk).len(), 3, "{}", outcome.err());
+    // Those that outlive the program count too, and not those alone that it waits for.
+    let run = trace(&disk).args([
+        "sh",
+        "-c",
+        "for i in 1 2 3 4 5 6 7 8; do (for j in 1 2 3; do \"$0\" <\"$1\"; done) & done; exit 5",
+    ]);
+    let text = disk.scratch().path("lines");
+    fs::write(&text, format!("open open {}\nget 3 {GET_IDLUN} 8\n", disk.path().display()))
+        .expect("it is ours");
+    let outcome = run.arg(disk.scratch().program("clients")).arg(&text).output();
+    assert_eq!(outcome.code(), 5);
+    assert_eq!(requests(&outcome.err(), &disk).len(), 24, "{}", outcome.err());
+}
+
+fn assert_blank(disk: &Disk) {
+    assert_eq!(
+        disk.image().metadata().expect("it is there").blocks(),
+        0,
+        "something was written to the device"
+    );
+}
+
+fn closes_all() {
+    let disk = image("scsi");
+    let lines = format!(
+        "close closefrom 3\n{}get 3 {GET_IDLUN} 8\nget 9 {GET_IDLUN} 8\n",
+        "open rdwr DEV\n".repeat(12)
+    );
+    let outcome = session(&disk, "clients", &lines);
+    assert_eq!(requests(&outcome.err(), &disk).len(), 2, "{}", outcome.err());
+    // No descriptor was used up meanwhile.
+    let lines = format!("open rdwr DEV\nget 3 {GET_IDLUN} 8\nopen rdwr DEV\n");
+    let out = session(&disk, "clients", &lines).out();
+    assert!(out.starts_with("3 -\n") && out.ends_with("\n4 -\n"), "{out}");
+    assert_blank(&disk);
+}
+
+fn no_stderr() {
+    let disk = image("scsi");
+    for redirection in ["2>&-", "2<>DEV", "2>>DEV"] {
+        let path = disk.path().to_str().expect("ASCII");
+        let file = disk.scratch().path("trace");
+        let run = trace(&disk).arg("-o").arg(&file);
+        let script = format!("exec \"$0\" {}", redirection.replace("DEV", path));
+        let run = run.args(["sh", "-c", &script]).arg(disk.scratch().program("clients"));
+        run.stdin(format!("open rdwr {path}\nget 2 {GET_IDLUN} 8\nget 3 {GET_IDLUN} 8\n")).output();
+        let text = fs::read_to_string(&file).expect("it is the trace");
+        let found = requests(&text, &disk);
+        assert!(
+            !found.is_empty() && found.iter().all(|line| line.ends_with("; answered")),
+            "{redirection}: {text}"
+        );
+        assert_blank(&disk);
+    }
+}
+
+fn full_stderr() {
+    let disk = image("scsi");
+    let script = "head -c 3000000 /dev/zero | tr '\\0' x >&2; sg_turs \"$0\"; head -c 3000000 /dev/zero | tr '\\0' x >&2";
+    let outcome = trace(&disk).args(["sh", "-c", script]).arg(disk.path()).output();
+    assert_eq!(outcome.code(), 0);
+    assert!(outcome.err().len() > 6_000_000);
+    assert!(outcome.err().contains("SG_IO TEST UNIT READY [00 00 00 00 00 00] -> GOOD"));
+}
+
+/// Where no record can be sent, the lines of log level 1000 take their place.
+fn no_socket() {
+    let disk = image("scsi");
+    let lines = format!("open open DEV\nget 3 {GET_IDLUN} 8\nsandbox 41 1\nget 3 {GET_IDLUN} 8\n");
+    let outcome = session(&disk, "clients", &lines);
+    assert_eq!(requests(&outcome.err(), &disk).len(), 1, "{}", outcome.err());
+    let said = outcome.err().lines().filter(|line| line.starts_with("vmware-bdwrapper: pid ")).count();
+    assert_eq!(said, 1, "{}", outcome.err());
+}
+
+/// What the environment names counts for nothing there.
+fn set_user_id() {
+    let _system = System::clean();
+    make(["install"]).expect_out();
+    let scratch = Scratch::new();
+    let program = scratch.program("secure");
+    chmod(&program, 0o4755);
+    let image = scratch.image("image", 128 * MIB);
+    let entry = format!("{}=scsi", image.display());
+    for messages in ["no", "yes"] {
+        let conf = format!("executable {}\nallow-user-devices yes\nmessages {messages}\n", program.display());
+        fs::write(CONF, conf).expect("root can");
+        let run = Run::new("vmware-bdwrapper").args(["trace", "--json", "--device", &entry]);
+        let outcome = run.arg(&program).arg(&image).nobody().output();
+        assert!(outcome.expect_out().contains("secure=1"), "{}", outcome.out());
+        let err = outcome.err();
+        assert!(err.contains("is a set-user-ID program: its requests are not in the trace"), "{err}");
+        assert!(err.contains("{\"summary\":[]}"), "{err}");
+        assert_eq!(err.contains("SCSI_IOCTL_GET_IDLUN"), messages == "yes", "{err}");
+    }
+    // Root has no secure mode.
+    let run =
+        Run::new("vmware-bdwrapper").args(["trace", "--device", &entry]).arg(&program).arg(&image).output();
+    assert!(run.err().contains(" SCSI_IOCTL_GET_IDLUN -> host 127"), "{}", run.err());
+}
+
+fn exit_status() {
+    let disk = image("scsi");
+    for status in [0, 1, 7, 255] {
+        let outcome = trace(&disk).args(["--", "sh", "-c", &format!("exit {status}")]).output();
+        assert_eq!(outcome.code(), status, "{}", outcome.err());
+    }
+    // As a shell says it; what was asked before is there.
+    let lines = disk.scratch().path("lines");
+    fs::write(&lines, format!("open open {}\nget 3 {GET_IDLUN} 8\n", disk.path().display()))
+        .expect("it is ours");
+    let run = trace(&disk).args(["sh", "-c", "\"$0\" <\"$1\"; kill -KILL $$"]);
+    let outcome = run.arg(disk.scratch().program("clients")).arg(&lines).output();
+    assert_eq!(outcome.code(), 137);
+    assert_eq!(requests(&outcome.err(), &disk).len(), 1);
+    assert_eq!(table(&outcome.err()).len(), 1, "{}", outcome.err());
+    for (program, status) in [("no-such-program", 127), ("/", 126)] {
+        assert_eq!(trace(&disk).arg(program).output().code(), status);
+    }
+}
+
+fn signals() {
+    let disk = image("scsi");
+    // The terminal sends them to the program as well, which decides.
+    let script = "kill -INT $PPID; kill -QUIT $PPID; sg_turs \"$0\"; exit 4";
+    let outcome = trace(&disk).args(["sh", "-c", script]).arg(disk.path()).output();
+    assert_eq!(outcome.code(), 4);
+    assert_eq!(requests(&outcome.err(), &disk).len(), 1, "{}", outcome.err());
+    // One that asks to end is passed on.
+    let script = "trap 'sg_turs \"$0\"; exit 6' TERM; kill -TERM $PPID; while :; do sleep 0.01; done";
+    let outcome = trace(&disk).args(["sh", "-c", script]).arg(disk.path()).output();
+    assert_eq!(outcome.code(), 6);
+    assert_eq!(requests(&outcome.err(), &disk).len(), 1, "{}", outcome.err());
+    // When the program has ended, it does not wait for others any longer; these end when it has ended.
+    let script = "(while kill -INT $PPID; do :; done) </dev/null >/dev/null 2>&1 & exit 3";
+    let outcome = trace(&disk).args(["sh", "-c", script]).output();
+    assert_eq!(outcome.code(), 3);
+    assert!(outcome.err().contains("| Request "), "{}", outcome.err());
+}
+
+fn output() {
+    let disk = image("scsi");
+    let to = |file: &Path| trace(&disk).arg("-o").arg(file).args(["--", "sh", "-c", "echo x >&2"]).output();
+    let file = disk.scratch().path("trace");
+    fs::write(&file, "old\n".repeat(1000)).expect("it is ours");
+    let inode = file.metadata().expect("it exists").ino();
+    let other = File::open(&file).expect("it is ours");
+    let outcome = to(&file);
+    assert_eq!((outcome.code(), outcome.err().as_str()), (0, "x\n"));
+    let text = fs::read_to_string(&file).expect("it is the trace");
+    assert!(text.starts_with("# vmware-bdwrapper ") && !text.contains("old"), "{text}");
+    // Who has the old file open keeps it.
+    assert_ne!(file.metadata().expect("it exists").ino(), inode);
+    assert_eq!(other.metadata().expect("it is open").len(), 4000);
+    let link = disk.scratch().path("link");
+    std::os::unix::fs::symlink(disk.path(), &link).expect("it is ours");
+    for (file, why) in [
+        (disk.path(), "is a listed device"),
+        (&link, "is a listed device"),
+        (Path::new("/dev/null"), "is no regular file"),
+        (Path::new("/"), "is no regular file"),
+    ] {
+        let outcome = to(file);
+        assert_eq!((outcome.code(), outcome.out().as_str()), (2, ""), "{}", outcome.err());
+        assert!(outcome.err().contains(why) && !outcome.err().contains("x\n"), "{}", outcome.err());
+    }
+    assert_blank(&disk);
+    // A device that is not there yet.
+    let absent = disk.scratch().path("absent");
+    let run = Run::new(command()).args(["trace", "-o"]).arg(&absent).arg("--device");
+    let outcome = run.arg(format!("{}=scsi", absent.display())).arg("true").output();
+    assert!(outcome.code() == 2 && !absent.exists(), "{}", outcome.err());
+    assert_eq!(to(Path::new("/no/such/directory/trace")).code(), 1);
+}
+
+/// The program goes on, and success is not claimed.
+fn full_disk() {
+    let disk = image("scsi");
+    let done = disk.scratch().path("done");
+    for (script, status) in [("touch \"$0\"", 1), ("exit 9", 9)] {
+        let full = File::options().write(true).open("/dev/full").expect("every system has it");
+        let outcome = trace(&disk).args(["sh", "-c", script]).arg(&done).stderr(full).output();
+        assert_eq!(outcome.code(), status);
+    }
+    assert!(done.exists());
+}
+
+fn replay(file: &Path) -> Run {
+    Run::new(command()).args(["trace", "--replay"]).arg(file)
+}
+
+fn replay_same() {
+    for kind in ["scsi", "ide", "sata"] {
+        for medium in [Medium::Image, Medium::Loop] {
+            let disk = Disk::new(medium, kind, 128 * MIB);
+            let file = disk.scratch().path("trace.json");
+            let script = "for i in '-i' '-I' '-g' '-C' '-W' '-B'; do hdparm $i \"$0\"; done; sg_inq \"$0\"; sg_vpd -p bl \"$0\"; \
+                          sg_modes -a \"$0\"; sg_logs -a \"$0\"; sg_opcodes \"$0\"; sg_readcap -16 \"$0\"; fdisk -l \"$0\"; \
+                          sg_get_lba_status \"$0\"; blockdev --report \"$0\"; exit 0";
+            let run = trace(&disk).args(["--json", "-o"]).arg(&file).args(["sh", "-c", script]);
+            run.arg(disk.path()).output().expect_out();
+            let outcome = replay(&file).output();
+            let out = outcome.expect_out();
+            assert!(out.contains(" 0 different, ") && !out.contains(" 0 as recorded"), "{out}");
+            assert_eq!(outcome.err(), "");
+            let end: Value =
+                serde_json::from_str(&replay(&file).arg("--json").output().expect_out()).expect("it is JSON");
+            let count = |name: &str| end[name].as_u64().expect("a number");
+            let left_out: u64 = end["left_out"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .map(|row| row["count"].as_u64().expect("a number"))
+                .sum();
+            assert_eq!(count("same") + count("different") + left_out, count("requests"));
+            assert_eq!(count("requests"), lines(&file).len() as u64 - 2);
+        }
+    }
+}
+
+/// A trace with decisive requests and a few commands, by the programs of this project.
+fn recorded(disk: &Disk) -> std::path::PathBuf {
+    let file = disk.scratch().path("trace.json");
+    let path = disk.path().display();
+    let program = disk.scratch().program("sgio");
+    fs::write(
+        disk.scratch().path("lines"),
+        format!("open rw {path}\nin 3 25000000000000000000 8\nin 3 120000002400 36\nout 3 2a000000000000000100 512 9a\nnone 3 1b0000000100\n"),
+    )
+    .expect("it is ours");
+    let run = trace(disk).args(["--json", "-o"]).arg(&file);
+    let script = "\"$0\"; exec \"$1\" <\"$2\"";
+    let run = run.args(["sh", "-c", script]).arg(disk.scratch().program("clients")).arg(program);
+    let run = run.arg(disk.scratch().path("lines"));
+    run.stdin(format!(
+        "open rdwr {path}\nget 3 {GET_IDLUN} 8\nget 3 0x301 16\nget 3 0x5399 8\nset 3 0x125d 0\n"
+    ))
+    .output()
+    .expect_out();
+    file
+}
+
+fn replay_other_size() {
+    let disk = image("scsi");
+    let file = recorded(&disk);
+    let other = Disk::new(Medium::Image, "scsi", 64 * MIB);
+    let outcome = replay(&file).args(["--device", &other.entry()]).output();
+    assert_eq!(outcome.code(), 1, "{}", outcome.err());
+    let expected = "\
+line 3: HDIO_GETGEO
+  recorded: cylinders 1008 heads 5 sectors 52 start 0
+  now:      cylinders 1016 heads 3 sectors 43 start 0
+line 6: SG_IO READ CAPACITY(10) [25 00 00 00 00 00 00 00 00 00], 8 bytes from the disk
+  recorded: GOOD, 8 bytes: last LBA 262143, 512 bytes a block
+  now:      GOOD, 8 bytes: last LBA 131071, 512 bytes a block
+8 requests: 2 as recorded, 2 different, 4 left out.
+| Left out              | Count | Why                                  |
+|-----------------------|-------|--------------------------------------|
+| BLKROSET              | 1     | it could change the device (--write) |
+| SG_IO START STOP UNIT | 1     | it could change the device (--write) |
+| SG_IO WRITE(10)       | 1     | it could change the device (--write) |
+| unknown request       | 1     | what it does is not known            |
+";
+    assert_eq!(outcome.out(), expected);
+    let json = replay(&file).args(["--json", "--device", &other.entry()]).output();
+    assert_eq!(json.code(), 1);
+    let objects: Vec<Value> =
+        json.out().lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
+    assert_eq!((objects.len(), &objects[0]["line"], &objects[2]["different"]), (3, &3.into(), &2.into()));
+    assert_blank(&other);
+}
+
+fn replay_other_kind() {
+    let disk = image("scsi");
+    let file = recorded(&disk);
+    let other = image("ide");
+    let out = replay(&file).args(["--device", &other.entry()]).output().out();
+    let idlun =
+        "line 2: SCSI_IOCTL_GET_IDLUN\n  recorded: host 127 channel 0 id 0 lun 0\n  now:      EINVAL\n";
+    assert!(out.contains(idlun), "{out}");
+    // Two devices of which neither is the recorded one.
+    let third = image("sata");
+    let out =
+        replay(&file).args(["--device", &other.entry(), "--device", &third.entry()]).output().expect_out();
+    assert!(out.contains("8 requests: 0 as recorded, 0 different, 8 left out."), "{out}");
+    assert!(out.contains("its device is not given"), "{out}");
+    // One that is not there.
+    let absent = format!("{}=scsi", disk.scratch().path("absent").display());
+    let outcome = replay(&file).args(["--device", &absent]).output();
+    assert_eq!(outcome.code(), 1);
+    assert!(
+        outcome.err().contains("cannot be opened for reading (No such file or directory)"),
+        "{}",
+        outcome.err()
+    );
+}
+
+fn replay_writes() {
+    let disk = image("scsi");
+    let file = recorded(&disk);
+    fs::write(disk.image(), vec![0x33; MIB as usize]).expect("it is ours");
+    replay(&file).output();
+    let outcome = replay(&file).arg("--write").output();
+    assert_eq!(outcome.code(), 2, "a trace does not say which device is to be changed: {}", outcome.out());
+    let outcome = replay(&file).args(["--write", "--device", &disk.entry()]).output();
+    assert!(
+        outcome.out().contains("SG_IO WRITE(10)") && outcome.out().contains("its data is not recorded"),
+        "{}",
+        outcome.out()
+    );
+    assert!(outcome.out().contains(" 2 left out"), "{}", outcome.out());
+    assert!(fs::read(disk.image()).expect("it is ours").iter().all(|&byte| byte == 0x33));
+    // What is recorded whole is done: UNMAP of the first 8 blocks.
+    let list = "0016001000000000000000000000000000000008000000000000";
+    let list = &list[..48];
+    let run = trace(&disk).args(["--json", "-o"]).arg(&file).arg(disk.scratch().program("sgio"));
+    let text = format!("open rw {}\ngive 3 42000000000000001800 {list}\n", disk.path().display());
+    run.stdin(text).output().expect_out();
+    fs::write(disk.image(), vec![0x33; MIB as usize]).expect("it is ours");
+    let out = replay(&file).args(["--write", "--device", &disk.entry()]).output().expect_out();
+    assert!(out.contains("1 requests: 1 as recorded"), "{out}");
+    let content = fs::read(disk.image()).expect("it is ours");
+    assert!(
+        content[..4096].iter().all(|&byte| byte == 0) && content[4096..].iter().all(|&byte| byte == 0x33)
+    );
+}
+
+fn replay_hostile() {
+    let disk = image("scsi");
+    let good = fs::read_to_string(recorded(&disk)).expect("it is the trace");
+    let lines: Vec<&str> = good.lines().collect();
+    let file = disk.scratch().path("hostile");
+    let fails = |text: &str, words: &str| {
+        fs::write(&file, text).expect("it is ours");
+        let outcome = replay(&file).output();
+        assert_eq!(outcome.code(), 1, "{words}: {}", outcome.out());
+        assert!(
+            outcome.err().contains(words) && outcome.err().lines().count() == 1,
+            "{words}: {}",
+            outcome.err()
+        );
+    };
+    let begin = lines[0];
+    fails("", "line 1: is no record");
+    fails("x", "line 1: is no record");
+    fails("\0\n", "line 1: is no record");
+    fails(&"x".repeat(1 << 20), "line 1: is longer than");
+    fails(&format!("{begin}\n{{}}\n"), "line 2: is no record");
+    fails(&format!("{begin}\n{}\n", &lines[1][..40]), "line 2: is no record");
+    fails(&format!("{begin}\n{}\n", "[".repeat(100_000)), "line 2: is no record");
+    fails(
+        &format!("{begin}\n{}\n", lines[1].replace("21378", "99999999999999999999")),
+        "line 2: is no record",
+    );
+    fails(
+        &format!("{begin}\n{}\n", lines[2].replace("\"got\":\"", "\"got\":\"x")),
+        "line 3: is no record".replace('3', "2").as_str(),
+    );
+    let wrong = begin.replace("=scsi", "=nothing");
+    fs::write(&file, format!("{wrong}\n{}\n", lines[1])).expect("it is ours");
+    assert_eq!(replay(&file).output().code(), 2);
+    // Cut off where its writer was killed.
+    fs::write(&file, &good[..good.len() / 2]).expect("it is ours");
+    let outcome = replay(&file).output();
+    assert!(
+        outcome.expect_out().contains(" 0 different") && outcome.err().contains("is cut off"),
+        "{}",
+        outcome.err()
+    );
+    // Numbers that say more than there is: lengths, CDBs, directions.
+    let command = lines.iter().find(|line| line.contains("INQUIRY")).expect("it was sent");
+    let record: Value = serde_json::from_str(command).expect("it is JSON");
+    let given = record["given"].as_str().expect("the header");
+    for (from, to) in [
+        (24, "ffffffff"),
+        (24, "00000001"),
+        (16, "ff"),
+        (16, "00"),
+        (20, "ffff"),
+        (8, "fcffffff"),
+        (8, "00000000"),
+    ] {
+        let given = format!("{}{to}{}", &given[..from], &given[from + to.len()..]);
+        for cdb in ["", "12", "120000002400", &"00".repeat(40_000), &"28".repeat(32)] {
+            let mut record = record.clone();
+            record["given"] = given.clone().into();
+            record["cdb"] = cdb.into();
+            fs::write(&file, format!("{begin}\n{record}\n")).expect("it is ours");
+            let outcome = replay(&file).output();
+            assert!(
+                [0, 1].contains(&outcome.code()) && outcome.out().contains("1 requests: "),
+                "{to} {cdb}: {}",
+                outcome.err()
+            );
+        }
+    }
+    for request in [0x31f, 0x31d, 0x31e, 0x5393, 0x1269, 1, 0xc0484e41_u32] {
+        for given in ["", "00", &"ff".repeat(56), &"ff".repeat(100_000)] {
+            let mut record = record.clone();
+            record["request"] = request.into();
+            record["given"] = given.into();
+            fs::write(&file, format!("{begin}\n{record}\n")).expect("it is ours");
+            let outcome = replay(&file).args(["--write", "--device", &disk.entry()]).output();
+            assert!(
+                [0, 1].contains(&outcome.code()) && outcome.out().contains("1 requests: "),
+                "{request:x}: {}",
+                outcome.err()
+            );
+        }
+    }
+    // 1 GiB, of one line and of many.
+    let mut large = File::create(&file).expect("it is ours");
+    large.set_len(1 << 30).expect("it is sparse");
+    assert_eq!(replay(&file).output().code(), 1);
+    large.write_all(format!("{begin}\n{}\n", lines[1]).as_bytes()).expect("it is ours");
+    let outcome = replay(&file).output();
+    assert!(outcome.code() == 1 && outcome.err().contains("line 3: is longer than"), "{}", outcome.err());
+    assert_blank_but_for_the_recording(&disk);
+}
+
+/// [`recorded`] writes one block.
+fn assert_blank_but_for_the_recording(disk: &Disk) {
+    let content = fs::read(disk.image()).expect("it is ours");
+    assert!(content[..512].iter().all(|&byte| byte == 0x9a) && content[512..].iter().all(|&byte| byte == 0));
+}
+
+fn usage() {
+    let run = || Run::new(command()).arg("trace");
+    for (arguments, words) in [
+        (vec![], "PROGRAM"),
+        (vec!["true"], "No device is given"),
+        (vec!["--device", "relative=scsi", "true"], "relative=scsi: is not an absolute name"),
+        (vec!["--replay", "x", "true"], "cannot be used with"),
+        (vec!["--write", "true"], "--write"),
+        (vec!["--replay", "x", "-o", "y"], "cannot be used with"),
+    ] {
+        let outcome = run().args(&arguments).output();
+        assert_eq!((outcome.code(), outcome.out().as_str()), (2, ""), "{arguments:?}: {}", outcome.err());
+        assert!(outcome.err().contains(words), "{arguments:?}: {}", outcome.err());
+    }
+    assert_eq!(run().args(["--replay", "/no/such/file"]).output().code(), 1);
+    let help = run().arg("--help").output().expect_out();
+    assert!(
+        help.contains("Examples:") && help.contains("What the program reads and writes is not in the trace"),
+        "{help}"
+    );
+    // The library's own messages say what they said.
+    let disk = image("scsi");
+    let err = session(&disk, "clients", "open open DEV\n").err();
+    assert!(!err.lines().any(|line| line.starts_with("vmware-bdwrapper: ")), "{err}");
+}
