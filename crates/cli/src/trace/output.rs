@@ -63,8 +63,10 @@ pub struct Output {
     to_file: bool,
     json: bool,
     rows: BTreeMap<String, Row>,
-    /// False after a failure, of which the user has been told.
-    written: bool,
+    /// False after a failure, or when a reader has left.
+    open: bool,
+    /// Whether the user has been told of a failure.
+    failed: bool,
 }
 
 impl Output {
@@ -74,7 +76,7 @@ impl Output {
             None => Box::new(io::stderr()),
             Some(path) => Box::new(create(path, devices)?),
         };
-        Ok(Output { out, to_file: file.is_some(), json, rows: BTreeMap::new(), written: true })
+        Ok(Output { out, to_file: file.is_some(), json, rows: BTreeMap::new(), open: true, failed: false })
     }
 
     /// Says what is traced.
@@ -105,7 +107,7 @@ impl Output {
         row.count += 1;
         *(if record.forwarded { &mut row.forwarded } else { &mut row.answered }) += 1;
         row.unknown += u64::from(unknown);
-        row.nanoseconds += record.nanoseconds;
+        row.nanoseconds = row.nanoseconds.saturating_add(record.nanoseconds);
         let (asked, outcome) = (decode::asked(record), decode::got(record));
         if self.json {
             return self.object(&Line { record, name, unknown, asked, outcome });
@@ -122,7 +124,7 @@ impl Output {
         ));
     }
 
-    /// Writes the table; whether all has been written.
+    /// Writes the table; false where something could not be written.
     pub fn end(mut self) -> bool {
         let mut rows = std::mem::take(&mut self.rows);
         for (name, row) in &mut rows {
@@ -138,27 +140,30 @@ impl Output {
                 let _ = io::stderr().write_all(text.as_bytes());
             }
         }
-        self.written
+        !self.failed
     }
 
     fn object(&mut self, object: &impl Serialize) {
         match serde_json::to_string(object) {
             Ok(text) => self.line(&(text + "\n")),
-            Err(error) => self.failed(&error.to_string()),
+            Err(error) => self.fail(&error.to_string()),
         }
     }
 
     /// At once: what has been written is complete whenever this process is killed.
     fn line(&mut self, text: &str) {
-        if self.written
-            && let Err(error) = self.out.write_all(text.as_bytes())
-        {
-            self.failed(&cause(&error));
+        if !self.open {
+            return;
+        }
+        match self.out.write_all(text.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.open = false,
+            Err(error) => self.fail(&cause(&error)),
+            Ok(()) => {}
         }
     }
 
-    fn failed(&mut self, cause: &str) {
-        self.written = false;
+    fn fail(&mut self, cause: &str) {
+        (self.open, self.failed) = (false, true);
         say(format!(
             "The trace cannot be written any further ({cause}), and ends here; the program goes on. Write it elsewhere."
         ));

@@ -380,3 +380,162 @@ fn first(what: &str, before: &[u8], after: &[u8]) -> String {
         None => format!("other {what}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Bytes;
+    use super::*;
+    use disk::entry::Kind;
+    use disk::host::Segment;
+    use disk::record::{Head, Words};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    /// A datagram as the library would send it.
+    fn datagram(head: &Head, parts: &[Vec<u8>; 6]) -> Vec<u8> {
+        let words: Words = head.words(parts.each_ref().map(|part| part.len() as u64));
+        let words = words.iter().flat_map(|word| word.to_ne_bytes());
+        words.chain(parts.iter().flatten().copied()).collect()
+    }
+
+    fn head(request: u32, result: Result<i32, disk::Errno>) -> Head {
+        Head {
+            process: 1,
+            thread: 2,
+            name: *b"a program's name",
+            fd: 3,
+            request,
+            argument: u64::MAX,
+            kind: Kind::Sata,
+            result,
+            forwarded: false,
+            duration: 5,
+            data_length: 6,
+        }
+    }
+
+    /// Known requests, and any other.
+    fn requests() -> impl Strategy<Value = u32> {
+        let known = disk::request::REQUESTS.iter().map(|request| request.number).collect::<Vec<_>>();
+        prop_oneof![Just(SG_IO), Just(SCSI_IOCTL_SEND_COMMAND), prop::sample::select(known), any::<u32>()]
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_has_words_and_a_line(
+            request in requests(),
+            errno in prop_oneof![Just(0), Just(5), any::<i32>()],
+            parts in [vec(any::<u8>(), 0..9), vec(any::<u8>(), 0..90), vec(any::<u8>(), 0..600), vec(any::<u8>(), 0..33),
+                vec(any::<u8>(), 0..256), vec(any::<u8>(), 0..600)],
+            code in any::<u8>(),
+            write in any::<bool>(),
+        ) {
+            let mut parts = parts;
+            if let Some(first) = parts[3].first_mut() {
+                *first = [0x12, 0x28, 0x85, 0xa1, 0x9e, code][usize::from(code) % 6];
+            }
+            let result = if errno == 0 { Ok(7) } else { Err(disk::Errno(errno)) };
+            let head = head(request, result);
+            let bytes = datagram(&head, &parts);
+            let (parsed, found) = Head::parse(&bytes).expect("it is whole");
+            prop_assert_eq!(parsed, head);
+            let record = Record::new(&parsed, &found);
+            let words = decode::asked(&record) + &decode::got(&record);
+            prop_assert!(!words.chars().any(char::is_control), "{}", words);
+            prop_assert!(record.given.0 == parts[1] && record.program == "a program's name");
+            let line = serde_json::to_string(&record).expect("it can be written");
+            let read: Record = parse(line.as_bytes()).expect("it can be read");
+            prop_assert_eq!(&read, &record);
+            prop_assert_eq!(difference(&read, &record), None);
+            if let Ok(Given::Command { cdb, .. }) = given(&read, write) {
+                prop_assert_eq!(cdb, read.cdb.0);
+            }
+            // One byte more or less is none.
+            prop_assert_eq!(Head::parse(&bytes[..bytes.len() - 1]), None);
+            prop_assert!(Head::parse(&[&bytes[..], &[0]].concat()).is_none());
+        }
+
+        #[test]
+        fn any_datagram_is_a_record_or_none(bytes in vec(any::<u8>(), 0..400), at in 0usize..200, word in any::<u64>()) {
+            let _ = Head::parse(&bytes);
+            let mut damaged = datagram(&head(SG_IO, Ok(0)), &Default::default());
+            let at = 8 * (at % (damaged.len() / 8));
+            damaged[at..at + 8].copy_from_slice(&word.to_ne_bytes());
+            if let Some((head, parts)) = Head::parse(&damaged) {
+                decode::got(&Record::new(&head, &parts));
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_be_made_again() {
+        let record = |request, cdb: &[u8], direction: i32, data: &[u8]| {
+            let mut given = vec![0; 88];
+            given[0] = b'S';
+            given[4..8].copy_from_slice(&direction.to_ne_bytes());
+            given[8] = cdb.len() as u8;
+            given[12] = 8;
+            let parts = [b"/x".to_vec(), given, vec![], cdb.to_vec(), vec![], data.to_vec()];
+            let datagram = datagram(&head(request, Ok(0)), &parts);
+            let (head, parts) = Head::parse(&datagram).expect("it is whole");
+            Record::new(&head, &parts)
+        };
+        let inquiry = record(SG_IO, &[0x12, 0, 0, 0, 36, 0], -3, &[]);
+        assert!(matches!(given(&inquiry, false), Ok(Given::Command { data, .. }) if data == [0; 8]));
+        let select = record(SG_IO, &[0x15, 0x10, 0, 0, 8, 0], -2, &[1; 8]);
+        assert!(given(&select, false).is_err_and(|why| why.contains("--write")));
+        assert!(matches!(given(&select, true), Ok(Given::Command { data, .. }) if data == [1; 8]));
+        let write = record(SG_IO, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], -2, &[1; 8]);
+        assert_eq!(write.data, Bytes::default(), "what is on the disk is not for reports");
+        assert!(given(&write, true).is_err_and(|why| why.contains("not recorded")));
+        let password = record(SG_IO, &[0xb5, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0], -2, &[1; 8]);
+        assert_eq!(password.data, Bytes::default(), "nor what could be a password");
+        assert!(given(&record(0x5399, &[], 0, &[]), true).is_err());
+        // One with an address in it.
+        assert!(given(&record(disk::request::BLKPG, &[], 0, &[]), true).is_err());
+        assert!(given(&record(disk::request::BLKROSET, &[], 0, &[]), false).is_err());
+        assert!(given(&record(disk::request::BLKROSET, &[], 0, &[]), true).is_ok());
+    }
+
+    #[test]
+    fn nobody_else_is_heard() {
+        let receiver = Receiver::new().expect("it can be made");
+        let variable = receiver.variable();
+        let (name, secret) = variable.split_at(disk::record::TOKEN);
+        let socket = UnixDatagram::unbound().expect("it can be made");
+        let address = SocketAddr::from_abstract_name(name).expect("it is short");
+        let record = datagram(&head(SG_IO, Ok(0)), &Default::default());
+        for message in [
+            b"end",
+            &record[..],
+            &[name.as_bytes(), b"end"].concat(),
+            &[secret.as_bytes(), b"x"].concat(),
+            b"",
+        ] {
+            socket.send_to_addr(message, &address).expect("somebody listens");
+        }
+        socket.send_to_addr(&[secret.as_bytes(), &record].concat(), &address).expect("somebody listens");
+        receiver.sender().end();
+        let mut buffer = receiver::buffer();
+        assert!(matches!(receiver.next(&mut buffer), Message::Record(record) if record.fd == 3));
+        assert!(matches!(receiver.next(&mut buffer), Message::End));
+    }
+
+    /// The buffer takes whatever the library can send.
+    #[test]
+    fn the_longest_record() {
+        let path = vec![b'/'; 4096];
+        let longest = disk::record::TOKEN
+            + size_of::<Words>()
+            + path.len()
+            + 88
+            + 512
+            + 32
+            + 255
+            + disk::record::MOST_DATA as usize;
+        assert!(longest <= receiver::buffer().len());
+        assert_eq!(size_of::<Segment>(), 16, "a struct iovec");
+    }
+}
