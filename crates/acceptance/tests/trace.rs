@@ -381,6 +381,10 @@ fn threads() {
     );
     // A heading, the lines, three lines of table and the heading's rule.
     assert_eq!(text.lines().count(), 1 + found.len() + 4);
+    // Handlers on a small stack, in the midst of other requests.
+    let outcome = session(&disk, "clients", "open open DEV\nsignals 3\n");
+    assert_eq!(outcome.out(), "3 -\n0 failed\n");
+    assert!(requests(&outcome.err(), &disk).len() >= 2000);
 }
 
 fn children() {
@@ -461,6 +465,17 @@ fn no_socket() {
     assert_eq!(requests(&outcome.err(), &disk).len(), 1, "{}", outcome.err());
     let said = outcome.err().lines().filter(|line| line.starts_with("vmware-bdwrapper: pid ")).count();
     assert_eq!(said, 1, "{}", outcome.err());
+    // Or nobody listens any more.
+    let run = trace(&disk)
+        .args(["sh", "-c", "kill -KILL $PPID; exec \"$0\""])
+        .arg(disk.scratch().program("clients"));
+    let outcome = run.stdin(format!("open open {}\nget 3 {GET_IDLUN} 8\n", disk.path().display())).output();
+    assert_eq!(outcome.out().lines().count(), 2, "{}", outcome.out());
+    assert!(
+        outcome.err().contains("SCSI_IOCTL_GET_IDLUN") && outcome.err().contains(", answered\n"),
+        "{}",
+        outcome.err()
+    );
 }
 
 /// What the environment names counts for nothing there.

@@ -1,7 +1,7 @@
 //! System calls. Not the C library's functions: some of those are cancellation points, some are interposed here or by
 //! others, and fstat(2) is a symbol only since glibc 2.33.
 
-use core::ffi::{CStr, c_int, c_long, c_void};
+use core::ffi::{CStr, c_char, c_int, c_long, c_void};
 use core::fmt::{self, Write};
 use core::mem::MaybeUninit;
 
@@ -357,7 +357,7 @@ pub fn send(receiver: &[u8], parts: &[Segment]) -> Result<(), Errno> {
         libc::sockaddr_un { sun_family: libc::AF_UNIX as libc::sa_family_t, sun_path: [0; 108] };
     // Its name begins with a NUL.
     for (to, from) in address.sun_path.iter_mut().skip(1).zip(receiver) {
-        *to = from.cast_signed();
+        *to = *from as c_char;
     }
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
     // SAFETY: no memory is involved.
