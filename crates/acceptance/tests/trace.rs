@@ -111,12 +111,8 @@ fn words(medium: Medium) {
             ],
         ),
         (
-            "hdparm -i DEV",
-            &[
-                "hdparm 3: HDIO_GET_MULTCOUNT -> EINVAL; answered",
-                "",
-                "hdparm 3: HDIO_GET_IDENTITY -> EINVAL; answered",
-            ],
+            "hdparm -g DEV",
+            &["hdparm 3: HDIO_GETGEO_BIG -> cylinders 1008 heads 5 sectors 52 start 0; answered"],
         ),
     ];
     let ide: &[(&str, &[&str])] = &[
@@ -130,7 +126,6 @@ fn words(medium: Medium) {
         (
             "hdparm -C DEV",
             &[
-                "",
                 "hdparm 3: HDIO_DRIVE_CMD CHECK POWER MODE (command e5 features 00 count 00 lba 0 device 00) -> status 50 error 00 \
                count ff lba 0 device 00; answered",
             ],
@@ -153,14 +148,12 @@ fn words(medium: Medium) {
             }
             let line = words.replace("DEV", disk.path().to_str().expect("ASCII"));
             let found = requests(&trace(&disk).arg("--").args(line.split(' ')).output().err(), &disk);
-            assert_eq!(found.len(), expected.len(), "{words}: {found:#?}");
-            for (found, expected) in found.iter().zip(*expected) {
-                if let Some((name, rest)) = expected.split_once(" N; WHO") {
-                    assert_eq!(rest, "");
-                    assert!(found.starts_with(name) && found.ends_with(&format!("; {forwarded}")), "{found}");
-                } else if !expected.is_empty() {
-                    assert_eq!(found, expected, "{kind} {words}");
-                }
+            for expected in *expected {
+                let is_it = |line: &&String| match expected.split_once(" N; WHO") {
+                    Some((start, _)) => line.starts_with(start) && line.ends_with(&format!("; {forwarded}")),
+                    None => line == expected,
+                };
+                assert!(found.iter().any(|line| is_it(&line)), "{kind} {words}: {found:#?}");
             }
         }
     }
@@ -465,10 +458,10 @@ fn no_socket() {
     assert_eq!(requests(&outcome.err(), &disk).len(), 1, "{}", outcome.err());
     let said = outcome.err().lines().filter(|line| line.starts_with("vmware-bdwrapper: pid ")).count();
     assert_eq!(said, 1, "{}", outcome.err());
-    // Or nobody listens any more.
-    let run = trace(&disk)
-        .args(["sh", "-c", "kill -KILL $PPID; exec \"$0\""])
-        .arg(disk.scratch().program("clients"));
+    // Or nobody listens any more; it has gone when the program has another parent.
+    const SCRIPT: &str =
+        "kill -KILL $PPID; while grep -q \"^PPid:.$PPID\\$\" /proc/$$/status; do :; done; exec \"$0\"";
+    let run = trace(&disk).args(["sh", "-c", SCRIPT]).arg(disk.scratch().program("clients"));
     let outcome = run.stdin(format!("open open {}\nget 3 {GET_IDLUN} 8\n", disk.path().display())).output();
     assert_eq!(outcome.out().lines().count(), 2, "{}", outcome.out());
     assert!(

@@ -12,6 +12,7 @@ use disk::scsi::command::Operation as O;
 use disk::scsi::sense::Sense;
 use disk::trace::{Decoded, Given, Got};
 
+use super::absent;
 use super::record::{Bytes, CHECK_CONDITION, Record, TO_DISK, digits};
 
 /// What marks a line that should be reported.
@@ -24,14 +25,15 @@ pub fn name(record: &Record) -> String {
         None => format!("{:#x}", record.request),
     };
     if let [code, ..] = record.cdb.0[..] {
-        name += &match record.command() {
-            Some(command) => format!(" {}", command.name),
+        name += &match record.command().map(|command| command.name).or(absent::scsi(code)) {
+            Some(name) => format!(" {name}"),
             None => format!(" command {code:02x}h"),
         };
     }
     if let Some(taskfile) = record.taskfile() {
-        name += &match record.ata_command() {
-            Some(command) => format!(" {}", command.name),
+        let known = record.ata_command().map(|command| command.name);
+        name += &match known.or(absent::ata(taskfile.command)) {
+            Some(name) => format!(" {name}"),
             None => format!(" command {:02x}h", taskfile.command),
         };
     }

@@ -1,5 +1,6 @@
 //! `vmware-bdwrapper trace`: shows what a program asks of its disks.
 
+mod absent;
 mod decode;
 mod output;
 mod receiver;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::absent;
 use disk::Errno;
 use disk::ata::{self, command::Operation as Ata};
 use disk::record::{Head, Part, Parts};
@@ -280,10 +281,11 @@ impl Record {
 
     /// Whether something in it is unknown to this project.
     pub fn is_unknown(&self) -> bool {
-        let scsi = matches!(self.request, SG_IO | SCSI_IOCTL_SEND_COMMAND) && !self.cdb.0.is_empty();
-        find(self.request).is_none()
-            || scsi && self.command().is_none()
-            || self.taskfile().is_some() && self.ata_command().is_none()
+        let [code] = self.cdb.at(0);
+        let scsi = !self.cdb.0.is_empty() && self.command().is_none() && absent::scsi(code).is_none();
+        let ata = self.ata_command().is_none();
+        let ata = ata && self.taskfile().is_some_and(|taskfile| absent::ata(taskfile.command).is_none());
+        find(self.request).is_none() || scsi || ata
     }
 
     /// Whether the device is the same afterwards.
