@@ -82,12 +82,17 @@ pub enum Given {
         direction: i32,
         /// The CDB.
         cdb: Vec<u8>,
-        /// The data to the disk, or room for what comes from it.
+        /// The data to the disk.
         data: Vec<u8>,
+        /// How many bytes the command is to move, at most [`LONGEST`]; where the data is shorter, zeros follow it.
+        length: u32,
         /// Room for sense data; `None`: no address is given.
         sense: Option<u8>,
     },
 }
+
+/// The most bytes that a command sent anew moves; the library takes no less.
+pub const LONGEST: u32 = 4 << 20;
 
 /// The most bytes that a request other than `SG_IO` reads or writes at its address, with room to spare: `HDIO_DRIVE_TASKFILE`'s
 /// 56, and 65536 each way.
@@ -131,11 +136,12 @@ pub fn resend(file: &File, request: u32, given: &Given) -> Result<(), Errno> {
             }
             send(memory.as_mut_ptr().expose_provenance() as u64);
         }
-        (Given::Command { direction, cdb, data, sense }, _) if request == SG_IO => {
+        (Given::Command { direction, cdb, data, length, sense }, _)
+            if request == SG_IO && *length <= LONGEST =>
+        {
             let (mut data, mut room) = (data.clone(), [0u8; 256]);
-            let (Ok(cdb_length), Ok(length)) = (u8::try_from(cdb.len()), u32::try_from(data.len())) else {
-                return Err(Errno::EINVAL);
-            };
+            data.resize(*length as usize, 0);
+            let cdb_length = u8::try_from(cdb.len()).map_err(|_| Errno::EINVAL)?;
             // `struct sg_io_hdr` (include/scsi/sg.h).
             let mut header = [0u64; 11];
             let two = |first: u32, second: u32| {
@@ -144,7 +150,7 @@ pub fn resend(file: &File, request: u32, given: &Given) -> Result<(), Errno> {
             };
             let lengths = u32::from_ne_bytes([cdb_length, sense.unwrap_or(0), 0, 0]);
             header[0] = two(u32::from(b'S'), direction.cast_unsigned());
-            header[1] = two(lengths, length);
+            header[1] = two(lengths, *length);
             header[2] = data.as_mut_ptr().expose_provenance() as u64;
             header[3] = cdb.as_ptr().expose_provenance() as u64;
             header[4] = sense.map_or(0, |_| room.as_mut_ptr().expose_provenance() as u64);

@@ -13,7 +13,7 @@ use disk::scsi::sense::Sense;
 use disk::trace::{Decoded, Given, Got};
 
 use super::absent;
-use super::record::{Bytes, CHECK_CONDITION, Record, TO_DISK, digits};
+use super::record::{Bytes, CHECK_CONDITION, FROM_DISK, Record, TO_DISK, digits};
 
 /// What marks a line that should be reported.
 const UNKNOWN: &str = "(unknown: please report this line)";
@@ -71,7 +71,7 @@ pub fn asked(record: &Record) -> String {
     if let Some(moved) = record.moved().filter(|moved| moved.length > 0) {
         let way = match moved.direction {
             TO_DISK => "to the disk",
-            -3 => "from the disk",
+            FROM_DISK => "from the disk",
             -4 => "both ways",
             _ => "in no direction",
         };

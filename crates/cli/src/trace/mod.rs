@@ -46,7 +46,7 @@ pub struct Options {
     /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts, or what the replayed trace says
     #[arg(long = "device", value_name = "ENTRY")]
     devices: Vec<OsString>,
-    /// Write one JSON object a line, which --replay takes; with --replay, print one JSON document
+    /// Write one JSON object a line, which --replay takes; with --replay, print an object for each difference
     #[arg(long)]
     json: bool,
     /// Write the trace to this file instead of the standard error

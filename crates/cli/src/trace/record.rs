@@ -347,6 +347,9 @@ impl Record {
 /// `SG_DXFER_TO_DEV`
 pub const TO_DISK: i32 = -2;
 
+/// `SG_DXFER_FROM_DEV`
+pub const FROM_DISK: i32 = -3;
+
 /// The status of a command that has sense data.
 pub const CHECK_CONDITION: u8 = 0x02;
 

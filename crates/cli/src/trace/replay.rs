@@ -15,16 +15,13 @@ use serde::{Deserialize, Serialize};
 use super::decode;
 use super::output::Begin;
 use super::receiver::{self, Message, Receiver, Sender};
-use super::record::Record;
+use super::record::{FROM_DISK, Moved, Record};
 use super::{Family, failed};
 use crate::failure::{Failure, cause, print, say, shown};
 use crate::{devices, library};
 
 /// The longest line of a trace: twice what the largest record needs.
 const LONGEST: u64 = 256 * 1024;
-
-/// The most bytes that a replayed command moves.
-const MOST: u32 = 16 << 20;
 
 /// A request for the process that makes it.
 #[derive(Serialize, Deserialize)]
@@ -166,20 +163,17 @@ fn given(record: &Record, write: bool) -> Result<Given, &'static str> {
         {
             return Err(NOT_WHOLE);
         }
-        if moved.length > MOST {
+        if moved.length > client::LONGEST {
             return Err("it moves too much");
         }
-        let mut data = record.data.0.clone();
-        let from_disk = matches!(moved.direction, -3);
-        if !from_disk && data.len() < moved.length as usize {
+        let from_disk = moved.direction == FROM_DISK;
+        if !from_disk && record.data.0.len() < moved.length as usize {
             return Err("its data is not recorded");
         }
-        if from_disk {
-            data.clear();
-        }
-        data.resize(moved.length as usize, 0);
+        let data = if from_disk { Vec::new() } else { record.data.0.clone() };
         let sense = (record.given.at::<8>(32) != [0; 8]).then_some(room);
-        return Ok(Given::Command { direction: moved.direction, cdb: record.cdb.0.clone(), data, sense });
+        let Moved { direction, length, .. } = moved;
+        return Ok(Given::Command { direction, cdb: record.cdb.0.clone(), data, length, sense });
     }
     match find(record.request).map(|request| request.argument) {
         Some(Argument::Number | Argument::None) => Ok(Given::Number(record.argument)),
@@ -483,7 +477,9 @@ mod tests {
             Record::new(&head, &parts)
         };
         let inquiry = record(SG_IO, &[0x12, 0, 0, 0, 36, 0], -3, &[]);
-        assert!(matches!(given(&inquiry, false), Ok(Given::Command { data, .. }) if data == [0; 8]));
+        assert!(
+            matches!(given(&inquiry, false), Ok(Given::Command { data, length: 8, .. }) if data.is_empty())
+        );
         let select = record(SG_IO, &[0x15, 0x10, 0, 0, 8, 0], -2, &[1; 8]);
         assert!(given(&select, false).is_err_and(|why| why.contains("--write")));
         assert!(matches!(given(&select, true), Ok(Given::Command { data, .. }) if data == [1; 8]));
