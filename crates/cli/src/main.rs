@@ -130,9 +130,7 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
         return print(text).map_or_else(Failure::report, |()| ExitCode::SUCCESS);
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        say(
-            "No command is given: 'vmware-bdwrapper --help' says which there are.",
-        );
+        say("No command is given: 'vmware-bdwrapper --help' says which there are.");
     } else {
         say(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
     }

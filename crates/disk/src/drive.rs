@@ -139,9 +139,14 @@ const OUT_DMAQ: i32 = 0x0100;
 const TASK_NO_DATA: i32 = 0;
 const TASK_RAW_WRITE: i32 = 4;
 
+/// Whether a request is laid out as the kernel has it, and not as hdparm.
+fn is_kernels(request: &[u8]) -> bool {
+    !PHASE_OF_HDPARM.contains(&i32::from_ne_bytes(part(request, 24)))
+}
+
 /// Where the data of a request stands behind it, and how long it is, both ways together.
 pub(crate) fn data_of_taskfile(request: &[u8]) -> (u64, u64) {
-    let is_kernels = PHASES.contains(&i32::from_ne_bytes(part(request, 24)));
+    let is_kernels = is_kernels(request);
     let (at, sizes) = if is_kernels { (REQUEST, 32) } else { (REQUEST_OF_HDPARM, 40) };
     let [out_size, in_size] =
         [sizes, sizes + 8].map(|at| u64::from(u64::from_ne_bytes(part(request, at)) as u32));
@@ -153,7 +158,7 @@ pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> 
     let mut room = [0; REQUEST_OF_HDPARM];
     let request = room.get_mut(..REQUEST).unwrap_or_default();
     host.copy_in(argument, request)?;
-    let is_kernels = !PHASE_OF_HDPARM.contains(&i32::from_ne_bytes(part(request, 24)));
+    let is_kernels = is_kernels(request);
     let request = if is_kernels { request } else { &mut room };
     if !is_kernels {
         host.copy_in(argument, request)?;
