@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod administrator;
+mod block;
 mod devices;
 mod elf;
 mod failure;
