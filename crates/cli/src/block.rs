@@ -218,6 +218,22 @@ impl fmt::Display for Use {
     }
 }
 
+impl Use {
+    /// What makes the device free; continues "To use it, ".
+    pub fn remedy(&self) -> String {
+        match self {
+            Use::Mounted(place) => format!("unmount it ('umount {}')", shown(place)),
+            Use::Swap => "stop swapping on it (swapoff)".into(),
+            Use::Held(holder) => {
+                format!("list {0} instead, or take {0} apart (lvchange -an, mdadm --stop, losetup -d)", shown(holder))
+            }
+            Use::Btrfs(_) => "unmount the file system".into(),
+            Use::PhysicalVolume => "list a logical volume instead, or take the device out of LVM (pvremove)".into(),
+            Use::Of(_, its) => its.remedy(),
+        }
+    }
+}
+
 /// A block device.
 #[derive(Clone, Debug)]
 pub struct Block {
@@ -267,6 +283,12 @@ impl Block {
     /// What makes it the same device after the next start of the system; none where nothing does.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
+    }
+
+    /// Whether one of two is a partition of the other.
+    pub fn overlaps(&self, other: &Block) -> bool {
+        let (ours, theirs) = (self.directory.as_path(), other.directory.as_path());
+        Some(ours) == theirs.parent() || ours.parent() == Some(theirs)
     }
 
     /// Whether it is a part that LVM uses for itself: the data of a thin pool, a half of a mirror.
@@ -409,7 +431,7 @@ impl Host {
         for link in links {
             let Some(number) = self.by_path(&link).map(|block| block.number) else { continue };
             let Some(block) = self.blocks.iter_mut().find(|block| block.number == number) else { continue };
-            if rank(&link) < LAST_RESORT || block.links.is_empty() {
+            if rank(&link) < LAST_RESORT || (rank(&link) == LAST_RESORT && block.links.is_empty()) {
                 block.links.push(link);
             }
         }
@@ -424,7 +446,7 @@ impl Host {
     fn walk(&self, directory: &Path, depth: u32, links: &mut Vec<PathBuf>) {
         /// As deep as `/dev/zvol/POOL/DATASET/…` is in practice.
         const DEEPEST: u32 = 8;
-        /// What holds no names of devices, changes with each start, or describes content.
+        /// What holds no names of devices that stay.
         const PASSED_OVER: [&str; 7] = ["block", "bus", "char", "fd", "pts", "shm", "mqueue"];
         let place = self.root.join(directory.strip_prefix("/").unwrap_or(directory));
         let Ok(entries) = fs::read_dir(place) else { return };
@@ -435,8 +457,7 @@ impl Host {
                 links.push(path);
             } else if kind.is_dir() && depth < DEEPEST {
                 let passed_over = depth == 0 && PASSED_OVER.iter().any(|name| entry.file_name() == *name);
-                let by_content = directory == Path::new("/dev/disk") && rank(&path.join("x")) == NEVER;
-                if !passed_over && !by_content {
+                if !passed_over {
                     self.walk(&path, depth + 1, links);
                 }
             }
@@ -484,8 +505,7 @@ impl Host {
             }
             for (number, one) in &own {
                 let Some(other) = self.by_number(*number) else { continue };
-                let (ours, theirs) = (block.directory.as_path(), other.directory.as_path());
-                if Some(ours) == theirs.parent() || ours.parent() == Some(theirs) {
+                if block.overlaps(other) {
                     add(Use::Of(other.path(), Box::new(one.clone())));
                 }
             }
@@ -547,9 +567,11 @@ const NEVER: u8 = 5;
 /// How good a name is, 0 being best.
 fn rank(link: &Path) -> u8 {
     match link.strip_prefix("/dev/disk") {
-        // What it is: several names of one device, those of a world-wide number last.
+        // The name of what is on it.
+        Ok(name) if name.as_os_str().as_bytes().starts_with(b"by-id/lvm-pv-uuid-") => NEVER,
+        // Several names of one device, those of a world-wide number last.
         Ok(name) if name.starts_with("by-id") => {
-            let numbered = ["wwn-", "nvme-eui.", "nvme-uuid.", "lvm-pv-uuid-", "dm-uuid-", "md-uuid-"];
+            let numbered = ["wwn-", "nvme-eui.", "nvme-uuid.", "dm-uuid-", "md-uuid-"];
             let file = name.file_name().unwrap_or_default().as_bytes();
             if numbered.iter().any(|start| file.starts_with(start.as_bytes())) { 3 } else { 2 }
         }
@@ -606,6 +628,153 @@ fn colons(uuid: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
+    use tempfile::TempDir;
+
+    /// A recorded system, and what the kernel's documents say of ZFS, Ceph and btrfs.
+    const RECORDED: &str = include_str!("../testdata/host.txt");
+    const OTHERS: &str = "\
+link sys/dev/block/230:0 ../../devices/virtual/block/zd0
+file sys/devices/virtual/block/zd0/size 2048\\n
+link dev/zvol/tank/guests/windows ../../../zd0
+link sys/dev/block/252:16 ../../devices/rbd/0/block/rbd1
+file sys/devices/rbd/0/block/rbd1/size 2048\\n
+link dev/rbd/pool/image ../../rbd1
+link sys/fs/btrfs/941ba93f-8456-4ba1-927b-78168d61e87f/devices/loop7 ../../../../devices/virtual/block/loop7
+link sys/dev/block/104:0 ../../devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0
+file sys/devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0/size 99999999999999999999\\n
+";
+
+    fn recorded() -> (TempDir, Host) {
+        let root = tempfile::tempdir().expect("a temporary directory can be made");
+        for line in RECORDED.lines().chain(OTHERS.lines()).filter(|line| !line.starts_with('#')) {
+            let mut parts = line.splitn(3, ' ');
+            let mut part = || parts.next().expect("three parts");
+            let (what, name, value) = (part(), root.path().join(part()), part());
+            fs::create_dir_all(name.parent().expect("it is below the root")).expect("it is ours");
+            match what {
+                "link" => symlink(value, name).expect("it is ours"),
+                _ => fs::write(name, value.replace("\\n", "\n").replace("\\\\", "\\")).expect("it is ours"),
+            }
+        }
+        let host = Host::below(root.path()).expect("it can be read");
+        (root, host)
+    }
+
+    fn at<'a>(host: &'a Host, name: &str) -> &'a Block {
+        host.by_path(Path::new(name)).unwrap_or_else(|| panic!("{name} is recorded"))
+    }
+
+    #[test]
+    fn every_kind_is_told() {
+        let (_root, host) = recorded();
+        for (name, kind, is_real) in [
+            ("/dev/vg0/lin", Kind::Lvm, false),
+            ("/dev/mapper/vg0-thin", Kind::Lvm, false),
+            ("/dev/mapper/secret", Kind::Crypt, false),
+            ("/dev/mapper/mpatha", Kind::Multipath, false),
+            ("/dev/md/guests", Kind::Md, false),
+            ("/dev/loop0", Kind::Loop, false),
+            ("/dev/loop5p1", Kind::Partition, false),
+            ("/dev/zvol/tank/guests/windows", Kind::Zvol, false),
+            ("/dev/rbd/pool/image", Kind::Rbd, false),
+            ("/dev/nbd0", Kind::Nbd, false),
+            ("/dev/zram0", Kind::Zram, false),
+            ("/dev/vda", Kind::Virtio, false),
+            ("/dev/sda", Kind::Scsi, true),
+            ("/dev/sdb", Kind::Ata, true),
+            ("/dev/nvme0n1", Kind::Nvme, true),
+            ("/dev/nvme0n1p2", Kind::Partition, false),
+            ("/dev/cciss/c0d0", Kind::Other, false),
+        ] {
+            let block = at(&host, name);
+            assert_eq!((block.kind, block.is_real), (kind, is_real), "{name}");
+        }
+        assert!(host.by_path(Path::new("/dev/nothing")).is_none());
+        assert!(host.by_path(Path::new("/proc/swaps")).is_none());
+    }
+
+    #[test]
+    fn sizes_and_sectors() {
+        let (_root, host) = recorded();
+        let facts = |name| {
+            let block = at(&host, name);
+            (block.bytes, block.sector, block.read_only)
+        };
+        assert_eq!(facts("/dev/loop5p1"), (16 << 20, 512, false));
+        assert_eq!(facts("/dev/loop6"), (128 << 20, 4096, true));
+        assert_eq!(facts("/dev/nbd1"), (0, 512, false));
+        assert_eq!(facts("/dev/cciss/c0d0"), (0, 512, false), "a size that is no number");
+    }
+
+    #[test]
+    fn what_uses_them() {
+        let (_root, host) = recorded();
+        let uses = |name| -> Vec<String> { at(&host, name).uses.iter().map(Use::to_string).collect() };
+        let free: [&str; 0] = [];
+        for name in
+            ["/dev/vg0/lin", "/dev/vg0/thin", "/dev/md/guests", "/dev/nbd0", "/dev/sda", "/dev/mapper/mpatha"]
+        {
+            assert_eq!(uses(name), free, "{name}");
+        }
+        assert_eq!(uses("/dev/mapper/secret"), ["is mounted on /mnt/my data"]);
+        assert_eq!(uses("/dev/vg0/swap"), ["is swapped on"]);
+        assert_eq!(uses("/dev/sdc"), ["is held by /dev/mapper/mpatha"]);
+        assert_eq!(uses("/dev/loop1"), ["is held by /dev/md/guests"]);
+        assert_eq!(uses("/dev/loop7"), ["belongs to the mounted btrfs 941ba93f-8456-4ba1-927b-78168d61e87f"]);
+        assert_eq!(uses("/dev/loop5p1"), ["is mounted on /mnt/p"]);
+        assert_eq!(uses("/dev/loop5"), ["shares its space with /dev/loop5p1, which is mounted on /mnt/p"]);
+        assert_eq!(uses("/dev/loop0")[0], "is held by /dev/vg0/swap");
+        assert!(uses("/dev/mapper/vg0-pool-tpool").contains(&"is held by /dev/vg0/thin".into()));
+    }
+
+    #[test]
+    fn a_physical_volume_without_active_volumes() {
+        let (root, _) = recorded();
+        let directory = root.path().join("sys/devices/virtual/block/loop0/holders");
+        fs::remove_dir_all(directory).expect("it is ours");
+        let host = Host::below(root.path()).expect("it can be read");
+        assert_eq!(at(&host, "/dev/loop0").uses, [Use::PhysicalVolume]);
+    }
+
+    #[test]
+    fn names_that_stay() {
+        let (_root, host) = recorded();
+        let best = |name| at(&host, name).best_name();
+        assert_eq!(best("/dev/dm-0"), Path::new("/dev/vg0/lin"));
+        assert_eq!(best("/dev/dm-10"), Path::new("/dev/mapper/secret"));
+        assert_eq!(best("/dev/md127"), Path::new("/dev/md/guests"));
+        assert_eq!(best("/dev/sda"), Path::new("/dev/disk/by-id/scsi-35001438000000000"));
+        assert_eq!(best("/dev/loop0"), Path::new("/dev/loop0"), "the other name is that of its content");
+        assert_eq!(best("/dev/loop4"), Path::new("/dev/loop4"));
+        assert!(at(&host, "/dev/sda").links.iter().all(|link| !link.starts_with("/dev/disk/by-path")));
+    }
+
+    #[test]
+    fn what_stays_after_a_restart() {
+        let (_root, host) = recorded();
+        let identity = |name| at(&host, name).identity().cloned();
+        let lin = "LVM-roeq56xq0P3pEvZYXnoBDMN7J2oPDEpBFZ5reJYh6zjWOps9pF5DIVCaVTkNCyRW";
+        assert_eq!(identity("/dev/vg0/lin"), Some(Identity::Dm(lin.into())));
+        assert_eq!(identity("/dev/md127"), Some(Identity::Md("8a23617f:03a1976c:b0f5855a:8009bd1b".into())));
+        assert_eq!(identity("/dev/loop1"), Some(Identity::File("/run/recimg/1".into())));
+        assert_eq!(
+            identity("/dev/sdb"),
+            Some(Identity::Link("/dev/disk/by-id/ata-QEMU_HARDDISK_QIDE1".into()))
+        );
+        assert_eq!(identity("/dev/zd0"), Some(Identity::Link("/dev/zvol/tank/guests/windows".into())));
+        assert_eq!(identity("/dev/nbd0"), None);
+        assert!(at(&host, "/dev/mapper/vg0-pool_tdata").is_internal());
+        assert!(!at(&host, "/dev/vg0/lin").is_internal());
+    }
+
+    #[test]
+    fn the_running_system() {
+        let host = Host::running().expect("it can be read");
+        for block in host.blocks() {
+            assert_eq!(host.by_number(block.number).map(|block| &block.name), Some(&block.name));
+        }
+    }
 
     #[test]
     fn names_that_the_kernel_wrote() {
