@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
 
-use crate::failure::shown;
+use crate::failure::{cause, shown};
 use crate::loader::resolve;
 
 /// The unit of `size` in sysfs, in bytes, whatever the device's sectors are.
@@ -225,10 +225,15 @@ impl Use {
             Use::Mounted(place) => format!("unmount it ('umount {}')", shown(place)),
             Use::Swap => "stop swapping on it (swapoff)".into(),
             Use::Held(holder) => {
-                format!("list {0} instead, or take {0} apart (lvchange -an, mdadm --stop, losetup -d)", shown(holder))
+                format!(
+                    "list {0} instead, or take {0} apart (lvchange -an, mdadm --stop, losetup -d)",
+                    shown(holder)
+                )
             }
             Use::Btrfs(_) => "unmount the file system".into(),
-            Use::PhysicalVolume => "list a logical volume instead, or take the device out of LVM (pvremove)".into(),
+            Use::PhysicalVolume => {
+                "list a logical volume instead, or take the device out of LVM (pvremove)".into()
+            }
             Use::Of(_, its) => its.remedy(),
         }
     }
@@ -486,6 +491,11 @@ impl Host {
             }
         }
         for block in &self.blocks {
+            // A loop device can have a device for its file.
+            let backing = block.file.as_ref().and_then(|file| self.by_path(file));
+            own.extend(backing.map(|backing| (backing.number, Use::Held(block.path()))));
+        }
+        for block in &self.blocks {
             let is_member = block.properties.get("ID_FS_TYPE").is_some_and(|kind| kind == "LVM2_member");
             if is_member && !own.iter().any(|(number, _)| *number == block.number) {
                 own.push((block.number, Use::PhysicalVolume));
@@ -556,6 +566,27 @@ fn is_real(number: Number, link: &[u8]) -> bool {
     } else {
         is_disk_number(number.major, number.minor)
     }
+}
+
+/// Whether a name leads to a real SCSI, IDE or NVMe disk; one that does not exist yet is not judged.
+pub fn is_real_path(path: &Path) -> bool {
+    let Ok(status) = path.metadata() else { return false };
+    let number = Number::of(status.rdev());
+    let link = Path::new("/sys/dev/block").join(number.to_string()).read_link().unwrap_or_default();
+    status.file_type().is_block_device() && is_real(number, link.as_os_str().as_bytes())
+}
+
+/// Says that the devices cannot be looked at.
+pub fn unknown(error: &io::Error) -> String {
+    format!(
+        "The block devices are unknown, because /sys/dev/block cannot be read ({}): mount /sys.",
+        cause(error)
+    )
+}
+
+/// Says that a device is a real disk; a sentence without its full stop.
+pub fn real(name: &Path) -> String {
+    format!("{} is a physical disk, which needs no wrapper", shown(name))
 }
 
 /// Directories whose links name a device and not its place.

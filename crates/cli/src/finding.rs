@@ -4,8 +4,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::failure::Failure;
-
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,11 +58,6 @@ impl Finding {
     pub fn sentence(sentence: &str) -> Finding {
         let cause = sentence.trim_end_matches('.').to_owned();
         Finding { verdict: Verdict::Problem, cause, remedy: None }
-    }
-
-    /// Why the command ends.
-    pub fn failure(&self, status: u8) -> Failure {
-        Failure::new(status, self.to_string())
     }
 }
 
