@@ -33,15 +33,19 @@ fn main() -> ExitCode {
         trial("doctor/hostile files", &[], hostile),
         trial("doctor/programs", compiler, programs),
         trial("doctor/launchers", compiler, launchers),
-        trial("doctor/a device in use", &with(&["mkfs.ext4", "mkswap", "unshare", "pvcreate"]), in_use),
+        trial(
+            "doctor/a device in use",
+            &with(&["mkfs.ext4", "mkswap", "unshare", "pvcreate", "wipefs"]),
+            in_use,
+        ),
         trial("doctor/a device that is unfit", &with(&["blockdev"]), unfit),
         trial("doctor/a user without rights", root, rights),
         trial("doctor/the installed library", installs, installed_library),
         trial("doctor/the library of set-user-ID programs", installs, trusted_library),
         trial("doctor/the administrator's file", installs, configuration),
-        trial("doctor/security modules and seccomp", &with(&["unshare"]), kernel),
+        trial("doctor/security modules and seccomp", &with(&["unshare", "setpriv"]), kernel),
         trial("run/a device in use", &with(&["mkfs.ext4", "unshare"]), run_in_use),
-        trial("list/loop devices", &with(&["mkfs.ext4", "mkswap", "unshare", "sfdisk"]), list),
+        trial("list/loop devices", &with(&["mkfs.ext4", "mkswap", "unshare", "sfdisk", "wipefs"]), list),
         trial("list/names of all kinds", root, list_names),
     ])
 }
@@ -367,16 +371,10 @@ fn in_use() {
         mounted(device.path(), &place, &command()).args(["doctor", "--device", &entry, "true"]).output();
     problems(&here, &[&format!("{name} is mounted on {}", place.display())], "unmount it ('umount ");
     {
-        let script = "mount \"$1\" \"$2\" && echo mounted && read line";
+        let script = "read ask; mount \"$1\" \"$2\" && echo mounted; read end";
         let elsewhere = Run::new("unshare").args(["-m", "sh", "-c", script, "sh", &name]).arg(&place);
         let mut elsewhere = elsewhere.start(&scratch.path("stderr"));
-        // It answers before it is asked.
-        assert_eq!(elsewhere.ask(""), "mounted");
-        let mut holder = Run::new("unshare")
-            .args(["-m", "sh", "-c", "mount \"$1\" \"$2\" && echo mounted && read a && read b", "sh", &name])
-            .arg(&place)
-            .start(&scratch.path("stderr"));
-        assert_eq!(holder.ask(""), "mounted");
+        assert_eq!(elsewhere.ask("mount"), "mounted");
         problems(
             &about(&entry),
             &["is used by something that cannot be seen from here"],
@@ -546,7 +544,7 @@ fn trusted_library() {
         assert!(lines(&good, "ok").iter().any(|line| line.contains(words)), "{words}: {}", good.out());
     }
     chmod(&library, 0o644);
-    problems(&asked(), &["lacks the set-user-ID bit"], &format!("chmod u+s {}", library.display()));
+    problems(&asked(), &["lacks the set-user-ID bit"], "'chmod u+s /");
     chmod(&library, 0o4646);
     warning(&asked(), "can be written by others than its owner");
     chown(&library, Some(1), None).expect("root can");
@@ -635,9 +633,14 @@ fn configuration() {
 
 /// Asks in a name space of its own, after a script has put files over the system's.
 fn changed(scratch: &Scratch, script: &str) -> Outcome {
+    changed_for(&command(), scratch, script)
+}
+
+/// The same with another copy of the command.
+fn changed_for(command: &Path, scratch: &Scratch, script: &str) -> Outcome {
     let script = format!("set -e; cd \"$0\"; {script}; exec \"$@\"");
     let entry = format!("{}=scsi", scratch.path("image").display());
-    let run = Run::new("unshare").args(["-m", "sh", "-c", &script]).arg(scratch.directory()).arg(command());
+    let run = Run::new("unshare").args(["-m", "sh", "-c", &script]).arg(scratch.directory()).arg(command);
     run.args(["doctor", "--device", &entry, "/bin/cat"]).output()
 }
 
@@ -648,7 +651,7 @@ fn kernel() {
     let selinux = |enforce: &str, context: &str| {
         format!(
             "mount -t tmpfs x /sys/fs; mkdir /sys/fs/selinux; echo -n {enforce} > /sys/fs/selinux/enforce; \
-             echo -n {context} > context; echo -n $$ > /dev/null; mount --bind context /proc/$$/attr/current"
+             echo -n {context} > context; mount --bind context /proc/$$/attr/current"
         )
     };
     warning(
@@ -672,6 +675,18 @@ fn kernel() {
     warning(&changed(&scratch, &apparmor(&format!("{} (enforce)", cat.display()))), "AppArmor confines");
     said(&apparmor("/usr/bin/other (enforce)"), "AppArmor has no profile for");
     said(&apparmor(&format!("{} (complain)", cat.display())), "AppArmor has no profile for");
+    // An ordinary user sees neither AppArmor's profiles nor, on many systems, the kernel's log.
+    let file = cat.display().to_string().trim_start_matches('/').replace('/', ".");
+    let script = format!(
+        "{}; chmod 600 /sys/kernel/security/apparmor/profiles; cp /etc/passwd .; mount -t tmpfs x /etc; cp passwd /etc; \
+         mkdir /etc/apparmor.d; touch log /etc/apparmor.d/{file}; chmod 600 log; mount --bind log /dev/kmsg; \
+         set -- setpriv --reuid 65534 --clear-groups \"$@\"",
+        apparmor("")
+    );
+    let ordinary = changed_for(&for_users(&scratch), &scratch, &script);
+    warning(&ordinary, "AppArmor confines");
+    let unread = "You may not read /dev/kmsg (Permission denied); root finds there";
+    assert!(lines(&ordinary, "ok").iter().any(|line| line.contains(unread)), "{}", ordinary.out());
     let log = |line: &str| format!("printf '%s\\n' '{line}' > log; mount --bind log /dev/kmsg");
     let refused =
         "6,1,1,-;audit: apparmor=\"DENIED\" operation=\"open\" profile=\"x\" name=\"/x\" comm=\"cat\"";
