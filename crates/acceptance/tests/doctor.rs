@@ -252,6 +252,10 @@ fn hostile() {
     problems(&odd, &["cannot be executed", "is no descriptor"], "name a program that can");
     let endless = doctor().args(["--vmdk", "/dev/zero", "--device"]).arg(&entry).arg("true").output();
     problems(&endless, &["/dev/zero is no descriptor"], "name the .vmdk");
+    let pipe = scratch.path("pipe");
+    Run::new("mkfifo").arg(&pipe).output().expect_out();
+    let piped = doctor().arg("--vmdk").arg(&pipe).arg("--device").arg(&entry).arg("true").output();
+    problems(&piped, &["pipe is no descriptor"], "name the .vmdk");
     let script = scratch.path("script");
     fs::write(&script, [b"#!/bin/sh\n".as_slice(), &[0xff; 3 << 20]].concat()).expect("it is our directory");
     chmod(&script, 0o755);
@@ -383,11 +387,7 @@ fn in_use() {
     }
     Run::new("wipefs").args(["-qa", &name]).output().expect_out();
     Run::new("pvcreate").args(["-qq", "-ff", "-y", &name]).output().expect_out();
-    problems(
-        &about(&entry),
-        &[&format!("{name} is a physical volume of LVM")],
-        "list a logical volume instead",
-    );
+    warning(&about(&entry), &format!("{name} is a physical volume of LVM"));
 }
 
 fn unfit() {

@@ -198,8 +198,6 @@ pub enum Use {
     Held(PathBuf),
     /// A file system of several devices has it; its UUID.
     Btrfs(String),
-    /// It belongs to LVM, although no logical volume on it is active.
-    PhysicalVolume,
     /// The same of a partition on it, or of the disk that it is a partition of.
     Of(PathBuf, Box<Use>),
 }
@@ -212,7 +210,6 @@ impl fmt::Display for Use {
             Use::Swap => f.write_str("is swapped on"),
             Use::Held(holder) => write!(f, "is held by {}", shown(holder)),
             Use::Btrfs(uuid) => write!(f, "belongs to the mounted btrfs {uuid}"),
-            Use::PhysicalVolume => f.write_str("is a physical volume of LVM"),
             Use::Of(other, its) => write!(f, "shares its space with {}, which {its}", shown(other)),
         }
     }
@@ -231,9 +228,6 @@ impl Use {
                 )
             }
             Use::Btrfs(_) => "unmount the file system".into(),
-            Use::PhysicalVolume => {
-                "list a logical volume instead, or take the device out of LVM (pvremove)".into()
-            }
             Use::Of(_, its) => its.remedy(),
         }
     }
@@ -288,6 +282,11 @@ impl Block {
     /// What makes it the same device after the next start of the system; none where nothing does.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
+    }
+
+    /// Whether udev has found LVM's label on it.
+    pub fn is_physical_volume(&self) -> bool {
+        self.properties.get("ID_FS_TYPE").is_some_and(|kind| kind == "LVM2_member")
     }
 
     /// Whether one of two is a partition of the other.
@@ -494,12 +493,6 @@ impl Host {
             // A loop device can have a device for its file.
             let backing = block.file.as_ref().and_then(|file| self.by_path(file));
             own.extend(backing.map(|backing| (backing.number, Use::Held(block.path()))));
-        }
-        for block in &self.blocks {
-            let is_member = block.properties.get("ID_FS_TYPE").is_some_and(|kind| kind == "LVM2_member");
-            if is_member && !own.iter().any(|(number, _)| *number == block.number) {
-                own.push((block.number, Use::PhysicalVolume));
-            }
         }
         let uses = |block: &Block| -> Vec<Use> {
             let mut found: Vec<Use> = Vec::new();
@@ -760,15 +753,6 @@ file sys/devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0/size 99999999999999999
     }
 
     #[test]
-    fn a_physical_volume_without_active_volumes() {
-        let (root, _) = recorded();
-        let directory = root.path().join("sys/devices/virtual/block/loop0/holders");
-        fs::remove_dir_all(directory).expect("it is ours");
-        let host = Host::below(root.path()).expect("it can be read");
-        assert_eq!(at(&host, "/dev/loop0").uses, [Use::PhysicalVolume]);
-    }
-
-    #[test]
     fn names_that_stay() {
         let (_root, host) = recorded();
         let best = |name| at(&host, name).best_name();
@@ -782,7 +766,7 @@ file sys/devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0/size 99999999999999999
     }
 
     #[test]
-    fn what_stays_after_a_restart() {
+    fn what_they_are() {
         let (_root, host) = recorded();
         let identity = |name| at(&host, name).identity().cloned();
         let lin = "LVM-roeq56xq0P3pEvZYXnoBDMN7J2oPDEpBFZ5reJYh6zjWOps9pF5DIVCaVTkNCyRW";
@@ -797,6 +781,9 @@ file sys/devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0/size 99999999999999999
         assert_eq!(identity("/dev/nbd0"), None);
         assert!(at(&host, "/dev/mapper/vg0-pool_tdata").is_internal());
         assert!(!at(&host, "/dev/vg0/lin").is_internal());
+        assert!(
+            at(&host, "/dev/loop0").is_physical_volume() && !at(&host, "/dev/loop1").is_physical_volume()
+        );
     }
 
     #[test]
