@@ -194,8 +194,8 @@ pub enum Use {
     Mounted(PathBuf),
     /// It is swapped on.
     Swap,
-    /// A device that is made of it, or has it as a part.
-    Held(PathBuf),
+    /// A device that is made of it, or has it as a part; and what that is.
+    Held(PathBuf, Kind),
     /// A file system of several devices has it; its UUID.
     Btrfs(String),
     /// The same of a partition on it, or of the disk that it is a partition of.
@@ -208,7 +208,7 @@ impl fmt::Display for Use {
         match self {
             Use::Mounted(place) => write!(f, "is mounted on {}", shown(place)),
             Use::Swap => f.write_str("is swapped on"),
-            Use::Held(holder) => write!(f, "is held by {}", shown(holder)),
+            Use::Held(holder, _) => write!(f, "is held by {}", shown(holder)),
             Use::Btrfs(uuid) => write!(f, "belongs to the mounted btrfs {uuid}"),
             Use::Of(other, its) => write!(f, "shares its space with {}, which {its}", shown(other)),
         }
@@ -216,16 +216,22 @@ impl fmt::Display for Use {
 }
 
 impl Use {
-    /// What makes the device free; continues "To use it, ".
+    /// What makes the device free, or which to list instead; a request without its first capital and full stop.
     pub fn remedy(&self) -> String {
         match self {
             Use::Mounted(place) => format!("unmount it ('umount {}')", shown(place)),
             Use::Swap => "stop swapping on it (swapoff)".into(),
-            Use::Held(holder) => {
-                format!(
-                    "list {0} instead, or take {0} apart (lvchange -an, mdadm --stop, losetup -d)",
-                    shown(holder)
-                )
+            Use::Held(holder, kind) => {
+                let apart = match kind {
+                    Kind::Lvm => "lvchange -an",
+                    Kind::Crypt => "cryptsetup close",
+                    Kind::Multipath => "multipath -f",
+                    Kind::Md => "mdadm --stop",
+                    Kind::Loop => "losetup --detach",
+                    Kind::Mapper | Kind::Partition => "dmsetup remove",
+                    _ => return format!("list {0} instead, or take {0} apart", shown(holder)),
+                };
+                format!("list {0} instead, or have root run '{apart} {0}'", shown(holder))
             }
             Use::Btrfs(_) => "unmount the file system".into(),
             Use::Of(_, its) => its.remedy(),
@@ -364,7 +370,7 @@ impl Host {
         let is_it =
             |other: &Path| inode(&self.root.join(other.strip_prefix("/").unwrap_or(other))) == Some(own);
         let loops = self.blocks.iter().filter(|block| block.file.as_deref().is_some_and(is_it));
-        let held = loops.map(|block| Use::Held(block.path()));
+        let held = loops.map(|block| Use::Held(block.path(), block.kind));
         held.chain(self.swaps().iter().any(|file| is_it(file)).then_some(Use::Swap)).collect()
     }
 
@@ -484,15 +490,15 @@ impl Host {
             own.extend(block.map(|block| (block.number, Use::Btrfs(uuid))));
         }
         for block in &self.blocks {
-            for holder in names(&self.root.join(&block.directory).join("holders")) {
-                let holder = self.blocks.iter().find(|other| other.directory.file_name() == Some(&holder));
-                own.extend(holder.map(|holder| (block.number, Use::Held(holder.best_name()))));
-            }
+            let holders = self.holders(block);
+            own.extend(
+                holders.iter().map(|holder| (block.number, Use::Held(holder.best_name(), holder.kind))),
+            );
         }
         for block in &self.blocks {
             // A loop device can have a device for its file.
             let backing = block.file.as_ref().and_then(|file| self.by_path(file));
-            own.extend(backing.map(|backing| (backing.number, Use::Held(block.path()))));
+            own.extend(backing.map(|backing| (backing.number, Use::Held(block.path(), block.kind))));
         }
         let uses = |block: &Block| -> Vec<Use> {
             let mut found: Vec<Use> = Vec::new();
@@ -518,6 +524,18 @@ impl Host {
         for (block, uses) in self.blocks.iter_mut().zip(all) {
             block.uses = uses;
         }
+    }
+
+    /// The devices that hold one; instead of a part that LVM uses for itself, what is made of that.
+    fn holders(&self, block: &Block) -> Vec<&Block> {
+        let names = names(&self.root.join(&block.directory).join("holders"));
+        let find =
+            |name: OsString| self.blocks.iter().find(|other| other.directory.file_name() == Some(&name));
+        let outer = |holder| match self.holders(holder) {
+            outer if holder.is_internal() && !outer.is_empty() => outer,
+            _ => vec![holder],
+        };
+        names.into_iter().filter_map(find).flat_map(outer).collect()
     }
 
     /// Number, source and place of each mount that this process sees (proc_pid_mountinfo(5)).
@@ -748,7 +766,10 @@ file sys/devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0/size 99999999999999999
         assert_eq!(uses("/dev/loop7"), ["belongs to the mounted btrfs 941ba93f-8456-4ba1-927b-78168d61e87f"]);
         assert_eq!(uses("/dev/loop5p1"), ["is mounted on /mnt/p"]);
         assert_eq!(uses("/dev/loop5"), ["shares its space with /dev/loop5p1, which is mounted on /mnt/p"]);
-        assert_eq!(uses("/dev/loop0")[0], "is held by /dev/vg0/swap");
+        let volumes =
+            ["/dev/vg0/swap", "/dev/mapper/vg0-pool", "/dev/vg0/thin", "/dev/vg0/lin", "/dev/vg0/snap"];
+        assert_eq!(uses("/dev/loop0"), volumes.map(|volume| format!("is held by {volume}")));
+        assert!(at(&host, "/dev/loop0").uses[0].remedy().contains("'lvchange -an /dev/vg0/swap'"));
         assert!(uses("/dev/mapper/vg0-pool-tpool").contains(&"is held by /dev/vg0/thin".into()));
     }
 

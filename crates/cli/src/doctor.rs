@@ -11,7 +11,7 @@ use crate::block::{self, Host};
 use crate::devices::Device;
 use crate::failure::{Failure, cause, print, shown};
 use crate::finding::{Finding, Verdict, only};
-use crate::{descriptor, devices, fitness, kernel, launcher, library, probe, program, secure};
+use crate::{descriptor, devices, fitness, kernel, launcher, library, probe, program, report, secure};
 
 /// What was found, each under the name of its check, and in which programs.
 #[derive(Default)]
@@ -71,10 +71,11 @@ pub fn doctor(
     let confinement = kernel::confinement(&findings.programs, &listed);
     findings.add("confinement", confinement);
     findings.add("kernel", [kernel::supervision()]);
-    report(&findings, program, &listed, json)
+    say(&findings, program, &listed, json)
 }
 
-fn report(
+/// Prints the findings and what follows from them.
+fn say(
     findings: &Findings,
     program: Option<&OsStr>,
     listed: &[Device<'_>],
@@ -100,9 +101,7 @@ fn report(
             remedy: finding.remedy.as_deref(),
         });
         let document = Document { ready: first.is_none(), conclusion: &conclusion, checks: checks.collect() };
-        let text = serde_json::to_string_pretty(&document);
-        let failed = |error| Failure::new(Failure::FAILED, format!("The document cannot be made: {error}."));
-        print(text.map_err(failed)? + "\n")?;
+        print(report::text(&document).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)?;
     } else {
         let lines: String = findings
             .list

@@ -54,8 +54,7 @@ pub fn of_block(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
         ));
     }
     if block.is_real && !options.force {
-        findings
-            .push(Finding::problem(block::real(name), "let VMware have it without, or add the option force"));
+        findings.push(real(name));
     }
     if block.read_only && !options.read_only {
         findings.push(Finding::problem(
@@ -127,8 +126,7 @@ pub fn of_device(device: &Device<'_>, host: &Host) -> Vec<Finding> {
         }
         findings.extend(others.into_iter().filter(|finding| !findings.contains(finding)).collect::<Vec<_>>());
     } else if block::is_real_path(path) && !options.force {
-        findings
-            .push(Finding::problem(block::real(path), "let VMware have it without, or add the option force"));
+        findings.push(real(path));
     }
     if device.entry.sector.is_some_and(|sector| sector > SECTOR) {
         findings.push(Finding::warning(
@@ -188,6 +186,10 @@ fn physical_volume(name: &Path) -> Finding {
         format!("{} is a physical volume of LVM", shown(name)),
         "list a logical volume instead, unless it is the guest that has it so",
     )
+}
+
+fn real(name: &Path) -> Finding {
+    Finding::problem(block::real(name), "let VMware have it without the library, or add the option force")
 }
 
 fn empty(name: &Path) -> Finding {
