@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         trial("doctor/the library of set-user-ID programs", installs, trusted_library),
         trial("doctor/the administrator's file", installs, configuration),
         trial("doctor/security modules and seccomp", &with(&["unshare", "setpriv"]), kernel),
-        trial("run/a device in use", &with(&["mkfs.ext4", "unshare"]), run_in_use),
+        trial("run/a device in use", &with(&["mkfs.ext4", "unshare", "setpriv"]), run_in_use),
         trial("list/loop devices", &with(&["mkfs.ext4", "mkswap", "unshare", "sfdisk", "wipefs"]), list),
         trial("list/names of all kinds", root, list_names),
     ])
@@ -725,6 +725,20 @@ fn run_in_use() {
     let forced = started(&["--force"]);
     assert_eq!(forced.expect_out(), "started\n");
     assert!(forced.err().contains(&why), "{}", forced.err());
+    // Without /sys the kernel still says that a device is not free.
+    let blind = |options: &str, who: &str, command: &Path, entry: &str| {
+        let script =
+            format!("mount \"$1\" \"$2\" && mount -t tmpfs {options} x /sys && shift 2 && exec {who} \"$@\"");
+        let run = Run::new("unshare").args(["-m", "sh", "-c", &script, "sh"]).arg(device.path()).arg(&place);
+        run.arg(command).args(["run", "--device", entry, "echo", "started"]).output()
+    };
+    let unseen = blind("", "", &command(), &entry);
+    assert_eq!((unseen.code(), unseen.out().as_str()), (126, ""));
+    assert!(unseen.err().contains("is used by something that cannot be seen from here"), "{}", unseen.err());
+    let closed =
+        blind("-o mode=0", "setpriv --reuid 65534 --clear-groups", &for_users(&scratch), &image_entry);
+    assert_eq!(closed.expect_out(), "started\n");
+    assert!(closed.err().contains("The block devices are unknown"), "{}", closed.err());
     let held = Run::new(command()).args(["run", "--device", &image_entry, "echo", "started"]).output();
     assert_eq!((held.code(), held.out().as_str()), (126, ""));
     let free = Run::new(command()).args(["run", "--device", &entry, "echo", "started"]).output();

@@ -309,7 +309,8 @@ impl Block {
     }
 }
 
-/// The block devices of a host, as they were when it was looked at.
+/// The block devices of a host, as they were when it was looked at. By default none is known.
+#[derive(Default)]
 pub struct Host {
     root: PathBuf,
     blocks: Vec<Block>,
