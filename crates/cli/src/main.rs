@@ -2,11 +2,19 @@
 #![forbid(unsafe_code)]
 
 mod administrator;
+mod block;
+mod descriptor;
 mod devices;
+mod doctor;
 mod elf;
 mod failure;
+mod finding;
+mod fitness;
+mod kernel;
+mod launcher;
 mod libdir;
 mod library;
+mod list;
 mod loader;
 mod probe;
 mod program;
@@ -45,7 +53,7 @@ See vmware-bdwrapper(1) for more, and libvmware-bdwrapper(7) for how devices are
 enum Task {
     /// Become a program with the library and the devices
     #[command(
-        override_usage = "vmware-bdwrapper run [--device ENTRY]... [--log-level N] [--] PROGRAM [ARGUMENT]..."
+        override_usage = "vmware-bdwrapper run [--device ENTRY]... [--log-level N] [--force] [--] PROGRAM [ARGUMENT]..."
     )]
     #[command(
         after_help = "Example:\n  vmware-bdwrapper run --device $PWD/disk.img=ide -- /sbin/hdparm -i disk.img"
@@ -58,6 +66,9 @@ enum Task {
         #[arg(long, value_name = "N", allow_hyphen_values = true, hide_possible_values = true)]
         #[arg(value_parser = ["-1", "0", "1", "10", "100", "1000"])]
         log_level: Option<String>,
+        /// Start the program although a device is mounted, swapped on or held
+        #[arg(long)]
+        force: bool,
         /// The program and its arguments
         #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
         command: Vec<OsString>,
@@ -79,6 +90,31 @@ enum Task {
     )]
     #[command(after_help = trace::HELP)]
     Trace(trace::Options),
+    /// Say what stands in the way of a program and its devices, and what to do
+    #[command(
+        override_usage = "vmware-bdwrapper doctor [--device ENTRY]... [--vmdk FILE] [--json] [PROGRAM]"
+    )]
+    #[command(after_help = "Example:\n  vmware-bdwrapper doctor --device /dev/sd/test vmware")]
+    Doctor {
+        /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts
+        #[arg(long = "device", value_name = "ENTRY")]
+        devices: Vec<OsString>,
+        /// Compare this descriptor of a virtual disk with the devices
+        #[arg(long, value_name = "FILE")]
+        vmdk: Option<PathBuf>,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+        /// The program; without it those that /etc/vmware-bdwrapper.conf lists
+        program: Option<OsString>,
+    },
+    /// List the block devices of this host, and say which are fit to be a disk of VMware's
+    #[command(after_help = "Example:\n  vmware-bdwrapper list")]
+    List {
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the directory in which set-user-ID programs find libraries
     #[command(after_help = "Example:\n  vmware-bdwrapper libdir --loader /lib64/ld-linux-x86-64.so.2")]
     Libdir {
@@ -110,12 +146,16 @@ fn main() -> ExitCode {
         Err(error) => return not_parsed(&error),
     };
     let done = match line.task {
-        Task::Run { devices, log_level, command } => {
-            run::run(devices, log_level.as_deref(), &command).map(|never| match never {})
+        Task::Run { devices, log_level, force, command } => {
+            run::run(devices, log_level.as_deref(), force, &command).map(|never| match never {})
         }
         Task::Probe { devices, json } => probe::probe(devices, json),
         Task::Trace(options) => trace::trace(options),
         Task::Resend { write, paths } => trace::resend(&paths, write).map(|()| ExitCode::SUCCESS),
+        Task::Doctor { devices, vmdk, json, program } => {
+            doctor::doctor(devices, program.as_deref(), vmdk.as_deref(), json)
+        }
+        Task::List { json } => list::list(json),
         Task::Libdir { loader, root } => libdir::libdir(loader, root).map(|()| ExitCode::SUCCESS),
         Task::Vmdk(task) => vmdk::vmdk(task),
         Task::Ask { paths } => probe::ask(&paths).map(|()| ExitCode::SUCCESS),
@@ -150,7 +190,7 @@ mod tests {
     #[test]
     fn a_program_keeps_its_arguments() {
         let line = ["vmware-bdwrapper", "run", "--log-level", "-1", "program", "--device", "x", "--", "-y"];
-        let Ok(CommandLine { task: Task::Run { devices, log_level, command } }) =
+        let Ok(CommandLine { task: Task::Run { devices, log_level, command, .. } }) =
             CommandLine::try_parse_from(line)
         else {
             panic!("it is right");

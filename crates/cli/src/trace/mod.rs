@@ -58,6 +58,9 @@ pub struct Options {
     /// Replay requests that change the device, too
     #[arg(long, requires = "replay", conflicts_with = "command")]
     write: bool,
+    /// Start the program although something uses a device
+    #[arg(long, conflicts_with = "replay")]
+    force: bool,
     /// The program and its arguments
     #[arg(value_name = "PROGRAM", required_unless_present = "replay", conflicts_with = "replay")]
     #[arg(trailing_var_arg = true)]
@@ -73,10 +76,10 @@ pub fn trace(options: Options) -> Result<ExitCode, Failure> {
 }
 
 /// Starts the program and shows its requests.
-fn watch(Options { devices, json, output, command, .. }: Options) -> Result<ExitCode, Failure> {
+fn watch(Options { devices, json, output, force, command, .. }: Options) -> Result<ExitCode, Failure> {
     let texts = devices::texts(devices)?;
     let listed = devices::parse(&texts)?;
-    let Prepared { file, mut command, is_secure } = prepare(&texts, &command)?;
+    let Prepared { file, mut command, is_secure } = prepare(&texts, &command, force)?;
     if is_secure {
         say(format!(
             "{} is a set-user-ID program: its requests are not in the trace, but on its standard error, where \

@@ -11,7 +11,7 @@ use disk::entry::{Entry, Kind};
 use disk::geometry::{geometry, identify_geometry};
 
 use super::table::Table;
-use crate::administrator::is_real;
+use crate::block::is_real_path;
 use crate::failure::{cause, shown};
 
 /// A device and what VMware concludes from its answers.
@@ -66,7 +66,7 @@ impl<'a> Present<'a> {
                 "{name}: is neither a block device nor an image file; name one that is."
             )));
         }
-        if !entry.force && is_real(path) {
+        if !entry.force && is_real_path(path) {
             return Err(Absence::Useless(format!(
                 "{name}: is a physical disk, which needs no wrapper; to use it all the same, add the option force."
             )));
