@@ -19,10 +19,10 @@ use crate::library::{self, NAME};
 use crate::program;
 
 /// The administrator's file.
-const FILE: &str = "/etc/vmware-bdwrapper.conf";
+pub const FILE: &str = "/etc/vmware-bdwrapper.conf";
 
 /// The most bytes that it may have.
-const MOST: u64 = 65536;
+pub const MOST: u64 = 65536;
 
 /// What stands in the way of a program.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -84,24 +84,25 @@ fn library_obstacle() -> Option<String> {
         return None;
     }
     Some(format!(
-        "{0} lacks the set-user-ID bit, so the dynamic loader ignores it: have root run 'make install', or 'chmod u+s {0}'.",
+        "{0} lacks the set-user-ID bit, so the dynamic loader ignores it: have root run 'vmware-bdwrapper setup --setuid'.",
         shown(first)
     ))
 }
 
 /// Why the file cannot be looked into; words that follow its name.
-enum Problem {
+pub enum Problem {
     /// The library ignores it.
     Unsafe(String),
     /// The user may not read it; the program may.
     Unreadable(String),
 }
 
-fn read() -> Result<Vec<u8>, Problem> {
+/// The text of the administrator's file, where it counts.
+pub fn read() -> Result<Vec<u8>, Problem> {
     let unreadable = |error: std::io::Error| Problem::Unreadable(cause(&error));
     let status = Path::new(FILE).symlink_metadata().map_err(|error| match error.kind() {
         ErrorKind::NotFound => Problem::Unsafe(
-            "does not exist: have root run 'make install', or write it (vmware-bdwrapper.conf(5))".into(),
+            "does not exist: have root run 'vmware-bdwrapper setup --setuid', or write it (vmware-bdwrapper.conf(5))".into(),
         ),
         _ => unreadable(error),
     })?;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod administrator;
+mod completions;
 mod devices;
 mod elf;
 mod failure;
@@ -11,15 +12,17 @@ mod loader;
 mod probe;
 mod program;
 mod report;
+mod root;
 mod run;
 mod secure;
+mod setup;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use failure::{Failure, print, say};
 
 /// Lets block devices and image files pass for physical disks, so that VMware takes them.
@@ -80,6 +83,38 @@ enum Task {
         #[arg(long, value_name = "DIRECTORY")]
         root: Option<PathBuf>,
     },
+    /// Give the installed library the set-user-ID bit and list programs and devices, or take the bit
+    #[command(
+        override_usage = "vmware-bdwrapper setup --setuid [--program FILE]... [--device ENTRY]... [--dry-run]\n       \
+                          vmware-bdwrapper setup --no-setuid [--dry-run]"
+    )]
+    #[command(after_help = "Example:\n  sudo vmware-bdwrapper setup --setuid --device /dev/sd/test")]
+    Setup {
+        /// Let set-user-ID programs that /etc/vmware-bdwrapper.conf lists use the library
+        #[arg(long, required_unless_present = "no_setuid")]
+        setuid: bool,
+        /// Let no set-user-ID program use it
+        #[arg(long, conflicts_with = "setuid")]
+        no_setuid: bool,
+        /// List this program in the file, besides VMware's
+        #[arg(long = "program", value_name = "FILE", conflicts_with = "no_setuid")]
+        programs: Vec<PathBuf>,
+        /// List this device in the file: PATH[=OPTION,...]
+        #[arg(long = "device", value_name = "ENTRY", conflicts_with = "no_setuid")]
+        devices: Vec<OsString>,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Print what a shell needs to complete this command's words
+    #[command(
+        after_help = "Example:\n  vmware-bdwrapper completions bash > ~/.local/share/bash-completion/completions/vmware-bdwrapper"
+    )]
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL", value_parser = ["bash", "fish", "zsh"])]
+        shell: String,
+    },
     /// Ask devices in this environment: a part of `probe`
     #[command(hide = true)]
     Ask { paths: Vec<PathBuf> },
@@ -96,6 +131,13 @@ fn main() -> ExitCode {
         }
         Task::Probe { devices, json } => probe::probe(devices, json),
         Task::Libdir { loader, root } => libdir::libdir(loader, root).map(|()| ExitCode::SUCCESS),
+        Task::Setup { setuid, no_setuid: _, programs, devices, dry_run } => {
+            setup::setup(&setup::Wanted { bit: setuid, programs, devices, dry_run })
+                .map(|()| ExitCode::SUCCESS)
+        }
+        Task::Completions { shell } => {
+            completions::completions(&CommandLine::command(), &shell).map(|()| ExitCode::SUCCESS)
+        }
         Task::Ask { paths } => probe::ask(&paths).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(Failure::report)
@@ -108,7 +150,13 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
         return print(text).map_or_else(Failure::report, |()| ExitCode::SUCCESS);
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        say("No command is given: there are run, probe and libdir; 'vmware-bdwrapper --help' says more.");
+        let line = CommandLine::command();
+        let tasks = line.get_subcommands().filter(|task| !task.is_hide_set()).map(clap::Command::get_name);
+        let tasks: Vec<&str> = tasks.collect();
+        say(format!(
+            "No command is given: there are {}; 'vmware-bdwrapper --help' says more.",
+            tasks.join(", ")
+        ));
     } else {
         say(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
     }
@@ -118,7 +166,6 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
