@@ -4,19 +4,18 @@ use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use disk::conf::{Directive, parse};
 use disk::entry::Printed;
-use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
-use rustix::fs::{Access, access, major, minor};
+use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
+use crate::block;
 use crate::devices::Device;
 use crate::failure::{cause, shown};
-use crate::library::{self, NAME};
-use crate::program;
+use crate::finding::Finding;
 
 /// The administrator's file.
 pub const FILE: &str = "/etc/vmware-bdwrapper.conf";
@@ -24,90 +23,47 @@ pub const FILE: &str = "/etc/vmware-bdwrapper.conf";
 /// The most bytes that it may have.
 pub const MOST: u64 = 65536;
 
-/// What stands in the way of a program.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Findings {
-    /// Why the library would do nothing, or not all; sentences.
-    pub obstacles: Vec<String>,
-    /// What the user should know; sentences.
-    pub remarks: Vec<String>,
-}
-
-/// Looks at a program that would run in secure mode with these devices.
-pub fn examine(file: &Path, status: &Metadata, devices: &[Device<'_>]) -> Findings {
-    let mut findings = Findings::default();
-    findings.obstacles.extend(library_obstacle());
+/// Looks at what a program that runs in secure mode with these devices needs of the administrator.
+pub fn examine(file: &Path, status: &Metadata, devices: &[Device<'_>]) -> Vec<Finding> {
+    let is_program = |path: &Path| {
+        path.metadata().is_ok_and(|found| (found.dev(), found.ino()) == (status.dev(), status.ino()))
+    };
     match read() {
-        Ok(text) => {
-            let is_program = |path: &Path| {
-                path.metadata().is_ok_and(|found| (found.dev(), found.ino()) == (status.dev(), status.ino()))
-            };
-            findings.compare(&text, file, devices, is_program, may_open, is_real);
-        }
-        Err(Problem::Unsafe(why)) => findings.obstacles.push(format!("{FILE} {why}.")),
-        Err(Problem::Unreadable(why)) => findings.remarks.push(format!(
-            "You may not read {FILE} ({why}), so whether it lists {} and the devices is unknown: ask the administrator.",
-            shown(file)
-        )),
+        Ok(text) => compare(&text, file, devices, is_program, may_open, block::is_real_path),
+        Err(unread) => vec![unread],
     }
-    if !findings.obstacles.is_empty() {
-        findings.obstacles.insert(
-            0,
+}
+
+/// The programs that the file lists and that are there.
+pub fn programs() -> Result<Vec<PathBuf>, Finding> {
+    let text = read()?;
+    let listed = parse(&text).filter_map(|line| match line {
+        Ok(Directive::Executable(path)) => Some(PathBuf::from(OsStr::from_bytes(path))),
+        _ => None,
+    });
+    Ok(listed.filter(|path| path.is_file()).collect())
+}
+
+/// The text; where the library ignores the file, or the user may not read it, that.
+pub fn read() -> Result<Vec<u8>, Finding> {
+    let unreadable = |error: std::io::Error| {
+        Finding::warning(
             format!(
-                "{} would not find the devices, because it runs with rights that you do not have (a set-user-ID program, \
-                 see libvmware-bdwrapper(7)):",
-                shown(file)
+                "You may not read {FILE} ({}), so whether it lists the program and the devices is unknown",
+                cause(&error)
             ),
-        );
-    }
-    if let Some(remark) = program::unreachable(file) {
-        findings.remarks.push(remark);
-    }
-    findings
-}
-
-/// Why the loader would not take the library.
-fn library_obstacle() -> Option<String> {
-    const SET_USER_ID: u32 = 0o4000;
-    let files = match library::installed() {
-        Ok(files) => files,
-        Err(sentence) => return Some(sentence),
+            "ask the administrator",
+        )
     };
-    let Some(first) = files.first() else {
-        return Some(format!(
-            "The library {NAME} is not installed in a directory that the dynamic loader trusts: have root run 'make \
-             install'."
-        ));
-    };
-    // The loader passes over files without the bit.
-    if files.iter().any(|file| file.metadata().is_ok_and(|file| file.mode() & SET_USER_ID != 0)) {
-        return None;
-    }
-    Some(format!(
-        "{0} lacks the set-user-ID bit, so the dynamic loader ignores it: have root run 'vmware-bdwrapper setup --setuid'.",
-        shown(first)
-    ))
-}
-
-/// Why the file cannot be looked into; words that follow its name.
-pub enum Problem {
-    /// The library ignores it.
-    Unsafe(String),
-    /// The user may not read it; the program may.
-    Unreadable(String),
-}
-
-/// The text of the administrator's file, where it counts.
-pub fn read() -> Result<Vec<u8>, Problem> {
-    let unreadable = |error: std::io::Error| Problem::Unreadable(cause(&error));
     let status = Path::new(FILE).symlink_metadata().map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Problem::Unsafe(
-            "does not exist: have root run 'vmware-bdwrapper setup --setuid', or write it (vmware-bdwrapper.conf(5))".into(),
+        ErrorKind::NotFound => Finding::problem(
+            format!("{FILE} does not exist"),
+            "have root run 'vmware-bdwrapper setup --setuid', or write it (vmware-bdwrapper.conf(5))",
         ),
         _ => unreadable(error),
     })?;
     if let Some(fault) = fault(status.is_file(), status.uid(), status.mode(), status.len()) {
-        return Err(Problem::Unsafe(fault));
+        return Err(fault);
     }
     let mut text = Vec::new();
     let mut file = File::open(FILE).map_err(unreadable)?.take(MOST);
@@ -116,19 +72,19 @@ pub fn read() -> Result<Vec<u8>, Problem> {
 }
 
 /// Why the library ignores a file.
-fn fault(is_regular: bool, owner: u32, mode: u32, bytes: u64) -> Option<String> {
-    let why = if !is_regular {
-        "is no regular file, so it does not count: have root replace it by one".into()
+fn fault(is_regular: bool, owner: u32, mode: u32, bytes: u64) -> Option<Finding> {
+    let (why, remedy) = if !is_regular {
+        ("is no regular file".into(), "have root replace it by one".into())
     } else if owner != 0 {
-        format!("belongs to user {owner}, so it does not count: have root run 'chown root {FILE}'")
+        (format!("belongs to user {owner}"), format!("have root run 'chown root {FILE}'"))
     } else if mode & 0o022 != 0 {
-        format!("can be written by others than root, so it does not count: have root run 'chmod go-w {FILE}'")
+        ("can be written by others than root".into(), format!("have root run 'chmod go-w {FILE}'"))
     } else if bytes > MOST {
-        format!("has {bytes} bytes, more than {MOST}, so it does not count: have root shorten it")
+        (format!("has {bytes} bytes, more than {MOST}"), "have root shorten it".into())
     } else {
         return None;
     };
-    Some(why)
+    Some(Finding::problem(format!("{FILE} {why}, so it does not count"), remedy))
 }
 
 /// Whether the user may open a device himself; one that does not exist yet is not judged.
@@ -137,85 +93,85 @@ fn may_open(device: &Device<'_>) -> bool {
     matches!(access(device.path(), wanted), Ok(()) | Err(Errno::NOENT))
 }
 
-/// Whether a device is a physical disk; one that does not exist yet is not judged.
-fn is_real(device: &Device<'_>) -> bool {
-    let Ok(status) = device.path().metadata() else { return false };
-    let (major, minor) = (major(status.rdev()), minor(status.rdev()));
-    if !status.file_type().is_block_device() {
-        return false;
-    }
-    if major != BLOCK_EXT_MAJOR {
-        return is_disk_number(major, minor);
-    }
-    let link = Path::new("/sys/dev/block").join(format!("{major}:{minor}")).read_link();
-    link.is_ok_and(|link| is_disk_link(link.as_os_str().as_bytes()))
-}
-
-impl Findings {
-    /// Compares the text of the file with what is wanted.
-    fn compare(
-        &mut self,
-        text: &[u8],
-        file: &Path,
-        devices: &[Device<'_>],
-        is_program: impl Fn(&Path) -> bool,
-        may_open: impl Fn(&Device<'_>) -> bool,
-        is_real: impl Fn(&Device<'_>) -> bool,
-    ) {
-        let (mut is_listed, mut user_devices, mut listed) = (false, false, Vec::new());
-        for line in parse(text) {
-            match line {
-                Ok(Directive::Executable(path)) => {
-                    is_listed |= is_program(Path::new(OsStr::from_bytes(path)))
-                }
-                Ok(Directive::AllowUserDevices(yes)) => user_devices = yes,
-                Ok(Directive::Device(entry)) => listed.push(entry),
-                Ok(Directive::Messages(_)) => {}
-                Err(error) => self.remarks.push(format!("{FILE}, {error}. The line does not count.")),
-            }
+/// Compares the text of the file with what is wanted.
+fn compare(
+    text: &[u8],
+    file: &Path,
+    devices: &[Device<'_>],
+    is_program: impl Fn(&Path) -> bool,
+    may_open: impl Fn(&Device<'_>) -> bool,
+    is_real: impl Fn(&Path) -> bool,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let (mut is_listed, mut user_devices, mut listed) = (false, false, Vec::new());
+    for line in parse(text) {
+        match line {
+            Ok(Directive::Executable(path)) => is_listed |= is_program(Path::new(OsStr::from_bytes(path))),
+            Ok(Directive::AllowUserDevices(yes)) => user_devices = yes,
+            Ok(Directive::Device(entry)) => listed.push(entry),
+            Ok(Directive::Messages(_)) => {}
+            Err(error) => findings.push(Finding::warning(
+                format!("{FILE}, {error}. The line does not count"),
+                "have root correct it",
+            )),
         }
-        if !is_listed {
-            let file = file.canonicalize().unwrap_or(file.into());
-            self.obstacles.push(format!(
-                "{FILE} does not list the program: have root add the line 'executable {}'.",
-                shown(&file)
+    }
+    let file = file.canonicalize().unwrap_or(file.into());
+    findings.push(if is_listed {
+        Finding::ok(format!("{FILE} is safe and lists {}", shown(&file)))
+    } else {
+        Finding::problem(
+            format!("{FILE} does not list the program"),
+            format!("have root add the line 'executable {}'", shown(&file)),
+        )
+    });
+    for device in devices {
+        let (name, text) = (device.entry.printed_path(), Printed(device.text.as_bytes()));
+        let held = listed.iter().find(|entry| entry.path == device.entry.path);
+        let unlisted = format!("{FILE} does not list {name}");
+        findings.push(match held {
+            Some(entry) if *entry == device.entry => Finding::ok(format!("{FILE} lists {name}")),
+            Some(entry) => Finding::warning(
+                format!(
+                    "{FILE} lists {name} as {}, and its options hold instead of those of {text}",
+                    entry.kind.name()
+                ),
+                "write the entry as the file has it",
+            ),
+            None if !user_devices => Finding::problem(
+                unlisted,
+                format!("have root add the line 'device {text}', or 'allow-user-devices yes'"),
+            ),
+            None if !may_open(device) => Finding::problem(
+                format!("{unlisted}, and you may not open it yourself"),
+                format!("have root add the line 'device {text}', or give you the right"),
+            ),
+            None => Finding::ok(format!("{FILE} lets users choose {name}")),
+        });
+        // What the environment forces does not count; a line that is yet to be added can say so.
+        let force = held.map_or(!user_devices && device.entry.force, |entry| entry.force);
+        if !force && is_real(device.path()) {
+            findings.push(Finding::problem(
+                block::real(device.path()),
+                format!("to use it all the same, have root list it in {FILE} with the option force"),
             ));
         }
-        for device in devices {
-            let (name, text) = (device.entry.printed_path(), Printed(device.text.as_bytes()));
-            let held = listed.iter().find(|entry| entry.path == device.entry.path);
-            match held {
-                Some(entry) if *entry == device.entry => {}
-                Some(entry) => self.remarks.push(format!(
-                    "{FILE} lists {name} as {}, and its options hold instead of those of {text}.",
-                    entry.kind.name()
-                )),
-                None if !user_devices => self.obstacles.push(format!(
-                    "{FILE} does not list {name}: have root add the line 'device {text}', or 'allow-user-devices yes'."
-                )),
-                None if !may_open(device) => self.obstacles.push(format!(
-                    "{FILE} does not list {name}, and you may not open it yourself: have root add the line 'device {text}', \
-                     or give you the right."
-                )),
-                None => {}
-            }
-            // What the environment forces does not count; a line that is yet to be added can say so.
-            let force = held.map_or(!user_devices && device.entry.force, |entry| entry.force);
-            if !force && is_real(device) {
-                self.obstacles.push(format!(
-                    "{name} is a physical disk, which needs no wrapper: to use it all the same, have root list it in {FILE} \
-                     with the option force."
-                ));
-            }
-        }
     }
+    findings
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::devices;
+    use crate::finding::{Verdict, only};
     use std::ffi::OsString;
+
+    #[derive(Debug)]
+    struct Findings {
+        obstacles: Vec<String>,
+        remarks: Vec<String>,
+    }
 
     fn compare(text: &str, may_open: bool) -> Findings {
         examined(["/dev/sd/a", "/dev/vg/b=ide,serial=1"], text, may_open, false)
@@ -224,25 +180,22 @@ mod tests {
     fn examined<const N: usize>(texts: [&str; N], text: &str, may_open: bool, is_real: bool) -> Findings {
         let texts = texts.map(OsString::from);
         let devices = devices::parse(&texts).expect("they are right");
-        let mut findings = Findings::default();
         let is_program = |path: &Path| path == Path::new("/usr/bin/vmx");
-        findings.compare(
-            text.as_bytes(),
-            Path::new("/opt/vmx"),
-            &devices,
-            is_program,
-            |_| may_open,
-            |_| is_real,
-        );
-        findings
+        let program = Path::new("/opt/vmx");
+        let found = super::compare(text.as_bytes(), program, &devices, is_program, |_| may_open, |_| is_real);
+        let of = |verdict| only(&found, verdict).map(Finding::to_string).collect();
+        Findings { obstacles: of(Verdict::Problem), remarks: of(Verdict::Warning) }
     }
 
     #[test]
     fn a_complete_file_has_no_obstacles() {
         let listed =
             "executable /x\nexecutable /usr/bin/vmx\ndevice /dev/sd/a\ndevice /dev/vg/b=ide,serial=1\n";
-        assert_eq!(compare(listed, false), Findings::default());
-        assert_eq!(compare("executable /usr/bin/vmx\nallow-user-devices yes", true), Findings::default());
+        for found in
+            [compare(listed, false), compare("executable /usr/bin/vmx\nallow-user-devices yes", true)]
+        {
+            assert_eq!((found.obstacles.len(), found.remarks.len()), (0, 0));
+        }
     }
 
     #[test]
@@ -296,7 +249,7 @@ mod tests {
             (fault(true, 0, 0o100_644, MOST + 1), "65537 bytes"),
         ];
         for (found, why) in faults {
-            assert!(found.as_ref().is_some_and(|found| found.contains(why)), "{found:?}");
+            assert!(found.as_ref().is_some_and(|found| found.to_string().contains(why)), "{found:?}");
         }
     }
 }

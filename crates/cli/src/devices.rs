@@ -9,6 +9,7 @@ use std::path::Path;
 use disk::entry::{Entry, entries};
 
 use crate::failure::{Failure, cause, shown};
+use crate::finding::Finding;
 
 /// The library's variable.
 pub const VARIABLE: &str = "VMWARE_BDWRAPPER_DEVICES";
@@ -29,13 +30,17 @@ impl<'a> Device<'a> {
 }
 
 /// The texts of the entries: those of the command line or, where it has none, those of the environment.
-pub fn texts(options: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+pub fn given(options: Vec<OsString>) -> Vec<OsString> {
     if !options.is_empty() {
-        return Ok(options);
+        return options;
     }
     let list = std::env::var_os(VARIABLE).unwrap_or_default();
-    let texts: Vec<OsString> =
-        entries(list.as_bytes()).map(|entry| OsString::from_vec(entry.into())).collect();
+    entries(list.as_bytes()).map(|entry| OsString::from_vec(entry.into())).collect()
+}
+
+/// The same; none is a failure.
+pub fn texts(options: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+    let texts = given(options);
     if texts.is_empty() {
         return Err(wrong(format!(
             "No device is given: name one by --device ENTRY (for example --device /dev/sd/test), or set {VARIABLE}."
@@ -44,8 +49,8 @@ pub fn texts(options: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
     Ok(texts)
 }
 
-/// Parses the entries; a wrong one is a failure.
-pub fn parse(texts: &[OsString]) -> Result<Vec<Device<'_>>, Failure> {
+/// The entries, and what is wrong with the others; sentences.
+pub fn parsed(texts: &[OsString]) -> (Vec<Device<'_>>, Vec<String>) {
     let (mut devices, mut sentences) = (Vec::new(), Vec::new());
     for text in texts {
         match device(text) {
@@ -53,6 +58,12 @@ pub fn parse(texts: &[OsString]) -> Result<Vec<Device<'_>>, Failure> {
             Err(sentence) => sentences.push(sentence),
         }
     }
+    (devices, sentences)
+}
+
+/// Parses the entries; a wrong one is a failure.
+pub fn parse(texts: &[OsString]) -> Result<Vec<Device<'_>>, Failure> {
+    let (devices, sentences) = parsed(texts);
     if sentences.is_empty() { Ok(devices) } else { Err(Failure { status: Failure::USAGE, sentences }) }
 }
 
@@ -80,16 +91,13 @@ fn look(path: &Path) -> io::Result<std::fs::FileType> {
     Ok(path.metadata()?.file_type())
 }
 
-/// Says of each device that cannot be looked at why: it may appear later.
-pub fn absent<'a>(devices: &'a [Device<'_>]) -> impl Iterator<Item = String> + 'a {
-    devices.iter().filter_map(|device| {
-        let error = look(device.path()).err()?;
-        Some(format!(
-            "{} cannot be looked at now ({}); it counts as soon as it can.",
-            shown(device.path()),
-            cause(&error)
-        ))
-    })
+/// Says of a device that cannot be looked at why: it may appear later.
+pub fn absent(device: &Device<'_>) -> Option<Finding> {
+    let error = look(device.path()).err()?;
+    Some(Finding::problem(
+        format!("{} cannot be looked at now ({})", shown(device.path()), cause(&error)),
+        "make it or correct its name; it counts as soon as it can",
+    ))
 }
 
 /// For each device why its entry does not count, where an earlier one makes it another kind of disk.
@@ -109,8 +117,13 @@ pub fn clashes<'a>(devices: &'a [Device<'_>]) -> impl Iterator<Item = Option<Str
 }
 
 /// What the library recognises a device by: its number, or a file's inode.
-fn identity(device: &Device<'_>) -> Option<(u64, Option<u64>)> {
-    let status = device.path().metadata().ok()?;
+pub fn identity(device: &Device<'_>) -> Option<(u64, Option<u64>)> {
+    identity_of(device.path())
+}
+
+/// The same of a name.
+pub fn identity_of(path: &Path) -> Option<(u64, Option<u64>)> {
+    let status = path.metadata().ok()?;
     let is_block = status.file_type().is_block_device();
     Some(if is_block { (status.rdev(), None) } else { (status.dev(), Some(status.ino())) })
 }

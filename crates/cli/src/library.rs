@@ -2,10 +2,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::process::getuid;
+
+use crate::elf::Elf;
 use crate::failure::shown;
+use crate::finding::Finding;
 use crate::loader::Loader;
+use crate::secure;
 
 /// The dynamic loader's variable.
 pub const VARIABLE: &str = "LD_PRELOAD";
@@ -40,12 +46,70 @@ pub fn installed() -> Result<Vec<PathBuf>, String> {
     Ok(trusted.into_iter().map(|directory| directory.join(NAME)).filter(|file| file.is_file()).collect())
 }
 
-/// The file by the installed name that this process has loaded.
+/// What a set-user-ID program needs of the library: a name in a trusted directory, with the set-user-ID bit.
+pub fn trusted() -> Vec<Finding> {
+    let files = match installed() {
+        Ok(files) => files,
+        Err(sentence) => return vec![Finding::sentence(&sentence)],
+    };
+    // The loader passes over files without the bit.
+    let is_set = |file: &&PathBuf| file.metadata().is_ok_and(|status| secure::has_bit(&status));
+    match (files.iter().find(is_set), files.first()) {
+        (Some(file), _) => {
+            let mut findings = vec![Finding::ok(format!(
+                "{} is in a directory that the dynamic loader trusts, and has the set-user-ID bit",
+                shown(file)
+            ))];
+            findings.extend(file_findings(file));
+            findings
+        }
+        (None, Some(first)) => vec![Finding::problem(
+            format!("{} lacks the set-user-ID bit, so the dynamic loader ignores it", shown(first)),
+            "have root run 'vmware-bdwrapper setup --setuid'",
+        )],
+        (None, None) => vec![Finding::problem(
+            format!("The library {NAME} is not installed in a directory that the dynamic loader trusts"),
+            "have root install the package, or run 'make install'",
+        )],
+    }
+}
+
+/// Whether a file is a library for this system's programs, and who can change it.
+pub fn file_findings(file: &Path) -> Vec<Finding> {
+    let name = shown(file);
+    let mut findings = Vec::new();
+    match (Elf::read(file).map(|elf| elf.machine), Elf::own().map(|elf| elf.machine)) {
+        (Some(machine), Some(own)) if machine == own => {}
+        _ => findings.push(Finding::problem(
+            format!("{name} is no library for programs of this system"),
+            "have root run 'make install' with a library that was built for it",
+        )),
+    }
+    let Ok(status) = file.metadata() else { return findings };
+    if status.uid() != 0 && status.uid() != getuid().as_raw() {
+        findings.push(Finding::warning(
+            format!("{name} belongs to user {}, who can change what it does in your programs", status.uid()),
+            format!("have root run 'chown root {name}' and 'make install'"),
+        ));
+    }
+    if status.mode() & 0o022 != 0 {
+        findings.push(Finding::warning(
+            format!(
+                "{name} can be written by others than its owner, who can change what it does in your programs"
+            ),
+            format!("have its owner run 'chmod go-w {name}'"),
+        ));
+    }
+    findings
+}
+
+/// The library's file that this process has loaded.
 pub fn loaded() -> Option<String> {
     let maps = std::fs::read("/proc/self/maps").ok()?;
     let maps = String::from_utf8_lossy(&maps);
     let mut files = maps.lines().filter_map(|line| line.find('/').map(|at| &line[at..]));
-    files.find(|file| Path::new(file).ends_with(NAME)).map(str::to_owned)
+    let ours = |file: &&str| Path::new(file).ends_with(NAME) || Path::new(file).ends_with(BUILT);
+    files.find(ours).map(str::to_owned)
 }
 
 /// Says what is wrong where a process has loaded another file than the installed library, which the loader found first.

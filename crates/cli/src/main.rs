@@ -2,12 +2,21 @@
 #![forbid(unsafe_code)]
 
 mod administrator;
+mod block;
 mod completions;
+mod descriptor;
 mod devices;
+mod doctor;
 mod elf;
 mod failure;
+mod finding;
+mod fitness;
+mod kernel;
+mod launcher;
 mod libdir;
 mod library;
+mod link;
+mod list;
 mod loader;
 mod probe;
 mod program;
@@ -16,6 +25,7 @@ mod root;
 mod run;
 mod secure;
 mod setup;
+mod udev;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -46,7 +56,7 @@ See vmware-bdwrapper(1) for more, and libvmware-bdwrapper(7) for how devices are
 enum Task {
     /// Become a program with the library and the devices
     #[command(
-        override_usage = "vmware-bdwrapper run [--device ENTRY]... [--log-level N] [--] PROGRAM [ARGUMENT]..."
+        override_usage = "vmware-bdwrapper run [--device ENTRY]... [--log-level N] [--force] [--] PROGRAM [ARGUMENT]..."
     )]
     #[command(
         after_help = "Example:\n  vmware-bdwrapper run --device $PWD/disk.img=ide -- /sbin/hdparm -i disk.img"
@@ -59,6 +69,9 @@ enum Task {
         #[arg(long, value_name = "N", allow_hyphen_values = true, hide_possible_values = true)]
         #[arg(value_parser = ["-1", "0", "1", "10", "100", "1000"])]
         log_level: Option<String>,
+        /// Start the program although a device is mounted, swapped on or held
+        #[arg(long)]
+        force: bool,
         /// The program and its arguments
         #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
         command: Vec<OsString>,
@@ -69,6 +82,31 @@ enum Task {
         /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts
         #[arg(long = "device", value_name = "ENTRY")]
         devices: Vec<OsString>,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what stands in the way of a program and its devices, and what to do
+    #[command(
+        override_usage = "vmware-bdwrapper doctor [--device ENTRY]... [--vmdk FILE] [--json] [PROGRAM]"
+    )]
+    #[command(after_help = "Example:\n  vmware-bdwrapper doctor --device /dev/sd/test vmware")]
+    Doctor {
+        /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts
+        #[arg(long = "device", value_name = "ENTRY")]
+        devices: Vec<OsString>,
+        /// Compare this descriptor of a virtual disk with the devices
+        #[arg(long, value_name = "FILE")]
+        vmdk: Option<PathBuf>,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+        /// The program; without it those that /etc/vmware-bdwrapper.conf lists
+        program: Option<OsString>,
+    },
+    /// List the block devices of this host, and say which are fit to be a disk of VMware's
+    #[command(after_help = "Example:\n  vmware-bdwrapper list")]
+    List {
         /// Print one JSON document
         #[arg(long)]
         json: bool,
@@ -106,6 +144,51 @@ enum Task {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Make, remove or list names of devices below /dev/sd and /dev/hd
+    #[command(
+        override_usage = "vmware-bdwrapper link DEVICE --as NAME [--owner USER] [--group GROUP] [--mode MODE] [--persist] [--force] [--dry-run]\n       \
+                          vmware-bdwrapper link --remove NAME [--dry-run]\n       \
+                          vmware-bdwrapper link --list [--json]"
+    )]
+    #[command(
+        after_help = "Example:\n  sudo vmware-bdwrapper link /dev/vg0/windows --as /dev/sd/windows --owner $USER --persist"
+    )]
+    #[command(group = clap::ArgGroup::new("action").required(true).args(["device", "remove", "list"]))]
+    Link {
+        /// The device that the link leads to
+        #[arg(value_name = "DEVICE", requires = "name")]
+        device: Option<PathBuf>,
+        /// The link: /dev/sd/... or /dev/hd/...
+        #[arg(long = "as", value_name = "NAME", requires = "device")]
+        name: Option<PathBuf>,
+        /// Give the device to this user
+        #[arg(long, value_name = "USER", requires = "device")]
+        owner: Option<String>,
+        /// Give the device to this group
+        #[arg(long, requires = "device")]
+        group: Option<String>,
+        /// Give the device this mode: octal, such as 0660
+        #[arg(long, requires = "device")]
+        mode: Option<String>,
+        /// Have udev do all this after each start of the system
+        #[arg(long, requires = "device")]
+        persist: bool,
+        /// Replace a link to another device; take a device that is in use, or a physical disk
+        #[arg(long, requires = "device")]
+        force: bool,
+        /// Remove this link and what makes it persist
+        #[arg(long, value_name = "NAME")]
+        remove: Option<PathBuf>,
+        /// Show the links, where they lead, and whether they persist
+        #[arg(long)]
+        list: bool,
+        /// Print one JSON document
+        #[arg(long, requires = "list")]
+        json: bool,
+        /// Only say what would be done
+        #[arg(long, conflicts_with = "list")]
+        dry_run: bool,
+    },
     /// Print what a shell needs to complete this command's words
     #[command(
         after_help = "Example:\n  vmware-bdwrapper completions bash > ~/.local/share/bash-completion/completions/vmware-bdwrapper"
@@ -126,14 +209,29 @@ fn main() -> ExitCode {
         Err(error) => return not_parsed(&error),
     };
     let done = match line.task {
-        Task::Run { devices, log_level, command } => {
-            run::run(devices, log_level.as_deref(), &command).map(|never| match never {})
+        Task::Run { devices, log_level, force, command } => {
+            run::run(devices, log_level.as_deref(), force, &command).map(|never| match never {})
         }
         Task::Probe { devices, json } => probe::probe(devices, json),
+        Task::Doctor { devices, vmdk, json, program } => {
+            doctor::doctor(devices, program.as_deref(), vmdk.as_deref(), json)
+        }
+        Task::List { json } => list::list(json),
         Task::Libdir { loader, root } => libdir::libdir(loader, root).map(|()| ExitCode::SUCCESS),
         Task::Setup { setuid, no_setuid: _, programs, devices, dry_run } => {
             setup::setup(&setup::Wanted { bit: setuid, programs, devices, dry_run })
                 .map(|()| ExitCode::SUCCESS)
+        }
+        Task::Link { device, name, owner, group, mode, persist, force, remove, list: _, json, dry_run } => {
+            let access = udev::Access { owner, group, mode };
+            match (device, name, remove) {
+                (Some(device), Some(name), _) => {
+                    link::make(&device, &name, &link::Wanted { access, persist, force, dry_run })
+                }
+                (_, _, Some(name)) => link::remove(&name, dry_run),
+                _ => link::list(json),
+            }
+            .map(|()| ExitCode::SUCCESS)
         }
         Task::Completions { shell } => {
             completions::completions(&CommandLine::command(), &shell).map(|()| ExitCode::SUCCESS)
@@ -175,7 +273,7 @@ mod tests {
     #[test]
     fn a_program_keeps_its_arguments() {
         let line = ["vmware-bdwrapper", "run", "--log-level", "-1", "program", "--device", "x", "--", "-y"];
-        let Ok(CommandLine { task: Task::Run { devices, log_level, command } }) =
+        let Ok(CommandLine { task: Task::Run { devices, log_level, command, .. } }) =
             CommandLine::try_parse_from(line)
         else {
             panic!("it is right");

@@ -1,6 +1,6 @@
 //! `vmware-bdwrapper probe`: what VMware would find.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -54,6 +54,14 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
     }
     let accepted = probed.iter().all(|probed| matches!(probed.conclusion(), Ok(Conclusion::Accepted(_))));
     Ok(ExitCode::from(if accepted { 0 } else { Failure::FAILED }))
+}
+
+/// The file that a process loads when it is told of the library by this name.
+pub fn loaded(name: &OsStr) -> Result<Option<String>, String> {
+    let existing = library::removed(std::env::var_os(library::VARIABLE).as_deref());
+    let mut question = question(&[]);
+    question.env(library::VARIABLE, library::appended(existing.as_deref(), name)).stderr(Stdio::null());
+    Ok(answers(&mut question, 0)?.library)
 }
 
 /// Prints, for the process that started this one, what each device answers in this environment.

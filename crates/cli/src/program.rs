@@ -10,6 +10,7 @@ use rustix::fs::{Access, access};
 
 use crate::elf::{Elf, Machine};
 use crate::failure::{Failure, cause, shown};
+use crate::finding::Finding;
 
 /// Where programs are looked for without `PATH`, as execvp(3) does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -69,11 +70,14 @@ pub fn is_script(file: &Path) -> bool {
 }
 
 /// Says why a preloaded library cannot reach a program, where that is so; a file that cannot be read is not judged.
-pub fn unreachable(file: &Path) -> Option<String> {
+pub fn unreachable(file: &Path) -> Option<Finding> {
     let program = Elf::read(file)?;
     let own = Elf::own()?.machine;
     let why = obstacle(&program, own)?;
-    Some(format!("{} {why}, so it will find the devices as they are without the library.", shown(file)))
+    Some(Finding::problem(
+        format!("{} {why}, so it will find the devices as they are without the library", shown(file)),
+        "name a program of this system that is linked dynamically",
+    ))
 }
 
 fn obstacle(program: &Elf, own: Machine) -> Option<&'static str> {

@@ -12,6 +12,9 @@ use rustix::process::{getegid, geteuid, getgid, getuid};
 
 use crate::program::is_script;
 
+/// The bit of a file's mode.
+const SET_USER_ID: u32 = 0o4000;
+
 /// The process that is to become the program.
 #[derive(Clone, Copy)]
 struct Process {
@@ -48,9 +51,13 @@ pub fn is_secure(file: &Path, status: &Metadata) -> io::Result<bool> {
     Ok(process.becomes_secure(if nothing { none } else { Grants::of(file, status) }))
 }
 
+/// Whether a program's file has the set-user-ID bit.
+pub fn has_bit(status: &Metadata) -> bool {
+    status.mode() & SET_USER_ID != 0
+}
+
 impl Grants {
     fn of(file: &Path, status: &Metadata) -> Grants {
-        const SET_USER_ID: u32 = 0o4000;
         const SET_GROUP_ID: u32 = 0o2010;
         let has = |bits| status.mode() & bits == bits;
         let mut data = [0; 64];
@@ -89,22 +96,22 @@ mod tests {
     }
 
     const NOTHING: Grants = Grants { user: None, group: None, capabilities: false };
-    const SET_USER_ID: Grants = Grants { user: Some(0), ..NOTHING };
+    const SET_USER: Grants = Grants { user: Some(0), ..NOTHING };
     const CAPABILITIES: Grants = Grants { capabilities: true, ..NOTHING };
 
     #[test]
     fn as_the_kernel_decides() {
         let (user, root) = (process(1000), process(0));
         assert!(!user.becomes_secure(NOTHING));
-        assert!(user.becomes_secure(SET_USER_ID));
+        assert!(user.becomes_secure(SET_USER));
         assert!(user.becomes_secure(Grants { group: Some(8), ..NOTHING }));
         assert!(user.becomes_secure(CAPABILITIES));
-        assert!(!root.becomes_secure(SET_USER_ID));
+        assert!(!root.becomes_secure(SET_USER));
         assert!(!root.becomes_secure(CAPABILITIES));
         assert!(root.becomes_secure(Grants { user: Some(1000), ..NOTHING }));
         assert!(!user.becomes_secure(Grants { user: Some(1000), group: Some(1000), ..NOTHING }));
         assert!(Process { effective_user: 0, ..user }.becomes_secure(NOTHING));
-        assert!(!Process { no_new_privileges: true, ..user }.becomes_secure(SET_USER_ID));
+        assert!(!Process { no_new_privileges: true, ..user }.becomes_secure(SET_USER));
     }
 
     #[test]

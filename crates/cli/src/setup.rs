@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use disk::conf::{Directive, parse};
 
-use crate::administrator::{FILE, MOST, Problem, read};
+use crate::administrator::{FILE, MOST, read};
 use crate::failure::{Failure, cause, print, say, shown};
 use crate::{devices, library, root};
 
@@ -187,7 +187,7 @@ impl Change {
             {
                 None
             }
-            Err(Problem::Unsafe(why) | Problem::Unreadable(why)) => return Err(format!("{FILE} {why}.")),
+            Err(finding) => return Err(finding.to_string()),
         };
         Change::of(old, lines)
     }

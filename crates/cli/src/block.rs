@@ -1,0 +1,818 @@
+//! The block devices of a host, as sysfs, `/proc`, the links below `/dev` and udev's database describe them. No device is
+//! opened.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
+
+use crate::failure::{cause, shown};
+use crate::loader::resolve;
+
+/// The unit of `size` in sysfs, in bytes, whatever the device's sectors are.
+const SIZE_UNIT: u64 = 512;
+
+/// A device number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Number {
+    /// The driver's.
+    pub major: u32,
+    /// The device's.
+    pub minor: u32,
+}
+
+impl Number {
+    /// The one in an `st_rdev`.
+    pub fn of(rdev: u64) -> Number {
+        Number { major: rustix::fs::major(rdev), minor: rustix::fs::minor(rdev) }
+    }
+
+    fn parse(text: &[u8]) -> Option<Number> {
+        let (major, minor) = std::str::from_utf8(text).ok()?.split_once(':')?;
+        Some(Number { major: major.parse().ok()?, minor: minor.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+/// What a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A logical volume of LVM.
+    Lvm,
+    /// An encrypted volume of dm-crypt.
+    Crypt,
+    /// A disk that several paths lead to.
+    Multipath,
+    /// Another device of the device mapper.
+    Mapper,
+    /// An array of the md driver.
+    Md,
+    /// A file as a device.
+    Loop,
+    /// A volume of ZFS.
+    Zvol,
+    /// A network block device.
+    Nbd,
+    /// An image of Ceph's.
+    Rbd,
+    /// Compressed memory.
+    Zram,
+    /// Memory.
+    Ram,
+    /// A disk with a cache before it.
+    Bcache,
+    /// A device that another host mirrors.
+    Drbd,
+    /// A disk of the SCSI driver.
+    Scsi,
+    /// A disk behind libata, or of the old IDE driver.
+    Ata,
+    /// An NVMe namespace.
+    Nvme,
+    /// A paravirtual disk of a virtual machine.
+    Virtio,
+    /// A memory card.
+    Mmc,
+    /// A CD drive.
+    Cd,
+    /// A floppy drive.
+    Floppy,
+    /// A part of a disk.
+    Partition,
+    /// Anything else.
+    Other,
+}
+
+impl Kind {
+    /// Its name in tables and documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Lvm => "lvm",
+            Kind::Crypt => "crypt",
+            Kind::Multipath => "multipath",
+            Kind::Mapper => "dm",
+            Kind::Md => "md",
+            Kind::Loop => "loop",
+            Kind::Zvol => "zvol",
+            Kind::Nbd => "nbd",
+            Kind::Rbd => "rbd",
+            Kind::Zram => "zram",
+            Kind::Ram => "ram",
+            Kind::Bcache => "bcache",
+            Kind::Drbd => "drbd",
+            Kind::Scsi => "scsi",
+            Kind::Ata => "ata",
+            Kind::Nvme => "nvme",
+            Kind::Virtio => "virtio",
+            Kind::Mmc => "mmc",
+            Kind::Cd => "cd",
+            Kind::Floppy => "floppy",
+            Kind::Partition => "partition",
+            Kind::Other => "other",
+        }
+    }
+
+    /// From the kernel's name of a device that is no partition, the device mapper's UUID, and whether libata drives it.
+    fn of(name: &[u8], dm_uuid: Option<&[u8]>, is_ata: bool) -> Kind {
+        // As blk_register names them: a word, then letters or a number.
+        const NAMES: [(&[u8], Kind); 19] = [
+            (b"md", Kind::Md),
+            (b"loop", Kind::Loop),
+            (b"zd", Kind::Zvol),
+            (b"nbd", Kind::Nbd),
+            (b"rbd", Kind::Rbd),
+            (b"zram", Kind::Zram),
+            (b"ram", Kind::Ram),
+            (b"bcache", Kind::Bcache),
+            (b"drbd", Kind::Drbd),
+            (b"sd", Kind::Scsi),
+            (b"hd", Kind::Ata),
+            (b"nvme", Kind::Nvme),
+            (b"vd", Kind::Virtio),
+            (b"xvd", Kind::Virtio),
+            (b"mmcblk", Kind::Mmc),
+            (b"sr", Kind::Cd),
+            (b"fd", Kind::Floppy),
+            (b"pmem", Kind::Ram),
+            (b"dm-", Kind::Mapper),
+        ];
+        let found = NAMES.iter().find(|(word, kind)| {
+            let rest = name.strip_prefix(*word);
+            let lettered = matches!(kind, Kind::Scsi | Kind::Ata | Kind::Virtio);
+            let follows = |byte: &u8| {
+                if lettered { byte.is_ascii_lowercase() } else { byte.is_ascii_digit() || *byte == b'_' }
+            };
+            rest.and_then(<[u8]>::first).is_some_and(follows)
+        });
+        match found.map(|(_, kind)| *kind) {
+            Some(Kind::Mapper) => {
+                // The word before the first hyphen is the owner's (libdevmapper.h, dm_task_set_uuid).
+                match dm_uuid.unwrap_or_default().split(|&byte| byte == b'-').next().unwrap_or_default() {
+                    b"LVM" => Kind::Lvm,
+                    b"CRYPT" => Kind::Crypt,
+                    b"mpath" => Kind::Multipath,
+                    part if part.starts_with(b"part") => Kind::Partition,
+                    _ => Kind::Mapper,
+                }
+            }
+            Some(Kind::Scsi) if is_ata => Kind::Ata,
+            Some(kind) => kind,
+            None => Kind::Other,
+        }
+    }
+}
+
+/// What makes a device the same one after the next start of the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The device mapper's UUID (`DM_UUID` for udev).
+    Dm(String),
+    /// An array's UUID as mdadm(8) writes it, with colons (`MD_UUID` for udev).
+    Md(String),
+    /// A link below `/dev` that names the device and not the place where it is: one in `/dev/disk/by-id`, or a zvol's or an
+    /// rbd's.
+    Link(PathBuf),
+    /// A loop device's file.
+    File(PathBuf),
+}
+
+/// Why a device is not free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// A file system on it is mounted there.
+    Mounted(PathBuf),
+    /// It is swapped on.
+    Swap,
+    /// A device that is made of it, or has it as a part.
+    Held(PathBuf),
+    /// A file system of several devices has it; its UUID.
+    Btrfs(String),
+    /// It belongs to LVM, although no logical volume on it is active.
+    PhysicalVolume,
+    /// The same of a partition on it, or of the disk that it is a partition of.
+    Of(PathBuf, Box<Use>),
+}
+
+/// Continues a sentence that begins with the device's name.
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Use::Mounted(place) => write!(f, "is mounted on {}", shown(place)),
+            Use::Swap => f.write_str("is swapped on"),
+            Use::Held(holder) => write!(f, "is held by {}", shown(holder)),
+            Use::Btrfs(uuid) => write!(f, "belongs to the mounted btrfs {uuid}"),
+            Use::PhysicalVolume => f.write_str("is a physical volume of LVM"),
+            Use::Of(other, its) => write!(f, "shares its space with {}, which {its}", shown(other)),
+        }
+    }
+}
+
+impl Use {
+    /// What makes the device free; continues "To use it, ".
+    pub fn remedy(&self) -> String {
+        match self {
+            Use::Mounted(place) => format!("unmount it ('umount {}')", shown(place)),
+            Use::Swap => "stop swapping on it (swapoff)".into(),
+            Use::Held(holder) => {
+                format!(
+                    "list {0} instead, or take {0} apart (lvchange -an, mdadm --stop, losetup -d)",
+                    shown(holder)
+                )
+            }
+            Use::Btrfs(_) => "unmount the file system".into(),
+            Use::PhysicalVolume => {
+                "list a logical volume instead, or take the device out of LVM (pvremove)".into()
+            }
+            Use::Of(_, its) => its.remedy(),
+        }
+    }
+}
+
+/// A block device.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// Its number.
+    pub number: Number,
+    /// The kernel's name of it, as it is in `/dev`.
+    pub name: OsString,
+    /// What it is.
+    pub kind: Kind,
+    /// Its size.
+    pub bytes: u64,
+    /// Its logical sector size, in bytes.
+    pub sector: u32,
+    /// Whether it can only be read.
+    pub read_only: bool,
+    /// A real SCSI, IDE or NVMe disk, which the library takes only with the option `force`.
+    pub is_real: bool,
+    /// The device mapper's name of it.
+    pub dm_name: Option<OsString>,
+    /// The device mapper's UUID of it.
+    pub dm_uuid: Option<String>,
+    /// A loop device's file.
+    pub file: Option<PathBuf>,
+    /// Names below `/dev` that stay the same, the best first: `/dev/VG/LV`, `/dev/mapper`, `/dev/disk/by-id` and so on;
+    /// `/dev/disk/by-path` only where there is no other.
+    pub links: Vec<PathBuf>,
+    /// Why it is not free.
+    pub uses: Vec<Use>,
+    /// What udev's database says of it (udevadm info; `E:` lines).
+    pub properties: BTreeMap<String, String>,
+    identity: Option<Identity>,
+    /// Its directory, as `/sys/dev/block/MAJOR:MINOR` leads to it, relative to the root.
+    directory: PathBuf,
+}
+
+impl Block {
+    /// Its node.
+    pub fn path(&self) -> PathBuf {
+        Path::new("/dev").join(&self.name)
+    }
+
+    /// The name that people know it by: the best that stays the same, or its node.
+    pub fn best_name(&self) -> PathBuf {
+        self.links.first().cloned().unwrap_or_else(|| self.path())
+    }
+
+    /// What makes it the same device after the next start of the system; none where nothing does.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Whether one of two is a partition of the other.
+    pub fn overlaps(&self, other: &Block) -> bool {
+        let (ours, theirs) = (self.directory.as_path(), other.directory.as_path());
+        Some(ours) == theirs.parent() || ours.parent() == Some(theirs)
+    }
+
+    /// Whether it is a part that LVM uses for itself: the data of a thin pool, a half of a mirror.
+    pub fn is_internal(&self) -> bool {
+        // LVM's UUID has two of 32 characters; what follows them tells the part (lib/activate/dev_manager.c of LVM2).
+        const WHOLE: usize = "LVM-".len() + 2 * 32;
+        self.kind == Kind::Lvm && self.dm_uuid.as_ref().is_some_and(|uuid| uuid.len() > WHOLE)
+    }
+}
+
+/// The block devices of a host, as they were when it was looked at.
+pub struct Host {
+    root: PathBuf,
+    blocks: Vec<Block>,
+}
+
+impl Host {
+    /// The running system.
+    pub fn running() -> io::Result<Host> {
+        Host::below(Path::new("/"))
+    }
+
+    /// The system whose `/sys`, `/proc`, `/dev` and `/run/udev` stand below a directory.
+    pub fn below(root: &Path) -> io::Result<Host> {
+        let mut host = Host { root: root.to_path_buf(), blocks: Vec::new() };
+        let entries = match fs::read_dir(root.join("sys/dev/block")) {
+            // A kernel without block devices, or a container without /sys.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(host),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let Some(number) = Number::parse(entry.file_name().as_bytes()) else { continue };
+            host.blocks.extend(host.block(number));
+        }
+        host.blocks.sort_by_key(|block| block.number);
+        host.name();
+        host.find_uses();
+        Ok(host)
+    }
+
+    /// All of them, in the order of their numbers.
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// The one with this number.
+    pub fn by_number(&self, number: Number) -> Option<&Block> {
+        self.blocks.iter().find(|block| block.number == number)
+    }
+
+    /// The one that a name leads to, whether by a node or, where that does not exist (in a container), by the kernel's name.
+    pub fn by_path(&self, path: &Path) -> Option<&Block> {
+        let resolved = resolve(&self.root, path)?;
+        match self.root.join(&resolved).metadata() {
+            Ok(status) if status.file_type().is_block_device() => self.by_number(Number::of(status.rdev())),
+            Ok(_) => None,
+            Err(_) => {
+                let name = resolved.strip_prefix("dev").ok()?;
+                self.blocks.iter().find(|block| Path::new(&block.name) == name)
+            }
+        }
+    }
+
+    /// What uses an image file: loop devices, swapping.
+    pub fn uses_of_file(&self, path: &Path) -> Vec<Use> {
+        let inode = |path: &Path| path.metadata().ok().map(|status| (status.dev(), status.ino()));
+        let Some(own) = inode(path) else { return Vec::new() };
+        let is_it =
+            |other: &Path| inode(&self.root.join(other.strip_prefix("/").unwrap_or(other))) == Some(own);
+        let loops = self.blocks.iter().filter(|block| block.file.as_deref().is_some_and(is_it));
+        let held = loops.map(|block| Use::Held(block.path()));
+        held.chain(self.swaps().iter().any(|file| is_it(file)).then_some(Use::Swap)).collect()
+    }
+
+    fn block(&self, number: Number) -> Option<Block> {
+        let link = Path::new("/sys/dev/block").join(number.to_string());
+        let directory = resolve(&self.root, &link)?;
+        let read = |name: &str| attribute(&self.root.join(&directory).join(name));
+        let text = |name: &str| read(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let kernel_name = directory.file_name()?.as_bytes();
+        let is_partition = read("partition").is_some();
+        let dm_uuid = text("dm/uuid").filter(|uuid| !uuid.is_empty());
+        let is_ata = read("device/vendor").is_some_and(|vendor| vendor.trim_ascii() == b"ATA");
+        let whole = if is_partition { directory.parent()? } else { &directory };
+        let properties = self.properties(number);
+        let md_uuid =
+            text("md/uuid").map(|uuid| colons(&uuid)).or_else(|| properties.get("MD_UUID").cloned());
+        let file = read("loop/backing_file").map(|name| PathBuf::from(OsString::from_vec(name)));
+        let identity = match (&dm_uuid, md_uuid.filter(|_| !is_partition), &file) {
+            (Some(uuid), ..) => Some(Identity::Dm(uuid.clone())),
+            (_, Some(uuid), _) => Some(Identity::Md(uuid)),
+            (.., Some(file)) => Some(Identity::File(file.clone())),
+            _ => None,
+        };
+        Some(Block {
+            number,
+            // The kernel has ! in sysfs where a device's name has a slash.
+            name: OsString::from_vec(
+                kernel_name.iter().map(|&byte| if byte == b'!' { b'/' } else { byte }).collect(),
+            ),
+            kind: if is_partition {
+                Kind::Partition
+            } else {
+                Kind::of(kernel_name, dm_uuid.as_deref().map(str::as_bytes), is_ata)
+            },
+            bytes: text("size")
+                .and_then(|size| size.parse::<u64>().ok())
+                .unwrap_or(0)
+                .saturating_mul(SIZE_UNIT),
+            sector: attribute(&self.root.join(whole).join("queue/logical_block_size"))
+                .and_then(|size| std::str::from_utf8(&size).ok()?.parse().ok())
+                .unwrap_or(512),
+            read_only: read("ro").is_some_and(|flag| flag == b"1"),
+            is_real: is_real(number, directory.as_os_str().as_bytes()),
+            dm_name: read("dm/name").map(OsString::from_vec),
+            dm_uuid,
+            file,
+            links: Vec::new(),
+            uses: Vec::new(),
+            properties,
+            identity,
+            directory,
+        })
+    }
+
+    /// The `E:` lines of udev's database (systemd: src/libsystemd/sd-device/device-private.c).
+    fn properties(&self, number: Number) -> BTreeMap<String, String> {
+        let data = fs::read(self.root.join(format!("run/udev/data/b{number}"))).unwrap_or_default();
+        let data = String::from_utf8_lossy(&data);
+        let pairs = data.lines().filter_map(|line| line.strip_prefix("E:")?.split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// Finds the links below `/dev` that lead to devices.
+    fn name(&mut self) {
+        let mut links = Vec::new();
+        self.walk(Path::new("/dev"), 0, &mut links);
+        links.sort_by_key(|link| (rank(link), link.clone()));
+        for link in links {
+            let Some(number) = self.by_path(&link).map(|block| block.number) else { continue };
+            let Some(block) = self.blocks.iter_mut().find(|block| block.number == number) else { continue };
+            if rank(&link) < LAST_RESORT || (rank(&link) == LAST_RESORT && block.links.is_empty()) {
+                block.links.push(link);
+            }
+        }
+        for block in &mut self.blocks {
+            if block.identity.is_none() {
+                let link = block.links.iter().find(|link| NAMING.iter().any(|place| link.starts_with(place)));
+                block.identity = link.cloned().map(Identity::Link);
+            }
+        }
+    }
+
+    fn walk(&self, directory: &Path, depth: u32, links: &mut Vec<PathBuf>) {
+        /// As deep as `/dev/zvol/POOL/DATASET/…` is in practice.
+        const DEEPEST: u32 = 8;
+        /// What holds no names of devices that stay.
+        const PASSED_OVER: [&str; 7] = ["block", "bus", "char", "fd", "pts", "shm", "mqueue"];
+        let place = self.root.join(directory.strip_prefix("/").unwrap_or(directory));
+        let Ok(entries) = fs::read_dir(place) else { return };
+        for entry in entries.flatten() {
+            let Ok(kind) = entry.file_type() else { continue };
+            let path = directory.join(entry.file_name());
+            if kind.is_symlink() {
+                links.push(path);
+            } else if kind.is_dir() && depth < DEEPEST {
+                let passed_over = depth == 0 && PASSED_OVER.iter().any(|name| entry.file_name() == *name);
+                if !passed_over {
+                    self.walk(&path, depth + 1, links);
+                }
+            }
+        }
+    }
+
+    fn find_uses(&mut self) {
+        let mut own: Vec<(Number, Use)> = Vec::new();
+        for (number, source, place) in self.mounts() {
+            // The number of a btrfs is none of a device.
+            let block =
+                self.by_number(number).or_else(|| self.by_path(&source).filter(|_| number.major == 0));
+            own.extend(block.map(|block| (block.number, Use::Mounted(place))));
+        }
+        for file in self.swaps() {
+            own.extend(self.by_path(&file).map(|block| (block.number, Use::Swap)));
+        }
+        for (name, uuid) in self.btrfs() {
+            let block = self.blocks.iter().find(|block| block.name == name);
+            own.extend(block.map(|block| (block.number, Use::Btrfs(uuid))));
+        }
+        for block in &self.blocks {
+            for holder in names(&self.root.join(&block.directory).join("holders")) {
+                let holder = self.blocks.iter().find(|other| other.directory.file_name() == Some(&holder));
+                own.extend(holder.map(|holder| (block.number, Use::Held(holder.best_name()))));
+            }
+        }
+        for block in &self.blocks {
+            // A loop device can have a device for its file.
+            let backing = block.file.as_ref().and_then(|file| self.by_path(file));
+            own.extend(backing.map(|backing| (backing.number, Use::Held(block.path()))));
+        }
+        for block in &self.blocks {
+            let is_member = block.properties.get("ID_FS_TYPE").is_some_and(|kind| kind == "LVM2_member");
+            if is_member && !own.iter().any(|(number, _)| *number == block.number) {
+                own.push((block.number, Use::PhysicalVolume));
+            }
+        }
+        let uses = |block: &Block| -> Vec<Use> {
+            let mut found: Vec<Use> = Vec::new();
+            let mut add = |one: Use| {
+                if !found.contains(&one) {
+                    found.push(one)
+                }
+            };
+            for (number, one) in &own {
+                if *number == block.number {
+                    add(one.clone());
+                }
+            }
+            for (number, one) in &own {
+                let Some(other) = self.by_number(*number) else { continue };
+                if block.overlaps(other) {
+                    add(Use::Of(other.path(), Box::new(one.clone())));
+                }
+            }
+            found
+        };
+        let all: Vec<Vec<Use>> = self.blocks.iter().map(uses).collect();
+        for (block, uses) in self.blocks.iter_mut().zip(all) {
+            block.uses = uses;
+        }
+    }
+
+    /// Number, source and place of each mount that this process sees (proc_pid_mountinfo(5)).
+    fn mounts(&self) -> Vec<(Number, PathBuf, PathBuf)> {
+        let text = fs::read(self.root.join("proc/self/mountinfo")).unwrap_or_default();
+        let mount = |line: &[u8]| {
+            let mut fields = line.split(|&byte| byte == b' ');
+            let number = Number::parse(fields.nth(2)?)?;
+            let place = unescaped(fields.nth(1)?);
+            let source = fields.skip_while(|field| *field != b"-").nth(2)?;
+            Some((number, unescaped(source), place))
+        };
+        text.split(|&byte| byte == b'\n').filter_map(mount).collect()
+    }
+
+    /// The devices and files that are swapped on (proc_swaps(5)).
+    fn swaps(&self) -> Vec<PathBuf> {
+        let text = fs::read(self.root.join("proc/swaps")).unwrap_or_default();
+        let lines = text.split(|&byte| byte == b'\n').skip(1);
+        let names = lines.filter_map(|line| line.split(u8::is_ascii_whitespace).next());
+        names.filter(|name| !name.is_empty()).map(unescaped).collect()
+    }
+
+    /// Each device of a mounted btrfs, by the kernel's name, and the file system's UUID.
+    fn btrfs(&self) -> Vec<(OsString, String)> {
+        let place = self.root.join("sys/fs/btrfs");
+        let members = |uuid: OsString| {
+            let devices = names(&place.join(&uuid).join("devices"));
+            devices.into_iter().map(move |name| (name, uuid.to_string_lossy().into_owned()))
+        };
+        names(&place).into_iter().flat_map(members).collect()
+    }
+}
+
+/// Whether a device is a real SCSI, IDE or NVMe disk; `link` is where `/sys/dev/block/MAJOR:MINOR` leads.
+fn is_real(number: Number, link: &[u8]) -> bool {
+    if number.major == BLOCK_EXT_MAJOR {
+        is_disk_link(link)
+    } else {
+        is_disk_number(number.major, number.minor)
+    }
+}
+
+/// Whether a name leads to a real SCSI, IDE or NVMe disk; one that does not exist yet is not judged.
+pub fn is_real_path(path: &Path) -> bool {
+    let Ok(status) = path.metadata() else { return false };
+    let number = Number::of(status.rdev());
+    let link = Path::new("/sys/dev/block").join(number.to_string()).read_link().unwrap_or_default();
+    status.file_type().is_block_device() && is_real(number, link.as_os_str().as_bytes())
+}
+
+/// Says that the devices cannot be looked at.
+pub fn unknown(error: &io::Error) -> String {
+    format!(
+        "The block devices are unknown, because /sys/dev/block cannot be read ({}): mount /sys.",
+        cause(error)
+    )
+}
+
+/// Says that a device is a real disk; a sentence without its full stop.
+pub fn real(name: &Path) -> String {
+    format!("{} is a physical disk, which needs no wrapper", shown(name))
+}
+
+/// Directories whose links name a device and not its place.
+const NAMING: [&str; 3] = ["/dev/disk/by-id", "/dev/zvol", "/dev/rbd"];
+
+const LAST_RESORT: u8 = 4;
+const NEVER: u8 = 5;
+
+/// How good a name is, 0 being best.
+fn rank(link: &Path) -> u8 {
+    match link.strip_prefix("/dev/disk") {
+        // The name of what is on it.
+        Ok(name) if name.as_os_str().as_bytes().starts_with(b"by-id/lvm-pv-uuid-") => NEVER,
+        // Several names of one device, those of a world-wide number last.
+        Ok(name) if name.starts_with("by-id") => {
+            let numbered = ["wwn-", "nvme-eui.", "nvme-uuid.", "dm-uuid-", "md-uuid-"];
+            let file = name.file_name().unwrap_or_default().as_bytes();
+            if numbered.iter().any(|start| file.starts_with(start.as_bytes())) { 3 } else { 2 }
+        }
+        Ok(name) if name.starts_with("by-path") => LAST_RESORT,
+        Ok(_) => NEVER,
+        Err(_) if link.starts_with("/dev/mapper") => 1,
+        Err(_) => 0,
+    }
+}
+
+/// The names in a directory; none where there is no such directory.
+fn names(directory: &Path) -> Vec<OsString> {
+    let mut names: Vec<OsString> =
+        fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+    names.sort();
+    names
+}
+
+/// An attribute of sysfs without the newline that ends it; a file name in it can have others.
+fn attribute(file: &Path) -> Option<Vec<u8>> {
+    let mut text = fs::read(file).ok()?;
+    if text.last() == Some(&b'\n') {
+        text.pop();
+    }
+    Some(text)
+}
+
+/// A name in which the kernel wrote some characters as `\NNN`, octal (`mangle_path` of fs/seq_file.c).
+fn unescaped(name: &[u8]) -> PathBuf {
+    let mut plain = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let [first, after @ ..] = rest {
+        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| *first == b'\\') {
+            Some(byte) => {
+                plain.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                plain.push(*first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(plain))
+}
+
+/// An array's UUID as mdadm(8) writes it, from the one with hyphens that sysfs has.
+fn colons(uuid: &str) -> String {
+    let digits: Vec<char> = uuid.chars().filter(|digit| *digit != '-').collect();
+    digits.chunks(8).map(String::from_iter).collect::<Vec<_>>().join(":")
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use tempfile::TempDir;
+
+    /// A recorded system, and what the kernel's documents say of ZFS, Ceph and btrfs.
+    const RECORDED: &str = include_str!("../testdata/host.txt");
+    const OTHERS: &str = "\
+link sys/dev/block/230:0 ../../devices/virtual/block/zd0
+file sys/devices/virtual/block/zd0/size 2048\\n
+link dev/zvol/tank/guests/windows ../../../zd0
+link sys/dev/block/252:16 ../../devices/rbd/0/block/rbd1
+file sys/devices/rbd/0/block/rbd1/size 2048\\n
+link dev/rbd/pool/image ../../rbd1
+link sys/fs/btrfs/941ba93f-8456-4ba1-927b-78168d61e87f/devices/loop7 ../../../../devices/virtual/block/loop7
+link sys/dev/block/104:0 ../../devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0
+file sys/devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0/size 99999999999999999999\\n
+";
+
+    /// That system, below a directory that is gone with the first of these.
+    pub fn recorded() -> (TempDir, Host) {
+        let root = tempfile::tempdir().expect("a temporary directory can be made");
+        for line in RECORDED.lines().chain(OTHERS.lines()).filter(|line| !line.starts_with('#')) {
+            let mut parts = line.splitn(3, ' ');
+            let mut part = || parts.next().expect("three parts");
+            let (what, name, value) = (part(), root.path().join(part()), part());
+            fs::create_dir_all(name.parent().expect("it is below the root")).expect("it is ours");
+            match what {
+                "link" => symlink(value, name).expect("it is ours"),
+                _ => fs::write(name, value.replace("\\n", "\n").replace("\\\\", "\\")).expect("it is ours"),
+            }
+        }
+        let host = Host::below(root.path()).expect("it can be read");
+        (root, host)
+    }
+
+    /// A device of it.
+    pub fn at<'a>(host: &'a Host, name: &str) -> &'a Block {
+        host.by_path(Path::new(name)).unwrap_or_else(|| panic!("{name} is recorded"))
+    }
+
+    #[test]
+    fn every_kind_is_told() {
+        let (_root, host) = recorded();
+        for (name, kind, is_real) in [
+            ("/dev/vg0/lin", Kind::Lvm, false),
+            ("/dev/mapper/vg0-thin", Kind::Lvm, false),
+            ("/dev/mapper/secret", Kind::Crypt, false),
+            ("/dev/mapper/mpatha", Kind::Multipath, false),
+            ("/dev/md/guests", Kind::Md, false),
+            ("/dev/loop0", Kind::Loop, false),
+            ("/dev/loop5p1", Kind::Partition, false),
+            ("/dev/zvol/tank/guests/windows", Kind::Zvol, false),
+            ("/dev/rbd/pool/image", Kind::Rbd, false),
+            ("/dev/nbd0", Kind::Nbd, false),
+            ("/dev/zram0", Kind::Zram, false),
+            ("/dev/vda", Kind::Virtio, false),
+            ("/dev/sda", Kind::Scsi, true),
+            ("/dev/sdb", Kind::Ata, true),
+            ("/dev/nvme0n1", Kind::Nvme, true),
+            ("/dev/nvme0n1p2", Kind::Partition, false),
+            ("/dev/cciss/c0d0", Kind::Other, false),
+        ] {
+            let block = at(&host, name);
+            assert_eq!((block.kind, block.is_real), (kind, is_real), "{name}");
+        }
+        assert!(host.by_path(Path::new("/dev/nothing")).is_none());
+        assert!(host.by_path(Path::new("/proc/swaps")).is_none());
+    }
+
+    #[test]
+    fn sizes_and_sectors() {
+        let (_root, host) = recorded();
+        let facts = |name| {
+            let block = at(&host, name);
+            (block.bytes, block.sector, block.read_only)
+        };
+        assert_eq!(facts("/dev/loop5p1"), (16 << 20, 512, false));
+        assert_eq!(facts("/dev/loop6"), (128 << 20, 4096, true));
+        assert_eq!(facts("/dev/nbd1"), (0, 512, false));
+        assert_eq!(facts("/dev/cciss/c0d0"), (0, 512, false), "a size that is no number");
+    }
+
+    #[test]
+    fn what_uses_them() {
+        let (_root, host) = recorded();
+        let uses = |name| -> Vec<String> { at(&host, name).uses.iter().map(Use::to_string).collect() };
+        let free: [&str; 0] = [];
+        for name in
+            ["/dev/vg0/lin", "/dev/vg0/thin", "/dev/md/guests", "/dev/nbd0", "/dev/sda", "/dev/mapper/mpatha"]
+        {
+            assert_eq!(uses(name), free, "{name}");
+        }
+        assert_eq!(uses("/dev/mapper/secret"), ["is mounted on /mnt/my data"]);
+        assert_eq!(uses("/dev/vg0/swap"), ["is swapped on"]);
+        assert_eq!(uses("/dev/sdc"), ["is held by /dev/mapper/mpatha"]);
+        assert_eq!(uses("/dev/loop1"), ["is held by /dev/md/guests"]);
+        assert_eq!(uses("/dev/loop7"), ["belongs to the mounted btrfs 941ba93f-8456-4ba1-927b-78168d61e87f"]);
+        assert_eq!(uses("/dev/loop5p1"), ["is mounted on /mnt/p"]);
+        assert_eq!(uses("/dev/loop5"), ["shares its space with /dev/loop5p1, which is mounted on /mnt/p"]);
+        assert_eq!(uses("/dev/loop0")[0], "is held by /dev/vg0/swap");
+        assert!(uses("/dev/mapper/vg0-pool-tpool").contains(&"is held by /dev/vg0/thin".into()));
+    }
+
+    #[test]
+    fn a_physical_volume_without_active_volumes() {
+        let (root, _) = recorded();
+        let directory = root.path().join("sys/devices/virtual/block/loop0/holders");
+        fs::remove_dir_all(directory).expect("it is ours");
+        let host = Host::below(root.path()).expect("it can be read");
+        assert_eq!(at(&host, "/dev/loop0").uses, [Use::PhysicalVolume]);
+    }
+
+    #[test]
+    fn names_that_stay() {
+        let (_root, host) = recorded();
+        let best = |name| at(&host, name).best_name();
+        assert_eq!(best("/dev/dm-0"), Path::new("/dev/vg0/lin"));
+        assert_eq!(best("/dev/dm-10"), Path::new("/dev/mapper/secret"));
+        assert_eq!(best("/dev/md127"), Path::new("/dev/md/guests"));
+        assert_eq!(best("/dev/sda"), Path::new("/dev/disk/by-id/scsi-35001438000000000"));
+        assert_eq!(best("/dev/loop0"), Path::new("/dev/loop0"), "the other name is that of its content");
+        assert_eq!(best("/dev/loop4"), Path::new("/dev/loop4"));
+        assert!(at(&host, "/dev/sda").links.iter().all(|link| !link.starts_with("/dev/disk/by-path")));
+    }
+
+    #[test]
+    fn what_stays_after_a_restart() {
+        let (_root, host) = recorded();
+        let identity = |name| at(&host, name).identity().cloned();
+        let lin = "LVM-roeq56xq0P3pEvZYXnoBDMN7J2oPDEpBFZ5reJYh6zjWOps9pF5DIVCaVTkNCyRW";
+        assert_eq!(identity("/dev/vg0/lin"), Some(Identity::Dm(lin.into())));
+        assert_eq!(identity("/dev/md127"), Some(Identity::Md("8a23617f:03a1976c:b0f5855a:8009bd1b".into())));
+        assert_eq!(identity("/dev/loop1"), Some(Identity::File("/run/recimg/1".into())));
+        assert_eq!(
+            identity("/dev/sdb"),
+            Some(Identity::Link("/dev/disk/by-id/ata-QEMU_HARDDISK_QIDE1".into()))
+        );
+        assert_eq!(identity("/dev/zd0"), Some(Identity::Link("/dev/zvol/tank/guests/windows".into())));
+        assert_eq!(identity("/dev/nbd0"), None);
+        assert!(at(&host, "/dev/mapper/vg0-pool_tdata").is_internal());
+        assert!(!at(&host, "/dev/vg0/lin").is_internal());
+    }
+
+    #[test]
+    fn the_running_system() {
+        let host = Host::running().expect("it can be read");
+        for block in host.blocks() {
+            assert_eq!(host.by_number(block.number).map(|block| &block.name), Some(&block.name));
+        }
+    }
+
+    #[test]
+    fn names_that_the_kernel_wrote() {
+        assert_eq!(unescaped(br"/mnt/my\040data\012x\134y"), Path::new("/mnt/my data\nx\\y"));
+        assert_eq!(unescaped(br"/a\"), Path::new(r"/a\"));
+        assert_eq!(unescaped(br"/a\777\9"), Path::new(r"/a\777\9"));
+    }
+}

@@ -1,0 +1,248 @@
+//! `vmware-bdwrapper doctor`: what stands in the way.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::administrator::{self, FILE};
+use crate::block::{self, Host};
+use crate::devices::Device;
+use crate::failure::{Failure, cause, print, shown};
+use crate::finding::{Finding, Verdict, only};
+use crate::{descriptor, devices, fitness, kernel, launcher, library, probe, program, secure};
+
+/// What was found, each under the name of its check, and in which programs.
+#[derive(Default)]
+struct Findings {
+    list: Vec<(&'static str, Finding)>,
+    programs: Vec<PathBuf>,
+}
+
+impl Findings {
+    fn add(&mut self, check: &'static str, findings: impl IntoIterator<Item = Finding>) {
+        for finding in findings {
+            // A program and the one that it starts can need the same.
+            if !self.list.iter().any(|(_, known)| *known == finding) {
+                self.list.push((check, finding));
+            }
+        }
+    }
+
+    fn first(&self) -> Option<&Finding> {
+        self.list.iter().map(|(_, finding)| finding).find(|finding| finding.verdict == Verdict::Problem)
+    }
+}
+
+/// Looks at everything and prints what it finds.
+pub fn doctor(
+    options: Vec<OsString>,
+    program: Option<&OsStr>,
+    vmdk: Option<&Path>,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let texts = devices::given(options);
+    let (listed, wrong) = devices::parsed(&texts);
+    let mut findings = Findings::default();
+    programs(&mut findings, program, &listed);
+    findings.add("device", wrong.iter().map(|sentence| Finding::sentence(sentence)));
+    if texts.is_empty() {
+        findings.add(
+            "device",
+            [Finding::warning(
+                "No device is given",
+                format!("name one by --device ENTRY, or set {}", devices::VARIABLE),
+            )],
+        );
+    }
+    match Host::running() {
+        Ok(host) => {
+            for device in &listed {
+                findings.add("device", fitness::of_device(device, &host));
+            }
+            findings.add("device", fitness::together(&listed, &host));
+            if let Some(file) = vmdk {
+                findings.add("vmdk", descriptor::examine(file, &listed, &host));
+            }
+        }
+        Err(error) => findings.add("device", [Finding::sentence(&block::unknown(&error))]),
+    }
+    let confinement = kernel::confinement(&findings.programs, &listed);
+    findings.add("confinement", confinement);
+    findings.add("kernel", [kernel::supervision()]);
+    report(&findings, program, &listed, json)
+}
+
+fn report(
+    findings: &Findings,
+    program: Option<&OsStr>,
+    listed: &[Device<'_>],
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let first = findings.first();
+    let conclusion = match first {
+        Some(problem) => format!("Do this first: {}.", problem.remedy.as_deref().unwrap_or(&problem.cause)),
+        None => {
+            let entries: String = listed
+                .iter()
+                .map(|device| format!("--device '{}' ", disk::entry::Printed(device.text.as_encoded_bytes())))
+                .collect();
+            let name = program.map_or("PROGRAM".into(), |name| shown(name).to_string());
+            format!("Ready: vmware-bdwrapper run {entries}-- {name}")
+        }
+    };
+    if json {
+        let checks = findings.list.iter().map(|(check, finding)| Check {
+            check,
+            verdict: finding.verdict,
+            text: &finding.cause,
+            remedy: finding.remedy.as_deref(),
+        });
+        let document = Document { ready: first.is_none(), conclusion: &conclusion, checks: checks.collect() };
+        let text = serde_json::to_string_pretty(&document);
+        let failed = |error| Failure::new(Failure::FAILED, format!("The document cannot be made: {error}."));
+        print(text.map_err(failed)? + "\n")?;
+    } else {
+        let lines: String = findings
+            .list
+            .iter()
+            .map(|(_, finding)| format!("{}: {finding}\n", finding.verdict.name()))
+            .collect();
+        print(lines + &conclusion + "\n")?;
+    }
+    Ok(if first.is_none() { ExitCode::SUCCESS } else { ExitCode::from(Failure::FAILED) })
+}
+
+/// Looks at the program or, where none is given, at those that the administrator has listed, and at what they need.
+fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'_>]) {
+    let files = match program {
+        Some(name) => program::find(name).map(|file| vec![file]).map_err(|failure| {
+            failure.sentences.iter().map(|sentence| Finding::sentence(sentence)).collect::<Vec<_>>()
+        }),
+        None => administrator::programs().map_err(|finding| vec![finding]),
+    };
+    match files {
+        Ok(files) if files.is_empty() => {
+            let none = format!("None of the programs that {FILE} lists is here");
+            findings.add("program", [Finding::warning(none, "name the program behind the options")]);
+        }
+        Ok(files) => {
+            for file in files {
+                examine(findings, &file, listed, true);
+            }
+        }
+        Err(problems) => findings.add("program", problems),
+    }
+    if !findings.list.iter().any(|(check, _)| *check == "library") {
+        findings.add("library", ordinary());
+    }
+}
+
+/// Looks at a program; at the one that it becomes as well, where it is a script and `follow` says so.
+fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: bool) {
+    findings.programs.push(file.canonicalize().unwrap_or(file.into()));
+    let name = shown(file);
+    let seen = file.metadata().and_then(|status| Ok((secure::is_secure(file, &status)?, status)));
+    let (is_secure, status) = match seen {
+        Ok(seen) => seen,
+        Err(error) => {
+            let cause = format!("{name} cannot be looked at ({})", cause(&error));
+            return findings.add("program", [Finding::problem(cause, "name a program that can")]);
+        }
+    };
+    if let Some(problem) = program::unreachable(file) {
+        findings.add("program", [problem]);
+    } else if is_secure {
+        findings.add(
+            "program",
+            [Finding::ok(format!("{name} runs with rights that you do not have (set-user-ID)"))],
+        );
+    } else if secure::has_bit(&status) {
+        findings.add(
+            "program",
+            [Finding::warning(
+                format!("{name} has the set-user-ID bit, which gives you nothing that you do not have"),
+                "ask again as the user who starts it, for whom other rules hold",
+            )],
+        );
+    } else {
+        findings.add("program", [Finding::ok(format!("{name} runs with your rights"))]);
+    }
+    if is_secure {
+        findings.add("library", library::trusted());
+        findings.add("configuration", administrator::examine(file, &status, listed));
+    } else {
+        findings.add("library", ordinary());
+    }
+    if let Some(script) = launcher::read(file) {
+        if script.findings.is_empty() {
+            findings.add("program", [Finding::ok(format!("{name} is a script, and keeps LD_PRELOAD"))]);
+        }
+        findings.add("program", script.findings);
+        if let Some(target) = script.target.filter(|_| follow) {
+            examine(findings, &target, listed, false);
+        }
+    }
+}
+
+/// The library for programs without limits.
+fn ordinary() -> Vec<Finding> {
+    let name = match library::ordinary() {
+        Ok(name) => name,
+        Err(sentence) => {
+            let mut findings = vec![Finding::sentence(&sentence)];
+            // The loader may find it elsewhere; set-user-ID programs do not.
+            if let Ok(Some(found)) = probe::loaded(OsStr::new(library::NAME)) {
+                findings.push(Finding::warning(
+                    format!("{found} is in a directory that the dynamic loader does not trust, so set-user-ID programs do not get it"),
+                    "remove it, and have root run 'make install'",
+                ));
+            }
+            return findings;
+        }
+    };
+    let mut findings = Vec::new();
+    let file = if name == library::NAME {
+        match library::installed() {
+            Ok(files) => files.into_iter().next(),
+            Err(sentence) => return vec![Finding::sentence(&sentence)],
+        }
+    } else {
+        Some(PathBuf::from(&name))
+    };
+    let Some(file) = file else { return findings };
+    match probe::loaded(&name) {
+        Ok(None) => findings.push(Finding::problem(
+            format!("Programs do not get the library {}, although it is there", shown(&file)),
+            "look at what 'LD_DEBUG=files LD_PRELOAD=libvmware-bdwrapper.so.0 true' says of it",
+        )),
+        Ok(Some(loaded)) if name == library::NAME => match library::shadowed(Path::new(&loaded)) {
+            Ok(None) => {}
+            Ok(Some(sentence)) | Err(sentence) => findings.push(Finding::sentence(&sentence)),
+        },
+        Ok(Some(_)) => {}
+        Err(sentence) => findings.push(Finding::sentence(&sentence)),
+    }
+    findings.extend(library::file_findings(&file));
+    if only(&findings, Verdict::Problem).next().is_none() {
+        findings.insert(0, Finding::ok(format!("Programs that run with your rights get {}", shown(&file))));
+    }
+    findings
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    ready: bool,
+    /// The last line.
+    conclusion: &'a str,
+    checks: Vec<Check<'a>>,
+}
+
+#[derive(Serialize)]
+struct Check<'a> {
+    check: &'static str,
+    verdict: Verdict,
+    text: &'a str,
+    remedy: Option<&'a str>,
+}

@@ -1,0 +1,161 @@
+//! What of the kernel can stand in the way: security modules, and seccomp for a supervisor.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use disk::entry::Printed;
+use rustix::fs::OFlags;
+
+use crate::devices::Device;
+use crate::failure::{cause, shown};
+use crate::finding::Finding;
+use crate::library;
+
+/// How much of a log is read, in bytes.
+const MOST: u64 = 8 << 20;
+
+/// How much of a program's name the kernel keeps, in bytes (`TASK_COMM_LEN` without the NUL).
+const COMMAND: usize = 15;
+
+/// What the security modules do, and have done, to these programs, the library and the devices.
+pub fn confinement(programs: &[PathBuf], listed: &[Device<'_>]) -> Vec<Finding> {
+    let mut findings = vec![selinux()];
+    findings.extend(apparmor(programs));
+    let mut marks: Vec<Vec<u8>> = vec![library::NAME.into()];
+    let mut mark =
+        |field: &str, name: &OsStr| marks.push([field.as_bytes(), b"=\"", name.as_bytes(), b"\""].concat());
+    for program in programs {
+        let name = program.file_name().unwrap_or_default().as_bytes();
+        mark("comm", OsStr::from_bytes(&name[..name.len().min(COMMAND)]));
+    }
+    for device in listed {
+        mark("name", device.path().as_os_str());
+        // SELinux has the last part of the name alone.
+        if let Ok(node) = device.path().canonicalize() {
+            mark("name", node.file_name().unwrap_or_default());
+        }
+    }
+    findings.extend(denials(&marks));
+    findings
+}
+
+fn selinux() -> Finding {
+    match fs::read("/sys/fs/selinux/enforce").as_deref() {
+        Ok(b"1") => {
+            let context = fs::read("/proc/self/attr/current").unwrap_or_default();
+            let context = context.split(|&byte| byte == 0).next().unwrap_or_default().trim_ascii();
+            if context.windows(b"unconfined_t".len()).any(|part| part == b"unconfined_t") {
+                return Finding::ok("SELinux enforces its policy, but does not confine you");
+            }
+            Finding::warning(
+                format!("SELinux enforces its policy on you ({})", Printed(context)),
+                "where the library or a device is refused, have root look for it by 'ausearch -m avc -ts recent'",
+            )
+        }
+        Ok(_) => Finding::ok("SELinux enforces nothing"),
+        Err(_) => Finding::ok("SELinux is not there"),
+    }
+}
+
+fn apparmor(programs: &[PathBuf]) -> Vec<Finding> {
+    if !fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y")) {
+        return vec![Finding::ok("AppArmor is not there")];
+    }
+    programs.iter().map(|program| profile(program)).collect()
+}
+
+/// Whether AppArmor confines a program.
+fn profile(program: &Path) -> Finding {
+    let name = program.as_os_str().as_bytes();
+    let enforced = match fs::read("/sys/kernel/security/apparmor/profiles") {
+        // Lines such as `/usr/bin/x (enforce)`.
+        Ok(text) => {
+            text.split(|&byte| byte == b'\n').any(|line| line.strip_prefix(name) == Some(b" (enforce)"))
+        }
+        // Only root can read that; profiles are by custom in files that have their programs' names.
+        Err(_) => {
+            let file: Vec<u8> =
+                name.iter().skip(1).map(|&byte| if byte == b'/' { b'.' } else { byte }).collect();
+            Path::new("/etc/apparmor.d").join(OsStr::from_bytes(&file)).exists()
+        }
+    };
+    if !enforced {
+        return Finding::ok(format!("AppArmor has no profile for {}", shown(program)));
+    }
+    Finding::warning(
+        format!("AppArmor confines {}, so that it may be refused the library or a device", shown(program)),
+        format!(
+            "where that happens, have root run 'aa-complain {}', or allow it in the profile",
+            shown(program)
+        ),
+    )
+}
+
+/// What the logs say was refused.
+fn denials(marks: &[Vec<u8>]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for log in ["/dev/kmsg", "/var/log/audit/audit.log"] {
+        match lines(Path::new(log)) {
+            Ok(text) => {
+                let denied = text.split(|&byte| byte == b'\n').rfind(|line| is_denial(line, marks));
+                findings.push(match denied {
+                    Some(line) => Finding::warning(
+                        format!("A security module refused something: '{}' ({log})", Printed(line.trim_ascii())),
+                        "have root allow it in the profile or policy that the line names, if it is still refused",
+                    ),
+                    None => Finding::ok(format!("No security module refused anything, as far as {log} goes back")),
+                });
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => findings.push(Finding::ok(format!(
+                "You may not read {log} ({}); root finds there what security modules refused, by the words DENIED and 'avc: denied'",
+                cause(&error)
+            ))),
+        }
+    }
+    findings
+}
+
+/// Whether a line is AppArmor's or SELinux's and about one of these.
+fn is_denial(line: &[u8], marks: &[Vec<u8>]) -> bool {
+    let has = |part: &[u8]| !part.is_empty() && line.windows(part.len()).any(|found| found == part);
+    (has(b"apparmor=\"DENIED\"") || has(b"avc:  denied ") || has(b"avc: denied "))
+        && marks.iter().any(|mark| has(mark))
+}
+
+/// The last of a log. The kernel's gives a record at each reading, and fails once where one was overwritten meanwhile.
+fn lines(log: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file =
+        File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(log)?;
+    let status = file.metadata()?;
+    if status.is_file() {
+        file.seek(SeekFrom::Start(status.len().saturating_sub(MOST)))?;
+    }
+    let (mut text, mut record) = (Vec::new(), [0; 8192]);
+    while (text.len() as u64) < MOST {
+        match file.read(&mut record) {
+            Ok(0) => break,
+            Ok(length) => text.extend_from_slice(&record[..length]),
+            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::Interrupted) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(text)
+}
+
+/// Whether a supervisor could answer the requests of programs that no preloaded library reaches (seccomp_unotify(2)).
+pub fn supervision() -> Finding {
+    let actions = fs::read("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
+    if actions.split(u8::is_ascii_whitespace).any(|word| word == b"user_notif") {
+        return Finding::ok("The kernel has seccomp's user notification, which a supervisor needs");
+    }
+    Finding::warning(
+        "The kernel has no user notification of seccomp, so no supervisor can help programs that the library does not reach",
+        "start Linux 5.0 or newer that is built with CONFIG_SECCOMP_FILTER, where you need that",
+    )
+}

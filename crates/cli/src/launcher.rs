@@ -1,0 +1,166 @@
+//! Scripts that start a program: whether `LD_PRELOAD` survives them.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::failure::shown;
+use crate::finding::Finding;
+use crate::library::VARIABLE;
+use crate::program;
+
+/// How much of a script is read, in bytes.
+const MOST: u64 = 1 << 20;
+
+/// What a script does on the way to the program.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Launcher {
+    /// Where it loses the variable.
+    pub findings: Vec<Finding>,
+    /// The program that it becomes, where that is written out.
+    pub target: Option<PathBuf>,
+}
+
+/// Reads a script of a shell; none where the file is no such thing.
+pub fn read(file: &Path) -> Option<Launcher> {
+    if !program::is_script(file) {
+        return None;
+    }
+    let mut text = Vec::new();
+    File::open(file).ok()?.take(MOST).read_to_end(&mut text).ok()?;
+    let interpreter = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let is_shell =
+        interpreter.split(|byte| b" /!".contains(byte)).any(|word| word.trim_ascii().ends_with(b"sh"));
+    is_shell.then(|| parse(file, &text))
+}
+
+fn parse(file: &Path, text: &[u8]) -> Launcher {
+    let mut launcher = Launcher::default();
+    for (number, line) in (1..).zip(text.split(|&byte| byte == b'\n')) {
+        let line = String::from_utf8_lossy(line);
+        let line = line.trim();
+        if line.starts_with('#') {
+            continue;
+        }
+        if let Some((does, remedy)) = loss(line) {
+            launcher.findings.push(Finding::problem(
+                format!("{} {does} in line {number}, so that the library is lost", shown(file)),
+                remedy,
+            ));
+        }
+        if launcher.target.is_none() {
+            launcher.target = target(line);
+        }
+    }
+    launcher
+}
+
+/// How a line of a shell's loses the variable, and what to do.
+fn loss(line: &str) -> Option<(String, &'static str)> {
+    const KEEP: &str =
+        "start the program that the script starts, or have the line keep what LD_PRELOAD holds";
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let has = |word: &str| words.contains(&word);
+    for (at, _) in line.match_indices("LD_PRELOAD=") {
+        let continues = line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
+        let value = &line[at + "LD_PRELOAD=".len()..];
+        if !continues && !value.contains("$LD_PRELOAD") && !value.contains("${LD_PRELOAD") {
+            return Some((format!("sets {VARIABLE} anew"), KEEP));
+        }
+    }
+    let removed = words
+        .iter()
+        .any(|word| word.trim_end_matches(';') == "LD_PRELOAD" || word.ends_with("unset=LD_PRELOAD"));
+    if removed && (has("unset") || has("env")) || line.contains("-uLD_PRELOAD") {
+        return Some((format!("removes {VARIABLE}"), KEEP));
+    }
+    if has("env") && (has("-i") || has("-") || has("--ignore-environment")) || has("exec") && has("-c") {
+        return Some(("empties the environment".into(), KEEP));
+    }
+    let starts = |word: &&&str| {
+        ["sudo", "pkexec", "su", "runuser"].iter().any(|name| word.rsplit('/').next() == Some(name))
+    };
+    let command = words.iter().find(|word| **word != "exec" && !word.contains('='));
+    command.filter(starts).map(|word| {
+        let remedy = "run 'vmware-bdwrapper run' with the program as that user instead";
+        (
+            format!(
+                "starts a program by {}, which removes {VARIABLE}",
+                word.rsplit('/').next().unwrap_or(word)
+            ),
+            remedy,
+        )
+    })
+}
+
+/// The program in `exec /PATH …`.
+fn target(line: &str) -> Option<PathBuf> {
+    let rest = line.strip_prefix("exec ")?.trim_start();
+    let name = match rest.strip_prefix(['"', '\'']) {
+        Some(quoted) => quoted.split(['"', '\'']).next()?,
+        None => rest.split_ascii_whitespace().next()?,
+    };
+    let path = PathBuf::from(OsStr::from_bytes(name.as_bytes()));
+    (path.is_absolute() && path.is_file()).then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(line: &str) -> Option<String> {
+        loss(line).map(|(does, _)| does)
+    }
+
+    #[test]
+    fn lines_that_lose_the_variable() {
+        for (line, does) in [
+            ("LD_PRELOAD=/opt/x.so exec vmx", "sets LD_PRELOAD anew"),
+            ("export LD_PRELOAD=", "sets LD_PRELOAD anew"),
+            ("unset FOO LD_PRELOAD; x", "removes LD_PRELOAD"),
+            ("exec env -u LD_PRELOAD vmx", "removes LD_PRELOAD"),
+            ("exec env --unset=LD_PRELOAD vmx", "removes LD_PRELOAD"),
+            ("env -i PATH=/bin vmx", "empties the environment"),
+            ("exec -c vmx", "empties the environment"),
+            ("exec /usr/bin/sudo vmx", "starts a program by sudo, which removes LD_PRELOAD"),
+            ("X=1 pkexec vmx", "starts a program by pkexec, which removes LD_PRELOAD"),
+        ] {
+            assert_eq!(said(line).as_deref(), Some(does), "{line}");
+        }
+    }
+
+    #[test]
+    fn lines_that_keep_it() {
+        for line in [
+            "LD_PRELOAD=/opt/x.so:$LD_PRELOAD exec vmx",
+            "export LD_PRELOAD=\"${LD_PRELOAD:+$LD_PRELOAD:}x.so\"",
+            "OLD_LD_PRELOAD=x",
+            "echo use sudo",
+            "exec vmx \"$@\"",
+            "env X=1 vmx",
+            "unset LD_LIBRARY_PATH",
+            "",
+        ] {
+            assert_eq!(said(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_program_behind() {
+        assert_eq!(target("exec \"/bin/sh\" \"$@\""), Some("/bin/sh".into()));
+        assert_eq!(target("exec /bin/sh -c x"), Some("/bin/sh".into()));
+        for line in ["exec \"$X\"", "exec sh", "exec", "exec /nonexistent", "/bin/sh"] {
+            assert_eq!(target(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn comments_and_other_files() {
+        let found = parse(Path::new("/x"), b"#!/bin/sh\n# LD_PRELOAD=x\n\xff\0\nLD_PRELOAD=x y\n");
+        assert_eq!(found.findings.len(), 1);
+        assert!(found.findings[0].cause.contains("line 4"), "{found:?}");
+        assert_eq!(read(Path::new("/proc/self/exe")), None);
+    }
+}

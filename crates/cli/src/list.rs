@@ -1,0 +1,166 @@
+//! `vmware-bdwrapper list`: the block devices of this host, and which of them are fit to be listed.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::block::{self, Block, Host, Identity};
+use crate::failure::{Failure, print, shown};
+use crate::finding::{Finding, Verdict, only};
+use crate::fitness::{self, Options};
+
+/// Prints them.
+pub fn list(json: bool) -> Result<ExitCode, Failure> {
+    let failed = |sentence| Failure::new(Failure::FAILED, sentence);
+    let host = Host::running().map_err(|error| failed(block::unknown(&error)))?;
+    if json {
+        let devices: Vec<Row> = host.blocks().iter().map(Row::new).collect();
+        let text = serde_json::to_string_pretty(&Document { devices });
+        print(text.map_err(|error| failed(format!("The document cannot be made: {error}.")))? + "\n")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN).set_header([
+        "Device",
+        "Size",
+        "Kind",
+        "Name that stays",
+        "Fit to be listed",
+    ]);
+    for block in host.blocks() {
+        let link = block.links.first().map(|link| shown(link).to_string());
+        let file = block.file.as_ref().map(|file| format!("file {}", shown(file)));
+        let name = link.into_iter().chain(file).collect::<Vec<_>>().join(", ");
+        let findings = findings(block);
+        let reasons: Vec<&str> = findings.iter().map(|finding| reason(block, finding)).collect();
+        let fit = match (is_fit(&findings), reasons.is_empty()) {
+            (true, true) => "yes".into(),
+            (true, false) => format!("yes, but it {}", reasons.join("; ")),
+            (false, _) => format!("no: it {}", reasons.join("; ")),
+        };
+        table.add_row([
+            shown(&block.path()).to_string(),
+            size(block.bytes),
+            block.kind.name().into(),
+            name,
+            fit,
+        ]);
+    }
+    print(format!("{table}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn findings(block: &Block) -> Vec<Finding> {
+    fitness::of_block(block, &block.path(), Options::default())
+}
+
+fn is_fit(findings: &[Finding]) -> bool {
+    only(findings, Verdict::Problem).next().is_none()
+}
+
+/// What a finding says of the device, without its name.
+fn reason<'a>(block: &Block, finding: &'a Finding) -> &'a str {
+    finding.cause.strip_prefix(&shown(&block.path()).to_string()).unwrap_or(&finding.cause).trim_start()
+}
+
+/// A size for people, in the units that `losetup` and LVM have.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let power = (bytes.max(1).ilog2() / 10) as usize;
+    let unit = UNITS.get(power).unwrap_or(&"EiB");
+    // One decimal, cut off.
+    let tenths = (u128::from(bytes) * 10) >> (10 * power);
+    match tenths % 10 {
+        0 => format!("{} {unit}", tenths / 10),
+        tenth => format!("{}.{tenth} {unit}", tenths / 10),
+    }
+}
+
+#[derive(Serialize)]
+struct Document {
+    devices: Vec<Row>,
+}
+
+/// A device in the document; bytes of names that are no UTF-8 are replaced.
+#[derive(Serialize)]
+struct Row {
+    /// Its node.
+    device: String,
+    /// `MAJOR:MINOR`.
+    number: String,
+    kind: &'static str,
+    bytes: u64,
+    sector_bytes: u32,
+    read_only: bool,
+    /// Names that stay, the best first.
+    names: Vec<String>,
+    /// The device mapper's name of it.
+    dm_name: Option<String>,
+    /// A loop device's file.
+    file: Option<String>,
+    identity: Option<Named>,
+    /// What uses it; each continues a sentence that begins with the device's name.
+    uses: Vec<String>,
+    fit: bool,
+    /// Why not, or what else to know.
+    reasons: Vec<String>,
+}
+
+/// What makes a device the same one after the next start of the system.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Named {
+    DmUuid(String),
+    MdUuid(String),
+    Link(String),
+    File(String),
+}
+
+impl Row {
+    fn new(block: &Block) -> Row {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let findings = findings(block);
+        Row {
+            device: text(&block.path()),
+            number: block.number.to_string(),
+            kind: block.kind.name(),
+            bytes: block.bytes,
+            sector_bytes: block.sector,
+            read_only: block.read_only,
+            names: block.links.iter().map(|link| text(link)).collect(),
+            dm_name: block.dm_name.as_ref().map(|name| name.to_string_lossy().into_owned()),
+            file: block.file.as_deref().map(text),
+            identity: block.identity().map(|identity| match identity {
+                Identity::Dm(uuid) => Named::DmUuid(uuid.clone()),
+                Identity::Md(uuid) => Named::MdUuid(uuid.clone()),
+                Identity::Link(link) => Named::Link(text(link)),
+                Identity::File(file) => Named::File(text(file)),
+            }),
+            uses: block.uses.iter().map(ToString::to_string).collect(),
+            fit: is_fit(&findings),
+            reasons: findings.iter().map(|finding| reason(block, finding).to_owned()).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (512, "512 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (128 << 20, "128 MiB"),
+            ((1 << 40) - 1, "1023.9 GiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}
