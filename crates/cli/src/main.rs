@@ -183,7 +183,7 @@ enum Task {
         #[arg(long)]
         list: bool,
         /// Print one JSON document
-        #[arg(long, requires = "list")]
+        #[arg(long, requires = "list", conflicts_with_all = ["device", "remove"])]
         json: bool,
         /// Only say what would be done
         #[arg(long, conflicts_with = "list")]

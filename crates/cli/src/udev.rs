@@ -52,7 +52,10 @@ fn key(block: &Block) -> Option<(&'static str, Vec<u8>)> {
         Some(Identity::Dm(uuid)) => return Some(("ENV{DM_UUID}", uuid.clone().into_bytes())),
         Some(Identity::Md(uuid)) => return Some(("ENV{MD_UUID}", uuid.clone().into_bytes())),
         Some(Identity::File(file)) => {
-            return Some(("ATTR{loop/backing_file}", file.as_os_str().as_bytes().to_vec()));
+            // As udev reads attributes: without what ends their last line (sd_device_get_sysattr_value).
+            let name = file.as_os_str().as_bytes();
+            let end = name.iter().rposition(|byte| !b"\n\r".contains(byte)).map_or(0, |last| last + 1);
+            return Some(("ATTR{loop/backing_file}", name.get(..end).unwrap_or(name).to_vec()));
         }
         Some(Identity::Link(_)) | None => {}
     }
