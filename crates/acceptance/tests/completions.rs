@@ -9,8 +9,11 @@ use std::process::ExitCode;
 use acceptance::{Need, Run, Scratch, trial};
 use system::command;
 
+/// What a shell completes a line to.
+type Words = fn(&str) -> Vec<String>;
+
 fn main() -> ExitCode {
-    let shells: [(&str, fn(&str) -> Vec<String>); 3] = [("bash", bash), ("fish", fish), ("zsh", zsh)];
+    let shells: [(&str, Words); 3] = [("bash", bash), ("fish", fish), ("zsh", zsh)];
     let mut trials: Vec<_> = shells
         .into_iter()
         .map(|(shell, words)| trial(shell, &[Need::Tool(shell)], move || completes(words)))
@@ -21,7 +24,7 @@ fn main() -> ExitCode {
         trials.push(trial(format!("{shell}/values of an argument"), &[Need::Tool(shell)], values));
     }
     trials.push(trial("zsh/the function of a directory", &[Need::Tool("zsh")], zsh_directory));
-    trials.push(trial("errors", &[], errors));
+    trials.push(trial("help and errors", &[], errors));
     acceptance::main(trials)
 }
 
@@ -37,7 +40,7 @@ fn file(shell: &str, name: &str) -> (Scratch, String) {
     (scratch, path)
 }
 
-fn completes(words: fn(&str) -> Vec<String>) {
+fn completes(words: Words) {
     for (line, wanted) in [
         ("vmware-bdwrapper pro", "probe"),
         ("vmware-bdwrapper ", "run"),
@@ -108,6 +111,10 @@ fn zsh_directory() {
 }
 
 fn errors() {
+    for task in ["completions", "link", "setup"] {
+        let help = Run::new(command()).args([task, "--help"]).output().expect_out();
+        assert!(help.contains("Example:"), "{help}");
+    }
     for arguments in [&["completions"][..], &["completions", "powershell"]] {
         let outcome = Run::new(command()).args(arguments).output();
         assert_eq!((outcome.code(), outcome.out().as_str()), (2, ""), "{arguments:?}");

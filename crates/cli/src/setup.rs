@@ -95,13 +95,14 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
         }
     }
     print(match text {
-        Some(text) => format!("{RISK}{}", next(&text)),
+        Some(text) => format!(
+            "Risk: any user can now have this library loaded into any set-user-ID program; there it does nothing unless \
+             {FILE} lists that program.\n{}",
+            next(&text)
+        ),
         None => WITHOUT.into(),
     })
 }
-
-const RISK: &str = "Risk: any user can now have this library loaded into any set-user-ID program; there it does nothing \
-                    unless /etc/vmware-bdwrapper.conf lists that program.\n";
 
 const WITHOUT: &str = "Set-user-ID programs such as vmware-vmx ignore the library without the bit; 'vmware-bdwrapper setup \
                        --setuid' gives it again.\n";
