@@ -236,12 +236,12 @@ fn dry_run() {
     let said = place.said(with(&device, "/dev/sd/test", &wanted));
     let (name, image) = (device.path().display(), place.scratch.path("image"));
     let snapshot = format!(
-        "would write to {RULES}:\n\
-         SUBSYSTEM==\"block\", ENV{{DEVTYPE}}==\"disk\", ATTR{{loop/backing_file}}==\"{}\", SYMLINK+=\"sd/test\", OWNER=\"nobody\", \
-         GROUP=\"disk\", MODE=\"0660\"\n\
-         would link /dev/sd/test to {name}\n\
+        "would link /dev/sd/test to {name}\n\
          would run chown nobody:disk {name}\n\
-         would run chmod 0660 {name}\n",
+         would run chmod 0660 {name}\n\
+         would write to {RULES}:\n\
+         SUBSYSTEM==\"block\", ENV{{DEVTYPE}}==\"disk\", ATTR{{loop/backing_file}}==\"{}\", SYMLINK+=\"sd/test\", OWNER=\"nobody\", \
+         GROUP=\"disk\", MODE=\"0660\"\n",
         image.display()
     );
     assert_eq!(said, snapshot);
@@ -270,6 +270,9 @@ fn replaced() {
     assert_eq!(place.leads_to("/dev/sd/test"), second.path());
     // One that is ours, and one that leads nowhere.
     place.said(with(&first, "/dev/sd/ours", &["--persist"]));
+    let refused = force("/dev/sd/ours");
+    assert_eq!(refused.code(), 1);
+    assert!(refused.err().contains("makes /dev/sd/ours lead to another device"), "{}", refused.err());
     place.said(with(&second, "/dev/sd/ours", &["--persist"]));
     assert_eq!(place.leads_to("/dev/sd/ours"), second.path());
     assert_eq!(place.rules().matches("SYMLINK").count(), 1, "the old rule is gone");

@@ -53,10 +53,16 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
     if !wanted.force {
         refuse(block, device)?;
     }
-    let old = fs::read(RULES);
-    let rules = Rules::read(old)?;
+    let rules = Rules::read()?;
     let target = target(name, block);
     let is_made = current(path, &target, &host, rules.has(name), wanted.force)?;
+    if !is_made && rules.has(name) && !wanted.persist {
+        return Err(failed(format!(
+            "A rule in {RULES} makes {0} lead to another device: add --persist to replace it, or begin with 'vmware-bdwrapper link \
+             --remove {0}'.",
+            shown(path)
+        )));
+    }
     let rule = match wanted.persist {
         true => Some(udev::rule(block, name, &wanted.access).ok_or_else(|| {
             failed(format!(
@@ -70,12 +76,6 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
     let said = |done: &str, would: &str, what: String| {
         print(format!("{} {what}\n", if wanted.dry_run { would } else { done }))
     };
-    if let Some(rule) = &rule {
-        if !wanted.dry_run {
-            rules.with(name, Some(rule)).write()?;
-        }
-        said("wrote", "would write", format!("to {RULES}:\n{rule}"))?;
-    }
     if is_made {
         print(format!("{} leads to {} already\n", shown(path), shown(&block.path())))?;
     } else {
@@ -90,8 +90,13 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
         }
         said("ran", "would run", format!("{tool} {value} {}", shown(&block.path())))?;
     }
-    if rule.is_some() && !wanted.dry_run {
-        tell_udev(Some(block));
+    // Last, so that nothing persists of what could not be done.
+    if let Some(rule) = rule {
+        if !wanted.dry_run {
+            rules.with(name, Some(&rule)).write()?;
+            tell_udev(Some(block));
+        }
+        said("wrote", "would write", format!("to {RULES}:\n{rule}"))?;
     }
     Ok(())
 }
@@ -102,7 +107,7 @@ pub fn remove(path: &Path, dry_run: bool) -> Result<(), Failure> {
     if !dry_run {
         root::required("link --remove")?;
     }
-    let rules = Rules::read(fs::read(RULES))?;
+    let rules = Rules::read()?;
     let link = path.symlink_metadata();
     let (is_link, has_rule) = (link.as_ref().is_ok_and(|link| link.is_symlink()), rules.has(name));
     if link.is_ok() && !is_link {
@@ -329,9 +334,9 @@ fn tell_udev(block: Option<&Block>) {
 struct Rules(String);
 
 impl Rules {
-    fn read(text: io::Result<Vec<u8>>) -> Result<Rules, Failure> {
+    fn read() -> Result<Rules, Failure> {
         let wrong = |why: &str| failed(format!("{RULES} cannot be read ({why}): mend it, or remove it."));
-        match text {
+        match fs::read(RULES) {
             Ok(text) => String::from_utf8(text).map(Rules).map_err(|_| wrong("it is no UTF-8")),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Rules(String::new())),
             Err(error) => Err(wrong(&cause(&error))),
@@ -391,7 +396,7 @@ struct Document {
 /// Prints the links that are there and those that rules would make.
 pub fn list(json: bool) -> Result<(), Failure> {
     let host = Host::running().map_err(|error| failed(block::unknown(&error)))?;
-    let rules = Rules::read(fs::read(RULES))?;
+    let rules = Rules::read()?;
     let ruled: Vec<PathBuf> =
         rules.lines().filter_map(udev::link_of).map(|name| Path::new("/dev").join(name)).collect();
     let mut names = Vec::new();
