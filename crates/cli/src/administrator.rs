@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use disk::conf::{Directive, parse};
 use disk::entry::Printed;
-use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
 use crate::block;
@@ -89,8 +88,7 @@ fn fault(is_regular: bool, owner: u32, mode: u32, bytes: u64) -> Option<Finding>
 
 /// Whether the user may open a device himself; one that does not exist yet is not judged.
 fn may_open(device: &Device<'_>) -> bool {
-    let wanted = if device.entry.read_only { Access::READ_OK } else { Access::READ_OK | Access::WRITE_OK };
-    matches!(access(device.path(), wanted), Ok(()) | Err(Errno::NOENT))
+    matches!(device.refused(), None | Some(Errno::NOENT))
 }
 
 /// Compares the text of the file with what is wanted.

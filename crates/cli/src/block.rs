@@ -194,12 +194,10 @@ pub enum Use {
     Mounted(PathBuf),
     /// It is swapped on.
     Swap,
-    /// A device that is made of it, or has it as a part.
-    Held(PathBuf),
+    /// A device that is made of it, or has it as a part; and what that is.
+    Held(PathBuf, Kind),
     /// A file system of several devices has it; its UUID.
     Btrfs(String),
-    /// It belongs to LVM, although no logical volume on it is active.
-    PhysicalVolume,
     /// The same of a partition on it, or of the disk that it is a partition of.
     Of(PathBuf, Box<Use>),
 }
@@ -210,30 +208,32 @@ impl fmt::Display for Use {
         match self {
             Use::Mounted(place) => write!(f, "is mounted on {}", shown(place)),
             Use::Swap => f.write_str("is swapped on"),
-            Use::Held(holder) => write!(f, "is held by {}", shown(holder)),
+            Use::Held(holder, _) => write!(f, "is held by {}", shown(holder)),
             Use::Btrfs(uuid) => write!(f, "belongs to the mounted btrfs {uuid}"),
-            Use::PhysicalVolume => f.write_str("is a physical volume of LVM"),
             Use::Of(other, its) => write!(f, "shares its space with {}, which {its}", shown(other)),
         }
     }
 }
 
 impl Use {
-    /// What makes the device free; continues "To use it, ".
+    /// What makes the device free, or which to list instead; a request without its first capital and full stop.
     pub fn remedy(&self) -> String {
         match self {
             Use::Mounted(place) => format!("unmount it ('umount {}')", shown(place)),
             Use::Swap => "stop swapping on it (swapoff)".into(),
-            Use::Held(holder) => {
-                format!(
-                    "list {0} instead, or take {0} apart (lvchange -an, mdadm --stop, losetup -d)",
-                    shown(holder)
-                )
+            Use::Held(holder, kind) => {
+                let apart = match kind {
+                    Kind::Lvm => "lvchange -an",
+                    Kind::Crypt => "cryptsetup close",
+                    Kind::Multipath => "multipath -f",
+                    Kind::Md => "mdadm --stop",
+                    Kind::Loop => "losetup --detach",
+                    Kind::Mapper | Kind::Partition => "dmsetup remove",
+                    _ => return format!("list {0} instead, or take {0} apart", shown(holder)),
+                };
+                format!("list {0} instead, or have root run '{apart} {0}'", shown(holder))
             }
             Use::Btrfs(_) => "unmount the file system".into(),
-            Use::PhysicalVolume => {
-                "list a logical volume instead, or take the device out of LVM (pvremove)".into()
-            }
             Use::Of(_, its) => its.remedy(),
         }
     }
@@ -290,6 +290,11 @@ impl Block {
         self.identity.as_ref()
     }
 
+    /// Whether udev has found LVM's label on it.
+    pub fn is_physical_volume(&self) -> bool {
+        self.properties.get("ID_FS_TYPE").is_some_and(|kind| kind == "LVM2_member")
+    }
+
     /// Whether one of two is a partition of the other.
     pub fn overlaps(&self, other: &Block) -> bool {
         let (ours, theirs) = (self.directory.as_path(), other.directory.as_path());
@@ -304,7 +309,8 @@ impl Block {
     }
 }
 
-/// The block devices of a host, as they were when it was looked at.
+/// The block devices of a host, as they were when it was looked at. By default none is known.
+#[derive(Default)]
 pub struct Host {
     root: PathBuf,
     blocks: Vec<Block>,
@@ -365,7 +371,7 @@ impl Host {
         let is_it =
             |other: &Path| inode(&self.root.join(other.strip_prefix("/").unwrap_or(other))) == Some(own);
         let loops = self.blocks.iter().filter(|block| block.file.as_deref().is_some_and(is_it));
-        let held = loops.map(|block| Use::Held(block.path()));
+        let held = loops.map(|block| Use::Held(block.path(), block.kind));
         held.chain(self.swaps().iter().any(|file| is_it(file)).then_some(Use::Swap)).collect()
     }
 
@@ -485,21 +491,15 @@ impl Host {
             own.extend(block.map(|block| (block.number, Use::Btrfs(uuid))));
         }
         for block in &self.blocks {
-            for holder in names(&self.root.join(&block.directory).join("holders")) {
-                let holder = self.blocks.iter().find(|other| other.directory.file_name() == Some(&holder));
-                own.extend(holder.map(|holder| (block.number, Use::Held(holder.best_name()))));
-            }
+            let holders = self.holders(block);
+            own.extend(
+                holders.iter().map(|holder| (block.number, Use::Held(holder.best_name(), holder.kind))),
+            );
         }
         for block in &self.blocks {
             // A loop device can have a device for its file.
             let backing = block.file.as_ref().and_then(|file| self.by_path(file));
-            own.extend(backing.map(|backing| (backing.number, Use::Held(block.path()))));
-        }
-        for block in &self.blocks {
-            let is_member = block.properties.get("ID_FS_TYPE").is_some_and(|kind| kind == "LVM2_member");
-            if is_member && !own.iter().any(|(number, _)| *number == block.number) {
-                own.push((block.number, Use::PhysicalVolume));
-            }
+            own.extend(backing.map(|backing| (backing.number, Use::Held(block.path(), block.kind))));
         }
         let uses = |block: &Block| -> Vec<Use> {
             let mut found: Vec<Use> = Vec::new();
@@ -525,6 +525,18 @@ impl Host {
         for (block, uses) in self.blocks.iter_mut().zip(all) {
             block.uses = uses;
         }
+    }
+
+    /// The devices that hold one; instead of a part that LVM uses for itself, what is made of that.
+    fn holders(&self, block: &Block) -> Vec<&Block> {
+        let names = names(&self.root.join(&block.directory).join("holders"));
+        let find =
+            |name: OsString| self.blocks.iter().find(|other| other.directory.file_name() == Some(&name));
+        let outer = |holder| match self.holders(holder) {
+            outer if holder.is_internal() && !outer.is_empty() => outer,
+            _ => vec![holder],
+        };
+        names.into_iter().filter_map(find).flat_map(outer).collect()
     }
 
     /// Number, source and place of each mount that this process sees (proc_pid_mountinfo(5)).
@@ -757,17 +769,11 @@ file sys/devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0/size 99999999999999999
         assert_eq!(uses("/dev/loop7"), ["belongs to the mounted btrfs 941ba93f-8456-4ba1-927b-78168d61e87f"]);
         assert_eq!(uses("/dev/loop5p1"), ["is mounted on /mnt/p"]);
         assert_eq!(uses("/dev/loop5"), ["shares its space with /dev/loop5p1, which is mounted on /mnt/p"]);
-        assert_eq!(uses("/dev/loop0")[0], "is held by /dev/vg0/swap");
+        let volumes =
+            ["/dev/vg0/swap", "/dev/mapper/vg0-pool", "/dev/vg0/thin", "/dev/vg0/lin", "/dev/vg0/snap"];
+        assert_eq!(uses("/dev/loop0"), volumes.map(|volume| format!("is held by {volume}")));
+        assert!(at(&host, "/dev/loop0").uses[0].remedy().contains("'lvchange -an /dev/vg0/swap'"));
         assert!(uses("/dev/mapper/vg0-pool-tpool").contains(&"is held by /dev/vg0/thin".into()));
-    }
-
-    #[test]
-    fn a_physical_volume_without_active_volumes() {
-        let (root, _) = recorded();
-        let directory = root.path().join("sys/devices/virtual/block/loop0/holders");
-        fs::remove_dir_all(directory).expect("it is ours");
-        let host = Host::below(root.path()).expect("it can be read");
-        assert_eq!(at(&host, "/dev/loop0").uses, [Use::PhysicalVolume]);
     }
 
     #[test]
@@ -784,7 +790,7 @@ file sys/devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0/size 99999999999999999
     }
 
     #[test]
-    fn what_stays_after_a_restart() {
+    fn what_they_are() {
         let (_root, host) = recorded();
         let identity = |name| at(&host, name).identity().cloned();
         let lin = "LVM-roeq56xq0P3pEvZYXnoBDMN7J2oPDEpBFZ5reJYh6zjWOps9pF5DIVCaVTkNCyRW";
@@ -799,6 +805,9 @@ file sys/devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0/size 99999999999999999
         assert_eq!(identity("/dev/nbd0"), None);
         assert!(at(&host, "/dev/mapper/vg0-pool_tdata").is_internal());
         assert!(!at(&host, "/dev/vg0/lin").is_internal());
+        assert!(
+            at(&host, "/dev/loop0").is_physical_volume() && !at(&host, "/dev/loop1").is_physical_volume()
+        );
     }
 
     #[test]

@@ -21,12 +21,14 @@ const SECTOR: u64 = 512;
 pub fn examine(file: &Path, listed: &[Device<'_>], host: &Host) -> Vec<Finding> {
     let name = shown(file);
     let mut text = Vec::new();
-    let read = File::open(file).and_then(|file| file.take(MOST).read_to_end(&mut text));
+    let read = file.metadata().and_then(|status| match status.is_file() {
+        true => File::open(file)?.take(MOST).read_to_end(&mut text),
+        // Opening a pipe could wait for ever.
+        false => Ok(0),
+    });
     if let Err(error) = read {
-        return vec![Finding::problem(
-            format!("{name} cannot be read ({})", cause(&error)),
-            "name a descriptor that can",
-        )];
+        let cause = format!("{name} cannot be read ({})", cause(&error));
+        return vec![Finding::problem(cause, "name a descriptor that can")];
     }
     let extents: Vec<Extent> = text.split(|&byte| byte == b'\n').filter_map(extent).collect();
     if extents.is_empty() {

@@ -7,6 +7,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use disk::entry::{Entry, entries};
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
 use crate::failure::{Failure, cause, shown};
 use crate::finding::Finding;
@@ -26,6 +28,12 @@ impl<'a> Device<'a> {
     /// Its file name.
     pub fn path(&self) -> &'a Path {
         Path::new(OsStr::from_bytes(self.entry.path))
+    }
+
+    /// Why the user may not use it himself.
+    pub fn refused(&self) -> Option<Errno> {
+        let wanted = if self.entry.read_only { Access::READ_OK } else { Access::READ_OK | Access::WRITE_OK };
+        access(self.path(), wanted).err()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::block::{self, Host};
 use crate::devices::Device;
 use crate::failure::{Failure, cause, print, shown};
 use crate::finding::{Finding, Verdict, only};
-use crate::{descriptor, devices, fitness, kernel, launcher, library, probe, program, secure};
+use crate::{descriptor, devices, fitness, kernel, launcher, library, probe, program, report, secure};
 
 /// What was found, each under the name of its check, and in which programs.
 #[derive(Default)]
@@ -56,25 +56,25 @@ pub fn doctor(
             )],
         );
     }
-    match Host::running() {
-        Ok(host) => {
-            for device in &listed {
-                findings.add("device", fitness::of_device(device, &host));
-            }
-            findings.add("device", fitness::together(&listed, &host));
-            if let Some(file) = vmdk {
-                findings.add("vmdk", descriptor::examine(file, &listed, &host));
-            }
-        }
-        Err(error) => findings.add("device", [Finding::sentence(&block::unknown(&error))]),
+    let host = Host::running().unwrap_or_else(|error| {
+        findings.add("device", [Finding::sentence(&block::unknown(&error))]);
+        Host::default()
+    });
+    for device in &listed {
+        findings.add("device", fitness::of_device(device, &host));
+    }
+    findings.add("device", fitness::together(&listed, &host));
+    if let Some(file) = vmdk {
+        findings.add("vmdk", descriptor::examine(file, &listed, &host));
     }
     let confinement = kernel::confinement(&findings.programs, &listed);
     findings.add("confinement", confinement);
     findings.add("kernel", [kernel::supervision()]);
-    report(&findings, program, &listed, json)
+    say(&findings, program, &listed, json)
 }
 
-fn report(
+/// Prints the findings and what follows from them.
+fn say(
     findings: &Findings,
     program: Option<&OsStr>,
     listed: &[Device<'_>],
@@ -100,9 +100,7 @@ fn report(
             remedy: finding.remedy.as_deref(),
         });
         let document = Document { ready: first.is_none(), conclusion: &conclusion, checks: checks.collect() };
-        let text = serde_json::to_string_pretty(&document);
-        let failed = |error| Failure::new(Failure::FAILED, format!("The document cannot be made: {error}."));
-        print(text.map_err(failed)? + "\n")?;
+        print(report::text(&document).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)?;
     } else {
         let lines: String = findings
             .list

@@ -4,8 +4,10 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
-use rustix::fs::{Access, Mode, OFlags, access, open};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::getuid;
 
@@ -30,6 +32,9 @@ pub struct Options {
 pub fn of_block(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
     let shown = shown(name);
     let mut findings: Vec<Finding> = block.uses.iter().map(|one| used(name, one)).collect();
+    if block.is_physical_volume() {
+        findings.push(physical_volume(name));
+    }
     if block.bytes < u64::from(SECTOR) {
         findings.push(empty(name));
     }
@@ -49,8 +54,7 @@ pub fn of_block(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
         ));
     }
     if block.is_real && !options.force {
-        findings
-            .push(Finding::problem(block::real(name), "let VMware have it without, or add the option force"));
+        findings.push(real(name));
     }
     if block.read_only && !options.read_only {
         findings.push(Finding::problem(
@@ -79,20 +83,26 @@ pub fn taken(device: &Device<'_>, host: &Host) -> Vec<Finding> {
     if !known.is_empty() {
         return known.iter().map(|one| used(path, one)).collect();
     }
-    if is_physical_volume(path) {
-        return vec![used(path, &Use::PhysicalVolume)];
+    if !is_claimed(path) {
+        return Vec::new();
     }
-    // Fails while another has the device so, as mounts, swapping and holders have it (open(2)).
-    match open(path, OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
-        Err(Errno::BUSY) => vec![Finding::problem(
-            format!(
-                "{} is used by something that cannot be seen from here, such as a mount in a container",
-                shown(path)
-            ),
-            "find out what uses it ('lsblk', 'fuser', on the host), and end that",
-        )],
-        _ => Vec::new(),
-    }
+    vec![Finding::problem(
+        format!(
+            "{} is used by something that cannot be seen from here, such as a mount in a container",
+            shown(path)
+        ),
+        "find out what uses it ('lsblk', 'fuser', on the host), and end that",
+    )]
+}
+
+/// Whether something has a device for itself, as mounts, swapping and holders have it (open(2), `O_EXCL`).
+fn is_claimed(path: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    // Another who asks the same has it for a moment.
+    (0..5).all(|attempt| {
+        sleep(Duration::from_millis(10 * attempt));
+        matches!(open(path, flags, Mode::empty()), Err(Errno::BUSY))
+    })
 }
 
 /// All that can be said of a listed device.
@@ -110,11 +120,13 @@ pub fn of_device(device: &Device<'_>, host: &Host) -> Vec<Finding> {
             findings.push(empty(path));
         }
     } else if let Some(block) = host.by_number(Number::of(status.rdev())) {
-        let others = of_block(block, path, options);
+        let mut others = of_block(block, path, options);
+        if !block.is_physical_volume() && has_label(path) {
+            others.push(physical_volume(path));
+        }
         findings.extend(others.into_iter().filter(|finding| !findings.contains(finding)).collect::<Vec<_>>());
     } else if block::is_real_path(path) && !options.force {
-        findings
-            .push(Finding::problem(block::real(path), "let VMware have it without, or add the option force"));
+        findings.push(real(path));
     }
     if device.entry.sector.is_some_and(|sector| sector > SECTOR) {
         findings.push(Finding::warning(
@@ -168,6 +180,18 @@ fn used(name: &Path, one: &Use) -> Finding {
     Finding::problem(format!("{} {one}", shown(name)), one.remedy())
 }
 
+/// Inactive, or else its volumes hold it: it may be a guest's.
+fn physical_volume(name: &Path) -> Finding {
+    Finding::warning(
+        format!("{} is a physical volume of LVM", shown(name)),
+        "list a logical volume instead, unless it is the guest that has it so",
+    )
+}
+
+fn real(name: &Path) -> Finding {
+    Finding::problem(block::real(name), "let VMware have it without the library, or add the option force")
+}
+
 fn empty(name: &Path) -> Finding {
     Finding::problem(
         format!("{} has no sector", shown(name)),
@@ -177,11 +201,8 @@ fn empty(name: &Path) -> Finding {
 
 /// Why the user may not use a device himself: the part of VMware that runs as the user opens it as well.
 fn closed(device: &Device<'_>, owner: u32, group: u32, mode: u32) -> Option<Finding> {
-    let (wanted, verb) = match device.entry.read_only {
-        true => (Access::READ_OK, "read"),
-        false => (Access::READ_OK | Access::WRITE_OK, "read and write"),
-    };
-    let error = access(device.path(), wanted).err()?;
+    let error = device.refused()?;
+    let verb = if device.entry.read_only { "read" } else { "read and write" };
     let name = shown(device.path());
     let user = name_of("/etc/passwd", getuid().as_raw());
     let group_name = name_of("/etc/group", group);
@@ -217,7 +238,7 @@ fn name_of(file: &str, id: u32) -> String {
 
 /// Whether LVM's label is on a device that the user may read (lib/format_text/layout.h and lib/label/label.h of LVM2: in one of
 /// the first four sectors).
-fn is_physical_volume(path: &Path) -> bool {
+fn has_label(path: &Path) -> bool {
     let mut start = [0; 4 * SECTOR as usize];
     let Ok(mut file) = File::open(path) else { return false };
     if file.read_exact(&mut start).is_err() {

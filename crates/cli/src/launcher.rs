@@ -76,7 +76,9 @@ fn loss(line: &str) -> Option<(String, &'static str)> {
     if removed && (has("unset") || has("env")) || line.contains("-uLD_PRELOAD") {
         return Some((format!("removes {VARIABLE}"), KEEP));
     }
-    if has("env") && (has("-i") || has("-") || has("--ignore-environment")) || has("exec") && has("-c") {
+    const EMPTYING: [[&str; 2]; 4] =
+        [["env", "-i"], ["env", "-"], ["env", "--ignore-environment"], ["exec", "-c"]];
+    if words.windows(2).any(|pair| EMPTYING.iter().any(|both| both == pair)) {
         return Some(("empties the environment".into(), KEEP));
     }
     let starts = |word: &&&str| {
@@ -139,7 +141,8 @@ mod tests {
             "OLD_LD_PRELOAD=x",
             "echo use sudo",
             "exec vmx \"$@\"",
-            "env X=1 vmx",
+            "env X=1 tar -cf -",
+            "exec sh -c vmx",
             "unset LD_LIBRARY_PATH",
             "",
         ] {

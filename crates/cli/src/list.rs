@@ -10,6 +10,7 @@ use crate::block::{self, Block, Host, Identity};
 use crate::failure::{Failure, print, shown};
 use crate::finding::{Finding, Verdict, only};
 use crate::fitness::{self, Options};
+use crate::report;
 
 /// Prints them.
 pub fn list(json: bool) -> Result<ExitCode, Failure> {
@@ -17,8 +18,7 @@ pub fn list(json: bool) -> Result<ExitCode, Failure> {
     let host = Host::running().map_err(|error| failed(block::unknown(&error)))?;
     if json {
         let devices: Vec<Row> = host.blocks().iter().map(Row::new).collect();
-        let text = serde_json::to_string_pretty(&Document { devices });
-        print(text.map_err(|error| failed(format!("The document cannot be made: {error}.")))? + "\n")?;
+        print(report::text(&Document { devices }).map_err(failed)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new();

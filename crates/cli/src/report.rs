@@ -1,4 +1,4 @@
-//! The JSON document of `vmware-bdwrapper probe --json`.
+//! The JSON documents: that of `vmware-bdwrapper probe --json`, and how all are written.
 
 use std::borrow::Cow;
 
@@ -47,7 +47,12 @@ struct Document<'a> {
 
 /// The text of the document.
 pub fn document(devices: Vec<Report<'_>>) -> Result<String, String> {
-    let text = serde_json::to_string_pretty(&Document { devices });
+    text(&Document { devices })
+}
+
+/// The text of any document.
+pub fn text(document: &impl Serialize) -> Result<String, String> {
+    let text = serde_json::to_string_pretty(document);
     text.map(|text| text + "\n").map_err(|error| format!("The document cannot be made: {error}."))
 }
 

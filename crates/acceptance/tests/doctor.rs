@@ -1,0 +1,821 @@
+//! `vmware-bdwrapper doctor`, `list`, and what `run` refuses: each cause brought about, and what the command says of it.
+
+mod system;
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use acceptance::{
+    Cache, Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, main as harness, program_with, trial,
+};
+use serde_json::{Value, json};
+use system::{CONF, LIBRARY, System, chmod, command, make, remove};
+
+const MIB: u64 = 1 << 20;
+
+fn main() -> ExitCode {
+    let root: &[Need] = &[Need::Root];
+    let compiler: &[Need] = &[Need::Tool("cc")];
+    let installs: &[Need] = &[Need::Root, Need::Tool("cc"), Need::Tool("make")];
+    let with = |tools: &[&'static str]| -> Vec<Need> {
+        tools.iter().map(|tool| Need::Tool(tool)).chain([Need::Root]).collect()
+    };
+    harness(vec![
+        trial("doctor/ready", &[], ready),
+        trial("doctor/json", &[], json_document),
+        trial("doctor/entries", &[], entries),
+        trial("doctor/devices listed together", &with(&["sfdisk"]), together),
+        trial("doctor/the size of a descriptor", &[], descriptor),
+        trial("doctor/hostile files", &[], hostile),
+        trial("doctor/programs", compiler, programs),
+        trial("doctor/launchers", compiler, launchers),
+        trial(
+            "doctor/a device in use",
+            &with(&["mkfs.ext4", "mkswap", "unshare", "pvcreate", "wipefs"]),
+            in_use,
+        ),
+        trial("doctor/a device that is unfit", &with(&["blockdev"]), unfit),
+        trial("doctor/a user without rights", root, rights),
+        trial("doctor/the installed library", installs, installed_library),
+        trial("doctor/the library of set-user-ID programs", installs, trusted_library),
+        trial("doctor/the administrator's file", installs, configuration),
+        trial("doctor/security modules and seccomp", &with(&["unshare", "setpriv"]), kernel),
+        trial("run/a device in use", &with(&["mkfs.ext4", "unshare", "setpriv"]), run_in_use),
+        trial("list/loop devices", &with(&["mkfs.ext4", "mkswap", "unshare", "sfdisk", "wipefs"]), list),
+        trial("list/names of all kinds", root, list_names),
+    ])
+}
+
+fn doctor() -> Run {
+    Run::new(command()).arg("doctor")
+}
+
+/// Asks about a program that needs nothing of the administrator.
+fn about(entry: impl AsRef<OsStr>) -> Outcome {
+    doctor().arg("--device").arg(entry).arg("true").output()
+}
+
+/// The lines of a verdict.
+fn lines(outcome: &Outcome, verdict: &str) -> Vec<String> {
+    let start = format!("{verdict}: ");
+    outcome.out().lines().filter_map(|line| line.strip_prefix(&start).map(str::to_owned)).collect()
+}
+
+/// Asserts that these are the problems, in this order, and that the last line says what is to be done first.
+fn problems(outcome: &Outcome, causes: &[&str], first: &str) {
+    let (found, out) = (lines(outcome, "problem"), outcome.out());
+    assert_eq!((found.len(), outcome.code()), (causes.len(), 1), "{out}{}", outcome.err());
+    for (found, cause) in found.iter().zip(causes) {
+        assert!(found.contains(cause), "{cause}: {found}");
+    }
+    let last = out.lines().last().expect("it says something");
+    assert!(last.starts_with("Do this first: ") && last.contains(first), "{first}: {last}");
+    assert_eq!(outcome.err(), "");
+}
+
+/// Asserts that there is this one warning and no problem.
+fn warning(outcome: &Outcome, cause: &str) {
+    is_ready(outcome);
+    let found = lines(outcome, "warning");
+    assert!(found.len() == 1 && found[0].contains(cause), "{cause}: {}", outcome.out());
+}
+
+fn is_ready(outcome: &Outcome) {
+    let out = outcome.expect_out();
+    assert!(out.lines().last().is_some_and(|line| line.starts_with("Ready: ")), "{out}");
+    assert!(lines(outcome, "problem").is_empty(), "{out}");
+}
+
+fn image(scratch: &Scratch, name: &str) -> (PathBuf, String) {
+    let path = scratch.image(name, 128 * MIB);
+    let entry = format!("{}=scsi", path.display());
+    (path, entry)
+}
+
+fn ready() {
+    let scratch = Scratch::new();
+    let (path, entry) = image(&scratch, "image");
+    let outcome = about(&entry);
+    is_ready(&outcome);
+    assert!(lines(&outcome, "warning").is_empty(), "{}", outcome.out());
+    let said = lines(&outcome, "ok").join("\n");
+    for words in [
+        "true runs with your rights",
+        "Programs that run with your rights get",
+        &format!("{} is free, and yours to use as a scsi disk", path.display()),
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    // What it says to run can be run.
+    let last =
+        outcome.out().lines().last().expect("it says something").replace("Ready: vmware-bdwrapper", "");
+    let run = Run::new("sh").arg("-c").arg(format!("{} {last}", command().display())).output();
+    assert_eq!((run.code(), run.err().as_str()), (0, ""));
+    let environment = doctor().arg("true").env("VMWARE_BDWRAPPER_DEVICES", &entry).output();
+    assert_eq!(environment.out(), outcome.out());
+}
+
+fn json_document() {
+    let scratch = Scratch::new();
+    let (_, entry) = image(&scratch, "image");
+    let document = |arguments: &[&str], code| -> Value {
+        let outcome = doctor().arg("--json").args(arguments).output();
+        assert_eq!(outcome.code(), code, "{}", outcome.err());
+        serde_json::from_str(&outcome.out()).expect("it is JSON")
+    };
+    let good = document(&["--device", &entry, "true"], 0);
+    assert_eq!(good["ready"], json!(true));
+    assert!(good["conclusion"].as_str().is_some_and(|text| text.starts_with("Ready: ")), "{good}");
+    let checks = good["checks"].as_array().expect("a list");
+    for check in ["library", "program", "device", "confinement", "kernel"] {
+        assert!(checks.iter().any(|found| found["check"] == json!(check)), "{check}: {good}");
+    }
+    assert_eq!(checks[0]["remedy"], Value::Null);
+    let bad = document(&["--device", "/nonexistent=scsi", "true"], 1);
+    assert_eq!(bad["ready"], json!(false));
+    let problem = bad["checks"]
+        .as_array()
+        .and_then(|checks| checks.iter().find(|found| found["verdict"] == json!("problem")));
+    let problem = problem.expect("it does not exist");
+    assert_eq!(problem["check"], json!("device"));
+    let remedy = problem["remedy"].as_str().expect("there is one");
+    assert_eq!(bad["conclusion"], json!(format!("Do this first: {remedy}.")));
+}
+
+fn entries() {
+    let scratch = Scratch::new();
+    let (_, entry) = image(&scratch, "image");
+    problems(
+        &about("relative=scsi"),
+        &["relative=scsi: is not an absolute name"],
+        "write a name that begins with /",
+    );
+    problems(&about("/dev/vg0/x"), &["does not say which kind of disk"], "add =scsi, =ide or =sata");
+    problems(&about("/dev=scsi"), &["/dev: is neither a block device nor an image file"], "name one that is");
+    problems(&about("/a:/b=scsi"), &["has a colon"], "--device of its own");
+    problems(
+        &about("/nonexistent=scsi"),
+        &["/nonexistent cannot be looked at now (No such file or directory)"],
+        "make it or correct its name",
+    );
+    let empty = scratch.image("empty", 100);
+    problems(&about(format!("{}=ide", empty.display())), &["empty has no sector"], "give it a size");
+    warning(&about(format!("{entry},sector=4096")), "is to have sectors of 4096 bytes");
+    // One bad entry hides nothing of the others.
+    let several = doctor().args(["--device", "x", "--device", &entry, "--device", "/=scsi", "true"]).output();
+    problems(&several, &["x: is not", "/: is neither"], "write a name");
+    assert!(lines(&several, "ok").iter().any(|line| line.contains("is free")), "{}", several.out());
+    warning(&doctor().arg("true").output(), "No device is given");
+    let usage = doctor().arg("--devise").output();
+    assert_eq!(usage.code(), 2);
+}
+
+fn together() {
+    let disk = Disk::new(Medium::Loop, "scsi", 128 * MIB);
+    let (node, link) = (disk.device().display().to_string(), disk.entry());
+    let both =
+        |first: &str, second: &str| doctor().args(["--device", first, "--device", second, "true"]).output();
+    warning(&both(&link, &format!("{node}=scsi")), "is the same device as");
+    let kinds = both(&link, &format!("{node}=ide"));
+    problems(
+        &kinds,
+        &[&format!("{node}=ide does not count: {link}=scsi is the same device")],
+        "remove one of them",
+    );
+    Run::new("sfdisk").arg("-q").arg(disk.device()).stdin("size=16M\n").output().expect_out();
+    let part = format!("{node}p1");
+    if Path::new(&part).exists() {
+        let overlap = both(&link, &format!("{part}=scsi"));
+        problems(
+            &overlap,
+            &[&format!("{part} shares its space with {link}")],
+            "remove one of the two entries",
+        );
+    }
+}
+
+fn descriptor() {
+    let scratch = Scratch::new();
+    let (path, entry) = image(&scratch, "image");
+    let (_, other) = image(&scratch, "other");
+    let file = scratch.path("disk.vmdk");
+    let compared = |text: &str, entry: &str| {
+        fs::write(&file, text).expect("it is our directory");
+        doctor().args(["--device", entry, "--vmdk"]).arg(&file).arg("true").output()
+    };
+    let extents = |sectors: &[(u64, u64)]| -> String {
+        let line = |(start, count): &(u64, u64)| format!("RW {count} FLAT \"{}\" {start}\n", path.display());
+        "createType=\"fullDevice\"\n".to_owned() + &sectors.iter().map(line).collect::<String>()
+    };
+    let same = compared(&extents(&[(0, 262_144)]), &entry);
+    is_ready(&same);
+    assert!(same.out().contains("disk.vmdk has the size of"), "{}", same.out());
+    let parts = compared(&extents(&[(0, 63), (63, 262_081)]), &entry);
+    assert!(parts.expect_out().contains("disk.vmdk has the size of"));
+    let longer = compared(&extents(&[(0, 262_145)]), &entry);
+    problems(
+        &longer,
+        &["has 262145 sectors, and it has 262144, so VMware refuses it"],
+        "make the device as large",
+    );
+    warning(&compared(&extents(&[(0, 1000)]), &entry), "uses 1000 sectors of");
+    let unlisted = compared(&extents(&[(0, 262_144)]), &other);
+    problems(&unlisted, &["which is not listed"], "list it");
+    let gone = compared("RW 1 FLAT \"/nonexistent\" 0", &entry);
+    problems(&gone, &["is not listed", "/nonexistent, which cannot be looked at"], "list it");
+    for text in ["", "KDMV\x01\0\0", "RW 99999999999999999999 FLAT \"/x\" 0"] {
+        problems(&compared(text, &entry), &["is no descriptor of a physical disk"], "name the .vmdk");
+    }
+    remove(&file);
+    let missing = doctor().args(["--device", &entry, "--vmdk"]).arg(&file).arg("true").output();
+    problems(&missing, &["disk.vmdk cannot be read (No such file or directory)"], "name a descriptor");
+}
+
+fn hostile() {
+    let scratch = Scratch::new();
+    let name = OsString::from_vec(b"a\nb\xff\x1b[2J".to_vec());
+    let path = scratch.directory().join(name);
+    fs::write(&path, vec![0; 1 << 20]).expect("it is our directory");
+    let mut entry = path.clone().into_os_string();
+    entry.push("=scsi");
+    let outcome = about(&entry);
+    is_ready(&outcome);
+    assert!(outcome.out().contains(r"a\x0ab\xff\x1b[2J is free"), "{}", outcome.out());
+    let document = doctor().arg("--json").arg("--device").arg(&entry).arg("true").output();
+    serde_json::from_str::<Value>(&document.expect_out()).expect("it is JSON");
+    // The same names as a program and as a descriptor; files without an end.
+    let odd = doctor().arg("--vmdk").arg(&path).arg("--device").arg(&entry).arg(&path).output();
+    problems(&odd, &["cannot be executed", "is no descriptor"], "name a program that can");
+    let endless = doctor().args(["--vmdk", "/dev/zero", "--device"]).arg(&entry).arg("true").output();
+    problems(&endless, &["/dev/zero is no descriptor"], "name the .vmdk");
+    let pipe = scratch.path("pipe");
+    Run::new("mkfifo").arg(&pipe).output().expect_out();
+    let piped = doctor().arg("--vmdk").arg(&pipe).arg("--device").arg(&entry).arg("true").output();
+    problems(&piped, &["pipe is no descriptor"], "name the .vmdk");
+    let script = scratch.path("script");
+    fs::write(&script, [b"#!/bin/sh\n".as_slice(), &[0xff; 3 << 20]].concat()).expect("it is our directory");
+    chmod(&script, 0o755);
+    is_ready(&doctor().arg("--device").arg(&entry).arg(&script).output());
+    let long = format!("/{}=scsi", "x".repeat(5000));
+    problems(&about(long), &["is longer than a file name can be"], "");
+}
+
+fn programs() {
+    let scratch = Scratch::new();
+    let (_, entry) = image(&scratch, "image");
+    let of = |program: &Path| doctor().args(["--device", &entry]).arg(program).output();
+    problems(&of(Path::new("no-such-program")), &["There is no program no-such-program"], "correct its name");
+    let text = scratch.path("text");
+    fs::write(&text, "no program\n").expect("it is our directory");
+    problems(&of(&text), &["text cannot be executed (Permission denied)"], "name a program that can");
+    let of_static = program_with("bypass", "bypass-static", &["-O2", "-static", "-DSTATIC"]);
+    problems(&of(&of_static), &["is statically linked and loads no library"], "that is linked dynamically");
+    let musl = ["-O2", "-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"];
+    problems(
+        &of(&program_with("bypass", "bypass-musl", &musl)),
+        &["runs on the C library musl"],
+        "dynamically",
+    );
+    // The head of a 32-bit file (elf(5)): class 1, machine 3 (Intel 80386), and nothing behind it.
+    let mut head = [0; 52];
+    head[..7].copy_from_slice(b"\x7fELF\x01\x01\x01");
+    (head[16], head[18], head[20], head[40]) = (2, 3, 1, 52);
+    let small = scratch.path("small");
+    fs::write(&small, head).expect("it is our directory");
+    chmod(&small, 0o755);
+    problems(
+        &of(&small),
+        &["is a 32-bit program and the library a 64-bit one"],
+        "that is linked dynamically",
+    );
+}
+
+fn launchers() {
+    let scratch = Scratch::new();
+    let (_, entry) = image(&scratch, "image");
+    let script = scratch.path("launcher");
+    let of = |text: &str| {
+        fs::write(&script, format!("#!/bin/sh\n{text}\n")).expect("it is our directory");
+        chmod(&script, 0o755);
+        doctor().args(["--device", &entry]).arg(&script).output()
+    };
+    let kept = of("# LD_PRELOAD=x\nLD_PRELOAD=x.so:$LD_PRELOAD exec true");
+    is_ready(&kept);
+    assert!(kept.out().contains("launcher is a script, and keeps LD_PRELOAD"), "{}", kept.out());
+    problems(
+        &of("export LD_PRELOAD=x.so"),
+        &["launcher sets LD_PRELOAD anew in line 2"],
+        "keep what LD_PRELOAD",
+    );
+    problems(&of("\nunset LD_PRELOAD"), &["launcher removes LD_PRELOAD in line 3"], "keep what LD_PRELOAD");
+    problems(
+        &of("exec env -i true"),
+        &["launcher empties the environment in line 2"],
+        "keep what LD_PRELOAD",
+    );
+    problems(&of("sudo true"), &["starts a program by sudo, which removes LD_PRELOAD"], "as that user");
+    let target = program_with("bypass", "bypass-static", &["-O2", "-static", "-DSTATIC"]);
+    let followed = of(&format!("exec \"{}\" \"$@\"", target.display()));
+    problems(&followed, &["bypass-static is statically linked"], "that is linked dynamically");
+}
+
+/// A loop device that is swapped on.
+struct Swap<'a>(&'a Loop);
+
+impl<'a> Swap<'a> {
+    fn on(device: &'a Loop) -> Swap<'a> {
+        Run::new("mkswap").arg("-q").arg(device.path()).output();
+        Run::new("swapon").arg(device.path()).output().expect_out();
+        Swap(device)
+    }
+}
+
+impl Drop for Swap<'_> {
+    fn drop(&mut self) {
+        Run::new("swapoff").arg(self.0.path()).output();
+    }
+}
+
+/// A program that finds a device mounted in a name space of its own.
+fn mounted(device: &Path, place: &Path, program: &Path) -> Run {
+    let script = "mount \"$1\" \"$2\" && shift 2 && exec \"$@\"";
+    Run::new("unshare").args(["-m", "sh", "-c", script, "sh"]).arg(device).arg(place).arg(program)
+}
+
+fn file_system(device: &Path) {
+    Run::new("mkfs.ext4").args(["-q", "-F"]).arg(device).output().expect_out();
+}
+
+fn in_use() {
+    let scratch = Scratch::new();
+    let (path, image_entry) = image(&scratch, "image");
+    let device = Loop::attach(&path, &[]);
+    let name = device.path().display().to_string();
+    let entry = format!("{name}=scsi");
+    is_ready(&about(&entry));
+    let attached = format!("{} is held by {name}", path.display());
+    problems(&about(&image_entry), &[&attached], &format!("list {name} instead"));
+    {
+        let _swap = Swap::on(&device);
+        problems(&about(&entry), &[&format!("{name} is swapped on")], "stop swapping on it (swapoff)");
+    }
+    {
+        let upper = Loop::attach(device.path(), &[]);
+        let holder = format!("{name} is held by {}", upper.path().display());
+        problems(&about(&entry), &[&holder], &format!("list {} instead", upper.path().display()));
+    }
+    file_system(device.path());
+    let place = scratch.path("a place");
+    fs::create_dir(&place).expect("it is our directory");
+    let here =
+        mounted(device.path(), &place, &command()).args(["doctor", "--device", &entry, "true"]).output();
+    problems(&here, &[&format!("{name} is mounted on {}", place.display())], "unmount it ('umount ");
+    {
+        let script = "read ask; mount \"$1\" \"$2\" && echo mounted; read end";
+        let elsewhere = Run::new("unshare").args(["-m", "sh", "-c", script, "sh", &name]).arg(&place);
+        let mut elsewhere = elsewhere.start(&scratch.path("stderr"));
+        assert_eq!(elsewhere.ask("mount"), "mounted");
+        problems(
+            &about(&entry),
+            &["is used by something that cannot be seen from here"],
+            "find out what uses it",
+        );
+    }
+    Run::new("wipefs").args(["-qa", &name]).output().expect_out();
+    Run::new("pvcreate").args(["-qq", "-ff", "-y", &name]).output().expect_out();
+    warning(&about(&entry), &format!("{name} is a physical volume of LVM"));
+}
+
+fn unfit() {
+    let scratch = Scratch::new();
+    let (path, _) = image(&scratch, "image");
+    {
+        let device = Loop::attach(&path, &["--sector-size", "4096"]);
+        let entry = format!("{}=scsi", device.path().display());
+        warning(&about(&entry), "has sectors of 4096 bytes, and VMware takes disks with sectors of 512");
+    }
+    let device = Loop::attach(&path, &[]);
+    let name = device.path().display().to_string();
+    Run::new("blockdev").args(["--setro", &name]).output().expect_out();
+    let read_only = about(format!("{name}=scsi"));
+    problems(&read_only, &[&format!("{name} can only be read")], &format!("blockdev --setrw {name}"));
+    is_ready(&about(format!("{name}=scsi,ro")));
+    Run::new("blockdev").args(["--setrw", &name]).output().expect_out();
+    fs::write(&path, "").expect("it is our directory");
+    device.resize();
+    problems(&about(format!("{name}=scsi")), &[&format!("{name} has no sector")], "give it a size");
+    // The first disk of the SCSI driver, which need not exist.
+    let node = Name::reserved("sd");
+    Run::new("mknod").arg(node.path()).args(["-m", "666", "b", "8", "0"]).output().expect_out();
+    let real = about(node.path());
+    problems(&real, &["is a physical disk, which needs no wrapper"], "add the option force");
+    is_ready(&about(format!("{}=force", node.path().display())));
+}
+
+/// The command where an ordinary user can execute it, with the library that was built with it.
+fn for_users(scratch: &Scratch) -> PathBuf {
+    scratch.copy(&acceptance::library(), "libvmware_bdwrapper.so");
+    scratch.copy(&command(), "vmware-bdwrapper")
+}
+
+fn rights() {
+    let scratch = Scratch::new();
+    let command = for_users(&scratch);
+    let (path, entry) = image(&scratch, "image");
+    let asked =
+        |entry: &str| Run::new(&command).args(["doctor", "--device", entry, "true"]).nobody().output();
+    is_ready(&asked(&entry));
+    chmod(&path, 0o644);
+    let closed = asked(&entry);
+    let cause =
+        format!("You may not read and write {} (Permission denied; it belongs to root:root", path.display());
+    problems(&closed, &[&cause], &format!("'chown nobody {}'", path.display()));
+    is_ready(&asked(&format!("{entry},ro")));
+    chmod(&path, 0o600);
+    problems(&asked(&format!("{entry},ro")), &["You may not read "], "chown nobody");
+    chmod(&path, 0o660);
+    chown(&path, None, Some(1)).expect("root can");
+    problems(&asked(&entry), &["root:daemon with mode 0660"], "'usermod -aG daemon nobody'");
+}
+
+fn installed_library() {
+    let system = System::clean();
+    let scratch = Scratch::new();
+    let (_, entry) = image(&scratch, "image");
+    // Away from the library that was built with it.
+    let command = scratch.copy(&command(), "vmware-bdwrapper");
+    let asked = || Run::new(&command).args(["doctor", "--device", &entry, "true"]);
+    let place = Path::new("/usr/local/lib");
+    problems(&asked().output(), &["is not installed where the dynamic loader looks for it"], "make install");
+    {
+        let _cache = Cache;
+        let _stray = Stray::new(place.join(LIBRARY));
+        Run::new("ldconfig").output().expect_out();
+        let stray = asked().output();
+        problems(&stray, &["is not installed where"], "make install");
+        let untrusted = "/usr/local/lib/libvmware-bdwrapper.so.0 is in a directory that the dynamic loader does not trust";
+        assert!(lines(&stray, "warning").iter().any(|line| line.contains(untrusted)), "{}", stray.out());
+    }
+    make(["install"]).expect_out();
+    is_ready(&asked().output());
+    let other = scratch.library();
+    let shadowed = asked().env("LD_LIBRARY_PATH", scratch.directory()).output();
+    problems(
+        &shadowed,
+        &[&format!("get {}, another library than the installed", other.display())],
+        "ldconfig",
+    );
+    fs::write(system.library(), "no library").expect("root can");
+    problems(
+        &asked().output(),
+        &["Programs do not get the library", "is no library for programs of this system"],
+        "LD_DEBUG=files",
+    );
+}
+
+/// A copy of the library, removed at the end.
+struct Stray(PathBuf);
+
+impl Stray {
+    fn new(path: PathBuf) -> Stray {
+        assert!(!path.exists(), "{} is not a test's", path.display());
+        fs::copy(acceptance::library(), &path).expect("root can");
+        Stray(path)
+    }
+}
+
+impl Drop for Stray {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+/// A set-user-ID program that an ordinary user asks about.
+struct Setting {
+    // Dropped before the system is restored.
+    scratch: Scratch,
+    command: PathBuf,
+    program: PathBuf,
+    entry: String,
+    system: System,
+}
+
+impl Setting {
+    fn new() -> Setting {
+        let system = System::clean();
+        let scratch = Scratch::new();
+        let program = scratch.program("secure");
+        chmod(&program, 0o4755);
+        let (_, entry) = image(&scratch, "image");
+        let command = scratch.copy(&command(), "vmware-bdwrapper");
+        Setting { scratch, command, program, entry, system }
+    }
+
+    fn asked(&self, entry: &str) -> Outcome {
+        Run::new(&self.command).args(["doctor", "--device", entry]).arg(&self.program).nobody().output()
+    }
+
+    fn conf(&self, lines: &str) {
+        fs::write(CONF, format!("executable {}\n{lines}\n", self.program.display())).expect("root can");
+        chmod(Path::new(CONF), 0o644);
+    }
+}
+
+fn trusted_library() {
+    let setting = Setting::new();
+    let library = setting.system.library();
+    setting.conf("allow-user-devices yes");
+    let asked = || setting.asked(&setting.entry);
+    problems(&asked(), &["is not installed in a directory that the dynamic loader trusts"], "make install");
+    make(["install"]).expect_out();
+    setting.conf("allow-user-devices yes");
+    let good = asked();
+    is_ready(&good);
+    for words in [
+        "secure runs with rights that you do not have (set-user-ID)",
+        "is in a directory that the dynamic loader trusts, and has the set-user-ID bit",
+        "/etc/vmware-bdwrapper.conf is safe and lists",
+        "/etc/vmware-bdwrapper.conf lets users choose",
+    ] {
+        assert!(lines(&good, "ok").iter().any(|line| line.contains(words)), "{words}: {}", good.out());
+    }
+    chmod(&library, 0o644);
+    problems(&asked(), &["lacks the set-user-ID bit"], "setup --setuid'");
+    chmod(&library, 0o4646);
+    warning(&asked(), "can be written by others than its owner");
+    chown(&library, Some(1), None).expect("root can");
+    chmod(&library, 0o4644);
+    warning(&asked(), "belongs to user 1, who can change what it does");
+    remove(&library);
+    fs::write(&library, "no library").expect("root can");
+    chmod(&library, 0o4644);
+    problems(&asked(), &["is no library for programs of this system"], "that was built for it");
+    // Root gets no secure mode.
+    make(["install"]).expect_out();
+    let root = Run::new(&setting.command)
+        .args(["doctor", "--device", &setting.entry])
+        .arg(&setting.program)
+        .output();
+    warning(&root, "has the set-user-ID bit, which gives you nothing");
+}
+
+fn configuration() {
+    let setting = Setting::new();
+    make(["install"]).expect_out();
+    let conf = Path::new(CONF);
+    let path = setting.scratch.path("image").display().to_string();
+    let asked = || setting.asked(&setting.entry);
+    remove(conf);
+    problems(&asked(), &["vmware-bdwrapper.conf does not exist"], "setup --setuid");
+    setting.conf(&format!("device {}", setting.entry));
+    is_ready(&asked());
+    // Without a program, those that the file lists.
+    let listed = Run::new(&setting.command).args(["doctor", "--device", &setting.entry]).nobody().output();
+    assert_eq!(
+        listed.out().replace("-- PROGRAM", ""),
+        asked().out().replace(&format!("-- {}", setting.program.display()), "")
+    );
+    let unsafe_file = |cause: &str, remedy: &str| problems(&asked(), &[cause], remedy);
+    chmod(conf, 0o664);
+    unsafe_file("can be written by others than root, so it does not count", "chmod go-w");
+    chmod(conf, 0o644);
+    chown(conf, Some(1), None).expect("root can");
+    unsafe_file("belongs to user 1, so it does not count", "chown root");
+    chown(conf, Some(0), None).expect("root can");
+    setting.conf(&"#".repeat(1 << 24));
+    unsafe_file("bytes, more than 65536, so it does not count", "shorten it");
+    remove(conf);
+    symlink("/dev/zero", conf).expect("root can");
+    unsafe_file("is no regular file, so it does not count", "replace it");
+    remove(conf);
+    setting.conf("allow-user-devices yes");
+    chmod(conf, 0o600);
+    warning(&asked(), "You may not read /etc/vmware-bdwrapper.conf (Permission denied)");
+    fs::write(conf, "executable /nonexistent\n").expect("root can");
+    chmod(conf, 0o644);
+    problems(
+        &asked(),
+        &["does not list the program", "does not list"],
+        &format!("'executable {}'", setting.program.display()),
+    );
+    let none = Run::new(&setting.command).arg("doctor").nobody().output();
+    assert!(
+        none.out().contains("None of the programs that /etc/vmware-bdwrapper.conf lists is here"),
+        "{}",
+        none.out()
+    );
+    setting.conf("");
+    problems(&asked(), &[&format!("does not list {path}")], &format!("'device {}'", setting.entry));
+    setting.conf(&format!("device {path}=ide"));
+    warning(&asked(), "as ide, and its options hold instead");
+    setting.conf("allow-user-devices yes\nallow\n\u{1b}[2J\u{ff}");
+    let wrong = asked();
+    is_ready(&wrong);
+    let said = lines(&wrong, "warning");
+    assert!(said.len() == 2 && said[0].contains("line 3: there is no directive 'allow'"), "{said:?}");
+    assert!(!wrong.out().contains('\x1b'));
+    setting.conf("allow-user-devices yes");
+    chmod(Path::new(&path), 0o600);
+    problems(
+        &asked(),
+        &["and you may not open it yourself", "You may not read and write"],
+        "or give you the right",
+    );
+    let node = Name::reserved("sd");
+    Run::new("mknod").arg(node.path()).args(["-m", "666", "b", "8", "0"]).output().expect_out();
+    let forced = setting.asked(&format!("{}=force", node.path().display()));
+    problems(&forced, &["is a physical disk, which needs no wrapper"], "with the option force");
+}
+
+/// Asks in a name space of its own, after a script has put files over the system's.
+fn changed(scratch: &Scratch, script: &str) -> Outcome {
+    changed_for(&command(), scratch, script)
+}
+
+/// The same with another copy of the command.
+fn changed_for(command: &Path, scratch: &Scratch, script: &str) -> Outcome {
+    let script = format!("set -e; cd \"$0\"; {script}; exec \"$@\"");
+    let entry = format!("{}=scsi", scratch.path("image").display());
+    let run = Run::new("unshare").args(["-m", "sh", "-c", &script]).arg(scratch.directory()).arg(command);
+    run.args(["doctor", "--device", &entry, "/bin/cat"]).output()
+}
+
+fn kernel() {
+    let scratch = Scratch::new();
+    image(&scratch, "image");
+    let cat = fs::canonicalize("/bin/cat").expect("every system has it");
+    let selinux = |enforce: &str, context: &str| {
+        format!(
+            "mount -t tmpfs x /sys/fs; mkdir /sys/fs/selinux; echo -n {enforce} > /sys/fs/selinux/enforce; \
+             echo -n {context} > context; mount --bind context /proc/$$/attr/current"
+        )
+    };
+    warning(
+        &changed(&scratch, &selinux("1", "staff_u:staff_r:staff_t:s0")),
+        "SELinux enforces its policy on you (staff_u:",
+    );
+    let said = |script: &str, words: &str| {
+        let outcome = changed(&scratch, script);
+        is_ready(&outcome);
+        assert!(lines(&outcome, "ok").iter().any(|line| line.contains(words)), "{words}: {}", outcome.out());
+    };
+    said(&selinux("1", "unconfined_u:unconfined_r:unconfined_t:s0"), "does not confine you");
+    said(&selinux("0", "x"), "SELinux enforces nothing");
+    let apparmor = |profile: &str| {
+        format!(
+            "mount -t tmpfs x /sys/module; mkdir -p /sys/module/apparmor/parameters; \
+             echo Y > /sys/module/apparmor/parameters/enabled; mount -t tmpfs x /sys/kernel/security; \
+             mkdir /sys/kernel/security/apparmor; echo '{profile}' > /sys/kernel/security/apparmor/profiles"
+        )
+    };
+    warning(&changed(&scratch, &apparmor(&format!("{} (enforce)", cat.display()))), "AppArmor confines");
+    said(&apparmor("/usr/bin/other (enforce)"), "AppArmor has no profile for");
+    said(&apparmor(&format!("{} (complain)", cat.display())), "AppArmor has no profile for");
+    // An ordinary user sees neither AppArmor's profiles nor, on many systems, the kernel's log.
+    let file = cat.display().to_string().trim_start_matches('/').replace('/', ".");
+    let script = format!(
+        "{}; chmod 600 /sys/kernel/security/apparmor/profiles; cp /etc/passwd .; mount -t tmpfs x /etc; cp passwd /etc; \
+         mkdir /etc/apparmor.d; touch log /etc/apparmor.d/{file}; chmod 600 log; mount --bind log /dev/kmsg; \
+         set -- setpriv --reuid 65534 --clear-groups \"$@\"",
+        apparmor("")
+    );
+    let ordinary = changed_for(&for_users(&scratch), &scratch, &script);
+    warning(&ordinary, "AppArmor confines");
+    let unread = "You may not read /dev/kmsg (Permission denied); root finds there";
+    assert!(lines(&ordinary, "ok").iter().any(|line| line.contains(unread)), "{}", ordinary.out());
+    let log = |line: &str| format!("printf '%s\\n' '{line}' > log; mount --bind log /dev/kmsg");
+    let refused =
+        "6,1,1,-;audit: apparmor=\"DENIED\" operation=\"open\" profile=\"x\" name=\"/x\" comm=\"cat\"";
+    warning(
+        &changed(&scratch, &log(refused)),
+        "A security module refused something: '6,1,1,-;audit: apparmor=\"DENIED\"",
+    );
+    let avc = "avc:  denied  { read } for pid=1 comm=\"x\" name=\"image\" dev=\"sda\"";
+    warning(&changed(&scratch, &log(avc)), "A security module refused something");
+    said(
+        &log("audit: apparmor=\"DENIED\" comm=\"other\" name=\"/y\""),
+        "No security module refused anything",
+    );
+    let seccomp =
+        "echo 'kill_process errno allow' > avail; mount --bind avail /proc/sys/kernel/seccomp/actions_avail";
+    warning(&changed(&scratch, seccomp), "has no user notification of seccomp");
+    said(":", "The kernel has seccomp's user notification");
+}
+
+fn run_in_use() {
+    let scratch = Scratch::new();
+    let (path, image_entry) = image(&scratch, "image");
+    let device = Loop::attach(&path, &[]);
+    file_system(device.path());
+    let entry = format!("{}=scsi", device.path().display());
+    let place = scratch.path("place");
+    fs::create_dir(&place).expect("it is our directory");
+    let started = |arguments: &[&str]| {
+        let run = mounted(device.path(), &place, &command()).args(["run", "--device", &entry]);
+        run.args(arguments).args(["echo", "started"]).output()
+    };
+    let refused = started(&[]);
+    assert_eq!((refused.code(), refused.out().as_str()), (126, ""));
+    let why = format!("{} is mounted on {}: unmount it", device.path().display(), place.display());
+    assert!(refused.err().contains(&why) && refused.err().contains("--force"), "{}", refused.err());
+    let forced = started(&["--force"]);
+    assert_eq!(forced.expect_out(), "started\n");
+    assert!(forced.err().contains(&why), "{}", forced.err());
+    // Without /sys the kernel still says that a device is not free.
+    let blind = |options: &str, who: &str, command: &Path, entry: &str| {
+        let script =
+            format!("mount \"$1\" \"$2\" && mount -t tmpfs {options} x /sys && shift 2 && exec {who} \"$@\"");
+        let run = Run::new("unshare").args(["-m", "sh", "-c", &script, "sh"]).arg(device.path()).arg(&place);
+        run.arg(command).args(["run", "--device", entry, "echo", "started"]).output()
+    };
+    let unseen = blind("", "", &command(), &entry);
+    assert_eq!((unseen.code(), unseen.out().as_str()), (126, ""));
+    assert!(unseen.err().contains("is used by something that cannot be seen from here"), "{}", unseen.err());
+    let closed =
+        blind("-o mode=0", "setpriv --reuid 65534 --clear-groups", &for_users(&scratch), &image_entry);
+    assert_eq!(closed.expect_out(), "started\n");
+    assert!(closed.err().contains("The block devices are unknown"), "{}", closed.err());
+    let held = Run::new(command()).args(["run", "--device", &image_entry, "echo", "started"]).output();
+    assert_eq!((held.code(), held.out().as_str()), (126, ""));
+    let free = Run::new(command()).args(["run", "--device", &entry, "echo", "started"]).output();
+    assert_eq!((free.expect_out().as_str(), free.err().as_str()), ("started\n", ""));
+}
+
+/// What the document says of a device.
+fn row(outcome: &Outcome, device: &Path) -> Value {
+    let document: Value = serde_json::from_str(&outcome.expect_out()).expect("it is JSON");
+    let devices = document["devices"].as_array().expect("a list");
+    let found = devices.iter().find(|row| row["device"] == json!(device.to_str()));
+    found.unwrap_or_else(|| panic!("{} is not listed: {document}", device.display())).clone()
+}
+
+fn list() {
+    let scratch = Scratch::new();
+    let (path, _) = image(&scratch, "image");
+    let device = Loop::attach(&path, &["--partscan"]);
+    let link = Name::link("sd", device.path());
+    let asked = || row(&Run::new(command()).args(["list", "--json"]).output(), device.path());
+    let free = asked();
+    assert_eq!(free["kind"], json!("loop"));
+    assert_eq!((&free["bytes"], &free["sector_bytes"]), (&json!(128 * MIB), &json!(512)));
+    assert_eq!((&free["file"], &free["identity"]), (&json!(path.to_str()), &json!({"file": path.to_str()})));
+    assert_eq!(free["names"], json!([link.path().to_str()]));
+    assert_eq!((&free["fit"], &free["uses"], &free["reasons"]), (&json!(true), &json!([]), &json!([])));
+    let table = Run::new(command()).arg("list").output().expect_out();
+    let line = table.lines().find(|line| line.contains(&format!("| {} ", device.path().display())));
+    let cells: Vec<&str> = line.expect("it is listed").split('|').map(str::trim).collect();
+    assert_eq!(cells[2..4], ["128 MiB", "loop"]);
+    assert_eq!(cells[4], format!("{}, file {}", link.path().display(), path.display()));
+    assert_eq!(cells[5], "yes");
+    {
+        let _swap = Swap::on(&device);
+        let swapped = asked();
+        assert_eq!((&swapped["fit"], &swapped["uses"]), (&json!(false), &json!(["is swapped on"])));
+    }
+    {
+        let upper = Loop::attach(device.path(), &[]);
+        let held = asked();
+        assert_eq!(
+            (&held["fit"], &held["uses"]),
+            (&json!(false), &json!([format!("is held by {}", upper.path().display())]))
+        );
+    }
+    file_system(device.path());
+    let place = scratch.path("place");
+    fs::create_dir(&place).expect("it is our directory");
+    let in_name_space = mounted(device.path(), &place, &command()).args(["list", "--json"]).output();
+    let used = row(&in_name_space, device.path());
+    assert_eq!(used["uses"], json!([format!("is mounted on {}", place.display())]));
+    assert_eq!(used["reasons"], used["uses"]);
+    Run::new("wipefs").arg("-qa").arg(device.path()).output().expect_out();
+    Run::new("sfdisk").arg("-q").arg(device.path()).stdin("size=16M\n").output().expect_out();
+    let part = PathBuf::from(format!("{}p1", device.path().display()));
+    if part.exists() {
+        let part = row(&Run::new(command()).args(["list", "--json"]).output(), &part);
+        assert_eq!(
+            (&part["kind"], &part["bytes"], &part["fit"]),
+            (&json!("partition"), &json!(16 * MIB), &json!(true))
+        );
+    }
+}
+
+fn list_names() {
+    let scratch = Scratch::new();
+    let odd = scratch.directory().join(OsString::from_vec(b"a\n|b\x1b \xff".to_vec()));
+    fs::rename(scratch.image("image", MIB), &odd).expect("it is our directory");
+    let device = Loop::attach(&odd, &["--read-only"]);
+    let found = row(&Run::new(command()).args(["list", "--json"]).output(), device.path());
+    assert_eq!(found["file"], json!(odd.to_string_lossy()));
+    assert_eq!((&found["fit"], &found["reasons"]), (&json!(false), &json!(["can only be read"])));
+    let table = Run::new(command()).arg("list").output().expect_out();
+    assert!(table.contains(r"a\x0a|b\x1b \xff"), "{table}");
+    assert!(!table.contains('\x1b'));
+    let nobody = Run::new(for_users(&scratch)).arg("list").nobody().output();
+    assert!(nobody.expect_out().contains(&device.path().display().to_string()));
+    let usage = Run::new(command()).args(["list", "x"]).output();
+    assert_eq!(usage.code(), 2);
+}
