@@ -6,6 +6,7 @@
 # make bench      what the library costs
 # make conformance  libiscsi's tests of the SCSI commands on listed devices
 # make fuzz         libFuzzer looks for input that breaks the disk, for a minute a target
+# make packages   a .deb and an .rpm of what `make` built, in target/packages
 # make install    as root: see the variables below; `make uninstall`, given the same ones, removes it again
 
 # Where things go. DESTDIR is put before each of them.
@@ -14,18 +15,23 @@ BINDIR = $(PREFIX)/bin
 MANDIR = $(PREFIX)/share/man
 # A directory that the dynamic loader trusts in set-user-ID programs. Empty: LOADER is asked; DESTDIR's, where it has one.
 LIBDIR =
+# Where zsh looks for completions. Empty: the distribution's directory.
+ZSHDIR =
 # The dynamic loader to ask. Empty: the running system's.
 LOADER =
 # no: the library does not get the set-user-ID bit, so set-user-ID programs cannot use it.
 SETUID = yes
 # What takes the symbols out of what is installed. Empty: nothing.
 STRIP = strip
+# Who answers for the packages.
+MAINTAINER = the vmware-bdwrapper authors <vmware-bdwrapper@users.noreply.github.com>
 
 CARGO = cargo
 CARGO_TARGET_DIR ?= target
 MANUAL = vmware-bdwrapper.1 libvmware-bdwrapper.7 vmware-bdwrapper.conf.5
+SHELLS = bash fish zsh
 
-export PREFIX BINDIR MANDIR LIBDIR LOADER SETUID STRIP DESTDIR CARGO CARGO_TARGET_DIR
+export PREFIX BINDIR MANDIR LIBDIR ZSHDIR LOADER SETUID STRIP DESTDIR CARGO CARGO_TARGET_DIR MAINTAINER
 
 # make's rules, LD_PRELOAD and VMWARE_BDWRAPPER_DEVICES cannot hold a name with a blank or colon.
 divided = $(word 2,x$(1)x)$(findstring :,$(1))
@@ -38,7 +44,7 @@ $(error $(CURDIR) has a blank or colon in its name: move the sources to another 
 endif
 endif
 
-all: build $(MANUAL:%=$(CARGO_TARGET_DIR)/man/%)
+all: build $(MANUAL:%=$(CARGO_TARGET_DIR)/man/%) $(SHELLS:%=$(CARGO_TARGET_DIR)/completions/%)
 
 build:
 	$(CARGO) build --release --locked
@@ -47,6 +53,11 @@ $(CARGO_TARGET_DIR)/man/%: man/%.md scripts/man Cargo.toml
 	@mkdir -p $(@D)
 	scripts/man $< > $@.tmp
 	mv $@.tmp $@
+
+$(CARGO_TARGET_DIR)/completions/%: build
+	@mkdir -p $(@D)
+	@$(CARGO_TARGET_DIR)/release/vmware-bdwrapper completions $* > $@.tmp
+	@mv $@.tmp $@
 
 # As root nothing may be left out for want of a right or a tool: CI=true turns that into a failure.
 check: all
@@ -88,6 +99,10 @@ conformance: all
 fuzz:
 	@scripts/fuzz
 
+packages: all
+	scripts/deps dpkg-deb rpmbuild
+	@scripts/packages
+
 # Neither builds: root often has no cargo.
 install uninstall:
 	@scripts/install $@
@@ -95,4 +110,4 @@ install uninstall:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build check check-slow check-vm demo bench conformance fuzz install uninstall clean
+.PHONY: all build check check-slow check-vm demo bench conformance fuzz packages install uninstall clean

@@ -544,7 +544,7 @@ fn trusted_library() {
         assert!(lines(&good, "ok").iter().any(|line| line.contains(words)), "{words}: {}", good.out());
     }
     chmod(&library, 0o644);
-    problems(&asked(), &["lacks the set-user-ID bit"], "'chmod u+s /");
+    problems(&asked(), &["lacks the set-user-ID bit"], "setup --setuid'");
     chmod(&library, 0o4646);
     warning(&asked(), "can be written by others than its owner");
     chown(&library, Some(1), None).expect("root can");
@@ -570,7 +570,7 @@ fn configuration() {
     let path = setting.scratch.path("image").display().to_string();
     let asked = || setting.asked(&setting.entry);
     remove(conf);
-    problems(&asked(), &["vmware-bdwrapper.conf does not exist"], "make install");
+    problems(&asked(), &["vmware-bdwrapper.conf does not exist"], "setup --setuid");
     setting.conf(&format!("device {}", setting.entry));
     is_ready(&asked());
     // Without a program, those that the file lists.

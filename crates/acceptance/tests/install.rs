@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use acceptance::{Cache, Need, Run, Scratch, trial};
-use system::{CONF, LIBRARY, PAGES, System, chmod, make, sources, trusted};
+use system::{COMPLETIONS, CONF, LIBRARY, PAGES, System, chmod, completions, make, sources, trusted};
 
 fn main() -> ExitCode {
     let make = [Need::Tool("make")];
@@ -121,6 +121,7 @@ fn wanted(library: &str, mode: u32) -> BTreeMap<String, Installed> {
     let owner = acceptance::is_root().then_some((0, 0));
     let pages = PAGES.map(|page| (format!("usr/share/man/{page}"), (0o644, owner)));
     let mut wanted = BTreeMap::from(pages);
+    wanted.extend(COMPLETIONS.map(|file| (format!("usr/share/{file}"), (0o644, owner))));
     wanted.insert(format!("{library}/{LIBRARY}"), (mode, owner));
     wanted.insert("usr/bin/vmware-bdwrapper".into(), (0o755, owner));
     wanted.insert("etc/vmware-bdwrapper.conf".into(), (0o644, owner));
@@ -167,8 +168,14 @@ fn distribution(system: Distribution) {
 fn variables() {
     let scratch = Scratch::new();
     let root = scratch.path("root");
-    let arguments =
-        ["PREFIX=/opt/x", "LIBDIR=/srv/lib", "MANDIR=/opt/man", "BINDIR=/opt/tools", &destdir(&root)];
+    let arguments = [
+        "PREFIX=/opt/x",
+        "LIBDIR=/srv/lib",
+        "MANDIR=/opt/man",
+        "BINDIR=/opt/tools",
+        "ZSHDIR=/opt/zsh",
+        &destdir(&root),
+    ];
     make(["install"].iter().chain(&arguments)).expect_out();
     let names: Vec<String> = files(&root).into_keys().collect();
     assert_eq!(
@@ -179,6 +186,9 @@ fn variables() {
             "opt/man/man5/vmware-bdwrapper.conf.5",
             "opt/man/man7/libvmware-bdwrapper.7",
             "opt/tools/vmware-bdwrapper",
+            "opt/x/share/bash-completion/completions/vmware-bdwrapper",
+            "opt/x/share/fish/vendor_completions.d/vmware-bdwrapper.fish",
+            "opt/zsh/_vmware-bdwrapper",
             "srv/lib/libvmware-bdwrapper.so.0",
         ]
     );
@@ -265,7 +275,7 @@ fn errors() {
         assert_ne!(code, 0);
         assert!(err.contains("run make first") && err.contains("or give CARGO_TARGET_DIR="), "{err}");
     }
-    for name in ["PREFIX", "BINDIR", "MANDIR", "LIBDIR"] {
+    for name in ["PREFIX", "BINDIR", "MANDIR", "LIBDIR", "ZSHDIR"] {
         let relative = make(["install", &format!("{name}=usr/lib"), &destdir(&root)]);
         let why = format!("{name}=usr/lib is not absolute");
         assert!(!relative.success() && relative.err().contains(&why), "{}", relative.err());
@@ -353,7 +363,11 @@ fn running_system() {
     let library = trusted().join(LIBRARY);
     let names = || -> Vec<PathBuf> {
         let pages = PAGES.map(|page| Path::new("/usr/share/man").join(page));
-        [library.clone(), "/usr/bin/vmware-bdwrapper".into(), CONF.into()].into_iter().chain(pages).collect()
+        [library.clone(), "/usr/bin/vmware-bdwrapper".into(), CONF.into()]
+            .into_iter()
+            .chain(pages)
+            .chain(completions())
+            .collect()
     };
     let said = make(["install"]).expect_out();
     for name in names() {

@@ -20,7 +20,7 @@ use crate::finding::Finding;
 pub const FILE: &str = "/etc/vmware-bdwrapper.conf";
 
 /// The most bytes that it may have.
-const MOST: u64 = 65536;
+pub const MOST: u64 = 65536;
 
 /// Looks at what a program that runs in secure mode with these devices needs of the administrator.
 pub fn examine(file: &Path, status: &Metadata, devices: &[Device<'_>]) -> Vec<Finding> {
@@ -44,7 +44,7 @@ pub fn programs() -> Result<Vec<PathBuf>, Finding> {
 }
 
 /// The text; where the library ignores the file, or the user may not read it, that.
-fn read() -> Result<Vec<u8>, Finding> {
+pub fn read() -> Result<Vec<u8>, Finding> {
     let unreadable = |error: std::io::Error| {
         Finding::warning(
             format!(
@@ -57,7 +57,7 @@ fn read() -> Result<Vec<u8>, Finding> {
     let status = Path::new(FILE).symlink_metadata().map_err(|error| match error.kind() {
         ErrorKind::NotFound => Finding::problem(
             format!("{FILE} does not exist"),
-            "have root run 'make install', or write it (vmware-bdwrapper.conf(5))",
+            "have root run 'vmware-bdwrapper setup --setuid', or write it (vmware-bdwrapper.conf(5))",
         ),
         _ => unreadable(error),
     })?;

@@ -669,7 +669,7 @@ fn colons(uuid: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
     use tempfile::TempDir;
@@ -688,7 +688,8 @@ link sys/dev/block/104:0 ../../devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0
 file sys/devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0/size 99999999999999999999\\n
 ";
 
-    fn recorded() -> (TempDir, Host) {
+    /// That system, below a directory that is gone with the first of these.
+    pub fn recorded() -> (TempDir, Host) {
         let root = tempfile::tempdir().expect("a temporary directory can be made");
         for line in RECORDED.lines().chain(OTHERS.lines()).filter(|line| !line.starts_with('#')) {
             let mut parts = line.splitn(3, ' ');
@@ -704,7 +705,8 @@ file sys/devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0/size 99999999999999999
         (root, host)
     }
 
-    fn at<'a>(host: &'a Host, name: &str) -> &'a Block {
+    /// A device of it.
+    pub fn at<'a>(host: &'a Host, name: &str) -> &'a Block {
         host.by_path(Path::new(name)).unwrap_or_else(|| panic!("{name} is recorded"))
     }
 

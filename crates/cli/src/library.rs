@@ -65,11 +65,11 @@ pub fn trusted() -> Vec<Finding> {
         }
         (None, Some(first)) => vec![Finding::problem(
             format!("{} lacks the set-user-ID bit, so the dynamic loader ignores it", shown(first)),
-            format!("have root run 'make install', or 'chmod u+s {}'", shown(first)),
+            "have root run 'vmware-bdwrapper setup --setuid'",
         )],
         (None, None) => vec![Finding::problem(
             format!("The library {NAME} is not installed in a directory that the dynamic loader trusts"),
-            "have root run 'make install'",
+            "have root install the package, or run 'make install'",
         )],
     }
 }

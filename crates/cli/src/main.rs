@@ -3,6 +3,7 @@
 
 mod administrator;
 mod block;
+mod completions;
 mod descriptor;
 mod devices;
 mod doctor;
@@ -14,14 +15,18 @@ mod kernel;
 mod launcher;
 mod libdir;
 mod library;
+mod link;
 mod list;
 mod loader;
 mod probe;
 mod program;
 mod report;
+mod root;
 mod run;
 mod secure;
+mod setup;
 mod trace;
+mod udev;
 mod vmdk;
 
 use std::ffi::OsString;
@@ -29,7 +34,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use failure::{Failure, print, say};
 
 /// Lets block devices and image files pass for physical disks, so that VMware takes them.
@@ -128,6 +133,83 @@ enum Task {
     /// Describe devices as virtual disks of VMware's: .vmdk files
     #[command(subcommand, arg_required_else_help = false)]
     Vmdk(vmdk::Vmdk),
+    /// Give the installed library the set-user-ID bit and list programs and devices, or take the bit
+    #[command(
+        override_usage = "vmware-bdwrapper setup --setuid [--program FILE]... [--device ENTRY]... [--dry-run]\n       \
+                          vmware-bdwrapper setup --no-setuid [--dry-run]"
+    )]
+    #[command(after_help = "Example:\n  sudo vmware-bdwrapper setup --setuid --device /dev/sd/test")]
+    Setup {
+        /// Let set-user-ID programs that /etc/vmware-bdwrapper.conf lists use the library
+        #[arg(long, required_unless_present = "no_setuid")]
+        setuid: bool,
+        /// Let no set-user-ID program use it
+        #[arg(long, conflicts_with = "setuid")]
+        no_setuid: bool,
+        /// List this program in the file, besides VMware's
+        #[arg(long = "program", value_name = "FILE", conflicts_with = "no_setuid")]
+        programs: Vec<PathBuf>,
+        /// List this device in the file: PATH[=OPTION,...]
+        #[arg(long = "device", value_name = "ENTRY", conflicts_with = "no_setuid")]
+        devices: Vec<OsString>,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Make, remove or list names of devices below /dev/sd and /dev/hd
+    #[command(
+        override_usage = "vmware-bdwrapper link DEVICE --as NAME [--owner USER] [--group GROUP] [--mode MODE] [--persist] [--force] [--dry-run]\n       \
+                          vmware-bdwrapper link --remove NAME [--dry-run]\n       \
+                          vmware-bdwrapper link --list [--json]"
+    )]
+    #[command(
+        after_help = "Example:\n  sudo vmware-bdwrapper link /dev/vg0/windows --as /dev/sd/windows --owner $USER --persist"
+    )]
+    #[command(group = clap::ArgGroup::new("action").required(true).args(["device", "remove", "list"]))]
+    Link {
+        /// The device that the link leads to
+        #[arg(value_name = "DEVICE", requires = "name")]
+        device: Option<PathBuf>,
+        /// The link: /dev/sd/... or /dev/hd/...
+        #[arg(long = "as", value_name = "NAME", requires = "device")]
+        name: Option<PathBuf>,
+        /// Give the device to this user
+        #[arg(long, value_name = "USER", requires = "device")]
+        owner: Option<String>,
+        /// Give the device to this group
+        #[arg(long, requires = "device")]
+        group: Option<String>,
+        /// Give the device this mode: octal, such as 0660
+        #[arg(long, requires = "device")]
+        mode: Option<String>,
+        /// Have udev do all this after each start of the system
+        #[arg(long, requires = "device")]
+        persist: bool,
+        /// Replace a link to another device; take a device that is in use, or a physical disk
+        #[arg(long, requires = "device")]
+        force: bool,
+        /// Remove this link and what makes it persist
+        #[arg(long, value_name = "NAME")]
+        remove: Option<PathBuf>,
+        /// Show the links, where they lead, and whether they persist
+        #[arg(long)]
+        list: bool,
+        /// Print one JSON document
+        #[arg(long, requires = "list", conflicts_with_all = ["device", "remove"])]
+        json: bool,
+        /// Only say what would be done
+        #[arg(long, conflicts_with = "list")]
+        dry_run: bool,
+    },
+    /// Print what a shell needs to complete this command's words
+    #[command(
+        after_help = "Example:\n  vmware-bdwrapper completions bash > ~/.local/share/bash-completion/completions/vmware-bdwrapper"
+    )]
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL", value_parser = ["bash", "fish", "zsh"])]
+        shell: String,
+    },
     /// Ask devices in this environment: a part of `probe`
     #[command(hide = true)]
     Ask { paths: Vec<PathBuf> },
@@ -158,6 +240,24 @@ fn main() -> ExitCode {
         Task::List { json } => list::list(json),
         Task::Libdir { loader, root } => libdir::libdir(loader, root).map(|()| ExitCode::SUCCESS),
         Task::Vmdk(task) => vmdk::vmdk(task),
+        Task::Setup { setuid, no_setuid: _, programs, devices, dry_run } => {
+            setup::setup(&setup::Wanted { bit: setuid, programs, devices, dry_run })
+                .map(|()| ExitCode::SUCCESS)
+        }
+        Task::Link { device, name, owner, group, mode, persist, force, remove, list: _, json, dry_run } => {
+            let access = udev::Access { owner, group, mode };
+            match (device, name, remove) {
+                (Some(device), Some(name), _) => {
+                    link::make(&device, &name, &link::Wanted { access, persist, force, dry_run })
+                }
+                (_, _, Some(name)) => link::remove(&name, dry_run),
+                _ => link::list(json),
+            }
+            .map(|()| ExitCode::SUCCESS)
+        }
+        Task::Completions { shell } => {
+            completions::completions(&CommandLine::command(), &shell).map(|()| ExitCode::SUCCESS)
+        }
         Task::Ask { paths } => probe::ask(&paths).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(Failure::report)
@@ -170,7 +270,13 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
         return print(text).map_or_else(Failure::report, |()| ExitCode::SUCCESS);
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        say("No command is given: 'vmware-bdwrapper --help' says which there are.");
+        let line = CommandLine::command();
+        let tasks = line.get_subcommands().filter(|task| !task.is_hide_set()).map(clap::Command::get_name);
+        let tasks: Vec<&str> = tasks.collect();
+        say(format!(
+            "No command is given: there are {}; 'vmware-bdwrapper --help' says more.",
+            tasks.join(", ")
+        ));
     } else {
         say(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
     }
@@ -180,7 +286,6 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -19,6 +19,13 @@ pub const CONF: &str = "/etc/vmware-bdwrapper.conf";
 pub const PAGES: [&str; 3] =
     ["man1/vmware-bdwrapper.1", "man7/libvmware-bdwrapper.7", "man5/vmware-bdwrapper.conf.5"];
 
+/// What shells complete from, below the directory of shared data, on other systems than Debian.
+pub const COMPLETIONS: [&str; 3] = [
+    "bash-completion/completions/vmware-bdwrapper",
+    "fish/vendor_completions.d/vmware-bdwrapper.fish",
+    "zsh/site-functions/_vmware-bdwrapper",
+];
+
 /// The directory that cargo builds into.
 fn target() -> PathBuf {
     library().ancestors().nth(2).expect("it stands in TARGET/release").to_path_buf()
@@ -48,6 +55,20 @@ pub fn trusted() -> PathBuf {
     Run::new(command()).arg("libdir").output().expect_out().trim_end().into()
 }
 
+/// The files that this system's shells complete from.
+pub fn completions() -> [PathBuf; 3] {
+    let is_debian = Path::new("/etc/debian_version").exists();
+    COMPLETIONS.map(|file| {
+        let file = Path::new("/usr/share").join(file);
+        match file.file_name() {
+            Some(name) if is_debian && file.starts_with("/usr/share/zsh") => {
+                Path::new("/usr/share/zsh/vendor-completions").join(name)
+            }
+            _ => file,
+        }
+    })
+}
+
 /// The running system, which no other test changes meanwhile.
 pub struct System {
     libdir: PathBuf,
@@ -68,6 +89,9 @@ impl System {
         system.save(CONF.into());
         for page in PAGES {
             system.save(Path::new("/usr/share/man").join(page));
+        }
+        for file in completions() {
+            system.save(file);
         }
         system
     }

@@ -1,0 +1,123 @@
+//! `vmware-bdwrapper completions`, in the shells themselves.
+
+#[expect(dead_code, reason = "the running system stays as it is")]
+mod system;
+
+use std::fs;
+use std::process::ExitCode;
+
+use acceptance::{Need, Run, Scratch, trial};
+use system::command;
+
+/// What a shell completes a line to.
+type Words = fn(&str) -> Vec<String>;
+
+fn main() -> ExitCode {
+    let shells: [(&str, Words); 3] = [("bash", bash), ("fish", fish), ("zsh", zsh)];
+    let mut trials: Vec<_> = shells
+        .into_iter()
+        .map(|(shell, words)| trial(shell, &[Need::Tool(shell)], move || completes(words)))
+        .collect();
+    // clap's text for fish has no values of arguments without a name.
+    for (shell, words) in [shells[0], shells[2]] {
+        let values = move || assert!(words("vmware-bdwrapper completions ").contains(&"fish".to_owned()));
+        trials.push(trial(format!("{shell}/values of an argument"), &[Need::Tool(shell)], values));
+    }
+    trials.push(trial("zsh/the function of a directory", &[Need::Tool("zsh")], zsh_directory));
+    trials.push(trial("help and errors", &[], errors));
+    acceptance::main(trials)
+}
+
+/// The text for a shell, as a file of some name in a directory.
+fn file(shell: &str, name: &str) -> (Scratch, String) {
+    let scratch = Scratch::new();
+    let path = scratch.path(name);
+    let outcome = Run::new(command()).args(["completions", shell]).output();
+    outcome.expect_out();
+    assert_eq!(outcome.err(), "");
+    fs::write(&path, outcome.stdout).expect("it is our directory");
+    let path = path.to_str().expect("ASCII").to_owned();
+    (scratch, path)
+}
+
+fn completes(words: Words) {
+    for (line, wanted) in [
+        ("vmware-bdwrapper pro", "probe"),
+        ("vmware-bdwrapper ", "run"),
+        ("vmware-bdwrapper ", "setup"),
+        ("vmware-bdwrapper setup --no", "--no-setuid"),
+        ("vmware-bdwrapper probe --", "--device"),
+        ("vmware-bdwrapper run --log-level ", "100"),
+    ] {
+        let found = words(line);
+        assert!(found.iter().any(|word| word == wanted), "{line}: {found:?}");
+        assert!(!found.iter().any(|word| word == "ask"), "what is hidden stays so: {found:?}");
+    }
+}
+
+/// As readline calls the function: the command, the word at the cursor and the one before it.
+fn bash(line: &str) -> Vec<String> {
+    let (_scratch, file) = file("bash", "completions");
+    let script = "source \"$0\"\n\
+                  COMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1))\n\
+                  function=$(complete -p vmware-bdwrapper | sed 's/.* -F \\([^ ]*\\) .*/\\1/')\n\
+                  $function \"$1\" \"${@: -1}\" \"${@: -2:1}\"\n\
+                  printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let run = Run::new("bash").args(["--norc", "-c", script]).arg(file).args(line.split(' '));
+    run.output().expect_out().lines().map(str::to_owned).collect()
+}
+
+fn fish(line: &str) -> Vec<String> {
+    let (scratch, file) = file("fish", "completions");
+    let script = format!("source {file}; complete -C '{line}'");
+    let out = Run::new("fish").args(["-N", "-c", &script]).env("HOME", scratch.directory()).output();
+    // What it is follows behind a tab.
+    out.expect_out().lines().filter_map(|line| line.split('\t').next().map(str::to_owned)).collect()
+}
+
+/// The line editor of a shell on a terminal of its own is given TAB, and says what its completions add.
+fn zsh(line: &str) -> Vec<String> {
+    const INNER: &str = "autoload -Uz compinit; compinit -D -u\n\
+        compadd() {\n\
+            if [[ ${argv[1,(i)(-|--)]} == *-[OAD]* ]]; then builtin compadd \"$@\"; return; fi\n\
+            local -a found; builtin compadd -A found \"$@\"\n\
+            print -rl -- '' found:$^found\n\
+        }\n\
+        tab() { zle complete-word; print -r -- END }\n\
+        zle -N tab; bindkey '^I' tab\n\
+        PS1='ready> '\n";
+    const OUTER: &str = "zmodload zsh/zpty\n\
+        zpty z 'TERM=dumb zsh -f -i'\n\
+        zpty -w z \"source $1; source $2\"\n\
+        zpty -r z out '*ready> *'\n\
+        zpty -w -n z $3$'\\t'\n\
+        zpty -r z out '*END*'\n\
+        print -r -- $out\n";
+    let (scratch, file) = file("zsh", "completions");
+    let inner = scratch.path("inner");
+    fs::write(&inner, INNER).expect("it is our directory");
+    let run = Run::new("zsh").args(["-f", "-c", OUTER, "zsh"]).arg(inner).args([file.as_str(), line]);
+    let out = run.env("HOME", scratch.directory()).output().expect_out();
+    out.lines().filter_map(|line| line.trim().strip_prefix("found:").map(str::to_owned)).collect()
+}
+
+/// As a package installs it: found by its name.
+fn zsh_directory() {
+    let (scratch, _) = file("zsh", "_vmware-bdwrapper");
+    let script = "fpath=($1 $fpath); autoload -Uz compinit; compinit -D -u; print $_comps[vmware-bdwrapper]; whence -w _vmware-bdwrapper";
+    let run = Run::new("zsh").args(["-f", "-c", script, "zsh"]).arg(scratch.directory());
+    let out = run.env("HOME", scratch.directory()).output().expect_out();
+    assert_eq!(out, "_vmware-bdwrapper\n_vmware-bdwrapper: function\n");
+}
+
+fn errors() {
+    for task in ["completions", "link", "setup"] {
+        let help = Run::new(command()).args([task, "--help"]).output().expect_out();
+        assert!(help.contains("Example:"), "{help}");
+    }
+    for arguments in [&["completions"][..], &["completions", "powershell"]] {
+        let outcome = Run::new(command()).args(arguments).output();
+        assert_eq!((outcome.code(), outcome.out().as_str()), (2, ""), "{arguments:?}");
+        assert!(outcome.err().starts_with("vmware-bdwrapper: "), "{}", outcome.err());
+    }
+}

@@ -1,0 +1,526 @@
+//! `vmware-bdwrapper link`, with a real udev in a name space of its own.
+
+#[expect(dead_code, reason = "the running system stays as it is")]
+mod system;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use acceptance::{Loop, Need, Outcome, Run, Scratch, Session, trial};
+use serde_json::{Value, json};
+use system::command;
+
+const MIB: u64 = 1 << 20;
+const RULES: &str = "/etc/udev/rules.d/90-vmware-bdwrapper.rules";
+const UDEVD: &str = "/lib/systemd/systemd-udevd";
+
+fn main() -> ExitCode {
+    let root = [Need::Root];
+    let udev = [Need::Root, Need::Tool("udevadm"), Need::Tool(UDEVD)];
+    let parts = [&udev[..], &[Need::Tool("sfdisk"), Need::Tool("partx")]].concat();
+    acceptance::main(vec![
+        trial("a link is made, listed and removed", &root, life),
+        trial("links in directories", &root, directories),
+        trial("the rights to the device", &root, rights),
+        trial("a dry run", &root, dry_run),
+        trial("what is there already", &root, replaced),
+        trial("a device that is in use", &[Need::Root, Need::Tool("mkfs.ext4")], in_use),
+        trial("rules of other lines stay", &root, rules),
+        trial("stale and missing links", &root, stale),
+        trial("errors", &[], errors),
+        trial("an ordinary user", &root, ordinary_user),
+        trial("udev knows a file again, whatever its name", &udev, files),
+        trial("udev knows a partition again", &parts, partition),
+        trial("udev removes its link", &udev, udev_removes),
+    ])
+}
+
+/// A `/dev`, a `/run` and udev's directories that no other process sees, and a network on which no other udev speaks.
+struct Place {
+    /// The process that holds the name space.
+    process: String,
+    udev: RefCell<bool>,
+    _session: Session,
+    scratch: Scratch,
+}
+
+impl Place {
+    fn new() -> Place {
+        // Of the system's rules those that describe devices: no other program shall be started.
+        const MOUNT: &str = "set -e\n\
+            cd /dev; tar -cf \"$0/nodes.tar\" null zero random urandom loop-control\n\
+            mkdir \"$0/rules\"\n\
+            for rule in 55-dm 60-persistent-storage 60-persistent-storage-dm 63-md-raid-arrays; do\n\
+                cp /lib/udev/rules.d/$rule.rules \"$0/rules\" 2>/dev/null || :\n\
+            done\n\
+            mkdir -p /etc/udev/rules.d /lib/udev/rules.d\n\
+            for place in /etc/udev/rules.d /lib/udev/rules.d /run /dev; do mount -t tmpfs -o mode=755 place $place; done\n\
+            mkdir /run/udev\n\
+            cp \"$0/rules/\"* /lib/udev/rules.d 2>/dev/null || :\n\
+            cd /dev; tar -xf \"$0/nodes.tar\"\n\
+            echo $$\n\
+            exec cat";
+        let scratch = Scratch::new();
+        let run =
+            Run::new("unshare").args(["--mount", "--net", "--propagation", "private", "sh", "-c", MOUNT]);
+        let mut session = run.arg(scratch.directory()).start(&scratch.path("stderr"));
+        let process = session.ask("");
+        Place { process, udev: RefCell::new(false), _session: session, scratch }
+    }
+
+    fn enter(&self, program: impl AsRef<OsStr>) -> Run {
+        Run::new("nsenter").args(["-t", &self.process, "--mount", "--net", "--"]).arg(program)
+    }
+
+    fn run<T: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = T>) -> Outcome {
+        self.enter(command()).arg("link").args(arguments).output()
+    }
+
+    /// What a command says that succeeds and complains of nothing.
+    fn said<T: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = T>) -> String {
+        let outcome = self.run(arguments);
+        let out = outcome.expect_out();
+        assert_eq!(outcome.err(), "", "{out}");
+        out
+    }
+
+    fn shell(&self, script: &str) -> String {
+        self.enter("sh").args(["-ec", script]).output().expect_out()
+    }
+
+    /// A loop device on an image; its node is made here.
+    fn device(&self, image: &Path) -> Loop {
+        let device = Loop::attach(image, &[]);
+        self.node(device.path());
+        // The number may have been another device's.
+        self.shell(&format!("chown 0:0 {0}; chmod 600 {0}", device.path().display()));
+        device
+    }
+
+    fn loop_device(&self, name: &str) -> Loop {
+        self.device(&self.scratch.image(name, 16 * MIB))
+    }
+
+    /// Makes the node of a device by the number that the kernel says.
+    fn node(&self, path: &Path) {
+        let name = path.file_name().and_then(OsStr::to_str).expect("ASCII");
+        self.shell(&format!(
+            "IFS=: read major minor </sys/class/block/{name}/dev; [ -e {0} ] || mknod {0} b $major $minor",
+            path.display()
+        ));
+    }
+
+    fn leads_to(&self, link: &str) -> PathBuf {
+        self.enter("readlink").args(["-f", link]).output().expect_out().trim_end().into()
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        self.enter("sh").args(["-c", "[ -e \"$0\" ] || [ -L \"$0\" ]", path]).output().success()
+    }
+
+    fn rules(&self) -> String {
+        self.shell(&format!("cat {RULES}"))
+    }
+
+    fn links(&self) -> Value {
+        serde_json::from_str(&self.said(["--list", "--json"])).expect("it is JSON")
+    }
+
+    fn start_udev(&self) {
+        self.enter(UDEVD).args(["--daemon", "--resolve-names=early"]).output().expect_out();
+        self.udev.replace(true);
+        self.shell("udevadm control --ping");
+    }
+
+    /// Has udev look at a device.
+    fn trigger(&self, device: &Path) {
+        self.node(device);
+        self.shell(&format!("udevadm trigger --settle --action=change {}", device.display()));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if *self.udev.borrow() {
+            self.enter("udevadm").args(["control", "--exit"]).output();
+        }
+    }
+}
+
+fn arguments<'a>(device: &'a Loop, name: &'a str) -> Vec<&'a OsStr> {
+    vec![device.path().as_os_str(), OsStr::new("--as"), OsStr::new(name)]
+}
+
+fn with<'a>(device: &'a Loop, name: &'a str, more: &[&'a str]) -> Vec<&'a OsStr> {
+    let mut all = arguments(device, name);
+    all.extend(more.iter().map(|argument| OsStr::new(*argument)));
+    all
+}
+
+fn life() {
+    let place = Place::new();
+    let device = place.loop_device("image");
+    assert_eq!(place.said(["--list"]), "There are no links in /dev/sd and /dev/hd, and no rules for any.\n");
+    let said = place.said(arguments(&device, "/dev/sd/test"));
+    assert_eq!(said, format!("linked /dev/sd/test to {}\n", device.path().display()));
+    assert_eq!(place.leads_to("/dev/sd/test"), device.path());
+    assert!(!place.exists(RULES), "it need not persist");
+    let again = place.said(arguments(&device, "/dev/sd/test"));
+    assert_eq!(again, format!("/dev/sd/test leads to {} already\n", device.path().display()));
+    let name = device.path().to_str().expect("ASCII");
+    let target = format!("../{}", name.trim_start_matches("/dev/"));
+    let link = json!({"name": "/dev/sd/test", "target": target, "device": name, "kind": "loop", "persistent": false, "state": "ok"});
+    assert_eq!(place.links(), json!({"links": [link]}));
+    let table = place.said(["--list"]);
+    assert!(table.contains("| /dev/sd/test |") && table.contains("| no         | ok    |"), "{table}");
+    // The name works as one of the library's.
+    let probe = place.enter(command()).args(["probe", "--device", "/dev/sd/test"]).output().expect_out();
+    assert!(probe.contains("VMware would accept it as a physical SCSI disk."), "{probe}");
+    assert_eq!(place.said(["--remove", "/dev/sd/test"]), "removed /dev/sd/test\n");
+    assert!(!place.exists("/dev/sd"), "the empty directory goes with it");
+    let none = place.run(["--remove", "/dev/sd/test"]);
+    assert_eq!(none.code(), 1);
+    assert!(none.err().contains("There is no link /dev/sd/test"), "{}", none.err());
+}
+
+fn directories() {
+    let place = Place::new();
+    let device = place.loop_device("image");
+    place.said(arguments(&device, "/dev/hd/my/raid/a"));
+    place.said(arguments(&device, "/dev/hd/my/b"));
+    assert_eq!(place.leads_to("/dev/hd/my/raid/a"), device.path());
+    place.said(["--remove", "/dev/hd/my/raid/a"]);
+    assert!(place.exists("/dev/hd/my/b") && !place.exists("/dev/hd/my/raid"));
+    // What is a link itself could lead anywhere.
+    place.shell("ln -s /etc /dev/hd/out");
+    let refused = place.run(arguments(&device, "/dev/hd/out/x"));
+    assert_eq!(refused.code(), 1);
+    assert!(refused.err().contains("/dev/hd/out is no directory"), "{}", refused.err());
+}
+
+fn rights() {
+    let place = Place::new();
+    let device = place.loop_device("image");
+    let stat = || place.enter("stat").args(["-c", "%U %G %a"]).arg(device.path()).output().expect_out();
+    let before = stat();
+    place.said(arguments(&device, "/dev/sd/test"));
+    assert_eq!(stat(), before);
+    place.said(with(&device, "/dev/sd/test", &["--owner", "nobody", "--group", "disk", "--mode", "0640"]));
+    assert_eq!(stat(), "nobody disk 640\n");
+    place.said(with(&device, "/dev/sd/test", &["--owner", "0", "--mode", "600"]));
+    assert_eq!(stat(), "root disk 600\n");
+    for (arguments, why) in [
+        (["--owner", "no such user"], "There is no user 'no such user'"),
+        (["--owner", ""], "There is no user ''"),
+        (["--owner", "-x"], "'-x'"),
+        (["--group", "nobody:disk"], "There is no group 'nobody:disk'"),
+        (["--mode", "rw"], "The mode 'rw' is none of a device"),
+        (["--mode", "4755"], "give an octal number"),
+        (["--mode", "+6"], "give an octal number"),
+    ] {
+        let refused = place.run(with(&device, "/dev/sd/other", &arguments));
+        assert_eq!(refused.code(), 2, "{arguments:?}");
+        assert!(refused.err().contains(why), "{arguments:?}: {}", refused.err());
+    }
+    assert!(!place.exists("/dev/sd/other"));
+}
+
+fn dry_run() {
+    let place = Place::new();
+    let device = place.loop_device("image");
+    let wanted = ["--owner", "nobody", "--group", "disk", "--mode", "0660", "--persist", "--dry-run"];
+    let said = place.said(with(&device, "/dev/sd/test", &wanted));
+    let (name, image) = (device.path().display(), place.scratch.path("image"));
+    let snapshot = format!(
+        "would link /dev/sd/test to {name}\n\
+         would run chown nobody:disk {name}\n\
+         would run chmod 0660 {name}\n\
+         would write to {RULES}:\n\
+         SUBSYSTEM==\"block\", ENV{{DEVTYPE}}==\"disk\", ATTR{{loop/backing_file}}==\"{}\", SYMLINK+=\"sd/test\", OWNER=\"nobody\", \
+         GROUP=\"disk\", MODE=\"0660\"\n",
+        image.display()
+    );
+    assert_eq!(said, snapshot);
+    assert!(!place.exists("/dev/sd") && !place.exists(RULES));
+    place.said(with(&device, "/dev/sd/test", &["--persist"]));
+    let said = place.said(["--remove", "/dev/sd/test", "--dry-run"]);
+    assert_eq!(
+        said,
+        format!("would remove the rule for /dev/sd/test in {RULES}\nwould remove /dev/sd/test\n")
+    );
+    assert!(place.exists("/dev/sd/test") && place.exists(RULES));
+}
+
+fn replaced() {
+    let place = Place::new();
+    let (first, second) = (place.loop_device("first"), place.loop_device("second"));
+    let force = |name| place.run(with(&second, name, &["--force"]));
+    // A link to another device.
+    place.said(arguments(&first, "/dev/sd/test"));
+    let refused = place.run(arguments(&second, "/dev/sd/test"));
+    assert_eq!(refused.code(), 1);
+    let why = format!("/dev/sd/test leads to {} already", first.path().display());
+    assert!(refused.err().contains(&why), "{}", refused.err());
+    assert_eq!(place.leads_to("/dev/sd/test"), first.path());
+    force("/dev/sd/test").expect_out();
+    assert_eq!(place.leads_to("/dev/sd/test"), second.path());
+    // One that is ours, and one that leads nowhere.
+    place.said(with(&first, "/dev/sd/ours", &["--persist"]));
+    let refused = force("/dev/sd/ours");
+    assert_eq!(refused.code(), 1);
+    assert!(refused.err().contains("makes /dev/sd/ours lead to another device"), "{}", refused.err());
+    place.said(with(&second, "/dev/sd/ours", &["--persist"]));
+    assert_eq!(place.leads_to("/dev/sd/ours"), second.path());
+    assert_eq!(place.rules().matches("SYMLINK").count(), 1, "the old rule is gone");
+    place.shell("ln -s nowhere /dev/sd/stale");
+    place.said(arguments(&second, "/dev/sd/stale"));
+    // One to something else, and what is no link.
+    place.shell("ln -s /etc/passwd /dev/sd/file; echo kept >/dev/sd/data; mkdir /dev/sd/directory");
+    let refused = place.run(arguments(&second, "/dev/sd/file"));
+    assert!(refused.code() == 1 && refused.err().contains("is no block device"), "{}", refused.err());
+    force("/dev/sd/file").expect_out();
+    for name in ["/dev/sd/data", "/dev/sd/directory"] {
+        for refused in [force(name), place.run(["--remove", name])] {
+            assert_eq!(refused.code(), 1);
+            assert!(refused.err().contains("no symbolic link"), "{}", refused.err());
+        }
+    }
+    assert_eq!(place.shell("cat /dev/sd/data"), "kept\n");
+}
+
+fn in_use() {
+    let place = Place::new();
+    let device = place.loop_device("image");
+    Run::new("mkfs.ext4").arg("-q").arg(device.path()).output().expect_out();
+    let mount = place.scratch.path("mount");
+    std::fs::create_dir(&mount).expect("it is our directory");
+    place.shell(&format!("mount {} {}", device.path().display(), mount.display()));
+    let refused = place.run(arguments(&device, "/dev/sd/test"));
+    assert_eq!(refused.code(), 1);
+    let why = format!("is mounted on {}: unmount it", mount.display());
+    assert!(refused.err().contains(&why) && refused.err().contains("--force"), "{}", refused.err());
+    assert!(!place.exists("/dev/sd"));
+    place.said(with(&device, "/dev/sd/test", &["--force"]));
+    place.shell(&format!("umount {}", mount.display()));
+}
+
+fn rules() {
+    let place = Place::new();
+    let device = place.loop_device("image");
+    let written =
+        "# By hand.\nKERNEL==\"x\", SYMLINK+=\"sd/test2\"\n#SYMLINK+=\"sd/test\"\n\nSUBSYSTEM==\"block\"";
+    place.shell(&format!("printf '%s' '{written}' >{RULES}"));
+    place.said(with(&device, "/dev/sd/test", &["--persist"]));
+    let text = place.rules();
+    assert!(
+        text.starts_with(&format!("{written}\nSUBSYSTEM==")) && text.ends_with("SYMLINK+=\"sd/test\"\n"),
+        "{text}"
+    );
+    assert_eq!(place.shell(&format!("stat -c '%u %g %a' {RULES}")), "0 0 644\n");
+    place.said(["--remove", "/dev/sd/test"]);
+    assert_eq!(place.rules(), format!("{written}\n"));
+    place.said(["--remove", "/dev/sd/test2"]);
+    // A file of ours alone goes with its last rule.
+    place.shell(&format!("rm {RULES}"));
+    place.said(with(&device, "/dev/sd/test", &["--persist"]));
+    place.said(["--remove", "/dev/sd/test"]);
+    assert!(!place.exists(RULES));
+    place.shell(&format!("printf '\\377\\n' >{RULES}"));
+    let broken = place.run(["--list"]);
+    assert!(broken.code() == 1 && broken.err().contains("it is no UTF-8"), "{}", broken.err());
+}
+
+fn stale() {
+    let place = Place::new();
+    let device = place.loop_device("image");
+    place.said(with(&device, "/dev/sd/kept", &["--persist"]));
+    place.shell("rm /dev/sd/kept; ln -s nowhere /dev/sd/stale");
+    let links = place.links();
+    let of = |name: &str| {
+        let links = links["links"].as_array().expect("it is a list");
+        let link = links.iter().find(|link| link["name"] == json!(name)).expect("it is listed");
+        (link["persistent"].clone(), link["state"].clone(), link["device"].clone())
+    };
+    assert_eq!(of("/dev/sd/kept"), (json!(true), json!("missing"), Value::Null));
+    assert_eq!(of("/dev/sd/stale"), (json!(false), json!("stale"), Value::Null));
+    place.said(["--remove", "/dev/sd/kept"]);
+    place.said(["--remove", "/dev/sd/stale"]);
+    assert_eq!(place.links(), json!({"links": []}));
+}
+
+fn errors() {
+    let run = |arguments: &[&str]| Run::new(command()).arg("link").args(arguments).output();
+    let scratch = Scratch::new();
+    let image = scratch.image("image", MIB);
+    let image = image.to_str().expect("ASCII");
+    for (arguments, why) in [
+        (&[][..], "required"),
+        (&["/dev/null"], "--as"),
+        (&["--as", "/dev/sd/x"], "required"),
+        (&["/dev/null", "--as", "/dev/sd/x", "--list"], "cannot be used with"),
+        (&["--list", "--persist"], "required"),
+        (&["--json", "--remove", "/dev/sd/x"], "cannot be used with"),
+        (&["/dev/null", "--as", "/dev/sdx", "--dry-run"], "/dev/sdx: is no name for a link"),
+        (&["/dev/null", "--as", "/dev/sd/a b", "--dry-run"], "is no name for a link"),
+        (&["/dev/null", "--as", "/dev/sd/../null", "--dry-run"], "is no name for a link"),
+        (&["--remove", "/etc/passwd", "--dry-run"], "/etc/passwd: is no name for a link"),
+        (&["/dev/null", "--as", "/dev/sd/x", "--dry-run"], "/dev/null: is no block device"),
+        (
+            &["/nonexistent", "--as", "/dev/sd/x", "--dry-run"],
+            "cannot be looked at (No such file or directory)",
+        ),
+        (
+            &[image, "--as", "/dev/sd/x", "--dry-run"],
+            "is a file and no block device; make one of it by 'losetup",
+        ),
+    ] {
+        let outcome = run(arguments);
+        assert_eq!((outcome.code(), outcome.out().as_str()), (2, ""), "{arguments:?}: {}", outcome.err());
+        let err = outcome.err();
+        assert!(err.starts_with("vmware-bdwrapper: ") && err.contains(why), "{arguments:?}: {err}");
+    }
+}
+
+fn ordinary_user() {
+    let scratch = Scratch::new();
+    let command = scratch.copy(&command(), "vmware-bdwrapper");
+    for arguments in [&["/dev/null", "--as", "/dev/sd/x"][..], &["--remove", "/dev/sd/x"]] {
+        let refused = Run::new(&command).arg("link").args(arguments).nobody().output();
+        assert_eq!(refused.code(), 1);
+        assert!(refused.err().contains("Only root can change the system's files"), "{}", refused.err());
+    }
+    Run::new(&command).args(["link", "--list"]).nobody().output().expect_out();
+}
+
+/// Whatever a file is called, its device gets the link, wherever it is attached, and no other does.
+fn files() {
+    let names: [&[u8]; 11] = [
+        b"plain",
+        b"a b, c",
+        b"qu\"ote', SYMLINK+=\"sd/evil",
+        b"back\\slash\\",
+        b"glob*?[x]\\",
+        b"$kernel %k $$",
+        b"line\nbreak\ttab",
+        b"\xc3\xa4 \xff",
+        b"#comment ",
+        b"either|or",
+        b"end\n\n",
+    ];
+    let place = Place::new();
+    let image = |name: &[u8]| {
+        let path = place.scratch.directory().join(OsStr::from_bytes(name));
+        std::fs::create_dir_all(path.parent().expect("it has one")).expect("it is our directory");
+        std::fs::File::create(&path).and_then(|file| file.set_len(MIB)).expect("it is our directory");
+        path
+    };
+    let images: Vec<PathBuf> = names.iter().map(|name| image(name)).collect();
+    // What patterns that are not quoted would match, and any character in the place of an odd one.
+    let others = [&b"globaaax"[..], b"glob*?x\\", b"plainer", b"a b", b"line", b"back\\slash"];
+    let others: Vec<PathBuf> = others.iter().map(|name| image(name)).collect();
+    let link = |at: usize| format!("/dev/sd/{at}");
+    for (at, image) in images.iter().enumerate() {
+        let device = place.device(image);
+        place.said(with(&device, &link(at), &["--persist", "--owner", "nobody", "--mode", "0640"]));
+        place.shell(&format!("rm {}", link(at)));
+    }
+    assert_eq!(place.rules().lines().count(), 1 + images.len(), "a line each:\n{}", place.rules());
+    if Run::new("udevadm")
+        .arg("--version")
+        .output()
+        .expect_out()
+        .trim()
+        .parse::<u32>()
+        .is_ok_and(|version| version >= 254)
+    {
+        place.shell(&format!("udevadm verify {RULES}"));
+    }
+    place.start_udev();
+    // The other way round, so that each is on another device than before.
+    let others: Vec<Loop> = others.iter().map(|image| place.device(image)).collect();
+    let mut devices: Vec<Loop> = images.iter().rev().map(|image| place.device(image)).collect();
+    devices.reverse();
+    for device in devices.iter().chain(&others) {
+        place.trigger(device.path());
+    }
+    for (at, device) in devices.iter().enumerate() {
+        assert_eq!(place.leads_to(&link(at)), device.path(), "{:?}\n{}", images[at], place.rules());
+        let stat = place.enter("stat").args(["-c", "%U %a"]).arg(device.path()).output().expect_out();
+        assert_eq!(stat, "nobody 640\n", "{:?}", images[at]);
+    }
+    let made = place.shell("ls /dev/sd");
+    let wanted: BTreeSet<String> = (0..images.len()).map(|at| at.to_string()).collect();
+    assert_eq!(made.lines().map(str::to_owned).collect::<BTreeSet<_>>(), wanted);
+    for device in &others {
+        let stat = place.enter("stat").args(["-c", "%U"]).arg(device.path()).output().expect_out();
+        assert_eq!(stat, "root\n");
+    }
+    // udev itself has no complaint.
+    let name = devices[0].path().file_name().map(OsString::from).expect("it has a name");
+    let test = place
+        .enter("udevadm")
+        .args(["test", "--action=change"])
+        .arg(Path::new("/sys/class/block").join(name))
+        .output();
+    let ours: Vec<String> =
+        test.err().lines().filter(|line| line.contains("90-vmware")).map(str::to_owned).collect();
+    assert!(ours.iter().any(|line| line.contains("LINK 'sd/0'")), "{ours:?}");
+    assert!(!ours.iter().any(|line| line.contains("nvalid") || line.contains("ignoring")), "{ours:?}");
+}
+
+fn partition() {
+    let place = Place::new();
+    let image = place.scratch.image("image", 16 * MIB);
+    Run::new("sfdisk").arg("-q").arg(&image).stdin("label: gpt\n- 4M\n- 4M\n").output().expect_out();
+    let part = |device: &Loop, number: u32| PathBuf::from(format!("{}p{number}", device.path().display()));
+    // Not every kernel reads this table by itself.
+    let attach = || {
+        let device = place.device(&image);
+        Run::new("partx").arg("--update").arg(device.path()).output().expect_out();
+        for number in [1, 2] {
+            place.trigger(&part(&device, number));
+        }
+        device
+    };
+    place.start_udev();
+    let device = attach();
+    let second = part(&device, 2);
+    let said = place.said([
+        second.as_os_str(),
+        OsStr::new("--as"),
+        OsStr::new("/dev/hd/part"),
+        OsStr::new("--persist"),
+    ]);
+    assert!(said.contains("ENV{DEVTYPE}==\"partition\", ENV{ID_PART_ENTRY_UUID}==\""), "{said}");
+    assert_eq!(place.leads_to("/dev/hd/part"), second);
+    drop(device);
+    place.shell("rm -f /dev/hd/part");
+    let other = place.loop_device("other");
+    let device = attach();
+    assert_eq!(place.leads_to("/dev/hd/part"), part(&device, 2));
+    drop(other);
+}
+
+fn udev_removes() {
+    let place = Place::new();
+    place.start_udev();
+    let device = place.loop_device("image");
+    place.said(with(&device, "/dev/sd/test", &["--persist"]));
+    let links = |device: &Loop| {
+        place.enter("udevadm").args(["info", "--query=symlink"]).arg(device.path()).output().expect_out()
+    };
+    assert!(
+        links(&device).split_whitespace().any(|link| link == "sd/test"),
+        "udev has been told: {}",
+        links(&device)
+    );
+    place.said(["--remove", "/dev/sd/test"]);
+    assert!(!place.exists("/dev/sd/test"));
+    assert!(!links(&device).contains("sd/test"), "{}", links(&device));
+    place.trigger(device.path());
+    assert!(!place.exists("/dev/sd/test"), "it comes back");
+}

@@ -1,0 +1,473 @@
+//! The packages that `make packages` makes: what is in them, and their life in a root of their own.
+
+#[expect(dead_code, reason = "the running system stays as it is")]
+mod system;
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Mutex, OnceLock};
+
+use acceptance::{Loop, Need, Outcome, Run, Scratch, trial};
+use system::{CONF, LIBRARY, chmod, command, make, sources};
+
+const MIB: u64 = 1 << 20;
+const BACKUP: &str = "/etc/vmware-bdwrapper.conf.bak";
+/// A set-user-ID program, below the root.
+const PROGRAM: &str = "/usr/local/bin/secure";
+const DEVICE: &str = "/dev/sd/test";
+const ADVICE: &str = "    vmware-bdwrapper setup --setuid\n";
+
+fn main() -> ExitCode {
+    let built = [Need::Tool("make"), Need::Tool("dpkg-deb"), Need::Tool("rpmbuild"), Need::Tool("strip")];
+    let with = |more: &[Need]| [&built, more].concat();
+    let root = with(&[Need::Root, Need::Tool("cc"), Need::Tool("mmdebstrap")]);
+    acceptance::main(vec![
+        trial("deb/what is in it", &built, deb_contents),
+        trial("deb/lintian has nothing to say", &with(&[Need::Tool("lintian")]), lintian),
+        trial("deb/from installation to purge", &root, deb_life),
+        trial("deb/a changed configuration survives an upgrade with another", &root, deb_conffile),
+        trial("setup/errors", &root, setup_errors),
+        trial("setup/the administrator's file", &root, setup_file),
+        trial("rpm/what is in it", &built, rpm_contents),
+        trial("rpm/from installation to removal", &root, rpm_life),
+        trial("the same files give the same packages", &built, reproducible),
+    ])
+}
+
+/// The packages: the .deb and the .rpm.
+fn packages() -> &'static [PathBuf; 2] {
+    static MADE: OnceLock<[PathBuf; 2]> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let said = make(["packages"]).expect_out();
+        let file = |end: &str| {
+            let line = said.lines().find(|line| line.starts_with("made ") && line.ends_with(end));
+            PathBuf::from(line.unwrap_or_else(|| panic!("no {end}: {said}"))["made ".len()..].to_owned())
+        };
+        [file(".deb"), file(".rpm")]
+    })
+}
+
+fn deb() -> &'static Path {
+    &packages()[0]
+}
+
+fn rpm() -> &'static Path {
+    &packages()[1]
+}
+
+/// A directory with a minimal system of Debian, in which programs are run.
+struct Root(Scratch);
+
+impl Root {
+    fn new() -> Root {
+        let scratch = Scratch::new();
+        let root = scratch.path("root");
+        fs::create_dir(&root).expect("it is our directory");
+        Run::new("tar").arg("-xpf").arg(minimal()).arg("-C").arg(&root).output().expect_out();
+        Root(scratch)
+    }
+
+    /// A root in which the package is installed.
+    fn installed() -> Root {
+        let root = Root::new();
+        root.dpkg(["--install"], deb()).expect_out();
+        root
+    }
+
+    /// What an absolute name means here.
+    fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.0.path("root").join(name.as_ref().strip_prefix("/").expect("it is absolute"))
+    }
+
+    /// Runs a program here, as root or, with this option of chroot(8), as another user.
+    fn run_as<T: AsRef<OsStr>>(&self, user: &[&str], program: impl IntoIterator<Item = T>) -> Outcome {
+        const MOUNT: &str = "mount -t proc proc \"$0/proc\" && exec chroot \"$@\"";
+        Run::new("unshare")
+            .args(["--mount", "--propagation", "private", "--", "sh", "-c", MOUNT])
+            .arg(self.path("/"))
+            .args(user)
+            .arg(self.path("/"))
+            .args(program)
+            .output()
+    }
+
+    fn run<T: AsRef<OsStr>>(&self, program: impl IntoIterator<Item = T>) -> Outcome {
+        self.run_as(&[], program)
+    }
+
+    fn nobody<T: AsRef<OsStr>>(&self, program: impl IntoIterator<Item = T>) -> Outcome {
+        self.run_as(&["--userspec=65534:65534"], program)
+    }
+
+    fn setup(&self, arguments: &[&str]) -> Outcome {
+        self.run(["vmware-bdwrapper", "setup"].iter().chain(arguments))
+    }
+
+    /// Runs dpkg(1) on a package of the machine's.
+    fn dpkg<const N: usize>(&self, arguments: [&str; N], package: &Path) -> Outcome {
+        let copy = Path::new("/").join(package.file_name().expect("it has a name"));
+        fs::copy(package, self.path(&copy)).expect("it is our directory");
+        let run = ["dpkg", "--force-unsafe-io"].into_iter().chain(arguments).map(OsStr::new);
+        let outcome = self.run(run.chain([copy.as_os_str()]));
+        fs::remove_file(self.path(copy)).expect("it is our directory");
+        outcome
+    }
+
+    fn library(&self) -> PathBuf {
+        let multiarch = self.path("/usr/lib").read_dir().expect("it is a system");
+        let mut files = multiarch.map(|entry| entry.expect("it can be read").path().join(LIBRARY));
+        files.find(|file| file.exists()).expect("it is installed")
+    }
+
+    fn mode(&self) -> u32 {
+        self.library().metadata().expect("it is installed").mode() & 0o7777
+    }
+
+    /// Every name but those of dpkg's and the loader's own records.
+    fn names(&self) -> BTreeSet<String> {
+        let records = ["/var/lib/dpkg", "/var/log", "/var/cache/ldconfig", "/proc", "/var/lib/rpm"];
+        let found = Run::new("find").arg(self.path("/")).args(["-printf", "/%P\n"]).output().expect_out();
+        let kept = found.lines().filter(|name| !records.iter().any(|record| name.starts_with(record)));
+        kept.map(str::to_owned).collect()
+    }
+
+    /// A set-user-ID program, and a loop device by a name below `/dev/sd`.
+    fn client(&self) -> Loop {
+        let device = Loop::attach(&self.0.image("image", 128 * MIB), &[]);
+        fs::create_dir(self.path("/dev/sd")).expect("it is our directory");
+        Run::new("cp").arg("-a").arg(device.path()).arg(self.path("/dev")).output().expect_out();
+        let name = device.path().file_name().expect("it has a name");
+        symlink(Path::new("..").join(name), self.path(DEVICE)).expect("it is our directory");
+        fs::copy(acceptance::program("secure"), self.path(PROGRAM)).expect("it is our directory");
+        chmod(&self.path(PROGRAM), 0o4755);
+        device
+    }
+
+    /// Whether the program, started by an ordinary user, gets the answer of a SCSI disk.
+    fn is_answered(&self) -> bool {
+        let preload = format!("LD_PRELOAD={LIBRARY}");
+        let devices = format!("VMWARE_BDWRAPPER_DEVICES={DEVICE}");
+        let outcome = self.nobody(["env", &preload, &devices, PROGRAM, DEVICE]);
+        let out = outcome.expect_out();
+        assert!(out.contains("euid=0 secure=1") && out.contains(" kind=block "), "{out}");
+        out.contains(" idlun=0x7f000000")
+    }
+
+    fn conf(&self) -> String {
+        fs::read_to_string(self.path(CONF)).expect("it is there")
+    }
+}
+
+/// The archive of a minimal system of this machine's version of Debian, made once.
+fn minimal() -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock();
+    let release = Run::new("sh").args(["-c", ". /etc/os-release && echo $VERSION_CODENAME"]).output();
+    let release = release.expect_out().trim_end().to_owned();
+    let directory = command().with_file_name("../acceptance-root");
+    let archive = directory.join(format!("{release}.tar"));
+    if !archive.exists() {
+        fs::create_dir_all(&directory).expect("the target directory can be written");
+        let unfinished = directory.join(format!("{release}.{}.tar", std::process::id()));
+        let made = Run::new("mmdebstrap").args(["--quiet", "--variant=essential", &release]).arg(&unfinished);
+        let made = made.output();
+        assert!(made.success(), "mmdebstrap cannot fetch Debian {release}: {}", made.err());
+        fs::rename(&unfinished, &archive).expect("the target directory can be written");
+    }
+    archive
+}
+
+fn deb_contents() {
+    let out = Run::new("dpkg-deb").arg("--contents").arg(deb()).output().expect_out();
+    for line in out.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(fields[1], "root/root", "{line}");
+        let mode = match fields[5] {
+            name if name.ends_with('/') => "drwxr-xr-x",
+            "./usr/bin/vmware-bdwrapper" => "-rwxr-xr-x",
+            _ => "-rw-r--r--",
+        };
+        assert_eq!(fields[0], mode, "{line}");
+    }
+    for end in [
+        "-linux-gnu/libvmware-bdwrapper.so.0",
+        "./etc/vmware-bdwrapper.conf",
+        "./usr/share/man/man1/vmware-bdwrapper.1.gz",
+        "./usr/share/man/man5/vmware-bdwrapper.conf.5.gz",
+        "./usr/share/man/man7/libvmware-bdwrapper.7.gz",
+        "./usr/share/bash-completion/completions/vmware-bdwrapper",
+        "./usr/share/fish/vendor_completions.d/vmware-bdwrapper.fish",
+        "./usr/share/zsh/vendor-completions/_vmware-bdwrapper",
+        "./usr/share/doc/vmware-bdwrapper/copyright",
+    ] {
+        assert_eq!(out.lines().filter(|line| line.ends_with(end)).count(), 1, "{end}: {out}");
+    }
+    let depends = Run::new("dpkg-deb").arg("--field").arg(deb()).arg("Depends").output().expect_out();
+    // What the dynamic loader will ask for, by another program than the script's.
+    let asked = Run::new("ldd").arg("-v").arg(command()).output().expect_out();
+    let own = asked.lines().skip_while(|line| !line.ends_with("/vmware-bdwrapper:")).skip(1);
+    let own = own.take_while(|line| !line.ends_with(':'));
+    let versions = own.filter_map(|line| line.trim().strip_prefix("libc.so.6 (GLIBC_")?.split_once(')'));
+    let number = |(version, _): (&str, &str)| -> Vec<u32> {
+        version.split('.').map(|part| part.parse().expect("it is a number")).collect()
+    };
+    let newest = versions.map(number).max().expect("it needs the C library");
+    let newest: Vec<String> = newest.iter().map(u32::to_string).collect();
+    assert!(depends.contains(&format!("libc6 (>= {})", newest.join("."))), "{depends}{asked}");
+}
+
+fn lintian() {
+    let said = Run::new("lintian").arg("--allow-root").arg(deb()).output();
+    assert_eq!((said.code(), said.out().as_str()), (0, ""), "{}", said.err());
+}
+
+fn deb_life() {
+    let root = Root::new();
+    let before = root.names();
+    let said = root.dpkg(["--install"], deb()).expect_out();
+    assert!(said.contains(ADVICE), "{said}");
+    assert_eq!(root.run(["dpkg", "--verify", "vmware-bdwrapper"]).expect_out(), "");
+    let _device = root.client();
+    assert_eq!(root.mode(), 0o644);
+    assert!(!root.is_answered(), "without the bit the loader does not take the library");
+    let refused = root.nobody(["vmware-bdwrapper", "run", "--device", DEVICE, PROGRAM, DEVICE]);
+    assert_eq!(refused.code(), 126);
+    assert!(refused.err().contains("have root run 'vmware-bdwrapper setup --setuid'"), "{}", refused.err());
+
+    let wanted = ["--setuid", "--program", PROGRAM, "--device", DEVICE];
+    let default = root.conf();
+    let said = root.setup(&[&wanted[..], &["--dry-run"]].concat()).expect_out();
+    assert!(
+        said.contains("would give ") && said.contains(&format!("would add to {CONF}: device {DEVICE}\n")),
+        "{said}"
+    );
+    assert_eq!((root.mode(), root.conf()), (0o644, default.clone()), "a dry run changes nothing");
+    let said = root.setup(&wanted).expect_out();
+    assert!(said.contains("gave ") && said.contains("told dpkg") && said.contains("Risk: "), "{said}");
+    assert!(said.ends_with(&format!("Next: vmware-bdwrapper run --device {DEVICE} -- vmware\n")), "{said}");
+    assert_eq!(root.mode(), 0o4644);
+    assert_eq!(root.conf(), format!("{default}executable {PROGRAM}\ndevice {DEVICE}\n"));
+    assert_eq!(fs::read_to_string(root.path(BACKUP)).expect("it is kept"), default);
+    let status = root.path(CONF).metadata().expect("it is there");
+    assert_eq!((status.uid(), status.gid(), status.mode() & 0o7777), (0, 0, 0o644));
+    assert!(root.is_answered());
+    let works = root.nobody(["vmware-bdwrapper", "run", "--device", DEVICE, PROGRAM, DEVICE]);
+    assert!(works.expect_out().contains(" idlun=0x7f000000"), "{}", works.out());
+    let said = root.setup(&wanted).expect_out();
+    assert!(!["gave", "added", "told", "created"].iter().any(|word| said.contains(word)), "{said}");
+    assert_eq!(root.path(CONF).metadata().expect("it is there").ino(), status.ino(), "it was written again");
+
+    // A newer package.
+    let said = root.dpkg(["--install"], &newer(&root, |_| {})).expect_out();
+    assert!(!said.contains(ADVICE), "it is said once: {said}");
+    assert_eq!(root.mode(), 0o4644, "the administrator gave the bit for good");
+    assert!(root.conf().ends_with(&format!("device {DEVICE}\n")));
+    assert!(root.is_answered());
+
+    let said = root.setup(&["--no-setuid"]).expect_out();
+    assert!(said.contains("took from ") && said.contains("told dpkg"), "{said}");
+    assert_eq!(root.mode(), 0o644);
+    assert!(!root.is_answered());
+    let said = root.setup(&["--no-setuid"]).expect_out();
+    assert!(!said.contains("took") && said.contains("does not have"), "{said}");
+    root.setup(&["--setuid"]).expect_out();
+    assert!(root.is_answered());
+
+    root.run(["dpkg", "--remove", "vmware-bdwrapper"]).expect_out();
+    fs::remove_file(root.path(PROGRAM)).expect("it is ours");
+    for name in fs::read_dir(root.path("/dev")).expect("it is ours").map(|name| name.expect("it is").path()) {
+        if name.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"loop")) {
+            fs::remove_file(name).expect("it is ours");
+        }
+    }
+    fs::remove_dir_all(root.path("/dev/sd")).expect("it is ours");
+    let conf = [CONF, BACKUP].map(str::to_owned);
+    assert_eq!(&root.names() - &before, BTreeSet::from(conf), "a removed package keeps its configuration");
+    root.run(["dpkg", "--purge", "vmware-bdwrapper"]).expect_out();
+    assert_eq!(&root.names() - &before, BTreeSet::new());
+    let overrides = fs::read_to_string(root.path("/var/lib/dpkg/statoverride")).unwrap_or_default();
+    assert!(!overrides.contains(LIBRARY), "{overrides}");
+}
+
+/// The package with a higher version and what `change` does to its files.
+fn newer(root: &Root, change: impl FnOnce(&Path)) -> PathBuf {
+    let files = root.0.path("newer");
+    Run::new("dpkg-deb").arg("--raw-extract").arg(deb()).arg(&files).output().expect_out();
+    let control = files.join("DEBIAN/control");
+    let text = fs::read_to_string(&control).expect("it was extracted");
+    fs::write(&control, text.replace("\nVersion: ", "\nVersion: 9")).expect("it is ours");
+    change(&files);
+    let package = root.0.path("newer.deb");
+    let made =
+        Run::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&files).arg(&package).output();
+    made.expect_out();
+    package
+}
+
+fn deb_conffile() {
+    let root = Root::installed();
+    let changed = root.conf() + "messages yes\n";
+    fs::write(root.path(CONF), &changed).expect("it is ours");
+    let package = newer(&root, |files| {
+        fs::write(files.join("etc/vmware-bdwrapper.conf"), "# Another default.\n").expect("it is ours");
+    });
+    root.dpkg(["--force-confdef", "--force-confold", "--install"], &package).expect_out();
+    assert_eq!(root.conf(), changed);
+    let new = fs::read_to_string(root.path("/etc/vmware-bdwrapper.conf.dpkg-dist"));
+    assert_eq!(new.expect("dpkg left it beside"), "# Another default.\n");
+}
+
+fn setup_errors() {
+    let root = Root::installed();
+    let fails = |arguments: &[&str], status: i32, why: &str| {
+        let before = (root.names(), root.conf(), root.mode());
+        let outcome = root.setup(arguments);
+        assert_eq!(
+            (outcome.code(), outcome.out().as_str()),
+            (status, ""),
+            "{arguments:?}: {}",
+            outcome.err()
+        );
+        assert!(outcome.err().contains(why), "{why}: {}", outcome.err());
+        assert!((root.names(), root.conf(), root.mode()) == before, "{arguments:?} changed something");
+    };
+    fails(&[], 2, "--setuid");
+    fails(&["--setuid", "--no-setuid"], 2, "cannot be used with");
+    fails(&["--no-setuid", "--device", DEVICE], 2, "cannot be used with");
+    fails(&["--setuid", "--device", "relative"], 2, "relative: is not an absolute name");
+    fails(&["--setuid", "--device", "/dev/vg/x"], 2, "does not say which kind");
+    fails(&["--setuid", "--device", "/dev/sd/a\nallow-user-devices yes"], 2, "has a line break");
+    fails(&["--setuid", "--device", "/dev/sd/a "], 2, "ends with a blank");
+    fails(&["--setuid", "--program", "bin/sh"], 2, "bin/sh: is no program");
+    fails(&["--setuid", "--program", "/nonexistent"], 2, "/nonexistent: is no program");
+    let user = root.nobody(["vmware-bdwrapper", "setup", "--setuid"]);
+    assert_eq!(user.code(), 1);
+    assert!(user.err().contains("run 'sudo vmware-bdwrapper setup --setuid'"), "{}", user.err());
+    let dry = root.nobody(["vmware-bdwrapper", "setup", "--setuid", "--dry-run"]);
+    assert!(dry.expect_out().contains("would give "), "{}", dry.out());
+
+    chmod(&root.path(CONF), 0o666);
+    fails(&["--setuid"], 1, "can be written by others than root");
+    chmod(&root.path(CONF), 0o644);
+    let conf = root.conf();
+    fs::write(root.path(CONF), format!("{conf}device {DEVICE}=ide\n{}", "#".repeat(65_000 - conf.len())))
+        .expect("it is ours");
+    fails(&["--setuid", "--device", DEVICE], 1, "with other options");
+    fails(&["--setuid", "--device", &format!("/{}=ide", "x".repeat(1000))], 1, "at most 65536");
+    fs::remove_file(root.path(CONF)).expect("it is ours");
+    symlink("/etc/passwd", root.path(CONF)).expect("it is ours");
+    fails(&["--setuid"], 1, "is no regular file");
+    fs::remove_file(root.path(CONF)).expect("it is ours");
+    fs::write(root.path(CONF), "").expect("it is ours");
+    chmod(&root.library(), 0o664);
+    fails(&["--setuid"], 1, "so others than root may have written it");
+
+    fs::copy(command(), root.path("/tmp/command")).expect("it is our directory");
+    root.run(["dpkg", "--remove", "vmware-bdwrapper"]).expect_out();
+    let absent = root.run(["/tmp/command", "setup", "--setuid"]);
+    assert_eq!(absent.code(), 1);
+    assert!(absent.err().contains("is not installed in a directory"), "{}", absent.err());
+}
+
+fn setup_file() {
+    let root = Root::installed();
+    let default = root.conf();
+    let write = |text: &str| fs::write(root.path(CONF), text).expect("it is ours");
+    // None at all.
+    fs::remove_file(root.path(CONF)).expect("it is ours");
+    let said = root.setup(&["--setuid"]).expect_out();
+    assert!(said.contains(&format!("created {CONF}\n")) && said.contains("install VMware"), "{said}");
+    assert_eq!(root.conf(), default);
+    assert!(!root.path(BACKUP).exists());
+    // A last line without an end, lines that do not count, a program that is there and no device.
+    write("executable /bin/sh\nfoo");
+    let said = root.setup(&["--setuid"]);
+    assert!(
+        said.expect_out().ends_with("list one by 'vmware-bdwrapper setup --setuid --device /dev/sd/NAME'.\n"),
+        "{}",
+        said.out()
+    );
+    assert!(said.err().contains("line 2: there is no directive 'foo'"), "{}", said.err());
+    assert_eq!(root.conf(), "executable /bin/sh\nfoo");
+    let entry = "/srv/disk.img=ide,serial=A B";
+    root.setup(&["--setuid", "--program", "/bin/sh", "--device", entry]).expect_out();
+    assert_eq!(root.conf(), format!("executable /bin/sh\nfoo\ndevice {entry}\n"));
+    write("executable /bin/sh\nallow-user-devices yes\n");
+    let said = root.setup(&["--setuid"]).expect_out();
+    assert!(said.ends_with("Next: vmware-bdwrapper run --device /dev/sd/NAME -- vmware\n"), "{said}");
+}
+
+fn rpm_contents() {
+    let query = |what: &[&str]| Run::new("rpm").arg("-qp").args(what).arg(rpm()).output().expect_out();
+    let names = query(&["--list"]);
+    for name in [
+        "/usr/bin/vmware-bdwrapper",
+        "/usr/lib64/libvmware-bdwrapper.so.0",
+        "/etc/vmware-bdwrapper.conf",
+        "/usr/share/man/man1/vmware-bdwrapper.1.gz",
+        "/usr/share/licenses/vmware-bdwrapper/LICENSE-MIT",
+        "/usr/share/zsh/site-functions/_vmware-bdwrapper",
+    ] {
+        assert!(names.lines().any(|line| line == name), "{name}: {names}");
+    }
+    let files = query(&["--dump"]);
+    let owners = files.lines().all(|line| line.contains(" root root "));
+    assert!(owners && !files.contains(" 0104"), "owner and bit: {files}");
+    assert_eq!(query(&["--configfiles"]), "/etc/vmware-bdwrapper.conf\n");
+    assert_eq!(query(&["--licensefiles"]).lines().count(), 2);
+    // The same libraries as the .deb needs, and no package by name but the shell.
+    let requires = query(&["--requires"]);
+    for line in requires.lines() {
+        let known = ["libc.so.6", "libgcc_s.so.1", "ld-linux", "rtld(", "rpmlib(", "/bin/sh", "config("];
+        assert!(known.iter().any(|start| line.starts_with(start)), "{line}");
+    }
+    let depends = Run::new("dpkg-deb").arg("--field").arg(deb()).arg("Depends").output().expect_out();
+    let newest =
+        depends.split("libc6 (>= ").nth(1).and_then(|rest| rest.split(')').next()).expect("it is there");
+    assert!(requires.contains(&format!("libc.so.6(GLIBC_{newest})(64bit)")), "{requires}");
+}
+
+/// Debian's loader does not look into /usr/lib64, so only the package itself is tried.
+fn rpm_life() {
+    let root = Root::new();
+    let before = root.names();
+    let library = root.path("/usr/lib64").join(LIBRARY);
+    let mode = || library.metadata().expect("it is installed").mode() & 0o7777;
+    let rpm = |arguments: &[&str], package: &Path| {
+        let run = Run::new("rpm").args(["--root"]).arg(root.path("/")).args(["--nodeps", "--noplugins"]);
+        // Debian's rpm asks for a word before it installs anything.
+        let run = if Path::new("/etc/debian_version").exists() { run.arg("--force-debian") } else { run };
+        run.args(arguments).arg(package).output().expect_out()
+    };
+    assert!(rpm(&["--install"], self::rpm()).contains(ADVICE));
+    assert_eq!(mode(), 0o644);
+    rpm(&["--upgrade", "--force"], self::rpm());
+    assert_eq!(mode(), 0o644);
+    chmod(&library, 0o4644);
+    let changed = root.conf() + "messages yes\n";
+    fs::write(root.path(CONF), &changed).expect("it is ours");
+    assert!(!rpm(&["--upgrade", "--force"], self::rpm()).contains(ADVICE), "it is said once");
+    assert_eq!((mode(), root.conf()), (0o4644, changed));
+    rpm(&["--erase"], Path::new("vmware-bdwrapper"));
+    let left: Vec<String> =
+        (&root.names() - &before).into_iter().filter(|name| name.contains("bdwrapper")).collect();
+    assert_eq!(left, ["/etc/vmware-bdwrapper.conf.rpmsave"]);
+}
+
+fn reproducible() {
+    let first = packages().each_ref().map(|package| fs::read(package).expect("it was made"));
+    let again = make(["packages"]).expect_out();
+    assert_eq!(again.matches("made ").count(), 2, "{again}");
+    let second = packages().each_ref().map(|package| fs::read(package).expect("it was made"));
+    assert!(first == second);
+    let none = Run::new(sources().join("scripts/packages"))
+        .arg("deb")
+        .env("CARGO_TARGET_DIR", "/nonexistent")
+        .env("MAINTAINER", "A <a@b.c>")
+        .output();
+    assert!(!none.success() && none.err().contains("run make packages"), "{}", none.err());
+}

@@ -1,0 +1,456 @@
+//! `vmware-bdwrapper link`: names of devices below `/dev/sd` and `/dev/hd`.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::block::{self, Block, Host};
+use crate::failure::{Failure, cause, print, say, shown};
+use crate::finding::{Finding, Verdict, only};
+use crate::fitness::Options;
+use crate::udev::{self, Access, link_name};
+use crate::{fitness, root};
+
+/// Our rules, a line each.
+const RULES: &str = "/etc/udev/rules.d/90-vmware-bdwrapper.rules";
+
+const HEAD: &str =
+    "# Written by 'vmware-bdwrapper link --persist'; 'vmware-bdwrapper link --remove NAME' removes a line.\n";
+
+/// The directories that names stand in.
+const PLACES: [&str; 2] = ["/dev/sd", "/dev/hd"];
+
+/// What is wanted of a link.
+pub struct Wanted {
+    /// The rights to the device.
+    pub access: Access,
+    /// It shall be there after the next start of the system.
+    pub persist: bool,
+    /// What speaks against it does not count.
+    pub force: bool,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+fn failed(sentence: impl Into<String>) -> Failure {
+    Failure::new(Failure::FAILED, sentence)
+}
+
+/// Makes a link.
+pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> {
+    let name = checked(path)?;
+    wanted.access.check()?;
+    if !wanted.dry_run {
+        root::required("link")?;
+    }
+    let host = Host::running().map_err(|error| failed(block::unknown(&error)))?;
+    let block = find(&host, device)?;
+    if !wanted.force {
+        refuse(block, device)?;
+    }
+    let rules = Rules::read()?;
+    let target = target(name, block);
+    let is_made = current(path, &target, &host, rules.has(name), wanted.force)?;
+    if !is_made && rules.has(name) && !wanted.persist {
+        return Err(failed(format!(
+            "A rule in {RULES} makes {0} lead to another device: add --persist to replace it, or begin with 'vmware-bdwrapper link \
+             --remove {0}'.",
+            shown(path)
+        )));
+    }
+    let rule = match wanted.persist {
+        true => Some(udev::rule(block, name, &wanted.access).ok_or_else(|| {
+            failed(format!(
+                "{} has nothing that stays the same after the next start of the system, by which udev could know it: leave out \
+                 --persist.",
+                shown(device)
+            ))
+        })?),
+        false => None,
+    };
+    let said = |done: &str, would: &str, what: String| {
+        print(format!("{} {what}\n", if wanted.dry_run { would } else { done }))
+    };
+    if is_made {
+        print(format!("{} leads to {} already\n", shown(path), shown(&block.path())))?;
+    } else {
+        if !wanted.dry_run {
+            put(path, &target).map_err(|error| failed(not_made(path, &error)))?;
+        }
+        said("linked", "would link", format!("{} to {}", shown(path), shown(&block.path())))?;
+    }
+    for (tool, value) in wanted.access.commands() {
+        if !wanted.dry_run {
+            change(tool, &value, block)?;
+        }
+        said("ran", "would run", format!("{tool} {value} {}", shown(&block.path())))?;
+    }
+    // Last, so that nothing persists of what could not be done.
+    if let Some(rule) = rule {
+        if !wanted.dry_run {
+            rules.with(name, Some(&rule)).write()?;
+            tell_udev(Some(block));
+        }
+        said("wrote", "would write", format!("to {RULES}:\n{rule}"))?;
+    }
+    Ok(())
+}
+
+/// Removes a link and the rule that makes it.
+pub fn remove(path: &Path, dry_run: bool) -> Result<(), Failure> {
+    let name = checked(path)?;
+    if !dry_run {
+        root::required("link --remove")?;
+    }
+    let rules = Rules::read()?;
+    let link = path.symlink_metadata();
+    let (is_link, has_rule) = (link.as_ref().is_ok_and(|link| link.is_symlink()), rules.has(name));
+    if link.is_ok() && !is_link {
+        return Err(failed(format!(
+            "{} is no symbolic link, so it is none of ours: remove it by hand.",
+            shown(path)
+        )));
+    }
+    if !is_link && !has_rule {
+        return Err(failed(format!(
+            "There is no link {}, and no rule in {RULES} makes it: 'vmware-bdwrapper link --list' shows those that are there.",
+            shown(path)
+        )));
+    }
+    let done = if dry_run { "would remove" } else { "removed" };
+    let host = Host::running().ok();
+    let block = host.as_ref().and_then(|host| host.by_path(path));
+    if has_rule {
+        if !dry_run {
+            rules.with(name, None).write()?;
+            tell_udev(block);
+        }
+        print(format!("{done} the rule for {} in {RULES}\n", shown(path)))?;
+    }
+    if is_link {
+        if !dry_run {
+            // Perhaps udev was faster.
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(failed(format!("{} cannot be removed ({}).", shown(path), cause(&error))));
+                }
+                _ => {}
+            }
+            // Directories go while they are empty.
+            for directory in path.ancestors().skip(1).take_while(|directory| *directory != Path::new("/dev"))
+            {
+                if fs::remove_dir(directory).is_err() {
+                    break;
+                }
+            }
+        }
+        print(format!("{done} {}\n", shown(path)))?;
+    }
+    Ok(())
+}
+
+/// The name below `/dev`, or why it is none.
+fn checked(path: &Path) -> Result<&str, Failure> {
+    link_name(path).ok_or_else(|| {
+        Failure::new(
+            Failure::USAGE,
+            format!(
+                "{}: is no name for a link: give /dev/sd/NAME or /dev/hd/NAME, of letters, digits and the characters #+-.@_/.",
+                shown(path)
+            ),
+        )
+    })
+}
+
+fn find<'a>(host: &'a Host, device: &Path) -> Result<&'a Block, Failure> {
+    let wrong = |why: &str| Err(Failure::new(Failure::USAGE, format!("{}: {why}", shown(device))));
+    match device.metadata() {
+        Err(error) => {
+            wrong(&format!("cannot be looked at ({}); name a block device that is there.", cause(&error)))
+        }
+        Ok(status) if status.is_file() => {
+            wrong("is a file and no block device; make one of it by 'losetup --find --show FILE'.")
+        }
+        Ok(_) => match host.by_path(device) {
+            Some(block) => Ok(block),
+            None => wrong("is no block device; name one ('vmware-bdwrapper list' shows them)."),
+        },
+    }
+}
+
+/// Says what speaks against giving a device to a virtual machine.
+fn refuse(block: &Block, device: &Path) -> Result<(), Failure> {
+    let findings = fitness::of_block(block, device, Options { read_only: true, force: false });
+    for warning in only(&findings, Verdict::Warning) {
+        say(warning);
+    }
+    let mut sentences: Vec<String> = only(&findings, Verdict::Problem).map(Finding::to_string).collect();
+    if sentences.is_empty() {
+        return Ok(());
+    }
+    sentences.push("Nothing was done; --force makes the link all the same.".into());
+    Err(Failure { status: Failure::FAILED, sentences })
+}
+
+/// Where the link leads, as udev writes it.
+fn target(name: &str, block: &Block) -> PathBuf {
+    let up = "../".repeat(name.matches('/').count());
+    Path::new(&up).join(&block.name)
+}
+
+/// Whether the link is there already. Another one in its place is refused, unless it is ours, leads nowhere, or `force`.
+fn current(path: &Path, target: &Path, host: &Host, has_rule: bool, force: bool) -> Result<bool, Failure> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    for directory in parent.ancestors().take_while(|directory| *directory != Path::new("/dev")) {
+        if directory.symlink_metadata().is_ok_and(|status| !status.is_dir()) {
+            return Err(failed(format!(
+                "{} is no directory, so {} cannot be made: remove it, or choose another name.",
+                shown(directory),
+                shown(path)
+            )));
+        }
+    }
+    let Ok(status) = path.symlink_metadata() else { return Ok(false) };
+    if !status.is_symlink() {
+        return Err(failed(format!(
+            "{} is there already and no symbolic link: remove it by hand, or choose another name.",
+            shown(path)
+        )));
+    }
+    let old = fs::read_link(path).map_err(|error| failed(not_made(path, &error)))?;
+    let other = host.by_path(path).map(Block::path);
+    let wanted = host.by_path(&parent.join(target)).map(Block::path);
+    match other {
+        _ if old == target => Ok(true),
+        Some(other) if Some(&other) != wanted.as_ref() && !has_rule && !force => Err(failed(format!(
+            "{} leads to {} already: choose another name, or replace the link by --force.",
+            shown(path),
+            shown(&other)
+        ))),
+        None if path.exists() && !force => Err(failed(format!(
+            "{} leads to {}, which is no block device: choose another name, or replace the link by --force.",
+            shown(path),
+            shown(&old)
+        ))),
+        _ => Ok(false),
+    }
+}
+
+/// Makes the link, or replaces one, in one step.
+fn put(path: &Path, target: &Path) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory)?;
+    let made = tempfile::Builder::new()
+        .prefix(".vmware-bdwrapper-")
+        .make_in(directory, |new| symlink(target, new))?;
+    made.into_temp_path().persist(path).map_err(|error| error.error)
+}
+
+fn not_made(path: &Path, error: &io::Error) -> String {
+    format!("{} cannot be made ({}).", shown(path), cause(error))
+}
+
+impl Access {
+    /// Users and groups must exist, for udev as well; a mode is octal.
+    fn check(&self) -> Result<(), Failure> {
+        let wrong = |sentence| Failure::new(Failure::USAGE, sentence);
+        for (database, name, what) in [("passwd", &self.owner, "user"), ("group", &self.group, "group")] {
+            let Some(name) = name else { continue };
+            let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
+            // The name service knows more users than /etc/passwd.
+            let exists = || run("getent", &[database, "--", name]).is_ok_and(|found| found.status.success());
+            if !is_number && (name.is_empty() || name.starts_with('-') || !exists()) {
+                return Err(wrong(format!("There is no {what} '{}': name one that exists.", shown(name))));
+            }
+        }
+        match &self.mode {
+            Some(mode)
+                if !u32::from_str_radix(mode, 8).is_ok_and(|mode| mode <= 0o777) || mode.starts_with('+') =>
+            {
+                Err(wrong(format!(
+                    "The mode '{}' is none of a device: give an octal number such as 0660.",
+                    shown(mode)
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The programs that give the device these rights, and their arguments.
+    fn commands(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let owner = match (&self.owner, &self.group) {
+            (None, None) => None,
+            (owner, group) => {
+                let group = group.as_ref().map(|group| format!(":{group}")).unwrap_or_default();
+                Some(("chown", owner.clone().unwrap_or_default() + &group))
+            }
+        };
+        owner.into_iter().chain(self.mode.clone().map(|mode| ("chmod", mode)))
+    }
+}
+
+fn change(tool: &str, value: &str, block: &Block) -> Result<(), Failure> {
+    let path = block.path();
+    let done = run(tool, &["--", value, &path.to_string_lossy()]);
+    let why = match done {
+        Ok(done) if done.status.success() => return Ok(()),
+        Ok(done) => String::from_utf8_lossy(&done.stderr).trim().to_owned(),
+        Err(error) => cause(&error),
+    };
+    Err(failed(format!("The rights to {} cannot be changed ({why}): change them by hand.", shown(&path))))
+}
+
+fn run(program: &str, arguments: &[&str]) -> io::Result<Output> {
+    Command::new(program).args(arguments).stdin(Stdio::null()).output()
+}
+
+/// Has udev, where it runs, read its rules and look at the device again.
+fn tell_udev(block: Option<&Block>) {
+    if !Path::new("/run/udev/control").exists() {
+        return;
+    }
+    let mut steps = vec![vec!["control".to_owned(), "--reload".into()]];
+    let device = block.map(|block| format!("--name-match={}", block.path().display()));
+    steps.extend(
+        device.map(|device| vec!["trigger".into(), "--settle".into(), "--action=change".into(), device]),
+    );
+    for arguments in steps {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        if !run("udevadm", &arguments).is_ok_and(|done| done.status.success()) {
+            say(format!(
+                "'udevadm {}' failed: the rule counts after the next start of the system.",
+                arguments.join(" ")
+            ));
+        }
+    }
+}
+
+/// The text of our rules.
+struct Rules(String);
+
+impl Rules {
+    fn read() -> Result<Rules, Failure> {
+        let wrong = |why: &str| failed(format!("{RULES} cannot be read ({why}): mend it, or remove it."));
+        match fs::read(RULES) {
+            Ok(text) => String::from_utf8(text).map(Rules).map_err(|_| wrong("it is no UTF-8")),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Rules(String::new())),
+            Err(error) => Err(wrong(&cause(&error))),
+        }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        self.0.lines().filter(|line| !line.trim_start().starts_with('#'))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.lines().any(|line| udev::link_of(line) == Some(name))
+    }
+
+    /// The rules with this one for a name, and no other for it.
+    fn with(&self, name: &str, rule: Option<&str>) -> Rules {
+        let is_other = |line: &&str| line.trim_start().starts_with('#') || udev::link_of(line) != Some(name);
+        let old = if self.0.is_empty() { HEAD } else { &self.0 };
+        let lines = old.lines().filter(is_other).chain(rule);
+        Rules(lines.flat_map(|line| [line, "\n"]).collect())
+    }
+
+    fn write(&self) -> Result<(), Failure> {
+        let path = Path::new(RULES);
+        if self.0 == HEAD {
+            return fs::remove_file(path)
+                .map_err(|error| failed(format!("{RULES} cannot be removed ({}).", cause(&error))));
+        }
+        let directory = path.parent().unwrap_or(path);
+        fs::create_dir_all(directory).map_err(|error| failed(not_made(directory, &error)))?;
+        root::put(path, self.0.as_bytes()).map_err(failed)
+    }
+}
+
+/// What is said of a link.
+#[derive(Serialize)]
+struct Link {
+    /// The link.
+    name: String,
+    /// What it holds; null where only a rule has it.
+    target: Option<String>,
+    /// The device that it leads to, by the kernel's name; null where there is none.
+    device: Option<String>,
+    /// What the device is.
+    kind: Option<&'static str>,
+    /// Whether one of our rules makes it.
+    persistent: bool,
+    /// `ok`; `stale`: it leads to no device; `missing`: its rule has found no device.
+    state: &'static str,
+}
+
+#[derive(Serialize)]
+struct Document {
+    links: Vec<Link>,
+}
+
+/// Prints the links that are there and those that rules would make.
+pub fn list(json: bool) -> Result<(), Failure> {
+    let host = Host::running().map_err(|error| failed(block::unknown(&error)))?;
+    let rules = Rules::read()?;
+    let ruled: Vec<PathBuf> =
+        rules.lines().filter_map(udev::link_of).map(|name| Path::new("/dev").join(name)).collect();
+    let mut names = Vec::new();
+    for place in PLACES {
+        walk(Path::new(place), &mut names);
+    }
+    names.extend(ruled.iter().cloned());
+    names.sort();
+    names.dedup();
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let links = names.iter().map(|path| {
+        let target = fs::read_link(path).ok();
+        let block = host.by_path(path).filter(|_| target.is_some());
+        Link {
+            name: text(path),
+            target: target.as_deref().map(text),
+            device: block.map(|block| text(&block.path())),
+            kind: block.map(|block| block.kind.name()),
+            persistent: ruled.contains(path),
+            state: match (&target, block) {
+                (Some(_), Some(_)) => "ok",
+                (Some(_), None) => "stale",
+                (None, _) => "missing",
+            },
+        }
+    });
+    let links: Vec<Link> = links.collect();
+    if json {
+        let document = serde_json::to_string_pretty(&Document { links });
+        return print(
+            document.map_err(|error| failed(format!("The document cannot be made: {error}.")))? + "\n",
+        );
+    }
+    if links.is_empty() {
+        return print("There are no links in /dev/sd and /dev/hd, and no rules for any.\n");
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN).set_header(["Link", "Device", "Kind", "Persistent", "State"]);
+    for link in links {
+        let device = link.device.or(link.target).unwrap_or_default();
+        let cells = [&link.name, &device].map(|name| shown(name).to_string());
+        let [name, device] = cells;
+        let persistent = if link.persistent { "yes" } else { "no" };
+        table.add_row([&name, &device, link.kind.unwrap_or_default(), persistent, link.state]);
+    }
+    print(format!("{table}\n"))
+}
+
+fn walk(directory: &Path, names: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_symlink() => names.push(entry.path()),
+            Ok(kind) if kind.is_dir() => walk(&entry.path(), names),
+            _ => {}
+        }
+    }
+}
