@@ -198,6 +198,9 @@ fn together() {
     }
 }
 
+/// What a descriptor has before its extents.
+const HEAD: &str = "version=1\nCID=fffffffe\ncreateType=\"fullDevice\"\n";
+
 fn descriptor() {
     let scratch = Scratch::new();
     let (path, entry) = image(&scratch, "image");
@@ -209,7 +212,7 @@ fn descriptor() {
     };
     let extents = |sectors: &[(u64, u64)]| -> String {
         let line = |(start, count): &(u64, u64)| format!("RW {count} FLAT \"{}\" {start}\n", path.display());
-        "createType=\"fullDevice\"\n".to_owned() + &sectors.iter().map(line).collect::<String>()
+        HEAD.to_owned() + &sectors.iter().map(line).collect::<String>()
     };
     let same = compared(&extents(&[(0, 262_144)]), &entry);
     is_ready(&same);
@@ -225,14 +228,18 @@ fn descriptor() {
     warning(&compared(&extents(&[(0, 1000)]), &entry), "uses 1000 sectors of");
     let unlisted = compared(&extents(&[(0, 262_144)]), &other);
     problems(&unlisted, &["which is not listed"], "list it");
-    let gone = compared("RW 1 FLAT \"/nonexistent\" 0", &entry);
+    let gone = compared(&format!("{HEAD}RW 1 FLAT \"/nonexistent\" 0\n"), &entry);
     problems(&gone, &["is not listed", "/nonexistent, which cannot be looked at"], "list it");
-    for text in ["", "KDMV\x01\0\0", "RW 99999999999999999999 FLAT \"/x\" 0"] {
-        problems(&compared(text, &entry), &["is no descriptor of a physical disk"], "name the .vmdk");
+    for text in ["", "RW 1 FLAT \"/x\" 0", "KDMV\x01\0\0"] {
+        problems(&compared(text, &entry), &["is no descriptor "], "name ");
     }
+    let large = compared(&format!("{HEAD}RW 99999999999999999999 FLAT \"/x\" 0\n"), &entry);
+    problems(&large, &["has an extent in line 4 that cannot be understood"], "correct it");
+    let flat = compared(&format!("{HEAD}RW 1 FLAT \"x-flat.vmdk\" 0\n"), &entry);
+    problems(&flat, &["is for no device"], "name the descriptor");
     remove(&file);
     let missing = doctor().args(["--device", &entry, "--vmdk"]).arg(&file).arg("true").output();
-    problems(&missing, &["disk.vmdk cannot be read (No such file or directory)"], "name a descriptor");
+    problems(&missing, &["disk.vmdk: cannot be read (No such file or directory)"], "name a file");
 }
 
 fn hostile() {
@@ -249,13 +256,13 @@ fn hostile() {
     serde_json::from_str::<Value>(&document.expect_out()).expect("it is JSON");
     // The same names as a program and as a descriptor; files without an end.
     let odd = doctor().arg("--vmdk").arg(&path).arg("--device").arg(&entry).arg(&path).output();
-    problems(&odd, &["cannot be executed", "is no descriptor"], "name a program that can");
+    problems(&odd, &["cannot be executed", ": is no descriptor"], "name a program that can");
     let endless = doctor().args(["--vmdk", "/dev/zero", "--device"]).arg(&entry).arg("true").output();
-    problems(&endless, &["/dev/zero is no descriptor"], "name the .vmdk");
+    problems(&endless, &["/dev/zero: is no regular file"], "name one");
     let pipe = scratch.path("pipe");
     Run::new("mkfifo").arg(&pipe).output().expect_out();
     let piped = doctor().arg("--vmdk").arg(&pipe).arg("--device").arg(&entry).arg("true").output();
-    problems(&piped, &["pipe is no descriptor"], "name the .vmdk");
+    problems(&piped, &["pipe: is no regular file"], "name one");
     let script = scratch.path("script");
     fs::write(&script, [b"#!/bin/sh\n".as_slice(), &[0xff; 3 << 20]].concat()).expect("it is our directory");
     chmod(&script, 0o755);

@@ -54,10 +54,12 @@ impl Finding {
         Finding { verdict: Verdict::Problem, cause: cause.into(), remedy: Some(remedy.into()) }
     }
 
-    /// A problem that is said in one sentence with what to do.
+    /// A problem that is said in one sentence, with what to do behind a semicolon where it says that.
     pub fn sentence(sentence: &str) -> Finding {
-        let cause = sentence.trim_end_matches('.').to_owned();
-        Finding { verdict: Verdict::Problem, cause, remedy: None }
+        let sentence = sentence.trim_end_matches('.');
+        let (cause, remedy) =
+            sentence.rsplit_once("; ").map_or((sentence, None), |(cause, remedy)| (cause, Some(remedy)));
+        Finding { verdict: Verdict::Problem, cause: cause.to_owned(), remedy: remedy.map(str::to_owned) }
     }
 }
 

@@ -20,6 +20,8 @@ use clap::Subcommand;
 use crate::failure::{Failure, shown};
 use descriptor::Descriptor;
 
+pub use descriptor::Data;
+
 /// The tasks.
 #[derive(Subcommand)]
 pub enum Vmdk {
@@ -71,8 +73,8 @@ fn numbers(disk: &client::Disk) -> [u64; 6] {
     [own.cylinders, own.heads, own.sectors, bios.cylinders, bios.heads, bios.sectors].map(u64::from)
 }
 
-/// Reads a descriptor.
-fn descriptor(path: &Path) -> Result<Descriptor, String> {
+/// Reads a descriptor; a sentence says why it cannot be read.
+pub fn descriptor(path: &Path) -> Result<Descriptor, String> {
     Descriptor::parse(&file::read(path)?).map_err(|why| format!("{}: {why}.", shown(path)))
 }
 
