@@ -6,10 +6,12 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use client::Given;
 use comfy_table::{Table, presets};
 use disk::request::{Argument, SCSI_IOCTL_SEND_COMMAND, SG_IO, find};
+use indicatif::{ProgressBar, ProgressBarIter, ProgressDrawTarget};
 use serde::{Deserialize, Serialize};
 
 use super::decode;
@@ -74,7 +76,7 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
         let sentence = format!("{} cannot be read ({}): name a trace that can.", shown(file), cause(&error));
         Failure::new(Failure::FAILED, sentence)
     };
-    let mut lines = Lines { reader: BufReader::new(File::open(file).map_err(unreadable)?), number: 0 };
+    let mut lines = Lines::new(File::open(file).map_err(unreadable)?).map_err(unreadable)?;
     let first = lines.next().map_err(unreadable)?.unwrap_or_default();
     let begin: Begin = parse(&first).map_err(|why| wrong(1, why))?;
     let texts: Vec<OsString> = match devices.is_empty() {
@@ -116,22 +118,37 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
             Err(why) => result.leave_out(&recorded, why),
             Ok(order) => match replay.make(&order)? {
                 None => result.leave_out(&recorded, "the library did not answer: is the device there?"),
-                Some(now) => result.compare(lines.number, &recorded, &now)?,
+                Some(now) => lines.bar.suspend(|| result.compare(lines.number, &recorded, &now))?,
             },
         }
     }
+    lines.bar.finish_and_clear();
     result.end()
 }
 
 /// The lines of a file, however long it is.
 struct Lines {
-    reader: BufReader<File>,
+    reader: BufReader<ProgressBarIter<File>>,
     number: u64,
+    /// How much has been read; shown on a terminal when it takes longer than [`PATIENCE`].
+    bar: ProgressBar,
+    begun: Instant,
 }
 
+const PATIENCE: Duration = Duration::from_secs(1);
+
 impl Lines {
+    fn new(file: File) -> io::Result<Lines> {
+        let bar = ProgressBar::with_draw_target(Some(file.metadata()?.len()), ProgressDrawTarget::hidden());
+        let reader = BufReader::new(bar.wrap_read(file));
+        Ok(Lines { reader, number: 0, bar, begun: Instant::now() })
+    }
+
     /// The next one with its end; what is too long is cut off.
     fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        if self.bar.is_hidden() && self.begun.elapsed() > PATIENCE {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
         let mut line = Vec::new();
         self.reader.by_ref().take(LONGEST).read_until(b'\n', &mut line)?;
         self.number += 1;
