@@ -220,11 +220,7 @@ fn descriptor() {
     let parts = compared(&extents(&[(0, 63), (63, 262_081)]), &entry);
     assert!(parts.expect_out().contains("disk.vmdk has the size of"));
     let longer = compared(&extents(&[(0, 262_145)]), &entry);
-    problems(
-        &longer,
-        &["has 262145 sectors, and it has 262144, so VMware refuses it"],
-        "make the device as large",
-    );
+    problems(&longer, &["has 262145 sectors, and it has 262144, so VMware refuses it"], "give /");
     warning(&compared(&extents(&[(0, 1000)]), &entry), "uses 1000 sectors of");
     let unlisted = compared(&extents(&[(0, 262_144)]), &other);
     problems(&unlisted, &["which is not listed"], "list it");

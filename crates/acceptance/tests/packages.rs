@@ -422,7 +422,8 @@ fn rpm_contents() {
     // The same libraries as the .deb needs, and no package by name but the shell.
     let requires = query(&["--requires"]);
     for line in requires.lines() {
-        let known = ["libc.so.6", "libgcc_s.so.1", "ld-linux", "rtld(", "rpmlib(", "/bin/sh", "config("];
+        let known =
+            ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux", "rtld(", "rpmlib(", "/bin/sh", "config("];
         assert!(known.iter().any(|start| line.starts_with(start)), "{line}");
     }
     let depends = Run::new("dpkg-deb").arg("--field").arg(deb()).arg("Depends").output().expect_out();

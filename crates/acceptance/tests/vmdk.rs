@@ -886,6 +886,8 @@ fn attach_refused() {
     with("sata0.present = \"FALSE\"\nide0:0.present = \"FALSE\"\n");
     refused(&at("sata0:0"), 1, "switched off");
     refused(&at("ide0:0"), 1, "has lines for ide0:0 already");
+    with("");
+    refused(&at("ide1:0"), 1, "is a disk for lsilogic, and ide1:0 is none of its slots");
     with("checkpoint.vmState = \"a.vmss\"\n");
     refused(&attach(&file, &vmx), 1, "suspended");
     with("encryption.data = \"x\"\n");

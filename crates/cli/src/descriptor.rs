@@ -73,12 +73,12 @@ fn compare(file: &Path, path: &Path, end: u64, listed: &[Device<'_>], host: &Hos
             format!(
                 "{name} says that {device} has {end} sectors, and it has {sectors}, so VMware refuses it"
             ),
-            "make the device as large as it was, or make the virtual disk anew",
+            format!("give {device} its size again, or run 'vmware-bdwrapper vmdk refresh --shrink {name}'"),
         )
     } else if end < sectors {
         Finding::warning(
             format!("{name} uses {end} sectors of {device}, which has {sectors}"),
-            "make the virtual disk anew where the device has grown",
+            format!("run 'vmware-bdwrapper vmdk refresh {name}'"),
         )
     } else {
         Finding::ok(format!("{name} has the size of {device}"))

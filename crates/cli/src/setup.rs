@@ -13,7 +13,7 @@ use disk::conf::{Directive, parse};
 
 use crate::administrator::{FILE, MOST, read};
 use crate::failure::{Failure, cause, print, say, shown};
-use crate::{devices, library, root};
+use crate::{block, devices, library, root};
 
 /// The file as it is before anybody has changed it.
 const DEFAULT: &[u8] = include_bytes!("../../../data/vmware-bdwrapper.conf");
@@ -137,7 +137,19 @@ fn next(text: &[u8]) -> String {
 impl Wanted {
     /// The lines that the file shall have.
     fn lines(&self) -> Result<Vec<OsString>, Failure> {
-        devices::parse(&self.devices)?;
+        let listed = devices::parse(&self.devices)?;
+        for device in &listed {
+            if !device.entry.force && block::is_real_path(device.path()) {
+                return Err(Failure::new(
+                    Failure::USAGE,
+                    format!(
+                        "{}: is a physical disk, which needs no wrapper: give it the option force where that is what you want.",
+                        device.entry.printed_path()
+                    ),
+                ));
+            }
+        }
+        listed.iter().filter_map(devices::absent).for_each(say);
         let programs = self.programs.iter().map(|path| {
             if !path.is_absolute() || !path.is_file() {
                 return Err(format!("{}: is no program: give the absolute name of one.", shown(path)));

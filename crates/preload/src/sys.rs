@@ -437,6 +437,15 @@ pub fn is_mounted_read_only(fd: c_int) -> Result<bool, Errno> {
     Ok(unsafe { mount.assume_init() }.f_flag & libc::ST_RDONLY != 0)
 }
 
+/// The kind of file system that a file is on (`f_type` of statfs(2)).
+pub fn file_system(fd: c_int) -> Result<u64, Errno> {
+    let mut mount = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the C library fills its own structure.
+    result(unsafe { libc::fstatfs(fd, mount.as_mut_ptr()) }.into())?;
+    // SAFETY: it was filled.
+    Ok(unsafe { mount.assume_init() }.f_type as u64)
+}
+
 /// The process that calls.
 pub fn process() -> c_int {
     // SAFETY: it has no arguments.

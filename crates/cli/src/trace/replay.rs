@@ -90,8 +90,10 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
     let names: Vec<String> = listed.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
     let mut replay = Replay::start(&texts, write)?;
     let mut result = Tally { json, requests: 0, same: 0, different: 0, left_out: BTreeMap::new() };
+    let mut is_whole = false;
     while let Some(line) = lines.next().map_err(unreadable)? {
         if line.starts_with(b"{\"summary\":") {
+            is_whole = true;
             continue;
         }
         let recorded: Record = match parse(&line) {
@@ -123,6 +125,12 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
         }
     }
     lines.bar.finish_and_clear();
+    if !is_whole {
+        say(format!(
+            "{}: has no summary at its end, so requests may be missing: the trace was cut off.",
+            shown(file)
+        ));
+    }
     result.end()
 }
 
@@ -334,7 +342,8 @@ impl Tally {
         let Tally { json, requests, same, different, left_out } = self;
         let left_out: Vec<LeftOut> =
             left_out.into_iter().map(|((request, why), count)| LeftOut { request, why, count }).collect();
-        let status = if different == 0 { ExitCode::SUCCESS } else { ExitCode::from(Failure::FAILED) };
+        let status =
+            if different == 0 && requests > 0 { ExitCode::SUCCESS } else { ExitCode::from(Failure::FAILED) };
         if json {
             object(&End { requests, same, different, left_out })?;
             return Ok(status);

@@ -50,6 +50,16 @@ impl Attach {
             None => machine.free(adapter),
         };
         let slot = slot.map_err(|why| format!("{}: {why}", shown(&self.vmx)))?;
+        // The other controllers all have descriptors for SCSI.
+        if (slot.bus == Bus::Ide) != (adapter.bus() == Bus::Ide) {
+            return Err(format!(
+                "{}: is a disk for {}, and {slot} is none of its slots; name one such as {}0:0, or make the descriptor by 'vmdk \
+                 create --adapter'.",
+                shown(&self.file),
+                adapter.name(),
+                adapter.bus().name()
+            ));
+        }
         let mut lines = machine.controller_lines(slot, adapter);
         let name = machine.name_of(&self.file)?;
         lines.push(format!("{slot}.present = \"TRUE\""));

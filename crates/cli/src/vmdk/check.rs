@@ -85,7 +85,13 @@ impl Check {
             print(format!("{} describes {device} as it is.\n", shown(&self.file)))?;
         } else {
             let mut lines: Vec<&str> = Vec::new();
-            let remedies = differences.iter().map(|difference| &difference.remedy);
+            // What follows from another size or kind of disk is done with it.
+            let first = ["kind", "adapter", "shrunk"];
+            let first = differences.iter().find(|difference| first.contains(&difference.what));
+            let remedies = differences
+                .iter()
+                .filter(|difference| first.is_none_or(|first| first.what == difference.what))
+                .map(|difference| &difference.remedy);
             for line in differences.iter().map(|difference| &difference.sentence).chain(remedies) {
                 if !lines.contains(&line.as_str()) {
                     lines.push(line);
@@ -113,6 +119,11 @@ impl Refresh {
                 sentences: differences.into_iter().map(|difference| difference.sentence).collect(),
             });
         };
+        if let Some(difference) =
+            differences.iter().find(|difference| ["kind", "adapter"].contains(&difference.what))
+        {
+            return Err(failed(format!("{} {}", difference.sentence, difference.remedy)));
+        }
         if differences.is_empty() {
             return print(format!(
                 "{name} describes {} as it is; nothing was changed.\n",
@@ -219,7 +230,7 @@ fn compare<'a>(
                 "{device} has {now} sectors, and the descriptor {sectors}: VMware refuses a disk that is too short."
             ),
             format!(
-                "Give the device its size again, or lose what was behind its end: {}",
+                "Give the device its size again, or lose what was behind its end. {}",
                 refresh(" --shrink")
             ),
         );
@@ -248,7 +259,7 @@ fn compare<'a>(
     if descriptor.is("partitionedDevice")
         && let Some(sentence) = table_difference(descriptor, file, &present)?
     {
-        let remedy = format!("VMware refuses a table that has changed, so: {}", refresh(""));
+        let remedy = format!("VMware refuses a table that has changed. {}", refresh(""));
         differ("partition-table", sentence, remedy);
     }
     Ok((Some(present), found))
