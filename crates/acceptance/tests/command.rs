@@ -189,6 +189,18 @@ fn set_user_id() {
     refused(&["does not list the program", "does not list"]);
     fs::write(CONF, format!("executable {}\n", program.display())).expect("root can");
     refused(&[&format!("'device {entry}'")]);
+    // VMware's launcher has no such rights, and what it starts has: that is said.
+    let launcher = scratch.path("launcher");
+    fs::write(&launcher, "#!/bin/sh\n# Starts VMware.\nexec true\n")
+        .expect("the scratch directory can be written");
+    chmod(&launcher, 0o755);
+    let launch = || Run::new(&command).args(["run", "--device", &entry]).arg(&launcher).nobody().output();
+    let said = launch();
+    assert_eq!(said.code(), 0, "{}", said.err());
+    let heading = format!("starts, but {} would not find the devices:", program.display());
+    for part in [&heading, &format!("'device {entry}'")] {
+        assert!(said.err().contains(part), "{part}: {}", said.err());
+    }
     fs::write(CONF, format!("executable {}\nallow-user-devices yes\n", program.display())).expect("root can");
     chmod(Path::new(CONF), 0o666);
     refused(&["can be written by others than root"]);
@@ -202,6 +214,7 @@ fn set_user_id() {
     let real = Run::new(&command).args(["run", "--device", &forced]).arg(&program).nobody().output();
     assert_eq!(real.code(), 126);
     assert!(real.err().contains("is a physical disk, which needs no wrapper"), "{}", real.err());
+    assert_eq!(launch().err(), "");
     let works = start();
     assert_eq!((works.code(), works.err().as_str()), (0, ""));
     assert!(works.out().contains("secure=1") && works.out().contains(" idlun=0x7f000000"), "{}", works.out());

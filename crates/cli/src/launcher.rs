@@ -23,8 +23,18 @@ pub struct Launcher {
     pub target: Option<PathBuf>,
 }
 
+/// Whether a file is a script of a shell that is about VMware.
+pub fn is_vmwares(file: &Path) -> bool {
+    text(file).is_some_and(|text| text.windows(6).any(|word| word.eq_ignore_ascii_case(b"vmware")))
+}
+
 /// Reads a script of a shell; none where the file is no such thing.
 pub fn read(file: &Path) -> Option<Launcher> {
+    text(file).map(|text| parse(file, &text))
+}
+
+/// The text of a script of a shell.
+fn text(file: &Path) -> Option<Vec<u8>> {
     if !program::is_script(file) {
         return None;
     }
@@ -33,7 +43,7 @@ pub fn read(file: &Path) -> Option<Launcher> {
     let interpreter = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let is_shell =
         interpreter.split(|byte| b" /!".contains(byte)).any(|word| word.trim_ascii().ends_with(b"sh"));
-    is_shell.then(|| parse(file, &text))
+    is_shell.then_some(text)
 }
 
 fn parse(file: &Path, text: &[u8]) -> Launcher {

@@ -10,7 +10,7 @@ use crate::block::{self, Host};
 use crate::devices::Device;
 use crate::failure::{Failure, cause, say, shown};
 use crate::finding::{Finding, Verdict, only};
-use crate::{administrator, devices, fitness, library, program, secure};
+use crate::{administrator, devices, fitness, launcher, library, program, secure};
 
 /// The library's variable for the amount of messages.
 pub const LOG_LEVEL: &str = "VMWARE_BDWRAPPER_LOG_LEVEL";
@@ -91,6 +91,27 @@ fn refuse_taken(listed: &[Device<'_>], force: bool) -> Result<(), Failure> {
     Err(Failure { status: Failure::NOT_EXECUTED, sentences })
 }
 
+/// Says what stands in the way of the set-user-ID programs that VMware's launcher starts sooner or later: those that the
+/// administrator has listed.
+fn warn_of_others(file: &Path, listed: &[Device<'_>]) {
+    let programs = match administrator::programs() {
+        Ok(programs) => programs,
+        Err(finding) => return say(finding),
+    };
+    for program in programs {
+        let Ok(status) = program.metadata() else { continue };
+        if !secure::is_secure(&program, &status).unwrap_or(false) {
+            continue;
+        }
+        let findings = [library::trusted(), administrator::examine(&program, &status, listed)].concat();
+        let problems: Vec<&Finding> = only(&findings, Verdict::Problem).collect();
+        if !problems.is_empty() {
+            say(format!("{} starts, but {} would not find the devices:", shown(file), shown(&program)));
+            problems.into_iter().for_each(say);
+        }
+    }
+}
+
 /// The name by which the program takes the library, and whether it runs in secure mode; says what the user should know.
 fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), Failure> {
     let cannot = |error: std::io::Error| program::not_executed(file, &cause(&error));
@@ -99,6 +120,9 @@ fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), F
         say(finding);
     }
     if !secure::is_secure(file, &status).map_err(cannot)? {
+        if launcher::is_vmwares(file) {
+            warn_of_others(file, listed);
+        }
         let library =
             library::ordinary().map_err(|sentence| Failure::new(Failure::NOT_EXECUTED, sentence))?;
         return Ok((library, false));
