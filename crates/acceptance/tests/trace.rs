@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         trial("replay/another size", &[], replay_other_size),
         trial("replay/another kind", &[], replay_other_kind),
         trial("replay/what changes the device", &[], replay_writes),
+        trial("replay/no library", &[], replay_without_library),
         trial("replay/hostile", &[], replay_hostile),
         trial("usage", &[], usage),
     ]);
@@ -540,6 +541,8 @@ fn output() {
     let disk = image("scsi");
     let to = |file: &Path| trace(&disk).arg("-o").arg(file).args(["--", "sh", "-c", "echo x >&2"]).output();
     let file = disk.scratch().path("trace");
+    let named = disk.scratch().path("named");
+    std::os::unix::fs::symlink(&file, &named).expect("it is ours");
     fs::write(&file, "old\n".repeat(1000)).expect("it is ours");
     let inode = file.metadata().expect("it exists").ino();
     let other = File::open(&file).expect("it is ours");
@@ -554,7 +557,8 @@ fn output() {
     std::os::unix::fs::symlink(disk.path(), &link).expect("it is ours");
     for (file, why) in [
         (disk.path(), "is a listed device"),
-        (&link, "is a listed device"),
+        (&link, "is a symbolic link"),
+        (&named, "is a symbolic link"),
         (Path::new("/dev/null"), "is no regular file"),
         (Path::new("/"), "is no regular file"),
     ] {
@@ -691,6 +695,19 @@ fn replay_other_kind() {
         "{}",
         outcome.err()
     );
+}
+
+/// Where the library does not answer, a kernel's driver would.
+fn replay_without_library() {
+    let disk = image("scsi");
+    let file = recorded(&disk);
+    let copy = disk.scratch().path("vmware-bdwrapper");
+    fs::copy(command(), &copy).expect("it is a file");
+    fs::write(disk.scratch().path("libvmware_bdwrapper.so"), "no library").expect("it is ours");
+    let run = Run::new(&copy).args(["trace", "--replay"]).arg(&file);
+    let outcome = run.args(["--write", "--device", &disk.entry()]).output();
+    assert_eq!((outcome.code(), outcome.out().as_str()), (1, ""), "{}", outcome.err());
+    assert!(outcome.err().contains("the library does not answer for it"), "{}", outcome.err());
 }
 
 fn replay_writes() {

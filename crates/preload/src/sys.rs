@@ -363,6 +363,19 @@ pub fn send(receiver: &[u8], parts: &[Segment]) -> Result<(), Errno> {
     // SAFETY: no memory is involved.
     let socket = result(unsafe { syscall(libc::SYS_socket, libc::AF_UNIX, kind, 0) })?;
     let socket = File(c_int::try_from(socket).map_err(|_| Errno::EBADF)?);
+    // So that a receiver that does not read holds nobody up for long.
+    let patience = libc::timeval { tv_sec: 1, tv_usec: 0 };
+    // SAFETY: the kernel reads a `struct timeval`, which is one.
+    result(unsafe {
+        syscall(
+            libc::SYS_setsockopt,
+            socket.0,
+            libc::SOL_SOCKET,
+            libc::SO_SNDTIMEO,
+            &raw const patience,
+            size_of::<libc::timeval>(),
+        )
+    })?;
     // SAFETY: zeros are a message without anything.
     let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
     message.msg_name = (&raw mut address).cast();

@@ -172,7 +172,10 @@ impl Output {
 
 fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
     let usage = |why: &str| Err(Failure::new(Failure::USAGE, format!("{}: {why}.", shown(path))));
-    match path.metadata() {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_symlink() => {
+            return usage("is a symbolic link, which somebody else may have made; name the file itself");
+        }
         Ok(found) if !found.is_file() => {
             return usage(
                 "is no regular file, so the trace is not written there; name a file, or leave -o out",
@@ -190,17 +193,18 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
         Err(_) if devices.iter().any(|device| device.path() == path) => {
             return usage("is to be a listed device; name another file");
         }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return usage(&format!("cannot be looked at ({}); name another file", cause(&error)));
+        }
         Err(_) => {}
     }
-    // A link leads where it led before.
-    let path = path.canonicalize().unwrap_or(path.into());
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let made = tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(directory)
-        .and_then(|file| file.persist(&path).map_err(|error| error.error));
+        .and_then(|file| file.persist(path).map_err(|error| error.error));
     made.map_err(|error| {
-        let sentence = format!("{} cannot be made ({}): name another file.", shown(&path), cause(&error));
+        let sentence = format!("{} cannot be made ({}): name another file.", shown(path), cause(&error));
         Failure::new(Failure::FAILED, sentence)
     })
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use client::Given;
 use comfy_table::{Table, presets};
-use disk::request::{Argument, SCSI_IOCTL_SEND_COMMAND, SG_IO, find};
+use disk::request::{Argument, HDIO_GETGEO, SCSI_IOCTL_SEND_COMMAND, SG_IO, find};
 use indicatif::{ProgressBar, ProgressBarIter, ProgressDrawTarget};
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +89,13 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
         .collect::<Vec<_>>();
     let names: Vec<String> = listed.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
     let mut replay = Replay::start(&texts, write)?;
+    // Nothing recorded may reach a kernel's driver: neither that of a device which the library refuses, nor any when it is not
+    // loaded.
+    for (device, name) in names.iter().enumerate() {
+        if replay.make(&Order { device, request: HDIO_GETGEO, given: Given::Memory(Vec::new()) })?.is_none() {
+            return Err(unanswered(name));
+        }
+    }
     let mut result = Tally { json, requests: 0, same: 0, different: 0, left_out: BTreeMap::new() };
     let mut is_whole = false;
     while let Some(line) = lines.next().map_err(unreadable)? {
@@ -119,7 +126,7 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
         match order {
             Err(why) => result.leave_out(&recorded, why),
             Ok(order) => match replay.make(&order)? {
-                None => result.leave_out(&recorded, "the library did not answer: is the device there?"),
+                None => return Err(unanswered(&recorded.device)),
                 Some(now) => lines.bar.suspend(|| result.compare(lines.number, &recorded, &now))?,
             },
         }
@@ -132,6 +139,15 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
         ));
     }
     result.end()
+}
+
+/// No request may follow: a kernel's driver would get it.
+fn unanswered(device: &str) -> Failure {
+    let sentence = format!(
+        "{}: the library does not answer for it, so nothing is made anew there; 'vmware-bdwrapper probe' says why.",
+        shown(device)
+    );
+    Failure::new(Failure::FAILED, sentence)
 }
 
 /// The lines of a file, however long it is.

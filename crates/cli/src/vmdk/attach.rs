@@ -39,7 +39,9 @@ impl Attach {
 
     fn attach(self) -> Result<Result<(), Failure>, String> {
         let descriptor = super::descriptor(&self.file)?;
-        let mut machine = Machine::open(&self.vmx)?;
+        file::is_free(&self.vmx)?;
+        let vmx = file::followed(&self.vmx);
+        let mut machine = Machine::open(&vmx)?;
         file::is_free(&self.file)?;
         if let Some(slot) = machine.slots_of(&self.file).next() {
             return Err(format!("{}: has {} already, as {slot}.", shown(&self.vmx), shown(&self.file)));
@@ -80,7 +82,9 @@ impl Detach {
     }
 
     fn detach(self) -> Result<Result<(), Failure>, String> {
-        let mut machine = Machine::open(&self.vmx)?;
+        file::is_free(&self.vmx)?;
+        let vmx = file::followed(&self.vmx);
+        let mut machine = Machine::open(&vmx)?;
         file::is_free(&self.file)?;
         let slots: Vec<Slot> = machine.slots_of(&self.file).collect();
         let Some(first) = slots.first() else {

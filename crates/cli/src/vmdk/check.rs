@@ -105,13 +105,14 @@ impl Check {
 
 impl Refresh {
     /// Has the descriptor follow its device.
-    pub fn run(self) -> Result<(), Failure> {
+    pub fn run(mut self) -> Result<(), Failure> {
         let failed = |sentence| Failure::new(Failure::FAILED, sentence);
+        file::is_free(&self.file).map_err(failed)?;
+        self.file = file::followed(&self.file);
         let name = shown(&self.file);
         let mut descriptor = super::descriptor(&self.file).map_err(failed)?;
         let text = options::entry(&descriptor, &self.file, self.device)?;
         let entry = parse(&text).map_err(failed)?;
-        file::is_free(&self.file).map_err(failed)?;
         let (present, differences) = compare(&descriptor, &self.file, entry).map_err(failed)?;
         let Some(present) = present else {
             return Err(Failure {

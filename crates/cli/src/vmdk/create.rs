@@ -1,6 +1,6 @@
 //! `vmware-bdwrapper vmdk create`.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -43,12 +43,13 @@ pub struct Create {
 
 impl Create {
     /// Writes the descriptor.
-    pub fn run(self) -> Result<(), Failure> {
+    pub fn run(mut self) -> Result<(), Failure> {
         let failed = |sentence| Failure::new(Failure::FAILED, sentence);
         let texts = [self.entry.clone()];
         let listed = devices::parse(&texts)?;
         let entry = listed[0].entry;
-        let replaced = self.replaced(path(&entry)).map_err(failed)?;
+        let is_replaced = self.is_replaced(path(&entry)).map_err(failed)?;
+        self.output = file::followed(&self.output);
         let device = Present::look(entry).map_err(Absence::sentence).map_err(failed)?;
         if self.flat && device.is_block {
             return Err(Failure::new(
@@ -63,28 +64,20 @@ impl Create {
         let (copy, extents) = self.extents(&device, &name).map_err(failed)?;
         let adapter = self.adapter.unwrap_or(Adapter::of(entry.kind));
         let text = self.text(&device, adapter, &extents).map_err(failed)?;
-        let written = match &replaced {
-            Some(_) => file::replace(&self.output, text.as_bytes(), false).map(drop),
-            None => file::create(&self.output, text.as_bytes()),
+        // The old one stays, with its copy of the table, which other descriptors may use, too.
+        let written = match is_replaced {
+            true => file::replace(&self.output, text.as_bytes(), true),
+            false => file::create(&self.output, text.as_bytes()).map(|()| None),
         };
-        let directory = file::directory(&self.output);
-        if let Err(sentence) = written {
-            if let Some(copy) = copy {
-                let _ = fs::remove_file(directory.join(copy));
+        let backup = match written {
+            Ok(backup) => backup,
+            Err(sentence) => {
+                if let Some(copy) = copy {
+                    let _ = fs::remove_file(file::directory(&self.output).join(copy));
+                }
+                return Err(failed(sentence));
             }
-            return Err(failed(sentence));
-        }
-        // What the old descriptor alone used.
-        for (_, name, ..) in replaced.iter().flat_map(Descriptor::private) {
-            let stem = self.output.file_stem().and_then(OsStr::to_str).map(|stem| format!("{stem}-pt"));
-            if name
-                .to_str()
-                .zip(stem)
-                .is_some_and(|(name, stem)| name.starts_with(&stem) && !name.contains('/'))
-            {
-                let _ = fs::remove_file(directory.join(name));
-            }
-        }
+        };
         let in_descriptor = adapter.in_descriptor(entry.kind);
         if !self.flat && (device.disk.adapter == client::Adapter::Ide) != (in_descriptor == "ide") {
             say(format!(
@@ -100,13 +93,17 @@ impl Create {
             "{file} describes {}: {sectors} sectors, for {}.\n",
             entry.printed_path(),
             adapter.name()
-        ))
+        ))?;
+        match backup {
+            Some(backup) => print(format!("The old file is {}.\n", shown(&backup))),
+            None => Ok(()),
+        }
     }
 
-    /// The descriptor that is replaced; refuses whatever else stands there.
-    fn replaced(&self, device: &Path) -> Result<Option<Descriptor>, String> {
+    /// Whether a descriptor is replaced; refuses whatever else stands there.
+    fn is_replaced(&self, device: &Path) -> Result<bool, String> {
         if self.output.symlink_metadata().is_err() {
-            return Ok(None);
+            return Ok(false);
         }
         if !self.force {
             return Err(file::exists(&self.output));
@@ -117,10 +114,10 @@ impl Create {
             return Err(format!("{name}: is the disk itself; choose another name."));
         }
         let old = file::read(&self.output)?;
-        let old = Descriptor::parse(&old)
+        Descriptor::parse(&old)
             .map_err(|why| format!("{name}: would be replaced, but {why}, or choose another name."))?;
         file::is_free(&self.output)?;
-        Ok(Some(old))
+        Ok(true)
     }
 
     /// The device's name in the descriptor.

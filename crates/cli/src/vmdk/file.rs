@@ -43,6 +43,14 @@ pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// The file itself where a symbolic link leads to it: what stands beside it, does not stand beside the link.
+pub fn followed(path: &Path) -> PathBuf {
+    match path.is_symlink() {
+        true => path.canonicalize().unwrap_or(path.into()),
+        false => path.into(),
+    }
+}
+
 /// The directory that a file stands in.
 pub fn directory(path: &Path) -> &Path {
     match path.parent() {

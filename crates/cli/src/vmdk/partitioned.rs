@@ -1,10 +1,13 @@
 //! A disk of chosen partitions, with a private copy of the partition table.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use super::descriptor::{Data, Descriptor, Extent};
 use super::device::Present;
@@ -38,7 +41,10 @@ impl Layout {
                 let mut part = now.clone();
                 if let Some((descriptor, file)) = old {
                     // Where the older copy is lost, the device's boot loader is the next best.
-                    let _ = private(descriptor, file, place.start * 512, &mut part);
+                    let mut older = part.clone();
+                    if private(descriptor, file, place.start * 512, &mut older).is_ok() {
+                        part = older;
+                    }
                 }
                 let start = place.start * 512;
                 for bytes in
@@ -114,14 +120,20 @@ pub fn private(descriptor: &Descriptor, file: &Path, start: u64, into: &mut [u8]
         if common.is_empty() {
             continue;
         }
-        let path = file::directory(file).join(name);
-        // Opening a FIFO must not wait.
-        if !path.metadata()?.is_file() {
+        // Nothing but what stands beside the descriptor, whose owner need not be who reads it here; opening a FIFO must not wait.
+        if name.as_os_str().as_bytes().contains(&b'/') {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32)
+            .open(file::directory(file).join(name))?;
+        if !opened.metadata()?.is_file() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let part = &mut into[(common.start - start) as usize..(common.end - start) as usize];
         let offset = offset.saturating_mul(512).saturating_add(common.start - own.start);
-        File::open(&path)?.read_exact_at(part, offset)?;
+        opened.read_exact_at(part, offset)?;
         count += part.len();
     }
     Ok(count == into.len())
