@@ -157,8 +157,6 @@ impl<'a> Record<'a> {
             Errno::EBADF,
             Errno::EPERM,
         ];
-        let [call, errno, far] = [self.fault & 7, self.fault >> 3 & 7, self.fault >> 6 & 1].map(usize::from);
-        let at = (far != 0).then_some(512 * 20);
-        (self.fault & 0x80 != 0).then(|| Fault { call: CALLS[call], errno: ERRNOS[errno], at })
+        Fault::of_byte(self.fault, CALLS, ERRNOS)
     }
 }

@@ -9,6 +9,7 @@ mod devices;
 mod doctor;
 mod elf;
 mod failure;
+mod file;
 mod finding;
 mod fitness;
 mod kernel;

@@ -14,6 +14,7 @@ use super::decode;
 use super::record::Record;
 use crate::devices::Device;
 use crate::failure::{Failure, cause, say, shown};
+use crate::file;
 
 /// The first line of the JSON form.
 #[derive(Serialize, Deserialize)]
@@ -198,10 +199,9 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
         }
         Err(_) => {}
     }
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let made = tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory)
+        .tempfile_in(file::directory(path))
         .and_then(|file| file.persist(path).map_err(|error| error.error));
     made.map_err(|error| {
         let sentence = format!("{} cannot be made ({}): name another file.", shown(path), cause(&error));

@@ -92,9 +92,7 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
     // Nothing recorded may reach a kernel's driver: neither that of a device which the library refuses, nor any when it is not
     // loaded.
     for (device, name) in names.iter().enumerate() {
-        if replay.make(&Order { device, request: HDIO_GETGEO, given: Given::Memory(Vec::new()) })?.is_none() {
-            return Err(unanswered(name));
-        }
+        replay.make(&Order { device, request: HDIO_GETGEO, given: Given::Memory(Vec::new()) }, name)?;
     }
     let mut result = Tally { json, requests: 0, same: 0, different: 0, left_out: BTreeMap::new() };
     let mut is_whole = false;
@@ -125,10 +123,10 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
         };
         match order {
             Err(why) => result.leave_out(&recorded, why),
-            Ok(order) => match replay.make(&order)? {
-                None => return Err(unanswered(&recorded.device)),
-                Some(now) => lines.bar.suspend(|| result.compare(lines.number, &recorded, &now))?,
-            },
+            Ok(order) => {
+                let now = replay.make(&order, &recorded.device)?;
+                lines.bar.suspend(|| result.compare(lines.number, &recorded, &now))?;
+            }
         }
     }
     lines.bar.finish_and_clear();
@@ -262,8 +260,8 @@ impl Replay {
         Ok(Replay { receiver, orders, buffer: receiver::buffer() })
     }
 
-    /// Makes a request; none where the library did not see it.
-    fn make(&mut self, order: &Order) -> Result<Option<Box<Record>>, Failure> {
+    /// Makes a request of the device of this name; fails where the library did not see it.
+    fn make(&mut self, order: &Order, device: &str) -> Result<Box<Record>, Failure> {
         let ended = || {
             Failure::new(
                 Failure::FAILED,
@@ -281,7 +279,7 @@ impl Replay {
         loop {
             match self.receiver.next(&mut self.buffer) {
                 Message::Record(record) => found = Some(record),
-                Message::Done => return Ok(found),
+                Message::Done => return found.ok_or_else(|| unanswered(device)),
                 Message::End => return Err(ended()),
             }
         }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::adapter::{Adapter, Bus, Slot};
 use super::descriptor::{Descriptor, Family};
+use super::options;
 use super::text::Text;
-use super::{file, options};
 use crate::failure::{Failure, print, shown};
+use crate::file;
 
 /// What is asked for by `attach`.
 #[derive(clap::Args)]
@@ -39,9 +40,7 @@ impl Attach {
 
     fn attach(self) -> Result<Result<(), Failure>, String> {
         let descriptor = super::descriptor(&self.file)?;
-        file::is_free(&self.vmx)?;
-        let vmx = file::followed(&self.vmx);
-        let mut machine = Machine::open(&vmx)?;
+        let mut machine = Machine::open(&self.vmx)?;
         file::is_free(&self.file)?;
         if let Some(slot) = machine.slots_of(&self.file).next() {
             return Err(format!("{}: has {} already, as {slot}.", shown(&self.vmx), shown(&self.file)));
@@ -82,9 +81,7 @@ impl Detach {
     }
 
     fn detach(self) -> Result<Result<(), Failure>, String> {
-        file::is_free(&self.vmx)?;
-        let vmx = file::followed(&self.vmx);
-        let mut machine = Machine::open(&vmx)?;
+        let mut machine = Machine::open(&self.vmx)?;
         file::is_free(&self.file)?;
         let slots: Vec<Slot> = machine.slots_of(&self.file).collect();
         let Some(first) = slots.first() else {
@@ -120,14 +117,15 @@ fn adapter(descriptor: &Descriptor) -> Adapter {
 }
 
 /// A virtual machine's file.
-struct Machine<'a> {
-    path: &'a Path,
+struct Machine {
+    /// The file itself, where a symbolic link was given.
+    path: PathBuf,
     text: Text,
 }
 
-impl Machine<'_> {
+impl Machine {
     /// Reads a file of a virtual machine that is shut down.
-    fn open(path: &Path) -> Result<Machine<'_>, String> {
+    fn open(path: &Path) -> Result<Machine, String> {
         let name = shown(path);
         let text = Text::new(&file::read(path)?);
         if text.value("config.version").is_none() {
@@ -144,13 +142,13 @@ impl Machine<'_> {
             return Err(format!("{name}: is of a suspended virtual machine; resume it and shut it down."));
         }
         file::is_free(path)?;
-        Ok(Machine { path, text })
+        Ok(Machine { path: file::followed(path), text })
     }
 
     /// Writes the file; a sentence says where the old one is.
     fn write(&self) -> Result<String, String> {
-        let backup = file::replace(self.path, &self.text.bytes(), true)?;
-        Ok(format!("The old file is {}.\n", shown(backup.as_deref().unwrap_or(self.path))))
+        let backup = file::replace(&self.path, &self.text.bytes(), true)?;
+        Ok(format!("The old file is {}.\n", shown(backup.as_deref().unwrap_or(&self.path))))
     }
 
     /// Where a disk is attached.
@@ -161,7 +159,7 @@ impl Machine<'_> {
             let name = unescaped(pair.value?);
             let is_file_name = pair.key.len() == slot.to_string().len() + ".fileName".len()
                 && pair.key.to_ascii_lowercase().ends_with(b".filename");
-            let path = file::directory(self.path).join(OsStr::from_bytes(&name));
+            let path = file::directory(&self.path).join(OsStr::from_bytes(&name));
             (is_file_name && absolute(&path) == wanted).then_some(slot)
         })
     }
@@ -234,7 +232,7 @@ impl Machine<'_> {
 
     /// The name of a disk in this file.
     fn name_of(&self, disk: &Path) -> Result<String, String> {
-        let name = super::beside(disk, self.path).map(PathBuf::from).unwrap_or_else(|| absolute(disk));
+        let name = super::beside(disk, &self.path).map(PathBuf::from).unwrap_or_else(|| absolute(disk));
         let is_utf8 =
             self.text.value(".encoding").is_none_or(|encoding| encoding.eq_ignore_ascii_case(b"UTF-8"));
         match name.to_str() {
@@ -242,7 +240,7 @@ impl Machine<'_> {
             _ => Err(format!(
                 "{}: has a name that {} cannot hold in its encoding; rename it to one of ASCII characters.",
                 shown(disk),
-                shown(self.path)
+                shown(&self.path)
             )),
         }
     }
@@ -301,8 +299,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn machine(text: &str) -> Machine<'_> {
-        Machine { path: Path::new("/nonexistent/a.vmx"), text: Text::new(text.as_bytes()) }
+    fn machine(text: &str) -> Machine {
+        Machine { path: "/nonexistent/a.vmx".into(), text: Text::new(text.as_bytes()) }
     }
 
     fn free(text: &str, adapter: Adapter) -> String {

@@ -11,8 +11,9 @@ use serde::Serialize;
 use super::descriptor::{Data, Descriptor, Family};
 use super::device::{Absence, Present};
 use super::partitioned::{Layout, private};
-use super::{GEOMETRY, file, options};
+use super::{GEOMETRY, options};
 use crate::failure::{Failure, cause, print, say, shown};
+use crate::file;
 
 /// What is asked for by `check`.
 #[derive(clap::Args)]

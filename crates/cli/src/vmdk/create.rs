@@ -12,9 +12,10 @@ use super::adapter::Adapter;
 use super::descriptor::{Data, Descriptor, Extent};
 use super::device::{Absence, Present, path};
 use super::partitioned::Layout;
-use super::{GEOMETRY, file, options};
+use super::{GEOMETRY, options};
 use crate::devices;
 use crate::failure::{Failure, print, say, shown};
+use crate::file;
 
 /// What is asked for.
 #[derive(clap::Args)]

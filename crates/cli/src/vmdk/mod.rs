@@ -6,7 +6,6 @@ mod check;
 mod create;
 mod descriptor;
 mod device;
-mod file;
 mod options;
 mod partitioned;
 mod table;
@@ -18,6 +17,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use crate::failure::{Failure, shown};
+use crate::file;
 use descriptor::Descriptor;
 
 pub use descriptor::Data;

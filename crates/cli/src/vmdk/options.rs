@@ -8,9 +8,9 @@ use disk::entry::{Entry, Kind};
 
 use super::adapter::Adapter;
 use super::descriptor::{Descriptor, Family};
-use super::file;
 use crate::devices;
 use crate::failure::{Failure, shown};
+use crate::file;
 
 /// The options of the entry.
 pub const KEY: &str = "ddb.bdwrapper.options";

@@ -11,9 +11,9 @@ use rustix::fs::OFlags;
 
 use super::descriptor::{Data, Descriptor, Extent};
 use super::device::Present;
-use super::file;
 use super::table::{Partition, Piece};
 use crate::failure::shown;
+use crate::file;
 
 /// The extents of a disk of chosen partitions.
 pub struct Layout {

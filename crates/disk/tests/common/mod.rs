@@ -47,6 +47,16 @@ pub struct Fault {
     pub at: Option<u64>,
 }
 
+impl Fault {
+    /// What a byte of a fuzzer's input says: bit 7 whether there is one; the call in bits 0 to 2, its errno in bits 3 to 5, and in
+    /// bit 6 whether it fails at one byte of the device alone.
+    pub fn of_byte(byte: u8, calls: [Call; 8], errnos: [Errno; 8]) -> Option<Fault> {
+        let [call, errno, far] = [byte & 7, byte >> 3 & 7, byte >> 6 & 1].map(usize::from);
+        let at = (far != 0).then_some(512 * 20);
+        (byte & 0x80 != 0).then(|| Fault { call: calls[call], errno: errnos[errno], at })
+    }
+}
+
 /// A host in memory.
 pub struct Fake {
     pub memory: RefCell<[u8; MEMORY]>,

@@ -107,7 +107,7 @@ pub fn replace(path: &Path, bytes: &[u8], keep: bool) -> Result<Option<PathBuf>,
     // A symbolic link stays.
     let target = path.canonicalize().map_err(cannot)?;
     let status = target.metadata().map_err(cannot)?;
-    let file = temporary(&target, bytes, Some(&status)).map_err(cannot)?;
+    let file = temporary(&target, bytes, Some(rights(&status))).map_err(cannot)?;
     let backup = if keep { Some(backup(&target).map_err(cannot)?) } else { None };
     if let Err(error) = file.persist(&target) {
         if let Some(backup) = &backup {
@@ -140,7 +140,7 @@ fn backup(target: &Path) -> io::Result<PathBuf> {
                 ) =>
             {
                 let status = target.metadata()?;
-                let copy = temporary(&name, &fs::read(target)?, Some(&status))?;
+                let copy = temporary(&name, &fs::read(target)?, Some(rights(&status)))?;
                 return copy.persist_noclobber(&name).map(|_| name).map_err(|error| error.error);
             }
             Err(error) => return Err(error),
@@ -148,18 +148,32 @@ fn backup(target: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// A finished file beside the one that it is to become, with the mode and owner of `like` or those of new files.
-fn temporary(path: &Path, bytes: &[u8], like: Option<&fs::Metadata>) -> io::Result<NamedTempFile> {
+/// Whose a file is, and its mode.
+pub struct Rights {
+    pub user: u32,
+    pub group: u32,
+    pub mode: u32,
+}
+
+fn rights(status: &fs::Metadata) -> Rights {
+    Rights { user: status.uid(), group: status.gid(), mode: status.mode() & 0o7777 }
+}
+
+/// A finished file beside the one that it is to become, with these rights or those of new files.
+pub fn temporary(path: &Path, bytes: &[u8], rights: Option<Rights>) -> io::Result<NamedTempFile> {
     let mut builder = Builder::new();
-    builder.prefix(".vmware-bdwrapper-").permissions(Permissions::from_mode(0o666));
+    // Nobody else's until the rights are set.
+    let mode = if rights.is_some() { 0o600 } else { 0o666 };
+    builder.prefix(".vmware-bdwrapper-").permissions(Permissions::from_mode(mode));
     let mut file = builder.tempfile_in(directory(path))?;
     file.write_all(bytes)?;
-    if let Some(like) = like {
+    if let Some(Rights { user, group, mode }) = rights {
         let own = file.as_file().metadata()?;
-        if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
-            fchown(file.as_file(), Some(like.uid()), Some(like.gid()))?;
+        if (own.uid(), own.gid()) != (user, group) {
+            fchown(file.as_file(), Some(user), Some(group))?;
         }
-        file.as_file().set_permissions(Permissions::from_mode(like.mode() & 0o7777))?;
+        // Whatever the umask took away.
+        file.as_file().set_permissions(Permissions::from_mode(mode))?;
     }
     file.as_file().sync_all()?;
     Ok(file)
