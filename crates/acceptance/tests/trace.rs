@@ -10,6 +10,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use acceptance::{Disk, Medium, Need, Outcome, Run, Scratch, main as harness, needs, trial};
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind, listen, recv,
+    socket_with,
+};
+use rustix::process::Uid;
+use rustix::thread::set_thread_uid;
 use serde_json::Value;
 use system::{CONF, System, chmod, command, make};
 
@@ -36,6 +42,7 @@ fn main() -> ExitCode {
         trial("a program without a standard error", &[], no_stderr),
         trial("a program that fills its standard error", &[Need::Tool("sg_turs")], full_stderr),
         trial("a program that may not have a socket", &[], no_socket),
+        trial("a receiver of another user", &[Need::Root], impostor),
         trial("a set-user-ID program", &[Need::Root, Need::Tool("make")], set_user_id),
         trial("exit status", &[], exit_status),
         trial("signals", &[Need::Tool("sg_turs")], signals),
@@ -470,6 +477,44 @@ fn no_socket() {
         "{}",
         outcome.err()
     );
+}
+
+/// The name of a trace's socket is anybody's once the trace has ended.
+fn impostor() {
+    let disk = image("scsi");
+    let heard = |user: Uid, program: fn(Run) -> Run| {
+        let name = format!("{:036}", std::process::id());
+        // The credentials that a sender sees are those of the thread at its listen(2).
+        let listener = std::thread::spawn(move || {
+            set_thread_uid(user).expect("this is root");
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+            let socket = socket.expect("it can be made");
+            let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).expect("it is short");
+            bind(&socket, &address).expect("the name is free");
+            listen(&socket, 16).expect("it is bound");
+            (socket, name)
+        });
+        let (listener, name) = listener.join().expect("it listens");
+        let run = disk.run(disk.scratch().program("clients"));
+        let run = program(run.env("VMWARE_BDWRAPPER_TRACE", name + &"s".repeat(36)));
+        let outcome =
+            run.stdin(format!("open open {}\nget 3 {GET_IDLUN} 8\n", disk.path().display())).output();
+        assert!(outcome.expect_out().contains("\n0 "), "{}", outcome.out());
+        let mut message = [0; 4096];
+        let connection = accept(&listener).expect("the program has connected");
+        let (_, length) = recv(&connection, &mut message, RecvFlags::empty()).expect("it has ended");
+        let said = outcome.err().contains("ioctl(3, SCSI_IOCTL_GET_IDLUN,");
+        assert_eq!(length == 0, said, "what is not sent is said: {}", outcome.err());
+        length > 0
+    };
+    let nobody = Uid::from_raw(65534);
+    chmod(disk.image(), 0o666);
+    assert!(heard(Uid::ROOT, |run| run));
+    assert!(!heard(nobody, |run| run));
+    assert!(heard(nobody, Run::nobody));
+    assert!(heard(Uid::ROOT, Run::nobody));
+    assert!(!heard(Uid::from_raw(1), Run::nobody));
 }
 
 /// What the environment names counts for nothing there.
