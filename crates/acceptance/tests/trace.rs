@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         trial("exit status", &[], exit_status),
         trial("signals", &[Need::Tool("sg_turs")], signals),
         trial("output", &[], output),
+        trial("output/under a loop device", &needs(Medium::Loop, &[]), output_under_a_loop_device),
         trial("a full disk", &[], full_disk),
         trial("replay/the same", &[Need::Root, Need::Tool("hdparm"), Need::Tool("sg_inq")], replay_same),
         trial("replay/another size", &[], replay_other_size),
@@ -595,6 +596,14 @@ fn output() {
     assert_eq!((outcome.code(), outcome.err().as_str()), (0, "x\n"));
     let text = fs::read_to_string(&file).expect("it is the trace");
     assert!(text.starts_with("# vmware-bdwrapper ") && !text.contains("old"), "{text}");
+    // Whose it is and who may read it stays.
+    chmod(&file, 0o640);
+    let group =
+        Some(if rustix::process::geteuid().is_root() { 65534 } else { rustix::process::getegid().as_raw() });
+    std::os::unix::fs::chown(&file, None, group).expect("it is ours");
+    assert_eq!(to(&file).code(), 0);
+    let status = file.metadata().expect("it exists");
+    assert_eq!((status.mode() & 0o777, Some(status.gid())), (0o640, group));
     // Who has the old file open keeps it.
     assert_ne!(file.metadata().expect("it exists").ino(), inode);
     assert_eq!(other.metadata().expect("it is open").len(), 4000);
@@ -618,6 +627,23 @@ fn output() {
     let outcome = run.arg(format!("{}=scsi", absent.display())).arg("true").output();
     assert!(outcome.code() == 2 && !absent.exists(), "{}", outcome.err());
     assert_eq!(to(Path::new("/no/such/directory/trace")).code(), 1);
+}
+
+/// A loop device keeps a file that has lost its name, as long as it is attached.
+fn output_under_a_loop_device() {
+    let disk = Disk::new(Medium::Loop, "scsi", MIB);
+    let inode = || disk.image().metadata().expect("it exists").ino();
+    let before = inode();
+    let image = self::image("scsi");
+    let outcome = trace(&image).arg("-o").arg(disk.image()).arg("true").output();
+    assert_eq!(outcome.code(), 2, "{}", outcome.err());
+    let sentence = format!(
+        "{}: is held by {}, which would lose what is on it; name another file.\n",
+        disk.image().display(),
+        disk.device().display()
+    );
+    assert!(outcome.err().ends_with(&sentence), "{}", outcome.err());
+    assert_eq!(inode(), before);
 }
 
 /// The program goes on, and success is not claimed.

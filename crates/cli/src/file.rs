@@ -155,7 +155,8 @@ pub struct Rights {
     pub mode: u32,
 }
 
-fn rights(status: &fs::Metadata) -> Rights {
+/// Those of a file.
+pub fn rights(status: &fs::Metadata) -> Rights {
     Rights { user: status.uid(), group: status.gid(), mode: status.mode() & 0o7777 }
 }
 
