@@ -1514,7 +1514,7 @@ fn hostile_files() {
     assert!(!text(&trace).contains("/huge"), "nothing of it is read: {}", text(&trace));
     let fifo = scratch.path("fifo");
     Run::new("mkfifo").arg(&fifo).output().expect_out();
-    for path in [&fifo, Path::new("/dev/zero"), scratch.directory()] {
+    for path in [&fifo, Path::new("/dev/zero"), scratch.directory(), &fifo.join("a.vmx")] {
         refusal(path);
     }
     for bytes in
