@@ -634,7 +634,7 @@ fn output_under_a_loop_device() {
     let disk = Disk::new(Medium::Loop, "scsi", MIB);
     let inode = || disk.image().metadata().expect("it exists").ino();
     let before = inode();
-    let image = self::image("scsi");
+    let image = image("scsi");
     let outcome = trace(&image).arg("-o").arg(disk.image()).arg("true").output();
     assert_eq!(outcome.code(), 2, "{}", outcome.err());
     let sentence = format!(
