@@ -367,7 +367,7 @@ impl Rules {
         }
         let directory = path.parent().unwrap_or(path);
         fs::create_dir_all(directory).map_err(|error| failed(not_made(directory, &error)))?;
-        root::put(path, self.0.as_bytes()).map_err(failed)
+        root::put(path, self.0.as_bytes(), false).map(drop).map_err(failed)
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
 use crate::failure::{Failure, cause, shown};
 use crate::file::{self, Rights};
+
+/// Where nobody but root can have a file, so that nobody else can hold the lock.
+const LOCK: &str = "/run/vmware-bdwrapper.lock";
 
 /// A failure for whoever is not root; `task` is what to run as root.
 pub fn required(task: &str) -> Result<(), Failure> {
@@ -18,13 +21,23 @@ pub fn required(task: &str) -> Result<(), Failure> {
     Err(Failure::new(Failure::FAILED, sentence))
 }
 
-/// Makes a file of root's with mode 0644 or replaces one, in one step; a sentence says why that failed.
-pub fn put(path: &Path, text: &[u8]) -> Result<(), String> {
+/// Waits until no other run changes the system's files, and keeps others waiting until the result is dropped.
+pub fn alone() -> Result<File, Failure> {
+    file::lock(Path::new(LOCK)).map_err(|sentence| Failure::new(Failure::FAILED, sentence))
+}
+
+/// Makes a file of root's with mode 0644, or replaces one, whose owner and mode stay, in one step. Where `keep` says so the old
+/// file stays under another name, which is returned.
+pub fn put(path: &Path, text: &[u8], keep: bool) -> Result<Option<PathBuf>, String> {
+    if path.exists() {
+        return file::replace(path, text, keep);
+    }
     let write = || -> io::Result<()> {
-        file::temporary(path, text, Some(Rights { user: 0, group: 0, mode: 0o644 }))?.persist(path)?;
+        let new = file::temporary(path, text, Some(Rights { user: 0, group: 0, mode: 0o644 }))?;
+        new.persist_noclobber(path)?;
         File::open(file::directory(path))?.sync_all()
     };
-    write().map_err(|error| {
+    write().map(|()| None).map_err(|error| {
         format!("{} cannot be written ({}): nothing of it was changed.", shown(path), cause(&error))
     })
 }
