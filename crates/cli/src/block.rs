@@ -364,6 +364,12 @@ impl Host {
         }
     }
 
+    /// The file of a loop device, also where the device is a partition of that.
+    pub fn file_under(&self, block: &Block) -> Option<&Path> {
+        let is_it = |other: &&Block| other.number == block.number || other.overlaps(block);
+        self.blocks.iter().filter(is_it).find_map(|other| other.file.as_deref())
+    }
+
     /// What uses an image file: loop devices, swapping.
     pub fn uses_of_file(&self, path: &Path) -> Vec<Use> {
         let inode = |path: &Path| path.metadata().ok().map(|status| (status.dev(), status.ino()));
@@ -426,10 +432,20 @@ impl Host {
         })
     }
 
-    /// The `E:` lines of udev's database (systemd: src/libsystemd/sd-device/device-private.c).
-    fn properties(&self, number: Number) -> BTreeMap<String, String> {
+    /// What udev's database has of a device (systemd: src/libsystemd/sd-device/device-private.c).
+    fn database(&self, number: Number) -> String {
         let data = fs::read(self.root.join(format!("run/udev/data/b{number}"))).unwrap_or_default();
-        let data = String::from_utf8_lossy(&data);
+        String::from_utf8_lossy(&data).into_owned()
+    }
+
+    /// Whether a rule of udev's has given the device the link of this name below `/dev`.
+    pub fn is_linked_by_udev(&self, block: &Block, name: &str) -> bool {
+        self.database(block.number).lines().any(|line| line.strip_prefix("S:") == Some(name))
+    }
+
+    /// The `E:` lines of udev's database.
+    fn properties(&self, number: Number) -> BTreeMap<String, String> {
+        let data = self.database(number);
         let pairs = data.lines().filter_map(|line| line.strip_prefix("E:")?.split_once('='));
         pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }

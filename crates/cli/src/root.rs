@@ -12,6 +12,16 @@ use crate::file::{self, Rights};
 /// Where nobody but root can have a file, so that nobody else can hold the lock.
 const LOCK: &str = "/run/vmware-bdwrapper.lock";
 
+/// Waits until no other run changes the system's files, and keeps others waiting until the result is dropped; a failure for
+/// whoever is not root. `task` is what to run as root. A dry run changes nothing and needs neither.
+pub fn alone(task: &str, dry_run: bool) -> Result<Option<File>, Failure> {
+    if dry_run {
+        return Ok(None);
+    }
+    required(task)?;
+    file::lock(Path::new(LOCK)).map(Some).map_err(|sentence| Failure::new(Failure::FAILED, sentence))
+}
+
 /// A failure for whoever is not root; `task` is what to run as root.
 pub fn required(task: &str) -> Result<(), Failure> {
     if geteuid().is_root() {
@@ -19,11 +29,6 @@ pub fn required(task: &str) -> Result<(), Failure> {
     }
     let sentence = format!("Only root can change the system's files: run 'sudo vmware-bdwrapper {task}'.");
     Err(Failure::new(Failure::FAILED, sentence))
-}
-
-/// Waits until no other run changes the system's files, and keeps others waiting until the result is dropped.
-pub fn alone() -> Result<File, Failure> {
-    file::lock(Path::new(LOCK)).map_err(|sentence| Failure::new(Failure::FAILED, sentence))
 }
 
 /// Makes a file of root's with mode 0644, or replaces one, whose owner and mode stay, in one step. Where `keep` says so the old

@@ -40,13 +40,8 @@ pub struct Wanted {
 
 /// Does it. Everything is looked at before anything is changed.
 pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
-    let _alone = match wanted.dry_run {
-        true => None,
-        false => {
-            root::required(if wanted.bit { "setup --setuid" } else { "setup --no-setuid" })?;
-            Some(root::alone()?)
-        }
-    };
+    let _alone =
+        root::alone(if wanted.bit { "setup --setuid" } else { "setup --no-setuid" }, wanted.dry_run)?;
     let failed = |sentence| Failure::new(Failure::FAILED, sentence);
     let lines = wanted.lines()?;
     for program in &wanted.programs {
