@@ -125,6 +125,9 @@ pub fn replace(path: &Path, bytes: &[u8], keep: bool) -> Result<Option<PathBuf>,
     // A symbolic link stays.
     let target = path.canonicalize().map_err(cannot)?;
     let status = target.metadata().map_err(cannot)?;
+    if !status.is_file() {
+        return Err(format!("{}: is no regular file; name one.", shown(path)));
+    }
     let file = temporary(&target, bytes, Some(rights(&status))).map_err(cannot)?;
     let backup = if keep { Some(backup(&target).map_err(cannot)?) } else { None };
     if let Err(error) = file.persist(&target) {

@@ -387,11 +387,13 @@ fn continues(line: &str, before: bool) -> bool {
 impl Rules {
     fn read() -> Result<Rules, Failure> {
         let wrong = |why: &str| failed(format!("{RULES} cannot be read ({why}): mend it, or remove it."));
-        match fs::read(RULES) {
-            Ok(text) => String::from_utf8(text).map(Rules).map_err(|_| wrong("it is no UTF-8")),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Rules(String::new())),
-            Err(error) => Err(wrong(&cause(&error))),
+        match fs::metadata(RULES) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Rules(String::new())),
+            Ok(status) if !status.is_file() => return Err(wrong("it is no regular file")),
+            _ => {}
         }
+        let text = fs::read(RULES).map_err(|error| wrong(&cause(&error)))?;
+        String::from_utf8(text).map(Rules).map_err(|_| wrong("it is no UTF-8"))
     }
 
     /// The lines with their ends, each with the link that it makes where it is one of ours, and no part of another rule.

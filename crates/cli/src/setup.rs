@@ -396,7 +396,8 @@ impl Override {
         let (user, group, before) = told.unwrap_or(("root", &own, library.mode));
         if bit && (user != "root" || before & OTHERS_WRITE != 0) {
             return Err(format!(
-                "dpkg gives {file} to user {user} and the mode {before:o} at the next upgrade, as dpkg-statoverride told it, so others                  than root could write it: run 'dpkg-statoverride --remove {file}'."
+                "dpkg gives {file} to user {user} and the mode {before:o} at the next upgrade, as dpkg-statoverride told it, so others \
+                 than root could write it: run 'dpkg-statoverride --remove {file}'."
             ));
         }
         let mode = with_bit(before, bit);
@@ -423,7 +424,8 @@ impl Override {
             Err(error) => cause(&error),
         };
         Err(format!(
-            "{} is as it should be now, but dpkg cannot be told of it ({why}), so the next upgrade of the package undoes that: run this              again when dpkg works.",
+            "{} is as it should be now, but dpkg cannot be told of it ({why}), so the next upgrade of the package undoes that: run this \
+             again when dpkg works.",
             shown(file)
         ))
     }

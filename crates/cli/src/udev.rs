@@ -40,8 +40,8 @@ pub fn rule(block: &Block, link: &str, access: &Access) -> Result<String, String
     }
     let known = quoted(&pattern(&value));
     if known.starts_with('e')
-        && let Some(version) = version()
-        && version < ESCAPES
+        && let Some((number, version)) = version()
+        && number < ESCAPES
     {
         return Err(format!(
             "is known again by {}, which needs udev {ESCAPES} or newer in a rule, and this udev is {version}: rename that, or leave \
@@ -65,10 +65,12 @@ pub fn rule(block: &Block, link: &str, access: &Access) -> Result<String, String
 /// The first version of systemd whose udev reads C's escapes (`e"..."`).
 const ESCAPES: u32 = 247;
 
-/// The version of udev; none where it does not say.
-fn version() -> Option<u32> {
+/// The version of udev, as a number (systemd's, or that of another udev, which is lower) and in full; none where it does not say.
+fn version() -> Option<(u32, String)> {
     let said = Command::new("udevadm").arg("--version").output().ok()?;
-    String::from_utf8(said.stdout).ok()?.trim().parse().ok()
+    let text = String::from_utf8(said.stdout).ok()?.trim().to_owned();
+    let number = text.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()?;
+    Some((number, text))
 }
 
 /// The link that a line makes, where it is one that [`rule`] could have written.
