@@ -432,10 +432,24 @@ fn setup_keeps() {
     chown(root.path(CONF), Some(0), Some(6)).expect("root can");
     chmod(&root.path(CONF), 0o640);
     fs::write(backup(""), "the administrator's\n").expect("it is ours");
+    // An access control list, by which the group's bits of the mode say what one more user may, and the group nothing.
+    const LIST: &str = "system.posix_acl_access";
+    let entries =
+        [(1u16, 6u16, u32::MAX), (2, 4, 65534), (4, 0, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
+    let entry = |(tag, rights, id): (u16, u16, u32)| {
+        [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let acl = [vec![2, 0, 0, 0], entries.map(entry).concat()].concat();
+    rustix::fs::setxattr(root.path(CONF), LIST, &acl, rustix::fs::XattrFlags::empty()).expect("root can");
     let said = root.setup(&["--setuid", "--program", "/bin/sh"]).expect_out();
     assert!(said.contains(&format!("kept the file before as {BACKUP}.1\n")), "{said}");
     assert_eq!(rights(&root.path(CONF)), (0, 6, 0o640));
     assert_eq!(rights(&backup(".1")), (0, 6, 0o640));
+    for path in [root.path(CONF), backup(".1")] {
+        let mut found = [0; 256];
+        let length = rustix::fs::getxattr(&path, LIST, &mut found[..]).expect("it has a list");
+        assert_eq!(found[..length], acl, "{}", path.display());
+    }
     assert_eq!(fs::read_to_string(backup("")).expect("it is there"), "the administrator's\n");
     assert_eq!(fs::read_to_string(backup(".1")).expect("it is there"), before);
     let before = root.conf();
