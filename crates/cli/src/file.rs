@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags, XattrFlags, flock, fsetxattr, getxattr};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::{OFlags, XattrFlags, fsetxattr, getxattr};
+use rustix::io::Errno;
 use tempfile::{Builder, NamedTempFile};
 
 use crate::failure::{cause, shown};
@@ -98,24 +98,6 @@ pub fn exists(path: &Path) -> String {
 
 fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     temporary(path, bytes, None)?.persist_noclobber(path).map(drop).map_err(|error| error.error)
-}
-
-/// Waits until no other process has locked this file or directory, and locks it until the result is dropped. A file that does
-/// not exist is made, for its owner alone.
-pub fn lock(path: &Path) -> Result<File, String> {
-    let lock = || -> io::Result<File> {
-        let file = match File::open(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?
-            }
-            opened => opened?,
-        };
-        retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
-        Ok(file)
-    };
-    lock().map_err(|error| {
-        format!("{}: cannot be locked ({}); nothing was changed.", shown(path), cause(&error))
-    })
 }
 
 /// Replaces a file, all of it or nothing; mode and owner stay. Where `keep` says so the old file stays under another name, which

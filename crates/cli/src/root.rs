@@ -1,15 +1,18 @@
 //! What only root may change.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
 
-use crate::failure::{Failure, cause, shown};
+use crate::failure::{Failure, cause, say, shown};
 use crate::file::{self, Rights};
 
-/// Where nobody but root can have a file, so that nobody else can hold the lock.
+/// For root alone, as its directory is: a lock on what others may open could be held by them.
 const LOCK: &str = "/run/vmware-bdwrapper.lock";
 
 /// Waits until no other run changes the system's files, and keeps others waiting until the result is dropped; a failure for
@@ -19,11 +22,26 @@ pub fn alone(task: &str, dry_run: bool) -> Result<Option<File>, Failure> {
         return Ok(None);
     }
     required(task)?;
-    file::lock(Path::new(LOCK)).map(Some).map_err(|sentence| Failure::new(Failure::FAILED, sentence))
+    let lock = || -> io::Result<File> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(LOCK)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {
+                say(format!("{LOCK}: waits for another run of setup or link; lslocks(8) shows it."));
+                retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
+            }
+            done => done?,
+        }
+        Ok(file)
+    };
+    lock().map(Some).map_err(|error| {
+        let sentence =
+            format!("{LOCK} cannot be locked ({}), so nothing was changed: mend that first.", cause(&error));
+        Failure::new(Failure::FAILED, sentence)
+    })
 }
 
 /// A failure for whoever is not root; `task` is what to run as root.
-pub fn required(task: &str) -> Result<(), Failure> {
+fn required(task: &str) -> Result<(), Failure> {
     if geteuid().is_root() {
         return Ok(());
     }
