@@ -432,22 +432,25 @@ impl Host {
         })
     }
 
-    /// What udev's database has of a device (systemd: src/libsystemd/sd-device/device-private.c).
-    fn database(&self, number: Number) -> String {
+    /// A device in udev's database (systemd: src/libsystemd/sd-device/device-private.c).
+    fn udev(&self, number: Number) -> String {
         let data = fs::read(self.root.join(format!("run/udev/data/b{number}"))).unwrap_or_default();
         String::from_utf8_lossy(&data).into_owned()
     }
 
-    /// Whether a rule of udev's has given the device the link of this name below `/dev`.
-    pub fn is_linked_by_udev(&self, block: &Block, name: &str) -> bool {
-        self.database(block.number).lines().any(|line| line.strip_prefix("S:") == Some(name))
-    }
-
-    /// The `E:` lines of udev's database.
+    /// The `E:` lines of it.
     fn properties(&self, number: Number) -> BTreeMap<String, String> {
-        let data = self.database(number);
+        let data = self.udev(number);
         let pairs = data.lines().filter_map(|line| line.strip_prefix("E:")?.split_once('='));
         pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// Whether a rule of udev's makes a link: the `S:` lines.
+    pub fn is_udevs(&self, number: Number, link: &Path) -> bool {
+        let data = self.udev(number);
+        data.lines()
+            .filter_map(|line| line.strip_prefix("S:"))
+            .any(|name| link == Path::new("/dev").join(name))
     }
 
     /// Finds the links below `/dev` that lead to devices.

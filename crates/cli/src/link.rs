@@ -127,7 +127,7 @@ pub fn remove(path: &Path, force: bool, dry_run: bool) -> Result<(), Failure> {
     let host = Host::running().unwrap_or_default();
     let block = host.by_path(path);
     if is_link && !has_rule && !force {
-        if block.is_some_and(|block| host.is_linked_by_udev(block, name)) {
+        if block.is_some_and(|block| host.is_udevs(block.number, path)) {
             return Err(failed(format!(
                 "{}, and would make it again: change that rule, or remove the link until then by --force.",
                 made_by_another(path, name)
@@ -264,7 +264,7 @@ fn current(
     if other.is_some_and(|other| other.number == block.number) {
         return Ok(true);
     }
-    let by_udev = other.filter(|other| !has_rule && host.is_linked_by_udev(other, name));
+    let by_udev = other.filter(|other| !has_rule && host.is_udevs(other.number, path));
     if by_udev.is_some() && force {
         say(format!(
             "{}, and may replace the new link at any time: change that rule.",
