@@ -53,6 +53,8 @@ fn main() -> ExitCode {
             );
         }));
     }
+    // udev would have its hands on the devices of the others.
+    trials.push(trial("links persist", &[], links_persist));
     harness(trials)
 }
 
@@ -677,4 +679,86 @@ fn set_user_id() {
         assert!(with.contains(" identity=EINVAL idlun=0"), "{with}");
         assert!(without.contains(" idlun=E"), "{without}");
     }
+}
+
+/// udev as it runs on a real system; ended and forgotten with the value.
+struct Udev;
+
+impl Udev {
+    fn start() -> Udev {
+        run("/lib/systemd/systemd-udevd --daemon");
+        run("udevadm control --ping");
+        // LVM works with it.
+        let _ = fs::remove_file("/etc/lvm/lvmlocal.conf");
+        Udev
+    }
+}
+
+impl Drop for Udev {
+    fn drop(&mut self) {
+        Run::new("udevadm").args(["control", "--exit"]).output();
+        let _ = fs::remove_dir_all("/run/udev");
+        without_udev();
+    }
+}
+
+/// The rules of `link --persist` make the links of a logical volume and an array anew: when udev looks again, and when the devices
+/// come under other numbers in a system whose udev knows nothing yet.
+fn links_persist() {
+    run("modprobe -a dm-mod md-mod raid1");
+    let udev = Udev::start();
+    run(&format!("vgcreate -qq kept {}", looped(128)));
+    let volume = volume("kept", "windows", "-L 64M");
+    let array = array("md/kept", "1", 2);
+    run("udevadm settle");
+    let link = |words: &[&str]| {
+        Run::new(library().with_file_name("vmware-bdwrapper")).arg("link").args(words).output().expect_out()
+    };
+    let made = |link: &str, device: &Path| {
+        let node = device.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", device.display()));
+        assert_eq!(Path::new(link).canonicalize().ok().as_ref(), Some(&node), "{link}");
+        assert_eq!(run(&format!("stat -L -c %U:%G:%a {link}")), "nobody:disk:640\n");
+    };
+    let links = [("/dev/sd/windows", &volume), ("/dev/hd/kept", &array)];
+    let forget = || {
+        for (link, device) in links {
+            fs::remove_file(link).expect("it was made");
+            run(&format!("chown root:root {}", device.display()));
+            run(&format!("chmod 600 {}", device.display()));
+        }
+    };
+    for ((name, device), key) in links.iter().zip(["ENV{DM_UUID}==\"LVM-", "ENV{MD_UUID}==\""]) {
+        let device = device.to_str().expect("names are ASCII");
+        let rights = ["--owner", "nobody", "--group", "disk", "--mode", "0640", "--persist"];
+        let said = link(&[&[device, "--as", name], &rights[..]].concat());
+        assert!(said.contains(key), "{said}");
+        made(name, Path::new(device));
+    }
+
+    for action in ["change", "add"] {
+        forget();
+        run(&format!("udevadm trigger --settle --subsystem-match=block --action={action}"));
+        links.iter().for_each(|(link, device)| made(link, device));
+    }
+
+    run("lvchange -qq -an kept/windows");
+    run(&format!("mdadm -q --stop {}", array.display()));
+    run("udevadm settle");
+    assert!(links.iter().all(|(link, _)| !Path::new(link).exists()), "the devices are gone");
+    drop(udev);
+    let _udev = Udev::start();
+    // By its own rules udev assembles the array, and another volume takes the number of this one.
+    run("udevadm trigger --settle --action=add");
+    run("lvcreate -qq -y -Wn -Zn -n other -L 4M kept");
+    run("lvchange -qq -ay kept/windows");
+    run("udevadm settle");
+    links.iter().for_each(|(link, device)| made(link, device));
+
+    for (name, _) in links {
+        link(&["--remove", name]);
+        run("udevadm trigger --settle --subsystem-match=block");
+        assert!(Path::new(name).symlink_metadata().is_err(), "{name} came back");
+    }
+    run("lvremove -qq -y kept");
+    run(&format!("mdadm -q --stop {}", array.display()));
 }

@@ -28,6 +28,8 @@ fn main() -> ExitCode {
         trial("the rights to the device", &root, rights),
         trial("a dry run", &root, dry_run),
         trial("what is there already", &root, replaced),
+        trial("what is removed", &root, removed),
+        trial("several at once", &root, at_once),
         trial("a device that is in use", &[Need::Root, Need::Tool("mkfs.ext4")], in_use),
         trial("rules of other lines stay", &root, rules),
         trial("stale and missing links", &root, stale),
@@ -36,6 +38,9 @@ fn main() -> ExitCode {
         trial("udev knows a file again, whatever its name", &udev, files),
         trial("udev knows a partition again", &parts, partition),
         trial("udev removes its link", &udev, udev_removes),
+        trial("a link of another rule's", &udev, foreign),
+        trial("what no rule can hold", &udev, unheld),
+        trial("a file is attached at each start as the manual says", &udev, attached),
     ])
 }
 
@@ -241,7 +246,9 @@ fn dry_run() {
          would run chmod 0660 {name}\n\
          would write to {RULES}:\n\
          SUBSYSTEM==\"block\", ENV{{DEVTYPE}}==\"disk\", ATTR{{loop/backing_file}}==\"{}\", SYMLINK+=\"sd/test\", OWNER=\"nobody\", \
-         GROUP=\"disk\", MODE=\"0660\"\n",
+         GROUP=\"disk\", MODE=\"0660\"\n\
+         The rule does not attach the file: have 'losetup --find --show {0}' run at each start of the system (a unit for systemd is in \
+         vmware-bdwrapper(1)).\n",
         image.display()
     );
     assert_eq!(said, snapshot);
@@ -268,6 +275,15 @@ fn replaced() {
     assert_eq!(place.leads_to("/dev/sd/test"), first.path());
     force("/dev/sd/test").expect_out();
     assert_eq!(place.leads_to("/dev/sd/test"), second.path());
+    // A link of the administrator's to the same device.
+    place.shell(&format!("ln -s {} /dev/sd/same", second.path().display()));
+    for more in [&[][..], &["--force"], &["--persist"]] {
+        let said = place.said(with(&second, "/dev/sd/same", more));
+        let already = format!("/dev/sd/same leads to {} already\n", second.path().display());
+        assert!(said.starts_with(&already), "{said}");
+        assert_eq!(place.shell("readlink /dev/sd/same").trim(), second.path().to_str().expect("ASCII"));
+    }
+    place.said(["--remove", "/dev/sd/same"]);
     // One that is ours, and one that leads nowhere.
     place.said(with(&first, "/dev/sd/ours", &["--persist"]));
     let refused = force("/dev/sd/ours");
@@ -276,8 +292,10 @@ fn replaced() {
     place.said(with(&second, "/dev/sd/ours", &["--persist"]));
     assert_eq!(place.leads_to("/dev/sd/ours"), second.path());
     assert_eq!(place.rules().matches("SYMLINK").count(), 1, "the old rule is gone");
-    place.shell("ln -s nowhere /dev/sd/stale");
+    place.shell("ln -s nowhere /dev/sd/stale; ln -s /srv/no-such-file /dev/sd/elsewhere");
     place.said(arguments(&second, "/dev/sd/stale"));
+    let refused = place.run(arguments(&second, "/dev/sd/elsewhere"));
+    assert!(refused.code() == 1 && refused.err().contains("is no block device"), "{}", refused.err());
     // One to something else, and what is no link.
     place.shell("ln -s /etc/passwd /dev/sd/file; echo kept >/dev/sd/data; mkdir /dev/sd/directory");
     let refused = place.run(arguments(&second, "/dev/sd/file"));
@@ -290,6 +308,48 @@ fn replaced() {
         }
     }
     assert_eq!(place.shell("cat /dev/sd/data"), "kept\n");
+}
+
+fn removed() {
+    let place = Place::new();
+    let device = place.loop_device("image");
+    place.shell(&format!(
+        "mkdir /dev/sd; ln -s {} /dev/sd/by-hand; ln -s nowhere /dev/sd/stale; ln -s /etc/passwd /dev/sd/file; \
+         ln -s /srv/no-such-file /dev/sd/elsewhere; ln -s /dev /dev/sd/directory; ln -s null /dev/sd/null",
+        device.path().display()
+    ));
+    for name in ["/dev/sd/file", "/dev/sd/elsewhere", "/dev/sd/directory"] {
+        for more in [&[][..], &["--dry-run"]] {
+            let refused = place.run([&["--remove", name], more].concat());
+            assert_eq!((refused.code(), refused.out().as_str()), (1, ""), "{name}");
+            let err = refused.err();
+            assert!(err.contains("which is no block device") && err.contains("--force"), "{name}: {err}");
+            assert!(place.exists(name));
+        }
+        place.said(["--remove", name, "--force"]);
+        assert!(!place.exists(name));
+    }
+    for name in ["/dev/sd/by-hand", "/dev/sd/stale"] {
+        place.said(["--remove", name]);
+        assert!(!place.exists(name));
+    }
+    assert_eq!(place.shell("ls -A /dev/sd"), "null\n");
+}
+
+/// None of the rules is lost.
+fn at_once() {
+    let place = Place::new();
+    let device = place.loop_device("image");
+    let link = format!("{} link", command().display());
+    place.shell(&format!(
+        "for i in 1 2 3 4 5 6 7 8; do {link} {} --as /dev/sd/$i --persist & done; wait",
+        device.path().display()
+    ));
+    let made = |text: &str| (1..=8).filter(|at| text.contains(&format!("SYMLINK+=\"sd/{at}\"\n"))).count();
+    assert_eq!(made(&place.rules()), 8, "{}", place.rules());
+    assert_eq!(place.shell("ls /dev/sd").lines().count(), 8);
+    place.shell(&format!("for i in 1 2 3 4 5 6 7; do {link} --remove /dev/sd/$i & done; wait"));
+    assert_eq!((made(&place.rules()), place.rules().lines().count()), (1, 2), "{}", place.rules());
 }
 
 fn in_use() {
@@ -311,25 +371,61 @@ fn in_use() {
 fn rules() {
     let place = Place::new();
     let device = place.loop_device("image");
-    let written =
-        "# By hand.\nKERNEL==\"x\", SYMLINK+=\"sd/test2\"\n#SYMLINK+=\"sd/test\"\n\nSUBSYSTEM==\"block\"";
-    place.shell(&format!("printf '%s' '{written}' >{RULES}"));
-    place.said(with(&device, "/dev/sd/test", &["--persist"]));
+    // Lines that only resemble ours, and one of ours in the middle of a rule.
+    const OURS: &str =
+        "SUBSYSTEM==\"block\", ENV{DEVTYPE}==\"disk\", ENV{DM_UUID}==\"a\", SYMLINK+=\"sd/test\"";
+    let written = [
+        "# By hand.",
+        "KERNEL==\"x\", SYMLINK+=\"sd/test2\"",
+        "KERNEL==\"x\", SYMLINK+=\"sd/test\"",
+        "  KERNEL==\"y\", SYMLINK+=\"sd/test sd/other\"",
+        &format!("#{OURS}"),
+        "",
+        "SUBSYSTEM==\"block\", ENV{DEVTYPE}==\"disk\", KERNEL==\"z\", SYMLINK+=\"sd/test\"",
+        &format!("{OURS}, RUN+=\"/bin/true\""),
+        &format!("{OURS}, SYMLINK+=\"sd/more\""),
+        "ACTION==\"add\", \\",
+        "# udev passes over this. \\",
+        OURS,
+        "SUBSYSTEM==\"block\", \\",
+        "  KERNEL==\"q\", \\",
+    ]
+    .join("\n");
+    let write = |end: &str| place.shell(&format!("printf '%s{end}' '{written}' >{RULES}"));
+    write("");
+    place.shell(&format!("chown nobody:disk {RULES}; chmod 640 {RULES}"));
+    for name in ["/dev/sd/test", "/dev/sd/test2"] {
+        let none = place.run(["--remove", name]);
+        assert!(none.code() == 1 && none.err().contains("There is no link"), "{name}: {}", none.err());
+    }
+    place.said(with(&device, "/dev/sd/test", &["--persist", "--mode", "0640"]));
     let text = place.rules();
-    assert!(
-        text.starts_with(&format!("{written}\nSUBSYSTEM==")) && text.ends_with("SYMLINK+=\"sd/test\"\n"),
-        "{text}"
-    );
-    assert_eq!(place.shell(&format!("stat -c '%u %g %a' {RULES}")), "0 0 644\n");
+    let (before, added) = text.split_at(written.len());
+    assert_eq!(before, written);
+    // An empty line ends what the last line goes on in.
+    assert!(added.starts_with("\n\nSUBSYSTEM==") && added.ends_with("\", MODE=\"0640\"\n"), "{added}");
+    assert_eq!(place.shell(&format!("stat -c '%U %G %a' {RULES}")), "nobody disk 640\n");
+    // It takes the place of the one before.
+    place.said(with(&device, "/dev/sd/test", &["--persist"]));
+    assert_eq!(place.rules(), text.replace(", MODE=\"0640\"", ""));
     place.said(["--remove", "/dev/sd/test"]);
-    assert_eq!(place.rules(), format!("{written}\n"));
-    place.said(["--remove", "/dev/sd/test2"]);
+    assert_eq!(place.rules(), format!("{written}\n\n"));
+    write("\\n# End.\\n");
+    place.said(with(&device, "/dev/sd/test", &["--persist"]));
+    place.said(["--remove", "/dev/sd/test"]);
+    assert_eq!(place.rules(), format!("{written}\n# End.\n\n"));
     // A file of ours alone goes with its last rule.
     place.shell(&format!("rm {RULES}"));
     place.said(with(&device, "/dev/sd/test", &["--persist"]));
     place.said(["--remove", "/dev/sd/test"]);
     assert!(!place.exists(RULES));
-    place.shell(&format!("printf '\\377\\n' >{RULES}"));
+    // How administrators switch a file of rules off.
+    place.shell(&format!("ln -s /dev/null {RULES}"));
+    let off = place.run(with(&device, "/dev/sd/test", &["--persist"]));
+    assert!(off.code() == 1 && off.err().contains("it is no regular file"), "{}", off.err());
+    assert_eq!(place.shell("stat -c %F /dev/null"), "character special file\n");
+    assert!(!place.exists("/dev/sd"));
+    place.shell(&format!("rm {RULES}; printf '\\377\\n' >{RULES}"));
     let broken = place.run(["--list"]);
     assert!(broken.code() == 1 && broken.err().contains("it is no UTF-8"), "{}", broken.err());
 }
@@ -398,17 +494,18 @@ fn ordinary_user() {
 
 /// Whatever a file is called, its device gets the link, wherever it is attached, and no other does.
 fn files() {
-    let names: [&[u8]; 11] = [
+    let names: [&[u8]; 12] = [
         b"plain",
         b"a b, c",
         b"qu\"ote', SYMLINK+=\"sd/evil",
         b"back\\slash\\",
+        b"in\\side",
         b"glob*?[x]\\",
         b"$kernel %k $$",
         b"line\nbreak\ttab",
         b"\xc3\xa4 \xff",
         b"#comment ",
-        b"either|or",
+        b"ei*her\\or",
         b"end\n\n",
     ];
     let place = Place::new();
@@ -523,4 +620,111 @@ fn udev_removes() {
     assert!(!links(&device).contains("sd/test"), "{}", links(&device));
     place.trigger(device.path());
     assert!(!place.exists("/dev/sd/test"), "it comes back");
+}
+
+/// A link that udev makes by a rule of the administrator's.
+fn foreign() {
+    let place = Place::new();
+    let device = place.loop_device("image");
+    let rule = format!("KERNEL==\"{}\", SYMLINK+=\"sd/foreign\"", kernel_name(&device));
+    place.shell(&format!("echo '{rule}' >/etc/udev/rules.d/80-local.rules"));
+    place.start_udev();
+    place.trigger(device.path());
+    let refused = place.run(["--remove", "/dev/sd/foreign"]);
+    assert_eq!(refused.code(), 1);
+    for part in ["A rule of udev's that is none of this command's makes /dev/sd/foreign", "grep", "--force"] {
+        assert!(refused.err().contains(part), "{part}: {}", refused.err());
+    }
+    assert_eq!(place.leads_to("/dev/sd/foreign"), device.path());
+    assert_eq!(place.said(["--remove", "/dev/sd/foreign", "--force"]), "removed /dev/sd/foreign\n");
+    place.trigger(device.path());
+    let other = place.loop_device("other");
+    let refused = place.run(arguments(&other, "/dev/sd/foreign"));
+    assert!(refused.code() == 1 && refused.err().contains("by a rule of udev's"), "{}", refused.err());
+    let forced = place.run(with(&other, "/dev/sd/foreign", &["--force"]));
+    forced.expect_out();
+    assert!(forced.err().contains("A rule of udev's that is none of this command's"), "{}", forced.err());
+    assert_eq!(place.leads_to("/dev/sd/foreign"), other.path());
+}
+
+fn kernel_name(device: &Loop) -> String {
+    device.path().file_name().and_then(OsStr::to_str).expect("ASCII").to_owned()
+}
+
+fn unheld() {
+    let place = Place::new();
+    let device = place.loop_device("either|or");
+    let refused = place.run(with(&device, "/dev/sd/test", &["--persist"]));
+    assert_eq!((refused.code(), refused.out().as_str()), (1, ""));
+    assert!(
+        refused.err().contains("either|or") && refused.err().contains("vertical bar"),
+        "{}",
+        refused.err()
+    );
+    assert!(!place.exists("/dev/sd") && !place.exists(RULES));
+    place.said(arguments(&device, "/dev/sd/test"));
+    // What only a newer udev can read.
+    let quoted = place.loop_device("qu\"ote");
+    let plain = place.loop_device("back\\slash");
+    let old = place.scratch.path("old");
+    std::fs::create_dir(&old).expect("it is our directory");
+    std::fs::write(old.join("udevadm"), "#!/bin/sh\necho 3.2.14\n").expect("it is our directory");
+    system::chmod(&old.join("udevadm"), 0o755);
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", old.display());
+    let run = |device: &Loop, name: &str| {
+        let all = with(device, name, &["--persist"]);
+        place.enter(command()).arg("link").args(all).env("PATH", &path).output()
+    };
+    let refused = run(&quoted, "/dev/sd/quoted");
+    assert_eq!((refused.code(), refused.out().as_str()), (1, ""));
+    assert!(
+        refused.err().contains("needs udev 247 or newer") && refused.err().contains("is 3.2.14"),
+        "{}",
+        refused.err()
+    );
+    assert!(!place.exists("/dev/sd/quoted") && !place.exists(RULES));
+    run(&plain, "/dev/sd/plain").expect_out();
+    place.said(with(&quoted, "/dev/sd/quoted", &["--persist"]));
+}
+
+/// The unit of the manual attaches the file, whose device then gets the link, and detaches it.
+fn attached() {
+    let place = Place::new();
+    place.start_udev();
+    let image = place.scratch.image("image", 16 * MIB);
+    let device = place.device(&image);
+    let said = place.said(with(&device, "/dev/sd/test", &["--persist"]));
+    let losetup = format!("losetup --find --show {}", image.display());
+    assert!(said.contains(&losetup) && said.contains("at each start"), "{said}");
+    drop(device);
+    place.shell("udevadm settle; rm -f /dev/sd/test");
+
+    let manual = std::fs::read_to_string(system::sources().join("man/vmware-bdwrapper.1.md"));
+    let manual = manual.expect("it is there");
+    let unit = manual.split("```\n").find(|text| text.starts_with("[Unit]\n")).expect("it has one");
+    let unit = unit.replace("/srv/windows.img", image.to_str().expect("ASCII"));
+    let unit = unit.replace("/dev/sd/windows", "/dev/sd/test");
+    let file = place.scratch.path("disk.service");
+    std::fs::write(&file, &unit).expect("it is our directory");
+    if Path::new("/usr/bin/systemd-analyze").exists() {
+        let verified = Run::new("systemd-analyze").arg("verify").arg(&file).output();
+        assert_eq!((verified.code(), verified.err().as_str()), (0, ""));
+    }
+    let line = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).expect("it has this line");
+    let attached = || {
+        let found =
+            Run::new("losetup").args(["--noheadings", "--output", "NAME", "--associated"]).arg(&image);
+        found.output().expect_out().trim().to_owned()
+    };
+    // Outside, for the name space has few nodes.
+    Run::new("sh").args(["-ec", line("ExecStart=")]).output().expect_out();
+    let node = PathBuf::from(attached());
+    place.trigger(&node);
+    let leads = place.leads_to("/dev/sd/test");
+    let stopped = place.enter("sh").args(["-ec", line("ExecStop=")]).output();
+    let left = attached();
+    if !left.is_empty() {
+        Run::new("losetup").args(["--detach", &left]).output();
+    }
+    assert_eq!((leads, left.as_str(), stopped.err().as_str()), (node, "", ""));
 }

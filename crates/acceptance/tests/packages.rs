@@ -6,7 +6,7 @@ mod system;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock};
@@ -32,6 +32,10 @@ fn main() -> ExitCode {
         trial("deb/a changed configuration survives an upgrade with another", &root, deb_conffile),
         trial("setup/errors", &root, setup_errors),
         trial("setup/the administrator's file", &root, setup_file),
+        trial("setup/rights and backups of the file stay", &root, setup_keeps),
+        trial("setup/programs that others could replace", &root, setup_programs),
+        trial("setup/what dpkg was told stays", &root, setup_override),
+        trial("setup/several at once", &root, setup_at_once),
         trial("rpm/what is in it", &built, rpm_contents),
         trial("rpm/from installation to removal", &root, rpm_life),
         trial("the same files give the same packages", &built, reproducible),
@@ -85,9 +89,19 @@ impl Root {
 
     /// Runs a program here, as root or, with this option of chroot(8), as another user.
     fn run_as<T: AsRef<OsStr>>(&self, user: &[&str], program: impl IntoIterator<Item = T>) -> Outcome {
-        const MOUNT: &str = "mount -t proc proc \"$0/proc\" && exec chroot \"$@\"";
+        self.run_behind(":", user, program)
+    }
+
+    /// The same behind a command of the machine's shell, for which `$0` is the root; what it mounts is seen by nobody else.
+    fn run_behind<T: AsRef<OsStr>>(
+        &self,
+        command: &str,
+        user: &[&str],
+        program: impl IntoIterator<Item = T>,
+    ) -> Outcome {
+        let mount = format!("set -e; mount -t proc proc \"$0/proc\"; {command}; exec chroot \"$@\"");
         Run::new("unshare")
-            .args(["--mount", "--propagation", "private", "--", "sh", "-c", MOUNT])
+            .args(["--mount", "--propagation", "private", "--", "sh", "-c", &mount])
             .arg(self.path("/"))
             .args(user)
             .arg(self.path("/"))
@@ -127,9 +141,9 @@ impl Root {
         self.library().metadata().expect("it is installed").mode() & 0o7777
     }
 
-    /// Every name but those of dpkg's and the loader's own records.
+    /// Every name but those of dpkg's and the loader's own records, and of what is gone after the next start.
     fn names(&self) -> BTreeSet<String> {
-        let records = ["/var/lib/dpkg", "/var/log", "/var/cache/ldconfig", "/proc", "/var/lib/rpm"];
+        let records = ["/var/lib/dpkg", "/var/log", "/var/cache/ldconfig", "/proc", "/run", "/var/lib/rpm"];
         let found = Run::new("find").arg(self.path("/")).args(["-printf", "/%P\n"]).output().expect_out();
         let kept = found.lines().filter(|name| !records.iter().any(|record| name.starts_with(record)));
         kept.map(str::to_owned).collect()
@@ -344,6 +358,12 @@ fn setup_errors() {
     fails(&["--setuid", "--device", "/dev/sd/a "], 2, "ends with a blank");
     fails(&["--setuid", "--program", "bin/sh"], 2, "bin/sh: is no program");
     fails(&["--setuid", "--program", "/nonexistent"], 2, "/nonexistent: is no program");
+    // By its number alone; nobody opens it.
+    Run::new("mknod").arg(root.path("/dev/sdz")).args(["b", "8", "400"]).output().expect_out();
+    fails(&["--setuid", "--device", "/dev/sdz"], 2, "/dev/sdz: is a physical disk, which needs no wrapper");
+    let forced = root.setup(&["--setuid", "--device", "/dev/sdz=force", "--dry-run"]).expect_out();
+    assert!(forced.contains("device /dev/sdz=force\n"), "{forced}");
+    fs::remove_file(root.path("/dev/sdz")).expect("it is ours");
     let user = root.nobody(["vmware-bdwrapper", "setup", "--setuid"]);
     assert_eq!(user.code(), 1);
     assert!(user.err().contains("run 'sudo vmware-bdwrapper setup --setuid'"), "{}", user.err());
@@ -399,6 +419,183 @@ fn setup_file() {
     write("executable /bin/sh\nallow-user-devices yes\n");
     let said = root.setup(&["--setuid"]).expect_out();
     assert!(said.ends_with("Next: vmware-bdwrapper run --device /dev/sd/NAME -- vmware\n"), "{said}");
+}
+
+fn setup_keeps() {
+    let root = Root::installed();
+    let backup = |number: &str| root.path(format!("{BACKUP}{number}"));
+    let rights = |path: &Path| {
+        let status = path.metadata().expect("it is there");
+        (status.uid(), status.gid(), status.mode() & 0o7777)
+    };
+    let before = root.conf();
+    chown(root.path(CONF), Some(0), Some(6)).expect("root can");
+    chmod(&root.path(CONF), 0o640);
+    fs::write(backup(""), "the administrator's\n").expect("it is ours");
+    // An access control list, by which the group's bits of the mode say what one more user may, and the group nothing.
+    const LIST: &str = "system.posix_acl_access";
+    let entries =
+        [(1u16, 6u16, u32::MAX), (2, 4, 65534), (4, 0, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
+    let entry = |(tag, rights, id): (u16, u16, u32)| {
+        [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let acl = [vec![2, 0, 0, 0], entries.map(entry).concat()].concat();
+    rustix::fs::setxattr(root.path(CONF), LIST, &acl, rustix::fs::XattrFlags::empty()).expect("root can");
+    let said = root.setup(&["--setuid", "--program", "/bin/sh"]).expect_out();
+    assert!(said.contains(&format!("kept the file before as {BACKUP}.1\n")), "{said}");
+    assert_eq!(rights(&root.path(CONF)), (0, 6, 0o640));
+    assert_eq!(rights(&backup(".1")), (0, 6, 0o640));
+    for path in [root.path(CONF), backup(".1")] {
+        let mut found = [0; 256];
+        let length = rustix::fs::getxattr(&path, LIST, &mut found[..]).expect("it has a list");
+        assert_eq!(found[..length], acl, "{}", path.display());
+    }
+    assert_eq!(fs::read_to_string(backup("")).expect("it is there"), "the administrator's\n");
+    assert_eq!(fs::read_to_string(backup(".1")).expect("it is there"), before);
+    let before = root.conf();
+    root.setup(&["--setuid", "--program", "/bin/cat"]).expect_out();
+    assert_eq!(fs::read_to_string(backup(".2")).expect("it is there"), before);
+    // What the library would not trust is not mended silently.
+    chown(root.path(CONF), Some(1), None).expect("root can");
+    let refused = root.setup(&["--setuid", "--program", "/bin/ls"]);
+    assert!(refused.code() == 1 && refused.err().contains("belongs to user 1"), "{}", refused.err());
+    // A new one is anybody's to read, whatever the umask.
+    fs::remove_file(root.path(CONF)).expect("it is ours");
+    root.run(["sh", "-c", "umask 077; vmware-bdwrapper setup --setuid"]).expect_out();
+    assert_eq!(rights(&root.path(CONF)), (0, 0, 0o644));
+    root.run(["dpkg", "--purge", "vmware-bdwrapper"]).expect_out();
+    let left: Vec<String> = root.names().into_iter().filter(|name| name.contains("bdwrapper")).collect();
+    assert_eq!(left, [""; 0], "purged");
+}
+
+fn setup_programs() {
+    let root = Root::installed();
+    let before = root.conf();
+    let make = |name: &str| {
+        let path = root.path(name);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("it is our directory");
+        fs::copy(root.path("/bin/true"), &path).expect("it is our directory");
+        chmod(&path, 0o755);
+    };
+    for name in ["/opt/good/bin/vmx", "/opt/open/bin/vmx", "/opt/users/vmx", "/opt/writable/vmx", "/tmp/vmx"]
+    {
+        make(name);
+    }
+    chmod(&root.path("/opt/open"), 0o777);
+    chown(root.path("/opt/users"), Some(1), None).expect("root can");
+    chmod(&root.path("/opt/writable/vmx"), 0o775);
+    symlink("/opt/open/bin", root.path("/opt/way")).expect("it is our directory");
+    symlink("../../opt/good/bin/vmx", root.path("/opt/users/link")).expect("it is our directory");
+    symlink("good/bin", root.path("/opt/short")).expect("it is our directory");
+    for (program, wrong, remedy) in [
+        ("/opt/open/bin/vmx", "the directory /opt/open has the mode 0777", "chmod go-w /opt/open"),
+        ("/opt/way/vmx", "the directory /opt/open has the mode 0777", "chmod go-w /opt/open"),
+        ("/opt/users/vmx", "the directory /opt/users belongs to user 1", "chown root /opt/users"),
+        // What is at the end of a link is as good as the link.
+        ("/opt/users/link", "the directory /opt/users belongs to user 1", "chown root /opt/users"),
+        ("/opt/good/../users/vmx", "the directory /opt/users belongs to user 1", "chown root /opt/users"),
+        ("/opt/writable/vmx", "it has the mode 0775", "chmod go-w /opt/writable/vmx"),
+        ("/tmp/vmx", "the directory /tmp has the mode 1777", "move the program"),
+    ] {
+        let refused = root.setup(&["--setuid", "--program", "/bin/sh", "--program", program]);
+        assert_eq!((refused.code(), refused.out().as_str()), (1, ""), "{program}: {}", refused.err());
+        for text in [program, wrong, remedy] {
+            assert!(refused.err().contains(text), "{program}, {text}: {}", refused.err());
+        }
+        assert_eq!((root.conf(), root.mode()), (before.clone(), 0o644), "{program}");
+    }
+    root.setup(&["--setuid", "--program", "/opt/short/vmx", "--program", "/opt/good/bin/vmx"]).expect_out();
+    assert_eq!(
+        root.conf(),
+        format!("{before}executable /opt/short/vmx\nexecutable /opt/good/bin/vmx\n"),
+        "the name is the administrator's choice"
+    );
+}
+
+fn setup_override() {
+    let root = Root::installed();
+    let library = Path::new("/").join(root.library().strip_prefix(root.path("/")).expect("it stands there"));
+    let library = library.to_str().expect("ASCII");
+    let set = |words: &[&str]| {
+        let run = ["dpkg-statoverride", "--force-statoverride-add", "--update", "--add"];
+        root.run(run.iter().chain(words).chain([&library])).expect_out();
+    };
+    let list = || root.run(["dpkg-statoverride", "--list", library]).out();
+    let line = |rights: &str| format!("{rights} {library}\n");
+    let owner = || root.library().metadata().map(|status| (status.uid(), status.gid())).expect("it is there");
+    set(&["root", "disk", "0750"]);
+    let said = root.setup(&["--setuid"]).expect_out();
+    assert!(said.contains("told dpkg"), "{said}");
+    assert_eq!(list(), line("root disk 4750"));
+    assert_eq!((root.mode(), owner()), (0o4750, (0, 6)));
+    assert!(!root.setup(&["--setuid"]).expect_out().contains("told"), "it knows that already");
+    root.dpkg(["--install"], &newer(&root, |_| {})).expect_out();
+    assert_eq!((root.mode(), owner()), (0o4750, (0, 6)));
+    root.setup(&["--no-setuid"]).expect_out();
+    assert_eq!((list(), root.mode(), owner()), (line("root disk 750"), 0o750, (0, 6)));
+    assert!(!root.setup(&["--no-setuid"]).expect_out().contains("told"), "it knows that already");
+    // What the administrator gave without dpkg is the package's no more.
+    root.run(["dpkg-statoverride", "--remove", library]).expect_out();
+    root.setup(&["--setuid"]).expect_out();
+    assert_eq!(list(), line("root disk 4750"));
+    chown(root.library(), Some(0), Some(0)).expect("root can");
+    chmod(&root.library(), 0o4644);
+    set(&["root", "root", "4644"]);
+    root.setup(&["--no-setuid"]).expect_out();
+    assert_eq!((list().as_str(), root.mode()), ("", 0o644), "nothing is left to be told");
+    // Rights at the next upgrade that others could use.
+    for (rights, why) in [(["bin", "root", "0644"], "to user bin"), (["root", "bin", "0664"], "the mode 664")]
+    {
+        set(&rights);
+        chown(root.library(), Some(0), Some(0)).expect("root can");
+        chmod(&root.library(), 0o644);
+        let before = list();
+        let refused = root.setup(&["--setuid"]);
+        assert_eq!((refused.code(), refused.out().as_str()), (1, ""), "{}", refused.err());
+        assert!(
+            refused.err().contains(why) && refused.err().contains("dpkg-statoverride --remove"),
+            "{}",
+            refused.err()
+        );
+        assert_eq!((list(), root.mode()), (before, 0o644));
+    }
+    root.run(["dpkg-statoverride", "--remove", library]).expect_out();
+    // Where the mode cannot be changed, dpkg is not told that it was.
+    let read_only =
+        format!("mount --bind \"$0{library}\" \"$0{library}\"; mount -o remount,bind,ro \"$0{library}\"");
+    let failed = root.run_behind(&read_only, &[], ["vmware-bdwrapper", "setup", "--setuid"]);
+    assert_eq!(failed.code(), 1);
+    assert!(failed.err().contains("mounted read-only"), "{}", failed.err());
+    assert_eq!((list().as_str(), root.mode()), ("", 0o644));
+    // Where dpkg cannot be told, that is said.
+    fs::create_dir(root.path("/var/lib/dpkg/statoverride-new")).expect("it is our directory");
+    let failed = root.setup(&["--setuid"]);
+    assert_eq!((failed.code(), root.mode()), (1, 0o4644));
+    assert!(failed.err().contains("the next upgrade"), "{}", failed.err());
+}
+
+fn setup_at_once() {
+    const PROGRAMS: [&str; 8] = ["cat", "cp", "ls", "mv", "rm", "sleep", "true", "false"];
+    let root = Root::installed();
+    let before = root.conf();
+    std::thread::scope(|scope| {
+        for name in PROGRAMS {
+            let (root, program) = (&root, format!("/bin/{name}"));
+            scope.spawn(move || root.setup(&["--setuid", "--program", &program]).expect_out());
+        }
+    });
+    let conf = root.conf();
+    let mut added: Vec<&str> = conf.strip_prefix(&before).expect("it stays").lines().collect();
+    added.sort_unstable();
+    let mut wanted = PROGRAMS.map(|name| format!("executable /bin/{name}"));
+    wanted.sort_unstable();
+    assert_eq!(added, wanted);
+    let backups = root.path("/etc").read_dir().expect("it is a system").filter(|entry| {
+        entry
+            .as_ref()
+            .is_ok_and(|entry| entry.file_name().as_encoded_bytes().starts_with(b"vmware-bdwrapper.conf.bak"))
+    });
+    assert_eq!(backups.count(), PROGRAMS.len());
 }
 
 fn rpm_contents() {

@@ -364,6 +364,12 @@ impl Host {
         }
     }
 
+    /// The file of a loop device, also where the device is a partition of that.
+    pub fn file_under(&self, block: &Block) -> Option<&Path> {
+        let is_it = |other: &&Block| other.number == block.number || other.overlaps(block);
+        self.blocks.iter().filter(is_it).find_map(|other| other.file.as_deref())
+    }
+
     /// What uses an image file: loop devices, swapping.
     pub fn uses_of_file(&self, path: &Path) -> Vec<Use> {
         let inode = |path: &Path| path.metadata().ok().map(|status| (status.dev(), status.ino()));
@@ -426,12 +432,25 @@ impl Host {
         })
     }
 
-    /// The `E:` lines of udev's database (systemd: src/libsystemd/sd-device/device-private.c).
-    fn properties(&self, number: Number) -> BTreeMap<String, String> {
+    /// A device in udev's database (systemd: src/libsystemd/sd-device/device-private.c).
+    fn udev(&self, number: Number) -> String {
         let data = fs::read(self.root.join(format!("run/udev/data/b{number}"))).unwrap_or_default();
-        let data = String::from_utf8_lossy(&data);
+        String::from_utf8_lossy(&data).into_owned()
+    }
+
+    /// The `E:` lines of it.
+    fn properties(&self, number: Number) -> BTreeMap<String, String> {
+        let data = self.udev(number);
         let pairs = data.lines().filter_map(|line| line.strip_prefix("E:")?.split_once('='));
         pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    /// Whether a rule of udev's makes a link: the `S:` lines.
+    pub fn is_udevs(&self, number: Number, link: &Path) -> bool {
+        let data = self.udev(number);
+        data.lines()
+            .filter_map(|line| line.strip_prefix("S:"))
+            .any(|name| link == Path::new("/dev").join(name))
     }
 
     /// Finds the links below `/dev` that lead to devices.

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, OFlags, XattrFlags, flock, fsetxattr, getxattr};
 use rustix::io::Errno;
 use tempfile::{Builder, NamedTempFile};
 
@@ -147,7 +147,11 @@ pub fn replace(path: &Path, bytes: &[u8], keep: bool) -> Result<Option<PathBuf>,
     // A symbolic link stays.
     let target = path.canonicalize().map_err(cannot)?;
     let status = target.metadata().map_err(cannot)?;
+    if !status.is_file() {
+        return Err(format!("{}: is no regular file; name one.", shown(path)));
+    }
     let file = temporary(&target, bytes, Some(rights(&status))).map_err(cannot)?;
+    keep_list(&target, file.as_file()).map_err(cannot)?;
     let backup = if keep { Some(backup(&target).map_err(cannot)?) } else { None };
     if let Err(error) = file.persist(&target) {
         if let Some(backup) = &backup {
@@ -199,6 +203,18 @@ pub struct Rights {
 /// Those of a file; nothing that is written here is a program to be executed as somebody else.
 pub fn rights(status: &fs::Metadata) -> Rights {
     Rights { user: status.uid(), group: status.gid(), mode: status.mode() & 0o777 }
+}
+
+/// Gives a new file the access control list (acl(5)) of the old one, without which its mode would mean something else.
+fn keep_list(old: &Path, new: &File) -> io::Result<()> {
+    const LIST: &str = "system.posix_acl_access";
+    // The most that Linux has (XATTR_SIZE_MAX).
+    let mut list = vec![0; 1 << 16];
+    match getxattr(old, LIST, &mut list[..]) {
+        Ok(length) => Ok(fsetxattr(new, LIST, &list[..length], XattrFlags::empty())?),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A finished file beside the one that it is to become, with these rights or those of new files.

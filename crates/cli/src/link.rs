@@ -9,10 +9,11 @@ use std::process::{Command, Output, Stdio};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use crate::block::{self, Block, Host};
+use crate::block::{self, Block, Host, Kind};
 use crate::failure::{Failure, cause, print, say, shown};
 use crate::finding::{Finding, Verdict, only};
 use crate::fitness::Options;
+use crate::loader::resolve;
 use crate::udev::{self, Access, link_name};
 use crate::{fitness, root};
 
@@ -45,9 +46,7 @@ fn failed(sentence: impl Into<String>) -> Failure {
 pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> {
     let name = checked(path)?;
     wanted.access.check()?;
-    if !wanted.dry_run {
-        root::required("link")?;
-    }
+    let _alone = root::alone("link", wanted.dry_run)?;
     let host = Host::running().map_err(|error| failed(block::unknown(&error)))?;
     let block = find(&host, device)?;
     if !wanted.force {
@@ -55,7 +54,7 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
     }
     let rules = Rules::read()?;
     let target = target(name, block);
-    let is_made = current(path, &target, &host, rules.has(name), wanted.force)?;
+    let is_made = current(path, name, block, &host, rules.has(name), wanted.force)?;
     if !is_made && rules.has(name) && !wanted.persist {
         return Err(failed(format!(
             "A rule in {RULES} makes {0} lead to another device: add --persist to replace it, or begin with 'vmware-bdwrapper link \
@@ -64,13 +63,10 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
         )));
     }
     let rule = match wanted.persist {
-        true => Some(udev::rule(block, name, &wanted.access).ok_or_else(|| {
-            failed(format!(
-                "{} has nothing that stays the same after the next start of the system, by which udev could know it: leave out \
-                 --persist.",
-                shown(device)
-            ))
-        })?),
+        true => {
+            let rule = udev::rule(block, name, &wanted.access);
+            Some(rule.map_err(|why| failed(format!("{} {why}", shown(device))))?)
+        }
         false => None,
     };
     let said = |done: &str, would: &str, what: String| {
@@ -97,16 +93,22 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
             tell_udev(Some(block));
         }
         said("wrote", "would write", format!("to {RULES}:\n{rule}"))?;
+        if let Some(file) = host.file_under(block) {
+            let scan = if block.kind == Kind::Partition { "--partscan " } else { "" };
+            print(format!(
+                "The rule does not attach the file: have 'losetup {scan}--find --show {}' run at each start of the system (a unit \
+                 for systemd is in vmware-bdwrapper(1)).\n",
+                shown(file)
+            ))?;
+        }
     }
     Ok(())
 }
 
 /// Removes a link and the rule that makes it.
-pub fn remove(path: &Path, dry_run: bool) -> Result<(), Failure> {
+pub fn remove(path: &Path, force: bool, dry_run: bool) -> Result<(), Failure> {
     let name = checked(path)?;
-    if !dry_run {
-        root::required("link --remove")?;
-    }
+    let _alone = root::alone("link --remove", dry_run)?;
     let rules = Rules::read()?;
     let link = path.symlink_metadata();
     let (is_link, has_rule) = (link.as_ref().is_ok_and(|link| link.is_symlink()), rules.has(name));
@@ -122,9 +124,18 @@ pub fn remove(path: &Path, dry_run: bool) -> Result<(), Failure> {
             shown(path)
         )));
     }
+    let host = Host::running().unwrap_or_default();
+    let block = host.by_path(path);
+    if is_link && !has_rule && !force {
+        if block.is_some_and(|block| host.is_udevs(block.number, path)) {
+            return Err(failed(format!(
+                "{}, and would make it again: change that rule, or remove the link until then by --force.",
+                made_by_another(path, name)
+            )));
+        }
+        leads_to_device(path, &host, "remove it by --force")?;
+    }
     let done = if dry_run { "would remove" } else { "removed" };
-    let host = Host::running().ok();
-    let block = host.as_ref().and_then(|host| host.by_path(path));
     if has_rule {
         if !dry_run {
             rules.with(name, None).write()?;
@@ -203,8 +214,35 @@ fn target(name: &str, block: &Block) -> PathBuf {
     Path::new(&up).join(&block.name)
 }
 
-/// Whether the link is there already. Another one in its place is refused, unless it is ours, leads nowhere, or `force`.
-fn current(path: &Path, target: &Path, host: &Host, has_rule: bool, force: bool) -> Result<bool, Failure> {
+/// Says that a rule makes a link that is none of ours; a sentence without its end.
+fn made_by_another(path: &Path, name: &str) -> String {
+    format!(
+        "A rule of udev's that is none of this command's makes {} ('grep -rF {name} /etc/udev/rules.d /usr/lib/udev/rules.d' may find it)",
+        shown(path)
+    )
+}
+
+/// Refuses a link that was never one to a device: it leads to something else, or nowhere and not into `/dev`.
+fn leads_to_device(path: &Path, host: &Host, remedy: &str) -> Result<(), Failure> {
+    let is_gone =
+        || !path.exists() && resolve(Path::new("/"), path).is_some_and(|place| place.starts_with("dev"));
+    if host.by_path(path).is_some() || is_gone() {
+        return Ok(());
+    }
+    let target = fs::read_link(path).unwrap_or_default();
+    Err(failed(format!("{} leads to {}, which is no block device: {remedy}.", shown(path), shown(&target))))
+}
+
+/// Whether a link to the device is there already. Another one in its place is refused, unless a rule of ours makes it, its device
+/// is gone, or `force`.
+fn current(
+    path: &Path,
+    name: &str,
+    block: &Block,
+    host: &Host,
+    has_rule: bool,
+    force: bool,
+) -> Result<bool, Failure> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     for directory in parent.ancestors().take_while(|directory| *directory != Path::new("/dev")) {
         if directory.symlink_metadata().is_ok_and(|status| !status.is_dir()) {
@@ -222,22 +260,29 @@ fn current(path: &Path, target: &Path, host: &Host, has_rule: bool, force: bool)
             shown(path)
         )));
     }
-    let old = fs::read_link(path).map_err(|error| failed(not_made(path, &error)))?;
-    let other = host.by_path(path).map(Block::path);
-    let wanted = host.by_path(&parent.join(target)).map(Block::path);
+    let other = host.by_path(path);
+    if other.is_some_and(|other| other.number == block.number) {
+        return Ok(true);
+    }
+    let by_udev = other.filter(|other| !has_rule && host.is_udevs(other.number, path));
+    if by_udev.is_some() && force {
+        say(format!(
+            "{}, and may replace the new link at any time: change that rule.",
+            made_by_another(path, name)
+        ));
+    }
+    if has_rule || force {
+        return Ok(false);
+    }
+    const REMEDY: &str = "choose another name, or replace the link by --force";
     match other {
-        _ if old == target => Ok(true),
-        Some(other) if Some(&other) != wanted.as_ref() && !has_rule && !force => Err(failed(format!(
-            "{} leads to {} already: choose another name, or replace the link by --force.",
+        Some(other) => Err(failed(format!(
+            "{} leads to {} already{}: {REMEDY}.",
             shown(path),
-            shown(&other)
+            shown(&other.path()),
+            if by_udev.is_some() { ", by a rule of udev's that is none of this command's" } else { "" }
         ))),
-        None if path.exists() && !force => Err(failed(format!(
-            "{} leads to {}, which is no block device: choose another name, or replace the link by --force.",
-            shown(path),
-            shown(&old)
-        ))),
-        _ => Ok(false),
+        None => leads_to_device(path, host, REMEDY).map(|()| false),
     }
 }
 
@@ -333,30 +378,62 @@ fn tell_udev(block: Option<&Block>) {
 /// The text of our rules.
 struct Rules(String);
 
+/// Whether a rule goes on behind a line; `before`: whether one did behind the line before. udev passes over comments, even between
+/// the lines of a rule.
+fn continues(line: &str, before: bool) -> bool {
+    if line.trim_start().starts_with('#') { before } else { line.ends_with('\\') }
+}
+
 impl Rules {
     fn read() -> Result<Rules, Failure> {
         let wrong = |why: &str| failed(format!("{RULES} cannot be read ({why}): mend it, or remove it."));
-        match fs::read(RULES) {
-            Ok(text) => String::from_utf8(text).map(Rules).map_err(|_| wrong("it is no UTF-8")),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Rules(String::new())),
-            Err(error) => Err(wrong(&cause(&error))),
+        match fs::metadata(RULES) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Rules(String::new())),
+            Ok(status) if !status.is_file() => return Err(wrong("it is no regular file")),
+            _ => {}
         }
+        let text = fs::read(RULES).map_err(|error| wrong(&cause(&error)))?;
+        String::from_utf8(text).map(Rules).map_err(|_| wrong("it is no UTF-8"))
     }
 
-    fn lines(&self) -> impl Iterator<Item = &str> {
-        self.0.lines().filter(|line| !line.trim_start().starts_with('#'))
+    /// The lines with their ends, each with the link that it makes where it is one of ours, and no part of another rule.
+    fn lines(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let mut goes_on = false;
+        self.0.split_inclusive('\n').map(move |line| {
+            let text = line.trim_end_matches(['\n', '\r']);
+            let link = udev::link_of(text).filter(|_| !goes_on);
+            goes_on = continues(text, goes_on);
+            (line, link)
+        })
+    }
+
+    /// The links that our rules make.
+    fn links(&self) -> impl Iterator<Item = &str> {
+        self.lines().filter_map(|(_, link)| link)
     }
 
     fn has(&self, name: &str) -> bool {
-        self.lines().any(|line| udev::link_of(line) == Some(name))
+        self.links().any(|link| link == name)
     }
 
-    /// The rules with this one for a name, and no other for it.
+    /// The rules with this one for a name, and no other of ours for it.
     fn with(&self, name: &str, rule: Option<&str>) -> Rules {
-        let is_other = |line: &&str| line.trim_start().starts_with('#') || udev::link_of(line) != Some(name);
-        let old = if self.0.is_empty() { HEAD } else { &self.0 };
-        let lines = old.lines().filter(is_other).chain(rule);
-        Rules(lines.flat_map(|line| [line, "\n"]).collect())
+        let lines = self.lines().filter(|(_, link)| *link != Some(name));
+        let mut text: String = lines.map(|(line, _)| line).collect();
+        if self.0.is_empty() {
+            text += HEAD;
+        }
+        if let Some(rule) = rule {
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            // An empty line ends a rule that would go on in this one.
+            if text.lines().fold(false, |goes_on, line| continues(line, goes_on)) {
+                text.push('\n');
+            }
+            text = text + rule + "\n";
+        }
+        Rules(text)
     }
 
     fn write(&self) -> Result<(), Failure> {
@@ -367,7 +444,7 @@ impl Rules {
         }
         let directory = path.parent().unwrap_or(path);
         fs::create_dir_all(directory).map_err(|error| failed(not_made(directory, &error)))?;
-        root::put(path, self.0.as_bytes()).map_err(failed)
+        root::put(path, self.0.as_bytes(), false).map(drop).map_err(failed)
     }
 }
 
@@ -397,8 +474,7 @@ struct Document {
 pub fn list(json: bool) -> Result<(), Failure> {
     let host = Host::running().map_err(|error| failed(block::unknown(&error)))?;
     let rules = Rules::read()?;
-    let ruled: Vec<PathBuf> =
-        rules.lines().filter_map(udev::link_of).map(|name| Path::new("/dev").join(name)).collect();
+    let ruled: Vec<PathBuf> = rules.links().map(|name| Path::new("/dev").join(name)).collect();
     let mut names = Vec::new();
     for place in PLACES {
         walk(Path::new(place), &mut names);

@@ -129,6 +129,11 @@ fn directory(name: &[u8]) -> Option<PathBuf> {
 /// Where a name leads in the system below a directory, relative to that: links stay within, as after chroot(2). None
 /// where links lead round in circles.
 pub fn resolve(root: &Path, name: &Path) -> Option<PathBuf> {
+    walk(root, name, |_| ())
+}
+
+/// The same; `visit` gets each directory in which a part of the name is looked up.
+pub fn walk(root: &Path, name: &Path, mut visit: impl FnMut(&Path)) -> Option<PathBuf> {
     /// As the kernel's `MAXSYMLINKS`.
     const MOST_LINKS: u32 = 40;
     let parts = |path: &Path| -> Vec<OsString> {
@@ -144,6 +149,7 @@ pub fn resolve(root: &Path, name: &Path) -> Option<PathBuf> {
             at.pop();
             continue;
         }
+        visit(&at);
         let next = at.join(part);
         let Ok(target) = root.join(&next).read_link() else {
             at = next;

@@ -160,7 +160,7 @@ enum Task {
     /// Make, remove or list names of devices below /dev/sd and /dev/hd
     #[command(
         override_usage = "vmware-bdwrapper link DEVICE --as NAME [--owner USER] [--group GROUP] [--mode MODE] [--persist] [--force] [--dry-run]\n       \
-                          vmware-bdwrapper link --remove NAME [--dry-run]\n       \
+                          vmware-bdwrapper link --remove NAME [--force] [--dry-run]\n       \
                           vmware-bdwrapper link --list [--json]"
     )]
     #[command(
@@ -186,8 +186,8 @@ enum Task {
         /// Have udev do all this after each start of the system
         #[arg(long, requires = "device")]
         persist: bool,
-        /// Replace a link to another device; take a device that is in use, or a physical disk
-        #[arg(long, requires = "device")]
+        /// Replace or remove a link that is none of ours; take a device that is in use, or a physical disk
+        #[arg(long, conflicts_with = "list")]
         force: bool,
         /// Remove this link and what makes it persist
         #[arg(long, value_name = "NAME")]
@@ -251,7 +251,7 @@ fn main() -> ExitCode {
                 (Some(device), Some(name), _) => {
                     link::make(&device, &name, &link::Wanted { access, persist, force, dry_run })
                 }
-                (_, _, Some(name)) => link::remove(&name, dry_run),
+                (_, _, Some(name)) => link::remove(&name, force, dry_run),
                 _ => link::list(json),
             }
             .map(|()| ExitCode::SUCCESS)

@@ -1,16 +1,47 @@
 //! What only root may change.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
 
-use crate::failure::{Failure, cause, shown};
+use crate::failure::{Failure, cause, say, shown};
 use crate::file::{self, Rights};
 
+/// For root alone, as its directory is: a lock on what others may open could be held by them.
+const LOCK: &str = "/run/vmware-bdwrapper.lock";
+
+/// Waits until no other run changes the system's files, and keeps others waiting until the result is dropped; a failure for
+/// whoever is not root. `task` is what to run as root. A dry run changes nothing and needs neither.
+pub fn alone(task: &str, dry_run: bool) -> Result<Option<File>, Failure> {
+    if dry_run {
+        return Ok(None);
+    }
+    required(task)?;
+    let lock = || -> io::Result<File> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(LOCK)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {
+                say(format!("{LOCK}: waits for another run of setup or link; lslocks(8) shows it."));
+                retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
+            }
+            done => done?,
+        }
+        Ok(file)
+    };
+    lock().map(Some).map_err(|error| {
+        let sentence =
+            format!("{LOCK} cannot be locked ({}), so nothing was changed: mend that first.", cause(&error));
+        Failure::new(Failure::FAILED, sentence)
+    })
+}
+
 /// A failure for whoever is not root; `task` is what to run as root.
-pub fn required(task: &str) -> Result<(), Failure> {
+fn required(task: &str) -> Result<(), Failure> {
     if geteuid().is_root() {
         return Ok(());
     }
@@ -18,13 +49,18 @@ pub fn required(task: &str) -> Result<(), Failure> {
     Err(Failure::new(Failure::FAILED, sentence))
 }
 
-/// Makes a file of root's with mode 0644 or replaces one, in one step; a sentence says why that failed.
-pub fn put(path: &Path, text: &[u8]) -> Result<(), String> {
+/// Makes a file of root's with mode 0644, or replaces one, whose owner and mode stay, in one step. Where `keep` says so the old
+/// file stays under another name, which is returned.
+pub fn put(path: &Path, text: &[u8], keep: bool) -> Result<Option<PathBuf>, String> {
+    if path.exists() {
+        return file::replace(path, text, keep);
+    }
     let write = || -> io::Result<()> {
-        file::temporary(path, text, Some(Rights { user: 0, group: 0, mode: 0o644 }))?.persist(path)?;
+        let new = file::temporary(path, text, Some(Rights { user: 0, group: 0, mode: 0o644 }))?;
+        new.persist_noclobber(path)?;
         File::open(file::directory(path))?.sync_all()
     };
-    write().map_err(|error| {
+    write().map(|()| None).map_err(|error| {
         format!("{} cannot be written ({}): nothing of it was changed.", shown(path), cause(&error))
     })
 }

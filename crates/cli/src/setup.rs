@@ -3,25 +3,28 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use disk::conf::{Directive, parse};
 
 use crate::administrator::{FILE, MOST, read};
 use crate::failure::{Failure, cause, print, say, shown};
-use crate::{block, devices, library, root};
+use crate::{block, devices, library, loader, root};
 
 /// The file as it is before anybody has changed it.
 const DEFAULT: &[u8] = include_bytes!("../../../data/vmware-bdwrapper.conf");
 
-/// The file before the last change. A name that dpkg removes along with the file (dpkg's `REMOVECONFFEXTS`).
-const BACKUP: &str = "/etc/vmware-bdwrapper.conf.bak";
-
 const SET_USER_ID: u32 = 0o4000;
+
+/// What lets others than the owner write.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// What of a directory's mode lets nobody remove or replace what is not his.
+const STICKY: u32 = 0o1000;
 
 /// What is wanted.
 pub struct Wanted {
@@ -37,12 +40,16 @@ pub struct Wanted {
 
 /// Does it. Everything is looked at before anything is changed.
 pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
-    if !wanted.dry_run {
-        root::required(if wanted.bit { "setup --setuid" } else { "setup --no-setuid" })?;
-    }
+    let _alone =
+        root::alone(if wanted.bit { "setup --setuid" } else { "setup --no-setuid" }, wanted.dry_run)?;
     let failed = |sentence| Failure::new(Failure::FAILED, sentence);
     let lines = wanted.lines()?;
+    for program in &wanted.programs {
+        only_root_replaces(program).map_err(failed)?;
+    }
     let libraries = libraries().map_err(failed)?;
+    let overrides = libraries.iter().map(|file| Override::plan(file, wanted.bit));
+    let overrides = overrides.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     let said = |done: &str, would: &str, what: &str| {
         print(format!("{} {what}\n", if wanted.dry_run { would } else { done }))
     };
@@ -52,26 +59,23 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
         for remark in &change.remarks {
             say(remark);
         }
-        if !wanted.dry_run {
-            change.carry_out().map_err(failed)?;
-        }
+        let backup = if wanted.dry_run { None } else { change.carry_out().map_err(failed)? };
         if change.old.is_none() {
             said("created", "would create", FILE)?;
         }
         for line in &change.added {
             said("added", "would add", &format!("to {FILE}: {}", shown(line)))?;
         }
-        if change.old.is_some() && !change.added.is_empty() {
-            said("kept", "would keep", &format!("the file before as {BACKUP}"))?;
+        if wanted.dry_run && change.old.is_some() && !change.added.is_empty() {
+            print("would keep the file before beside it\n")?;
+        }
+        if let Some(backup) = backup {
+            print(format!("kept the file before as {}\n", shown(&backup)))?;
         }
         text = Some(change.new);
     }
-    for file in &libraries {
-        let mode = file.mode & !SET_USER_ID | if wanted.bit { SET_USER_ID } else { 0 };
-        let is_told = match Dpkg::of(&file.path) {
-            Some(dpkg) => dpkg.keep(mode, wanted).map_err(failed)?,
-            None => false,
-        };
+    for (file, told) in libraries.iter().zip(overrides) {
+        let mode = with_bit(file.mode, wanted.bit);
         if mode == file.mode {
             print(format!(
                 "{} {} the set-user-ID bit\n",
@@ -86,7 +90,11 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
                 if wanted.bit { ("gave", "would give") } else { ("took from", "would take from") };
             said(done, would, &format!("{} the set-user-ID bit (mode {mode:04o})", shown(&file.path)))?;
         }
-        if is_told {
+        // Only of what was done.
+        if let Some(told) = told {
+            if !wanted.dry_run {
+                told.carry_out(&file.path).map_err(failed)?;
+            }
             said(
                 "told",
                 "would tell",
@@ -178,6 +186,53 @@ fn directive(name: &str, value: &OsStr) -> OsString {
     line
 }
 
+/// Refuses a program that others than root could replace by another: the library looks where its name leads whenever a
+/// program starts.
+fn only_root_replaces(program: &Path) -> Result<(), String> {
+    let name = shown(program);
+    let refused = |what: String, could: &str, remedy: String| {
+        Err(format!("{name}: {what}, so others than root could {could}: {remedy}."))
+    };
+    let unknown =
+        |error: &io::Error| format!("{name}: cannot be looked at ({}); mend that first.", cause(error));
+    let mut directories = BTreeSet::new();
+    let file = loader::walk(Path::new("/"), program, |directory| {
+        directories.insert(Path::new("/").join(directory));
+    });
+    for directory in &directories {
+        let status = directory.metadata().map_err(|error| unknown(&error))?;
+        let (place, mode) = (shown(directory), status.mode() & 0o7777);
+        let could = "put another program in its place";
+        if status.uid() != 0 {
+            let what = format!("the directory {place} belongs to user {}", status.uid());
+            let remedy = format!("run 'chown root {place}', or move the program to a directory of root's");
+            return refused(what, could, remedy);
+        }
+        if mode & OTHERS_WRITE != 0 {
+            let what = format!("the directory {place} has the mode {mode:04o}");
+            let elsewhere = "move the program to a directory that root alone can write to";
+            return refused(
+                what,
+                could,
+                match mode & STICKY {
+                    0 => format!("run 'chmod go-w {place}', or {elsewhere}"),
+                    _ => elsewhere.into(),
+                },
+            );
+        }
+    }
+    let file = Path::new("/").join(file.unwrap_or_default());
+    let mode = file.metadata().map_err(|error| unknown(&error))?.mode() & 0o7777;
+    match mode & OTHERS_WRITE {
+        0 => Ok(()),
+        _ => refused(
+            format!("it has the mode {mode:04o}"),
+            "change what it does",
+            format!("run 'chmod go-w {}'", shown(&file)),
+        ),
+    }
+}
+
 /// A change of the administrator's file.
 struct Change {
     /// What it holds; none where there is none.
@@ -245,13 +300,12 @@ impl Change {
         Ok(Change { old, new, added, remarks })
     }
 
-    fn carry_out(&self) -> Result<(), String> {
+    /// The name by which the file before is kept, where there was one.
+    fn carry_out(&self) -> Result<Option<PathBuf>, String> {
         match &self.old {
-            Some(old) if *old == self.new => return Ok(()),
-            Some(old) => root::put(Path::new(BACKUP), old)?,
-            None => {}
+            Some(old) if *old == self.new => Ok(None),
+            _ => root::put(Path::new(FILE), &self.new, true),
         }
-        root::put(Path::new(FILE), &self.new)
     }
 }
 
@@ -259,7 +313,13 @@ impl Change {
 struct Library {
     path: PathBuf,
     file: File,
+    group: u32,
     mode: u32,
+}
+
+/// A mode with the set-user-ID bit or without it.
+fn with_bit(mode: u32, bit: bool) -> u32 {
+    mode & !SET_USER_ID | if bit { SET_USER_ID } else { 0 }
 }
 
 impl Library {
@@ -291,7 +351,7 @@ fn libraries() -> Result<Vec<Library>, String> {
         let (status, file) = file.map_err(|error| {
             format!("{} cannot be looked at ({}): mend that first.", shown(&path), cause(&error))
         })?;
-        if status.uid() != 0 || status.mode() & 0o022 != 0 {
+        if status.uid() != 0 || status.mode() & OTHERS_WRITE != 0 {
             return Err(format!(
                 "{0} belongs to user {1} and has the mode {2:04o}, so others than root may have written it: install the \
                  library anew.",
@@ -300,49 +360,73 @@ fn libraries() -> Result<Vec<Library>, String> {
                 status.mode() & 0o7777
             ));
         }
-        Ok(Library { path, file, mode: status.mode() & 0o7777 })
+        Ok(Library { path, file, group: status.gid(), mode: status.mode() & 0o7777 })
     };
     files.into_iter().map(look).collect()
 }
 
-/// The package manager dpkg, where a package of its own owns the file: it would give the file another mode at the next upgrade.
-struct Dpkg<'a>(&'a Path);
+/// What dpkg is to be told where a package of its own owns the library, to which it would give other rights at the next upgrade.
+struct Override {
+    /// Arguments of dpkg-statoverride(1), before the file's name.
+    arguments: Vec<String>,
+}
 
-impl Dpkg<'_> {
-    fn of(file: &Path) -> Option<Dpkg<'_>> {
-        let owner = Command::new("dpkg-query").arg("--search").arg(file).output();
-        owner.is_ok_and(|owner| owner.status.success()).then_some(Dpkg(file))
-    }
-
-    fn statoverride(&self, arguments: &[&str]) -> Result<Output, String> {
-        let output = Command::new("dpkg-statoverride").args(arguments).arg(self.0).output();
-        output.map_err(|error| {
+impl Override {
+    /// None where there is nothing to be told. Of the rights that dpkg has been told already the bit alone changes.
+    fn plan(library: &Library, bit: bool) -> Result<Option<Override>, String> {
+        let file = shown(&library.path);
+        let owner = Command::new("dpkg-query").arg("--search").arg(&library.path).output();
+        if !owner.is_ok_and(|owner| owner.status.success()) {
+            return Ok(None);
+        }
+        let told = Command::new("dpkg-statoverride").arg("--list").arg(&library.path).output();
+        let told = told.map_err(|error| {
             format!("dpkg-statoverride cannot be run ({}): install dpkg completely.", cause(&error))
-        })
+        })?;
+        let told = String::from_utf8_lossy(&told.stdout);
+        let mut words = told.split(' ');
+        let told = match (words.next(), words.next(), words.next().map(|mode| u32::from_str_radix(mode, 8))) {
+            (Some(user), Some(group), Some(Ok(mode))) => Some((user, group, mode)),
+            _ => None,
+        };
+        let own = match library.group {
+            0 => "root".into(),
+            group => format!("#{group}"),
+        };
+        let (user, group, before) = told.unwrap_or(("root", &own, library.mode));
+        if bit && (user != "root" || before & OTHERS_WRITE != 0) {
+            return Err(format!(
+                "dpkg gives {file} to user {user} and the mode {before:o} at the next upgrade, as dpkg-statoverride told it, so others \
+                 than root could write it: run 'dpkg-statoverride --remove {file}'."
+            ));
+        }
+        let mode = with_bit(before, bit);
+        let arguments = match told {
+            None if !bit => return Ok(None),
+            Some(_) if mode == before => return Ok(None),
+            // The package's own rights.
+            Some(_) if (user, group, mode) == ("root", "root", 0o644) => vec!["--remove"],
+            Some(_) => vec!["--force-statoverride-add", "--add", user, group],
+            None => vec!["--add", user, group],
+        };
+        let mut arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+        if arguments.len() > 1 {
+            arguments.push(format!("{mode:o}"));
+        }
+        Ok(Some(Override { arguments }))
     }
 
-    /// Has dpkg keep the mode, where it is not the package's own; whether that is a change.
-    fn keep(&self, mode: u32, wanted: &Wanted) -> Result<bool, String> {
-        let line = self.statoverride(&["--list"])?.stdout;
-        let is_kept = line.starts_with(format!("root root {mode:o} ").as_bytes());
-        if if wanted.bit { is_kept } else { line.is_empty() } {
-            return Ok(false);
-        }
-        let mut steps = Vec::new();
-        let mode = format!("{mode:o}");
-        if !line.is_empty() {
-            steps.push(vec!["--quiet", "--remove"]);
-        }
-        if wanted.bit {
-            steps.push(vec!["--quiet", "--add", "root", "root", &mode]);
-        }
-        for arguments in steps.iter().filter(|_| !wanted.dry_run) {
-            let output = self.statoverride(arguments)?;
-            if !output.status.success() {
-                let said = String::from_utf8_lossy(&output.stderr);
-                return Err(format!("dpkg-statoverride failed for {}: {}", shown(self.0), said.trim()));
-            }
-        }
-        Ok(true)
+    fn carry_out(&self, file: &Path) -> Result<(), String> {
+        let done = Command::new("dpkg-statoverride").arg("--quiet").args(&self.arguments).arg(file).output();
+        let why = match done {
+            Ok(done) if done.status.success() => return Ok(()),
+            Ok(done) => String::from_utf8_lossy(&done.stderr).trim().to_owned(),
+            Err(error) => cause(&error),
+        };
+        Err(format!(
+            "{} is as it should be now, but dpkg cannot be told of it ({why}), so the next upgrade of the package undoes that: run this \
+             again when dpkg works.",
+            shown(file)
+        ))
     }
 }

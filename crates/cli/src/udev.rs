@@ -1,10 +1,13 @@
 //! Rules of udev(7): how a device is known again, and how values are written.
 
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::process::Command;
 
 use crate::block::{Block, Identity, Kind};
+use crate::failure::shown;
 
 /// The rights to a device.
 pub struct Access {
@@ -16,15 +19,39 @@ pub struct Access {
     pub mode: Option<String>,
 }
 
-/// The rule that gives the device a link below `/dev`; none where nothing of the device stays the same.
-pub fn rule(block: &Block, link: &str, access: &Access) -> Option<String> {
-    let (key, value) = key(block)?;
+/// The keys by which devices are known again.
+const DM_UUID: &str = "ENV{DM_UUID}";
+const MD_UUID: &str = "ENV{MD_UUID}";
+const BACKING_FILE: &str = "ATTR{loop/backing_file}";
+const PART_UUID: &str = "ENV{ID_PART_ENTRY_UUID}";
+const SERIAL: &str = "ENV{ID_SERIAL}";
+const LINK: &str = "SYMLINK";
+
+/// The rule that gives the device a link below `/dev`; a sentence that begins with the device's name says why there can be none.
+pub fn rule(block: &Block, link: &str, access: &Access) -> Result<String, String> {
+    let (key, value) = key(block).ok_or(
+        "has nothing that stays the same after the next start of the system, by which udev could know it: leave out --persist.",
+    )?;
+    if value.contains(&b'|') {
+        return Err(format!(
+            "is known again by {}, and a rule of udev's cannot hold the vertical bar in it: rename that, or leave out --persist.",
+            shown(OsStr::from_bytes(&value))
+        ));
+    }
+    let known = quoted(&pattern(&value));
+    if known.starts_with('e')
+        && let Some((number, version)) = version()
+        && number < ESCAPES
+    {
+        return Err(format!(
+            "is known again by {}, which needs udev {ESCAPES} or newer in a rule, and this udev is {version}: rename that, or leave \
+             out --persist.",
+            shown(OsStr::from_bytes(&value))
+        ));
+    }
     let kind = if is_partition(block) { "partition" } else { "disk" };
-    let mut rule = format!(
-        "SUBSYSTEM==\"block\", ENV{{DEVTYPE}}==\"{kind}\", {key}=={}, {}",
-        quoted(&pattern(&value)),
-        assignment(link)
-    );
+    let mut rule =
+        format!("SUBSYSTEM==\"block\", ENV{{DEVTYPE}}==\"{kind}\", {key}=={known}, SYMLINK+=\"{link}\"");
     for (key, value) in [("OWNER", &access.owner), ("GROUP", &access.group), ("MODE", &access.mode)] {
         if let Some(value) = value {
             // A dollar or percent sign would begin a substitution.
@@ -32,43 +59,78 @@ pub fn rule(block: &Block, link: &str, access: &Access) -> Option<String> {
             let _ = write!(rule, ", {key}={}", quoted(plain.as_bytes()));
         }
     }
-    Some(rule)
+    Ok(rule)
 }
 
-/// The part of a rule that makes the link.
-pub fn assignment(link: &str) -> String {
-    format!("SYMLINK+=\"{link}\"")
+/// The first version of systemd whose udev reads C's escapes (`e"..."`).
+const ESCAPES: u32 = 247;
+
+/// The version of udev, as a number (systemd's, or that of another udev, which is lower) and in full; none where it does not say.
+fn version() -> Option<(u32, String)> {
+    let said = Command::new("udevadm").arg("--version").output().ok()?;
+    let text = String::from_utf8(said.stdout).ok()?.trim().to_owned();
+    let number = text.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()?;
+    Some((number, text))
 }
 
-/// The link that a rule makes.
-pub fn link_of(rule: &str) -> Option<&str> {
-    rule.split_once("SYMLINK+=\"")?.1.split_once('"').map(|(link, _)| link)
+/// The link that a line makes, where it is one that [`rule`] could have written.
+pub fn link_of(line: &str) -> Option<&str> {
+    let mut parts = Vec::new();
+    let mut rest = line;
+    loop {
+        let (key, more) = rest.split_once('"')?;
+        let (value, more) = more.split_once('"')?;
+        // That quote would not be the closing one.
+        if value.ends_with('\\') {
+            return None;
+        }
+        parts.push((key.strip_suffix('e').unwrap_or(key), value));
+        match more.strip_prefix(", ") {
+            Some(more) => rest = more,
+            None if more.is_empty() => break,
+            None => return None,
+        }
+    }
+    let [
+        ("SUBSYSTEM==", "block"),
+        ("ENV{DEVTYPE}==", "disk" | "partition"),
+        (key, _),
+        ("SYMLINK+=", link),
+        rights @ ..,
+    ] = parts.as_slice()
+    else {
+        return None;
+    };
+    let key = key.strip_suffix("==")?;
+    let is_ours = [DM_UUID, MD_UUID, BACKING_FILE, PART_UUID, SERIAL, LINK].contains(&key)
+        && rights.iter().all(|(key, _)| ["OWNER=", "GROUP=", "MODE="].contains(key));
+    is_ours.then_some(link)
 }
 
 /// What of a device stays the same, and the key by which udev knows it.
 fn key(block: &Block) -> Option<(&'static str, Vec<u8>)> {
     let property = |name: &str| block.properties.get(name).map(|value| value.clone().into_bytes());
     match block.identity() {
-        Some(Identity::Dm(uuid)) => return Some(("ENV{DM_UUID}", uuid.clone().into_bytes())),
-        Some(Identity::Md(uuid)) => return Some(("ENV{MD_UUID}", uuid.clone().into_bytes())),
+        Some(Identity::Dm(uuid)) => return Some((DM_UUID, uuid.clone().into_bytes())),
+        Some(Identity::Md(uuid)) => return Some((MD_UUID, uuid.clone().into_bytes())),
         Some(Identity::File(file)) => {
             // As udev reads attributes: without what ends their last line (sd_device_get_sysattr_value).
             let name = file.as_os_str().as_bytes();
             let end = name.iter().rposition(|byte| !b"\n\r".contains(byte)).map_or(0, |last| last + 1);
-            return Some(("ATTR{loop/backing_file}", name.get(..end).unwrap_or(name).to_vec()));
+            return Some((BACKING_FILE, name.get(..end).unwrap_or(name).to_vec()));
         }
         Some(Identity::Link(_)) | None => {}
     }
     let part = property("ID_PART_ENTRY_UUID").filter(|_| is_partition(block));
-    let part = part.map(|uuid| ("ENV{ID_PART_ENTRY_UUID}", uuid));
+    let part = part.map(|uuid| (PART_UUID, uuid));
     // A partition has the serial number of its disk.
     let serial = property("ID_SERIAL").filter(|_| !is_partition(block));
-    let serial = serial.map(|serial| ("ENV{ID_SERIAL}", serial));
+    let serial = serial.map(|serial| (SERIAL, serial));
     part.or(serial).or_else(|| match block.identity() {
         // A link that an earlier rule makes.
         Some(Identity::Link(link)) => {
             let name = link.strip_prefix("/dev").unwrap_or(link);
-            Some(("SYMLINK", name.as_os_str().as_bytes().to_vec()))
+            Some((LINK, name.as_os_str().as_bytes().to_vec()))
         }
         _ => None,
     })
@@ -79,13 +141,12 @@ fn is_partition(block: &Block) -> bool {
     block.kind == Kind::Partition && block.dm_uuid.is_none()
 }
 
-/// A pattern that matches these bytes alone. A vertical bar, which no pattern can hold, becomes any character.
+/// A pattern that matches these bytes alone; a vertical bar, with which another would begin, is not among them.
 fn pattern(value: &[u8]) -> Vec<u8> {
-    let is_glob = value.iter().any(|byte| b"*?[|".contains(byte));
+    let is_glob = value.iter().any(|byte| b"*?[".contains(byte));
     let mut pattern = Vec::new();
     for &byte in value {
         match byte {
-            b'|' => pattern.push(b'?'),
             b'*' | b'?' | b'[' => pattern.extend([b'[', byte, b']']),
             // Without one of these udev compares byte by byte.
             b'\\' if is_glob => pattern.extend(br"\\"),
@@ -98,9 +159,10 @@ fn pattern(value: &[u8]) -> Vec<u8> {
 /// A value between quotes: with C's escapes where it has a character that stands for itself in no other way.
 fn quoted(value: &[u8]) -> String {
     let plain = std::str::from_utf8(value).ok();
-    if let Some(plain) =
-        plain.filter(|plain| !plain.contains(['"', '\\']) && !plain.contains(char::is_control))
-    {
+    // A backslash is one, except before a quote: at the end that would be the closing one.
+    let is_plain =
+        |plain: &&str| !plain.contains('"') && !plain.ends_with('\\') && !plain.contains(char::is_control);
+    if let Some(plain) = plain.filter(is_plain) {
         return format!("\"{plain}\"");
     }
     let mut text = String::from("e\"");
@@ -153,7 +215,7 @@ mod tests {
             assert_eq!(rule, whole, "{device}");
             assert_eq!(link_of(&rule), Some("sd/x"));
         }
-        assert_eq!(rule(at(&host, "/dev/nbd0"), "sd/x", &access()), None);
+        assert!(rule(at(&host, "/dev/nbd0"), "sd/x", &access()).is_err());
     }
 
     #[test]
@@ -168,7 +230,7 @@ mod tests {
         );
         let mut part = at(&host, "/dev/loop5p1").clone();
         part.properties.insert("ID_SERIAL".into(), "of-the-disk".into());
-        assert_eq!(rule(&part, "sd/x", &access()), None);
+        assert!(rule(&part, "sd/x", &access()).is_err());
         part.properties.insert("ID_PART_ENTRY_UUID".into(), "0b0f-01".into());
         let rule_of_part = rule(&part, "sd/x", &access()).expect("it has a UUID");
         assert!(
@@ -186,8 +248,9 @@ mod tests {
             mode: Some("0660".into()),
         };
         let rule = rule(at(&host, "/dev/loop1"), "hd/a/b", &access).expect("it stays the same");
-        let end = r#", SYMLINK+="hd/a/b", OWNER="pc$$%%k", GROUP=e"DOM\x5cusers", MODE="0660""#;
+        let end = r#", SYMLINK+="hd/a/b", OWNER="pc$$%%k", GROUP="DOM\users", MODE="0660""#;
         assert!(rule.ends_with(end), "{rule}");
+        assert_eq!(link_of(&rule), Some("hd/a/b"));
     }
 
     #[test]
@@ -198,11 +261,38 @@ mod tests {
             (br#"/a", SYMLINK+="sda"#, r#"e"/a\x22, SYMLINK+=\x22sda""#),
             (b"/a\nb\tc", r#"e"/a\x0ab\x09c""#),
             (b"/\xff", r#"e"/\xff""#),
+            (br"/a\b", r#""/a\b""#),
             (br"/a\b\", r#"e"/a\x5cb\x5c""#),
             (b"/a*b?c[d]", r#""/a[*]b[?]c[[]d]""#),
-            (br"/a\*|", r#"e"/a\x5c\x5c[*]?""#),
+            (br"/a\*b", r#""/a\\[*]b""#),
         ] {
             assert_eq!(quoted(&pattern(value)), wanted);
+        }
+    }
+
+    #[test]
+    fn lines_of_ours() {
+        const START: &str = r#"SUBSYSTEM=="block", ENV{DEVTYPE}=="disk", "#;
+        let line = |rest: &str| link_of(&format!("{START}{rest}")).map(str::to_owned);
+        for rest in [
+            r#"ENV{DM_UUID}=="a", SYMLINK+="sd/x""#,
+            r#"ATTR{loop/backing_file}==e"a\x22", SYMLINK+="sd/x", OWNER="a, b", MODE="0600""#,
+        ] {
+            assert_eq!(line(rest).as_deref(), Some("sd/x"), "{rest}");
+        }
+        for rest in [
+            "",
+            r#"SYMLINK+="sd/x""#,
+            r#"ENV{DM_UUID}=="a", SYMLINK+="sd/x", "#,
+            r#"ENV{DM_UUID}=="a", SYMLINK+="sd/x", \"#,
+            r#"ENV{DM_UUID}=="a", SYMLINK+="sd/x", RUN+="/bin/true""#,
+            r#"ENV{DM_UUID}!="a", SYMLINK+="sd/x""#,
+            r#"ENV{DM_UUID}=="a",  SYMLINK+="sd/x""#,
+            r#"ENV{DM_UUID}=="a", SYMLINK="sd/x""#,
+            r#"KERNEL=="sdb", SYMLINK+="sd/x""#,
+            r#"ENV{DM_UUID}=="a\", SYMLINK+="sd/x""#,
+        ] {
+            assert_eq!(line(rest), None, "{rest}");
         }
     }
 
