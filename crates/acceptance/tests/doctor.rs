@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         trial("doctor/ready", &[], ready),
         trial("doctor/json", &[], json_document),
         trial("doctor/entries", &[], entries),
+        trial("doctor/what is not checked", root, incomplete),
         trial("doctor/devices listed together", &with(&["sfdisk"]), together),
         trial("doctor/the size of a descriptor", &[], descriptor),
         trial("doctor/hostile files", &[], hostile),
@@ -47,6 +48,8 @@ fn main() -> ExitCode {
         trial("run/a device in use", &with(&["mkfs.ext4", "unshare", "setpriv"]), run_in_use),
         trial("list/loop devices", &with(&["mkfs.ext4", "mkswap", "unshare", "sfdisk", "wipefs"]), list),
         trial("list/names of all kinds", root, list_names),
+        trial("list/the table", &with(&["script", "stty"]), list_table),
+        trial("probe and run/as doctor judges", &with(&["mkfs.ext4", "unshare"]), alike),
     ])
 }
 
@@ -73,7 +76,8 @@ fn problems(outcome: &Outcome, causes: &[&str], first: &str) {
         assert!(found.contains(cause), "{cause}: {found}");
     }
     let last = out.lines().last().expect("it says something");
-    assert!(last.starts_with("Do this first: ") && last.contains(first), "{first}: {last}");
+    let (subject, remedy) = last.split_once("Do this first: ").expect("it says what to do");
+    assert!(subject.starts_with("Not ready") && remedy.contains(first), "{first}: {last}");
     assert_eq!(outcome.err(), "");
 }
 
@@ -111,10 +115,18 @@ fn ready() {
         assert!(said.contains(words), "{words}: {said}");
     }
     // What it says to run can be run.
-    let last =
-        outcome.out().lines().last().expect("it says something").replace("Ready: vmware-bdwrapper", "");
-    let run = Run::new("sh").arg("-c").arg(format!("{} {last}", command().display())).output();
-    assert_eq!((run.code(), run.err().as_str()), (0, ""));
+    let start = |outcome: &Outcome| {
+        let out = outcome.out();
+        let (_, start) = out.rsplit_once("Start it: vmware-bdwrapper ").expect("it says how to start it");
+        let run = Run::new("bash").arg("-c").arg(format!("{} {start}", command().display())).output();
+        assert_eq!((run.code(), run.err().as_str()), (0, ""), "{start}");
+    };
+    start(&outcome);
+    let last = outcome.out().lines().last().map(str::to_owned);
+    let subject = format!("Ready: {entry} for /usr/bin/true. ");
+    assert!(last.is_some_and(|last| last.starts_with(&subject)), "{}", outcome.out());
+    let (_, odd) = image(&scratch, "it's $(a) \"name\"!");
+    start(&about(&odd));
     let environment = doctor().arg("true").env("VMWARE_BDWRAPPER_DEVICES", &entry).output();
     assert_eq!(environment.out(), outcome.out());
 }
@@ -143,7 +155,8 @@ fn json_document() {
     let problem = problem.expect("it does not exist");
     assert_eq!(problem["check"], json!("device"));
     let remedy = problem["remedy"].as_str().expect("there is one");
-    assert_eq!(bad["conclusion"], json!(format!("Do this first: {remedy}.")));
+    let last = format!("Not ready: /nonexistent=scsi for /usr/bin/true. Do this first: {remedy}.");
+    assert_eq!(bad["conclusion"], json!(last));
 }
 
 fn entries() {
@@ -160,18 +173,37 @@ fn entries() {
     problems(
         &about("/nonexistent=scsi"),
         &["/nonexistent cannot be looked at now (No such file or directory)"],
-        "make it or correct its name",
+        "correct its name, or make it",
     );
     let empty = scratch.image("empty", 100);
-    problems(&about(format!("{}=ide", empty.display())), &["empty has no sector"], "give it a size");
+    problems(&about(format!("{}=ide", empty.display())), &["empty has no sector"], "'truncate --size 8G ");
     warning(&about(format!("{entry},sector=4096")), "is to have sectors of 4096 bytes");
     // One bad entry hides nothing of the others.
     let several = doctor().args(["--device", "x", "--device", &entry, "--device", "/=scsi", "true"]).output();
     problems(&several, &["x: is not", "/: is neither"], "write a name");
     assert!(lines(&several, "ok").iter().any(|line| line.contains("is free")), "{}", several.out());
-    warning(&doctor().arg("true").output(), "No device is given");
     let usage = doctor().arg("--devise").output();
     assert_eq!(usage.code(), 2);
+}
+
+/// What was not checked is not ready.
+fn incomplete() {
+    let _system = System::clean();
+    let scratch = Scratch::new();
+    let (_, entry) = image(&scratch, "image");
+    for (arguments, words) in [
+        (vec!["true"], "Nothing is wrong so far: /usr/bin/true; but no device was checked."),
+        (vec!["--device", &entry, "--json", "true"], "\"ready\": true"),
+    ] {
+        let outcome = doctor().args(arguments).output();
+        assert!(outcome.expect_out().contains(words), "{}", outcome.out());
+    }
+    // Without /etc/vmware-bdwrapper.conf there are no programs.
+    let none = doctor().output();
+    problems(&none, &["/etc/vmware-bdwrapper.conf does not exist"], "setup --setuid");
+    let document = doctor().args(["--json", "true"]).output().expect_out();
+    let document: Value = serde_json::from_str(&document).expect("it is JSON");
+    assert_eq!(document["ready"], json!(false));
 }
 
 fn together() {
@@ -223,7 +255,7 @@ fn descriptor() {
     problems(&longer, &["has 262145 sectors, and it has 262144, so VMware refuses it"], "give /");
     warning(&compared(&extents(&[(0, 1000)]), &entry), "uses 1000 sectors of");
     let unlisted = compared(&extents(&[(0, 262_144)]), &other);
-    problems(&unlisted, &["which is not listed"], "list it");
+    problems(&unlisted, &["which is not listed"], "list it by");
     let gone = compared(&format!("{HEAD}RW 1 FLAT \"/nonexistent\" 0\n"), &entry);
     problems(&gone, &["is not listed", "/nonexistent, which cannot be looked at"], "list it");
     for text in ["", "RW 1 FLAT \"/x\" 0", "KDMV\x01\0\0"] {
@@ -364,7 +396,9 @@ fn in_use() {
     problems(&about(&image_entry), &[&attached], &format!("list {name} instead"));
     {
         let _swap = Swap::on(&device);
-        problems(&about(&entry), &[&format!("{name} is swapped on")], "stop swapping on it (swapoff)");
+        problems(&about(&entry), &[&format!("{name} is swapped on")], &format!("'swapoff {name}'"));
+        paste(&about(&entry), "problem");
+        is_ready(&about(&entry));
     }
     {
         let upper = Loop::attach(device.path(), &[]);
@@ -376,7 +410,8 @@ fn in_use() {
     fs::create_dir(&place).expect("it is our directory");
     let here =
         mounted(device.path(), &place, &command()).args(["doctor", "--device", &entry, "true"]).output();
-    problems(&here, &[&format!("{name} is mounted on {}", place.display())], "unmount it ('umount ");
+    let unmount = format!("'umount \"{}\"'", place.display());
+    problems(&here, &[&format!("{name} is mounted on {}", place.display())], &unmount);
     {
         let script = "read ask; mount \"$1\" \"$2\" && echo mounted; read end";
         let elsewhere = Run::new("unshare").args(["-m", "sh", "-c", script, "sh", &name]).arg(&place);
@@ -385,12 +420,24 @@ fn in_use() {
         problems(
             &about(&entry),
             &["is used by something that cannot be seen from here"],
-            "find out what uses it",
+            &format!("'fuser -v {name}'"),
         );
     }
     Run::new("wipefs").args(["-qa", &name]).output().expect_out();
     Run::new("pvcreate").args(["-qq", "-ff", "-y", &name]).output().expect_out();
     warning(&about(&entry), &format!("{name} is a physical volume of LVM"));
+}
+
+/// Runs the commands of the first remedy, as a user who pastes them.
+fn paste(outcome: &Outcome, verdict: &str) {
+    let line = lines(outcome, verdict).into_iter().next().expect("there is one");
+    // What stands between apostrophes; those within words stand between other letters.
+    let parts: Vec<&str> = line.split(", or ").next().unwrap_or(&line).split(" '").skip(1).collect();
+    let commands: Vec<&str> = parts.iter().filter_map(|part| Some(part.rsplit_once('\'')?.0)).collect();
+    assert!(!commands.is_empty(), "{line}");
+    for command in commands {
+        Run::new("sh").args(["-c", command]).output().expect_out();
+    }
 }
 
 fn unfit() {
@@ -399,7 +446,11 @@ fn unfit() {
     {
         let device = Loop::attach(&path, &["--sector-size", "4096"]);
         let entry = format!("{}=scsi", device.path().display());
-        warning(&about(&entry), "has sectors of 4096 bytes, and VMware takes disks with sectors of 512");
+        let large = about(&entry);
+        warning(&large, "has sectors of 4096 bytes, and VMware takes disks with sectors of 512");
+        paste(&large, "warning");
+        is_ready(&about(&entry));
+        assert!(lines(&about(&entry), "warning").is_empty());
     }
     let device = Loop::attach(&path, &[]);
     let name = device.path().display().to_string();
@@ -407,10 +458,14 @@ fn unfit() {
     let read_only = about(format!("{name}=scsi"));
     problems(&read_only, &[&format!("{name} can only be read")], &format!("blockdev --setrw {name}"));
     is_ready(&about(format!("{name}=scsi,ro")));
-    Run::new("blockdev").args(["--setrw", &name]).output().expect_out();
+    paste(&read_only, "problem");
+    is_ready(&about(format!("{name}=scsi")));
     fs::write(&path, "").expect("it is our directory");
     device.resize();
-    problems(&about(format!("{name}=scsi")), &[&format!("{name} has no sector")], "give it a size");
+    let empty = about(format!("{name}=scsi"));
+    problems(&empty, &[&format!("{name} has no sector")], "give it a size");
+    paste(&empty, "problem");
+    is_ready(&about(format!("{name}=scsi")));
     // The first disk of the SCSI driver, which need not exist.
     let node = Name::reserved("sd");
     Run::new("mknod").arg(node.path()).args(["-m", "666", "b", "8", "0"]).output().expect_out();
@@ -437,6 +492,9 @@ fn rights() {
     let cause =
         format!("You may not read and write {} (Permission denied; it belongs to root:root", path.display());
     problems(&closed, &[&cause], &format!("'chown nobody {}'", path.display()));
+    paste(&closed, "problem");
+    is_ready(&asked(&entry));
+    chown(&path, Some(0), None).expect("root can");
     is_ready(&asked(&format!("{entry},ro")));
     chmod(&path, 0o600);
     problems(&asked(&format!("{entry},ro")), &["You may not read "], "chown nobody");
@@ -578,10 +636,8 @@ fn configuration() {
     is_ready(&asked());
     // Without a program, those that the file lists.
     let listed = Run::new(&setting.command).args(["doctor", "--device", &setting.entry]).nobody().output();
-    assert_eq!(
-        listed.out().replace("-- PROGRAM", ""),
-        asked().out().replace(&format!("-- {}", setting.program.display()), "")
-    );
+    let of_one = asked().out();
+    assert_eq!(listed.out().trim_end(), of_one.split_once(". Start it:").expect("it is ready").0);
     let unsafe_file = |cause: &str, remedy: &str| problems(&asked(), &[cause], remedy);
     chmod(conf, 0o664);
     unsafe_file("can be written by others than root, so it does not count", "chmod go-w");
@@ -593,7 +649,7 @@ fn configuration() {
     unsafe_file("bytes, more than 65536, so it does not count", "shorten it");
     remove(conf);
     symlink("/dev/zero", conf).expect("root can");
-    unsafe_file("is no regular file, so it does not count", "replace it");
+    unsafe_file("is no regular file, so it does not count", "'rm /etc/vmware-bdwrapper.conf'");
     remove(conf);
     setting.conf("allow-user-devices yes");
     chmod(conf, 0o600);
@@ -603,8 +659,14 @@ fn configuration() {
     problems(
         &asked(),
         &["does not list the program", "does not list"],
-        &format!("'executable {}'", setting.program.display()),
+        &format!("'vmware-bdwrapper setup --setuid --program {}'", setting.program.display()),
     );
+    paste(&asked(), "problem");
+    problems(&asked(), &["does not list"], "setup --setuid --device ");
+    paste(&asked(), "problem");
+    is_ready(&asked());
+    setting.conf("");
+    fs::write(conf, "executable /nonexistent\n").expect("root can");
     let none = Run::new(&setting.command).arg("doctor").nobody().output();
     assert!(
         none.out().contains("None of the programs that /etc/vmware-bdwrapper.conf lists is here"),
@@ -612,7 +674,11 @@ fn configuration() {
         none.out()
     );
     setting.conf("");
-    problems(&asked(), &[&format!("does not list {path}")], &format!("'device {}'", setting.entry));
+    problems(
+        &asked(),
+        &[&format!("does not list {path}")],
+        &format!("'vmware-bdwrapper setup --setuid --device {}'", setting.entry),
+    );
     setting.conf(&format!("device {path}=ide"));
     warning(&asked(), "as ide, and its options hold instead");
     setting.conf("allow-user-devices yes\nallow\n\u{1b}[2J\u{ff}");
@@ -723,7 +789,8 @@ fn run_in_use() {
     };
     let refused = started(&[]);
     assert_eq!((refused.code(), refused.out().as_str()), (126, ""));
-    let why = format!("{} is mounted on {}: unmount it", device.path().display(), place.display());
+    let why =
+        format!("{} is mounted on {}: have root run 'umount ", device.path().display(), place.display());
     assert!(refused.err().contains(&why) && refused.err().contains("--force"), "{}", refused.err());
     let forced = started(&["--force"]);
     assert_eq!(forced.expect_out(), "started\n");
@@ -748,6 +815,66 @@ fn run_in_use() {
     assert_eq!((free.expect_out().as_str(), free.err().as_str()), ("started\n", ""));
 }
 
+/// What `doctor` finds of a device, `probe` and `run` say as well.
+fn alike() {
+    let scratch = Scratch::new();
+    let (path, image_entry) = image(&scratch, "image");
+    let same = |entry: &str, starts: bool| {
+        let doctor = about(entry);
+        let asked = |task: &str, program: &[&str]| {
+            Run::new(command()).args([task, "--device", entry]).args(program).output()
+        };
+        let (probe, run) = (asked("probe", &[]), asked("run", &["echo", "started"]));
+        for verdict in ["problem", "warning"] {
+            let found = lines(&doctor, verdict);
+            assert_eq!(lines(&probe, verdict), found, "{}", probe.out());
+            for finding in found {
+                assert!(run.err().contains(&format!("vmware-bdwrapper: {finding}\n")), "{}", run.err());
+            }
+        }
+        assert_eq!(probe.code(), doctor.code());
+        assert_eq!(run.out() == "started\n", starts, "{}", run.err());
+    };
+    same(&format!("{image_entry},sector=4096"), true);
+    {
+        let device = Loop::attach(&path, &["--sector-size", "4096"]);
+        same(&format!("{}=scsi", device.path().display()), true);
+        same(&image_entry, false);
+    }
+    let device = Loop::attach(&path, &["--read-only"]);
+    let entry = format!("{}=ide", device.path().display());
+    same(&entry, true);
+    drop(device);
+    let device = Loop::attach(&path, &[]);
+    let entry = format!("{}=ide", device.path().display());
+    {
+        let _swap = Swap::on(&device);
+        same(&entry, false);
+    }
+    file_system(device.path());
+    let place = scratch.path("place");
+    fs::create_dir(&place).expect("it is our directory");
+    for task in ["doctor", "probe"] {
+        let program = (task == "doctor").then_some("true");
+        let run = mounted(device.path(), &place, &command()).args([task, "--device", &entry]).args(program);
+        let outcome = run.output();
+        let found = lines(&outcome, "problem");
+        assert!(
+            outcome.code() == 1 && found.len() == 1 && found[0].contains("is mounted on"),
+            "{}",
+            outcome.out()
+        );
+    }
+    let document =
+        mounted(device.path(), &place, &command()).args(["probe", "--json", "--device", &entry]).output();
+    let document: Value = serde_json::from_str(&document.out()).expect("it is JSON");
+    let device = &document["devices"][0];
+    assert_eq!(
+        (&device["vmware"]["accepted"], &device["findings"][0]["verdict"]),
+        (&json!(true), &json!("problem"))
+    );
+}
+
 /// What the document says of a device.
 fn row(outcome: &Outcome, device: &Path) -> Value {
     let document: Value = serde_json::from_str(&outcome.expect_out()).expect("it is JSON");
@@ -766,14 +893,13 @@ fn list() {
     assert_eq!(free["kind"], json!("loop"));
     assert_eq!((&free["bytes"], &free["sector_bytes"]), (&json!(128 * MIB), &json!(512)));
     assert_eq!((&free["file"], &free["identity"]), (&json!(path.to_str()), &json!({"file": path.to_str()})));
-    assert_eq!(free["names"], json!([link.path().to_str()]));
+    assert_eq!(free["names"], json!([]), "no rule makes {}", link.path().display());
     assert_eq!((&free["fit"], &free["uses"], &free["reasons"]), (&json!(true), &json!([]), &json!([])));
     let table = Run::new(command()).arg("list").output().expect_out();
     let line = table.lines().find(|line| line.contains(&format!("| {} ", device.path().display())));
     let cells: Vec<&str> = line.expect("it is listed").split('|').map(str::trim).collect();
     assert_eq!(cells[2..4], ["128 MiB", "loop"]);
-    assert_eq!(cells[4], format!("{}, file {}", link.path().display(), path.display()));
-    assert_eq!(cells[5], "yes");
+    assert_eq!(cells[4..6], ["yes", &format!("file {}", path.display())]);
     {
         let _swap = Swap::on(&device);
         let swapped = asked();
@@ -797,12 +923,67 @@ fn list() {
     Run::new("wipefs").arg("-qa").arg(device.path()).output().expect_out();
     Run::new("sfdisk").arg("-q").arg(device.path()).stdin("size=16M\n").output().expect_out();
     let part = PathBuf::from(format!("{}p1", device.path().display()));
+    // The kernel's partitions have no nodes where nobody makes them.
+    let number = Path::new("/sys/class/block").join(part.file_name().expect("it has one")).join("dev");
+    if let (false, Ok(number)) = (part.exists(), fs::read_to_string(number)) {
+        let absent = row(&Run::new(command()).args(["list", "--json"]).output(), &part);
+        let why = "is not there, although the kernel has the device";
+        assert_eq!((&absent["fit"], &absent["reasons"]), (&json!(false), &json!([why])));
+        let made = Node::new(&part, number.trim());
+        let part = row(&Run::new(command()).args(["list", "--json"]).output(), &made.0);
+        assert_eq!((&part["fit"], &part["reasons"]), (&json!(true), &json!([])));
+    }
     if part.exists() {
         let part = row(&Run::new(command()).args(["list", "--json"]).output(), &part);
         assert_eq!(
             (&part["kind"], &part["bytes"], &part["fit"]),
             (&json!("partition"), &json!(16 * MIB), &json!(true))
         );
+    }
+}
+
+/// A node by the kernel's name, removed at the end.
+struct Node(PathBuf);
+
+impl Node {
+    fn new(path: &Path, number: &str) -> Node {
+        let (major, minor) = number.split_once(':').expect("a number");
+        Run::new("mknod").arg(path).args(["b", major, minor]).output().expect_out();
+        Node(path.into())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+/// On a terminal the table is as wide as that; devices that stand for nothing are there on demand.
+fn list_table() {
+    let scratch = Scratch::new();
+    let name = "a-name-of-an-image-file-that-is-longer-than-any-terminal-should-have-to-show-in-one-line";
+    let path = scratch.image(name, MIB);
+    let device = Loop::attach(&path, &["--read-only"]);
+    let list = |columns: u32, options: &str| {
+        let script = format!("stty cols {columns} && {} list {options}", command().display());
+        Run::new("script").args(["-qec", &script, "/dev/null"]).output().expect_out().replace("\r\n", "\n")
+    };
+    for columns in [60, 80, 120] {
+        let out = list(columns, "--all");
+        let widths: Vec<usize> = out.lines().map(|line| line.chars().count()).collect();
+        assert!(widths.iter().all(|width| *width <= columns as usize), "{columns}: {out}");
+        assert!(out.contains(&format!("| {} ", device.path().display())), "{out}");
+    }
+    let piped = |options: &[&str]| Run::new(command()).arg("list").args(options).output().expect_out();
+    let line = piped(&[]).lines().find(|line| line.contains(name)).map(str::to_owned);
+    assert!(line.is_some_and(|line| line.contains("| no: it can only be read ")), "{}", piped(&[]));
+    let free = PathBuf::from(Run::new("losetup").arg("--find").output().expect_out().trim_end());
+    for (options, is_shown) in [(&[][..], false), (&["--all"], true)] {
+        let cell = format!("| {} ", free.display());
+        assert_eq!(piped(options).contains(&cell), is_shown, "{}", piped(options));
+        let json = [options, &["--json"]].concat();
+        assert_eq!(piped(&json).contains(&format!("\"{}\"", free.display())), is_shown);
     }
 }
 
