@@ -89,12 +89,14 @@ fn conclude(
 ) -> Conclusion {
     let list = |names: &mut dyn Iterator<Item = String>| names.collect::<Vec<_>>().join(", ");
     let of_devices = list(&mut devices.iter().map(|text| shown(text).to_string()));
-    let of_programs = list(&mut programs.iter().map(|file| shown(file).to_string()));
-    let subject = match (devices.is_empty(), programs.is_empty()) {
-        (false, false) => format!(": {of_devices} for {of_programs}"),
-        (false, true) => format!(": {of_devices}"),
-        (true, false) => format!(": {of_programs}"),
-        (true, true) => String::new(),
+    let of_programs = match program.filter(|_| programs.is_empty()) {
+        Some(name) => shown(name).to_string(),
+        None => list(&mut programs.iter().map(|file| shown(file).to_string())),
+    };
+    let subject = match (of_devices.as_str(), of_programs.as_str()) {
+        ("", "") => String::new(),
+        ("", one) | (one, "") => format!(": {one}"),
+        _ => format!(": {of_devices} for {of_programs}"),
     };
     if let Some(problem) = findings.first() {
         let remedy = problem.remedy.as_deref().unwrap_or(&problem.cause);

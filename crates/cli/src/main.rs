@@ -91,7 +91,7 @@ enum Task {
     },
     /// Show what a program asks of its disks, or replay it
     #[command(
-        override_usage = "vmware-bdwrapper trace [--device ENTRY]... [--json] [-o FILE] [--] PROGRAM [ARGUMENT]...\n       \
+        override_usage = "vmware-bdwrapper trace [--device ENTRY]... [--json] [-o FILE] [--force] [--] PROGRAM [ARGUMENT]...\n       \
                           vmware-bdwrapper trace --replay FILE [--device ENTRY]... [--json] [--write]"
     )]
     #[command(after_help = trace::HELP)]
