@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         trial("doctor/a user without rights", root, rights),
         trial("doctor/the installed library", installs, installed_library),
         trial("doctor/the library of set-user-ID programs", installs, trusted_library),
+        trial("doctor/sudo and its kin", installs, starters),
         trial("doctor/the administrator's file", installs, configuration),
         trial("doctor/security modules and seccomp", &with(&["unshare", "setpriv"]), kernel),
         trial("run/a device in use", &with(&["mkfs.ext4", "unshare", "setpriv"]), run_in_use),
@@ -626,6 +627,27 @@ fn trusted_library() {
     warning(&root, "has the set-user-ID bit, which gives you nothing");
 }
 
+/// What drops the environment on the way to the program.
+fn starters() {
+    let setting = Setting::new();
+    let sudo = setting.scratch.copy(&setting.program, "sudo");
+    chmod(&sudo, 0o4755);
+    let words = "sudo starts programs without LD_PRELOAD, so that the library is lost";
+    let remedy = "put it first, as in 'sudo vmware-bdwrapper run --device ENTRY -- PROGRAM'";
+    let task = |task: &str| {
+        Run::new(for_users(&setting.scratch)).args([task, "--device", &setting.entry]).arg(&sudo)
+    };
+    problems(&task("doctor").nobody().output(), &[words], remedy);
+    for kind in ["run", "trace"] {
+        let refused = task(kind).arg("true").nobody().output();
+        assert_eq!((refused.code(), refused.out().as_str()), (126, ""), "{}", refused.err());
+        assert!(refused.err().contains(words) && refused.err().contains(remedy), "{}", refused.err());
+    }
+    // Root's does not run in secure mode, and cleans the environment itself.
+    let roots = task("run").arg(setting.scratch.path("image")).output();
+    assert!(roots.code() == 0 && roots.err().contains(words), "{}", roots.err());
+}
+
 fn configuration() {
     let setting = Setting::new();
     make(["install"]).expect_out();
@@ -934,20 +956,21 @@ fn list() {
     }
 }
 
-/// A partition that the kernel is told of (addpart(8)), and its node where nobody else makes one; gone at the end.
-struct Partition<'a> {
-    disk: &'a Loop,
+/// A partition that the kernel is told of (addpart(8)), which goes with its disk; and its node where nobody else makes one.
+struct Partition {
     node: PathBuf,
 }
 
-impl<'a> Partition<'a> {
+impl Partition {
     const NUMBER: &'static str = "3";
 
     /// From sector 2048 to 34816.
-    fn add(disk: &'a Loop) -> Partition<'a> {
+    fn add(disk: &Loop) -> Partition {
+        // Those of a device that had this number before.
+        Run::new("partx").arg("--delete").arg(disk.path()).output();
         let added = Run::new("addpart").arg(disk.path()).args([Self::NUMBER, "2048", "32768"]).output();
         added.expect_out();
-        Partition { disk, node: format!("{}p{}", disk.path().display(), Self::NUMBER).into() }
+        Partition { node: format!("{}p{}", disk.path().display(), Self::NUMBER).into() }
     }
 
     fn make_node(&self) {
@@ -961,9 +984,8 @@ impl<'a> Partition<'a> {
     }
 }
 
-impl Drop for Partition<'_> {
+impl Drop for Partition {
     fn drop(&mut self) {
-        Run::new("partx").args(["--delete", "--nr", Self::NUMBER]).arg(self.disk.path()).output();
         remove(&self.node);
     }
 }

@@ -535,7 +535,7 @@ fn signals() {
     let script = "(while kill -INT $PPID; do :; done) </dev/null >/dev/null 2>&1 & exit 3";
     let outcome = trace(&disk).args(["sh", "-c", script]).output();
     assert_eq!(outcome.code(), 3);
-    assert!(outcome.err().contains("| Request "), "{}", outcome.err());
+    assert!(outcome.err().contains("# No request came: "), "{}", outcome.err());
 }
 
 fn output() {

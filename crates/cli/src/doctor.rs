@@ -174,6 +174,9 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
             return findings.add("program", [Finding::problem(cause, "name a program that can")]);
         }
     };
+    if let Some(problem) = launcher::starter(file, is_secure) {
+        return findings.add("program", [problem]);
+    }
     if let Some(problem) = program::unreachable(file) {
         findings.add("program", [problem]);
     } else if is_secure {

@@ -122,7 +122,14 @@ fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), F
     if let Some(finding) = program::unreachable(file) {
         say(finding);
     }
-    if !secure::is_secure(file, &status).map_err(cannot)? {
+    let is_secure = secure::is_secure(file, &status).map_err(cannot)?;
+    if let Some(finding) = launcher::starter(file, is_secure) {
+        if is_secure {
+            return Err(Failure::new(Failure::NOT_EXECUTED, finding.to_string()));
+        }
+        say(finding);
+    }
+    if !is_secure {
         if launcher::is_vmwares(file) {
             warn_of_others(file, listed);
         }
