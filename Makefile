@@ -4,6 +4,7 @@
 # make check-vm     LVM, md, dm-crypt, nbd, real SCSI and IDE disks, in a virtual machine
 # make demo       an image turns into a SCSI and an IDE disk before your eyes
 # make bench      what the library costs
+# make bench-vm     the same on real devices and beside the kernel's SCSI targets, in a virtual machine
 # make conformance  libiscsi's tests of the SCSI commands on listed devices
 # make fuzz         libFuzzer looks for input that breaks the disk, for a minute a target
 # make packages   a .deb and an .rpm of what `make` built, in target/packages
@@ -92,6 +93,11 @@ demo: all
 bench: all
 	scripts/bench
 
+bench-vm: all
+	scripts/deps
+	scripts/guest
+	scripts/bench-vm
+
 conformance: all
 	scripts/conformance
 
@@ -110,4 +116,4 @@ install uninstall:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build check check-slow check-vm demo bench conformance fuzz packages install uninstall clean
+.PHONY: all build check check-slow check-vm demo bench bench-vm conformance fuzz packages install uninstall clean

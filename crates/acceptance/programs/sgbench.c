@@ -1,4 +1,5 @@
-/* sgbench PATH direct|cached read|write BYTES THREADS ROUNDS COUNT: SG_IO against pread(2) or pwrite(2), at random places.
+/* sgbench PATH[=OTHER] direct|cached read|write random|sequential BYTES THREADS ROUNDS COUNT: SG_IO on PATH against pread(2) or
+ * pwrite(2) there, or on another device of that size.
  *
  * In each round each thread moves COUNT times BYTES by one way, then by the other; which is first changes from round to
  * round. Prints, for each round, the elapsed time of pread or pwrite divided by that of SG_IO: 1 is equally fast.
@@ -16,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static int fd, writing, block;
+static int fd, other, writing, sequential, block;
 static size_t bytes;
 static off_t places;
 static long count;
@@ -43,7 +44,7 @@ static void by_command(void *buffer, off_t place)
 
 static void by_call(void *buffer, off_t place)
 {
-    if ((writing ? pwrite(fd, buffer, bytes, place) : pread(fd, buffer, bytes, place)) != (ssize_t)bytes)
+    if ((writing ? pwrite(other, buffer, bytes, place) : pread(other, buffer, bytes, place)) != (ssize_t)bytes)
         err(1, writing ? "pwrite" : "pread");
 }
 
@@ -59,7 +60,10 @@ static void *move(void *argument)
     uint64_t random = work->random;
     pthread_barrier_wait(&barrier);
     for (long i = 0; i < count; i++) {
-        random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+        if (sequential)
+            random++;
+        else
+            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
         work->way(work->buffer, (off_t)(random % (uint64_t)places) * (off_t)bytes);
     }
     return NULL;
@@ -85,21 +89,29 @@ static double elapsed(void (*way)(void *, off_t), int threads, void **buffers, u
 
 int main(int argc, char **argv)
 {
-    if (argc != 8)
-        errx(2, "usage: sgbench PATH direct|cached read|write BYTES THREADS ROUNDS COUNT");
-    int threads = atoi(argv[5]), rounds = atoi(argv[6]);
+    if (argc != 9)
+        errx(2, "usage: sgbench PATH[=OTHER] direct|cached read|write random|sequential BYTES THREADS ROUNDS COUNT");
+    int threads = atoi(argv[6]), rounds = atoi(argv[7]);
+    int flags = O_RDWR | (strcmp(argv[2], "direct") ? 0 : O_DIRECT);
     void *buffers[64];
+    char *second = strchr(argv[1], '=');
+    if (second)
+        *second++ = 0;
     writing = argv[3][0] == 'w';
-    bytes = strtoul(argv[4], NULL, 0);
-    count = atol(argv[7]);
-    fd = open(argv[1], O_RDWR | (strcmp(argv[2], "direct") ? 0 : O_DIRECT));
+    sequential = argv[4][0] == 's';
+    bytes = strtoul(argv[5], NULL, 0);
+    count = atol(argv[8]);
+    fd = open(argv[1], flags);
+    other = open(second ? second : argv[1], flags);
     unsigned char capacity[8], cdb[10] = {0x25};
     struct sg_io_hdr header = {.interface_id = 'S', .dxfer_direction = SG_DXFER_FROM_DEV, .cmd_len = 10,
                                .dxfer_len = 8, .dxferp = capacity, .cmdp = cdb};
+    if (other < 0)
+        err(1, "%s", second ? second : argv[1]);
     if (fd < 0 || ioctl(fd, SG_IO, &header) || header.status)
         err(1, "%s: is no listed device", argv[1]);
     block = capacity[6] << 8 | capacity[7];
-    places = lseek(fd, 0, SEEK_END) / (off_t)bytes;
+    places = lseek(other, 0, SEEK_END) / (off_t)bytes;
     if (threads < 1 || threads > 64 || places < 1 || pthread_barrier_init(&barrier, NULL, threads + 1))
         errx(2, "too many threads, or too small a device");
     for (int i = 0; i < threads; i++)

@@ -10,6 +10,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use acceptance::{Disk, Medium, Need, Outcome, Run, Scratch, main as harness, needs, trial};
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind, listen, recv,
+    socket_with,
+};
+use rustix::process::Uid;
+use rustix::thread::set_thread_uid;
 use serde_json::{Value, json};
 use system::{CONF, System, chmod, command, make};
 
@@ -36,10 +42,12 @@ fn main() -> ExitCode {
         trial("a program without a standard error", &[], no_stderr),
         trial("a program that fills its standard error", &[Need::Tool("sg_turs")], full_stderr),
         trial("a program that may not have a socket", &[], no_socket),
+        trial("a receiver of another user", &[Need::Root], impostor),
         trial("a set-user-ID program", &[Need::Root, Need::Tool("make")], set_user_id),
         trial("exit status", &[], exit_status),
         trial("signals", &[Need::Tool("sg_turs")], signals),
         trial("output", &[], output),
+        trial("output/under a loop device", &needs(Medium::Loop, &[]), output_under_a_loop_device),
         trial("a full disk", &[], full_disk),
         trial("replay/the same", &[Need::Root, Need::Tool("hdparm"), Need::Tool("sg_inq")], replay_same),
         trial("replay/another size", &[], replay_other_size),
@@ -473,6 +481,44 @@ fn no_socket() {
     );
 }
 
+/// The name of a trace's socket is anybody's once the trace has ended.
+fn impostor() {
+    let disk = image("scsi");
+    let heard = |user: Uid, program: fn(Run) -> Run| {
+        let name = format!("{:036}", std::process::id());
+        // The credentials that a sender sees are those of the thread at its listen(2).
+        let listener = std::thread::spawn(move || {
+            set_thread_uid(user).expect("this is root");
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+            let socket = socket.expect("it can be made");
+            let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).expect("it is short");
+            bind(&socket, &address).expect("the name is free");
+            listen(&socket, 16).expect("it is bound");
+            (socket, name)
+        });
+        let (listener, name) = listener.join().expect("it listens");
+        let run = disk.run(disk.scratch().program("clients"));
+        let run = program(run.env("VMWARE_BDWRAPPER_TRACE", name + &"s".repeat(36)));
+        let outcome =
+            run.stdin(format!("open open {}\nget 3 {GET_IDLUN} 8\n", disk.path().display())).output();
+        assert!(outcome.expect_out().contains("\n0 "), "{}", outcome.out());
+        let mut message = [0; 4096];
+        let connection = accept(&listener).expect("the program has connected");
+        let (_, length) = recv(&connection, &mut message, RecvFlags::empty()).expect("it has ended");
+        let said = outcome.err().contains("ioctl(3, SCSI_IOCTL_GET_IDLUN,");
+        assert_eq!(length == 0, said, "what is not sent is said: {}", outcome.err());
+        length > 0
+    };
+    let nobody = Uid::from_raw(65534);
+    chmod(disk.image(), 0o666);
+    assert!(heard(Uid::ROOT, |run| run));
+    assert!(!heard(nobody, |run| run));
+    assert!(heard(nobody, Run::nobody));
+    assert!(heard(Uid::ROOT, Run::nobody));
+    assert!(!heard(Uid::from_raw(1), Run::nobody));
+}
+
 /// What the environment names counts for nothing there.
 fn set_user_id() {
     let _system = System::clean();
@@ -551,6 +597,14 @@ fn output() {
     assert_eq!((outcome.code(), outcome.err().as_str()), (0, "x\n"));
     let text = fs::read_to_string(&file).expect("it is the trace");
     assert!(text.starts_with("# vmware-bdwrapper ") && !text.contains("old"), "{text}");
+    // Whose it is and who may read it stays.
+    chmod(&file, 0o640);
+    let group =
+        Some(if rustix::process::geteuid().is_root() { 65534 } else { rustix::process::getegid().as_raw() });
+    std::os::unix::fs::chown(&file, None, group).expect("it is ours");
+    assert_eq!(to(&file).code(), 0);
+    let status = file.metadata().expect("it exists");
+    assert_eq!((status.mode() & 0o777, Some(status.gid())), (0o640, group));
     // Who has the old file open keeps it.
     assert_ne!(file.metadata().expect("it exists").ino(), inode);
     assert_eq!(other.metadata().expect("it is open").len(), 4000);
@@ -574,6 +628,23 @@ fn output() {
     let outcome = run.arg(format!("{}=scsi", absent.display())).arg("true").output();
     assert!(outcome.code() == 2 && !absent.exists(), "{}", outcome.err());
     assert_eq!(to(Path::new("/no/such/directory/trace")).code(), 1);
+}
+
+/// A loop device keeps a file that has lost its name, as long as it is attached.
+fn output_under_a_loop_device() {
+    let disk = Disk::new(Medium::Loop, "scsi", MIB);
+    let inode = || disk.image().metadata().expect("it exists").ino();
+    let before = inode();
+    let image = image("scsi");
+    let outcome = trace(&image).arg("-o").arg(disk.image()).arg("true").output();
+    assert_eq!(outcome.code(), 2, "{}", outcome.err());
+    let sentence = format!(
+        "{}: is held by {}, which would lose what is on it; name another file.\n",
+        disk.image().display(),
+        disk.device().display()
+    );
+    assert!(outcome.err().ends_with(&sentence), "{}", outcome.err());
+    assert_eq!(inode(), before);
 }
 
 /// The program goes on, and success is not claimed.

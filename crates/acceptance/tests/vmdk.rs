@@ -29,15 +29,25 @@ fn main() -> ExitCode {
         trial("create/options", &[], create_options),
         trial("create/what is refused", &[], create_refused),
         trial("create/a physical disk", root, physical),
-        trial("create/force", &[], create_force),
+        trial("create/force", &[Need::Tool("sgdisk")], create_force),
+        trial("create/force replaces only its own kinds", &[qemu_img], create_force_kinds),
+        trial(
+            "create/all or nothing",
+            &[Need::Root, Need::Tool("unshare"), Need::Tool("sgdisk")],
+            all_or_nothing,
+        ),
         trial("create/flat", &[vmdkinfo, qemu_img], flat),
         trial("create/names", &[vmdkinfo], names),
         trial("partitions/mbr", &[Need::Root, vmdkinfo, Need::Tool("sfdisk")], mbr),
         trial("partitions/gpt", &[Need::Root, vmdkinfo, Need::Tool("sfdisk"), Need::Tool("sgdisk")], gpt),
         trial("partitions/broken tables", &[Need::Tool("sgdisk")], broken_tables),
         trial("partitions/growth", &[Need::Tool("sgdisk"), Need::Tool("sfdisk")], partition_growth),
+        trial("partitions/owner and mode", &[Need::Root, Need::Tool("sgdisk")], copy_owner_and_mode),
+        trial("partitions/copies that are not needed", &[Need::Tool("sgdisk")], spare_copies),
+        trial("partitions/a copy is nothing but a file beside", &[Need::Tool("sgdisk")], copy_beside),
         trial("growth", &[Need::Root, vmdkinfo], growth),
         trial("check/what differs", &[], differences),
+        trial("check/another name of the device", root, other_name),
         trial("refresh/what is not its own stays", &[], refresh_keeps),
         trial("refresh/shrinking", &[], shrinking),
         trial("attach/and detach", &[], attach_detach),
@@ -45,7 +55,11 @@ fn main() -> ExitCode {
         trial("attach/owner and mode", root, owner_and_mode),
         trial("attach/what is refused", &[], attach_refused),
         trial("attach/symbolic links", &[], links),
+        trial("attach/links to descriptors", &[Need::Tool("sgdisk")], descriptor_links),
+        trial("attach/several at once", &[], several_at_once),
+        trial("attach/who comes second waits", &[], waits),
         trial("hostile/files", &[strace], hostile_files),
+        trial("hostile/virtual machines", &[], hostile_machines),
         trial("hostile/an unwritable directory", root, unwritable),
         trial("hostile/a full disk", &[Need::Root, Need::Tool("unshare")], full_disk),
         trial("hostile/killed", &[strace], killed),
@@ -335,7 +349,11 @@ fn create_refused() {
     fs::write(&letter, "Dear all,\n").expect("it is our directory");
     refused(&create_at(&entry, &letter).arg("--force").output(), 1, "is no descriptor");
     assert_eq!(text(&letter), "Dear all,\n");
-    refused(&create_at(&entry, scratch.directory()).arg("--force").output(), 1, "is no regular file");
+    let fifo = scratch.path("fifo");
+    Run::new("mkfifo").arg(&fifo).output().expect_out();
+    for odd in [scratch.directory(), &fifo] {
+        refused(&create_at(&entry, odd).arg("--force").output(), 1, "is no regular file");
+    }
 }
 
 fn physical() {
@@ -361,8 +379,136 @@ fn create_force() {
     create_at(&entry, &file).arg("--force").output().expect_out();
     assert_ne!(value(&file, "CID"), before);
     assert_eq!(file.metadata().expect("it exists").mode() & 0o7777, 0o640);
+    assert_eq!(value(&scratch.path("test.vmdk.bak"), "CID"), before);
+    // The private copies stay, whoever names them.
+    let image = scratch.path("disk.img");
+    Run::new("sgdisk").args(["--new=1:0:+8M", "--new=2:0:+8M"]).arg(&image).output().expect_out();
+    create_at(&entry, &file).args(["--force", "--partitions"]).output().expect_out();
+    let (other, divided) = (scratch.path("other.vmdk"), text(&file));
+    fs::copy(&file, &other).expect("it is our directory");
+    let copy = scratch.path("test-pt.vmdk");
+    let bytes = fs::read(&copy).expect("it was made");
+    create_at(&entry, &file).args(["--force", "--partitions", "--partition=2"]).output().expect_out();
+    assert!(text(&file).contains("\"test-pt-1.vmdk\""), "{}", text(&file));
+    assert_eq!(text(&scratch.path("test.vmdk.bak.2")), divided);
+    create_at(&entry, &file).arg("--force").output().expect_out();
+    refused(
+        &create_at(&entry, &file).args(["--force", "--partitions", "--partition=3"]).output(),
+        1,
+        "no partition 3",
+    );
+    assert_eq!(fs::read(&copy).expect("it stays"), bytes);
+    check(&other).expect_out();
+    check(&scratch.path("test.vmdk.bak.3")).expect_out();
+    let before = list(scratch.directory());
     fs::create_dir(scratch.path("test.vmdk.lck")).expect("it is our directory");
     refused(&create_at(&entry, &file).arg("--force").output(), 1, "is in use");
+    fs::remove_dir(scratch.path("test.vmdk.lck")).expect("it is ours");
+    assert_eq!(list(scratch.directory()), before);
+}
+
+fn create_force_kinds() {
+    let scratch = Scratch::new();
+    let (entry, file) = described(&scratch, "scsi");
+    let right = text(&file);
+    let is_left = |file: &Path, words: &str| {
+        let (before, names) = (fs::read(file).expect("it is ours"), list(scratch.directory()));
+        refused(&create_at(&entry, file).arg("--force").output(), 1, words);
+        assert_eq!(
+            (fs::read(file).expect("it is ours"), list(scratch.directory())),
+            (before, names),
+            "{words}"
+        );
+    };
+    for kind in [
+        "monolithicFlat",
+        "monolithicSparse",
+        "twoGbMaxExtentFlat",
+        "twoGbMaxExtentSparse",
+        "streamOptimized",
+        "vmfs",
+        "vmfsSparse",
+        "vmfsRawDeviceMap",
+        "custom",
+        "",
+    ] {
+        fs::write(&file, right.replace("fullDevice", kind)).expect("it is ours");
+        is_left(&file, &format!("describes a disk of another kind ({kind}), which"));
+    }
+    // As QEMU makes them, VMware's own looking the same.
+    for format in ["monolithicFlat", "monolithicSparse", "twoGbMaxExtentFlat"] {
+        let own = scratch.path(&format!("{format}.vmdk"));
+        let option = format!("subformat={format}");
+        Run::new("qemu-img")
+            .args(["create", "-f", "vmdk", "-o", &option])
+            .arg(&own)
+            .arg("16M")
+            .output()
+            .expect_out();
+        is_left(&own, if format == "monolithicSparse" { "is no descriptor but binary data" } else { format });
+    }
+    for kind in ["fullDevice", "FULLDEVICE", "partitionedDevice"] {
+        fs::write(&file, right.replace("fullDevice", kind)).expect("it is ours");
+        create_at(&entry, &file).arg("--force").output().expect_out();
+    }
+    for _ in 0..2 {
+        create_at(&entry, &file).args(["--flat", "--force"]).output().expect_out();
+        assert_eq!(value(&file, "createType").as_deref(), Some("monolithicFlat"));
+    }
+    create_at(&entry, &file).arg("--force").output().expect_out();
+    assert_eq!(value(&file, "createType").as_deref(), Some("fullDevice"));
+}
+
+/// With partitions there are two files: where the second cannot be written, the first does not stay.
+fn all_or_nothing() {
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", 64 * MIB);
+    Run::new("sgdisk").arg("--new=1:0:+8M").arg(&image).output().expect_out();
+    let small = scratch.path("small");
+    fs::create_dir(&small).expect("it is our directory");
+    // The copy has 2048 sectors and the 33 of the second table, 261 pages of memory, and the descriptor needs one more.
+    let script = |pages: u32, prepare: &str, arguments: &str| {
+        let script = format!(
+            "mount -t tmpfs -o size={size} tmpfs '{small}' && cd '{small}' && {prepare}
+             '{command}' vmdk create '{image}=scsi' -o test.vmdk --partitions {arguments} >&2; echo $?; ls -A",
+            size = pages * 4096,
+            small = small.display(),
+            command = command().display(),
+            image = image.display(),
+        );
+        let outcome = Run::new("unshare").args(["--mount", "sh", "-c", &script]).output();
+        assert_eq!(outcome.code(), 0, "{}", outcome.err());
+        (outcome.out(), outcome.err())
+    };
+    let (out, err) = script(261, "", "");
+    assert_eq!(out, "1\n", "{err}");
+    assert!(err.contains("test.vmdk: cannot be written (No space left on device)"), "the second: {err}");
+    let (out, err) = script(262, "", "");
+    assert_eq!(out, "0\ntest-pt.vmdk\ntest.vmdk\n", "{err}");
+    // Replacing one, and a foreign file by the first name.
+    let whole = format!(
+        "'{}' vmdk create '{}=scsi' -o test.vmdk && echo x > test-pt.vmdk;",
+        command().display(),
+        image.display()
+    );
+    let (out, err) = script(263, &whole, "--force");
+    assert!(out.ends_with("\n1\ntest-pt.vmdk\ntest.vmdk\n"), "{out}{err}");
+    assert!(err.contains("test.vmdk: cannot be written (No space left on device)"), "{err}");
+    let (out, err) = script(264, &whole, "--force");
+    assert!(out.ends_with("\n0\ntest-pt-1.vmdk\ntest-pt.vmdk\ntest.vmdk\ntest.vmdk.bak\n"), "{out}{err}");
+    // Where the user cannot write, and where the descriptor stands already.
+    let before = list(scratch.directory());
+    let copies = Scratch::new();
+    let copy = copies.copy(&command(), "vmware-bdwrapper");
+    let file = scratch.path("test.vmdk");
+    let entry = format!("{}=scsi", image.display());
+    let nobody =
+        Run::new(copy).args(["vmdk", "create", &entry, "--partitions", "-o"]).arg(&file).nobody().output();
+    refused(&nobody, 1, "(Permission denied)");
+    assert_eq!(list(scratch.directory()), before);
+    fs::write(&file, "").expect("it is our directory");
+    refused(&create_at(&entry, &file).arg("--partitions").output(), 1, "exists already");
+    assert_eq!(list(scratch.directory()).len(), before.len() + 1);
 }
 
 fn flat() {
@@ -386,6 +532,31 @@ fn flat() {
     let info = Run::new("qemu-img").args(["info", "--output=json"]).arg(&file).output().expect_out();
     let info: Value = serde_json::from_str(&info).expect("it is JSON");
     assert_eq!(info["virtual-size"], 65 * MIB);
+    // No library, so no kind of disk; the adapter says the geometry.
+    let geometry = |options: &str, adapter: Option<&str>| {
+        let plain = scratch.path("plain.vmdk");
+        let _ = fs::remove_file(&plain);
+        let run = create_at(&format!("{}{options}", image.display()), &plain).arg("--flat").args(adapter);
+        run.output().expect_out();
+        check(&plain).expect_out();
+        ["cylinders", "biosCylinders"]
+            .map(|key| value(&plain, &format!("ddb.geometry.{key}")).expect("it has one"))
+    };
+    let [scsi, ide] = ["=scsi", "=ide"].map(|kind| geometry(kind, None));
+    assert_ne!(scsi, ide);
+    for (options, adapter, expected) in [
+        ("", None, &scsi),
+        ("=serial=x", None, &scsi),
+        ("", Some("--adapter=nvme"), &scsi),
+        ("", Some("--adapter=ide"), &ide),
+    ] {
+        assert_eq!(&geometry(options, adapter), expected, "{options} {adapter:?}");
+    }
+    refused(
+        &create_at(&format!("{}=scis", image.display()), &scratch.path("x.vmdk")).arg("--flat").output(),
+        2,
+        "there is no option 'scis'",
+    );
     // Elsewhere the name has its directory.
     fs::create_dir(scratch.path("vm")).expect("it is our directory");
     let elsewhere = scratch.path("vm/test.vmdk");
@@ -622,6 +793,183 @@ fn partition_growth() {
     assert_eq!(text(&file), before);
 }
 
+/// An image with two partitions in a GPT, the second described: the entry, the descriptor.
+fn described_partition(scratch: &Scratch) -> (String, PathBuf) {
+    let image = scratch.image("disk.img", 64 * MIB);
+    Run::new("sgdisk").args(["--new=1:2048:+8M", "--new=2:40960:+8M"]).arg(&image).output().expect_out();
+    let (entry, file) = (format!("{}=scsi", image.display()), scratch.path("test.vmdk"));
+    create_at(&entry, &file).args(["--partitions", "--partition=2"]).output().expect_out();
+    (entry, file)
+}
+
+/// Changes the table on the image, so that the copies of it are old.
+fn change_table(scratch: &Scratch, name: &str) {
+    Run::new("sgdisk")
+        .arg(format!("--change-name=1:{name}"))
+        .arg(scratch.path("disk.img"))
+        .output()
+        .expect_out();
+}
+
+fn copy_owner_and_mode() {
+    let scratch = Scratch::new();
+    let (entry, file) = described_partition(&scratch);
+    let rights = |name: &str| {
+        let status = scratch.path(name).metadata().expect("it exists");
+        (status.uid(), status.gid(), status.mode() & 0o7777)
+    };
+    let give = |name: &str, user, group, mode| {
+        chown(scratch.path(name), Some(user), Some(group)).expect("root can");
+        fs::set_permissions(scratch.path(name), Permissions::from_mode(mode)).expect("root can");
+    };
+    assert_eq!(rights("test-pt.vmdk").0, 0);
+    give("test.vmdk", 65534, 65534, 0o600);
+    give("test-pt.vmdk", 65534, 1234, 0o640);
+    change_table(&scratch, "a");
+    refresh(&file).expect_out();
+    assert_eq!(
+        (rights("test.vmdk"), rights("test-pt-1.vmdk")),
+        ((65534, 65534, 0o600), (65534, 1234, 0o640))
+    );
+    // Its owner can use it.
+    let copies = Scratch::new();
+    let copy = copies.copy(&command(), "vmware-bdwrapper");
+    Run::new(&copy).args(["vmdk", "check"]).arg(&file).nobody().output().expect_out();
+    // Where the copy is lost, those of the descriptor count; a program it never becomes.
+    fs::remove_file(scratch.path("test-pt-1.vmdk")).expect("it is ours");
+    refresh(&file).expect_out();
+    assert_eq!(rights("test-pt-1.vmdk"), (65534, 65534, 0o600));
+    give("test-pt-1.vmdk", 65534, 65534, 0o6711);
+    create_at(&entry, &file).args(["--force", "--partitions"]).output().expect_out();
+    assert_eq!(rights("test-pt-2.vmdk"), (65534, 65534, 0o711));
+    create_at(&entry, &file).arg("--force").output().expect_out();
+    create_at(&entry, &file).args(["--force", "--partitions"]).output().expect_out();
+    assert_eq!(rights("test-pt-3.vmdk"), (65534, 65534, 0o600));
+    Run::new(&copy).args(["vmdk", "check"]).arg(&file).nobody().output().expect_out();
+    // What another may not read is not put into a copy that he may, whatever names lead to it.
+    let copy_name = scratch.path("test-pt-3.vmdk");
+    let secret = [&b"secret"[..], &fs::read(&copy_name).expect("it is ours")[6..]].concat();
+    let hidden = scratch.path("hidden");
+    fs::write(&hidden, &secret).expect("it is our directory");
+    give("hidden", 0, 0, 0o600);
+    let right = text(&file);
+    fs::hard_link(&hidden, scratch.path("hard.vmdk")).expect("it is our directory");
+    fs::write(&file, right.replace("test-pt-3.vmdk", "hard.vmdk")).expect("it is ours");
+    change_table(&scratch, "hard");
+    refresh(&file).expect_out();
+    assert!(fs::read(scratch.path("test-pt-4.vmdk")).expect("it was made").starts_with(b"secret"));
+    assert_eq!(rights("test-pt-4.vmdk"), (0, 0, 0o600));
+    let two = "RW 1 FLAT \"hard.vmdk\" 0\nRW 2047 FLAT \"test-pt-3.vmdk\" 1\n";
+    fs::write(&file, right.replace("RW 2048 FLAT \"test-pt-3.vmdk\" 0\n", two)).expect("it is ours");
+    assert!(text(&file).contains(two), "{right}");
+    change_table(&scratch, "two");
+    let before = list(scratch.directory());
+    refused(&refresh(&file), 1, "files of different owners or modes");
+    refused(
+        &create_at(&entry, &file).args(["--force", "--partitions"]).output(),
+        1,
+        "files of different owners or modes",
+    );
+    assert_eq!(list(scratch.directory()), before);
+    fs::write(&file, right).expect("it is ours");
+    // Who cannot give it away does not have it under his own name.
+    fs::set_permissions(scratch.directory(), Permissions::from_mode(0o777)).expect("it is ours");
+    give("test-pt-3.vmdk", 0, 0, 0o644);
+    change_table(&scratch, "b");
+    let before = list(scratch.directory());
+    let nobody = Run::new(&copy).args(["vmdk", "refresh"]).arg(&file).nobody().output();
+    refused(&nobody, 1, "owner must be yours to give");
+    assert_eq!(list(scratch.directory()), before);
+}
+
+fn spare_copies() {
+    let scratch = Scratch::new();
+    let (entry, file) = described_partition(&scratch);
+    assert!(!check(&file).expect_out().contains("remove it"));
+    let spare = |out: &str| -> Vec<String> {
+        let lines = out.lines().filter(|line| line.ends_with("remove it."));
+        lines
+            .map(|line| {
+                let (copy, rest) = line.split_once(" is a copy").expect("the name");
+                assert!(rest.contains(&format!("that {} does not name", file.display())), "{line}");
+                copy.rsplit('/').next().expect("a name").to_owned()
+            })
+            .collect()
+    };
+    change_table(&scratch, "a");
+    assert_eq!(spare(&refresh(&file).expect_out()), ["test-pt.vmdk"]);
+    change_table(&scratch, "b");
+    assert_eq!(spare(&check(&file).out()), ["test-pt.vmdk"]);
+    assert_eq!(spare(&refresh(&file).expect_out()), ["test-pt-1.vmdk", "test-pt.vmdk"]);
+    // Neither a descriptor of such a name, nor the disk itself, nor names of others.
+    fs::copy(&file, scratch.path("test-pt-7.vmdk")).expect("it is our directory");
+    for name in ["test-pt-x.vmdk", "test-pt-1.vmdk.bak", "tests-pt-1.vmdk", "test-pt-.vmdk"] {
+        fs::write(scratch.path(name), [1; 512]).expect("it is our directory");
+    }
+    symlink("disk.img", scratch.path("test-pt-8.vmdk")).expect("it is our directory");
+    let out = check(&file).expect_out();
+    assert_eq!(spare(&out), ["test-pt-1.vmdk", "test-pt.vmdk"]);
+    let json: Value = serde_json::from_str(&vmdk("check").arg("--json").arg(&file).output().expect_out())
+        .expect("it is JSON");
+    let names = ["test-pt-1.vmdk", "test-pt.vmdk"].map(|name| scratch.path(name).display().to_string());
+    assert_eq!(json["unnamed_copies"], serde_json::json!(names));
+    // A copy of another name, as other programs give it.
+    fs::rename(scratch.path("test-pt-2.vmdk"), scratch.path("raw.mbr")).expect("it is ours");
+    fs::write(&file, text(&file).replace("test-pt-2.vmdk", "raw.mbr")).expect("it is ours");
+    let out = create_at(&entry, &file).arg("--force").output().expect_out();
+    assert_eq!(spare(&out), ["raw.mbr", "test-pt-1.vmdk", "test-pt.vmdk"]);
+    for name in ["test-pt-1.vmdk", "test-pt.vmdk", "raw.mbr"] {
+        fs::remove_file(scratch.path(name)).expect("it stays");
+    }
+    let disk = scratch.image("test-pt.vmdk", MIB);
+    create_at(&format!("{}=scsi", disk.display()), &file).arg("--force").output().expect_out();
+    assert!(!check(&file).expect_out().contains("remove it"));
+}
+
+fn copy_beside() {
+    let scratch = Scratch::new();
+    let (_, file) = described_partition(&scratch);
+    let right = text(&file);
+    let secret = b"nobody else may read this";
+    let content = fs::read(scratch.path("test-pt.vmdk")).expect("it was made");
+    // The same table, and a secret where the guest's boot loader would stand.
+    let secrets = scratch.path("secrets");
+    fs::create_dir(&secrets).expect("it is our directory");
+    let elsewhere = secrets.join("test-pt.vmdk");
+    fs::write(&elsewhere, [secret, &content[secret.len()..]].concat()).expect("it is our directory");
+    let link = scratch.path("link.vmdk");
+    symlink(&elsewhere, &link).expect("it is our directory");
+    Run::new("mkfifo").arg(scratch.path("fifo.vmdk")).output().expect_out();
+    let absolute = elsewhere.display().to_string();
+    for name in [
+        absolute.as_str(),
+        "secrets/test-pt.vmdk",
+        "./secrets/../secrets/test-pt.vmdk",
+        "link.vmdk",
+        "fifo.vmdk",
+        "..",
+        "",
+    ] {
+        fs::write(&file, right.replace("\"test-pt.vmdk\"", &format!("\"{name}\""))).expect("it is ours");
+        let found = check(&file);
+        assert_eq!(found.code(), 1, "{name}: {}", found.err());
+        let refreshed = refresh(&file);
+        for entry in fs::read_dir(scratch.directory()).expect("ours").map(|entry| entry.expect("ours")) {
+            let is_file = entry.file_type().expect("it exists").is_file();
+            let path = entry.path();
+            assert!(
+                !is_file || !fs::read(&path).expect("it is ours").starts_with(secret),
+                "{name}: {} has it",
+                path.display()
+            );
+        }
+        // What is in the way is as good as lost.
+        if refreshed.code() == 0 {
+            check(&file).expect_out();
+        }
+    }
+}
+
 fn growth() {
     let disk = Disk::new(Medium::Loop, "scsi", 128 * MIB);
     let data = pattern(128 * MIB);
@@ -695,6 +1043,39 @@ fn differences() {
     refused(&refresh(&file), 1, "is neither a block device nor an image file");
 }
 
+fn other_name() {
+    let disk = Disk::new(Medium::Loop, "scsi", 128 * MIB);
+    let file = disk.scratch().path("test.vmdk");
+    create_at(&disk.entry(), &file).output().expect_out();
+    let device = disk.device().display().to_string();
+    let same = |entry: &str| vmdk("check").args(["--device", entry]).arg(&file).output();
+    let out = same(&format!("{device}=scsi")).expect_out();
+    assert_eq!(out, format!("{} describes {device} as it is.\n", file.display()));
+    let found = same(&format!("{device}=ide"));
+    assert_eq!(found.code(), 1);
+    assert!(found.out().contains("answers as a disk of IDE"), "{}", found.out());
+    // The environment's entry counts by whatever name, as it does to the library.
+    let environment = format!("/dev/sd/none:{device}=ide");
+    let found = vmdk("check").env("VMWARE_BDWRAPPER_DEVICES", environment).arg(&file).output();
+    assert!(found.out().contains("answers as a disk of IDE"), "{}", found.out());
+    let other = disk.scratch().image("other", MIB);
+    refused(&same(&format!("{}=scsi", other.display())), 2, "not for");
+    refused(&same("/nonexistent=scsi"), 2, "not for /nonexistent");
+    grow(disk.image(), 256 * MIB);
+    disk.loop_device().resize();
+    vmdk("refresh").args(["--device", &format!("{device}=scsi")]).arg(&file).output().expect_out();
+    assert!(
+        text(&file).contains(&format!("RW 524288 FLAT \"{}\" 0", disk.path().display())),
+        "{}",
+        text(&file)
+    );
+    check(&file).expect_out();
+    // A name that leads nowhere is not the same as another that does.
+    fs::write(&file, text(&file).replace(disk.path().to_str().expect("ASCII"), "/dev/sd/nowhere"))
+        .expect("it is ours");
+    refused(&same("/nonexistent=scsi"), 2, "not for /nonexistent");
+}
+
 fn refresh_keeps() {
     let scratch = Scratch::new();
     let (_, file) = described(&scratch, "scsi");
@@ -726,9 +1107,18 @@ fn refresh_keeps() {
     assert_eq!(text(&scratch.path("test.vmdk.bak")), odd);
     // In use.
     grow(&scratch.path("disk.img"), 512 * MIB);
-    fs::write(scratch.path("test.vmdk.lck"), "").expect("it is our directory");
+    let (lock, now) = (scratch.path("test.vmdk.lck"), text(&file));
+    fs::write(&lock, "").expect("it is our directory");
     refused(&refresh(&file), 1, "is in use");
-    fs::remove_file(scratch.path("test.vmdk.lck")).expect("it is ours");
+    fs::remove_file(&lock).expect("it is ours");
+    fs::create_dir(&lock).expect("it is our directory");
+    fs::write(lock.join("M12345.lck"), "").expect("it is ours");
+    refused(&refresh(&file), 1, "is in use");
+    fs::remove_dir_all(&lock).expect("it is ours");
+    symlink("/nonexistent", &lock).expect("it is our directory");
+    refused(&refresh(&file), 1, "is in use");
+    fs::remove_file(&lock).expect("it is ours");
+    assert_eq!(text(&file), now);
     // Extents that are not the device's end.
     fs::write(&file, expected.replace("# Extent", "RW 63 FLAT \"x.mbr\" 0\r\n# Extent")).expect("it is ours");
     fs::write(scratch.path("x.mbr"), [0; 63 * 512]).expect("it is our directory");
@@ -740,7 +1130,8 @@ fn shrinking() {
     let (_, file) = described(&scratch, "ide");
     grow(&scratch.path("disk.img"), 64 * MIB);
     let before = text(&file);
-    refused(&refresh(&file), 1, "agree by --shrink");
+    let whole = format!("run 'vmware-bdwrapper vmdk refresh --shrink {}'", file.display());
+    refused(&refresh(&file), 1, &whole);
     assert_eq!(text(&file), before);
     vmdk("refresh").arg("--shrink").arg(&file).output().expect_out();
     assert!(text(&file).contains("RW 131072 FLAT"));
@@ -755,6 +1146,9 @@ fn attach_detach() {
         VMX.replace('\n', "\r\n"),
         format!("\u{feff}{VMX}"),
         format!("{VMX}\0\u{1}broken \"\n"),
+        // Other programs give keys twice; of the encoding, which may be any, no byte changes.
+        format!("{VMX}{VMX}").replacen("scsi0:0", "scsi0:2", 2),
+        VMX.replace("UTF-8", "x-unknown").replace("a comment", "a|20\u{e4}"),
     ] {
         fs::write(&vmx, &original).expect("it is our directory");
         attach(&file, &vmx).expect_out();
@@ -775,6 +1169,13 @@ fn attach_detach() {
         refused(&detach(&file, &vmx), 1, "does not have");
     }
     assert!(scratch.path("a.vmx.bak.7").exists(), "each change keeps the file before it");
+    // Without an end of the last line, and with bytes that are no UTF-8.
+    let bytes = [VMX.as_bytes(), b"annotation = \"\xff\xe4\""].concat();
+    fs::write(&vmx, &bytes).expect("it is our directory");
+    attach(&file, &vmx).expect_out();
+    assert!(fs::read(&vmx).expect("it is ours").starts_with(&[&bytes[..], b"\nscsi0:1.present"].concat()));
+    detach(&file, &vmx).expect_out();
+    assert_eq!(fs::read(&vmx).expect("it is ours"), [&bytes[..], b"\n"].concat());
     // A line twice: both go.
     fs::write(&vmx, format!("{VMX}scsi0:1.fileName = test.vmdk\nscsi0:1.fileName = \"test.vmdk\"\n"))
         .expect("it is ours");
@@ -924,6 +1325,161 @@ fn links() {
     refused(&attach(&file, &version), 1, "is no .vmx file");
 }
 
+/// What a descriptor names stands beside it, not beside a link to it.
+fn descriptor_links() {
+    let scratch = Scratch::new();
+    let real = Scratch::new();
+    let (entry, file) = described_partition(&real);
+    let (link, vmx) = (scratch.path("link.vmdk"), scratch.path("a.vmx"));
+    symlink(&file, &link).expect("it is our directory");
+    fs::write(&vmx, VMX).expect("it is our directory");
+    let names = list(scratch.directory());
+    let is_link = || link.symlink_metadata().is_ok_and(|status| status.is_symlink());
+    check(&link).expect_out();
+    attach(&link, &vmx).expect_out();
+    assert!(text(&vmx).contains(&format!("scsi0:1.fileName = \"{}\"\n", file.display())), "{}", text(&vmx));
+    for name in [&link, &file] {
+        refused(&attach(name, &vmx), 1, "already, as scsi0:1");
+    }
+    detach(&link, &vmx).expect_out();
+    assert_eq!(text(&vmx), VMX);
+    // A machine that has it by the link.
+    fs::write(&vmx, format!("{VMX}scsi0:3.fileName = \"link.vmdk\"\n")).expect("it is ours");
+    refused(&attach(&file, &vmx), 1, "already, as scsi0:3");
+    detach(&file, &vmx).expect_out();
+    assert_eq!(text(&vmx), VMX);
+    change_table(&real, "a");
+    assert!(check(&link).out().contains("has another partition table than"));
+    let before = text(&file);
+    refresh(&link).expect_out();
+    assert!(text(&file).contains("test-pt-1.vmdk"), "{}", text(&file));
+    assert_eq!(text(&real.path("test.vmdk.bak")), before);
+    check(&link).expect_out();
+    let before = text(&file);
+    create_at(&entry, &link).args(["--force", "--partitions"]).output().expect_out();
+    assert!(text(&file).contains("test-pt-2.vmdk"), "{}", text(&file));
+    assert_eq!(text(&real.path("test.vmdk.bak.1")), before);
+    assert!(is_link());
+    // The lock of the file itself counts, and what a link that leads nowhere names is not made.
+    fs::create_dir(real.path("test.vmdk.lck")).expect("it is our directory");
+    for refused_by_lock in [
+        refresh(&link),
+        attach(&link, &vmx),
+        detach(&link, &vmx),
+        create_at(&entry, &link).arg("--force").output(),
+    ] {
+        refused(&refused_by_lock, 1, "is in use");
+    }
+    fs::remove_dir(real.path("test.vmdk.lck")).expect("it is ours");
+    fs::rename(&file, real.path("moved.vmdk")).expect("it is ours");
+    refused(&create_at(&entry, &link).output(), 1, "exists already");
+    refused(&create_at(&entry, &link).arg("--force").output(), 1, "cannot be read");
+    assert!(is_link() && !file.exists());
+    let mut left = list(scratch.directory());
+    left.retain(|name| !name.starts_with("a.vmx.bak"));
+    assert_eq!(left, names, "everything is made beside the file itself");
+}
+
+/// However many add their disks at the same time, all are in the file at the end.
+fn several_at_once() {
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", MIB);
+    let vmx = scratch.path("a.vmx");
+    fs::write(&vmx, VMX).expect("it is our directory");
+    let files: Vec<PathBuf> = (0..8).map(|number| scratch.path(&format!("{number}.vmdk"))).collect();
+    for file in &files {
+        create_at(&format!("{}=scsi", image.display()), file).output().expect_out();
+    }
+    let all = |task: fn(&Path, &Path) -> Outcome| {
+        std::thread::scope(|scope| {
+            for file in &files {
+                scope.spawn(|| task(file, &vmx).expect_out());
+            }
+        });
+    };
+    for _ in 0..4 {
+        all(attach);
+        let written = text(&vmx);
+        for number in 0..8 {
+            assert_eq!(written.matches(&format!("\"{number}.vmdk\"")).count(), 1, "{written}");
+        }
+        let places: Vec<&str> =
+            written.lines().filter_map(|line| line.split_once(".fileName")).map(|(place, _)| place).collect();
+        assert!(
+            places.iter().all(|place| places.iter().filter(|other| *other == place).count() == 1),
+            "{written}"
+        );
+        all(detach);
+        assert_eq!(text(&vmx), VMX);
+    }
+}
+
+fn waits() {
+    let scratch = Scratch::new();
+    let (entry, file) = described(&scratch, "scsi");
+    let vmx = scratch.path("a.vmx");
+    fs::write(&vmx, VMX).expect("it is our directory");
+    for run in [
+        vmdk("attach").args([&file, &vmx]),
+        vmdk("detach").args([&file, &vmx]),
+        vmdk("refresh").arg(&file),
+        create_at(&entry, &file).arg("--force"),
+    ] {
+        grow(&scratch.path("disk.img"), 256 * MIB);
+        let before = (text(&file), text(&vmx));
+        let held = fs::File::open(scratch.directory()).expect("it is ours");
+        rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).expect("nobody else has it");
+        let said = scratch.path("said");
+        let stderr = fs::File::create(&said).expect("it is our directory");
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| run.stderr(stderr).output());
+            while !text(&said).contains("waits for another program that has locked") && !second.is_finished()
+            {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            assert_eq!((text(&file), text(&vmx)), before, "nothing is changed meanwhile");
+            assert!(!second.is_finished(), "{}", text(&said));
+            drop(held);
+            second.join().expect("it cannot panic").expect_out();
+        });
+        assert_ne!((text(&file), text(&vmx)), before);
+    }
+}
+
+/// A virtual machine's file that gives one place two disks is left for people to put right.
+fn hostile_machines() {
+    let scratch = Scratch::new();
+    let (_, file) = described(&scratch, "scsi");
+    let vmx = scratch.path("a.vmx");
+    for lines in [
+        "scsi0:1.fileName = \"test.vmdk\"\nscsi0:1.fileName = \"mine.vmdk\"\n",
+        "SCSI0:1.FILENAME = mine.vmdk\r\nscsi0:1.fileName = \"test.vmdk\"",
+    ] {
+        let original = format!("{VMX}{lines}");
+        fs::write(&vmx, &original).expect("it is our directory");
+        refused(&detach(&file, &vmx), 1, "gives scsi0:1 two disks");
+        refused(&attach(&file, &vmx), 1, "already, as scsi0:1");
+        assert_eq!(text(&vmx), original);
+    }
+    // Of a key that contradicts itself the cautious one counts.
+    for lines in [
+        "scsi0.present = \"FALSE\"\n",
+        "checkpoint.vmState = \"\"\ncheckpoint.vmState = \"a.vmss\"\n",
+        "encryption.data = \"x\"\nencryption.data = \"y\"\n",
+    ] {
+        let original = format!("{VMX}{lines}");
+        fs::write(&vmx, &original).expect("it is our directory");
+        let outcome = vmdk("attach").args([&file, &vmx]).args(["--slot", "scsi0:1"]).output();
+        assert_eq!((outcome.code(), text(&vmx)), (1, original), "{lines}");
+    }
+    // A byte of another encoding in the name of another disk is none of this one's.
+    let bytes = [VMX.as_bytes(), b".encoding = \"GBK\"\nscsi0:2.fileName = \"\xb4\xc5.vmdk\"\n"].concat();
+    fs::write(&vmx, &bytes).expect("it is our directory");
+    attach(&file, &vmx).expect_out();
+    detach(&file, &vmx).expect_out();
+    assert_eq!(fs::read(&vmx).expect("it is ours"), bytes);
+}
+
 fn hostile_files() {
     let scratch = Scratch::new();
     let (entry, file) = described(&scratch, "scsi");
@@ -958,7 +1514,7 @@ fn hostile_files() {
     assert!(!text(&trace).contains("/huge"), "nothing of it is read: {}", text(&trace));
     let fifo = scratch.path("fifo");
     Run::new("mkfifo").arg(&fifo).output().expect_out();
-    for path in [&fifo, Path::new("/dev/zero"), scratch.directory()] {
+    for path in [&fifo, Path::new("/dev/zero"), scratch.directory(), &fifo.join("a.vmx")] {
         refusal(path);
     }
     for bytes in
@@ -996,6 +1552,13 @@ fn hostile_files() {
         outcome.code();
         refresh(&path).code();
     }
+    // Line ends of another system, none at the end, an encoding that nobody knows.
+    let odd = right.replace('\n', "\r\n").replace("version=1\r\n", "version=1\r\nencoding=\"x-\u{e4}\"\r\n");
+    let odd = odd.trim_end();
+    fs::write(&path, odd).expect("it is our directory");
+    check(&path).expect_out();
+    create_at(&entry, &path).arg("--force").output().expect_out();
+    assert_eq!(text(&scratch.path("hostile.vmdk.bak")), odd);
     fs::write(&path, [right.as_bytes(), b"# \xff\xfe\n"].concat()).expect("it is our directory");
     check(&path).expect_out();
     grow(&scratch.path("disk.img"), 130 * MIB);

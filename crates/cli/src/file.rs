@@ -5,11 +5,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use tempfile::{Builder, NamedTempFile};
 
-use crate::failure::{cause, shown};
+use crate::failure::{cause, say, shown};
 
 /// The most bytes that a descriptor or a `.vmx` file may have.
 const MOST: u64 = 1 << 20;
@@ -60,21 +60,61 @@ pub fn directory(path: &Path) -> &Path {
     }
 }
 
+/// Keeps others that ask for it from changing a file, until it is dropped.
+pub struct Lock {
+    _directory: File,
+}
+
+/// Waits until nobody else has the lock, and says so. It is the directory's, because the file itself is replaced: what the file
+/// holds has to be read under it.
+pub fn lock(path: &Path) -> Result<Lock, String> {
+    let file = followed(path);
+    let name = directory(&file);
+    let cannot = |error: io::Error| {
+        format!(
+            "{}: cannot be locked ({}); its directory must be one that you may read.",
+            shown(path),
+            cause(&error)
+        )
+    };
+    // Opening a FIFO must not wait.
+    let directory = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::DIRECTORY.bits() as i32)
+        .open(name)
+        .map_err(cannot)?;
+    match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => {
+            say(format!(
+                "{}: waits for another program that has locked {}; lslocks(8) shows it.",
+                shown(path),
+                shown(name)
+            ));
+            rustix::io::retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive))
+        }
+        done => done,
+    }
+    .map_err(|error| cannot(error.into()))?;
+    Ok(Lock { _directory: directory })
+}
+
 /// Makes a file that does not exist yet, all of it or nothing.
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    match put(path, bytes) {
+    match put(path, bytes, None) {
         Ok(()) => sync(path),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(path)),
         Err(error) => Err(not_written(path, &error)),
     }
 }
 
-/// Makes a file under the first name that is free, `STEM.EXTENSION`, `STEM-1.EXTENSION` and so on; the name.
+/// Makes a file under the first name that is free, `STEM.EXTENSION`, `STEM-1.EXTENSION` and so on, with these rights or those of
+/// new files; the name.
 pub fn create_numbered(
     directory: &Path,
     stem: &str,
     extension: &str,
     bytes: &[u8],
+    rights: Option<Rights>,
 ) -> Result<String, String> {
     let mut number = 0;
     loop {
@@ -83,7 +123,7 @@ pub fn create_numbered(
             _ => format!("{stem}-{number}.{extension}"),
         };
         let path = directory.join(&name);
-        match put(&path, bytes) {
+        match put(&path, bytes, rights) {
             Ok(()) => return sync(&path).map(|()| name),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
             Err(error) => return Err(not_written(&path, &error)),
@@ -93,11 +133,11 @@ pub fn create_numbered(
 
 /// What is said of a file that is not to be replaced.
 pub fn exists(path: &Path) -> String {
-    format!("{}: exists already; choose another name, or replace it by --force.", shown(path))
+    format!("{}: exists already; choose another name, or add --force to replace it.", shown(path))
 }
 
-fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    temporary(path, bytes, None)?.persist_noclobber(path).map(drop).map_err(|error| error.error)
+fn put(path: &Path, bytes: &[u8], rights: Option<Rights>) -> io::Result<()> {
+    temporary(path, bytes, rights)?.persist_noclobber(path).map(drop).map_err(|error| error.error)
 }
 
 /// Replaces a file, all of it or nothing; mode and owner stay. Where `keep` says so the old file stays under another name, which
@@ -149,14 +189,16 @@ fn backup(target: &Path) -> io::Result<PathBuf> {
 }
 
 /// Whose a file is, and its mode.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Rights {
     pub user: u32,
     pub group: u32,
     pub mode: u32,
 }
 
-fn rights(status: &fs::Metadata) -> Rights {
-    Rights { user: status.uid(), group: status.gid(), mode: status.mode() & 0o7777 }
+/// Those of a file; nothing that is written here is a program to be executed as somebody else.
+pub fn rights(status: &fs::Metadata) -> Rights {
+    Rights { user: status.uid(), group: status.gid(), mode: status.mode() & 0o777 }
 }
 
 /// A finished file beside the one that it is to become, with these rights or those of new files.

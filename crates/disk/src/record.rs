@@ -1,5 +1,5 @@
-//! What the preload library tells `vmware-bdwrapper trace` of a request: one datagram each, of numbers and of the caller's
-//! memory as it is. Both are of one machine, so numbers have its byte order.
+//! What the preload library tells `vmware-bdwrapper trace` of a request: one message each, of numbers and of the caller's
+//! memory as it is, without what is on the disk. Both are of one machine, so numbers have its byte order.
 
 use crate::entry::Kind;
 use crate::host::Segment;
@@ -7,10 +7,13 @@ use crate::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, HDIO_GET_IDENTITY,
     SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
 };
-use crate::{Errno, Host, drive};
+use crate::scsi::command::{self, Operation};
+use crate::scsi::sat;
+use crate::{Errno, Host, ata, drive, sg};
 
-/// The variable of the environment that says where records go: the name of an abstract unix(7) socket of
-/// datagrams, and a secret with which each of them begins; both have [`TOKEN`] bytes.
+/// The variable of the environment that says where records go: the name of an abstract unix(7) socket of type
+/// `SOCK_SEQPACKET`, where each message has a connection of its own, and a secret with which each of them begins. Both have
+/// [`TOKEN`] bytes.
 pub const VARIABLE: &str = "VMWARE_BDWRAPPER_TRACE";
 
 /// The length of a random UUID as text.
@@ -21,7 +24,7 @@ pub const MOST_DATA: u64 = 4096;
 
 /// The longest `struct sg_io_hdr`, CDB and pieces of data that are recorded.
 const SG_IO_HDR: usize = 88;
-const CDB: u64 = 32;
+const CDB: usize = 32;
 const PIECES: usize = 8;
 
 /// What stands behind the numbers of a record, in this order.
@@ -37,7 +40,7 @@ pub enum Part {
     Command,
     /// The buffer for sense data.
     Sense,
-    /// The data that a command moves, or as much as is recorded of it.
+    /// The data that a command moves, or as much as is recorded of it: nothing of what is on the disk.
     Data,
 }
 
@@ -74,7 +77,7 @@ pub struct Head {
 pub type Words = [u64; 11 + PARTS];
 
 /// Changes with every change of the format.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 impl Head {
     /// The numbers, with the lengths of the parts that follow.
@@ -110,9 +113,9 @@ impl Head {
         ]
     }
 
-    /// The numbers of a datagram (without its secret), and its parts; `None` where it is none of ours.
-    pub fn parse(datagram: &[u8]) -> Option<(Head, Parts<'_>)> {
-        let (words, mut rest) = datagram.split_at_checked(size_of::<Words>())?;
+    /// The numbers of a message (without its secret), and its parts; `None` where it is none of ours.
+    pub fn parse(message: &[u8]) -> Option<(Head, Parts<'_>)> {
+        let (words, mut rest) = message.split_at_checked(size_of::<Words>())?;
         let mut numbers = [0; 11 + PARTS];
         for (number, bytes) in numbers.iter_mut().zip(words.chunks_exact(8)) {
             *number = u64::from_ne_bytes(bytes.first_chunk().copied()?);
@@ -177,9 +180,10 @@ pub struct Memory {
     /// What it gave; a request can write over it.
     given: [u8; SG_IO_HDR],
     given_length: usize,
+    cdb: [u8; CDB],
+    cdb_length: usize,
     /// What is there afterwards, the data in pieces.
     got: Segment,
-    command: Segment,
     sense: Segment,
     data: [Segment; PIECES],
     data_length: u64,
@@ -193,8 +197,9 @@ impl Memory {
         let mut memory = Memory {
             given: [0; SG_IO_HDR],
             given_length: 0,
+            cdb: [0; CDB],
+            cdb_length: 0,
             got: NOTHING,
-            command: NOTHING,
             sense: NOTHING,
             data: [NOTHING; PIECES],
             data_length: 0,
@@ -204,7 +209,7 @@ impl Memory {
             (HDIO_DRIVE_CMD, _) => (4, 4),
             (HDIO_DRIVE_TASK, _) => (7, 7),
             (HDIO_DRIVE_TASKFILE, _) => (drive::REQUEST_OF_HDPARM, drive::REQUEST_OF_HDPARM),
-            (SCSI_IOCTL_SEND_COMMAND, _) => (24, 0),
+            (SCSI_IOCTL_SEND_COMMAND, _) => (8 + 16, 0),
             (HDIO_GET_IDENTITY, _) => (0, 512),
             (_, Some(Argument::In(shape))) => (shape.bytes(), 0),
             (_, Some(Argument::Out(shape))) => (0, shape.bytes()),
@@ -216,15 +221,19 @@ impl Memory {
         }
         memory.given_length = given;
         memory.got = Segment { address: argument, length: got as u64 };
-        let (at, length) = match request {
+        // Command, sector number, features, count; data, features, …, command (include/uapi/linux/hdreg.h).
+        let [first, second, third, fourth, .., eighth] = memory.at::<8>(0);
+        let (is_shown, (at, length)) = match request {
             SG_IO => return memory.of_sg_io(host),
-            HDIO_DRIVE_CMD => (4, 512 * u64::from(memory.given[3])),
-            HDIO_DRIVE_TASKFILE => drive::data_of_taskfile(&memory.given),
-            // Data from the disk or sense data stands where the CDB stood; that to the disk is lost then.
-            SCSI_IOCTL_SEND_COMMAND => (8, u64::from(u32::from_ne_bytes(memory.at(4))).max(16)),
-            _ => (0, 0),
+            SCSI_IOCTL_SEND_COMMAND => return memory.of_send_command(argument),
+            HDIO_DRIVE_CMD => (is_shown_of_ata(first, third), (4, 512 * u64::from(fourth))),
+            HDIO_DRIVE_TASKFILE => (is_shown_of_ata(eighth, second), drive::data_of_taskfile(&memory.given)),
+            _ => return memory,
         };
-        memory.add(0, Segment { address: argument.wrapping_add(at), length });
+        memory.data_length = length;
+        if is_shown {
+            memory.add(0, Segment { address: argument.wrapping_add(at), length });
+        }
         memory
     }
 
@@ -238,9 +247,16 @@ impl Memory {
         let count = usize::from(u16::from_ne_bytes(self.at(10)));
         let length = u64::from(u32::from_ne_bytes(self.at(12)));
         let [data, command, sense] = [16, 24, 32].map(|at| u64::from_ne_bytes(self.at(at)));
-        self.command = Segment { address: command, length: u64::from(command_length).min(CDB) };
+        let cdb_length = usize::from(command_length).min(CDB);
+        if host.copy_in(command, self.cdb.get_mut(..cdb_length).unwrap_or_default()).is_ok() {
+            self.cdb_length = cdb_length;
+        }
         if sense != 0 {
             self.sense = Segment { address: sense, length: sense_room.into() };
+        }
+        self.data_length = length;
+        if !self.is_shown() {
+            return self;
         }
         if count == 0 {
             self.add(0, Segment { address: data, length });
@@ -254,8 +270,41 @@ impl Memory {
                 .map(|half| half.map_or(0, |half| u64::from_ne_bytes(*half)));
             self.add(index, Segment { address, length });
         }
-        self.data_length = length;
         self
+    }
+
+    /// The CDB stands behind two lengths. Where it stood, there are then sense data or data from the disk; data to the disk,
+    /// which are behind it, are lost.
+    fn of_send_command(mut self, argument: u64) -> Memory {
+        let [code] = self.at(8);
+        self.cdb_length = sg::command_length(code);
+        self.given_length = 8 + self.cdb_length;
+        let given = self.given.get(8..self.given_length).unwrap_or_default();
+        for (to, from) in self.cdb.iter_mut().zip(given) {
+            *to = *from;
+        }
+        let at = argument.wrapping_add(8);
+        self.sense = Segment { address: at, length: sg::OLD_SENSE as u64 };
+        self.data_length = u32::from_ne_bytes(self.at(4)).into();
+        if self.is_shown() {
+            self.add(0, Segment { address: at, length: self.data_length });
+        }
+        self
+    }
+
+    /// Whether a trace may have the data of its SCSI command: not what is on the disk, nor what could be a password, as that
+    /// of a command that nobody knows.
+    fn is_shown(&self) -> bool {
+        let [code, action, ..] = self.cdb;
+        let command = command::find(code, action & 0x1f).filter(|_| self.cdb_length > 0);
+        match command.map(|command| command.operation) {
+            Some(Operation::AtaPassThrough) => {
+                let (registers, _) = sat::registers(self.cdb.first_chunk().unwrap_or(&[0; 16]));
+                is_shown_of_ata(registers.command, registers.features.to_le_bytes()[0])
+            }
+            Some(operation) => !operation.moves_blocks(),
+            None => false,
+        }
     }
 
     /// Adds a piece of the data, as much as is recorded.
@@ -264,7 +313,6 @@ impl Memory {
         if let Some(place) = self.data.get_mut(index) {
             *place = Segment { length: piece.length.min(left), ..piece };
         }
-        self.data_length = self.data_length.saturating_add(piece.length);
     }
 
     /// How many bytes the command was to move.
@@ -274,16 +322,34 @@ impl Memory {
 
     /// The segments behind secret and numbers, and how long each part is. `all`: with the memory that is not copied yet, and
     /// may turn out to be none.
-    pub fn segments(&self, path: &[u8], all: bool) -> ([Segment; PARTS - 1 + PIECES], [u64; PARTS]) {
+    pub fn segments(
+        &self,
+        path: &[u8],
+        head: &Head,
+        all: bool,
+    ) -> ([Segment; PARTS - 1 + PIECES], [u64; PARTS]) {
         let own =
             |bytes: &[u8]| Segment { address: bytes.as_ptr().addr() as u64, length: bytes.len() as u64 };
-        let given = own(self.given.get(..self.given_length).unwrap_or_default());
+        let [given, command] = [(&self.given[..], self.given_length), (&self.cdb[..], self.cdb_length)]
+            .map(|(bytes, length)| own(bytes.get(..length).unwrap_or_default()));
+        // Both stand at the same place there.
+        let has_sense = head.result == Ok(sg::CHECK_CONDITION.into());
+        let (sense, data) = match head.request {
+            SCSI_IOCTL_SEND_COMMAND if has_sense => (self.sense, [NOTHING; PIECES]),
+            SCSI_IOCTL_SEND_COMMAND => (NOTHING, self.data),
+            _ => (self.sense, self.data),
+        };
         let theirs = |segment: Segment| if all { segment } else { NOTHING };
-        let [got, command, sense] = [self.got, self.command, self.sense].map(theirs);
-        let [a, b, c, d, e, f, g, h] = self.data.map(theirs);
+        let [got, sense] = [self.got, sense].map(theirs);
+        let [a, b, c, d, e, f, g, h] = data.map(theirs);
         let data = [a, b, c, d, e, f, g, h].iter().map(|piece| piece.length).sum();
         let path = own(path);
         let lengths = [path.length, given.length, got.length, command.length, sense.length, data];
         ([path, given, got, command, sense, a, b, c, d, e, f, g, h], lengths)
     }
+}
+
+/// As [`Memory::is_shown`], of an ATA command.
+fn is_shown_of_ata(command: u8, features: u8) -> bool {
+    ata::command::find(command, features).is_some_and(|command| !command.operation.moves_sectors())
 }

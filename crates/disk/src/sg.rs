@@ -15,7 +15,7 @@ const LONGEST_CDB: usize = 32;
 const MOST_PIECES: u16 = 1024;
 
 /// CHECK CONDITION and BUSY (SAM-5, 5.3.1).
-const CHECK_CONDITION: u8 = 0x02;
+pub(crate) const CHECK_CONDITION: u8 = 0x02;
 const BUSY: u8 = 0x08;
 
 /// `DID_NO_CONNECT` and `DID_ERROR` (include/scsi/scsi_status.h).
@@ -149,7 +149,17 @@ fn shortened(cdb: [u8; LONGEST_CDB]) -> [u8; 16] {
 const OLD_LONGEST: u32 = 4096;
 
 /// The bytes of sense data that it gives.
-const OLD_SENSE: usize = 16;
+pub(crate) const OLD_SENSE: usize = 16;
+
+/// The length of the CDBs in an operation code's group (`scsi_command_size_tbl`).
+pub(crate) fn command_length(code: u8) -> usize {
+    match code >> 5 {
+        0 => 6,
+        3 | 5 => 12,
+        4 => 16,
+        _ => 10,
+    }
+}
 
 /// `SCSI_IOCTL_SEND_COMMAND`: lengths of data to the disk and from it; then the CDB and the data. The result is the
 /// status; data or sense data take the CDB's place.
@@ -169,14 +179,7 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
     let at = argument.wrapping_add(8);
     let mut cdb = [0; 16];
     host.copy_in(at, cdb.get_mut(..1).unwrap_or_default())?;
-    // The length that the code's group has (`scsi_command_size_tbl`).
-    let length = match cdb.first().map_or(0, |code| code >> 5) {
-        0 => 6,
-        1 | 2 => 10,
-        3 | 5 => 12,
-        4 => 16,
-        _ => 10,
-    };
+    let length = command_length(cdb[0]);
     host.copy_in(at, cdb.get_mut(..length).unwrap_or_default())?;
     if !is_allowed(host, &cdb) {
         return Err(Errno::EPERM);

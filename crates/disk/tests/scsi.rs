@@ -1971,3 +1971,28 @@ fn the_old_way_to_send_a_command() {
     assert_eq!(send_command(&disk, 0, 0, &blocks_cdb(0x35, 0, 0, 0), &[]).0, Answer::Error(Errno::EPERM));
     assert_eq!(send_command(&disk, 0, 36, &inquiry, &[]).0, GOOD);
 }
+
+/// MODE SELECT of one thread leaves alone what another one's says.
+#[test]
+fn mode_select_by_threads() {
+    use disk::entry::Kind;
+    use disk::scsi::mode::{D_SENSE, DRA, Switches, select};
+    let switches = Switches::default();
+    // The caching page, with DRA, and the control page, with D_SENSE: their other bytes are those of MODE SENSE.
+    let turned = |code: u8, place: usize, bit: u8, switch: u32| {
+        let mut page = Vec::new();
+        let values = disk::scsi::mode::Values::Default;
+        disk::scsi::mode::sense(Kind::Scsi, &switches, code, 0, values, |byte| page.push(byte))
+            .expect("it exists");
+        for round in 0..20_000 {
+            let on = round % 2 == 0;
+            page[place] = if on { page[place] | bit } else { page[place] & !bit };
+            select(Kind::Scsi, &switches, &page, 0).expect("it can be changed");
+            assert_eq!(switches.is_on(switch), on, "round {round} of page {code:02x}h");
+        }
+    };
+    std::thread::scope(|threads| {
+        threads.spawn(|| turned(0x08, 12, 0x20, DRA));
+        threads.spawn(|| turned(0x0a, 2, 0x04, D_SENSE));
+    });
+}

@@ -11,6 +11,8 @@ use crate::sys;
 pub struct Receiver {
     name: &'static [u8],
     secret: &'static [u8],
+    /// The effective user when the library was set up.
+    user: u32,
 }
 
 static RECEIVER: OnceCell<Receiver> = OnceCell::new();
@@ -28,7 +30,7 @@ pub unsafe fn set_up(variable: &[u8]) -> bool {
         return false;
     };
     // SAFETY: as the caller says.
-    unsafe { RECEIVER.set(Receiver { name, secret }) };
+    unsafe { RECEIVER.set(Receiver { name, secret, user: sys::effective_user() }) };
     true
 }
 
@@ -38,10 +40,11 @@ pub fn receiver() -> Option<&'static Receiver> {
 }
 
 impl Receiver {
-    /// Sends a record. No descriptor is kept for that: a program may close all that it does not know.
+    /// Sends a record. No descriptor is kept for that: a program may close all that it does not know. Nobody gets one but root
+    /// and the user who ran the program: whoever likes can take the name once the trace has ended.
     pub fn send(&self, head: &Head, path: &[u8], memory: &Memory) -> Result<(), Errno> {
         let try_to = |all| {
-            let ([path, given, got, command, sense, data @ ..], lengths) = memory.segments(path, all);
+            let ([path, given, got, command, sense, data @ ..], lengths) = memory.segments(path, head, all);
             let words = head.words(lengths);
             let [secret, words] = [
                 (self.secret.as_ptr().addr(), self.secret.len()),
@@ -49,7 +52,8 @@ impl Receiver {
             ]
             .map(|(address, length)| Segment { address: address as u64, length: length as u64 });
             let [a, b, c, d, e, f, g, h] = data;
-            sys::send(self.name, &[secret, words, path, given, got, command, sense, a, b, c, d, e, f, g, h])
+            let parts = [secret, words, path, given, got, command, sense, a, b, c, d, e, f, g, h];
+            sys::send(self.name, |user| user == 0 || user == self.user, &parts)
         };
         match try_to(true) {
             // Some of the memory is none.

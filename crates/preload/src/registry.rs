@@ -6,7 +6,7 @@
 
 use core::ffi::{CStr, c_int};
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use disk::entry::{Entry, Printed};
 use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
@@ -52,13 +52,16 @@ struct Known {
     device: AtomicU64,
     inode: AtomicU64,
     birth: AtomicU64,
-    /// The place of the entry in the list, from 1; 0 while the others are not written yet.
+    /// The place of the entry in the list, from 1; [`FREE`], or [`TAKEN`] while the others are not written yet.
     place: AtomicU32,
 }
 
-/// Where so many names have led to so many devices, new ones are looked for each time.
+const FREE: u32 = 0;
+const TAKEN: u32 = u32::MAX;
+
+/// A hash table, in which nothing is ever removed. Where so many names have led to so many devices, new ones are looked for each
+/// time.
 static KNOWN: [Known; 4096] = [const { Known::new() }; 4096];
-static KNOWN_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// Adds a device; `false` where there are too many.
 ///
@@ -165,23 +168,39 @@ impl Known {
         Known { device, inode, birth, place: AtomicU32::new(0) }
     }
 
+    /// The places where a key can be, the first one first.
+    fn places(key: Key) -> impl Iterator<Item = &'static Known> {
+        // Fibonacci hashing: the upper bits depend on all of the key's.
+        let mixed = (key.device ^ key.inode.rotate_left(32) ^ key.birth).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let first = (mixed >> 52) as usize;
+        let (before, after) = KNOWN.split_at_checked(first).unwrap_or((&[], &KNOWN));
+        after.iter().chain(before)
+    }
+
     fn find(key: Key) -> Option<u8> {
-        let count = KNOWN_COUNT.load(Ordering::Acquire);
-        let known = KNOWN.iter().take(count).find(|known| {
-            known.place.load(Ordering::Acquire) != 0
-                && known.device.load(Ordering::Relaxed) == key.device
-                && known.inode.load(Ordering::Relaxed) == key.inode
-                && known.birth.load(Ordering::Relaxed) == key.birth
-        })?;
-        u8::try_from(known.place.load(Ordering::Relaxed).wrapping_sub(1)).ok()
+        for known in Known::places(key) {
+            match known.place.load(Ordering::Acquire) {
+                FREE => break,
+                TAKEN => {}
+                place if known.key() == key => return u8::try_from(place.wrapping_sub(1)).ok(),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn key(&self) -> Key {
+        let [device, inode, birth] =
+            [&self.device, &self.inode, &self.birth].map(|part| part.load(Ordering::Relaxed));
+        Key { device, inode, birth }
     }
 
     /// Adds one, also while others do. That the same is added twice does no harm.
     fn add(key: Key, index: u8) {
-        let free = KNOWN_COUNT.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
-            (count < KNOWN.len()).then_some(count.wrapping_add(1))
-        });
-        if let Some(known) = free.ok().and_then(|free| KNOWN.get(free)) {
+        let take = |known: &&Known| {
+            known.place.compare_exchange(FREE, TAKEN, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        if let Some(known) = Known::places(key).find(take) {
             known.device.store(key.device, Ordering::Relaxed);
             known.inode.store(key.inode, Ordering::Relaxed);
             known.birth.store(key.birth, Ordering::Relaxed);

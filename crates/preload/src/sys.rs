@@ -351,45 +351,63 @@ pub fn thread_name() -> [u8; 16] {
     name
 }
 
-/// Sends a datagram to an abstract unix(7) socket.
-pub fn send(receiver: &[u8], parts: &[Segment]) -> Result<(), Errno> {
+/// The effective user.
+pub fn effective_user() -> u32 {
+    // SAFETY: no memory is involved.
+    unsafe { syscall(libc::SYS_geteuid) as u32 }
+}
+
+/// Sends a message to an abstract unix(7) socket of type `SOCK_SEQPACKET`; `EPERM` where the user who listens there is not
+/// trusted. A receiver that does not read holds nobody up for longer than a second.
+pub fn send(receiver: &[u8], trusted: impl Fn(u32) -> bool, parts: &[Segment]) -> Result<(), Errno> {
     let mut address =
         libc::sockaddr_un { sun_family: libc::AF_UNIX as libc::sa_family_t, sun_path: [0; 108] };
     // Its name begins with a NUL.
     for (to, from) in address.sun_path.iter_mut().skip(1).zip(receiver) {
         *to = *from as c_char;
     }
-    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    let address_length = size_of::<libc::sa_family_t>() + 1 + receiver.len();
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
     // SAFETY: no memory is involved.
     let socket = result(unsafe { syscall(libc::SYS_socket, libc::AF_UNIX, kind, 0) })?;
     let socket = File(c_int::try_from(socket).map_err(|_| Errno::EBADF)?);
-    // So that a receiver that does not read holds nobody up for long.
     let patience = libc::timeval { tv_sec: 1, tv_usec: 0 };
+    let (level, size) = (libc::SOL_SOCKET, size_of::<libc::timeval>());
     // SAFETY: the kernel reads a `struct timeval`, which is one.
     result(unsafe {
-        syscall(
-            libc::SYS_setsockopt,
-            socket.0,
-            libc::SOL_SOCKET,
-            libc::SO_SNDTIMEO,
-            &raw const patience,
-            size_of::<libc::timeval>(),
-        )
+        syscall(libc::SYS_setsockopt, socket.0, level, libc::SO_SNDTIMEO, &raw const patience, size)
     })?;
+    // SAFETY: the kernel reads as much of the address as is said.
+    uninterrupted(|| unsafe { syscall(libc::SYS_connect, socket.0, &raw const address, address_length) })?;
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: 0 };
+    let mut size = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel fills its own structure.
+    result(unsafe {
+        syscall(libc::SYS_getsockopt, socket.0, level, libc::SO_PEERCRED, &raw mut peer, &raw mut size)
+    })?;
+    if !trusted(peer.uid) {
+        return Err(Errno::EPERM);
+    }
     // SAFETY: zeros are a message without anything.
     let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
-    message.msg_name = (&raw mut address).cast();
-    message.msg_namelen = (size_of::<libc::sa_family_t>() + 1 + receiver.len()) as libc::socklen_t;
     message.msg_iov = parts.as_ptr().cast::<libc::iovec>().cast_mut();
     message.msg_iovlen = parts.len();
-    loop {
-        // SAFETY: a segment is a `struct iovec`, whose memory the kernel checks.
-        let sent =
-            result(unsafe { syscall(libc::SYS_sendmsg, socket.0, &raw const message, libc::MSG_NOSIGNAL) });
-        if sent != Err(Errno::EINTR) {
-            return sent.map(drop);
+    // SAFETY: a segment is a `struct iovec`, whose memory the kernel checks.
+    uninterrupted(|| unsafe { syscall(libc::SYS_sendmsg, socket.0, &raw const message, libc::MSG_NOSIGNAL) })
+        .map(drop)
+}
+
+/// A system call's result, once no signal interrupts it; those of a timer do not make it wait for ever.
+fn uninterrupted(call: impl Fn() -> c_long) -> Result<usize, Errno> {
+    const MOST: u32 = 100;
+    let mut made = result(call());
+    for _ in 0..MOST {
+        if made != Err(Errno::EINTR) {
+            break;
         }
+        made = result(call());
     }
+    made
 }
 
 /// A short file name in the making.

@@ -87,7 +87,7 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
             shown(&file)
         ));
     }
-    let receiver = Receiver::new()?;
+    let mut receiver = Receiver::new()?;
     let mut output = Output::new(output.as_deref(), json, &listed)?;
     output.begin(command.get_program(), &texts);
     command.env(disk::record::VARIABLE, receiver.variable());

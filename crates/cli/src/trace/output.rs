@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use comfy_table::{Table, presets};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decode;
 use super::record::Record;
+use crate::block::Host;
 use crate::devices::Device;
 use crate::failure::{Failure, cause, say, shown};
 use crate::file;
@@ -196,6 +197,11 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
             if devices.iter().any(is_it) {
                 return usage("is a listed device, which the trace would overwrite; name another file");
             }
+            // What uses it keeps the old file only as long as it has it open.
+            let uses = Host::running().map_or_else(|_| Vec::new(), |host| host.uses_of_file(path));
+            if let Some(one) = uses.first() {
+                return usage(&format!("{one}, which would lose what is on it; name another file"));
+            }
         }
         Err(_) if devices.iter().any(|device| device.path() == path) => {
             return usage("is to be a listed device; name another file");
@@ -205,10 +211,10 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
         }
         Err(_) => {}
     }
-    let made = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(file::directory(path))
-        .and_then(|file| file.persist(path).map_err(|error| error.error));
+    // Whoever could read the old file, and nobody else, can read the new one.
+    let rights = path.metadata().ok().as_ref().map(file::rights);
+    let made =
+        file::temporary(path, b"", rights).and_then(|file| file.persist(path).map_err(|error| error.error));
     made.map_err(|error| {
         let sentence = format!("{} cannot be made ({}): name another file.", shown(path), cause(&error));
         Failure::new(Failure::FAILED, sentence)

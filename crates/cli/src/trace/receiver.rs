@@ -1,10 +1,15 @@
 //! The socket to which the library sends its records.
 
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::{fs, io};
 
 use disk::record::{Head, TOKEN, VARIABLE};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
+    listen, recv, send, socket_with,
+};
 
 use super::failed;
 use super::record::Record;
@@ -23,21 +28,25 @@ pub enum Message {
 const DONE: &[u8] = b"done";
 const END: &[u8] = b"end";
 
+/// The most connections whose message is waited for. A sender has its message ready, so the first of more is no sender.
+const MOST: usize = 256;
+
 /// The receiving end.
 pub struct Receiver {
-    socket: UnixDatagram,
+    socket: OwnedFd,
+    /// Those that have connected and sent nothing yet, in this order.
+    connections: VecDeque<OwnedFd>,
     name: String,
     secret: String,
 }
 
 /// One that sends what is no record.
 pub struct Sender {
-    socket: UnixDatagram,
-    address: SocketAddr,
+    address: SocketAddrUnix,
     secret: Vec<u8>,
 }
 
-/// Room for the longest datagram, which is not much longer than [`disk::record::MOST_DATA`] and the longest path.
+/// Room for the longest message, which is not much longer than [`disk::record::MOST_DATA`] and the longest path.
 pub fn buffer() -> Vec<u8> {
     vec![0; 64 * 1024]
 }
@@ -47,8 +56,10 @@ impl Receiver {
     pub fn new() -> Result<Receiver, Failure> {
         let make = || -> io::Result<Receiver> {
             let [name, secret] = [uuid()?, uuid()?];
-            let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
-            Ok(Receiver { socket, name, secret })
+            let socket = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+            bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+            listen(&socket, 1024)?;
+            Ok(Receiver { socket, connections: VecDeque::new(), name, secret })
         };
         make().map_err(|error| failed("The socket for the trace cannot be made", &error))
     }
@@ -64,15 +75,11 @@ impl Receiver {
     }
 
     /// Waits for the next message. What is none of ours is passed over.
-    pub fn next(&self, buffer: &mut [u8]) -> Message {
+    pub fn next(&mut self, buffer: &mut [u8]) -> Message {
         loop {
-            let length = match self.socket.recv(buffer) {
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return Message::End,
-            };
-            let datagram = buffer.get(..length).unwrap_or_default();
-            match datagram.strip_prefix(self.secret.as_bytes()) {
+            let Ok(length) = self.receive(buffer) else { return Message::End };
+            let message = buffer.get(..length).unwrap_or_default();
+            match message.strip_prefix(self.secret.as_bytes()) {
                 Some(DONE) => return Message::Done,
                 Some(END) => return Message::End,
                 Some(record) => {
@@ -84,14 +91,55 @@ impl Receiver {
             }
         }
     }
+
+    /// The next message that is there, of the connection that was made first.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.accept()?;
+            for index in 0..self.connections.len() {
+                match recv(&self.connections[index], &mut *buffer, RecvFlags::DONTWAIT) {
+                    Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                    // Nobody sends more than one.
+                    received => {
+                        self.connections.remove(index);
+                        return Ok(received.map_or(0, |(_, length)| length));
+                    }
+                }
+            }
+            if self.connections.len() == MOST {
+                self.connections.pop_front();
+                continue;
+            }
+            let all = [&self.socket].into_iter().chain(&self.connections);
+            let mut all: Vec<_> = all.map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+            match poll(&mut all, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Takes those that have connected. Who has connected later has not sent earlier, so the order of messages stays.
+    fn accept(&mut self) -> io::Result<()> {
+        while self.connections.len() < MOST {
+            match accept_with(&self.socket, SocketFlags::CLOEXEC) {
+                Ok(connection) => self.connections.push_back(connection),
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
+                // Once one of them has sent there is a descriptor for another.
+                Err(rustix::io::Errno::MFILE) if !self.connections.is_empty() => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Sender {
     fn of(variable: &str) -> io::Result<Sender> {
         let (name, secret) =
             variable.split_at_checked(TOKEN).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let socket = UnixDatagram::unbound()?;
-        Ok(Sender { socket, address: SocketAddr::from_abstract_name(name)?, secret: secret.into() })
+        Ok(Sender { address: SocketAddrUnix::new_abstract_name(name.as_bytes())?, secret: secret.into() })
     }
 
     /// The one that the environment names.
@@ -100,7 +148,10 @@ impl Sender {
     }
 
     fn send(&self, what: &[u8]) -> io::Result<()> {
-        self.socket.send_to_addr(&[&self.secret, what].concat(), &self.address).map(drop)
+        let socket = socket(SocketFlags::CLOEXEC)?;
+        connect(&socket, &self.address)?;
+        send(&socket, &[&self.secret, what].concat(), SendFlags::NOSIGNAL)?;
+        Ok(())
     }
 
     /// Sends [`Message::End`]; where the receiver has left already it is not missed.
@@ -112,6 +163,10 @@ impl Sender {
     pub fn done(&self) -> io::Result<()> {
         self.send(DONE)
     }
+}
+
+fn socket(flags: SocketFlags) -> io::Result<OwnedFd> {
+    Ok(socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }
 
 fn uuid() -> io::Result<String> {

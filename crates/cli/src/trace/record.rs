@@ -4,12 +4,13 @@ use std::fmt::Write;
 
 use super::absent;
 use disk::Errno;
-use disk::ata::{self, command::Operation as Ata};
+use disk::ata;
 use disk::record::{Head, Part, Parts};
 use disk::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
 };
 use disk::scsi::command::{self, Command, Operation as Scsi};
+use disk::scsi::sat;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A request and what came of it.
@@ -118,7 +119,7 @@ pub struct Moved {
 }
 
 impl Record {
-    /// What the library sent, without what does not belong to the answer or into a report.
+    /// What the library sent, without what does not belong to the answer.
     pub fn new(head: &Head, parts: &Parts<'_>) -> Record {
         let part = |part| Bytes(parts.get(part).to_vec());
         let name = head.name.split(|&byte| byte == 0).next().unwrap_or_default();
@@ -165,33 +166,12 @@ impl Record {
                     data = if self.failed() { 0 } else { usize::try_from(count).unwrap_or(0) };
                 }
             }
-            SCSI_IOCTL_SEND_COMMAND => {
-                let length = self.cdb_length();
-                self.cdb = Bytes(self.given.0.get(8..8 + length).unwrap_or_default().to_vec());
-                if self.result == i32::from(CHECK_CONDITION) {
-                    self.sense = std::mem::take(&mut self.data);
-                    sense = 16;
-                } else if self.failed() {
-                    data = 0;
-                } else {
-                    data = u32::from_ne_bytes(self.given.at(4)).try_into().unwrap_or(usize::MAX);
-                }
-            }
+            SCSI_IOCTL_SEND_COMMAND if self.result == i32::from(CHECK_CONDITION) => sense = usize::MAX,
             _ if self.failed() => data = 0,
             _ => {}
         }
         self.sense.0.truncate(sense);
-        self.data.0.truncate(if self.shows_data() { data } else { 0 });
-    }
-
-    /// The length of a CDB in `SCSI_IOCTL_SEND_COMMAND`.
-    fn cdb_length(&self) -> usize {
-        match self.given.at::<1>(8)[0] >> 5 {
-            0 => 6,
-            3 | 5 => 12,
-            4 => 16,
-            _ => 10,
-        }
+        self.data.0.truncate(data);
     }
 
     /// Whether ioctl(2) failed.
@@ -239,19 +219,10 @@ impl Record {
                 let (features, count) = (wide(features, features_high), wide(count, count_high));
                 Some(Taskfile { command, features, count, lba, device })
             }
-            _ => match self.cdb.at::<16>(0) {
-                [0x85, _, _, fh, f, ch, c, d, a, e, b, g, h, device, command, _]
-                    if self.cdb.0.len() >= 16 =>
-                {
-                    let lba = u64::from_le_bytes([a, b, h, d, e, g, 0, 0]);
-                    Some(Taskfile { command, features: wide(f, fh), count: wide(c, ch), lba, device })
-                }
-                [0xa1, _, _, f, c, a, b, h, device, command, ..] if self.cdb.0.len() >= 12 => {
-                    let lba = u32::from_le_bytes([a, b, h, 0]).into();
-                    Some(Taskfile { command, features: f.into(), count: c.into(), lba, device })
-                }
-                _ => None,
-            },
+            _ if self.command().is_some_and(|command| command.operation == Scsi::AtaPassThrough) => {
+                Some(sat::registers(&self.cdb.at(0)).0)
+            }
+            _ => None,
         }
     }
 
@@ -259,24 +230,6 @@ impl Record {
     pub fn ata_command(&self) -> Option<&'static ata::command::Command> {
         let taskfile = self.taskfile()?;
         ata::command::find(taskfile.command, taskfile.features.to_le_bytes()[0])
-    }
-
-    /// Whether its data says something of the disk: not what is on it, nor what could be a password.
-    fn shows_data(&self) -> bool {
-        let ata = || {
-            self.ata_command().is_some_and(|command| {
-                !matches!(command.operation, Ata::Read | Ata::Write(_) | Ata::Multiple(_))
-            })
-        };
-        match self.request {
-            SG_IO | SCSI_IOCTL_SEND_COMMAND => {
-                self.command().is_some_and(|command| match command.operation {
-                    Scsi::AtaPassThrough => ata(),
-                    operation => !moves_blocks(operation),
-                })
-            }
-            _ => ata(),
-        }
     }
 
     /// Whether something in it is unknown to this project.
@@ -352,18 +305,3 @@ pub const FROM_DISK: i32 = -3;
 
 /// The status of a command that has sense data.
 pub const CHECK_CONDITION: u8 = 0x02;
-
-/// Whether a SCSI command's data are blocks of the disk.
-fn moves_blocks(operation: Scsi) -> bool {
-    matches!(
-        operation,
-        Scsi::Read
-            | Scsi::Write
-            | Scsi::WriteAtomic
-            | Scsi::WriteAndVerify
-            | Scsi::Verify
-            | Scsi::WriteSame
-            | Scsi::CompareAndWrite
-            | Scsi::OrWrite
-    )
-}

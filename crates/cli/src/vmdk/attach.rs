@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use super::adapter::{Adapter, Bus, Slot};
 use super::descriptor::{Descriptor, Family};
 use super::options;
-use super::text::Text;
+use super::text::{Pair, Text};
 use crate::failure::{Failure, print, shown};
-use crate::file;
+use crate::file::{self, Lock};
 
 /// What is asked for by `attach`.
 #[derive(clap::Args)]
@@ -43,7 +43,12 @@ impl Attach {
         let mut machine = Machine::open(&self.vmx)?;
         file::is_free(&self.file)?;
         if let Some(slot) = machine.slots_of(&self.file).next() {
-            return Err(format!("{}: has {} already, as {slot}.", shown(&self.vmx), shown(&self.file)));
+            return Err(format!(
+                "{vmx}: has {file} already, as {slot}; to move it, take it away first by 'vmware-bdwrapper vmdk detach {file} \
+                 {vmx}'.",
+                vmx = shown(&self.vmx),
+                file = shown(&self.file)
+            ));
         }
         let adapter = adapter(&descriptor);
         let slot = match self.slot {
@@ -54,18 +59,20 @@ impl Attach {
         // The other controllers all have descriptors for SCSI.
         if (slot.bus == Bus::Ide) != (adapter.bus() == Bus::Ide) {
             return Err(format!(
-                "{}: is a disk for {}, and {slot} is none of its slots; name one such as {}0:0, or make the descriptor by 'vmdk \
-                 create --adapter'.",
-                shown(&self.file),
+                "{file}: is a disk for {}, and {slot} is none of its slots; name one such as {}0:0, or run \
+                 'vmware-bdwrapper vmdk create ENTRY --adapter {} -o {file} --force'.",
                 adapter.name(),
-                adapter.bus().name()
+                adapter.bus().name(),
+                if slot.bus == Bus::Ide { Adapter::Ide.name() } else { Adapter::Lsilogic.name() },
+                file = shown(&self.file),
             ));
         }
         let mut lines = machine.controller_lines(slot, adapter);
-        let name = machine.name_of(&self.file)?;
+        // What the descriptor names stands beside it, and not beside a link to it.
+        let name = machine.name_of(&file::followed(&self.file))?;
         lines.push(format!("{slot}.present = \"TRUE\""));
         lines.push(format!("{slot}.fileName = \"{name}\""));
-        if !descriptor.is("monolithicFlat") {
+        if descriptor.is_on_device() {
             lines.push(format!("{slot}.deviceType = \"rawDisk\""));
         }
         machine.text.append(lines);
@@ -96,6 +103,17 @@ impl Detach {
             .pairs()
             .filter(|pair| Slot::of_key(pair.key).is_some_and(|slot| slots.contains(&slot)));
         let lines: Vec<usize> = of_slots.map(|pair| pair.line).collect();
+        if let Some(other) =
+            machine.disks().find(|(slot, name)| slots.contains(slot) && !machine.is(name, &self.file))
+        {
+            return Err(format!(
+                "{}: gives {} two disks, {} and {}; take the wrong line away in a text editor.",
+                shown(&self.vmx),
+                other.0,
+                shown(&self.file),
+                shown(OsStr::from_bytes(&other.1))
+            ));
+        }
         machine.text.remove(&lines);
         let backup = machine.write()?;
         Ok(print(format!(
@@ -121,12 +139,15 @@ struct Machine {
     /// The file itself, where a symbolic link was given.
     path: PathBuf,
     text: Text,
+    /// Nobody else writes what was read here.
+    _lock: Option<Lock>,
 }
 
 impl Machine {
     /// Reads a file of a virtual machine that is shut down.
     fn open(path: &Path) -> Result<Machine, String> {
         let name = shown(path);
+        let lock = file::lock(path)?;
         let text = Text::new(&file::read(path)?);
         if text.value("config.version").is_none() {
             return Err(format!(
@@ -138,11 +159,14 @@ impl Machine {
                 "{name}: is encrypted, so its disks are not to be seen; add the disk in VMware."
             ));
         }
-        if text.value("checkpoint.vmState").is_some_and(|state| !state.is_empty()) {
+        let is_of_suspended = |pair: &Pair<'_>| {
+            pair.is("checkpoint.vmState") && pair.value.is_none_or(|state| !state.is_empty())
+        };
+        if text.pairs().any(|pair| is_of_suspended(&pair)) {
             return Err(format!("{name}: is of a suspended virtual machine; resume it and shut it down."));
         }
         file::is_free(path)?;
-        Ok(Machine { path: file::followed(path), text })
+        Ok(Machine { path: file::followed(path), text, _lock: Some(lock) })
     }
 
     /// Writes the file; a sentence says where the old one is.
@@ -151,17 +175,25 @@ impl Machine {
         Ok(format!("The old file is {}.\n", shown(backup.as_deref().unwrap_or(&self.path))))
     }
 
-    /// Where a disk is attached.
-    fn slots_of(&self, disk: &Path) -> impl Iterator<Item = Slot> {
-        let wanted = absolute(disk);
-        self.text.pairs().filter_map(move |pair| {
+    /// The disks by place and name; a place that has several is given several times.
+    fn disks(&self) -> impl Iterator<Item = (Slot, Vec<u8>)> {
+        self.text.pairs().filter_map(|pair| {
             let slot = Slot::of_key(pair.key)?;
-            let name = unescaped(pair.value?);
             let is_file_name = pair.key.len() == slot.to_string().len() + ".fileName".len()
                 && pair.key.to_ascii_lowercase().ends_with(b".filename");
-            let path = file::directory(&self.path).join(OsStr::from_bytes(&name));
-            (is_file_name && absolute(&path) == wanted).then_some(slot)
+            Some((slot, unescaped(pair.value.filter(|_| is_file_name)?)))
         })
+    }
+
+    /// Whether a name in this file is a disk's.
+    fn is(&self, name: &[u8], disk: &Path) -> bool {
+        let path = file::directory(&self.path).join(OsStr::from_bytes(name));
+        absolute(&file::followed(&path)) == absolute(&file::followed(disk))
+    }
+
+    /// Where a disk is attached.
+    fn slots_of(&self, disk: &Path) -> impl Iterator<Item = Slot> {
+        self.disks().filter(|(_, name)| self.is(name, disk)).map(|(slot, _)| slot)
     }
 
     /// The next free place for an adapter: on a controller that is there, else on one that is not.
@@ -300,7 +332,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn machine(text: &str) -> Machine {
-        Machine { path: "/nonexistent/a.vmx".into(), text: Text::new(text.as_bytes()) }
+        Machine { path: "/nonexistent/a.vmx".into(), text: Text::new(text.as_bytes()), _lock: None }
     }
 
     fn free(text: &str, adapter: Adapter) -> String {

@@ -5,12 +5,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use disk::entry::Entry;
+use disk::entry::{Entry, Printed};
 use serde::Serialize;
 
 use super::descriptor::{Data, Descriptor, Family};
 use super::device::{Absence, Present};
-use super::partitioned::{Layout, private};
+use super::partitioned::{self, Layout, private, spare, unnamed};
 use super::{GEOMETRY, options};
 use crate::failure::{Failure, cause, print, say, shown};
 use crate::file;
@@ -60,12 +60,14 @@ struct Document<'a> {
     sectors: u64,
     device_sectors: Option<u64>,
     differences: &'a [Difference],
+    unnamed_copies: Vec<String>,
 }
 
 impl Check {
     /// Compares; the exit status is 1 where something differs.
-    pub fn run(self) -> Result<ExitCode, Failure> {
+    pub fn run(mut self) -> Result<ExitCode, Failure> {
         let failed = |sentence| Failure::new(Failure::FAILED, sentence);
+        self.file = file::followed(&self.file);
         let descriptor = super::descriptor(&self.file).map_err(failed)?;
         let text = options::entry(&descriptor, &self.file, self.device)?;
         let entry = parse(&text).map_err(failed)?;
@@ -79,11 +81,16 @@ impl Check {
                 sectors: descriptor.sectors(),
                 device_sectors: present.as_ref().map(|present| present.disk.capacity),
                 differences: &differences,
+                unnamed_copies: unnamed(&descriptor, &self.file, None)
+                    .iter()
+                    .map(|copy| shown(copy).to_string())
+                    .collect(),
             };
             let text = serde_json::to_string_pretty(&document);
             print(text.map_err(|error| failed(format!("The document cannot be made: {error}.")))? + "\n")?;
         } else if differences.is_empty() {
-            print(format!("{} describes {device} as it is.\n", shown(&self.file)))?;
+            let spare = spare(&descriptor, &self.file, None);
+            print(format!("{} describes {device} as it is.\n{spare}", shown(&self.file)))?;
         } else {
             let mut lines: Vec<&str> = Vec::new();
             // What follows from another size or kind of disk is done with it.
@@ -98,7 +105,7 @@ impl Check {
                     lines.push(line);
                 }
             }
-            print(lines.join("\n") + "\n")?;
+            print(lines.join("\n") + "\n" + &spare(&descriptor, &self.file, None))?;
         }
         Ok(ExitCode::from(if differences.is_empty() { 0 } else { Failure::FAILED }))
     }
@@ -108,6 +115,7 @@ impl Refresh {
     /// Has the descriptor follow its device.
     pub fn run(mut self) -> Result<(), Failure> {
         let failed = |sentence| Failure::new(Failure::FAILED, sentence);
+        let _lock = file::lock(&self.file).map_err(failed)?;
         file::is_free(&self.file).map_err(failed)?;
         self.file = file::followed(&self.file);
         let name = shown(&self.file);
@@ -136,15 +144,19 @@ impl Refresh {
         if after < before && !self.shrink {
             return Err(failed(format!(
                 "{}: has become smaller, {after} sectors instead of {before}, and what was behind its end is lost to the virtual \
-                 machine; give the device its size again, or agree by --shrink.",
+                 machine; give the device its size again, or run 'vmware-bdwrapper vmdk refresh --shrink {name}'.",
                 entry.printed_path()
             )));
         }
+        let older = descriptor.clone();
         let mut copy = None;
         if descriptor.is("partitionedDevice") {
             copy = Some(divide(&mut descriptor, &self.file, &present).map_err(failed)?);
         } else {
-            resize(&mut descriptor, &present).map_err(|why| failed(format!("{name}: {why}.")))?;
+            resize(&mut descriptor, &present).map_err(|why| {
+                let anew = super::anew(&self.file, &Printed(text.as_bytes()));
+                failed(format!("{name}: {why}; make it anew: run '{anew}'."))
+            })?;
         }
         let has_bios = descriptor.number(GEOMETRY[3]).is_some();
         let numbers = super::numbers(&present.disk);
@@ -160,9 +172,10 @@ impl Refresh {
         let [cylinders, heads, sectors, ..] = numbers;
         print(format!(
             "{name} describes {} as it is now: {after} sectors (before: {before}), geometry {cylinders}/{heads}/{sectors}.\n\
-             The old file is {}.\n",
+             The old file is {}.\n{}",
             entry.printed_path(),
-            shown(backup.as_deref().unwrap_or(&self.file))
+            shown(backup.as_deref().unwrap_or(&self.file)),
+            spare(&descriptor, &self.file, Some(&older))
         ))?;
         let (_, left) = compare(&descriptor, &self.file, entry).map_err(failed)?;
         for Difference { sentence, remedy, .. } in left {
@@ -197,12 +210,13 @@ fn compare<'a>(
     let refresh = |option: &str| {
         format!("Stop the virtual machine and run 'vmware-bdwrapper vmdk refresh{option} {}'.", shown(file))
     };
-    let needs_library = !descriptor.is("monolithicFlat");
+    let needs_library = descriptor.is_on_device();
+    let anew = |kind: &str| format!("run '{}'.", super::anew(file, &format!("{device}={kind}")));
     if !needs_library && present.is_block {
         differ(
             "kind",
             format!("{device} is a block device, and the descriptor is for an image file."),
-            "Make the descriptor anew by 'vmdk create' without --flat.".into(),
+            format!("Make the descriptor anew: {}", anew(entry.kind.name())),
         );
     }
     let is_ide = present.disk.adapter == client::Adapter::Ide;
@@ -216,8 +230,9 @@ fn compare<'a>(
                     .escape_debug()
             ),
             format!(
-                "Give the device the option {}, or make the descriptor anew.",
-                if is_ide { "scsi" } else { "ide" }
+                "Give the device the option {}, or make the descriptor anew: {}",
+                if is_ide { "scsi" } else { "ide" },
+                anew(entry.kind.name())
             ),
         ),
         _ => {}
@@ -305,7 +320,7 @@ fn table_difference(
 }
 
 /// Gives the device's extent its new length.
-fn resize(descriptor: &mut Descriptor, device: &Present<'_>) -> Result<(), String> {
+fn resize(descriptor: &mut Descriptor, device: &Present<'_>) -> Result<(), &'static str> {
     let mut start = 0;
     let mut last = None;
     for extent in descriptor.extents() {
@@ -318,15 +333,11 @@ fn resize(descriptor: &mut Descriptor, device: &Present<'_>) -> Result<(), Strin
                 && descriptor.device().is_some_and(|device| device.as_os_str().as_bytes() == name) =>
         {
             let sectors = device.disk.capacity.checked_sub(start).filter(|sectors| *sectors > 0);
-            let sectors =
-                sectors.ok_or("the device ends before its extent begins; make the descriptor anew")?;
+            let sectors = sectors.ok_or("begins its extent of the device behind the device's end")?;
             descriptor.resize_last(sectors);
             Ok(())
         }
-        _ => {
-            Err("does not end with an extent of the device, so its growth is not the disk's; make it anew"
-                .into())
-        }
+        _ => Err("does not end with an extent of the device, so its growth is not the disk's"),
     }
 }
 
@@ -334,7 +345,11 @@ fn resize(descriptor: &mut Descriptor, device: &Present<'_>) -> Result<(), Strin
 /// new copy of the table.
 fn divide(descriptor: &mut Descriptor, file: &Path, device: &Present<'_>) -> Result<String, String> {
     let name = descriptor.device().and_then(Path::to_str).ok_or_else(|| {
-        format!("{}: has a device whose name is no UTF-8; make the descriptor anew.", shown(file))
+        format!(
+            "{name}: has a device whose name is no UTF-8; give the device another, and run 'vmware-bdwrapper vmdk create ENTRY -o \
+             {name} --partitions --force'.",
+            name = shown(file)
+        )
     })?;
     let mut wanted: Vec<u64> = descriptor
         .extents()
@@ -348,11 +363,13 @@ fn divide(descriptor: &mut Descriptor, file: &Path, device: &Present<'_>) -> Res
     wanted.retain(|start| layout.partitions().all(|partition| partition.place.start != *start));
     if let Some(start) = wanted.first() {
         return Err(format!(
-            "{}: has no partition any more that begins in sector {start}, as the virtual machine's did; make the descriptor anew.",
-            device.entry.printed_path()
+            "{}: has no partition any more that begins in sector {start}, as the virtual machine's did; choose others by \
+             'vmware-bdwrapper vmdk create ENTRY -o {} --partitions --partition N --force'.",
+            device.entry.printed_path(),
+            shown(file)
         ));
     }
-    let (copy, lines) = layout.write(file, name)?;
+    let (copy, lines) = layout.write(file, name, Some(partitioned::rights(descriptor, file)?))?;
     descriptor.replace_extents(lines);
     Ok(copy)
 }

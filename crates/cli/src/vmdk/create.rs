@@ -2,25 +2,26 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use disk::entry::Entry;
+use disk::entry::{Entry, Printed, Problem};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::adapter::Adapter;
 use super::descriptor::{Data, Descriptor, Extent};
 use super::device::{Absence, Present, path};
-use super::partitioned::Layout;
+use super::partitioned::{self, Layout};
 use super::{GEOMETRY, options};
 use crate::devices;
 use crate::failure::{Failure, print, say, shown};
-use crate::file;
+use crate::file::{self, Lock};
 
 /// What is asked for.
 #[derive(clap::Args)]
 pub struct Create {
-    /// The device: PATH[=OPTION,...], as in libvmware-bdwrapper(7)
+    /// The device: PATH[=OPTION,...], as in libvmware-bdwrapper(7); with --flat it need not say which kind it is
     entry: OsString,
     /// The descriptor to be written
     #[arg(short, long, value_name = "FILE")]
@@ -46,10 +47,10 @@ impl Create {
     /// Writes the descriptor.
     pub fn run(mut self) -> Result<(), Failure> {
         let failed = |sentence| Failure::new(Failure::FAILED, sentence);
-        let texts = [self.entry.clone()];
+        let texts = [self.entry()];
         let listed = devices::parse(&texts)?;
         let entry = listed[0].entry;
-        let is_replaced = self.is_replaced(path(&entry)).map_err(failed)?;
+        let replaced = self.replaced(path(&entry)).map_err(failed)?;
         self.output = file::followed(&self.output);
         let device = Present::look(entry).map_err(Absence::sentence).map_err(failed)?;
         if self.flat && device.is_block {
@@ -62,13 +63,14 @@ impl Create {
             ));
         }
         let name = self.name(&entry).map_err(failed)?;
-        let (copy, extents) = self.extents(&device, &name).map_err(failed)?;
+        let old = replaced.as_ref().map(|(old, _lock)| old);
+        let (copy, extents) = self.extents(&device, &name, old).map_err(failed)?;
         let adapter = self.adapter.unwrap_or(Adapter::of(entry.kind));
         let text = self.text(&device, adapter, &extents).map_err(failed)?;
         // The old one stays, with its copy of the table, which other descriptors may use, too.
-        let written = match is_replaced {
-            true => file::replace(&self.output, text.as_bytes(), true),
-            false => file::create(&self.output, text.as_bytes()).map(|()| None),
+        let written = match old {
+            Some(_) => file::replace(&self.output, text.as_bytes(), true),
+            None => file::create(&self.output, text.as_bytes()).map(|()| None),
         };
         let backup = match written {
             Ok(backup) => backup,
@@ -95,16 +97,27 @@ impl Create {
             entry.printed_path(),
             adapter.name()
         ))?;
-        match backup {
-            Some(backup) => print(format!("The old file is {}.\n", shown(&backup))),
-            None => Ok(()),
-        }
+        let Some(backup) = backup else { return Ok(()) };
+        print(format!("The old file is {}.\n", shown(&backup)))?;
+        let written = Descriptor::parse(text.as_bytes()).map_err(failed)?;
+        print(partitioned::spare(&written, &self.output, old))
     }
 
-    /// Whether a descriptor is replaced; refuses whatever else stands there.
-    fn is_replaced(&self, device: &Path) -> Result<bool, String> {
+    /// The entry; an image file that needs no library need not be of a kind.
+    fn entry(&self) -> OsString {
+        let mut text = self.entry.clone();
+        let is_open = Entry::parse(text.as_bytes()).is_err_and(|error| error.problem == Problem::NoKind);
+        if self.flat && is_open {
+            text.push(if text.as_bytes().contains(&b'=') { "," } else { "=" });
+            text.push(if self.adapter == Some(Adapter::Ide) { "ide" } else { "scsi" });
+        }
+        text
+    }
+
+    /// The descriptor that is replaced, and what keeps others from it; refuses whatever else stands there.
+    fn replaced(&self, device: &Path) -> Result<Option<(Descriptor, Lock)>, String> {
         if self.output.symlink_metadata().is_err() {
-            return Ok(false);
+            return Ok(None);
         }
         if !self.force {
             return Err(file::exists(&self.output));
@@ -114,11 +127,21 @@ impl Create {
         if same(&self.output) == same(device) {
             return Err(format!("{name}: is the disk itself; choose another name."));
         }
-        let old = file::read(&self.output)?;
-        Descriptor::parse(&old)
+        let lock = file::lock(&self.output)?;
+        let old = Descriptor::parse(&file::read(&self.output)?)
             .map_err(|why| format!("{name}: would be replaced, but {why}, or choose another name."))?;
+        // The disks of VMware's own are lost without their descriptors.
+        let is_own = old.is_on_device() || old.is("monolithicFlat") && old.0.value(options::KEY).is_some();
+        if !is_own {
+            let kind = old.0.value("createType").unwrap_or_default();
+            return Err(format!(
+                "{name}: would be replaced, but describes a disk of another kind ({}), which 'vmware-bdwrapper vmdk create' has \
+                 not written; choose another name.",
+                Printed(kind)
+            ));
+        }
         file::is_free(&self.output)?;
-        Ok(true)
+        Ok(Some((old, lock)))
     }
 
     /// The device's name in the descriptor.
@@ -140,7 +163,12 @@ impl Create {
     }
 
     /// The name of the private copy, and the lines of the extents.
-    fn extents(&self, device: &Present<'_>, name: &str) -> Result<(Option<String>, Vec<String>), String> {
+    fn extents(
+        &self,
+        device: &Present<'_>,
+        name: &str,
+        old: Option<&Descriptor>,
+    ) -> Result<(Option<String>, Vec<String>), String> {
         if !self.partitions {
             let data = Data::Flat { name: name.as_bytes(), offset: 0 };
             return Ok((None, vec![Extent { sectors: device.disk.capacity, data }.line()]));
@@ -154,7 +182,8 @@ impl Create {
                 device.entry.printed_path()
             ));
         }
-        let (copy, lines) = layout.write(&self.output, name)?;
+        let rights = old.map(|old| partitioned::rights(old, &self.output)).transpose()?;
+        let (copy, lines) = layout.write(&self.output, name, rights)?;
         Ok((Some(copy), lines))
     }
 
@@ -188,7 +217,7 @@ impl Create {
             text += &format!("{key} = \"{number}\"\n");
         }
         text += &format!("ddb.uuid = \"{}\"\n", identifier(uuid));
-        if let Some(options) = options::worth_keeping(&device.entry, adapter) {
+        if let Some(options) = options::worth_keeping(&device.entry, adapter, self.flat) {
             text += &format!("{} = \"{options}\"\n", options::KEY);
         }
         if adapter.name() != adapter.in_descriptor(device.entry.kind) {

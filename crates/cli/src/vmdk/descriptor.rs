@@ -71,7 +71,7 @@ impl Descriptor {
         for key in ["version", "CID", "createType"] {
             if found.0.value(key).is_none() {
                 return Err(format!(
-                    "is no descriptor of a virtual disk: it gives no {key}; name one that VMware or 'vmdk create' wrote"
+                    "is no descriptor of a virtual disk: it gives no {key}; name one that VMware or 'vmware-bdwrapper vmdk create' wrote"
                 ));
             }
         }
@@ -94,7 +94,8 @@ impl Descriptor {
         }
         if extents == 0 {
             return Err(
-                "has no extent (a line such as 'RW 262144 FLAT \"/dev/sd/test\" 0'); make it anew".into()
+                "has no extent (a line such as 'RW 262144 FLAT \"/dev/sd/test\" 0'); make another by 'vmware-bdwrapper vmdk create'"
+                    .into()
             );
         }
         Ok(found)
@@ -147,6 +148,11 @@ impl Descriptor {
     /// Whether its `createType` is this one.
     pub fn is(&self, kind: &str) -> bool {
         self.0.value("createType").is_some_and(|found| found.eq_ignore_ascii_case(kind.as_bytes()))
+    }
+
+    /// Whether VMware opens it as a physical disk.
+    pub fn is_on_device(&self) -> bool {
+        self.is("fullDevice") || self.is("partitionedDevice")
     }
 
     /// The adapter that it was made for; none where it does not say.

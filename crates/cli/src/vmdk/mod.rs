@@ -11,6 +11,7 @@ mod partitioned;
 mod table;
 mod text;
 
+use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -76,6 +77,11 @@ fn numbers(disk: &client::Disk) -> [u64; 6] {
 /// Reads a descriptor; a sentence says why it cannot be read.
 pub fn descriptor(path: &Path) -> Result<Descriptor, String> {
     Descriptor::parse(&file::read(path)?).map_err(|why| format!("{}: {why}.", shown(path)))
+}
+
+/// The command that makes a descriptor anew.
+fn anew(file: &Path, entry: &dyn Display) -> String {
+    format!("vmware-bdwrapper vmdk create {entry} -o {} --force", shown(file))
 }
 
 /// The name of a file without its directory, where another file stands in the same.

@@ -19,12 +19,12 @@ pub const KEY: &str = "ddb.bdwrapper.options";
 pub const ADAPTER: &str = "ddb.bdwrapper.adapter";
 
 /// The options that a descriptor has to remember: those that decide on size and geometry, unless they follow from what it says
-/// anyway.
-pub fn worth_keeping(entry: &Entry<'_>, adapter: Adapter) -> Option<String> {
+/// anyway. One of an ordinary virtual disk always has them: they tell it from VMware's own.
+pub fn worth_keeping(entry: &Entry<'_>, adapter: Adapter, is_flat: bool) -> Option<String> {
     let family = if adapter.in_descriptor(entry.kind) == "ide" { Kind::Ide } else { Kind::Scsi };
     let by_itself = Entry::parse(entry.path).map_or(family, |entry| entry.kind);
     let plain = Entry { force: false, geometry: None, sector: None, ..*entry } == *entry;
-    if plain && by_itself == entry.kind {
+    if plain && by_itself == entry.kind && !is_flat {
         return None;
     }
     let mut options = entry.kind.name().to_owned();
@@ -45,23 +45,30 @@ pub fn worth_keeping(entry: &Entry<'_>, adapter: Adapter) -> Option<String> {
 pub fn entry(descriptor: &Descriptor, file: &Path, given: Option<OsString>) -> Result<OsString, Failure> {
     let failed = |sentence| Failure::new(Failure::FAILED, sentence);
     let name = descriptor.device().ok_or_else(|| {
-        failed(format!("{}: has no extent on a device or image; it is none of 'vmdk create'.", shown(file)))
+        failed(format!(
+            "{}: has no extent on a device or image; name one that 'vmware-bdwrapper vmdk create' wrote.",
+            shown(file)
+        ))
     })?;
     let path = match name.is_absolute() {
         true => name.to_path_buf(),
         false => std::path::absolute(file::directory(file).join(name))
             .map_err(|_| failed(format!("{}: has an image without name; correct it.", shown(file))))?,
     };
+    // The same device by another name is the same to the library.
+    let number = devices::identity_of(&path);
+    let is_device =
+        |other: &Path| *other == *path || (number.is_some() && devices::identity_of(other) == number);
     if let Some(given) = given {
         let parsed = devices::parse(std::slice::from_ref(&given))?;
-        if parsed[0].path() != path {
+        if !is_device(parsed[0].path()) {
             return Err(Failure::new(
                 Failure::USAGE,
                 format!(
-                    "{}: is for {}, not for {}; give that one.",
+                    "{}: is for {path}, not for {}; give --device {path} with its options.",
                     shown(file),
-                    shown(&path),
-                    shown(parsed[0].path())
+                    shown(parsed[0].path()),
+                    path = shown(&path)
                 ),
             ));
         }
@@ -69,7 +76,7 @@ pub fn entry(descriptor: &Descriptor, file: &Path, given: Option<OsString>) -> R
     }
     let list = std::env::var_os(devices::VARIABLE).unwrap_or_default();
     for text in disk::entry::entries(list.as_bytes()) {
-        if Entry::parse(text).is_ok_and(|entry| entry.path == path.as_os_str().as_bytes()) {
+        if Entry::parse(text).is_ok_and(|entry| is_device(Path::new(OsStr::from_bytes(entry.path)))) {
             return Ok(OsStr::from_bytes(text).into());
         }
     }

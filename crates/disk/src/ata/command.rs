@@ -63,6 +63,13 @@ pub enum Operation {
     SmartStatus,
 }
 
+impl Operation {
+    /// Whether the data are sectors of the disk.
+    pub fn moves_sectors(self) -> bool {
+        matches!(self, Read | Write(_) | Multiple(_))
+    }
+}
+
 /// How data moves (ACS-3, 7.1.2: the command's protocol).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transfer {

@@ -71,6 +71,16 @@ pub enum Operation {
     AtaPassThrough,
 }
 
+impl Operation {
+    /// Whether the data are logical blocks of the disk.
+    pub fn moves_blocks(self) -> bool {
+        matches!(
+            self,
+            Read | Write | WriteAtomic | WriteAndVerify | Verify | WriteSame | CompareAndWrite | OrWrite
+        )
+    }
+}
+
 /// Who may send a command (the kernel's `scsi_cmd_allowed`, drivers/scsi/scsi_ioctl.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {

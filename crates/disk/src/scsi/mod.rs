@@ -7,7 +7,7 @@ mod inquiry;
 pub mod mode;
 mod report;
 mod response;
-mod sat;
+pub mod sat;
 pub mod sense;
 
 use command::{Command, Operation};

@@ -39,11 +39,14 @@ impl Switches {
 
     /// Turns a switch on or off.
     pub(crate) fn turn(&self, switch: u32, on: bool) {
-        self.set(if on { self.get() | switch } else { self.get() & !switch });
+        self.change(switch, if on { switch } else { 0 });
     }
 
-    pub(crate) fn set(&self, switches: u32) {
-        self.0.store(switches ^ DEFAULTS, Ordering::Relaxed);
+    /// Turns those of `which` on that are in `on`, and the others of them off; what other threads do with the rest stays.
+    fn change(&self, which: u32, on: u32) {
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+            Some(old & !which | (on ^ DEFAULTS) & which)
+        });
     }
 }
 
@@ -171,7 +174,7 @@ pub fn sense(
 /// page's place in the list.
 pub fn select(kind: Kind, switches: &Switches, list: &[u8], start: usize) -> Result<(), Sense> {
     let before = switches.get();
-    let mut after = before;
+    let (mut which, mut on) = (0, 0);
     let mut at = start;
     while let Some(rest) = list.get(at..).filter(|rest| !rest.is_empty()) {
         let byte = |place: usize| rest.get(place).copied().ok_or(Sense::LIST_LENGTH);
@@ -195,11 +198,12 @@ pub fn select(kind: Kind, switches: &Switches, list: &[u8], start: usize) -> Res
                 return Err(here(place, Some(7 - wrong.leading_zeros() as u8)));
             }
             for &(_, bit, switch) in page.switches.iter().filter(|(byte, ..)| *byte == place) {
-                after = if value & bit != 0 { after | switch } else { after & !switch };
+                which |= switch;
+                on = if value & bit != 0 { on | switch } else { on & !switch };
             }
         }
         at = at.saturating_add(whole);
     }
-    switches.set(after);
+    switches.change(which, on);
     Ok(())
 }

@@ -6,20 +6,33 @@ use crate::Host;
 use crate::ata::command::{self, Operation, Transfer};
 use crate::ata::{self, Offer, Taskfile};
 
+/// The registers in the CDB of an ATA PASS-THROUGH, and whether they are those of a command of 48 bits, for which ATA
+/// PASS-THROUGH (12) has no room.
+pub fn registers(cdb: &[u8; 16]) -> (Taskfile, bool) {
+    match *cdb {
+        [0x85, how, _, fh, f, ch, c, lh, l, mh, m, hh, h, device, command, _] => {
+            let extended = how & 0x01 != 0;
+            let high = |byte| if extended { byte } else { 0 };
+            let taskfile = Taskfile {
+                command,
+                features: u16::from_be_bytes([high(fh), f]),
+                count: u16::from_be_bytes([high(ch), c]),
+                lba: u64::from_be_bytes([0, 0, high(hh), high(mh), high(lh), h, m, l]),
+                device,
+            };
+            (taskfile, extended)
+        }
+        [_, _, _, features, count, l, m, h, device, command, ..] => {
+            let lba = u32::from_be_bytes([0, h, m, l]).into();
+            (Taskfile { command, features: features.into(), count: count.into(), lba, device }, false)
+        }
+    }
+}
+
 impl<H: Host> Task<'_, H> {
     pub(super) fn ata_pass_through(&mut self) -> Done {
-        let sixteen = self.byte(0) == 0x85;
         let (how, flags) = (self.byte(1), self.byte(2));
-        let extended = sixteen && how & 0x01 != 0;
-        let high = |at| if extended { self.byte(at) } else { 0 };
-        let low = |at, of_twelve| self.byte(if sixteen { at } else { of_twelve });
-        let input = Taskfile {
-            command: low(14, 9),
-            features: u16::from_be_bytes([high(3), low(4, 3)]),
-            count: u16::from_be_bytes([high(5), low(6, 4)]),
-            lba: u64::from_be_bytes([0, 0, high(11), high(9), high(7), low(12, 7), low(10, 6), low(8, 5)]),
-            device: low(13, 8),
-        };
+        let (input, extended) = registers(&self.cdb);
         let (check, from_disk, length) = (flags & 0x20 != 0, flags & 0x08 != 0, flags & 0x03);
         let (transfer, direction) = match how >> 1 & 0x0f {
             3 => (Transfer::None, Direction::None),
