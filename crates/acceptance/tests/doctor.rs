@@ -649,7 +649,10 @@ fn starters() {
 }
 
 fn configuration() {
-    let setting = Setting::new();
+    let mut setting = Setting::new();
+    // What `setup` keeps.
+    setting.system.save(format!("{CONF}.bak").into());
+    let setting = setting;
     make(["install"]).expect_out();
     let conf = Path::new(CONF);
     let path = setting.scratch.path("image").display().to_string();
