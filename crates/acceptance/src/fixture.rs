@@ -110,6 +110,8 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
+        // The kernel keeps partitions that it was told of by others than losetup(8).
+        let _ = Command::new("partx").arg("--delete").arg(&self.0).output();
         let detached = Command::new("losetup").arg("--detach").arg(&self.0).status();
         if !detached.is_ok_and(|status| status.success()) {
             eprintln!("losetup cannot detach {}: do it by hand", self.0.display());

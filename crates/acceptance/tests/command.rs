@@ -2,6 +2,7 @@
 
 mod system;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         trial("probe/what is refused", root, refused),
         trial("probe/json", &[], json_document),
         trial("usage", &[], usage),
+        trial("usage/the manual", &[], manual),
         trial("installed", installs, installed),
         trial("demo", &[], || drop(demo(false))),
         trial("demo/as an ordinary user", root, || assert!(demo(true).contains("is an ordinary file"))),
@@ -151,7 +153,7 @@ fn run_errors() {
     // A device that is not there yet is no error.
     let later = run().args(["run", "--device", &format!("{absent}=scsi"), "true"]).output();
     assert_eq!(later.code(), 0);
-    assert!(sentences(&later)[0].contains("it counts as soon as it can"), "{}", later.err());
+    assert!(sentences(&later)[0].contains("it counts from then on"), "{}", later.err());
 }
 
 fn unreachable() {
@@ -188,7 +190,8 @@ fn set_user_id() {
     make(["install"]).expect_out();
     refused(&["does not list the program", "does not list"]);
     fs::write(CONF, format!("executable {}\n", program.display())).expect("root can");
-    refused(&[&format!("'device {entry}'")]);
+    let list = format!("'vmware-bdwrapper setup --setuid --device {entry}'");
+    refused(&[&list]);
     // VMware's launcher has no such rights, and what it starts has: that is said.
     let launcher = scratch.path("launcher");
     fs::write(&launcher, "#!/bin/sh\n# Starts VMware.\nexec true\n")
@@ -198,7 +201,7 @@ fn set_user_id() {
     let said = launch();
     assert_eq!(said.code(), 0, "{}", said.err());
     let heading = format!("starts, but {} would not find the devices:", program.display());
-    for part in [&heading, &format!("'device {entry}'")] {
+    for part in [&heading, &list] {
         assert!(said.err().contains(part), "{part}: {}", said.err());
     }
     fs::write(CONF, format!("executable {}\nallow-user-devices yes\n", program.display())).expect("root can");
@@ -374,6 +377,68 @@ fn usage() {
     // A reader that leaves early is no error.
     let pipe = Run::new("sh").args(["-c", "\"$0\" --help | true"]).arg(command()).output();
     assert_eq!((pipe.code(), pipe.err().as_str()), (0, ""));
+}
+
+/// The commands in a help text.
+fn tasks(help: &str) -> Vec<String> {
+    let lines =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names = lines.filter_map(|line| line.split_ascii_whitespace().next());
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
+
+/// The long options in a text; one has a short form as well.
+fn options(text: &str) -> BTreeSet<String> {
+    let is_of_one = |byte: char| byte.is_ascii_lowercase() || byte == '-';
+    let long = |word| match word {
+        "-o" => Some("output"),
+        _ => str::strip_prefix(word, "--"),
+    };
+    let words = text.split(|letter: char| !is_of_one(letter)).filter_map(long);
+    words.filter(|word| !["", "help", "version"].contains(word)).map(str::to_owned).collect()
+}
+
+/// What `--help` has, the synopsis of vmware-bdwrapper(1) has, and the section of the command explains; and nothing else.
+fn manual() {
+    let page = fs::read_to_string(sources().join("man/vmware-bdwrapper.1.md")).expect("it is there");
+    let (synopsis, rest) = page.split_once("\n## Description\n").expect("it has one");
+    let (_, sections) = rest.split_once("\n## Commands\n").expect("it has them");
+    let (sections, _) = sections.split_once("\n## Exit status\n").expect("it has one");
+    let help = |words: &[&str]| run().args(words).arg("--help").output().expect_out();
+    let mut names = Vec::new();
+    for task in tasks(&help(&[])) {
+        match &tasks(&help(&[&task]))[..] {
+            [] => names.push(task),
+            parts => names.extend(parts.iter().map(|part| format!("{task} {part}"))),
+        }
+    }
+    for name in names {
+        let words: Vec<&str> = name.split(' ').collect();
+        let text = help(&words);
+        let lines = text.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+        let of_help =
+            options(&lines.filter_map(|line| line.split("  ").next()).collect::<Vec<_>>().join("\n"));
+        let lines = synopsis.lines().filter(|line| {
+            line.strip_prefix("`vmware-bdwrapper ")
+                .and_then(|line| line.strip_prefix(name.as_str()))
+                .is_some_and(|rest| rest.starts_with(['`', ' ']))
+        });
+        let lines: Vec<&str> = lines.collect();
+        assert!(!lines.is_empty(), "{name} is not in the synopsis");
+        assert_eq!(options(&lines.join("\n")), of_help, "{name}: the synopsis of the manual, and --help");
+        let section = sections.split("\n### ").find(|section| {
+            let heading = section.lines().next().unwrap_or_default();
+            heading.split(", ").any(|one| one == name)
+        });
+        let explained = options(section.unwrap_or_else(|| panic!("{name} has no section in the manual")));
+        let missing: Vec<&String> = of_help.difference(&explained).collect();
+        assert!(missing.is_empty(), "{name}: the manual does not explain {missing:?}");
+        let (_, usage) = text.split_once("\nUsage: ").expect("it has one");
+        let usage = usage.split("\n\n").next().unwrap_or_default();
+        if !usage.contains("[OPTIONS]") {
+            assert_eq!(options(usage), of_help, "{name}: the usage, and what is below");
+        }
+    }
 }
 
 /// As after `make install`: the bare name is found, and nothing else is needed.

@@ -361,7 +361,7 @@ fn in_use() {
     place.shell(&format!("mount {} {}", device.path().display(), mount.display()));
     let refused = place.run(arguments(&device, "/dev/sd/test"));
     assert_eq!(refused.code(), 1);
-    let why = format!("is mounted on {}: unmount it", mount.display());
+    let why = format!("is mounted on {}: have root run 'umount ", mount.display());
     assert!(refused.err().contains(&why) && refused.err().contains("--force"), "{}", refused.err());
     assert!(!place.exists("/dev/sd"));
     place.said(with(&device, "/dev/sd/test", &["--force"]));

@@ -16,7 +16,7 @@ use rustix::net::{
 };
 use rustix::process::Uid;
 use rustix::thread::set_thread_uid;
-use serde_json::Value;
+use serde_json::{Value, json};
 use system::{CONF, System, chmod, command, make};
 
 const MIB: u64 = 1 << 20;
@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         trial("replay/the same", &[Need::Root, Need::Tool("hdparm"), Need::Tool("sg_inq")], replay_same),
         trial("replay/another size", &[], replay_other_size),
         trial("replay/another kind", &[], replay_other_kind),
+        trial("replay/what differs", &[], replay_fields),
         trial("replay/what changes the device", &[], replay_writes),
         trial("replay/no library", &[], replay_without_library),
         trial("replay/hostile", &[], replay_hostile),
@@ -580,7 +581,7 @@ fn signals() {
     let script = "(while kill -INT $PPID; do :; done) </dev/null >/dev/null 2>&1 & exit 3";
     let outcome = trace(&disk).args(["sh", "-c", script]).output();
     assert_eq!(outcome.code(), 3);
-    assert!(outcome.err().contains("| Request "), "{}", outcome.err());
+    assert!(outcome.err().contains("# No request came: "), "{}", outcome.err());
 }
 
 fn output() {
@@ -721,11 +722,11 @@ fn replay_other_size() {
     assert_eq!(outcome.code(), 1, "{}", outcome.err());
     let expected = "\
 line 3: HDIO_GETGEO
-  recorded: cylinders 1008 heads 5 sectors 52 start 0
-  now:      cylinders 1016 heads 3 sectors 43 start 0
+  cylinders  recorded 1008  now 1016
+  heads      recorded 5     now 3
+  sectors    recorded 52    now 43
 line 6: SG_IO READ CAPACITY(10) [25 00 00 00 00 00 00 00 00 00], 8 bytes from the disk
-  recorded: GOOD, 8 bytes: last LBA 262143, 512 bytes a block
-  now:      GOOD, 8 bytes: last LBA 131071, 512 bytes a block
+  last LBA  recorded 262143  now 131071
 8 requests: 2 as recorded, 2 different, 4 left out.
 | Left out              | Count | Why                                  |
 |-----------------------|-------|--------------------------------------|
@@ -740,6 +741,8 @@ line 6: SG_IO READ CAPACITY(10) [25 00 00 00 00 00 00 00 00 00], 8 bytes from th
     let objects: Vec<Value> =
         json.out().lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
     assert_eq!((objects.len(), &objects[0]["line"], &objects[2]["different"]), (3, &3.into(), &2.into()));
+    let fields = json!([{"name": "last LBA", "recorded": "262143", "now": "131071"}]);
+    assert_eq!((&objects[1]["fields"], &objects[1]["line"]), (&fields, &6.into()));
     assert_blank(&other);
 }
 
@@ -749,7 +752,7 @@ fn replay_other_kind() {
     let other = image("ide");
     let out = replay(&file).args(["--device", &other.entry()]).output().out();
     let idlun =
-        "line 2: SCSI_IOCTL_GET_IDLUN\n  recorded: host 127 channel 0 id 0 lun 0\n  now:      EINVAL\n";
+        "line 2: SCSI_IOCTL_GET_IDLUN\n  result  recorded host 127 channel 0 id 0 lun 0  now EINVAL\n";
     assert!(out.contains(idlun), "{out}");
     // Two devices of which neither is the recorded one.
     let third = image("sata");
@@ -766,6 +769,33 @@ fn replay_other_kind() {
         "{}",
         outcome.err()
     );
+}
+
+/// Fields by name, data without names by its bytes, and the same difference but once.
+fn replay_fields() {
+    let disk = image("scsi");
+    let file = disk.scratch().path("trace.json");
+    let lines = "in 3 9e100000000000000000000000200000 32\nin 3 12018000ff00 255\nin 3 12010000ff00 255\nin 3 12018000ff00 255\n\
+                 in 3 5a003f00000000100000 4096\nin 3 25000000000000000000 8\nin 3 1201b000ff00 255\nin 3 850806000000000000000000000000ec00 512\n";
+    let run = trace(&disk).args(["--json", "-o"]).arg(&file).arg(disk.scratch().program("sgio"));
+    run.stdin(format!("open rw {}\n{lines}", disk.path().display())).output().expect_out();
+    let out =
+        replay(&file).args(["--device", &format!("{},serial=X,sector=4096", disk.entry())]).output().out();
+    for words in [
+        "  bytes a block            recorded 512     now 4096\n",
+        "  blocks a physical block  recorded 8       now 1\n",
+        "page 80h, 255 bytes from the disk: as in line 3\n",
+        "now X\n",
+        " of the data  recorded ",
+        "  blocks of the optimal granularity  recorded 8     now 1\n",
+        "8 requests: 2 as recorded, 6 different, 0 left out.\n",
+    ] {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+    let out = replay(&file).args(["--device", &format!("{}=ide", disk.path().display())]).output().out();
+    let long =
+        "  result  recorded GOOD, 32 bytes: last LBA 262143, 512 bytes a block\n          now      EINVAL\n";
+    assert!(out.contains(long), "{out}");
 }
 
 /// Where the library does not answer, a kernel's driver would.

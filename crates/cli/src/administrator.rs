@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::block;
 use crate::devices::Device;
-use crate::failure::{cause, shown};
+use crate::failure::{cause, quoted, shown};
 use crate::finding::Finding;
 
 /// The administrator's file.
@@ -73,7 +73,10 @@ pub fn read() -> Result<Vec<u8>, Finding> {
 /// Why the library ignores a file.
 fn fault(is_regular: bool, owner: u32, mode: u32, bytes: u64) -> Option<Finding> {
     let (why, remedy) = if !is_regular {
-        ("is no regular file".into(), "have root replace it by one".into())
+        (
+            "is no regular file".into(),
+            format!("have root run 'rm {FILE}' and 'vmware-bdwrapper setup --setuid'"),
+        )
     } else if owner != 0 {
         (format!("belongs to user {owner}"), format!("have root run 'chown root {FILE}'"))
     } else if mode & 0o022 != 0 {
@@ -120,11 +123,13 @@ fn compare(
     } else {
         Finding::problem(
             format!("{FILE} does not list the program"),
-            format!("have root add the line 'executable {}'", shown(&file)),
+            format!("have root run 'vmware-bdwrapper setup --setuid --program {}'", quoted(&file)),
         )
     });
     for device in devices {
         let (name, text) = (device.entry.printed_path(), Printed(device.text.as_bytes()));
+        let list =
+            format!("have root run 'vmware-bdwrapper setup --setuid --device {}'", quoted(device.text));
         let held = listed.iter().find(|entry| entry.path == device.entry.path);
         let unlisted = format!("{FILE} does not list {name}");
         findings.push(match held {
@@ -138,11 +143,11 @@ fn compare(
             ),
             None if !user_devices => Finding::problem(
                 unlisted,
-                format!("have root add the line 'device {text}', or 'allow-user-devices yes'"),
+                format!("{list}, or add the line 'allow-user-devices yes' to {FILE}"),
             ),
             None if !may_open(device) => Finding::problem(
                 format!("{unlisted}, and you may not open it yourself"),
-                format!("have root add the line 'device {text}', or give you the right"),
+                format!("{list}, or give you the right"),
             ),
             None => Finding::ok(format!("{FILE} lets users choose {name}")),
         });
@@ -200,9 +205,10 @@ mod tests {
     fn all_that_is_missing_is_named() {
         let found = compare("device /dev/sd/a\nfoo\n", true);
         assert_eq!(found.obstacles.len(), 2, "{found:?}");
-        assert!(found.obstacles[0].contains("'executable /opt/vmx'"), "{found:?}");
+        assert!(found.obstacles[0].contains("--program /opt/vmx'"), "{found:?}");
         assert!(
-            found.obstacles[1].contains("'device /dev/vg/b=ide,serial=1', or 'allow-user-devices yes'"),
+            found.obstacles[1]
+                .contains("--device /dev/vg/b=ide,serial=1', or add the line 'allow-user-devices yes'"),
             "{found:?}"
         );
         assert!(found.remarks[0].contains("line 2: there is no directive 'foo'"), "{found:?}");

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
 
-use crate::failure::{cause, shown};
+use crate::failure::{cause, quoted, shown};
 use crate::loader::resolve;
 
 /// The unit of `size` in sysfs, in bytes, whatever the device's sectors are.
@@ -216,11 +216,11 @@ impl fmt::Display for Use {
 }
 
 impl Use {
-    /// What makes the device free, or which to list instead; a request without its first capital and full stop.
-    pub fn remedy(&self) -> String {
+    /// What makes the device of this name free, or which to list instead; a request without its first capital and full stop.
+    pub fn remedy(&self, name: &Path) -> String {
         match self {
-            Use::Mounted(place) => format!("unmount it ('umount {}')", shown(place)),
-            Use::Swap => "stop swapping on it (swapoff)".into(),
+            Use::Mounted(place) => format!("have root run 'umount {}'", quoted(place)),
+            Use::Swap => format!("have root run 'swapoff {}'", quoted(name)),
             Use::Held(holder, kind) => {
                 let apart = match kind {
                     Kind::Lvm => "lvchange -an",
@@ -231,10 +231,10 @@ impl Use {
                     Kind::Mapper | Kind::Partition => "dmsetup remove",
                     _ => return format!("list {0} instead, or take {0} apart", shown(holder)),
                 };
-                format!("list {0} instead, or have root run '{apart} {0}'", shown(holder))
+                format!("list {} instead, or have root run '{apart} {}'", shown(holder), quoted(holder))
             }
-            Use::Btrfs(_) => "unmount the file system".into(),
-            Use::Of(_, its) => its.remedy(),
+            Use::Btrfs(uuid) => format!("have root run 'umount --all-targets UUID={uuid}'"),
+            Use::Of(other, its) => its.remedy(other),
         }
     }
 }
@@ -262,8 +262,11 @@ pub struct Block {
     pub dm_uuid: Option<String>,
     /// A loop device's file.
     pub file: Option<PathBuf>,
+    /// A partition's disk and number, where the disk has become too small for it: what the kernel keeps of a loop device
+    /// that was detached, for example.
+    pub left_over: Option<(PathBuf, u32)>,
     /// Names below `/dev` that stay the same, the best first: `/dev/VG/LV`, `/dev/mapper`, `/dev/disk/by-id` and so on;
-    /// `/dev/disk/by-path` only where there is no other.
+    /// `/dev/disk/by-path` only where there is no other, and one in `/dev/sd` or `/dev/hd` where udev makes it.
     pub links: Vec<PathBuf>,
     /// Why it is not free.
     pub uses: Vec<Use>,
@@ -293,6 +296,11 @@ impl Block {
     /// Whether udev has found LVM's label on it.
     pub fn is_physical_volume(&self) -> bool {
         self.properties.get("ID_FS_TYPE").is_some_and(|kind| kind == "LVM2_member")
+    }
+
+    /// Whether it stands for nothing, as a loop device without a file and an nbd device without a server do.
+    pub fn is_unused(&self) -> bool {
+        self.bytes == 0 && self.file.is_none() && self.uses.is_empty()
     }
 
     /// Whether one of two is a partition of the other.
@@ -387,7 +395,13 @@ impl Host {
         let read = |name: &str| attribute(&self.root.join(&directory).join(name));
         let text = |name: &str| read(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let kernel_name = directory.file_name()?.as_bytes();
-        let is_partition = read("partition").is_some();
+        let partition = read("partition");
+        let is_partition = partition.is_some();
+        let sectors = |directory: &Path, name: &str| {
+            let text = attribute(&self.root.join(directory).join(name))?;
+            std::str::from_utf8(&text).ok()?.parse::<u64>().ok()
+        };
+        let size = sectors(&directory, "size").unwrap_or(0);
         let dm_uuid = text("dm/uuid").filter(|uuid| !uuid.is_empty());
         let is_ata = read("device/vendor").is_some_and(|vendor| vendor.trim_ascii() == b"ATA");
         let whole = if is_partition { directory.parent()? } else { &directory };
@@ -401,21 +415,21 @@ impl Host {
             (.., Some(file)) => Some(Identity::File(file.clone())),
             _ => None,
         };
+        let left_over = partition.and_then(|number| {
+            let end = sectors(&directory, "start")?.saturating_add(size);
+            let disk = Path::new("/dev").join(node_name(whole.file_name()?.as_bytes()));
+            let number = std::str::from_utf8(&number).ok()?.parse().ok()?;
+            (end > sectors(whole, "size")?).then_some((disk, number))
+        });
         Some(Block {
             number,
-            // The kernel has ! in sysfs where a device's name has a slash.
-            name: OsString::from_vec(
-                kernel_name.iter().map(|&byte| if byte == b'!' { b'/' } else { byte }).collect(),
-            ),
+            name: node_name(kernel_name),
             kind: if is_partition {
                 Kind::Partition
             } else {
                 Kind::of(kernel_name, dm_uuid.as_deref().map(str::as_bytes), is_ata)
             },
-            bytes: text("size")
-                .and_then(|size| size.parse::<u64>().ok())
-                .unwrap_or(0)
-                .saturating_mul(SIZE_UNIT),
+            bytes: size.saturating_mul(SIZE_UNIT),
             sector: attribute(&self.root.join(whole).join("queue/logical_block_size"))
                 .and_then(|size| std::str::from_utf8(&size).ok()?.parse().ok())
                 .unwrap_or(512),
@@ -424,6 +438,7 @@ impl Host {
             dm_name: read("dm/name").map(OsString::from_vec),
             dm_uuid,
             file,
+            left_over,
             links: Vec::new(),
             uses: Vec::new(),
             properties,
@@ -460,6 +475,10 @@ impl Host {
         links.sort_by_key(|link| (rank(link), link.clone()));
         for link in links {
             let Some(number) = self.by_path(&link).map(|block| block.number) else { continue };
+            // Others are gone after the next start of the system.
+            if is_kind_name(&link) && !self.is_udevs(number, &link) {
+                continue;
+            }
             let Some(block) = self.blocks.iter_mut().find(|block| block.number == number) else { continue };
             if rank(&link) < LAST_RESORT || (rank(&link) == LAST_RESORT && block.links.is_empty()) {
                 block.links.push(link);
@@ -623,6 +642,16 @@ pub fn real(name: &Path) -> String {
 /// Directories whose links name a device and not its place.
 const NAMING: [&str; 3] = ["/dev/disk/by-id", "/dev/zvol", "/dev/rbd"];
 
+/// Whether a name says by itself which kind of disk it is to be; users make these by `link`.
+fn is_kind_name(link: &Path) -> bool {
+    ["/dev/sd", "/dev/hd"].iter().any(|place| link.starts_with(place))
+}
+
+/// The name of a node below `/dev`: the kernel has ! in sysfs where it has a slash.
+fn node_name(kernel_name: &[u8]) -> OsString {
+    OsString::from_vec(kernel_name.iter().map(|&byte| if byte == b'!' { b'/' } else { byte }).collect())
+}
+
 const LAST_RESORT: u8 = 4;
 const NEVER: u8 = 5;
 
@@ -640,6 +669,8 @@ fn rank(link: &Path) -> u8 {
         Ok(name) if name.starts_with("by-path") => LAST_RESORT,
         Ok(_) => NEVER,
         Err(_) if link.starts_with("/dev/mapper") => 1,
+        // Not a name that the device's own tools know.
+        Err(_) if is_kind_name(link) => 2,
         Err(_) => 0,
     }
 }
@@ -705,6 +736,16 @@ link dev/rbd/pool/image ../../rbd1
 link sys/fs/btrfs/941ba93f-8456-4ba1-927b-78168d61e87f/devices/loop7 ../../../../devices/virtual/block/loop7
 link sys/dev/block/104:0 ../../devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0
 file sys/devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0/size 99999999999999999999\\n
+file sys/devices/virtual/block/loop5/loop5p1/start 2048\\n
+link sys/dev/block/259:9 ../../devices/virtual/block/loop5/loop5p9
+file sys/devices/virtual/block/loop5/loop5p9/size 8192\\n
+file sys/devices/virtual/block/loop5/loop5p9/partition 9\\n
+file sys/devices/virtual/block/loop5/loop5p9/start 253953\\n
+link dev/sd/by-hand ../loop4
+link dev/sd/by-rule ../loop4
+link dev/hd/lin ../dm-0
+file run/udev/data/b7:4 S:sd/by-rule
+file run/udev/data/b253:0 S:hd/lin\\nE:DM_VG_NAME=vg0\\nE:DM_LV_NAME=lin
 ";
 
     /// That system, below a directory that is gone with the first of these.
@@ -768,6 +809,9 @@ file sys/devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0/size 99999999999999999
         assert_eq!(facts("/dev/loop5p1"), (16 << 20, 512, false));
         assert_eq!(facts("/dev/loop6"), (128 << 20, 4096, true));
         assert_eq!(facts("/dev/nbd1"), (0, 512, false));
+        assert!(at(&host, "/dev/nbd1").is_unused() && !at(&host, "/dev/nbd0").is_unused());
+        assert_eq!(at(&host, "/dev/loop5p1").left_over, None);
+        assert_eq!(at(&host, "/dev/loop5p9").left_over, Some(("/dev/loop5".into(), 9)), "a sector too long");
         assert_eq!(facts("/dev/cciss/c0d0"), (0, 512, false), "a size that is no number");
     }
 
@@ -791,7 +835,9 @@ file sys/devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0/size 99999999999999999
         let volumes =
             ["/dev/vg0/swap", "/dev/mapper/vg0-pool", "/dev/vg0/thin", "/dev/vg0/lin", "/dev/vg0/snap"];
         assert_eq!(uses("/dev/loop0"), volumes.map(|volume| format!("is held by {volume}")));
-        assert!(at(&host, "/dev/loop0").uses[0].remedy().contains("'lvchange -an /dev/vg0/swap'"));
+        assert!(
+            at(&host, "/dev/loop0").uses[0].remedy(Path::new("x")).contains("'lvchange -an /dev/vg0/swap'")
+        );
         assert!(uses("/dev/mapper/vg0-pool-tpool").contains(&"is held by /dev/vg0/thin".into()));
     }
 
@@ -804,7 +850,11 @@ file sys/devices/pci0000:00/0000:00:0a.0/block/cciss!c0d0/size 99999999999999999
         assert_eq!(best("/dev/md127"), Path::new("/dev/md/guests"));
         assert_eq!(best("/dev/sda"), Path::new("/dev/disk/by-id/scsi-35001438000000000"));
         assert_eq!(best("/dev/loop0"), Path::new("/dev/loop0"), "the other name is that of its content");
-        assert_eq!(best("/dev/loop4"), Path::new("/dev/loop4"));
+        assert_eq!(
+            at(&host, "/dev/loop4").links,
+            [Path::new("/dev/sd/by-rule")],
+            "udev does not make the other"
+        );
         assert!(at(&host, "/dev/sda").links.iter().all(|link| !link.starts_with("/dev/disk/by-path")));
     }
 

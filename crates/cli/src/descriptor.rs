@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::block::Host;
 use crate::devices::{self, Device};
-use crate::failure::{cause, shown};
+use crate::failure::{cause, quoted, shown};
 use crate::finding::Finding;
 use crate::vmdk::{self, Data};
 
@@ -53,7 +53,7 @@ fn compare(file: &Path, path: &Path, end: u64, listed: &[Device<'_>], host: &Hos
     {
         findings.push(Finding::problem(
             format!("{name} is for {device}, which is not listed"),
-            "list it, or name another .vmdk",
+            format!("list it by '--device {}', or name another .vmdk", quoted(path)),
         ));
     }
     let bytes = match host.by_path(path) {
@@ -73,12 +73,15 @@ fn compare(file: &Path, path: &Path, end: u64, listed: &[Device<'_>], host: &Hos
             format!(
                 "{name} says that {device} has {end} sectors, and it has {sectors}, so VMware refuses it"
             ),
-            format!("give {device} its size again, or run 'vmware-bdwrapper vmdk refresh --shrink {name}'"),
+            format!(
+                "give {device} its size again, or run 'vmware-bdwrapper vmdk refresh --shrink {}'",
+                quoted(file)
+            ),
         )
     } else if end < sectors {
         Finding::warning(
             format!("{name} uses {end} sectors of {device}, which has {sectors}"),
-            format!("run 'vmware-bdwrapper vmdk refresh {name}'"),
+            format!("run 'vmware-bdwrapper vmdk refresh {}'", quoted(file)),
         )
     } else {
         Finding::ok(format!("{name} has the size of {device}"))

@@ -10,8 +10,9 @@ use disk::entry::{Entry, entries};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
-use crate::failure::{Failure, cause, shown};
+use crate::failure::{Failure, cause, quoted, shown};
 use crate::finding::Finding;
+use crate::udev::link_name;
 
 /// The library's variable.
 pub const VARIABLE: &str = "VMWARE_BDWRAPPER_DEVICES";
@@ -102,9 +103,13 @@ fn look(path: &Path) -> io::Result<std::fs::FileType> {
 /// Says of a device that cannot be looked at why: it may appear later.
 pub fn absent(device: &Device<'_>) -> Option<Finding> {
     let error = look(device.path()).err()?;
+    let make = match link_name(device.path()) {
+        Some(_) => format!("'sudo vmware-bdwrapper link DEVICE --as {}' makes it", quoted(device.path())),
+        None => "make it".into(),
+    };
     Some(Finding::problem(
         format!("{} cannot be looked at now ({})", shown(device.path()), cause(&error)),
-        "make it or correct its name; it counts as soon as it can",
+        format!("correct its name, or {make}, and it counts from then on"),
     ))
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::administrator::{self, FILE};
 use crate::block::{self, Host};
 use crate::devices::Device;
-use crate::failure::{Failure, cause, print, shown};
+use crate::failure::{Failure, cause, print, quoted, shown};
 use crate::finding::{Finding, Verdict, only};
 use crate::{descriptor, devices, fitness, kernel, launcher, library, probe, program, report, secure};
 
@@ -45,7 +45,7 @@ pub fn doctor(
     let texts = devices::given(options);
     let (listed, wrong) = devices::parsed(&texts);
     let mut findings = Findings::default();
-    programs(&mut findings, program, &listed);
+    let examined = programs(&mut findings, program, &listed);
     findings.add("device", wrong.iter().map(|sentence| Finding::sentence(sentence)));
     if texts.is_empty() {
         findings.add(
@@ -60,81 +60,106 @@ pub fn doctor(
         findings.add("device", [Finding::sentence(&block::unknown(&error))]);
         Host::default()
     });
-    for device in &listed {
-        findings.add("device", fitness::of_device(device, &host));
+    for (device, together) in listed.iter().zip(fitness::together(&listed, &host)) {
+        findings.add("device", fitness::of_device(device, &host).all());
+        findings.add("device", together);
     }
-    findings.add("device", fitness::together(&listed, &host));
     if let Some(file) = vmdk {
         findings.add("vmdk", descriptor::examine(file, &listed, &host));
     }
     let confinement = kernel::confinement(&findings.programs, &listed);
     findings.add("confinement", confinement);
     findings.add("kernel", [kernel::supervision()]);
-    say(&findings, program, &listed, json)
+    let conclusion = conclude(&findings, &texts, &examined, program);
+    say(&findings, &conclusion, json)
+}
+
+/// The last line.
+struct Conclusion {
+    /// Whether the programs find the devices: there are both, and no problem.
+    ready: bool,
+    text: String,
+}
+
+fn conclude(
+    findings: &Findings,
+    devices: &[OsString],
+    programs: &[PathBuf],
+    program: Option<&OsStr>,
+) -> Conclusion {
+    let list = |names: &mut dyn Iterator<Item = String>| names.collect::<Vec<_>>().join(", ");
+    let of_devices = list(&mut devices.iter().map(|text| shown(text).to_string()));
+    let of_programs = match program.filter(|_| programs.is_empty()) {
+        Some(name) => shown(name).to_string(),
+        None => list(&mut programs.iter().map(|file| shown(file).to_string())),
+    };
+    let subject = match (of_devices.as_str(), of_programs.as_str()) {
+        ("", "") => String::new(),
+        ("", one) | (one, "") => format!(": {one}"),
+        _ => format!(": {of_devices} for {of_programs}"),
+    };
+    if let Some(problem) = findings.first() {
+        let remedy = problem.remedy.as_deref().unwrap_or(&problem.cause);
+        return Conclusion { ready: false, text: format!("Not ready{subject}. Do this first: {remedy}.") };
+    }
+    let missing = match (devices.is_empty(), programs.is_empty()) {
+        (false, false) => {
+            let entries: String = devices.iter().map(|text| format!("--device {} ", quoted(text))).collect();
+            let start =
+                program.map(|name| format!(". Start it: vmware-bdwrapper run {entries}-- {}", quoted(name)));
+            return Conclusion { ready: true, text: format!("Ready{subject}{}", start.unwrap_or_default()) };
+        }
+        (false, true) => "program",
+        (true, false) => "device",
+        (true, true) => "device and no program",
+    };
+    let text = format!(
+        "Nothing is wrong so far{subject}; but no {missing} was checked. Give both: vmware-bdwrapper doctor --device ENTRY PROGRAM"
+    );
+    Conclusion { ready: false, text }
 }
 
 /// Prints the findings and what follows from them.
-fn say(
-    findings: &Findings,
-    program: Option<&OsStr>,
-    listed: &[Device<'_>],
-    json: bool,
-) -> Result<ExitCode, Failure> {
-    let first = findings.first();
-    let conclusion = match first {
-        Some(problem) => format!("Do this first: {}.", problem.remedy.as_deref().unwrap_or(&problem.cause)),
-        None => {
-            let entries: String = listed
-                .iter()
-                .map(|device| format!("--device '{}' ", disk::entry::Printed(device.text.as_encoded_bytes())))
-                .collect();
-            let name = program.map_or("PROGRAM".into(), |name| shown(name).to_string());
-            format!("Ready: vmware-bdwrapper run {entries}-- {name}")
-        }
-    };
+fn say(findings: &Findings, conclusion: &Conclusion, json: bool) -> Result<ExitCode, Failure> {
     if json {
-        let checks = findings.list.iter().map(|(check, finding)| Check {
-            check,
-            verdict: finding.verdict,
-            text: &finding.cause,
-            remedy: finding.remedy.as_deref(),
-        });
-        let document = Document { ready: first.is_none(), conclusion: &conclusion, checks: checks.collect() };
-        print(report::text(&document).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)?;
-    } else {
-        let lines: String = findings
+        let checks = findings
             .list
             .iter()
-            .map(|(_, finding)| format!("{}: {finding}\n", finding.verdict.name()))
-            .collect();
-        print(lines + &conclusion + "\n")?;
+            .map(|(check, finding)| Check { check, finding: report::Finding::from(finding) });
+        let document =
+            Document { ready: conclusion.ready, conclusion: &conclusion.text, checks: checks.collect() };
+        print(report::text(&document).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)?;
+    } else {
+        let lines: String = findings.list.iter().map(|(_, finding)| finding.line()).collect();
+        print(lines + &conclusion.text + "\n")?;
     }
-    Ok(if first.is_none() { ExitCode::SUCCESS } else { ExitCode::from(Failure::FAILED) })
+    Ok(if findings.first().is_none() { ExitCode::SUCCESS } else { ExitCode::from(Failure::FAILED) })
 }
 
-/// Looks at the program or, where none is given, at those that the administrator has listed, and at what they need.
-fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'_>]) {
+/// Looks at the program or, where none is given, at those that the administrator has listed, and at what they need; which
+/// they are.
+fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'_>]) -> Vec<PathBuf> {
     let files = match program {
         Some(name) => program::find(name).map(|file| vec![file]).map_err(|failure| {
             failure.sentences.iter().map(|sentence| Finding::sentence(sentence)).collect::<Vec<_>>()
         }),
         None => administrator::programs().map_err(|finding| vec![finding]),
     };
-    match files {
-        Ok(files) if files.is_empty() => {
-            let none = format!("None of the programs that {FILE} lists is here");
-            findings.add("program", [Finding::warning(none, "name the program behind the options")]);
-        }
-        Ok(files) => {
-            for file in files {
-                examine(findings, &file, listed, true);
-            }
-        }
-        Err(problems) => findings.add("program", problems),
+    let files = files.unwrap_or_else(|problems| {
+        findings.add("program", problems);
+        Vec::new()
+    });
+    for file in &files {
+        examine(findings, file, listed, true);
+    }
+    if findings.list.is_empty() {
+        let none = format!("None of the programs that {FILE} lists is here");
+        findings.add("program", [Finding::warning(none, "name the program behind the options")]);
     }
     if !findings.list.iter().any(|(check, _)| *check == "library") {
         findings.add("library", ordinary());
     }
+    files
 }
 
 /// Looks at a program; at the one that it becomes as well, where it is a script and `follow` says so.
@@ -149,6 +174,9 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
             return findings.add("program", [Finding::problem(cause, "name a program that can")]);
         }
     };
+    if let Some(problem) = launcher::starter(file, is_secure) {
+        return findings.add("program", [problem]);
+    }
     if let Some(problem) = program::unreachable(file) {
         findings.add("program", [problem]);
     } else if is_secure {
@@ -240,7 +268,6 @@ struct Document<'a> {
 #[derive(Serialize)]
 struct Check<'a> {
     check: &'static str,
-    verdict: Verdict,
-    text: &'a str,
-    remedy: Option<&'a str>,
+    #[serde(flatten)]
+    finding: report::Finding<'a>,
 }

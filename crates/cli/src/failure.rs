@@ -1,5 +1,6 @@
 //! What the command says when something is wrong.
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
@@ -63,11 +64,62 @@ pub fn shown<T: AsRef<Path> + ?Sized>(path: &T) -> Printed<'_> {
     Printed(path.as_ref().as_os_str().as_bytes())
 }
 
+/// A word of a command that users paste into a shell. It can stand between apostrophes in a sentence.
+pub fn quoted<T: AsRef<OsStr> + ?Sized>(word: &T) -> String {
+    let bytes = word.as_ref().as_bytes();
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"%+,-./:=@_".contains(byte);
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.is_empty() && bytes.iter().all(is_plain) => text.to_owned(),
+        // The history of an interactive shell takes an exclamation mark even here.
+        Ok(text) if !text.contains(|letter: char| letter == '!' || letter.is_control()) => {
+            let escaped = |letter| if "\"$\\`".contains(letter) { vec!['\\', letter] } else { vec![letter] };
+            format!("\"{}\"", text.chars().flat_map(escaped).collect::<String>())
+        }
+        _ => {
+            let escaped = |&byte: &u8| match byte {
+                b'\'' | b'\\' => format!("\\{}", char::from(byte)),
+                b' '..=b'~' => char::from(byte).to_string(),
+                // Octal: what follows a hexadecimal number could belong to it.
+                _ => format!("\\{byte:03o}"),
+            };
+            format!("$'{}'", bytes.iter().map(escaped).collect::<String>())
+        }
+    }
+}
+
 /// What the system says of an error, without the number.
 pub fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error ") {
         Some((text, _)) => text.to_owned(),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn words_of_a_shell() {
+        for (word, wanted) in [
+            (&b"/dev/sd/test=scsi,serial=A-1"[..], "/dev/sd/test=scsi,serial=A-1"),
+            (b"", "\"\""),
+            (b"/a b", "\"/a b\""),
+            (b"/it's", "\"/it's\""),
+            (b"~", "\"~\""),
+            (b"a$b`c\"d\\e", r#""a\$b\`c\"d\\e""#),
+            (b"a!b'c\n\xff0", r"$'a!b\'c\012\3770'"),
+        ] {
+            let word = OsStr::from_bytes(word);
+            assert_eq!(quoted(word), wanted);
+            // What bash reads is what was meant.
+            if let Ok(read) =
+                Command::new("bash").args(["-c", &format!("printf %s {}", quoted(word))]).output()
+            {
+                assert_eq!(read.stdout, word.as_bytes());
+            }
+        }
     }
 }

@@ -63,6 +63,13 @@ impl Finding {
     }
 }
 
+impl Finding {
+    /// The line of a report: the verdict, and the sentence.
+    pub fn line(&self) -> String {
+        format!("{}: {self}\n", self.verdict.name())
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.remedy {

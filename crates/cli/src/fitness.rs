@@ -13,7 +13,7 @@ use rustix::process::getuid;
 
 use crate::block::{self, Block, Host, Kind, Number, Use};
 use crate::devices::{self, Device};
-use crate::failure::{cause, shown};
+use crate::failure::{cause, quoted, shown};
 use crate::finding::Finding;
 
 /// The sector size of the disks that VMware takes, in bytes.
@@ -28,20 +28,62 @@ pub struct Options {
     pub force: bool,
 }
 
+/// What is found of a listed device.
+pub struct Fitness {
+    /// Why it is not free.
+    pub uses: Vec<Finding>,
+    /// All else.
+    pub others: Vec<Finding>,
+}
+
+impl Fitness {
+    /// Both.
+    pub fn all(self) -> Vec<Finding> {
+        [self.uses, self.others].concat()
+    }
+}
+
 /// What can be said of a block device without opening it, by the name that the user gave it.
 pub fn of_block(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
-    let shown = shown(name);
-    let mut findings: Vec<Finding> = block.uses.iter().map(|one| used(name, one)).collect();
+    let uses = block.uses.iter().map(|one| used(name, one));
+    uses.chain(unfit(block, name, options)).collect()
+}
+
+/// The same without what uses it.
+fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
+    let (shown, word) = (shown(name), quoted(name));
+    let mut findings = Vec::new();
     if block.is_physical_volume() {
         findings.push(physical_volume(name));
     }
+    if let Some((disk, number)) = &block.left_over {
+        findings.push(Finding::problem(
+            format!(
+                "{shown} is a partition behind the end of {}, left over from what that was before",
+                self::shown(disk)
+            ),
+            format!("have root run 'partx --delete --nr {number} {}'", quoted(disk)),
+        ));
+    } else if !name.exists() {
+        findings.push(Finding::problem(
+            format!("{shown} is not there, although the kernel has the device"),
+            format!("have root run 'mknod {word} b {} {}'", block.number.major, block.number.minor),
+        ));
+    }
     if block.bytes < u64::from(SECTOR) {
-        findings.push(empty(name));
+        let remedy = match &block.file {
+            Some(file) => format!(
+                "have root give it a size: 'truncate --size 8G {}', then 'losetup --set-capacity {word}'",
+                quoted(file)
+            ),
+            None => "attach what it is to stand for ('losetup', 'nbd-client')".into(),
+        };
+        findings.push(empty(name, remedy));
     }
     if block.is_internal() {
         findings.push(Finding::problem(
             format!("{shown} is a part that LVM uses for itself"),
-            "list the logical volume that it is a part of",
+            "list the logical volume that it is a part of ('lvs --all --options +devices' shows which)",
         ));
     }
     if matches!(block.kind, Kind::Cd | Kind::Floppy | Kind::Ram | Kind::Zram) {
@@ -50,7 +92,7 @@ pub fn of_block(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
                 "{shown} is a device of kind {}, which keeps nothing or can be taken out",
                 block.kind.name()
             ),
-            "list a device that keeps what is written to it",
+            "list a device that keeps what is written to it ('vmware-bdwrapper list' shows some)",
         ));
     }
     if block.is_real && !options.force {
@@ -59,20 +101,27 @@ pub fn of_block(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
     if block.read_only && !options.read_only {
         findings.push(Finding::problem(
             format!("{shown} can only be read"),
-            format!("have root run 'blockdev --setrw {shown}', or add the option ro"),
+            format!("have root run 'blockdev --setrw {word}', or add the option ro to its entry"),
         ));
     }
     if block.sector > SECTOR {
+        let remedy = match block.kind {
+            Kind::Loop => format!("have root run 'losetup --sector-size {SECTOR} {word}'"),
+            _ => format!("list a device whose sectors have {SECTOR} bytes"),
+        };
         findings.push(Finding::warning(
-            format!("{shown} has sectors of {} bytes, and VMware takes disks with sectors of {SECTOR}", block.sector),
-            format!("list a device whose sectors have {SECTOR} bytes; a loop device has them by losetup --sector-size {SECTOR}"),
+            format!(
+                "{shown} has sectors of {} bytes, and VMware takes disks with sectors of {SECTOR}",
+                block.sector
+            ),
+            remedy,
         ));
     }
     findings
 }
 
 /// Why a device is not free. Where the user may read it, the kernel is asked as well.
-pub fn taken(device: &Device<'_>, host: &Host) -> Vec<Finding> {
+fn taken(device: &Device<'_>, host: &Host) -> Vec<Finding> {
     let path = device.path();
     let Ok(status) = path.metadata() else { return Vec::new() };
     if !status.file_type().is_block_device() {
@@ -91,7 +140,10 @@ pub fn taken(device: &Device<'_>, host: &Host) -> Vec<Finding> {
             "{} is used by something that cannot be seen from here, such as a mount in a container",
             shown(path)
         ),
-        "find out what uses it ('lsblk', 'fuser', on the host), and end that",
+        format!(
+            "have root of the host run 'lsblk {0}' and 'fuser -v {0}', and end what they show",
+            quoted(path)
+        ),
     )]
 }
 
@@ -106,50 +158,50 @@ fn is_claimed(path: &Path) -> bool {
 }
 
 /// All that can be said of a listed device.
-pub fn of_device(device: &Device<'_>, host: &Host) -> Vec<Finding> {
+pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
     let path = device.path();
+    let only = |others| Fitness { uses: Vec::new(), others };
     let status = match (devices::absent(device), path.metadata()) {
-        (Some(absent), _) => return vec![absent],
-        (None, Err(_)) => return Vec::new(),
+        (Some(absent), _) => return only(vec![absent]),
+        (None, Err(_)) => return only(Vec::new()),
         (None, Ok(status)) => status,
     };
     let options = Options { read_only: device.entry.read_only, force: device.entry.force };
-    let mut findings = taken(device, host);
+    let uses = taken(device, host);
+    let mut others = Vec::new();
     if status.is_file() {
         if status.len() < u64::from(SECTOR) {
-            findings.push(empty(path));
+            others.push(empty(path, format!("give it a size: 'truncate --size 8G {}'", quoted(path))));
         }
     } else if let Some(block) = host.by_number(Number::of(status.rdev())) {
-        let mut others = of_block(block, path, options);
+        others = unfit(block, path, options);
         if !block.is_physical_volume() && has_label(path) {
             others.push(physical_volume(path));
         }
-        findings.extend(others.into_iter().filter(|finding| !findings.contains(finding)).collect::<Vec<_>>());
     } else if block::is_real_path(path) && !options.force {
-        findings.push(real(path));
+        others.push(real(path));
     }
     if device.entry.sector.is_some_and(|sector| sector > SECTOR) {
-        findings.push(Finding::warning(
+        others.push(Finding::warning(
             format!(
                 "{} is to have sectors of 4096 bytes, and VMware takes disks with sectors of {SECTOR}",
                 shown(path)
             ),
-            "leave the option sector= out",
+            "leave the option sector= out of its entry",
         ));
     }
-    findings.extend(closed(device, status.uid(), status.gid(), status.mode()));
-    if findings.is_empty() {
+    others.extend(closed(device, &status));
+    if uses.is_empty() && others.is_empty() {
         let kind = device.entry.kind.name();
-        findings.push(Finding::ok(format!("{} is free, and yours to use as a {kind} disk", shown(path))));
+        others.push(Finding::ok(format!("{} is free, and yours to use as a {kind} disk", shown(path))));
     }
-    findings
+    Fitness { uses, others }
 }
 
-/// Devices that are listed twice, or as a whole and in part.
-pub fn together(listed: &[Device<'_>], host: &Host) -> Vec<Finding> {
-    let mut findings: Vec<Finding> =
-        devices::clashes(listed).flatten().map(|sentence| Finding::sentence(&sentence)).collect();
-    for (at, device) in listed.iter().enumerate() {
+/// For each device what comes of an earlier one: that is the same, or a whole of which this is a part.
+pub fn together(listed: &[Device<'_>], host: &Host) -> Vec<Vec<Finding>> {
+    let with_earlier = |(at, (device, clash)): (usize, (&Device<'_>, Option<String>))| {
+        let mut findings: Vec<Finding> = clash.iter().map(|sentence| Finding::sentence(sentence)).collect();
         let (name, own) = (shown(device.path()), devices::identity(device));
         for other in &listed[..at] {
             let (first, theirs) = (shown(other.path()), devices::identity(other));
@@ -172,53 +224,58 @@ pub fn together(listed: &[Device<'_>], host: &Host) -> Vec<Finding> {
                 ));
             }
         }
-    }
-    findings
+        findings
+    };
+    listed.iter().zip(devices::clashes(listed)).enumerate().map(with_earlier).collect()
 }
 
 fn used(name: &Path, one: &Use) -> Finding {
-    Finding::problem(format!("{} {one}", shown(name)), one.remedy())
+    Finding::problem(format!("{} {one}", shown(name)), one.remedy(name))
 }
 
 /// Inactive, or else its volumes hold it: it may be a guest's.
 fn physical_volume(name: &Path) -> Finding {
     Finding::warning(
         format!("{} is a physical volume of LVM", shown(name)),
-        "list a logical volume instead, unless it is the guest that has it so",
+        "list a logical volume instead ('lvs' shows them), unless it is the guest that has it so",
     )
 }
 
 fn real(name: &Path) -> Finding {
-    Finding::problem(block::real(name), "let VMware have it without the library, or add the option force")
-}
-
-fn empty(name: &Path) -> Finding {
     Finding::problem(
-        format!("{} has no sector", shown(name)),
-        "give it a size (losetup, truncate), or attach what it stands for",
+        block::real(name),
+        "let VMware have it without the library, or add the option force to its entry",
     )
 }
 
+fn empty(name: &Path, remedy: String) -> Finding {
+    Finding::problem(format!("{} has no sector", shown(name)), remedy)
+}
+
 /// Why the user may not use a device himself: the part of VMware that runs as the user opens it as well.
-fn closed(device: &Device<'_>, owner: u32, group: u32, mode: u32) -> Option<Finding> {
+fn closed(device: &Device<'_>, status: &fs::Metadata) -> Option<Finding> {
     let error = device.refused()?;
     let verb = if device.entry.read_only { "read" } else { "read and write" };
-    let name = shown(device.path());
+    let (name, word) = (shown(device.path()), quoted(device.path()));
     let user = name_of("/etc/passwd", getuid().as_raw());
-    let group_name = name_of("/etc/group", group);
+    let group = name_of("/etc/group", status.gid());
     let why = format!(
-        "You may not {verb} {name} ({}; it belongs to {}:{group_name} with mode {:04o})",
+        "You may not {verb} {name} ({}; it belongs to {}:{group} with mode {:04o})",
         cause(&error.into()),
-        name_of("/etc/passwd", owner),
-        mode & 0o7777
+        name_of("/etc/passwd", status.uid()),
+        status.mode() & 0o7777
     );
-    let mut remedy = format!(
-        "have root run 'chown {user} {name}', which a udev rule can do at each start (OWNER=\"{user}\")"
-    );
-    if mode & 0o060 == 0o060 && group != 0 {
+    let (user, group) = (quoted(&user), quoted(&group));
+    let mut remedy = format!("have root run 'chown {user} {word}'");
+    if status.file_type().is_block_device() {
+        let place = if device.entry.kind == disk::entry::Kind::Ide { "hd" } else { "sd" };
         remedy += &format!(
-            ", or join the group by 'usermod -aG {group_name} {user}', which gives you all its devices"
+            ", or, for each start of the system, 'vmware-bdwrapper link {word} --as /dev/{place}/NAME --owner {user} --persist'"
         );
+    }
+    if status.mode() & 0o060 == 0o060 && status.gid() != 0 {
+        remedy +=
+            &format!(", or join the group by 'usermod -aG {group} {user}', which gives you all its devices");
     }
     Some(Finding::problem(why, remedy))
 }

@@ -11,7 +11,7 @@ use disk::entry::Printed;
 use rustix::fs::OFlags;
 
 use crate::devices::Device;
-use crate::failure::{cause, shown};
+use crate::failure::{cause, quoted, shown};
 use crate::finding::Finding;
 use crate::library;
 
@@ -90,7 +90,7 @@ fn profile(program: &Path) -> Finding {
         format!("AppArmor confines {}, so that it may be refused the library or a device", shown(program)),
         format!(
             "where that happens, have root run 'aa-complain {}', or allow it in the profile",
-            shown(program)
+            quoted(program)
         ),
     )
 }

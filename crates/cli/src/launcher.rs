@@ -14,6 +14,21 @@ use crate::program;
 /// How much of a script is read, in bytes.
 const MOST: u64 = 1 << 20;
 
+/// Programs that start others as another user, without the variable.
+const STARTERS: [&str; 5] = ["sudo", "doas", "pkexec", "su", "runuser"];
+
+/// Says of such a program, where it loses the variable (in secure mode they all do), what to do.
+pub fn starter(file: &Path, is_secure: bool) -> Option<Finding> {
+    let name = file.file_name()?.to_str().filter(|name| STARTERS.contains(name))?;
+    if !is_secure && ["su", "runuser"].contains(&name) {
+        return None;
+    }
+    Some(Finding::problem(
+        format!("{} starts programs without {VARIABLE}, so that the library is lost", shown(file)),
+        format!("put it first, as in '{name} vmware-bdwrapper run --device ENTRY -- PROGRAM'"),
+    ))
+}
+
 /// What a script does on the way to the program.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Launcher {
@@ -91,9 +106,7 @@ fn loss(line: &str) -> Option<(String, &'static str)> {
     if words.windows(2).any(|pair| EMPTYING.iter().any(|both| both == pair)) {
         return Some(("empties the environment".into(), KEEP));
     }
-    let starts = |word: &&&str| {
-        ["sudo", "pkexec", "su", "runuser"].iter().any(|name| word.rsplit('/').next() == Some(name))
-    };
+    let starts = |word: &&&str| STARTERS.iter().any(|name| word.rsplit('/').next() == Some(name));
     let command = words.iter().find(|word| **word != "exec" && !word.contains('='));
     command.filter(starts).map(|word| {
         let remedy = "run 'vmware-bdwrapper run' with the program as that user instead";
@@ -158,6 +171,13 @@ mod tests {
         ] {
             assert_eq!(said(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn programs_that_start_others() {
+        let found = |file: &str, is_secure| starter(Path::new(file), is_secure).is_some();
+        assert!(found("/usr/bin/sudo", true) && found("/usr/bin/sudo", false) && found("/bin/su", true));
+        assert!(!found("/bin/su", false) && !found("/usr/bin/sudo.sh", true) && !found("/", true));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::getuid;
 
 use crate::elf::Elf;
-use crate::failure::shown;
+use crate::failure::{quoted, shown};
 use crate::finding::Finding;
 use crate::loader::Loader;
 use crate::secure;
@@ -28,13 +28,13 @@ pub fn ordinary() -> Result<OsString, String> {
     let built = std::env::current_exe().ok().map(|command| command.with_file_name(BUILT));
     match built.filter(|file| file.is_file()) {
         Some(file) if file.as_os_str().as_bytes().iter().any(|byte| b" :".contains(byte)) => Err(format!(
-            "{} has a space or colon in its name, which {VARIABLE} cannot hold: have root run 'make install', or build in \
+            "{} has a space or colon in its name, which {VARIABLE} cannot hold; have root run 'make install', or build in \
              another directory.",
             shown(&file)
         )),
         Some(file) => Ok(file.into()),
         None if installed()?.is_empty() => Err(format!(
-            "The library {NAME} is not installed where the dynamic loader looks for it: have root run 'make install'."
+            "The library {NAME} is not installed where the dynamic loader looks for it; have root run 'make install', or install the package."
         )),
         None => Ok(NAME.into()),
     }
@@ -89,7 +89,7 @@ pub fn file_findings(file: &Path) -> Vec<Finding> {
     if status.uid() != 0 && status.uid() != getuid().as_raw() {
         findings.push(Finding::warning(
             format!("{name} belongs to user {}, who can change what it does in your programs", status.uid()),
-            format!("have root run 'chown root {name}' and 'make install'"),
+            format!("have root run 'chown root {}' and 'make install'", quoted(file)),
         ));
     }
     if status.mode() & 0o022 != 0 {
@@ -97,7 +97,7 @@ pub fn file_findings(file: &Path) -> Vec<Finding> {
             format!(
                 "{name} can be written by others than its owner, who can change what it does in your programs"
             ),
-            format!("have its owner run 'chmod go-w {name}'"),
+            format!("have its owner run 'chmod go-w {}'", quoted(file)),
         ));
     }
     findings
@@ -119,10 +119,11 @@ pub fn shadowed(loaded: &Path) -> Result<Option<String>, String> {
     let ours = |file: &PathBuf| file.canonicalize().is_ok_and(|file| file == loaded);
     Ok((!files.iter().any(ours)).then(|| {
         format!(
-            "Programs without the set-user-ID bit get {}, another library than the installed {}: remove it and run ldconfig, or \
+            "Programs without the set-user-ID bit get {}, another library than the installed {}; have root run 'rm {}' and 'ldconfig', or \
              remove its directory from LD_LIBRARY_PATH.",
             shown(loaded),
-            shown(first)
+            shown(first),
+            quoted(loaded)
         )
     }))
 }

@@ -1,9 +1,11 @@
 //! `vmware-bdwrapper list`: the block devices of this host, and which of them are fit to be listed.
 
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 
-use comfy_table::{Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
+use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 use crate::block::{self, Block, Host, Identity};
@@ -12,12 +14,13 @@ use crate::finding::{Finding, Verdict, only};
 use crate::fitness::{self, Options};
 use crate::report;
 
-/// Prints them.
-pub fn list(json: bool) -> Result<ExitCode, Failure> {
+/// Prints them; those that stand for nothing only where `all` says so.
+pub fn list(json: bool, all: bool) -> Result<ExitCode, Failure> {
     let failed = |sentence| Failure::new(Failure::FAILED, sentence);
     let host = Host::running().map_err(|error| failed(block::unknown(&error)))?;
+    let blocks = host.blocks().iter().filter(|block| all || !block.is_unused());
     if json {
-        let devices: Vec<Row> = host.blocks().iter().map(Row::new).collect();
+        let devices: Vec<Row> = blocks.map(Row::new).collect();
         print(report::text(&Document { devices }).map_err(failed)?)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -26,10 +29,10 @@ pub fn list(json: bool) -> Result<ExitCode, Failure> {
         "Device",
         "Size",
         "Kind",
+        "Fit",
         "Name that stays",
-        "Fit to be listed",
     ]);
-    for block in host.blocks() {
+    for block in blocks {
         let link = block.links.first().map(|link| shown(link).to_string());
         let file = block.file.as_ref().map(|file| format!("file {}", shown(file)));
         let name = link.into_iter().chain(file).collect::<Vec<_>>().join(", ");
@@ -44,12 +47,26 @@ pub fn list(json: bool) -> Result<ExitCode, Failure> {
             shown(&block.path()).to_string(),
             size(block.bytes),
             block.kind.name().into(),
-            name,
             fit,
+            name,
         ]);
+    }
+    // Elsewhere each device has a line of its own, for grep(1) and its kin.
+    if let Some(width) = terminal_width() {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        table.column_iter_mut().take(3).for_each(|column| {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        });
     }
     print(format!("{table}\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How many columns the terminal has that the standard output is; none where it is no terminal.
+fn terminal_width() -> Option<u16> {
+    let out = io::stdout();
+    let width = tcgetwinsize(&out).ok().filter(|_| out.is_terminal())?.ws_col;
+    (width > 0).then_some(width)
 }
 
 fn findings(block: &Block) -> Vec<Finding> {
@@ -94,7 +111,7 @@ struct Row {
     bytes: u64,
     sector_bytes: u32,
     read_only: bool,
-    /// Names that stay, the best first.
+    /// Names that stay after the next start of the system, the best first.
     names: Vec<String>,
     /// The device mapper's name of it.
     dm_name: Option<String>,

@@ -91,7 +91,7 @@ enum Task {
     },
     /// Show what a program asks of its disks, or replay it
     #[command(
-        override_usage = "vmware-bdwrapper trace [--device ENTRY]... [--json] [-o FILE] [--] PROGRAM [ARGUMENT]...\n       \
+        override_usage = "vmware-bdwrapper trace [--device ENTRY]... [--json] [-o FILE] [--force] [--] PROGRAM [ARGUMENT]...\n       \
                           vmware-bdwrapper trace --replay FILE [--device ENTRY]... [--json] [--write]"
     )]
     #[command(after_help = trace::HELP)]
@@ -117,6 +117,9 @@ enum Task {
     /// List the block devices of this host, and say which are fit to be a disk of VMware's
     #[command(after_help = "Example:\n  vmware-bdwrapper list")]
     List {
+        /// Show devices that stand for nothing, too: loop devices without a file, for example
+        #[arg(long)]
+        all: bool,
         /// Print one JSON document
         #[arg(long)]
         json: bool,
@@ -238,7 +241,7 @@ fn main() -> ExitCode {
         Task::Doctor { devices, vmdk, json, program } => {
             doctor::doctor(devices, program.as_deref(), vmdk.as_deref(), json)
         }
-        Task::List { json } => list::list(json),
+        Task::List { all, json } => list::list(json, all),
         Task::Libdir { loader, root } => libdir::libdir(loader, root).map(|()| ExitCode::SUCCESS),
         Task::Vmdk(task) => vmdk::vmdk(task),
         Task::Setup { setuid, no_setuid: _, programs, devices, dry_run } => {

@@ -10,10 +10,12 @@ use client::{Asked, Conclusion, Errno, Facts};
 use comfy_table::{Table, presets};
 use serde::{Deserialize, Serialize};
 
+use crate::block::{self, Host};
 use crate::devices::Device;
 use crate::failure::{Failure, cause, print, say, shown};
+use crate::finding::{Finding, Verdict, only};
 use crate::report::{self, Report};
-use crate::{devices, library};
+use crate::{devices, fitness, library};
 
 /// Asks each device and says what comes of it.
 pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
@@ -33,9 +35,16 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
     with.env(devices::VARIABLE, devices::list(&texts));
     let without = answers(&mut without, listed.len()).map_err(failed)?;
     let with = answers(&mut with, listed.len()).map_err(failed)?;
+    let host = Host::running().unwrap_or_else(|error| {
+        say(block::unknown(&error));
+        Host::default()
+    });
     let answers = without.devices.into_iter().zip(with.devices);
-    let probed: Vec<Probed> =
-        listed.iter().zip(devices::clashes(&listed)).zip(answers).map(Probed::new).collect();
+    let devices = listed.iter().zip(devices::clashes(&listed)).zip(fitness::together(&listed, &host));
+    let probed: Vec<Probed> = devices
+        .zip(answers)
+        .map(|(((device, clash), together), answers)| Probed::new(device, clash, together, answers, &host))
+        .collect();
     if json {
         let devices = probed.iter().map(Probed::report).collect();
         print(report::document(devices).map_err(failed)?)?;
@@ -52,8 +61,7 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
     {
         say(sentence);
     }
-    let accepted = probed.iter().all(|probed| matches!(probed.conclusion(), Ok(Conclusion::Accepted(_))));
-    Ok(ExitCode::from(if accepted { 0 } else { Failure::FAILED }))
+    Ok(ExitCode::from(if probed.iter().all(Probed::is_good) { 0 } else { Failure::FAILED }))
 }
 
 /// The file that a process loads when it is told of the library by this name.
@@ -88,20 +96,40 @@ struct Probed<'a> {
     clash: Option<String>,
     /// Without and with the library, which all the devices were listed for; a sentence where it cannot be opened.
     facts: Result<(Facts, Facts), String>,
+    /// What else stands in the way.
+    findings: Vec<Finding>,
 }
 
 impl<'a> Probed<'a> {
-    fn new(((device, clash), answers): ((&'a Device<'a>, Option<String>), (Asked, Asked))) -> Probed<'a> {
+    fn new(
+        device: &'a Device<'a>,
+        clash: Option<String>,
+        together: Vec<Finding>,
+        answers: (Asked, Asked),
+        host: &Host,
+    ) -> Probed<'a> {
         let facts = match answers {
             (Asked(Ok(without)), Asked(Ok(with))) => Ok((without, with)),
             (Asked(Err(errno)), _) | (_, Asked(Err(errno))) => Err(not_opened(device.path(), errno)),
         };
-        Probed { device, clash, facts }
+        // Of a device that cannot be opened, and of an entry that does not count, that is enough.
+        let findings = match (&facts, &clash) {
+            (Ok(_), None) => [fitness::of_device(device, host).all(), together].concat(),
+            _ => Vec::new(),
+        };
+        let findings = findings.into_iter().filter(|finding| finding.verdict != Verdict::Ok).collect();
+        Probed { device, clash, facts, findings }
     }
 
     fn conclusion(&self) -> Result<Conclusion, &str> {
         let (_, with) = self.facts.as_ref().map_err(String::as_str)?;
         self.clash.as_deref().map_or_else(|| Ok(Conclusion::from(with)), Err)
+    }
+
+    /// Whether VMware would take it, and nothing else stands in the way.
+    fn is_good(&self) -> bool {
+        matches!(self.conclusion(), Ok(Conclusion::Accepted(_)))
+            && only(&self.findings, Verdict::Problem).next().is_none()
     }
 
     /// For people.
@@ -128,6 +156,7 @@ impl<'a> Probed<'a> {
             Err(_) if self.facts.is_err() => writeln!(text, "It cannot be opened."),
             Err(clash) => writeln!(text, "{clash}"),
         };
+        text.extend(self.findings.iter().map(Finding::line));
         text
     }
 
@@ -143,6 +172,7 @@ impl<'a> Probed<'a> {
             without,
             with,
             vmware: self.conclusion().into(),
+            findings: self.findings.iter().map(report::Finding::from).collect(),
         }
     }
 }

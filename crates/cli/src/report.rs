@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use client::{Adapter, Chs, Conclusion, Facts};
 use serde::Serialize;
 
+use crate::finding::{self, Verdict};
+
 /// What is said of one device.
 #[derive(Serialize)]
 pub struct Report<'a> {
@@ -18,6 +20,24 @@ pub struct Report<'a> {
     pub with: Option<&'a Facts>,
     /// What VMware would make of it.
     pub vmware: Vmware,
+    /// What else stands in the way of VMware.
+    pub findings: Vec<Finding<'a>>,
+}
+
+/// What a check finds.
+#[derive(Serialize)]
+pub struct Finding<'a> {
+    verdict: Verdict,
+    /// The fact: a sentence without its full stop.
+    text: &'a str,
+    /// What to do; null where there is nothing.
+    remedy: Option<&'a str>,
+}
+
+impl<'a> From<&'a finding::Finding> for Finding<'a> {
+    fn from(found: &'a finding::Finding) -> Finding<'a> {
+        Finding { verdict: found.verdict, text: &found.cause, remedy: found.remedy.as_deref() }
+    }
 }
 
 /// What VMware would make of a device.

@@ -51,10 +51,7 @@ pub fn prepare(texts: &[OsString], command: &[OsString], force: bool) -> Result<
         .ok_or_else(|| Failure::new(Failure::USAGE, "No program is given: name one behind the options."))?;
     let file = program::find(name)?;
     let (library, is_secure) = library_for(&file, &listed)?;
-    refuse_taken(&listed, force)?;
-    for finding in listed.iter().filter_map(devices::absent) {
-        say(finding);
-    }
+    judge(&listed, force)?;
     let preload = std::env::var_os(library::VARIABLE);
     let mut command = Command::new(&file);
     command.arg0(name).args(arguments);
@@ -72,21 +69,27 @@ pub fn not_started(file: &Path, error: &std::io::Error) -> Failure {
     program::not_executed(file, &cause)
 }
 
-/// Refuses devices that something uses, or says of them what does.
-fn refuse_taken(listed: &[Device<'_>], force: bool) -> Result<(), Failure> {
+/// Refuses devices that something uses, or says of them what does, and says what else stands in their way.
+fn judge(listed: &[Device<'_>], force: bool) -> Result<(), Failure> {
     let host = Host::running().unwrap_or_else(|error| {
         say(block::unknown(&error));
         Host::default()
     });
-    let findings: Vec<Finding> = listed.iter().flat_map(|device| fitness::taken(device, &host)).collect();
-    if findings.is_empty() {
+    let mut uses = Vec::new();
+    for (device, together) in listed.iter().zip(fitness::together(listed, &host)) {
+        let found = fitness::of_device(device, &host);
+        uses.extend(found.uses);
+        let others = [found.others, together].concat();
+        others.iter().filter(|finding| finding.verdict != Verdict::Ok).for_each(say);
+    }
+    if uses.is_empty() {
         return Ok(());
     }
     if force {
-        findings.iter().for_each(say);
+        uses.iter().for_each(say);
         return Ok(());
     }
-    let mut sentences: Vec<String> = findings.iter().map(Finding::to_string).collect();
+    let mut sentences: Vec<String> = uses.iter().map(Finding::to_string).collect();
     sentences.push("The program is not started: give the option --force where that is what you want.".into());
     Err(Failure { status: Failure::NOT_EXECUTED, sentences })
 }
@@ -119,7 +122,14 @@ fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), F
     if let Some(finding) = program::unreachable(file) {
         say(finding);
     }
-    if !secure::is_secure(file, &status).map_err(cannot)? {
+    let is_secure = secure::is_secure(file, &status).map_err(cannot)?;
+    if let Some(finding) = launcher::starter(file, is_secure) {
+        if is_secure {
+            return Err(Failure::new(Failure::NOT_EXECUTED, finding.to_string()));
+        }
+        say(finding);
+    }
+    if !is_secure {
         if launcher::is_vmwares(file) {
             warn_of_others(file, listed);
         }

@@ -17,6 +17,12 @@ use crate::devices::Device;
 use crate::failure::{Failure, cause, say, shown};
 use crate::file;
 
+/// What stands in the table's place where there is nothing to be counted.
+const NOTHING: &str = "\
+# No request came: the program asked nothing of the devices, or the library is not in it ('vmware-bdwrapper doctor' says why), or
+# it cannot send what it asks (a set-user-ID program, a network name space of its own; see vmware-bdwrapper(1), trace).
+";
+
 /// The first line of the JSON form.
 #[derive(Serialize, Deserialize)]
 pub struct Begin {
@@ -136,7 +142,7 @@ impl Output {
         if self.json {
             self.object(&End { summary: rows });
         } else {
-            let text = table(&rows);
+            let text = if rows.is_empty() { NOTHING.to_owned() } else { table(&rows) };
             self.line(&text);
             if self.to_file && io::stderr().is_terminal() {
                 let _ = io::stderr().write_all(text.as_bytes());

@@ -1,8 +1,9 @@
 //! `vmware-bdwrapper trace --replay`: makes recorded requests anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitCode, Stdio};
@@ -17,13 +18,23 @@ use serde::{Deserialize, Serialize};
 use super::decode;
 use super::output::Begin;
 use super::receiver::{self, Message, Receiver, Sender};
-use super::record::{FROM_DISK, Moved, Record};
+use super::record::{FROM_DISK, Moved, Record, digits};
 use super::{Family, failed};
 use crate::failure::{Failure, cause, print, say, shown};
 use crate::{devices, library};
 
 /// The longest line of a trace: twice what the largest record needs.
 const LONGEST: u64 = 256 * 1024;
+
+/// How many differences are remembered, so that one that comes again is not shown in full.
+const MOST_SHOWN: usize = 4096;
+
+/// The longest recorded value, in characters, behind which the one of now stands in the same line.
+const WIDEST: usize = 40;
+
+/// How many parts of data without names are shown, and how many bytes of each.
+const MOST_RUNS: usize = 8;
+const MOST_BYTES: usize = 16;
 
 /// A request for the process that makes it.
 #[derive(Serialize, Deserialize)]
@@ -34,12 +45,23 @@ struct Order {
     given: Given,
 }
 
-/// A line of the result.
+/// A request of which something else comes now.
 #[derive(Serialize)]
 struct Difference {
     /// The line of the trace.
     line: u64,
     request: String,
+    /// All that came of it.
+    recorded: String,
+    now: String,
+    /// What differs.
+    fields: Vec<Field>,
+}
+
+/// A part of what came of a request that differs.
+#[derive(Debug, Hash, PartialEq, Eq, Serialize)]
+struct Field {
+    name: String,
     recorded: String,
     now: String,
 }
@@ -94,7 +116,8 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
     for (device, name) in names.iter().enumerate() {
         replay.make(&Order { device, request: HDIO_GETGEO, given: Given::Memory(Vec::new()) }, name)?;
     }
-    let mut result = Tally { json, requests: 0, same: 0, different: 0, left_out: BTreeMap::new() };
+    let mut result =
+        Tally { json, requests: 0, same: 0, different: 0, left_out: BTreeMap::new(), shown: HashMap::new() };
     let mut is_whole = false;
     while let Some(line) = lines.next().map_err(unreadable)? {
         if line.starts_with(b"{\"summary\":") {
@@ -323,6 +346,8 @@ struct Tally {
     same: u64,
     different: u64,
     left_out: BTreeMap<(String, &'static str), u64>,
+    /// The line of each difference that was shown, by the hash of its text.
+    shown: HashMap<u64, u64>,
 }
 
 impl Tally {
@@ -336,24 +361,43 @@ impl Tally {
     }
 
     fn compare(&mut self, line: u64, recorded: &Record, now: &Record) -> Result<(), Failure> {
-        let Some(what) = difference(recorded, now) else {
+        let fields = difference(recorded, now);
+        if fields.is_empty() {
             self.same += 1;
             return Ok(());
-        };
-        self.different += 1;
-        let (before, mut after) = (decode::got(recorded), decode::got(now));
-        if before == after {
-            after = format!("{after} ({what})");
         }
+        self.different += 1;
         let request = decode::asked(recorded);
         if self.json {
-            return object(&Difference { line, request, recorded: before, now: after });
+            let (recorded, now) = (decode::got(recorded), decode::got(now));
+            return object(&Difference { line, request, recorded, now, fields });
         }
-        print(format!("line {line}: {request}\n  recorded: {before}\n  now:      {after}\n"))
+        let mut hasher = DefaultHasher::new();
+        (&request, &fields).hash(&mut hasher);
+        let key = hasher.finish();
+        if let Some(first) = self.shown.get(&key) {
+            return print(format!("line {line}: {request}: as in line {first}\n"));
+        }
+        if self.shown.len() < MOST_SHOWN {
+            self.shown.insert(key, line);
+        }
+        let width = |part: fn(&Field) -> &String| {
+            let widths = fields.iter().map(|field| part(field).chars().count());
+            widths.filter(|width| *width <= WIDEST).max().unwrap_or_default()
+        };
+        let (names, values) = (width(|field| &field.name), width(|field| &field.recorded));
+        let mut text = format!("line {line}: {request}\n");
+        for Field { name, recorded, now } in &fields {
+            text += &match recorded.chars().count() > WIDEST {
+                false => format!("  {name:names$}  recorded {recorded:values$}  now {now}\n"),
+                true => format!("  {name:names$}  recorded {recorded}\n  {:names$}  now      {now}\n", ""),
+            };
+        }
+        print(text)
     }
 
     fn end(self) -> Result<ExitCode, Failure> {
-        let Tally { json, requests, same, different, left_out } = self;
+        let Tally { json, requests, same, different, left_out, shown: _ } = self;
         let left_out: Vec<LeftOut> =
             left_out.into_iter().map(|((request, why), count)| LeftOut { request, why, count }).collect();
         let status =
@@ -386,33 +430,86 @@ fn object(object: &impl Serialize) -> Result<(), Failure> {
 }
 
 /// What of two records differs that should not.
-fn difference(recorded: &Record, now: &Record) -> Option<String> {
-    let outcome = |record: &Record| {
-        // Of the header: status to resid (include/scsi/sg.h). Addresses and times differ.
-        let got = match record.request {
-            SG_IO => record.got.0.get(64..76).unwrap_or_default().to_vec(),
-            _ => record.got.0.clone(),
-        };
-        (record.result, record.errno, record.forwarded, got)
+fn difference(recorded: &Record, now: &Record) -> Vec<Field> {
+    // Of the header: status to resid (include/scsi/sg.h). Addresses and times differ.
+    let got = |record: &Record| match record.request {
+        SG_IO => record.got.0.get(64..76).unwrap_or_default().to_vec(),
+        _ => record.got.0.clone(),
     };
-    let (before, after) = (outcome(recorded), outcome(now));
-    if before != after {
-        return Some(first("result", &before.3, &after.3));
-    }
-    if recorded.sense != now.sense {
-        return Some(first("sense data", &recorded.sense.0, &now.sense.0));
-    }
+    let (before, after) = (got(recorded), got(now));
+    let outcome = |record: &Record| (record.result, record.errno, record.forwarded);
     // As much as both have; that one command moved more, its header says.
     let common = recorded.data.0.len().min(now.data.0.len());
-    let [before, after] = [recorded, now].map(|record| record.data.0.get(..common).unwrap_or_default());
-    (before != after).then(|| first("data", before, after))
+    let [data_before, data_after] =
+        [recorded, now].map(|record| record.data.0.get(..common).unwrap_or_default());
+    let is_same = outcome(recorded) == outcome(now)
+        && before == after
+        && recorded.sense == now.sense
+        && data_before == data_after;
+    if is_same {
+        return Vec::new();
+    }
+    let field = |name: &str, recorded: String, now: String| Field { name: name.to_owned(), recorded, now };
+    let (text_before, text_after) = (decode::got(recorded), decode::got(now));
+    if recorded.failed() || now.failed() {
+        if text_before != text_after {
+            return vec![field("result", text_before, text_after)];
+        }
+    } else {
+        let values = decode::values(now);
+        // What only one of them has follows from something that both have.
+        let named = decode::values(recorded).into_iter().filter_map(|(name, before)| {
+            let (_, after) = values.iter().find(|(other, _)| *other == name)?;
+            (before != *after).then(|| field(name, before, after.clone()))
+        });
+        let named: Vec<Field> = named.collect();
+        if !named.is_empty() {
+            return named;
+        }
+    }
+    let raw = [
+        ("result", &before[..], &after[..]),
+        ("sense data", &recorded.sense.0[..], &now.sense.0[..]),
+        ("data", data_before, data_after),
+    ];
+    let fields: Vec<Field> =
+        raw.into_iter().flat_map(|(what, before, after)| bytes(what, before, after)).collect();
+    if fields.is_empty() { vec![field("result", text_before, text_after)] } else { fields }
 }
 
-fn first(what: &str, before: &[u8], after: &[u8]) -> String {
-    match before.iter().zip(after).position(|(before, after)| before != after) {
-        Some(at) => format!("byte {at} of the {what}: {:02x} before, {:02x} now", before[at], after[at]),
-        None => format!("other {what}"),
+/// The parts of what has no names that differ.
+fn bytes(what: &str, before: &[u8], after: &[u8]) -> Vec<Field> {
+    let differs = |at: &usize| before.get(*at) != after.get(*at);
+    let places: Vec<usize> = (0..before.len().max(after.len())).filter(differs).collect();
+    let runs: Vec<&[usize]> = places.chunk_by(|one, next| one + 1 == *next).collect();
+    let part = |bytes: &[u8], run: &[usize]| {
+        let end = (run[0] + run.len().min(MOST_BYTES)).min(bytes.len());
+        let text = digits(bytes.get(run[0]..end).unwrap_or_default(), " ");
+        match run.len() > MOST_BYTES {
+            _ if text.is_empty() => "nothing".to_owned(),
+            true => text + " ...",
+            false => text,
+        }
+    };
+    let field = |run: &[usize]| Field {
+        name: match run {
+            [only] => format!("byte {only} of the {what}"),
+            _ => format!("bytes {} to {} of the {what}", run[0], run[0] + run.len() - 1),
+        },
+        recorded: part(before, run),
+        now: part(after, run),
+    };
+    let mut fields: Vec<Field> = runs.iter().take(MOST_RUNS).map(|run| field(run)).collect();
+    let left: usize = runs.iter().skip(MOST_RUNS).map(|run| run.len()).sum();
+    if left > 0 {
+        let other = |bytes: &str| format!("{left} {bytes}");
+        fields.push(Field {
+            name: format!("rest of the {what}"),
+            recorded: other("bytes"),
+            now: other("other bytes"),
+        });
     }
+    fields
 }
 
 #[cfg(test)]
@@ -482,7 +579,7 @@ mod tests {
             let line = serde_json::to_string(&record).expect("it can be written");
             let read: Record = parse(line.as_bytes()).expect("it can be read");
             prop_assert_eq!(&read, &record);
-            prop_assert_eq!(difference(&read, &record), None);
+            prop_assert_eq!(difference(&read, &record), []);
             if let Ok(Given::Command { cdb, .. }) = given(&read, write) {
                 prop_assert_eq!(cdb, read.cdb.0);
             }
