@@ -27,6 +27,11 @@ pub fn library() -> PathBuf {
     path
 }
 
+/// Python, with the packages that scripts/deps has installed for the tests.
+pub fn python() -> PathBuf {
+    target().join("python/bin/python")
+}
+
 /// A file below `directory` that changed after `time`.
 fn newer_than(time: SystemTime, directory: &Path) -> Option<PathBuf> {
     let entries = directory.read_dir().expect("a source directory can be read");

@@ -20,7 +20,12 @@ impl Scratch {
     /// Makes the directory.
     #[expect(clippy::new_without_default, reason = "it makes a directory")]
     pub fn new() -> Scratch {
-        let directory = tempfile::Builder::new().prefix("vmware-bdwrapper-test-").tempdir();
+        Scratch::below(&std::env::temp_dir())
+    }
+
+    /// Makes it below another directory.
+    pub fn below(parent: &Path) -> Scratch {
+        let directory = tempfile::Builder::new().prefix("vmware-bdwrapper-test-").tempdir_in(parent);
         let directory = directory.expect("a temporary directory can be made");
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("it is ours");
         Scratch(directory)

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -15,6 +15,8 @@ pub enum Need {
     Root,
     /// A program of the search path.
     Tool(&'static str),
+    /// A package of Python's that scripts/deps has put into `TARGET/python`.
+    Python(&'static str),
 }
 
 impl Need {
@@ -25,6 +27,12 @@ impl Need {
             Need::Tool(name) => {
                 (!crate::run::PATH.split(':').any(|directory| Path::new(directory).join(name).is_file()))
                     .then(|| format!("needs {name}"))
+            }
+            Need::Python(name) => {
+                let code = format!("import {name}");
+                let found = Command::new(crate::build::python()).args(["-c", &code]).output();
+                (!found.is_ok_and(|output| output.status.success()))
+                    .then(|| format!("needs {name} in target/python: run scripts/deps"))
             }
         }
     }

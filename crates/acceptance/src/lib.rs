@@ -17,7 +17,7 @@ mod harness;
 mod run;
 mod sgio;
 
-pub use build::{library, program, program_with};
+pub use build::{library, program, program_with, python};
 pub use clients::command;
 pub use data::{assert_same, pattern};
 pub use fixture::{Cache, Disk, Loop, Medium, Name, Scratch};

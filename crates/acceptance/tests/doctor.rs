@@ -571,7 +571,8 @@ struct Setting {
 impl Setting {
     fn new() -> Setting {
         let system = System::clean();
-        let scratch = Scratch::new();
+        // Where root alone can put another program in its place.
+        let scratch = Scratch::below(Path::new("/usr/local/lib"));
         let program = scratch.program("secure");
         chmod(&program, 0o4755);
         let (_, entry) = image(&scratch, "image");
@@ -661,6 +662,10 @@ fn configuration() {
     problems(&asked(), &["vmware-bdwrapper.conf does not exist"], "setup --setuid");
     setting.conf(&format!("device {}", setting.entry));
     is_ready(&asked());
+    assert!(lines(&asked(), "warning").is_empty(), "{}", asked().out());
+    chmod(setting.scratch.directory(), 0o775);
+    warning(&asked(), "so others than root could put another program in its place");
+    chmod(setting.scratch.directory(), 0o755);
     // Without a program, those that the file lists.
     let listed = Run::new(&setting.command).args(["doctor", "--device", &setting.entry]).nobody().output();
     let of_one = asked().out();

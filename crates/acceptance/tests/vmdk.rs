@@ -37,6 +37,7 @@ fn main() -> ExitCode {
             all_or_nothing,
         ),
         trial("create/flat", &[vmdkinfo, qemu_img], flat),
+        trial("create/read by dissect", &[Need::Tool("sfdisk"), Need::Python("dissect.hypervisor")], dissect),
         trial("create/names", &[vmdkinfo], names),
         trial("partitions/mbr", &[Need::Root, vmdkinfo, Need::Tool("sfdisk")], mbr),
         trial("partitions/gpt", &[Need::Root, vmdkinfo, Need::Tool("sfdisk"), Need::Tool("sgdisk")], gpt),
@@ -161,6 +162,53 @@ fn media_size(info: &[(String, String)]) -> u64 {
     let digits =
         size.split(['(', ' ']).find(|word| word.len() > 5 && word.bytes().all(|byte| byte.is_ascii_digit()));
     digits.unwrap_or(size.split(' ').next().expect("a number")).parse().expect("a number of bytes")
+}
+
+/// Another independent reader, of investigators.
+fn dissect() {
+    /// A line each: size in sectors, each extent, each key of the data base; then the first bytes, where the disk can be opened.
+    const SCRIPT: &str = "\
+import pathlib, sys
+from dissect.hypervisor.disk.vmdk import VMDK, DiskDescriptor
+file = pathlib.Path(sys.argv[1])
+found = DiskDescriptor.parse(file.read_text())
+print(found.attr['createType'], found.sectors)
+for extent in found.extents: print(extent.access_mode, extent.sectors, extent.type, extent.filename, extent.start_sector)
+print(found.ddb['ddb.adapterType'], found.ddb['ddb.uuid'])
+if len(sys.argv) > 2: print(VMDK(file).size, VMDK(file).read(1024).hex())
+";
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", 128 * MIB);
+    let divided = Run::new("sfdisk").arg("-q").arg(&image).stdin("1MiB,16MiB,83\n,,7\n").output();
+    divided.expect_out();
+    let file = scratch.path("test.vmdk");
+    let read = |options: &[&str], more: &[&str]| {
+        let run = create_at(&format!("{}=ide", image.display()), &file).arg("--force").args(options);
+        run.output().expect_out();
+        let run = Run::new(acceptance::python()).args(["-c", SCRIPT]).arg(&file).args(more);
+        let out = run.output().expect_out();
+        let (facts, rest) = out.split_once("\nide ").expect("the data base");
+        let uuid = value(&file, "ddb.uuid").expect("it has one");
+        let rest = rest.strip_prefix(&uuid).expect("the identity").trim().to_owned();
+        (facts.to_owned(), rest)
+    };
+    let name = image.display();
+    assert_eq!(read(&[], &[]), (format!("fullDevice 262144\nRW 262144 FLAT {name} 0"), String::new()));
+    // As an ordinary image it can be read, too.
+    let (facts, rest) = read(&["--flat"], &["open"]);
+    assert_eq!(facts, "monolithicFlat 262144\nRW 262144 FLAT disk.img 0");
+    let start = fs::read(&image).expect("it is ours");
+    let digits: String = start[..1024].iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(rest, format!("{} {digits}", 128 * MIB));
+    let (facts, _) = read(&["--partitions", "--partition", "1"], &[]);
+    let copy = facts.lines().nth(1).and_then(|line| line.split(' ').nth(3)).expect("the copy of the table");
+    let expected = [
+        "partitionedDevice 262144".to_owned(),
+        format!("RW 2048 FLAT {copy} 0"),
+        format!("RW 32768 FLAT {name} 2048"),
+    ];
+    assert!(facts.starts_with(&expected.join("\n")), "{facts}");
+    assert_eq!(scratch.path(copy).metadata().expect("it stands beside it").len() % 512, 0);
 }
 
 fn grow(image: &Path, bytes: u64) {

@@ -1,8 +1,9 @@
 //! What a program in secure mode needs before the library can act in it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,13 +12,19 @@ use disk::conf::{Directive, parse};
 use disk::entry::Printed;
 use rustix::io::Errno;
 
-use crate::block;
 use crate::devices::Device;
 use crate::failure::{cause, quoted, shown};
 use crate::finding::Finding;
+use crate::{block, loader};
 
 /// The administrator's file.
 pub const FILE: &str = "/etc/vmware-bdwrapper.conf";
+
+/// What lets others than the owner write.
+pub const OTHERS_WRITE: u32 = 0o022;
+
+/// What of a directory's mode lets nobody remove or replace what is not his.
+const STICKY: u32 = 0o1000;
 
 /// The most bytes that it may have.
 pub const MOST: u64 = 65536;
@@ -28,7 +35,10 @@ pub fn examine(file: &Path, status: &Metadata, devices: &[Device<'_>]) -> Vec<Fi
         path.metadata().is_ok_and(|found| (found.dev(), found.ino()) == (status.dev(), status.ino()))
     };
     match read() {
-        Ok(text) => compare(&text, file, devices, is_program, may_open, block::is_real_path),
+        Ok(text) => {
+            let found = compare(&text, file, devices, is_program, may_open, block::is_real_path);
+            exposed(file).into_iter().chain(found).collect()
+        }
         Err(unread) => vec![unread],
     }
 }
@@ -45,7 +55,7 @@ pub fn programs() -> Result<Vec<PathBuf>, Finding> {
 
 /// The text; where the library ignores the file, or the user may not read it, that.
 pub fn read() -> Result<Vec<u8>, Finding> {
-    let unreadable = |error: std::io::Error| {
+    let unreadable = |error: io::Error| {
         Finding::warning(
             format!(
                 "You may not read {FILE} ({}), so whether it lists the program and the devices is unknown",
@@ -79,7 +89,7 @@ fn fault(is_regular: bool, owner: u32, mode: u32, bytes: u64) -> Option<Finding>
         )
     } else if owner != 0 {
         (format!("belongs to user {owner}"), format!("have root run 'chown root {FILE}'"))
-    } else if mode & 0o022 != 0 {
+    } else if mode & OTHERS_WRITE != 0 {
         ("can be written by others than root".into(), format!("have root run 'chmod go-w {FILE}'"))
     } else if bytes > MOST {
         (format!("has {bytes} bytes, more than {MOST}"), "have root shorten it".into())
@@ -92,6 +102,53 @@ fn fault(is_regular: bool, owner: u32, mode: u32, bytes: u64) -> Option<Finding>
 /// Whether the user may open a device himself; one that does not exist yet is not judged.
 fn may_open(device: &Device<'_>) -> bool {
     matches!(device.refused(), None | Some(Errno::NOENT))
+}
+
+/// What lets others than root put another program in a program's place, or change it: the library looks where a listed name leads
+/// whenever a program starts.
+pub fn exposed(program: &Path) -> Option<Finding> {
+    let name = shown(program);
+    let found = |what: String, could: &str, remedy: String| {
+        Some(Finding::warning(format!("{name}: {what}, so others than root could {could}"), remedy))
+    };
+    let unknown = |error: &io::Error| {
+        Some(Finding::warning(format!("{name}: cannot be looked at ({})", cause(error)), "mend that first"))
+    };
+    let mut directories = BTreeSet::new();
+    let file = loader::walk(Path::new("/"), program, |directory| {
+        directories.insert(Path::new("/").join(directory));
+    });
+    for directory in &directories {
+        let status = match directory.metadata() {
+            Ok(status) => status,
+            Err(error) => return unknown(&error),
+        };
+        let (place, mode) = (shown(directory), status.mode() & 0o7777);
+        let could = "put another program in its place";
+        if status.uid() != 0 {
+            let what = format!("the directory {place} belongs to user {}", status.uid());
+            let remedy = format!("run 'chown root {place}', or move the program to a directory of root's");
+            return found(what, could, remedy);
+        }
+        if mode & OTHERS_WRITE != 0 {
+            let elsewhere = "move the program to a directory that root alone can write to";
+            let remedy = match mode & STICKY {
+                0 => format!("run 'chmod go-w {place}', or {elsewhere}"),
+                _ => elsewhere.into(),
+            };
+            return found(format!("the directory {place} has the mode {mode:04o}"), could, remedy);
+        }
+    }
+    let file = Path::new("/").join(file.unwrap_or_default());
+    match file.metadata().map(|status| status.mode() & 0o7777) {
+        Err(error) => unknown(&error),
+        Ok(mode) if mode & OTHERS_WRITE != 0 => found(
+            format!("it has the mode {mode:04o}"),
+            "change what it does",
+            format!("run 'chmod go-w {}'", shown(&file)),
+        ),
+        Ok(_) => None,
+    }
 }
 
 /// Compares the text of the file with what is wanted.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,20 +11,15 @@ use std::process::Command;
 
 use disk::conf::{Directive, parse};
 
-use crate::administrator::{FILE, MOST, read};
+use crate::administrator::{FILE, MOST, OTHERS_WRITE, exposed, read};
 use crate::failure::{Failure, cause, print, say, shown};
-use crate::{block, devices, library, loader, root};
+use crate::finding::Finding;
+use crate::{block, devices, library, root};
 
 /// The file as it is before anybody has changed it.
 const DEFAULT: &[u8] = include_bytes!("../../../data/vmware-bdwrapper.conf");
 
 const SET_USER_ID: u32 = 0o4000;
-
-/// What lets others than the owner write.
-const OTHERS_WRITE: u32 = 0o022;
-
-/// What of a directory's mode lets nobody remove or replace what is not his.
-const STICKY: u32 = 0o1000;
 
 /// What is wanted.
 pub struct Wanted {
@@ -45,7 +40,9 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
     let failed = |sentence| Failure::new(Failure::FAILED, sentence);
     let lines = wanted.lines()?;
     for program in &wanted.programs {
-        only_root_replaces(program).map_err(failed)?;
+        if let Some(Finding { cause, remedy, .. }) = exposed(program) {
+            return Err(failed(format!("{cause}: {}.", remedy.unwrap_or_default())));
+        }
     }
     let libraries = libraries().map_err(failed)?;
     let overrides = libraries.iter().map(|file| Override::plan(file, wanted.bit));
@@ -184,53 +181,6 @@ fn directive(name: &str, value: &OsStr) -> OsString {
     let mut line = OsString::from(name);
     line.push(value);
     line
-}
-
-/// Refuses a program that others than root could replace by another: the library looks where its name leads whenever a
-/// program starts.
-fn only_root_replaces(program: &Path) -> Result<(), String> {
-    let name = shown(program);
-    let refused = |what: String, could: &str, remedy: String| {
-        Err(format!("{name}: {what}, so others than root could {could}: {remedy}."))
-    };
-    let unknown =
-        |error: &io::Error| format!("{name}: cannot be looked at ({}); mend that first.", cause(error));
-    let mut directories = BTreeSet::new();
-    let file = loader::walk(Path::new("/"), program, |directory| {
-        directories.insert(Path::new("/").join(directory));
-    });
-    for directory in &directories {
-        let status = directory.metadata().map_err(|error| unknown(&error))?;
-        let (place, mode) = (shown(directory), status.mode() & 0o7777);
-        let could = "put another program in its place";
-        if status.uid() != 0 {
-            let what = format!("the directory {place} belongs to user {}", status.uid());
-            let remedy = format!("run 'chown root {place}', or move the program to a directory of root's");
-            return refused(what, could, remedy);
-        }
-        if mode & OTHERS_WRITE != 0 {
-            let what = format!("the directory {place} has the mode {mode:04o}");
-            let elsewhere = "move the program to a directory that root alone can write to";
-            return refused(
-                what,
-                could,
-                match mode & STICKY {
-                    0 => format!("run 'chmod go-w {place}', or {elsewhere}"),
-                    _ => elsewhere.into(),
-                },
-            );
-        }
-    }
-    let file = Path::new("/").join(file.unwrap_or_default());
-    let mode = file.metadata().map_err(|error| unknown(&error))?.mode() & 0o7777;
-    match mode & OTHERS_WRITE {
-        0 => Ok(()),
-        _ => refused(
-            format!("it has the mode {mode:04o}"),
-            "change what it does",
-            format!("run 'chmod go-w {}'", shown(&file)),
-        ),
-    }
 }
 
 /// A change of the administrator's file.
