@@ -42,7 +42,9 @@ fn main() -> ExitCode {
         trial("a program without a standard error", &[], no_stderr),
         trial("a program that fills its standard error", &[Need::Tool("sg_turs")], full_stderr),
         trial("a program that may not have a socket", &[], no_socket),
-        trial("a receiver of another user", &[Need::Root], impostor),
+        trial("a receiver of another user", &[Need::Root, Need::Tool("unshare")], impostor),
+        trial("a file where the standard error was", &[], data_behind_stderr),
+        trial("few descriptors", &[Need::Tool("prlimit")], few_descriptors),
         trial("a set-user-ID program", &[Need::Root, Need::Tool("make")], set_user_id),
         trial("exit status", &[], exit_status),
         trial("signals", &[Need::Tool("sg_turs")], signals),
@@ -484,7 +486,7 @@ fn no_socket() {
 /// The name of a trace's socket is anybody's once the trace has ended.
 fn impostor() {
     let disk = image("scsi");
-    let heard = |user: Uid, program: fn(Run) -> Run| {
+    let heard = |user: Uid, nobody: bool, namespace: bool| {
         let name = format!("{:036}", std::process::id());
         // The credentials that a sender sees are those of the thread at its listen(2).
         let listener = std::thread::spawn(move || {
@@ -498,8 +500,14 @@ fn impostor() {
             (socket, name)
         });
         let (listener, name) = listener.join().expect("it listens");
-        let run = disk.run(disk.scratch().program("clients"));
-        let run = program(run.env("VMWARE_BDWRAPPER_TRACE", name + &"s".repeat(36)));
+        let clients = disk.scratch().program("clients");
+        let run = match namespace {
+            // Nobody has a number there, so all look the same.
+            true => disk.run("unshare").arg("--user").arg(clients),
+            false => disk.run(clients),
+        };
+        let run = run.env("VMWARE_BDWRAPPER_TRACE", name + &"s".repeat(36));
+        let run = if nobody { run.nobody() } else { run };
         let outcome =
             run.stdin(format!("open open {}\nget 3 {GET_IDLUN} 8\n", disk.path().display())).output();
         assert!(outcome.expect_out().contains("\n0 "), "{}", outcome.out());
@@ -512,11 +520,41 @@ fn impostor() {
     };
     let nobody = Uid::from_raw(65534);
     chmod(disk.image(), 0o666);
-    assert!(heard(Uid::ROOT, |run| run));
-    assert!(!heard(nobody, |run| run));
-    assert!(heard(nobody, Run::nobody));
-    assert!(heard(Uid::ROOT, Run::nobody));
-    assert!(!heard(Uid::from_raw(1), Run::nobody));
+    assert!(heard(Uid::ROOT, false, false));
+    assert!(!heard(nobody, false, false));
+    assert!(heard(nobody, true, false));
+    assert!(heard(Uid::ROOT, true, false));
+    assert!(!heard(Uid::from_raw(1), true, false));
+    assert!(!heard(Uid::from_raw(1), false, true));
+    assert!(!heard(Uid::ROOT, false, true));
+}
+
+/// The lines that take the place of records never come into a file that has the number of the standard error by now.
+fn data_behind_stderr() {
+    let disk = image("scsi");
+    let file = disk.scratch().path("data");
+    for closed in ["", "2>&-"] {
+        fs::write(&file, "HEADTAIL").expect("it is ours");
+        let script = format!("exec \"$0\" {closed}");
+        let run = disk.run("sh").args(["-c", &script]).arg(disk.scratch().program("clients"));
+        let run = run.env("VMWARE_BDWRAPPER_TRACE", "n".repeat(72));
+        let lines =
+            format!("close close 2\nopen rdwr {}\nopen open DEV\nget 3 {GET_IDLUN} 8\n", file.display());
+        let lines = lines.replace("DEV", disk.path().to_str().expect("ASCII"));
+        let out = run.stdin(lines).output().expect_out();
+        assert!(out.contains("\n2 -\n3 -\n0 -"), "{out}");
+        assert_eq!(fs::read_to_string(&file).expect("it is there"), "HEADTAIL");
+    }
+}
+
+/// A trace that can open no file any more says so, and ends.
+fn few_descriptors() {
+    let disk = image("scsi");
+    let script = "prlimit --pid $PPID --nofile=4:4; exec \"$0\"";
+    let run = trace(&disk).args(["sh", "-c", script]).arg(disk.scratch().program("clients"));
+    let outcome = run.stdin(format!("open open {}\nget 3 {GET_IDLUN} 8\n", disk.path().display())).output();
+    assert!(outcome.expect_out().contains("\n0 -"), "{}", outcome.out());
+    assert!(outcome.err().contains("Requests are missing in the trace"), "{}", outcome.err());
 }
 
 /// What the environment names counts for nothing there.
@@ -628,6 +666,16 @@ fn output() {
     let outcome = run.arg(format!("{}=scsi", absent.display())).arg("true").output();
     assert!(outcome.code() == 2 && !absent.exists(), "{}", outcome.err());
     assert_eq!(to(Path::new("/no/such/directory/trace")).code(), 1);
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&file, Some(1), None).expect("root can");
+        let outcome = to(&file);
+        assert_eq!(outcome.code(), 2, "{}", outcome.err());
+        assert!(
+            outcome.err().contains("belongs to user 1, who could read and change the trace"),
+            "{}",
+            outcome.err()
+        );
+    }
 }
 
 /// A loop device keeps a file that has lost its name, as long as it is attached.

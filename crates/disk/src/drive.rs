@@ -5,6 +5,7 @@
 use crate::ata::command::{SET_FEATURES, SMART, Transfer};
 use crate::ata::{self, Offer, Registers, SMART_SIGNATURE, Taskfile};
 use crate::entry::Kind;
+use crate::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE};
 use crate::scsi::Ended;
 use crate::scsi::data::Data;
 use crate::{Device, Errno, Host, hdio};
@@ -35,11 +36,7 @@ pub(crate) fn command(device: &Device<'_>, host: &impl Host, argument: u64) -> R
     let mut given = [0; 4];
     host.copy_in(argument, &mut given)?;
     let [command, second, features, sectors] = given;
-    let (count, lba) = match command {
-        SMART => (sectors, SMART_SIGNATURE << 8 | u64::from(second)),
-        _ => (second, 0),
-    };
-    let input = Taskfile { command, features: features.into(), count: count.into(), lba, device: 0 };
+    let input = of_command(given);
     let room = 512 * u64::from(sectors);
     let at = argument.wrapping_add(4);
     let mut data = Data::new(at, room);
@@ -81,14 +78,7 @@ pub(crate) fn task(device: &Device<'_>, host: &impl Host, argument: u64) -> Resu
     }
     let mut given = [0; 7];
     host.copy_in(argument, &mut given)?;
-    let [command, features, count, low, mid, high, select] = given;
-    let input = Taskfile {
-        command,
-        features: features.into(),
-        count: count.into(),
-        lba: u32::from_le_bytes([low, mid, high, 0]).into(),
-        device: select,
-    };
+    let input = of_task(given);
     let offer = Offer { transfer: Transfer::None, room: 0, data: &mut Data::new(0, 0) };
     let registers = outcome(ata::execute(device, host, &input, offer))?;
     if ide || !registers.failed() {
@@ -102,7 +92,7 @@ pub(crate) fn task(device: &Device<'_>, host: &impl Host, argument: u64) -> Resu
 /// `ide_task_request_t` (include/uapi/linux/hdreg.h) on 64-bit systems: eight registers, eight with their high bytes, two sets
 /// of flags in 16 bits of 32, the data phase, the kind of request; then how many bytes go to the disk and how many come
 /// from it. They stand behind it in this order.
-const REQUEST: usize = 48;
+pub(crate) const REQUEST: usize = 48;
 
 /// hdparm(8) has 32 bits for each byte of flags. The driver finds no data phase in that, and refuses; here it is understood.
 pub(crate) const REQUEST_OF_HDPARM: usize = 56;
@@ -144,50 +134,50 @@ fn is_kernels(request: &[u8]) -> bool {
     !PHASE_OF_HDPARM.contains(&i32::from_ne_bytes(part(request, 24)))
 }
 
-/// Where the data of a request stands behind it, and how long it is, both ways together.
-pub(crate) fn data_of_taskfile(request: &[u8]) -> (u64, u64) {
-    let is_kernels = is_kernels(request);
-    let (at, sizes) = if is_kernels { (REQUEST, 32) } else { (REQUEST_OF_HDPARM, 40) };
+/// How long a request is, and how much data to the disk and then from it stands behind it.
+pub(crate) fn lengths_of_taskfile(request: &[u8]) -> (usize, u64, u64) {
+    let (length, sizes) = if is_kernels(request) { (REQUEST, 32) } else { (REQUEST_OF_HDPARM, 40) };
     let [out_size, in_size] =
         [sizes, sizes + 8].map(|at| u64::from(u64::from_ne_bytes(part(request, at)) as u32));
-    (at as u64, out_size + in_size)
+    (length, out_size, in_size)
 }
 
-/// `HDIO_DRIVE_TASKFILE`
-pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<(), Errno> {
-    let mut room = [0; REQUEST_OF_HDPARM];
-    let request = room.get_mut(..REQUEST).unwrap_or_default();
-    host.copy_in(argument, request)?;
-    let is_kernels = is_kernels(request);
-    let request = if is_kernels { request } else { &mut room };
-    if !is_kernels {
-        host.copy_in(argument, request)?;
-    }
+/// Flags of registers, at a place of a request.
+fn flags(request: &[u8], at: usize) -> u16 {
     let half = |at| u16::from_ne_bytes(part(request, at));
-    let [in_flags_at, phase_at] = if is_kernels { [20, 24] } else { [24, 32] };
-    let flags = |at| if is_kernels { half(at) } else { half(at) & 0xff | half(at + 4) << 8 };
-    let int = |at| i32::from_ne_bytes(part(request, at));
-    // The driver looks at 32 bits of them.
-    let size = |at| u64::from_ne_bytes(part(request, at)) as u32;
-    let (out_flags, in_flags) = (flags(16), flags(in_flags_at));
-    let (phase, kind) = (int(phase_at), int(phase_at + 4));
-    let (out_size, in_size) = (size(phase_at + 8), size(phase_at + 16));
-    if out_size > MOST || in_size > MOST {
-        return Err(Errno::EINVAL);
+    if is_kernels(request) { half(at) } else { half(at) & 0xff | half(at + 4) << 8 }
+}
+
+/// The registers that what stands at a request's address gives; none for other requests.
+pub fn registers(request: u32, given: &[u8]) -> Option<Taskfile> {
+    match request {
+        HDIO_DRIVE_CMD => given.first_chunk().copied().map(of_command),
+        HDIO_DRIVE_TASK => given.first_chunk().copied().map(of_task),
+        HDIO_DRIVE_TASKFILE if given.len() >= REQUEST => Some(of_taskfile(given)),
+        _ => None,
     }
-    let out_at = argument.wrapping_add(request.len() as u64);
-    let in_at = out_at.wrapping_add(out_size.into());
-    // The driver copies all of it before it looks at anything else.
-    let mut all = Data::new(out_at, u64::from(out_size).saturating_add(in_size.into()));
-    let mut piece = [0; 512];
-    while all.left() > 0 {
-        all.get(host, &mut piece)?;
-    }
+}
+
+fn of_command([command, second, features, sectors]: [u8; 4]) -> Taskfile {
+    let (count, lba) = match command {
+        SMART => (sectors, SMART_SIGNATURE << 8 | u64::from(second)),
+        _ => (second, 0),
+    };
+    Taskfile { command, features: features.into(), count: count.into(), lba, device: 0 }
+}
+
+fn of_task([command, features, count, low, mid, high, device]: [u8; 7]) -> Taskfile {
+    let lba = u32::from_le_bytes([low, mid, high, 0]).into();
+    Taskfile { command, features: features.into(), count: count.into(), lba, device }
+}
+
+fn of_taskfile(request: &[u8]) -> Taskfile {
+    let out_flags = flags(request, 16);
     let [_, features, count, low, mid, high, select, command] = part(request, 0);
     let [_, features_high, count_high, d, e, f] = part(request, 8);
     // Without flags all registers count.
     let when = |flag, value| if out_flags == 0 || out_flags & flag != 0 { value } else { 0 };
-    let input = Taskfile {
+    Taskfile {
         command,
         features: u16::from_le_bytes([
             when(FEATURES_FLAG, features),
@@ -205,7 +195,38 @@ pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> 
             0,
         ]),
         device: select,
-    };
+    }
+}
+
+/// `HDIO_DRIVE_TASKFILE`
+pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<(), Errno> {
+    let mut room = [0; REQUEST_OF_HDPARM];
+    let request = room.get_mut(..REQUEST).unwrap_or_default();
+    host.copy_in(argument, request)?;
+    let is_kernels = is_kernels(request);
+    let request = if is_kernels { request } else { &mut room };
+    if !is_kernels {
+        host.copy_in(argument, request)?;
+    }
+    let [in_flags_at, phase_at] = if is_kernels { [20, 24] } else { [24, 32] };
+    let int = |at| i32::from_ne_bytes(part(request, at));
+    // The driver looks at 32 bits of them.
+    let size = |at| u64::from_ne_bytes(part(request, at)) as u32;
+    let [out_flags, in_flags] = [16, in_flags_at].map(|at| flags(request, at));
+    let (phase, kind) = (int(phase_at), int(phase_at + 4));
+    let (out_size, in_size) = (size(phase_at + 8), size(phase_at + 16));
+    if out_size > MOST || in_size > MOST {
+        return Err(Errno::EINVAL);
+    }
+    let out_at = argument.wrapping_add(request.len() as u64);
+    let in_at = out_at.wrapping_add(out_size.into());
+    // The driver copies all of it before it looks at anything else.
+    let mut all = Data::new(out_at, u64::from(out_size).saturating_add(in_size.into()));
+    let mut piece = [0; 512];
+    while all.left() > 0 {
+        all.get(host, &mut piece)?;
+    }
+    let input = of_taskfile(request);
     let (transfer, at, size) = match phase {
         MULTI_IN | MULTI_OUT if hdio::multiple(device.state) == 0 => return Err(Errno::EPERM),
         NO_DATA => (Transfer::None, 0, 0),
@@ -219,7 +240,7 @@ pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> 
     let room = match kind {
         TASK_NO_DATA => 0,
         // Neither data nor a number of sectors.
-        _ if size < 512 && count == 0 && count_high == 0 => return Err(Errno::EFAULT),
+        _ if size < 512 && input.count == 0 => return Err(Errno::EFAULT),
         // Sectors, and nowhere to put them (`blk_rq_map_kern`).
         _ if size == 0 => return Err(Errno::EINVAL),
         _ => u64::from(size),

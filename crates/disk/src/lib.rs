@@ -9,7 +9,7 @@
 pub mod ata;
 mod block;
 pub mod conf;
-mod drive;
+pub mod drive;
 pub mod entry;
 pub mod errno;
 pub mod geometry;

@@ -1,6 +1,8 @@
 //! What the preload library tells `vmware-bdwrapper trace` of a request: one message each, of numbers and of the caller's
 //! memory as it is, without what is on the disk. Both are of one machine, so numbers have its byte order.
 
+use crate::ata::command::Command;
+use crate::ata::{self, Taskfile};
 use crate::entry::Kind;
 use crate::host::Segment;
 use crate::request::{
@@ -9,7 +11,7 @@ use crate::request::{
 };
 use crate::scsi::command::{self, Operation};
 use crate::scsi::sat;
-use crate::{Errno, Host, ata, drive, sg};
+use crate::{Errno, Host, drive, sg};
 
 /// The variable of the environment that says where records go: the name of an abstract unix(7) socket of type
 /// `SOCK_SEQPACKET`, where each message has a connection of its own, and a secret with which each of them begins. Both have
@@ -186,7 +188,18 @@ pub struct Memory {
     got: Segment,
     sense: Segment,
     data: [Segment; PIECES],
+    /// The most of it that is recorded.
+    most: u64,
     data_length: u64,
+}
+
+/// Which data of a command a trace may have.
+enum Shown {
+    Nothing,
+    /// What came from the disk.
+    FromDisk,
+    /// So many bytes that went there.
+    ToDisk(u64),
 }
 
 const NOTHING: Segment = Segment { address: 0, length: 0 };
@@ -202,13 +215,14 @@ impl Memory {
             got: NOTHING,
             sense: NOTHING,
             data: [NOTHING; PIECES],
+            most: MOST_DATA,
             data_length: 0,
         };
         let (given, got) = match (request, find(request).map(|request| request.argument)) {
             (SG_IO, _) => (SG_IO_HDR, SG_IO_HDR),
             (HDIO_DRIVE_CMD, _) => (4, 4),
             (HDIO_DRIVE_TASK, _) => (7, 7),
-            (HDIO_DRIVE_TASKFILE, _) => (drive::REQUEST_OF_HDPARM, drive::REQUEST_OF_HDPARM),
+            (HDIO_DRIVE_TASKFILE, _) => (drive::REQUEST, drive::REQUEST),
             (SCSI_IOCTL_SEND_COMMAND, _) => (8 + 16, 0),
             (HDIO_GET_IDENTITY, _) => (0, 512),
             (_, Some(Argument::In(shape))) => (shape.bytes(), 0),
@@ -221,24 +235,34 @@ impl Memory {
         }
         memory.given_length = given;
         memory.got = Segment { address: argument, length: got as u64 };
-        // Command, sector number, features, count; data, features, …, command (include/uapi/linux/hdreg.h).
-        let [first, second, third, fourth, .., eighth] = memory.at::<8>(0);
-        let (is_shown, (at, length)) = match request {
+        let (at, out_size, in_size) = match request {
             SG_IO => return memory.of_sg_io(host),
             SCSI_IOCTL_SEND_COMMAND => return memory.of_send_command(argument),
-            HDIO_DRIVE_CMD => (is_shown_of_ata(first, third), (4, 512 * u64::from(fourth))),
-            HDIO_DRIVE_TASKFILE => (is_shown_of_ata(eighth, second), drive::data_of_taskfile(&memory.given)),
+            HDIO_DRIVE_CMD => (4, 0, 512 * u64::from(memory.given[3])),
+            HDIO_DRIVE_TASKFILE => {
+                let (length, out_size, in_size) = drive::lengths_of_taskfile(&memory.given);
+                let whole = memory.given.get_mut(..length).unwrap_or_default();
+                if host.copy_in(argument, whole).is_ok() {
+                    memory.given_length = length;
+                    memory.got.length = length as u64;
+                }
+                (length as u64, out_size, in_size)
+            }
             _ => return memory,
         };
-        memory.data_length = length;
-        if is_shown {
+        memory.data_length = out_size + in_size;
+        let registers = drive::registers(request, &memory.given).unwrap_or_default();
+        if let Some(command) = shown_of_ata(&registers) {
+            let is_to_disk = command.transfer.is_to_disk();
+            let (at, room) = if is_to_disk { (at, out_size) } else { (at + out_size, in_size) };
+            let length = room.min(command.other_bytes(&registers));
             memory.add(0, Segment { address: argument.wrapping_add(at), length });
         }
         memory
     }
 
     fn at<const N: usize>(&self, offset: usize) -> [u8; N] {
-        self.given.get(offset..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+        part(&self.given, offset)
     }
 
     /// See include/scsi/sg.h.
@@ -255,9 +279,13 @@ impl Memory {
             self.sense = Segment { address: sense, length: sense_room.into() };
         }
         self.data_length = length;
-        if !self.is_shown() {
-            return self;
-        }
+        // SG_DXFER_FROM_DEV and SG_DXFER_TO_FROM_DEV
+        let from_disk = matches!(i32::from_ne_bytes(self.at(4)), -3 | -4);
+        self.most = match self.shown() {
+            Shown::FromDisk if from_disk => MOST_DATA,
+            Shown::ToDisk(list) => MOST_DATA.min(list),
+            _ => return self,
+        };
         if count == 0 {
             self.add(0, Segment { address: data, length });
         }
@@ -273,8 +301,7 @@ impl Memory {
         self
     }
 
-    /// The CDB stands behind two lengths. Where it stood, there are then sense data or data from the disk; data to the disk,
-    /// which are behind it, are lost.
+    /// The CDB stands behind two lengths. Where it stood, there are then sense data or data from the disk.
     fn of_send_command(mut self, argument: u64) -> Memory {
         let [code] = self.at(8);
         self.cdb_length = sg::command_length(code);
@@ -283,33 +310,49 @@ impl Memory {
         for (to, from) in self.cdb.iter_mut().zip(given) {
             *to = *from;
         }
+        let [to_disk, from_disk] = [0, 4].map(|at| u64::from(u32::from_ne_bytes(self.at(at))));
         let at = argument.wrapping_add(8);
         self.sense = Segment { address: at, length: sg::OLD_SENSE as u64 };
-        self.data_length = u32::from_ne_bytes(self.at(4)).into();
-        if self.is_shown() {
-            self.add(0, Segment { address: at, length: self.data_length });
+        self.data_length = to_disk.max(from_disk);
+        // Data to the disk, which stand behind the CDB, may be gone by then.
+        if to_disk == 0 && matches!(self.shown(), Shown::FromDisk) {
+            self.add(0, Segment { address: at, length: from_disk });
         }
         self
     }
 
-    /// Whether a trace may have the data of its SCSI command: not what is on the disk, nor what could be a password, as that
-    /// of a command that nobody knows.
-    fn is_shown(&self) -> bool {
-        let [code, action, ..] = self.cdb;
+    /// What a trace may have of the data of its SCSI command: nothing of what is on the disk, nor what could be a password, as
+    /// that of a command that nobody knows.
+    fn shown(&self) -> Shown {
+        let cdb = self.cdb.first_chunk().copied().unwrap_or([0; 16]);
+        let [code, action, ..] = cdb;
         let command = command::find(code, action & 0x1f).filter(|_| self.cdb_length > 0);
+        let long = |at| u32::from_be_bytes(part(&cdb, at)).into();
+        let short = |at| u16::from_be_bytes(part(&cdb, at)).into();
         match command.map(|command| command.operation) {
             Some(Operation::AtaPassThrough) => {
-                let (registers, _) = sat::registers(self.cdb.first_chunk().unwrap_or(&[0; 16]));
-                is_shown_of_ata(registers.command, registers.features.to_le_bytes()[0])
+                let (registers, _) = sat::registers(&cdb);
+                match shown_of_ata(&registers) {
+                    Some(command) if command.transfer.is_to_disk() => {
+                        Shown::ToDisk(command.other_bytes(&registers))
+                    }
+                    Some(_) => Shown::FromDisk,
+                    None => Shown::Nothing,
+                }
             }
-            Some(operation) => !operation.moves_blocks(),
-            None => false,
+            // Their parameter lists, by length (SPC-4, 6.10 and after).
+            Some(Operation::ModeSelect) if code == 0x15 => Shown::ToDisk(cdb[4].into()),
+            Some(Operation::ModeSelect | Operation::Unmap) => Shown::ToDisk(short(7)),
+            Some(Operation::SendDiagnostic) => Shown::ToDisk(short(3)),
+            Some(Operation::SetTargetPortGroups) => Shown::ToDisk(long(6)),
+            Some(operation) if !operation.moves_blocks() => Shown::FromDisk,
+            _ => Shown::Nothing,
         }
     }
 
     /// Adds a piece of the data, as much as is recorded.
     fn add(&mut self, index: usize, piece: Segment) {
-        let left = MOST_DATA.saturating_sub(self.data.iter().map(|piece| piece.length).sum());
+        let left = self.most.saturating_sub(self.data.iter().map(|piece| piece.length).sum());
         if let Some(place) = self.data.get_mut(index) {
             *place = Segment { length: piece.length.min(left), ..piece };
         }
@@ -320,28 +363,54 @@ impl Memory {
         self.data_length
     }
 
+    /// Leaves nothing but what belongs to the answer, when the request has been made: what stood in a buffer before is not in a
+    /// trace.
+    pub fn settle(&mut self, host: &impl Host, head: &Head) {
+        let mut moved = u64::MAX;
+        match (head.request, head.result) {
+            (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE, Err(Errno::EIO)) => moved = 0,
+            (_, Err(_)) => (self.got, self.sense, moved) = (NOTHING, NOTHING, 0),
+            (SG_IO, Ok(_)) => {
+                let mut header = [0; SG_IO_HDR];
+                let got = host.copy_in(head.argument, &mut header).is_ok();
+                let [host_status, resid] = [68, 72].map(|at| part(&header, at)).map(i32::from_ne_bytes);
+                self.sense.length = if got { self.sense.length.min(header[67].into()) } else { 0 };
+                // Of what there was no room for, nothing may have been moved.
+                moved = match host_status as u16 {
+                    0 if got => self.data_length.saturating_sub(u64::try_from(resid).unwrap_or(u64::MAX)),
+                    _ => 0,
+                };
+            }
+            (SCSI_IOCTL_SEND_COMMAND, Ok(status)) if status == sg::CHECK_CONDITION.into() => {
+                // In the descriptor format it says how long it is (SPC-4, 4.5.2).
+                let mut sense = [0; 8];
+                let got = host.copy_in(self.sense.address, &mut sense).is_ok();
+                self.sense.length = match sense[0] & 0x7f {
+                    0x72 | 0x73 => self.sense.length.min(8 + u64::from(sense[7])),
+                    _ if got => self.sense.length,
+                    _ => 0,
+                };
+                moved = 0;
+            }
+            (SCSI_IOCTL_SEND_COMMAND, Ok(_)) => self.sense = NOTHING,
+            _ => {}
+        }
+        for piece in &mut self.data {
+            piece.length = piece.length.min(moved);
+            moved -= piece.length;
+        }
+    }
+
     /// The segments behind secret and numbers, and how long each part is. `all`: with the memory that is not copied yet, and
     /// may turn out to be none.
-    pub fn segments(
-        &self,
-        path: &[u8],
-        head: &Head,
-        all: bool,
-    ) -> ([Segment; PARTS - 1 + PIECES], [u64; PARTS]) {
+    pub fn segments(&self, path: &[u8], all: bool) -> ([Segment; PARTS - 1 + PIECES], [u64; PARTS]) {
         let own =
             |bytes: &[u8]| Segment { address: bytes.as_ptr().addr() as u64, length: bytes.len() as u64 };
         let [given, command] = [(&self.given[..], self.given_length), (&self.cdb[..], self.cdb_length)]
             .map(|(bytes, length)| own(bytes.get(..length).unwrap_or_default()));
-        // Both stand at the same place there.
-        let has_sense = head.result == Ok(sg::CHECK_CONDITION.into());
-        let (sense, data) = match head.request {
-            SCSI_IOCTL_SEND_COMMAND if has_sense => (self.sense, [NOTHING; PIECES]),
-            SCSI_IOCTL_SEND_COMMAND => (NOTHING, self.data),
-            _ => (self.sense, self.data),
-        };
         let theirs = |segment: Segment| if all { segment } else { NOTHING };
-        let [got, sense] = [self.got, sense].map(theirs);
-        let [a, b, c, d, e, f, g, h] = data.map(theirs);
+        let [got, sense] = [self.got, self.sense].map(theirs);
+        let [a, b, c, d, e, f, g, h] = self.data.map(theirs);
         let data = [a, b, c, d, e, f, g, h].iter().map(|piece| piece.length).sum();
         let path = own(path);
         let lengths = [path.length, given.length, got.length, command.length, sense.length, data];
@@ -349,7 +418,12 @@ impl Memory {
     }
 }
 
-/// As [`Memory::is_shown`], of an ATA command.
-fn is_shown_of_ata(command: u8, features: u8) -> bool {
-    ata::command::find(command, features).is_some_and(|command| !command.operation.moves_sectors())
+fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+}
+
+/// As [`Memory::shown`], of an ATA command: its row, where there is anything.
+fn shown_of_ata(registers: &Taskfile) -> Option<&'static Command> {
+    let found = ata::command::find(registers.command, registers.features.to_le_bytes()[0]);
+    found.filter(|command| !command.operation.moves_sectors())
 }

@@ -189,8 +189,18 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
         (0, from_disk) => (Direction::In, Data::new(at, from_disk.into())),
         (to_disk, _) => (Direction::Out, Data::new(at.wrapping_add(length as u64), to_disk.into())),
     };
-    match execute(device, host, cdb, direction, data).0 {
-        Ended::Good => Ok(0),
+    let (ended, used) = execute(device, host, cdb, direction, data);
+    match ended {
+        Ended::Good => {
+            if direction == Direction::In {
+                // All of the buffer is the driver's, which had it zeroed.
+                let mut rest = Data::new(at.wrapping_add(used), u64::from(from_disk).saturating_sub(used));
+                while rest.left() > 0 {
+                    rest.put(host, &[0; 512])?;
+                }
+            }
+            Ok(0)
+        }
         Ended::Check(sense) => {
             let (bytes, count) = sense.bytes(device.state.switches.is_on(mode::D_SENSE));
             host.copy_out(at, bytes.get(..count.min(OLD_SENSE)).unwrap_or_default())?;

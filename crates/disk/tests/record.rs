@@ -1,20 +1,37 @@
-//! What of the caller's memory a trace gets.
+//! What of the caller's memory a trace gets: nothing of what is on the disk, and nothing that stood in a buffer before.
 
 mod common;
 
-use common::{BASE, Fake};
+use common::{BASE, FAR, Fake};
 use disk::entry::Kind;
 use disk::host::{Host, Medium};
 use disk::record::{Head, MOST_DATA, Memory};
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO};
+use disk::{Answer, State};
 
 /// Where the parts of a command stand.
-const CDB: u64 = common::FAR;
-const DATA: u64 = common::FAR + 0x1000;
+const CDB: u64 = FAR;
+const SENSE: u64 = FAR + 0x100;
+const DATA: u64 = FAR + 0x1000;
 
-/// Path, what was given, what was got, CDB, sense data and data of a request with this result.
-fn parts(host: &Fake, request: u32, result: i32) -> [Vec<u8>; 6] {
-    let memory = Memory::of(host, request, BASE);
+/// What is in the caller's memory before, and on the disk.
+const SECRET: u8 = 0x5a;
+
+/// What a trace has of a request.
+struct Traced {
+    given: usize,
+    got: Vec<u8>,
+    cdb: usize,
+    sense: Vec<u8>,
+    data: Vec<u8>,
+    /// How many bytes there were to be moved.
+    length: u64,
+    answer: Answer,
+}
+
+fn traced(host: &Fake, state: &State, entry: &str, request: u32) -> Traced {
+    let mut memory = Memory::of(host, request, BASE);
+    let answer = host.ask_at(entry, state, request, BASE);
     let head = Head {
         process: 1,
         thread: 1,
@@ -23,125 +40,216 @@ fn parts(host: &Fake, request: u32, result: i32) -> [Vec<u8>; 6] {
         request,
         argument: BASE,
         kind: Kind::Scsi,
-        result: Ok(result),
+        result: match answer {
+            Answer::Value(value) => Ok(value),
+            Answer::Error(errno) => Err(errno),
+            Answer::Forward => panic!("it is ours"),
+        },
         forwarded: false,
         duration: 0,
         data_length: memory.data_length(),
     };
-    let (segments, lengths) = memory.segments(b"/dev/x", &head, true);
-    let mut pieces = segments.iter().skip(3).map(|segment| {
-        let mut bytes = vec![0; segment.length as usize];
-        // What is the caller's; the rest stands in `memory`.
-        if segment.length > 0 && host.copy_in(segment.address, &mut bytes).is_err() {
-            bytes.fill(0xee);
+    memory.settle(host, &head);
+    let (segments, lengths) = memory.segments(b"/dev/x", true);
+    // Path, what was given and the CDB stand in `memory`; the rest is the caller's.
+    let theirs = |range: &[_]| -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for segment in range {
+            let disk::host::Segment { address, length } = *segment;
+            let mut piece = vec![0; length as usize];
+            if length > 0 {
+                host.copy_in(address, &mut piece).expect("it is there");
+            }
+            bytes.extend(piece);
         }
         bytes
-    });
-    let [command, sense] = [pieces.next(), pieces.next()].map(Option::unwrap_or_default);
-    let data: Vec<u8> = pieces.flatten().collect();
-    let parts =
-        [vec![0; 6], vec![0; lengths[1] as usize], vec![0; lengths[2] as usize], command, sense, data];
-    assert_eq!(parts.each_ref().map(|part| part.len() as u64), lengths);
-    parts
+    };
+    let [path, given, got, cdb, sense, data] = lengths;
+    assert_eq!(path, 6);
+    let traced = Traced {
+        given: given as usize,
+        got: theirs(&segments[2..3]),
+        cdb: cdb as usize,
+        sense: theirs(&segments[4..5]),
+        data: theirs(&segments[5..]),
+        length: memory.data_length(),
+        answer,
+    };
+    assert_eq!(
+        (traced.got.len(), traced.sense.len(), traced.data.len()),
+        (got as usize, sense as usize, data as usize)
+    );
+    traced
 }
 
-/// `SG_IO` with a CDB and 512 bytes of data.
-fn sg_io(cdb: &[u8]) -> Fake {
-    let host = Fake::new(Medium::ImageFile, 1 << 20);
+/// A disk full of secrets.
+fn disk() -> Fake {
+    Fake::with_content(vec![SECRET; 1 << 20])
+}
+
+/// `SG_IO` with a CDB and a buffer of this length, full of secrets, or of what is given.
+fn sg_io(
+    host: &Fake,
+    state: &State,
+    entry: &str,
+    cdb: &[u8],
+    direction: i32,
+    length: usize,
+    given: &[u8],
+) -> Traced {
     let mut header = [0; 88];
     header[0] = b'S';
-    header[8..10].copy_from_slice(&[cdb.len() as u8, 0]);
-    header[12..16].copy_from_slice(&512u32.to_ne_bytes());
+    header[4..8].copy_from_slice(&direction.to_ne_bytes());
+    header[8..10].copy_from_slice(&[cdb.len() as u8, 64]);
+    header[12..16].copy_from_slice(&(length as u32).to_ne_bytes());
     header[16..24].copy_from_slice(&DATA.to_ne_bytes());
     header[24..32].copy_from_slice(&CDB.to_ne_bytes());
+    header[32..40].copy_from_slice(&SENSE.to_ne_bytes());
     host.put(&header);
-    *host.far.borrow_mut() = vec![0x5a; 0x3000];
-    host.far.borrow_mut()[..cdb.len()].copy_from_slice(cdb);
-    host
+    let mut far = vec![SECRET; 0x1000 + length];
+    far[..cdb.len()].copy_from_slice(cdb);
+    far[0x1000..][..given.len()].copy_from_slice(given);
+    *host.far.borrow_mut() = far;
+    traced(host, state, entry, SG_IO)
+}
+
+fn pass_through(command: u8, features: u8, transfer: u8, length: u8) -> Vec<u8> {
+    let mut cdb = vec![0; 16];
+    // T_DIR where data comes from the disk; T_LENGTH says COUNT, in blocks.
+    let from_disk = if matches!(transfer, 4 | 6 | 10) { 0x08 } else { 0 };
+    (cdb[0], cdb[1], cdb[2], cdb[4], cdb[6], cdb[14]) =
+        (0x85, transfer << 1, from_disk | 0x06, features, length, command);
+    cdb
+}
+
+#[test]
+fn what_a_command_moved() {
+    let (host, state) = (disk(), State::new());
+    let ask = |entry: &str, cdb: &[u8], direction, length, given: &[u8]| {
+        sg_io(&host, &state, entry, cdb, direction, length, given)
+    };
+    // As much as came, whatever room there was.
+    let inquiry = ask("/x=scsi", &[0x12, 0, 0, 0, 36, 0], -3, 512, &[]);
+    assert_eq!((inquiry.given, inquiry.got.len(), inquiry.cdb, inquiry.length), (88, 88, 6, 512));
+    assert_eq!((inquiry.data.len(), inquiry.sense.len()), (36, 0));
+    let identify = ask("/x=sata", &pass_through(0xec, 0, 4, 1), -3, 2048, &[]);
+    assert_eq!(identify.data.len(), 512);
+    assert_eq!(ask("/x=sata", &[0xa1, 8, 0x0e, 0, 1, 0, 0, 0, 0, 0xec, 0, 0], -3, 512, &[]).data.len(), 512);
+    // A parameter list, and no more than that.
+    let list = [&[0, 22, 0, 16, 0, 0, 0, 0][..], &[0; 16]].concat();
+    let unmap = ask("/x=scsi", &[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], -2, 4096, &list);
+    assert_eq!((unmap.answer, unmap.data), (Answer::Value(0), list));
+    // Whoever lies about the direction gets nothing.
+    assert_eq!(ask("/x=scsi", &[0x12, 0, 0, 0, 36, 0], -2, 512, &[]).data, []);
+    // Nor is there anything where the command fails.
+    let refused = ask("/x=scsi", &[0x12, 0xff, 0, 0, 36, 0], -3, 512, &[]);
+    assert_eq!((refused.data.len(), refused.sense.len(), refused.sense[0]), (0, 18, 0x70));
+    assert_eq!(ask("/x=scsi", &[0x12, 0, 0, 0, 36], -3, 512, &[]).got, []);
+    // No more than is recorded.
+    let modes = ask("/x=scsi", &[0x5a, 0, 0x3f, 0xff, 0, 0, 0, 0x20, 0, 0], -3, 8192, &[]);
+    assert!(modes.data.len() as u64 <= MOST_DATA && modes.length == 8192);
 }
 
 #[test]
 fn nothing_of_what_is_on_the_disk() {
-    let pass_through = |command: u8, features: u8| {
-        let mut cdb = [0; 16];
-        cdb[0] = 0x85;
-        cdb[4] = features;
-        cdb[14] = command;
-        cdb.to_vec()
-    };
-    let shown = [
-        vec![0x12, 0, 0, 0, 36, 0],
-        vec![0x15, 0x10, 0, 0, 8, 0],
-        pass_through(0xec, 0),
-        pass_through(0xb0, 0xd0),
-        vec![0xa1, 0, 0, 0, 0, 0, 0, 0, 0, 0xec, 0, 0],
-    ];
-    let hidden = [
-        vec![0x08, 0, 0, 0, 1, 0],
-        vec![0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0],
-        vec![0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0],
-        vec![0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0],
+    let (host, state) = (disk(), State::new());
+    for (cdb, direction) in [
+        (vec![0x08, 0, 0, 0, 1, 0], -3),
+        (vec![0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], -3),
+        (vec![0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], -2),
+        (vec![0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0], -2),
+        (vec![0x2f, 2, 0, 0, 0, 0, 0, 0, 1, 0], -2),
         // READ DMA, WRITE DMA EXT, WRITE MULTIPLE.
-        pass_through(0xc8, 0),
-        pass_through(0x35, 0),
-        pass_through(0xc5, 0),
-        vec![0xa1, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0],
+        (pass_through(0xc8, 0, 6, 1), -3),
+        (pass_through(0x35, 0, 6, 1), -2),
+        (pass_through(0xc5, 0, 5, 1), -2),
+        (vec![0xa1, 8, 0x0e, 0, 1, 0, 0, 0, 0, 0x20, 0, 0], -3),
         // SECURITY UNLOCK, SECURITY PROTOCOL OUT, and what nobody knows.
-        pass_through(0xf2, 0),
-        vec![0xb5, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0],
-        vec![0xc1, 0, 0, 0, 0, 0, 0, 0, 2, 0],
-        vec![],
-    ];
-    for (cdbs, length) in [(&shown[..], 512), (&hidden[..], 0)] {
-        for cdb in cdbs {
-            let host = sg_io(cdb);
-            let [_, given, got, command, _, data] = parts(&host, SG_IO, 0);
-            assert_eq!((given.len(), got.len(), command.len()), (88, 88, cdb.len()));
-            assert_eq!(data, vec![0x5a; length], "{cdb:02x?}");
-            assert_eq!(Memory::of(&host, SG_IO, BASE).data_length(), 512, "{cdb:02x?}");
-        }
+        (pass_through(0xf2, 0, 5, 1), -2),
+        (vec![0xb5, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0], -2),
+        (vec![0xc1, 0, 0, 0, 0, 0, 0, 0, 2, 0], -2),
+        (vec![], -3),
+    ] {
+        let found = sg_io(&host, &state, "/x=sata", &cdb, direction, 512, &[]);
+        assert_eq!((found.data.len(), found.length, found.cdb), (0, 512, cdb.len()), "{cdb:02x?}");
+        assert!(!found.sense.contains(&SECRET), "{cdb:02x?}");
     }
 }
 
 #[test]
-fn nor_in_the_old_ways() {
-    let send = |cdb: &[u8], result| {
-        let host = Fake::new(Medium::ImageFile, 1 << 20);
-        host.put(&[&[0; 4], &512u32.to_ne_bytes()[..], cdb, &[0x5a; 600]].concat());
-        parts(&host, SCSI_IOCTL_SEND_COMMAND, result).map(|part| part.len())
+fn send_command() {
+    let (host, state) = (disk(), State::new());
+    let send = |to_disk: u32, from_disk: u32, cdb: &[u8]| {
+        let lengths = [to_disk, from_disk].map(u32::to_ne_bytes).concat();
+        host.put(&[&lengths[..], cdb, &[SECRET; 600]].concat());
+        traced(&host, &state, "/x=scsi", SCSI_IOCTL_SEND_COMMAND)
     };
-    // Sense data stands where the data does, so only the result says which of both it is.
-    assert_eq!(send(&[0x12, 0, 0, 0, 36, 0], 0), [6, 14, 0, 6, 0, 512]);
-    assert_eq!(send(&[0x12, 0, 0, 0, 36, 0], 2), [6, 14, 0, 6, 16, 0]);
-    assert_eq!(send(&[0x08, 0, 0, 0, 1, 0], 0), [6, 14, 0, 6, 0, 0]);
-    assert_eq!(send(&[0x08, 0, 0, 0, 1, 0], 2), [6, 14, 0, 6, 16, 0]);
-    assert_eq!(send(&[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], 0), [6, 18, 0, 10, 0, 0]);
-
-    let drive = |request, bytes: &[u8]| {
-        let host = Fake::new(Medium::ImageFile, 1 << 20);
-        host.put(bytes);
-        let [.., data] = parts(&host, request, 0);
-        data.len()
-    };
-    assert_eq!(drive(HDIO_DRIVE_CMD, &[0xec, 0, 0, 1]), 512);
-    assert_eq!(drive(HDIO_DRIVE_CMD, &[0x20, 1, 0, 1]), 0);
-    assert_eq!(drive(HDIO_DRIVE_CMD, &[0xb0, 0, 0xd0, 1]), 512);
-    let taskfile = |command: u8| {
-        let mut request = [0; 56];
-        request[7] = command;
-        // `in_size` (include/uapi/linux/hdreg.h).
-        request[40..44].copy_from_slice(&512u32.to_ne_bytes());
-        drive(HDIO_DRIVE_TASKFILE, &request)
-    };
-    assert_eq!((taskfile(0xec), taskfile(0x24), taskfile(0xf1)), (512, 0, 0));
+    // The driver's buffer is the caller's afterwards, and was zeroed before.
+    let inquiry = send(0, 512, &[0x12, 0, 0, 0, 36, 0]);
+    assert_eq!((inquiry.given, inquiry.cdb, inquiry.data.len()), (14, 6, 512));
+    assert!(inquiry.data[36..].iter().all(|&byte| byte == 0), "{:02x?}", inquiry.data);
+    let bad = send(0, 512, &[0x12, 0xff, 0, 0, 36, 0]);
+    assert_eq!((bad.answer, bad.data.len(), bad.sense.len()), (Answer::Value(2), 0, 16));
+    assert_eq!(send(0, 512, &[0x08, 0, 0, 0, 1, 0]).data, []);
+    let write = send(512, 0, &[0x0a, 0, 0, 0, 1, 0]);
+    assert_eq!(
+        (write.answer, write.given, write.data.len(), write.sense.len()),
+        (Answer::Value(0), 14, 0, 0)
+    );
+    // Sense data in the descriptor format is shorter than its place, where data to the disk stood.
+    let select = [&[0, 0, 0, 0, 0x0a, 0x0a, 0x06, 0x10, 0, 0, 0, 0, 0xff, 0xff][..], &[0; 2]].concat();
+    let turned = sg_io(&host, &state, "/x=scsi", &[0x15, 0x10, 0, 0, 16, 0], -2, 16, &select);
+    assert_eq!((turned.answer, turned.data), (Answer::Value(0), select));
+    let failed = send(512, 0, &[0x0a, 0x1f, 0xff, 0xff, 1, 0]);
+    assert_eq!((failed.answer, failed.sense.first()), (Answer::Value(2), Some(&0x72)));
+    assert!(!failed.sense.contains(&SECRET), "{:02x?}", failed.sense);
 }
 
 #[test]
-fn no_more_than_is_recorded() {
-    let host = sg_io(&[0x12, 0, 0, 0, 36, 0]);
-    let mut header: [u8; 88] = host.got();
-    header[12..16].copy_from_slice(&8192u32.to_ne_bytes());
-    host.put(&header);
-    let [.., data] = parts(&host, SG_IO, 0);
-    assert_eq!(data.len() as u64, MOST_DATA);
+fn drive_requests() {
+    let (host, state) = (disk(), State::new());
+    let drive = |kind: &str, request, bytes: &[u8]| {
+        // More than the longest data.
+        host.memory.borrow_mut().fill(SECRET);
+        host.put(bytes);
+        traced(&host, &state, kind, request)
+    };
+    for kind in ["/x=sata", "/x=ide"] {
+        // Room for more than comes.
+        let identify = drive(kind, HDIO_DRIVE_CMD, &[0xec, 0, 0, 4]);
+        assert_eq!(
+            (identify.answer, identify.given, identify.data.len()),
+            (Answer::Value(0), 4, 512),
+            "{kind}"
+        );
+        assert_eq!(drive(kind, HDIO_DRIVE_CMD, &[0x20, 1, 0, 1]).data, [], "{kind}");
+        assert_eq!(drive(kind, HDIO_DRIVE_CMD, &[0xe5, 0, 0, 4]).data, [], "{kind}");
+        assert_eq!(drive(kind, HDIO_DRIVE_CMD, &[0xb0, 0, 0xd0, 1]).data.len(), 512, "{kind}");
+    }
+    // In the kernel's layout the data follows 48 bytes, in hdparm's 56.
+    let taskfile = |layout: usize, command: u8, out_size: u32, in_size: u32| {
+        let mut request = vec![0; layout];
+        // DEVICE, COUNT.
+        (request[7], request[6], request[2]) = (command, 0xe0, 1);
+        let phase: i32 = if in_size > 0 { 1 } else { 4 };
+        let (phase_at, kind) = if layout == 48 { (24, if in_size > 0 { 2i32 } else { 4 }) } else { (32, 2) };
+        if layout == 56 {
+            request[24..28].copy_from_slice(&0xfeu32.to_ne_bytes());
+            request[28..32].copy_from_slice(&0i32.to_ne_bytes());
+        }
+        request[phase_at..][..4].copy_from_slice(&phase.to_ne_bytes());
+        request[phase_at + 4..][..4].copy_from_slice(&kind.to_ne_bytes());
+        request[phase_at + 8..][..4].copy_from_slice(&out_size.to_ne_bytes());
+        request[phase_at + 16..][..4].copy_from_slice(&in_size.to_ne_bytes());
+        drive("/x=ide", HDIO_DRIVE_TASKFILE, &request)
+    };
+    let write = taskfile(48, 0x30, 512, 0);
+    assert_eq!((write.answer, write.given, write.data.len()), (Answer::Value(0), 48, 0));
+    assert!(write.got.len() == 48 && !write.got.contains(&SECRET), "{:02x?}", write.got);
+    let unlock = taskfile(48, 0xf2, 512, 0);
+    assert!(unlock.data.is_empty() && !unlock.got.contains(&SECRET), "{:02x?}", unlock.got);
+    let identify = taskfile(48, 0xec, 512, 1024);
+    assert_eq!((identify.answer, identify.data.len()), (Answer::Value(0), 512));
+    assert!(!identify.data.iter().all(|&byte| byte == SECRET));
+    assert_eq!(taskfile(56, 0xec, 0, 512).given, 56);
 }

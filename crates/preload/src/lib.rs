@@ -94,7 +94,7 @@ fn traced(
         },
     };
     let (process, thread) = (sys::process(), sys::thread());
-    if let Some((receiver, memory)) = memory {
+    if let Some((receiver, mut memory)) = memory {
         let head = Head {
             process: process.cast_unsigned(),
             thread: thread.cast_unsigned(),
@@ -108,6 +108,7 @@ fn traced(
             duration: sys::nanoseconds().saturating_sub(start),
             data_length: memory.data_length(),
         };
+        memory.settle(caller, &head);
         if receiver.send(&head, device.entry.path, &memory).is_ok() {
             return result;
         }

@@ -85,21 +85,19 @@ impl Write for Line {
     }
 }
 
-/// The standard error when the library was set up.
-static STDERR: OnceCell<Status> = OnceCell::new();
+/// The standard error when the library was set up, where messages come later, too; none where there was none.
+static STDERR: OnceCell<Option<Status>> = OnceCell::new();
 
-/// Remembers where messages go. In a program with rights that its user does not have (`secure`) they go nowhere else.
+/// Remembers where messages go. In a program with rights that its user does not have (`secure`) they go nowhere else. `later`:
+/// there are messages after the start whatever the level is.
 ///
 /// # Safety
 ///
 /// Only called while the library is set up, by one thread.
-pub unsafe fn set_up(level: i32, secure: bool) {
-    // Below that level all is said at start-up.
-    if level >= Level::Descriptors as i32
-        && let Ok(status) = sys::fstat(libc::STDERR_FILENO)
-    {
+pub unsafe fn set_up(level: i32, secure: bool, later: bool) {
+    if later || level >= Level::Descriptors as i32 {
         // SAFETY: as the caller says.
-        unsafe { STDERR.set(status) };
+        unsafe { STDERR.set(sys::fstat(libc::STDERR_FILENO).ok()) };
     }
     SECURE.store(secure, Ordering::Relaxed);
     LEVEL.store(level, Ordering::Relaxed);
@@ -108,7 +106,8 @@ pub unsafe fn set_up(level: i32, secure: bool) {
 /// Whether a message to the standard error cannot do harm: a program may have closed it, and have opened something
 /// else that got its number.
 fn is_for_messages(status: &Status) -> bool {
-    let same = STDERR.get().is_none_or(|before| before.is_same_file(status));
+    let is_it = |before: &Option<Status>| before.as_ref().is_some_and(|before| before.is_same_file(status));
+    let same = STDERR.get().is_none_or(is_it);
     let other = || {
         // A terminal, or a log that is appended to.
         let appended = || sys::flags(libc::STDERR_FILENO).is_ok_and(|flags| flags & libc::O_APPEND != 0);

@@ -1,19 +1,24 @@
 //! Records of requests for `vmware-bdwrapper trace`, in place of the lines of log level 1000.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use disk::Errno;
 use disk::host::Segment;
 use disk::record::{Head, Memory, TOKEN};
 
 use crate::storage::{OnceCell, keep};
-use crate::sys;
+use crate::sys::{self, File};
 
 /// Where records go.
 pub struct Receiver {
     name: &'static [u8],
     secret: &'static [u8],
-    /// The effective user when the library was set up.
-    user: u32,
+    /// The effective user when the library was set up; none where other users may look the same (user_namespaces(7)).
+    user: Option<u32>,
 }
+
+/// Set when nobody listens who may, which does not change any more.
+static GONE: AtomicBool = AtomicBool::new(false);
 
 static RECEIVER: OnceCell<Receiver> = OnceCell::new();
 
@@ -30,8 +35,24 @@ pub unsafe fn set_up(variable: &[u8]) -> bool {
         return false;
     };
     // SAFETY: as the caller says.
-    unsafe { RECEIVER.set(Receiver { name, secret, user: sys::effective_user() }) };
+    unsafe { RECEIVER.set(Receiver { name, secret, user: user() }) };
     true
+}
+
+/// The effective user, unless that is what stands for all that have no number in this user namespace.
+fn user() -> Option<u32> {
+    /// `DEFAULT_OVERFLOWUID` (include/linux/highuid.h).
+    const OVERFLOW: u32 = 65534;
+    let user = sys::effective_user();
+    let all_have_numbers = || {
+        let mut text = [0; 64];
+        let file = File::open(c"/proc/self/uid_map", libc::O_RDONLY | libc::O_CLOEXEC);
+        let length = file.and_then(|file| file.read(&mut text)).unwrap_or(0);
+        let text = text.get(..length).unwrap_or_default();
+        let words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        words.eq([&b"0"[..], b"0", b"4294967295"])
+    };
+    (user != OVERFLOW || all_have_numbers()).then_some(user)
 }
 
 /// Where records go, if they go anywhere.
@@ -44,7 +65,7 @@ impl Receiver {
     /// and the user who ran the program: whoever likes can take the name once the trace has ended.
     pub fn send(&self, head: &Head, path: &[u8], memory: &Memory) -> Result<(), Errno> {
         let try_to = |all| {
-            let ([path, given, got, command, sense, data @ ..], lengths) = memory.segments(path, head, all);
+            let ([path, given, got, command, sense, data @ ..], lengths) = memory.segments(path, all);
             let words = head.words(lengths);
             let [secret, words] = [
                 (self.secret.as_ptr().addr(), self.secret.len()),
@@ -53,12 +74,19 @@ impl Receiver {
             .map(|(address, length)| Segment { address: address as u64, length: length as u64 });
             let [a, b, c, d, e, f, g, h] = data;
             let parts = [secret, words, path, given, got, command, sense, a, b, c, d, e, f, g, h];
-            sys::send(self.name, |user| user == 0 || user == self.user, &parts)
+            sys::send(self.name, |user| user == 0 || Some(user) == self.user, &parts)
         };
-        match try_to(true) {
+        if GONE.load(Ordering::Relaxed) {
+            return Err(Errno::ECONNREFUSED);
+        }
+        let sent = match try_to(true) {
             // Some of the memory is none.
             Err(Errno::EFAULT) => try_to(false),
             sent => sent,
+        };
+        if let Err(Errno::EPERM | Errno::ECONNREFUSED | Errno::EAGAIN) = sent {
+            GONE.store(true, Ordering::Relaxed);
         }
+        sent
     }
 }

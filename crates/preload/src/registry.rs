@@ -59,8 +59,8 @@ struct Known {
 const FREE: u32 = 0;
 const TAKEN: u32 = u32::MAX;
 
-/// A hash table, in which nothing is ever removed. Where so many names have led to so many devices, new ones are looked for each
-/// time.
+/// A hash table, in which nothing is ever removed. Where names have led to so many devices, others are known only as long as a name
+/// leads to them.
 static KNOWN: [Known; 4096] = [const { Known::new() }; 4096];
 
 /// Adds a device; `false` where there are too many.
@@ -128,7 +128,9 @@ fn look_up(fd: c_int) -> Option<(&'static Listed, u8, Medium)> {
         return None;
     }
     Known::add(key, index);
-    Some((listed, index, medium))
+    // Another thread may have found another entry; one of both holds from now on.
+    let index = Known::find(key).unwrap_or(index);
+    Some((LISTED.as_slice().get(usize::from(index))?, index, medium))
 }
 
 /// Whether this is a listed device or file.
@@ -195,7 +197,7 @@ impl Known {
         Key { device, inode, birth }
     }
 
-    /// Adds one, also while others do. That the same is added twice does no harm.
+    /// Adds one, also while others do. Where the same is added twice, the first one counts.
     fn add(key: Key, index: u8) {
         let take = |known: &&Known| {
             known.place.compare_exchange(FREE, TAKEN, Ordering::Relaxed, Ordering::Relaxed).is_ok()

@@ -80,7 +80,7 @@ fn set_up() {
     };
     let number = number.unwrap_or(Level::Warnings as i32);
     // SAFETY: PHASE lets only one thread in.
-    unsafe { log::set_up(number, secure) };
+    unsafe { log::set_up(number, secure, record::receiver().is_some()) };
     if let Some((text, None)) = level {
         let text = Printed(text);
         log::say(

@@ -358,7 +358,7 @@ pub fn effective_user() -> u32 {
 }
 
 /// Sends a message to an abstract unix(7) socket of type `SOCK_SEQPACKET`; `EPERM` where the user who listens there is not
-/// trusted. A receiver that does not read holds nobody up for longer than a second.
+/// trusted. A receiver that does not read holds nobody up for longer than two seconds, however many signals come.
 pub fn send(receiver: &[u8], trusted: impl Fn(u32) -> bool, parts: &[Segment]) -> Result<(), Errno> {
     let mut address =
         libc::sockaddr_un { sun_family: libc::AF_UNIX as libc::sa_family_t, sun_path: [0; 108] };
@@ -377,8 +377,19 @@ pub fn send(receiver: &[u8], trusted: impl Fn(u32) -> bool, parts: &[Segment]) -
     result(unsafe {
         syscall(libc::SYS_setsockopt, socket.0, level, libc::SO_SNDTIMEO, &raw const patience, size)
     })?;
-    // SAFETY: the kernel reads as much of the address as is said.
-    uninterrupted(|| unsafe { syscall(libc::SYS_connect, socket.0, &raw const address, address_length) })?;
+    let start = milliseconds();
+    loop {
+        // SAFETY: the kernel reads as much of the address as is said.
+        match result(unsafe { syscall(libc::SYS_connect, socket.0, &raw const address, address_length) }) {
+            // It would wait for as long again.
+            Err(Errno::EINTR) if milliseconds().saturating_sub(start) < 1000 => {}
+            Err(Errno::EINTR) => return Err(Errno::EAGAIN),
+            connected => {
+                connected?;
+                break;
+            }
+        }
+    }
     let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: 0 };
     let mut size = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: the kernel fills its own structure.
@@ -392,22 +403,9 @@ pub fn send(receiver: &[u8], trusted: impl Fn(u32) -> bool, parts: &[Segment]) -
     let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
     message.msg_iov = parts.as_ptr().cast::<libc::iovec>().cast_mut();
     message.msg_iovlen = parts.len();
+    // Nothing has been sent before, so there is room, and it does not wait.
     // SAFETY: a segment is a `struct iovec`, whose memory the kernel checks.
-    uninterrupted(|| unsafe { syscall(libc::SYS_sendmsg, socket.0, &raw const message, libc::MSG_NOSIGNAL) })
-        .map(drop)
-}
-
-/// A system call's result, once no signal interrupts it; those of a timer do not make it wait for ever.
-fn uninterrupted(call: impl Fn() -> c_long) -> Result<usize, Errno> {
-    const MOST: u32 = 100;
-    let mut made = result(call());
-    for _ in 0..MOST {
-        if made != Err(Errno::EINTR) {
-            break;
-        }
-        made = result(call());
-    }
-    made
+    result(unsafe { syscall(libc::SYS_sendmsg, socket.0, &raw const message, libc::MSG_NOSIGNAL) }).map(drop)
 }
 
 /// A short file name in the making.

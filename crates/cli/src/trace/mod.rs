@@ -103,6 +103,11 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
         }
     }
     let written = output.end();
+    if receiver.has_lost() {
+        say(
+            "Requests are missing in the trace, because this process could open no more files: begin anew with a higher 'ulimit -n'.",
+        );
+    }
     let status = family.status.get().copied();
     // Where the trace could not be written, success would be a lie.
     Ok(match status.map_or(Failure::FAILED, exit_status) {
@@ -132,8 +137,8 @@ impl Family {
         let mut signals = Signals::new(caught.filter(|signal| ignored >> (signal - 1) & 1 == 0))?;
         let mut child = command.spawn()?;
         let (program, input) = (Pid::from_child(&child), child.stdin.take());
-        let end = receiver.sender();
-        let on_signal = receiver.sender();
+        let end = receiver.ender()?;
+        let on_signal = receiver.ender()?;
         thread::spawn(move || {
             for signal in signals.forever() {
                 if STATUS.get().is_some() {

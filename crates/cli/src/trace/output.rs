@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use comfy_table::{Table, presets};
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::decode;
@@ -197,6 +198,12 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
             if devices.iter().any(is_it) {
                 return usage("is a listed device, which the trace would overwrite; name another file");
             }
+            if found.uid() != geteuid().as_raw() {
+                return usage(&format!(
+                    "belongs to user {}, who could read and change the trace; name another file",
+                    found.uid()
+                ));
+            }
             // What uses it keeps the old file only as long as it has it open.
             let uses = Host::running().map_or_else(|_| Vec::new(), |host| host.uses_of_file(path));
             if let Some(one) = uses.first() {
@@ -211,7 +218,6 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
         }
         Err(_) => {}
     }
-    // Whoever could read the old file, and nobody else, can read the new one.
     let rights = path.metadata().ok().as_ref().map(file::rights);
     let made =
         file::temporary(path, b"", rights).and_then(|file| file.persist(path).map_err(|error| error.error));

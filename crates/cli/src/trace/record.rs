@@ -3,14 +3,13 @@
 use std::fmt::Write;
 
 use super::absent;
-use disk::Errno;
-use disk::ata;
 use disk::record::{Head, Part, Parts};
 use disk::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
 };
 use disk::scsi::command::{self, Command, Operation as Scsi};
 use disk::scsi::sat;
+use disk::{ata, drive};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A request and what came of it.
@@ -119,7 +118,7 @@ pub struct Moved {
 }
 
 impl Record {
-    /// What the library sent, without what does not belong to the answer.
+    /// What the library sent.
     pub fn new(head: &Head, parts: &Parts<'_>) -> Record {
         let part = |part| Bytes(parts.get(part).to_vec());
         let name = head.name.split(|&byte| byte == 0).next().unwrap_or_default();
@@ -127,7 +126,7 @@ impl Record {
             Ok(value) => (value, 0),
             Err(errno) => (-1, errno.0),
         };
-        let mut record = Record {
+        Record {
             program: String::from_utf8_lossy(name).into_owned(),
             pid: head.process,
             tid: head.thread,
@@ -146,32 +145,7 @@ impl Record {
             sense: part(Part::Sense),
             data: part(Part::Data),
             data_length: head.data_length,
-        };
-        record.settle();
-        record
-    }
-
-    fn settle(&mut self) {
-        let registers = matches!(self.request, HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE);
-        if self.failed() && !(registers && self.errno == Errno::EIO.0) {
-            self.got.0.clear();
         }
-        let mut sense = 0;
-        let mut data = usize::MAX;
-        match self.request {
-            SG_IO => {
-                sense = usize::from(self.got.at::<1>(67)[0]);
-                if let Some(moved) = self.moved().filter(|moved| moved.direction != TO_DISK) {
-                    let count = i64::from(moved.length) - i64::from(moved.left);
-                    data = if self.failed() { 0 } else { usize::try_from(count).unwrap_or(0) };
-                }
-            }
-            SCSI_IOCTL_SEND_COMMAND if self.result == i32::from(CHECK_CONDITION) => sense = usize::MAX,
-            _ if self.failed() => data = 0,
-            _ => {}
-        }
-        self.sense.0.truncate(sense);
-        self.data.0.truncate(data);
     }
 
     /// Whether ioctl(2) failed.
@@ -196,28 +170,9 @@ impl Record {
 
     /// The registers of its ATA command.
     pub fn taskfile(&self) -> Option<Taskfile> {
-        let wide = |low: u8, high: u8| u16::from_le_bytes([low, high]);
         match self.request {
-            HDIO_DRIVE_CMD if self.given.0.len() >= 4 => {
-                let [command, count, features, _] = self.given.at(0);
-                Some(Taskfile {
-                    command,
-                    count: count.into(),
-                    features: features.into(),
-                    ..Taskfile::default()
-                })
-            }
-            HDIO_DRIVE_TASK if self.given.0.len() >= 7 => {
-                let [command, features, count, low, mid, high, device] = self.given.at(0);
-                let lba = u32::from_le_bytes([low, mid, high, 0]).into();
-                Some(Taskfile { command, features: features.into(), count: count.into(), lba, device })
-            }
-            HDIO_DRIVE_TASKFILE if self.given.0.len() >= 16 => {
-                let [_, features, count, low, mid, high, device, command] = self.given.at(0);
-                let [_, features_high, count_high, d, e, f] = self.given.at(8);
-                let lba = u64::from_le_bytes([low, mid, high, d, e, f, 0, 0]);
-                let (features, count) = (wide(features, features_high), wide(count, count_high));
-                Some(Taskfile { command, features, count, lba, device })
+            HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE => {
+                drive::registers(self.request, &self.given.0)
             }
             _ if self.command().is_some_and(|command| command.operation == Scsi::AtaPassThrough) => {
                 Some(sat::registers(&self.cdb.at(0)).0)

@@ -253,8 +253,7 @@ fn given(record: &Record, write: bool) -> Result<Given, &'static str> {
 
 /// Whether `HDIO_DRIVE_TASKFILE` has data for the disk.
 fn moves_to_disk(record: &Record) -> bool {
-    use disk::ata::command::Transfer;
-    record.ata_command().is_none_or(|command| matches!(command.transfer, Transfer::PioOut | Transfer::DmaOut))
+    record.ata_command().is_none_or(|command| command.transfer.is_to_disk())
 }
 
 /// The process that makes the requests, and what it gets.
@@ -646,7 +645,7 @@ mod tests {
             send(connected(), message, SendFlags::NOSIGNAL).expect("somebody listens");
         };
         let record = message(&head(SG_IO, Ok(0)), &Default::default());
-        // Many that say nothing stand in nobody's way, nor does one that has left.
+        // Many that say nothing yet stand in nobody's way, nor does one that has left.
         let silent: Vec<_> = (0..300).map(|_| connected()).collect();
         drop(connected());
         for message in [
@@ -659,10 +658,14 @@ mod tests {
             send(message);
         }
         send(&[secret.as_bytes(), &record].concat());
-        receiver.sender().end();
+        receiver.ender().expect("there are descriptors").end();
         let mut buffer = receiver::buffer();
         assert!(matches!(receiver.next(&mut buffer), Message::Record(record) if record.fd == 3));
         assert!(matches!(receiver.next(&mut buffer), Message::End));
+        // They are still heard.
+        let message = [secret.as_bytes(), &record].concat();
+        rustix::net::send(&silent[0], &message, SendFlags::NOSIGNAL).expect("somebody listens");
+        assert!(matches!(receiver.next(&mut buffer), Message::Record(_)));
         drop(silent);
     }
 

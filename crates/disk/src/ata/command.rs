@@ -1,6 +1,7 @@
 //! The commands, one row each (ACS-3, clause 7). Dispatch, the protocol that the host must offer and the names all come from
 //! the rows.
 
+use super::Taskfile;
 use Operation::*;
 use Transfer::{DmaIn, DmaOut, PioIn, PioOut};
 
@@ -85,6 +86,13 @@ pub enum Transfer {
     DmaOut,
 }
 
+impl Transfer {
+    /// Whether the host gives the data.
+    pub fn is_to_disk(self) -> bool {
+        matches!(self, PioOut | DmaOut)
+    }
+}
+
 /// A row of the table.
 #[derive(Debug)]
 pub struct Command {
@@ -100,6 +108,22 @@ pub struct Command {
     pub extended: bool,
     /// What it does.
     pub operation: Operation,
+}
+
+impl Command {
+    /// COUNT, as wide as the command has it.
+    pub fn count(&self, registers: &Taskfile) -> u16 {
+        if self.extended { registers.count } else { registers.count & 0xff }
+    }
+
+    /// How many bytes it moves that are no sectors of the disk.
+    pub fn other_bytes(&self, registers: &Taskfile) -> u64 {
+        match self.operation {
+            _ if self.transfer == Transfer::None || self.operation.moves_sectors() => 0,
+            Trim | SmartLog | ReadLog => 512 * u64::from(self.count(registers)),
+            _ => 512,
+        }
+    }
 }
 
 /// The row of a command; the FEATURES register tells those of SMART and SET FEATURES apart.

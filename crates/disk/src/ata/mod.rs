@@ -191,20 +191,15 @@ pub const MAX_RANGE_BLOCKS: u16 = 8;
 impl<H: Host> Task<'_, H> {
     /// How many bytes the command moves.
     fn bytes(&self) -> u64 {
-        let count = u64::from(self.count());
-        match self.command.operation {
-            _ if self.command.transfer == Transfer::None => 0,
-            Operation::Read | Operation::Write(_) | Operation::Multiple(_) => {
-                self.blocks().saturating_mul(self.capacity.block.into())
-            }
-            Operation::Trim | Operation::SmartLog | Operation::ReadLog => count.saturating_mul(512),
-            _ => 512,
+        if self.command.operation.moves_sectors() && self.command.transfer != Transfer::None {
+            return self.blocks().saturating_mul(self.capacity.block.into());
         }
+        self.command.other_bytes(self.input)
     }
 
     /// COUNT, as wide as the command has it.
     fn count(&self) -> u16 {
-        if self.command.extended { self.input.count } else { self.input.count & 0xff }
+        self.command.count(self.input)
     }
 
     /// The number of logical blocks: COUNT, of which 0 is the largest.

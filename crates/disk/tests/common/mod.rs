@@ -16,7 +16,7 @@ use disk::{Answer, Capability, Device, Errno, Host, Limit, Medium, State};
 pub const BASE: u64 = 0x1000;
 
 /// The size of the caller's memory.
-pub const MEMORY: usize = 1024;
+pub const MEMORY: usize = 4096;
 
 /// Where more of it begins.
 pub const FAR: u64 = 0x10_0000;
