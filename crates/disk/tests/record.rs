@@ -4,7 +4,7 @@ mod common;
 
 use common::{BASE, FAR, Fake};
 use disk::entry::Kind;
-use disk::host::{Host, Medium};
+use disk::host::Host;
 use disk::record::{Head, MOST_DATA, Memory};
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO};
 use disk::{Answer, State};
