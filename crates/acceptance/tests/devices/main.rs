@@ -3,6 +3,7 @@
 //! Started as any test, this program starts itself in the machine of `scripts/machine`, where its trials run. The machine is gone
 //! afterwards, and with it all that they made.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -36,7 +37,9 @@ fn main() -> ExitCode {
     for name in ["lvm-linear", "md-raid1", "dm-crypt"] {
         trials.push(trial(format!("conformance/{name}"), &[], move || conformance(name)));
     }
-    trials.push(trial("leak/lvm-on-scsi_debug", &[], leak));
+    for (name, least, make) in LEAKING {
+        trials.push(trial(format!("leak/{name}-on-scsi_debug"), &[], move || leak(least, make)));
+    }
     trials.extend(growth::trials());
     trials.extend(faults::trials());
     trials.push(trial("golden/real-disks", &[], golden));
@@ -149,17 +152,7 @@ const DEVICES: &[Device] = &[
     Device { name: "md-raid1", make: || array("md1", "1", 2) },
     Device { name: "md-raid5", make: || array("md5", "5", 3) },
     Device { name: "dm-crypt", make: || crypt(&looped(64), "secret") },
-    Device {
-        name: "multipath",
-        make: || {
-            run("modprobe -a dm-multipath dm-round-robin");
-            let path = disk("SCSI-1");
-            let sectors = run(&format!("blockdev --getsz {path}"));
-            let number = fs::read_to_string(format!("/sys/block/{}/dev", &path[5..])).expect("it has one");
-            let paths = format!("round-robin 0 1 1 {} 1", number.trim());
-            mapped("paths", &format!("0 {} multipath 0 0 1 1 {paths}", sectors.trim()))
-        },
-    },
+    Device { name: "multipath", make: || over_one_path("paths", &disk("SCSI-1")) },
     Device {
         name: "nbd",
         make: || {
@@ -350,20 +343,56 @@ fn conformance(name: &str) {
     println!("{counts}");
 }
 
-/// On a volume on a SCSI disk no command reaches the disk underneath, while without the library they do.
-fn leak() {
-    run("modprobe scsi_debug dev_size_mb=64");
-    let debug = (0..100).find_map(|_| {
-        std::thread::sleep(Duration::from_millis(50));
-        let found = fs::read_dir("/sys/block").ok()?.flatten().find(|name| {
+/// What stands on a SCSI disk of the kernel's own, and how many commands of clients reach that without the library, at the least.
+const LEAKING: [(&str, usize, fn(&str) -> PathBuf); 3] = [
+    ("lvm", 30, |debug| {
+        run("modprobe dm-mod");
+        without_udev();
+        run(&format!("vgcreate -qq debug {debug}"));
+        volume("debug", "volume", "-L 32M")
+    }),
+    ("partition", 30, |debug| {
+        let table = Run::new("sfdisk").args(["-q", debug]).stdin("2048,65536\n").output();
+        assert!(table.success(), "{}", table.err());
+        PathBuf::from(format!("{debug}1"))
+    }),
+    // One of them stops the disk, so that the path fails.
+    ("multipath", 5, |debug| over_one_path("debug-path", debug)),
+];
+
+/// dm-multipath with one path to a disk.
+fn over_one_path(name: &str, disk: &str) -> PathBuf {
+    run("modprobe -a dm-multipath dm-round-robin");
+    let sectors = run(&format!("blockdev --getsz {disk}"));
+    let number = fs::read_to_string(format!("/sys/block/{}/dev", &disk[5..])).expect("it has one");
+    let paths = format!("round-robin 0 1 1 {} 1", number.trim());
+    mapped(name, &format!("0 {} multipath 0 0 1 1 {paths}", sectors.trim()))
+}
+
+/// A new disk of scsi_debug.
+fn debug_disk() -> String {
+    let disks = || -> BTreeSet<String> {
+        let names = fs::read_dir("/sys/block").expect("sysfs is mounted").flatten();
+        let debug = names.filter(|name| {
             let model = fs::read_to_string(name.path().join("device/model")).unwrap_or_default();
             model.trim() == "scsi_debug"
-        })?;
-        Some(format!("/dev/{}", found.file_name().to_string_lossy()))
+        });
+        debug.map(|name| format!("/dev/{}", name.file_name().to_string_lossy())).collect()
+    };
+    run("modprobe scsi_debug dev_size_mb=64 add_host=0");
+    let before = disks();
+    fs::write("/sys/bus/pseudo/drivers/scsi_debug/add_host", "1").expect("it can add a host");
+    let new = (0..100).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        disks().difference(&before).next().cloned()
     });
-    let debug = debug.expect("scsi_debug makes a disk");
-    run(&format!("vgcreate -qq debug {debug}"));
-    let path = volume("debug", "volume", "-L 32M");
+    new.expect("scsi_debug makes a disk")
+}
+
+/// On a device on a SCSI disk no command reaches the disk underneath, while without the library they do.
+fn leak(least: usize, make: fn(&str) -> PathBuf) {
+    let debug = debug_disk();
+    let path = make(&debug);
     let tracing = Path::new("/sys/kernel/tracing");
     let _ = Run::new("mount").args(["-t", "tracefs", "tracefs", "/sys/kernel/tracing"]).output();
     let address = fs::read_dir(format!("/sys/block/{}/device/scsi_device", &debug[5..])).expect("it has one");
@@ -373,12 +402,15 @@ fn leak() {
     fs::write(event.join("filter"), format!("host_no == {host}")).expect("it can be filtered");
     let scratch = Scratch::new();
     let probe = scratch.program("ioctl-probe");
-    let sent = |with: bool| {
+    let sent = |kind: Option<&str>| {
         run("sync");
         fs::write(tracing.join("trace"), "").expect("it can be emptied");
         fs::write(event.join("enable"), "1").expect("it can be traced");
         let run = Run::new(&probe).arg(&path).arg("w");
-        let run = if with { run.with(&scratch.library(), entry(&path, "scsi")) } else { run };
+        let run = match kind {
+            Some(kind) => run.with(&scratch.library(), entry(&path, kind)),
+            None => run,
+        };
         run.output().expect_out();
         fs::write(event.join("enable"), "0").expect("it can be stopped");
         let trace = fs::read_to_string(tracing.join("trace")).expect("it can be read");
@@ -402,11 +434,15 @@ fn leak() {
     let foreign = |commands: &[String]| {
         commands.iter().filter(|command| !OWN.contains(&command.as_str())).cloned().collect::<Vec<_>>()
     };
-    let (without, with) = (sent(false), sent(true));
-    assert!(foreign(&without).len() > 30, "{without:?}");
-    assert_eq!(foreign(&with), [""; 0]);
-    assert!(with.len() <= 8, "{with:?}");
-    println!("commands that reached the disk: {} without the library, {} with it", without.len(), with.len());
+    let with = ["scsi", "ide", "sata"].map(|kind| sent(Some(kind)));
+    let without = sent(None);
+    assert!(foreign(&without).len() > least, "{without:?}");
+    for with in &with {
+        assert_eq!(foreign(with), [""; 0]);
+        assert!(with.len() <= 8, "{with:?}");
+    }
+    let with = with.map(|with| with.len());
+    println!("commands that reached the disk: {} without the library, {with:?} with it", without.len());
 }
 
 /// Another test program, which `cargo test --no-run` has built.
