@@ -624,8 +624,20 @@ fn log_of_writes() {
     let (under, log) = (looped(16), looped(64));
     let path = mapped("logged", &format!("0 32768 log-writes {under} {log}"));
     let scratch = Scratch::new();
-    // What is written at which block, by which CDB of ten bytes (WRITE or ATA), with what behind it; and whether it lasts.
+    // What was written, and whether it is to last: the first fills the eight blocks from 8 on with 1, the second those from 16 on with 2.
     let mut written = Vec::new();
+    let mut write = |sgio: &mut Sgio, fd: &str, cdb: &str, settle: &str, lasts: bool| {
+        let number = written.len() as u8 + 1;
+        written.push((format!("{cdb}; {settle}"), lasts));
+        let block = u64::from(number) * 8;
+        let cdb = cdb.replace("BLOCK", &format!("{block:08x}"));
+        let cdb = cdb.replace("ATA", &format!("{:02x} 00 {:02x} 00 00", block as u8, block >> 8));
+        assert_eq!(sgio.write(fd, &cdb, 4096, number), "good 0", "{cdb}");
+        if !settle.is_empty() {
+            assert_eq!(sgio.none(fd, settle), "good 0", "{settle}");
+        }
+        run(&format!("dmsetup message logged 0 mark {number}"));
+    };
     for (kind, flags) in [("scsi", "rw"), ("scsi", "rwd"), ("sata", "rw"), ("sata", "rwd")] {
         let mut sgio = client(&scratch, &path, kind);
         let fd = sgio.open(flags, &path);
@@ -640,19 +652,15 @@ fn log_of_writes() {
             ("85 0d 06 00 00 00 08 00 ATA 40 35 00", "", false),
             ("2a 00 BLOCK 00 00 08 00", "", false),
         ];
-        for &(write, settle, lasts) in ways.iter().filter(|way| kind == "sata" || !way.0.contains("ATA")) {
-            let number = written.len() as u8 + 1;
-            let block = u64::from(number) * 8;
-            let [low, mid] = [block as u8, (block >> 8) as u8];
-            let cdb = write.replace("BLOCK", &format!("{block:08x}"));
-            let cdb = cdb.replace("ATA", &format!("{low:02x} 00 {mid:02x} 00 00"));
-            assert_eq!(sgio.write(&fd, &cdb, 4096, number), "good 0", "{cdb}");
-            if !settle.is_empty() {
-                assert_eq!(sgio.none(&fd, settle), "good 0", "{settle}");
-            }
-            run(&format!("dmsetup message logged 0 mark {number}"));
-            written.push((format!("{kind} {flags}: {write}; {settle}"), lasts));
+        for &(cdb, settle, lasts) in ways.iter().filter(|way| kind == "sata" || !way.0.contains("ATA")) {
+            write(&mut sgio, &fd, cdb, settle, lasts);
         }
+        // The caching page, without WCE.
+        let (_, page) = sgio.read(&fd, "1a 08 08 00 18 00", 24);
+        assert_eq!(&page[12..14], "04", "{page}");
+        let list = format!("00000000{}00{}", &page[8..12], &page[14..]);
+        assert_eq!(sgio.ask(&format!("give {fd} 151000001800 {list}")), "good 0");
+        write(&mut sgio, &fd, "2a 00 BLOCK 00 00 08 00", "", true);
     }
     run("dmsetup remove logged");
     let log = fs::read(&log).expect("it is ours");
