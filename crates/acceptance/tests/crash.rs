@@ -76,10 +76,11 @@ fn inside() -> ExitCode {
             for line in lines.lines() {
                 println!("{device} {}", line.expect("it can be read"));
             }
+            writer.wait().expect("it is our child")
         })
     });
     for writer in writers {
-        writer.join().expect("it copies lines");
+        assert!(writer.join().expect("it copies lines").success());
     }
     ExitCode::SUCCESS
 }

@@ -37,8 +37,8 @@ fn main() -> ExitCode {
     for name in ["lvm-linear", "md-raid1", "dm-crypt"] {
         trials.push(trial(format!("conformance/{name}"), &[], move || conformance(name)));
     }
-    for (name, least, make) in LEAKING {
-        trials.push(trial(format!("leak/{name}-on-scsi_debug"), &[], move || leak(least, make)));
+    for above in LEAKING {
+        trials.push(trial(format!("leak/{}-on-scsi_debug", above.name), &[], move || leak(&above)));
     }
     trials.extend(growth::trials());
     trials.extend(faults::trials());
@@ -343,21 +343,36 @@ fn conformance(name: &str) {
     println!("{counts}");
 }
 
-/// What stands on a SCSI disk of the kernel's own, and how many commands of clients reach that without the library, at the least.
-const LEAKING: [(&str, usize, fn(&str) -> PathBuf); 3] = [
-    ("lvm", 30, |debug| {
-        run("modprobe dm-mod");
-        without_udev();
-        run(&format!("vgcreate -qq debug {debug}"));
-        volume("debug", "volume", "-L 32M")
-    }),
-    ("partition", 30, |debug| {
-        let table = Run::new("sfdisk").args(["-q", debug]).stdin("2048,65536\n").output();
-        assert!(table.success(), "{}", table.err());
-        PathBuf::from(format!("{debug}1"))
-    }),
-    // One of them stops the disk, so that the path fails.
-    ("multipath", 5, |debug| over_one_path("debug-path", debug)),
+/// What stands on a SCSI disk of the kernel's own.
+struct Above {
+    name: &'static str,
+    /// How many commands of clients reach the disk without the library, at the least.
+    least: usize,
+    make: fn(&str) -> PathBuf,
+}
+
+const LEAKING: [Above; 3] = [
+    Above {
+        name: "lvm",
+        least: 30,
+        make: |debug| {
+            run("modprobe dm-mod");
+            without_udev();
+            run(&format!("vgcreate -qq debug {debug}"));
+            volume("debug", "volume", "-L 32M")
+        },
+    },
+    Above {
+        name: "partition",
+        least: 30,
+        make: |debug| {
+            let table = Run::new("sfdisk").args(["-q", debug]).stdin("2048,65536\n").output();
+            assert!(table.success(), "{}", table.err());
+            PathBuf::from(format!("{debug}1"))
+        },
+    },
+    // One of the commands stops the disk, so that the path fails.
+    Above { name: "multipath", least: 5, make: |debug| over_one_path("debug-path", debug) },
 ];
 
 /// dm-multipath with one path to a disk.
@@ -390,9 +405,9 @@ fn debug_disk() -> String {
 }
 
 /// On a device on a SCSI disk no command reaches the disk underneath, while without the library they do.
-fn leak(least: usize, make: fn(&str) -> PathBuf) {
+fn leak(above: &Above) {
     let debug = debug_disk();
-    let path = make(&debug);
+    let path = (above.make)(&debug);
     let tracing = Path::new("/sys/kernel/tracing");
     let _ = Run::new("mount").args(["-t", "tracefs", "tracefs", "/sys/kernel/tracing"]).output();
     let address = fs::read_dir(format!("/sys/block/{}/device/scsi_device", &debug[5..])).expect("it has one");
@@ -436,7 +451,7 @@ fn leak(least: usize, make: fn(&str) -> PathBuf) {
     };
     let with = ["scsi", "ide", "sata"].map(|kind| sent(Some(kind)));
     let without = sent(None);
-    assert!(foreign(&without).len() > least, "{without:?}");
+    assert!(foreign(&without).len() > above.least, "{without:?}");
     for with in &with {
         assert_eq!(foreign(with), [""; 0]);
         assert!(with.len() <= 8, "{with:?}");
