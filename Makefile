@@ -83,9 +83,9 @@ check-vm: all
 	scripts/deps
 	scripts/guest
 	scripts/conformance fetch
-	$(CARGO) clippy -p acceptance --test devices -- -D warnings
+	$(CARGO) clippy -p acceptance --test devices --test crash -- -D warnings
 	$(CARGO) test -p acceptance --no-run
-	$(CARGO) test -p acceptance --test devices
+	$(CARGO) test -p acceptance --test devices --test crash
 
 demo: all
 	scripts/demo

@@ -12,10 +12,19 @@
  *   give FD CDB DATA          ANSWER
  *   read FD OFFSET BYTES      data by pread(2), or the errno's name
  *   write FD OFFSET BYTES PATTERN  the result of pwrite(2), or the errno's name
+ *   timeout MILLISECONDS      what SG_IO is given from now on; the value
+ *   later LINE                does the line in a thread; its number
+ *   done NUMBER               whether the thread is done: yes or no
+ *   join NUMBER               the thread's answer
  *
  *   sgio increment BLOCK TIMES THREADS [forks] PATH...
  *       Each thread adds 1 to a number of 64 bits in a block, by READ(10) and COMPARE AND WRITE, and again after a
  *       miscompare. Threads take the paths in turn; with "forks", children are born meanwhile and live to the end.
+ *   sgio number FIRST COUNT [WAY PATH]...
+ *       A thread for each pair writes numbered blocks: the number n fills the bytes from 4096 * n on. The threads take
+ *       FIRST and the COUNT - 1 numbers behind it in turn. A line says "acknowledged N" when the WAY promises that
+ *       the number is on the medium, "failed N ANSWER" when it could not be written, which ends the thread, and
+ *       "end" that all have ended. Logical blocks of 512 bytes. WAY: `ways`, below.
  *   sgio hostile SEED PATH
  *       Bad pointers, odd lengths and random requests.
  */
@@ -62,11 +71,17 @@ static size_t from_hex(const char *text, unsigned char *bytes, size_t most)
     return count;
 }
 
+/* Where the thread's answers go. */
+static _Thread_local FILE *out;
+
 static void print_hex(const unsigned char *bytes, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        printf("%02x", bytes[i]);
+        fprintf(out, "%02x", bytes[i]);
 }
+
+/* `timeout` */
+static atomic_uint timeout = 10000;
 
 /* Sends a command. */
 static int command(int fd, struct sg_io_hdr *header, int direction, void *data, unsigned length)
@@ -75,7 +90,7 @@ static int command(int fd, struct sg_io_hdr *header, int direction, void *data, 
     header->dxfer_direction = direction;
     header->dxferp = data;
     header->dxfer_len = length;
-    header->timeout = 10000;
+    header->timeout = timeout;
     return ioctl(fd, SG_IO, header);
 }
 
@@ -83,20 +98,20 @@ static void print_outcome(int result, const struct sg_io_hdr *header)
 {
     const unsigned char *sense = header->sbp;
     if (result < 0) {
-        printf("%s", strerrorname_np(errno));
+        fprintf(out, "%s", strerrorname_np(errno));
         return;
     }
     if (header->host_status)
-        printf("host-%02x", header->host_status);
+        fprintf(out, "host-%02x", header->host_status);
     else if (header->status == 2 && (sense[0] & 0x7f) < 0x72)
-        printf("%x/%02x/%02x", sense[2] & 15, sense[12], sense[13]);
+        fprintf(out, "%x/%02x/%02x", sense[2] & 15, sense[12], sense[13]);
     else if (header->status == 2)
-        printf("descriptor:%x/%02x/%02x", sense[1] & 15, sense[2], sense[3]);
+        fprintf(out, "descriptor:%x/%02x/%02x", sense[1] & 15, sense[2], sense[3]);
     else if (header->status)
-        printf("status-%02x", header->status);
+        fprintf(out, "status-%02x", header->status);
     else
-        printf("good");
-    printf(" %d", header->resid);
+        fprintf(out, "good");
+    fprintf(out, " %d", header->resid);
 }
 
 /* Pieces of 0, 1, 2... bytes, and the rest. */
@@ -112,8 +127,37 @@ static unsigned pieces_of(char *data, size_t length, struct iovec *pieces, unsig
     return count;
 }
 
+static void act(char *line);
+
+/* Lines that threads do. */
+static struct later {
+    pthread_t thread;
+    char *line, *answer;
+    atomic_int is_done;
+} laters[16];
+
+static void *do_later(void *argument)
+{
+    struct later *later = argument;
+    size_t length;
+    out = open_memstream(&later->answer, &length);
+    act(later->line);
+    fclose(out);
+    atomic_store(&later->is_done, 1);
+    return NULL;
+}
+
 static void act(char *line)
 {
+    static unsigned started;
+    if (!strncmp(line, "later ", 6)) {
+        struct later *later = &laters[started % 16];
+        *later = (struct later){.line = strdup(line + 6)};
+        if (pthread_create(&later->thread, NULL, do_later, later))
+            die("pthread_create");
+        fprintf(out, "%u\n", started++ % 16);
+        return;
+    }
     char *words[5] = {"", "", "", "", ""};
     for (int i = 0; i < 5 && (words[i] = strsep(&line, " ")); i++)
         ;
@@ -124,12 +168,29 @@ static void act(char *line)
         flags |= strchr(words[1], 'd') ? O_DIRECT : 0;
         int fd = open(words[2], flags);
         if (fd < 0)
-            printf("%s\n", strerrorname_np(errno));
+            fprintf(out, "%s\n", strerrorname_np(errno));
         else
-            printf("%d\n", fd);
+            fprintf(out, "%d\n", fd);
         return;
     }
     int fd = atoi(words[1]);
+    if (!strcmp(verb, "timeout")) {
+        atomic_store(&timeout, strtoul(words[1], NULL, 0));
+        fprintf(out, "%u\n", timeout);
+        return;
+    }
+    if (!strcmp(verb, "done")) {
+        fprintf(out, "%s\n", atomic_load(&laters[fd].is_done) ? "yes" : "no");
+        return;
+    }
+    if (!strcmp(verb, "join")) {
+        struct later *later = &laters[fd];
+        pthread_join(later->thread, NULL);
+        fprintf(out, "%s", later->answer);
+        free(later->answer);
+        free(later->line);
+        return;
+    }
     if (!strcmp(verb, "read") || !strcmp(verb, "write")) {
         size_t length = strtoul(words[3], NULL, 0);
         unsigned char *data = map(length);
@@ -139,12 +200,12 @@ static void act(char *line)
             memset(data, strtoul(words[4], NULL, 16), length);
         ssize_t moved = reads ? pread(fd, data, length, offset) : pwrite(fd, data, length, offset);
         if (moved < 0)
-            printf("%s", strerrorname_np(errno));
+            fprintf(out, "%s", strerrorname_np(errno));
         else if (reads)
             print_hex(data, moved);
         else
-            printf("%zd", moved);
-        printf("\n");
+            fprintf(out, "%zd", moved);
+        fprintf(out, "\n");
         munmap(data, length);
         return;
     }
@@ -172,11 +233,170 @@ static void act(char *line)
     }
     print_outcome(result, &header);
     if (!strcmp(verb, "in") && result == 0) {
-        printf(" ");
+        fprintf(out, " ");
         print_hex(data, length - header.resid);
     }
-    printf("\n");
+    fprintf(out, "\n");
     munmap(data, room);
+}
+
+/* Numbered blocks. */
+
+#define PLACE 4096
+
+static const unsigned char fua = 0x08;
+static unsigned first, last, writers;
+
+/* The n-th 4096 bytes, by a CDB of ten bytes; a WRITE where there is data. */
+static int ten(int fd, struct sg_io_hdr *header, unsigned char code, unsigned char flags, unsigned number, void *data)
+{
+    unsigned block = data ? number * (PLACE / 512) : 0;
+    unsigned char count = data ? PLACE / 512 : 0;
+    unsigned char cdb[10] = {code, flags, block >> 24, block >> 16, block >> 8, block, 0, 0, count};
+    memcpy(header->cmdp, cdb, header->cmd_len = sizeof cdb);
+    return command(fd, header, data ? SG_DXFER_TO_DEV : SG_DXFER_NONE, data, data ? PLACE : 0);
+}
+
+/* The same by ATA PASS-THROUGH(16): a command by DMA, or one without data; 48-bit addresses. */
+static int ata(int fd, struct sg_io_hdr *header, unsigned char code, unsigned number, void *data)
+{
+    unsigned block = data ? number * (PLACE / 512) : 0;
+    unsigned char cdb[16] = {0x85, data ? 6 << 1 | 1 : 3 << 1 | 1, data ? 0x06 : 0};
+    cdb[6] = data ? PLACE / 512 : 0;
+    cdb[7] = block >> 24;
+    cdb[8] = block;
+    cdb[10] = block >> 8;
+    cdb[12] = block >> 16;
+    cdb[13] = 0x40;
+    cdb[14] = code;
+    memcpy(header->cmdp, cdb, header->cmd_len = sizeof cdb);
+    return command(fd, header, data ? SG_DXFER_TO_DEV : SG_DXFER_NONE, data, data ? PLACE : 0);
+}
+
+/* How a number gets onto the medium; some do for several at once. */
+typedef int way(int fd, struct sg_io_hdr *header, unsigned number, void *data);
+
+static int write_fua(int fd, struct sg_io_hdr *header, unsigned number, void *data)
+{
+    return ten(fd, header, 0x2a, fua, number, data);
+}
+
+static int write_verify(int fd, struct sg_io_hdr *header, unsigned number, void *data)
+{
+    return ten(fd, header, 0x2e, 0, number, data);
+}
+
+static int write_cached(int fd, struct sg_io_hdr *header, unsigned number, void *data)
+{
+    return ten(fd, header, 0x2a, 0, number, data);
+}
+
+static int synchronize(int fd, struct sg_io_hdr *header, unsigned number, void *data)
+{
+    return ten(fd, header, 0x35, 0, number, data);
+}
+
+static int ata_fua(int fd, struct sg_io_hdr *header, unsigned number, void *data)
+{
+    return ata(fd, header, 0x3d, number, data);
+}
+
+static int ata_cached(int fd, struct sg_io_hdr *header, unsigned number, void *data)
+{
+    return ata(fd, header, 0x35, number, data);
+}
+
+static int ata_flush(int fd, struct sg_io_hdr *header, unsigned number, void *data)
+{
+    return ata(fd, header, 0xea, number, data);
+}
+
+static int pwrite_cached(int fd, struct sg_io_hdr *header, unsigned number, void *data)
+{
+    (void)header;
+    return pwrite(fd, data, PLACE, (off_t)number * PLACE) == PLACE ? 0 : -1;
+}
+
+static int pwrite_sync(int fd, struct sg_io_hdr *header, unsigned number, void *data)
+{
+    (void)header, (void)number, (void)data;
+    return fdatasync(fd);
+}
+
+/* A write, and what follows after some of them. "cached" promises nothing. */
+static const struct {
+    const char *name;
+    way *write, *settle;
+} ways[] = {
+    {"fua", write_fua, NULL},          {"sync", write_cached, synchronize},   {"verify", write_verify, NULL},
+    {"ata-fua", ata_fua, NULL},        {"ata-flush", ata_cached, ata_flush},  {"cached", write_cached, NULL},
+    {"pwrite", pwrite_cached, pwrite_sync},
+};
+
+struct writer {
+    const char *way, *path;
+    unsigned index;
+};
+
+static void *writer(void *argument)
+{
+    struct writer *self = argument;
+    size_t i = 0;
+    while (strcmp(ways[i].name, self->way))
+        if (++i == sizeof ways / sizeof *ways)
+            die(self->way);
+    int fd = open(self->path, O_RDWR);
+    if (fd < 0)
+        die(self->path);
+    out = stdout;
+    uint64_t data[PLACE / sizeof(uint64_t)];
+    unsigned char cdb[16], sense[64];
+    unsigned unsettled[8], count = 0;
+    for (unsigned number = first + self->index; number < last; number += writers) {
+        for (size_t j = 0; j < PLACE / sizeof *data; j++)
+            data[j] = number;
+        struct sg_io_hdr header = {.cmdp = cdb, .sbp = sense, .mx_sb_len = sizeof sense};
+        int result = ways[i].write(fd, &header, number, data);
+        unsettled[count++] = number;
+        int good = !result && !header.status && !header.host_status;
+        /* After one, two, three... of them. */
+        if (good && ways[i].settle && count <= number / writers % 7 && number + writers < last)
+            continue;
+        if (good && ways[i].settle) {
+            header = (struct sg_io_hdr){.cmdp = cdb, .sbp = sense, .mx_sb_len = sizeof sense};
+            result = ways[i].settle(fd, &header, number, NULL);
+            good = !result && !header.status && !header.host_status;
+        }
+        if (!good) {
+            flockfile(stdout);
+            printf("failed %u ", number);
+            print_outcome(result, &header);
+            printf("\n");
+            funlockfile(stdout);
+            return NULL;
+        }
+        for (unsigned j = 0; j < count; j++)
+            printf("acknowledged %u\n", unsettled[j]);
+        count = 0;
+    }
+    return NULL;
+}
+
+static int number_blocks(char **arguments)
+{
+    first = strtoul(arguments[0], NULL, 0);
+    last = first + strtoul(arguments[1], NULL, 0);
+    struct writer all[16];
+    pthread_t threads[16];
+    for (char **pair = arguments + 2; pair[0] && pair[1] && writers < 16; pair += 2, writers++)
+        all[writers] = (struct writer){pair[0], pair[1], writers};
+    for (unsigned i = 0; i < writers; i++)
+        if (pthread_create(&threads[i], NULL, writer, &all[i]))
+            die("pthread_create");
+    for (unsigned i = 0; i < writers; i++)
+        pthread_join(threads[i], NULL);
+    printf("end\n");
+    return 0;
 }
 
 /* Increments. */
@@ -677,8 +897,11 @@ int main(int count, char **arguments)
         return increment(arguments + 2);
     if (count == 4 && !strcmp(arguments[1], "hostile"))
         return hostile(arguments + 2);
-    static char line[1 << 20];
     setvbuf(stdout, NULL, _IOLBF, 0);
+    if (count > 5 && !strcmp(arguments[1], "number"))
+        return number_blocks(arguments + 2);
+    static char line[1 << 20];
+    out = stdout;
     while (fgets(line, sizeof line, stdin)) {
         line[strcspn(line, "\n")] = 0;
         act(line);

@@ -14,6 +14,7 @@ pub mod clients;
 mod data;
 mod fixture;
 mod harness;
+pub mod machine;
 mod run;
 mod sgio;
 
@@ -22,5 +23,6 @@ pub use clients::command;
 pub use data::{assert_same, pattern};
 pub use fixture::{Cache, Disk, Loop, Medium, Name, Scratch};
 pub use harness::{Need, is_root, main, needs, trial};
+pub use libtest_mimic::Trial;
 pub use run::{Outcome, Run, Session};
 pub use sgio::{Sgio, hex};

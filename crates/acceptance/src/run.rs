@@ -216,6 +216,15 @@ impl Session {
     pub fn ask(&mut self, line: &str) -> String {
         let stdin = self.stdin.as_mut().expect("it is open until the end");
         writeln!(stdin, "{line}").unwrap_or_else(|error| panic!("{line}: {error}"));
+        self.answer(line)
+    }
+
+    /// The next line that it writes by itself.
+    pub fn line(&mut self) -> String {
+        self.answer("a line")
+    }
+
+    fn answer(&mut self, line: &str) -> String {
         let mut answer = String::new();
         self.stdout.read_line(&mut answer).expect("a pipe can be read");
         assert!(answer.ends_with('\n'), "{line}: the program has ended; stderr: {}", self.err());

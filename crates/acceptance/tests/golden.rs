@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         let name = if medium == Medium::Image { "image" } else { "loop" };
         trials.push(trial(format!("unlisted/{name}"), &[Need::Root], move || unlisted(medium)));
     }
+    trials.push(trial("documented", &[], documented));
     harness(trials)
 }
 
@@ -110,7 +111,7 @@ struct Difference {
     media: &'static [Medium],
     users: &'static [User],
     ours: Ours,
-    #[expect(dead_code, reason = "it is for the reader")]
+    /// "as above": the one before says it.
     why: &'static str,
 }
 
@@ -143,7 +144,7 @@ const DIFFERENCES: &[Difference] = &[
         media: ANY,
         users: EVERYBODY,
         ours: Ours::Row("0\t-\t0000007f7f000000"),
-        why: "the host number 127 is nobody else's",
+        why: "the host number 127 belongs to nobody else",
     },
     Difference {
         row: "SCSI_IOCTL_GET_BUS_NUMBER",
@@ -587,6 +588,43 @@ fn check(case: Case) {
         }
     }
     assert!(wrong.is_empty(), "{case:?}: {} rows:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// docs/differences.md names every difference, and why.
+fn documented() {
+    let own = DIFFERENCES.iter().map(|Difference { row, kinds, media, users, why, .. }| {
+        let on = match *media {
+            [_] if media[0] == Medium::Image => "image files",
+            [_] => "block devices",
+            _ => "both",
+        };
+        (*row, *kinds, on, *users, *why)
+    });
+    let commands = OTHER_COMMANDS.iter().map(|&(row, kinds, users, why)| (row, kinds, "both", users, why));
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for (row, kinds, on, users, why) in own.chain(commands) {
+        let who = match users {
+            [User::Root] => "root",
+            [User::NobodyReadOnly] => "readers",
+            [User::Root, User::NobodyReadWrite] => "writers",
+            [User::NobodyReadOnly, _] => "ordinary users",
+            _ => "all",
+        };
+        let place = format!("{} | {on} | {who}", kinds.join(", "));
+        let why = match lines.last() {
+            Some((_, last)) if why == "as above" => last.split(" | ").last().expect("it has one").to_owned(),
+            _ => why.to_owned(),
+        };
+        let cells = format!("{place} | {why}");
+        match lines.last_mut() {
+            Some((rows, last)) if *last == cells => *rows += &format!(", `{row}`"),
+            _ => lines.push((format!("`{row}`"), cells)),
+        }
+    }
+    let table: String = lines.iter().map(|(rows, cells)| format!("| {rows} | {cells} |\n")).collect();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/differences.md");
+    let text = std::fs::read_to_string(file).expect("it is part of the sources");
+    assert!(text.contains(&table), "docs/differences.md is to have this table:\n{table}");
 }
 
 /// A device that is not listed answers byte for byte as without the library.
