@@ -650,10 +650,7 @@ fn starters() {
 }
 
 fn configuration() {
-    let mut setting = Setting::new();
-    // What `setup` keeps.
-    setting.system.save(format!("{CONF}.bak").into());
-    let setting = setting;
+    let setting = Setting::new();
     make(["install"]).expect_out();
     let conf = Path::new(CONF);
     let path = setting.scratch.path("image").display().to_string();

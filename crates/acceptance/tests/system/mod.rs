@@ -87,6 +87,11 @@ impl System {
         system.save(system.library());
         system.save("/usr/bin/vmware-bdwrapper".into());
         system.save(CONF.into());
+        // Which `setup` keeps: FILE.bak, FILE.bak.1 and so on.
+        system.save(format!("{CONF}.bak").into());
+        for number in 1..8 {
+            system.save(format!("{CONF}.bak.{number}").into());
+        }
         for page in PAGES {
             system.save(Path::new("/usr/share/man").join(page));
         }
