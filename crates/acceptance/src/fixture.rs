@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs::{self, File, Metadata, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -75,7 +75,11 @@ impl Scratch {
 }
 
 /// A loop device, detached at the end.
-pub struct Loop(PathBuf);
+pub struct Loop {
+    path: PathBuf,
+    /// The node as it was: it stays, and the next test may take it.
+    node: Metadata,
+}
 
 /// Held while a free loop device is looked for and taken.
 static FREE: Mutex<()> = Mutex::new(());
@@ -86,7 +90,12 @@ impl Loop {
         let _guard = FREE.lock();
         let attached = Run::new("losetup").args(options).args(["--find", "--show"]).arg(image).output();
         assert!(attached.success(), "losetup cannot attach an image: {}", attached.err());
-        Loop(attached.out().trim_end().into())
+        Loop::of(attached.out().trim_end().into())
+    }
+
+    fn of(path: PathBuf) -> Loop {
+        let node = path.metadata().expect("losetup has just used it");
+        Loop { path, node }
     }
 
     /// Does something with the name of a free loop device before the image is attached to it.
@@ -98,28 +107,30 @@ impl Loop {
         before(&path);
         let attached = Run::new("losetup").arg(&path).arg(image).output();
         assert!(attached.success(), "losetup cannot attach an image: {}", attached.err());
-        Loop(path)
+        Loop::of(path)
     }
 
     /// The device node.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Tells the device that its image has another size now.
     pub fn resize(&self) {
-        let resized = Run::new("losetup").arg("--set-capacity").arg(&self.0).output();
-        assert!(resized.success(), "losetup cannot resize {}: {}", self.0.display(), resized.err());
+        let resized = Run::new("losetup").arg("--set-capacity").arg(&self.path).output();
+        assert!(resized.success(), "losetup cannot resize {}: {}", self.path.display(), resized.err());
     }
 }
 
 impl Drop for Loop {
     fn drop(&mut self) {
         // The kernel keeps partitions that it was told of by others than losetup(8).
-        let _ = Command::new("partx").arg("--delete").arg(&self.0).output();
-        let detached = Command::new("losetup").arg("--detach").arg(&self.0).status();
+        let _ = Command::new("partx").arg("--delete").arg(&self.path).output();
+        let _ = chown(&self.path, Some(self.node.uid()), Some(self.node.gid()));
+        let _ = fs::set_permissions(&self.path, self.node.permissions());
+        let detached = Command::new("losetup").arg("--detach").arg(&self.path).status();
         if !detached.is_ok_and(|status| status.success()) {
-            eprintln!("losetup cannot detach {}: do it by hand", self.0.display());
+            eprintln!("losetup cannot detach {}: do it by hand", self.path.display());
         }
     }
 }
