@@ -8,7 +8,7 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
-use crate::block::{self, Block, Host, Identity};
+use crate::block::{Block, Host, Identity};
 use crate::failure::{Failure, print, shown};
 use crate::finding::{Finding, Verdict, only};
 use crate::fitness::{self, Options};
@@ -17,7 +17,7 @@ use crate::report;
 /// Prints them; those that stand for nothing only where `all` says so.
 pub fn list(json: bool, all: bool) -> Result<ExitCode, Failure> {
     let failed = |sentence| Failure::new(Failure::FAILED, sentence);
-    let host = Host::running().map_err(|error| failed(block::unknown(&error)))?;
+    let host = Host::running()?;
     let blocks = host.blocks().iter().filter(|block| all || !block.is_unused());
     if json {
         let devices: Vec<Row> = blocks.map(Row::new).collect();
@@ -34,7 +34,8 @@ pub fn list(json: bool, all: bool) -> Result<ExitCode, Failure> {
     ]);
     for block in blocks {
         let link = block.links.first().map(|link| shown(link).to_string());
-        let file = block.file.as_ref().map(|file| format!("file {}", shown(file)));
+        let file =
+            block.file.as_ref().filter(|_| !block.is_deleted).map(|file| format!("file {}", shown(file)));
         let name = link.into_iter().chain(file).collect::<Vec<_>>().join(", ");
         let findings = findings(block);
         let reasons: Vec<&str> = findings.iter().map(|finding| reason(block, finding)).collect();

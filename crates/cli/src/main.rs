@@ -175,19 +175,19 @@ enum Task {
         #[arg(value_name = "DEVICE", requires = "name")]
         device: Option<PathBuf>,
         /// The link: /dev/sd/... or /dev/hd/...
-        #[arg(long = "as", value_name = "NAME", requires = "device")]
+        #[arg(long = "as", value_name = "NAME", requires = "device", conflicts_with_all = ["remove", "list"])]
         name: Option<PathBuf>,
         /// Give the device to this user
-        #[arg(long, value_name = "USER", requires = "device")]
+        #[arg(long, value_name = "USER", requires = "device", conflicts_with_all = ["remove", "list"])]
         owner: Option<String>,
         /// Give the device to this group
-        #[arg(long, requires = "device")]
+        #[arg(long, requires = "device", conflicts_with_all = ["remove", "list"])]
         group: Option<String>,
         /// Give the device this mode: octal, such as 0660
-        #[arg(long, requires = "device")]
+        #[arg(long, requires = "device", conflicts_with_all = ["remove", "list"])]
         mode: Option<String>,
         /// Have udev do all this after each start of the system
-        #[arg(long, requires = "device")]
+        #[arg(long, requires = "device", conflicts_with_all = ["remove", "list"])]
         persist: bool,
         /// Replace or remove a link that is none of ours; take a device that is in use, or a physical disk
         #[arg(long, conflicts_with = "list")]
