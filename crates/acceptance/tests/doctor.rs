@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         trial("list/partitions that are not there", &with(&["addpart", "partx"]), list_partitions),
         trial("list/the table", &with(&["script", "stty"]), list_table),
         trial("list/a file that is deleted", root, list_deleted),
+        trial("colours/on a terminal alone", &with(&["script"]), colours),
         trial("probe and run/as doctor judges", &with(&["mkfs.ext4", "unshare"]), alike),
     ])
 }
@@ -1243,6 +1244,14 @@ fn list_table() {
         let script = format!("stty cols {columns} && {} list {options}", command().display());
         Run::new("script").args(["-qec", &script, "/dev/null"]).output().expect_out().replace("\r\n", "\n")
     };
+    // Too narrow for a table: a line for each fact.
+    let narrow = list(40, "");
+    let facts = format!(
+        "{}\n  size: 1 MiB\n  kind: loop\n  fit: no: it can only be read\n  name that stays: file {}\n",
+        device.path().display(),
+        path.display()
+    );
+    assert!(narrow.contains(&facts) && !narrow.contains('|'), "{narrow}");
     for columns in [60, 80, 120] {
         let out = list(columns, "--all");
         let widths: Vec<usize> = out.lines().map(|line| line.chars().count()).collect();
@@ -1281,6 +1290,30 @@ fn list_deleted() {
     let last = line.and_then(|line| line.trim_end_matches('|').rsplit('|').next()).map(str::trim);
     assert_eq!(last, Some(""), "{table}");
     warning(&about(format!("{}=scsi", device.path().display())), "stands for a file that is deleted");
+}
+
+/// Verdicts and titles have colours where people look at them.
+fn colours() {
+    let scratch = Scratch::new();
+    let (_, entry) = image(&scratch, "image");
+    let shown = |environment: &str, task: &str| {
+        let script = format!("{environment} {} {task}", command().display());
+        Run::new("script").args(["-qec", &script, "/dev/null"]).output().out()
+    };
+    let doctor = format!("doctor --device {entry} true");
+    for task in [doctor.as_str(), "list", "--help", "doctor --help", "doctor --bogus"] {
+        assert!(shown("TERM=xterm", task).contains("\x1b["), "{task}");
+        for plain in ["TERM=xterm NO_COLOR=1", "TERM=dumb"] {
+            assert!(!shown(plain, task).contains('\x1b'), "{plain}: {task}");
+        }
+        let piped = Run::new("sh").args(["-c", &format!("{} {task}", command().display())]);
+        let piped = piped.env("TERM", "xterm").output();
+        assert!(!piped.out().contains('\x1b') && !piped.err().contains('\x1b'), "{task}");
+    }
+    let coloured = shown("TERM=xterm", &doctor);
+    assert!(coloured.contains("ok\x1b[0m: ") && coloured.contains("Ready\x1b[0m: "), "{coloured:?}");
+    let json = shown("TERM=xterm", &format!("doctor --json --device {entry} true"));
+    assert!(!json.contains('\x1b'), "{json}");
 }
 
 fn list_names() {

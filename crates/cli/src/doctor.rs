@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::administrator::{self, FILE};
 use crate::block::Host;
+use crate::colour::styled;
 use crate::devices::Device;
 use crate::failure::{Failure, cause, print, quoted, shown};
 use crate::finding::{Finding, Verdict, only};
@@ -139,7 +140,13 @@ fn say(findings: &Findings, conclusion: &Conclusion, json: bool) -> Result<ExitC
         print(report::text(&document).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)?;
     } else {
         let lines: String = findings.list.iter().map(|(_, finding)| finding.line()).collect();
-        print(lines + &conclusion.text + "\n")?;
+        let (word, verdict) = match (conclusion.ready, findings.first()) {
+            (true, _) => ("Ready", Verdict::Ok),
+            (false, Some(_)) => ("Not ready", Verdict::Problem),
+            (false, None) => ("Nothing is wrong so far", Verdict::Warning),
+        };
+        let rest = conclusion.text.strip_prefix(word).unwrap_or_default();
+        print(format!("{lines}{}{rest}\n", styled(word, verdict.style())))?;
     }
     Ok(if findings.first().is_none() { ExitCode::SUCCESS } else { ExitCode::from(Failure::FAILED) })
 }

@@ -3,6 +3,7 @@
 
 mod administrator;
 mod block;
+mod colour;
 mod completions;
 mod descriptor;
 mod devices;
@@ -31,6 +32,7 @@ mod udev;
 mod vmdk;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -40,7 +42,7 @@ use failure::{Failure, print, say};
 
 /// Lets block devices and image files pass for physical disks, so that VMware takes them.
 #[derive(Parser)]
-#[command(version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(version, after_help = EXAMPLES, max_term_width = 100, styles = colour::CLAP)]
 struct CommandLine {
     #[command(subcommand)]
     task: Task,
@@ -269,7 +271,13 @@ fn main() -> ExitCode {
 
 /// Prints the help or the version, or says what is wrong with the command line.
 fn not_parsed(error: &clap::Error) -> ExitCode {
-    let text = error.to_string();
+    let text = error.render();
+    let is_coloured = if error.use_stderr() {
+        colour::are_wanted(&io::stderr())
+    } else {
+        colour::are_wanted(&io::stdout())
+    };
+    let text = if is_coloured { text.ansi().to_string() } else { text.to_string() };
     if !error.use_stderr() {
         return print(text).map_or_else(Failure::report, |()| ExitCode::SUCCESS);
     }
