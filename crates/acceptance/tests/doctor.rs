@@ -851,7 +851,9 @@ fn starters() {
 fn configuration() {
     let mut setting = Setting::new();
     // What `setup` keeps.
-    setting.system.save(format!("{CONF}.bak").into());
+    for end in [".bak", ".bak.1"] {
+        setting.system.save(format!("{CONF}{end}").into());
+    }
     let setting = setting;
     make(["install"]).expect_out();
     let conf = Path::new(CONF);
