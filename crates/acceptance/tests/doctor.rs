@@ -5,7 +5,7 @@ mod system;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{chown, symlink};
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -41,6 +41,10 @@ fn main() -> ExitCode {
         ),
         trial("doctor/a device that is unfit", &with(&["blockdev"]), unfit),
         trial("doctor/a user without rights", root, rights),
+        trial("doctor/a group of the next session", &with(&["unshare", "setpriv"]), next_session),
+        trial("doctor/without /sys or /proc", &with(&["unshare"]), without_sys_or_proc),
+        trial("doctor/a disk that the system runs from", &with(&["mkfs.ext4", "unshare"]), of_system),
+        trial("doctor/a set-user-ID bit without effect", &with(&["unshare", "setpriv"]), idle_bit),
         trial("doctor/the installed library", installs, installed_library),
         trial("doctor/the library of set-user-ID programs", installs, trusted_library),
         trial("doctor/sudo and its kin", installs, starters),
@@ -51,6 +55,8 @@ fn main() -> ExitCode {
         trial("list/names of all kinds", root, list_names),
         trial("list/partitions that are not there", &with(&["addpart", "partx"]), list_partitions),
         trial("list/the table", &with(&["script", "stty"]), list_table),
+        trial("list/a file that is deleted", root, list_deleted),
+        trial("colours/on a terminal alone", &with(&["script"]), colours),
         trial("probe and run/as doctor judges", &with(&["mkfs.ext4", "unshare"]), alike),
     ])
 }
@@ -302,6 +308,119 @@ fn hostile() {
     problems(&about(long), &["is longer than a file name can be"], "");
 }
 
+/// Asks in a name space that lacks a file system of the kernel's.
+fn without(place: &str, arguments: &[&str]) -> Outcome {
+    let script = "umount -l \"$1\" && shift && exec \"$@\"";
+    let run = Run::new("unshare").args(["-m", "sh", "-c", script, "sh", place]).arg(command());
+    run.args(arguments).output()
+}
+
+/// What cannot be seen is not free.
+fn without_sys_or_proc() {
+    let scratch = Scratch::new();
+    let (_, entry) = image(&scratch, "image");
+    let device = ["--device", &entry];
+    let doctor = without("/sys", &[&["doctor"], &device[..], &["true"]].concat());
+    warning(&doctor, "The block devices are unknown");
+    warning_line(&doctor, "mount /sys");
+    assert!(!doctor.out().contains("is free"), "{}", doctor.out());
+    let run = without("/sys", &[&["run"], &device[..], &["echo", "started"]].concat());
+    assert_eq!(run.expect_out(), "started\n");
+    assert!(
+        run.err().contains("The block devices are unknown") && run.err().contains("mount /sys"),
+        "{}",
+        run.err()
+    );
+    for place in ["/sys", "/proc"] {
+        for options in [&["list"][..], &["list", "--json"], &["link", "--list"]] {
+            let refused = without(place, options);
+            assert_eq!((refused.code(), refused.out().as_str()), (1, ""), "{place}: {options:?}");
+            let why = format!("mount {place}.");
+            assert!(refused.err().contains("unknown") && refused.err().contains(&why), "{}", refused.err());
+        }
+    }
+    let doctor = without("/proc", &[&["doctor"], &device[..], &["true"]].concat());
+    assert_eq!(doctor.code(), 1);
+    assert!(doctor.out().ends_with("Do this first: mount /proc.\n"), "{}", doctor.out());
+    let run = without("/proc", &[&["run"], &device[..], &["echo", "started"]].concat());
+    assert_eq!((run.code(), run.out().as_str()), (126, ""), "{}", run.err());
+    let libdir = without("/proc", &["libdir"]);
+    assert_eq!((libdir.code(), libdir.out().as_str()), (1, ""));
+    for said in [doctor.out(), run.err(), libdir.err()] {
+        assert!(said.contains("mount /proc") && !said.contains("--loader"), "{said}");
+    }
+}
+
+/// A user who is in the group that has the device, but has been logged in since before.
+fn next_session() {
+    let scratch = Scratch::new();
+    let (path, entry) = image(&scratch, "image");
+    chown(&path, None, Some(1)).expect("root can");
+    chmod(&path, 0o660);
+    let command = for_users(&scratch);
+    let asked = |members: &str, groups: &[&str]| {
+        let script = "sed \"s/^daemon:.*/daemon:x:1:$1/\" /etc/group >group && mount --bind group /etc/group && \
+                      cd / && shift && exec setpriv --reuid 65534 --regid 65534 \"$@\"";
+        let script = format!("cd {} && {script}", scratch.directory().display());
+        let run = Run::new("unshare").args(["-m", "sh", "-c", &script, "sh", members]).args(groups);
+        run.arg(&command).args(["doctor", "--device", &entry, "true"]).output()
+    };
+    let outside = ["--clear-groups"];
+    problems(&asked("", &outside), &["root:daemon with mode 0660"], "'usermod -aG daemon nobody'");
+    let member = asked("bin,nobody", &outside);
+    problems(&member, &["root:daemon with mode 0660"], "log in again");
+    let last = member.out();
+    assert!(last.contains("'newgrp daemon'") && !last.contains("usermod"), "{last}");
+    problems(&asked("nobody2", &outside), &["root:daemon with mode 0660"], "'usermod -aG daemon nobody'");
+    is_ready(&asked("nobody", &["--groups=1"]));
+}
+
+/// Nobody unmounts that.
+fn of_system() {
+    let scratch = Scratch::new();
+    let (path, _) = image(&scratch, "image");
+    let device = Loop::attach(&path, &[]);
+    let number = fs::metadata(device.path()).expect("it is there").rdev();
+    let number = format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number));
+    let entry = format!("{}=scsi", device.path().display());
+    for place in ["/", "/usr"] {
+        let line = format!("1 1 {number} / {place} rw - ext4 {} rw", device.path().display());
+        let script = format!(
+            "echo '{line}' >{0}/mounts; mount --bind {0}/mounts /proc/$$/mountinfo; exec \"$@\"",
+            scratch.directory().display()
+        );
+        let run = Run::new("unshare").args(["-m", "sh", "-c", &script, "sh"]).arg(command());
+        let outcome = run.args(["doctor", "--device", &entry, "true"]).output();
+        problems(&outcome, &[&format!("is mounted on {place}")], "list another device");
+        assert!(!outcome.out().contains("umount"), "{}", outcome.out());
+    }
+}
+
+/// Why a bit gives nothing.
+fn idle_bit() {
+    let scratch = Scratch::new();
+    let (_, entry) = image(&scratch, "image");
+    let command = for_users(&scratch);
+    let asked = |mount: &str, run: &[&str], owner: u32| {
+        let script = format!(
+            "cd {} && mkdir -p place && mount -t tmpfs {mount} x place && cp /bin/true place/vmx && \
+             chown {owner} place/vmx && chmod 4755 place/vmx && exec \"$@\"",
+            scratch.directory().display()
+        );
+        let user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+        let run = Run::new("unshare").args(["-m", "sh", "-c", &script, "sh"]).args(user).args(run);
+        let outcome = run.arg(&command).args(["doctor", "--device", &entry, "place/vmx"]).output();
+        is_ready(&outcome);
+        outcome
+    };
+    let mounted = asked("-o nosuid", &[], 0);
+    warning_line(&mounted, "place/vmx has the set-user-ID bit, and its file system is mounted with nosuid");
+    assert!(!mounted.out().contains("ask again"), "{}", mounted.out());
+    let confined = asked("", &["--no-new-privs"], 0);
+    warning_line(&confined, "place/vmx has the set-user-ID bit, and this process may not get new rights");
+    warning_line(&asked("", &[], 65534), "which gives you nothing that you do not have");
+}
+
 fn programs() {
     let scratch = Scratch::new();
     let (_, entry) = image(&scratch, "image");
@@ -332,6 +451,14 @@ fn programs() {
     );
 }
 
+/// Asks about a script.
+fn of_script(scratch: &Scratch, entry: &str, text: &str) -> Outcome {
+    let script = scratch.path("launcher");
+    fs::write(&script, text).expect("it is our directory");
+    chmod(&script, 0o755);
+    doctor().args(["--device", entry]).arg(&script).output()
+}
+
 fn launchers() {
     let scratch = Scratch::new();
     let (_, entry) = image(&scratch, "image");
@@ -356,6 +483,38 @@ fn launchers() {
         "keep what LD_PRELOAD",
     );
     problems(&of("sudo true"), &["starts a program by sudo, which removes LD_PRELOAD"], "as that user");
+    // Where there is nothing to lose.
+    for harmless in [
+        "if [ -z \"$LD_PRELOAD\" ]; then export LD_PRELOAD=x.so; fi",
+        "if test -z \"${LD_PRELOAD:-}\"\nthen\n  LD_PRELOAD=x.so\n  export LD_PRELOAD\nfi",
+        "[ -z \"$LD_PRELOAD\" ] && LD_PRELOAD=x.so",
+        "[[ -z $LD_PRELOAD ]] && export LD_PRELOAD=x.so",
+        "if [ -z \"$LD_PRELOAD\" ]\nthen\nLD_PRELOAD=x.so; fi",
+    ] {
+        is_ready(&of(harmless));
+    }
+    for (harmful, number) in [
+        ("if [ -z \"$LD_PRELOAD\" ]; then\n:\nelse\nLD_PRELOAD=x.so\nfi", 5),
+        ("if [ -z \"$LD_PRELOAD\" ]; then\n:\nfi\nLD_PRELOAD=x.so", 5),
+        ("[ -z \"$LD_PRELOAD\" ] && true\nLD_PRELOAD=x.so", 3),
+        ("if [ -z \"$DISPLAY\" ]; then export LD_PRELOAD=x.so; fi", 2),
+        ("[ -z \"$LD_PRELOAD\" ] || LD_PRELOAD=x.so", 2),
+        ("[ ! -z \"$LD_PRELOAD\" ] && LD_PRELOAD=x.so", 2),
+        ("if [ -z \"$LD_PRELOAD\" ]; then :; else LD_PRELOAD=x.so; fi", 2),
+    ] {
+        problems(&of(harmful), &[&format!("sets LD_PRELOAD anew in line {number}")], "keep what LD_PRELOAD");
+    }
+    // What cannot start at all.
+    for (first, interpreter) in
+        [("#!/no/such/shell -e", "/no/such/shell"), ("#! /bin/sh\r", "/bin/sh\\x0d"), ("#!", "")]
+    {
+        let cause = match interpreter {
+            "" => "names no interpreter".into(),
+            name => format!("is a script for {name}, which cannot be executed (No such file or directory)"),
+        };
+        problems(&of_script(&scratch, &entry, &format!("{first}\ntrue\n")), &[&cause], "first line");
+    }
+    is_ready(&of_script(&scratch, &entry, "#! /usr/bin/env sh\ntrue\n"));
     let target = program_with("bypass", "bypass-static", &["-O2", "-static", "-DSTATIC"]);
     let followed = of(&format!("exec \"{}\" \"$@\"", target.display()));
     problems(&followed, &["bypass-static is statically linked"], "that is linked dynamically");
@@ -504,6 +663,23 @@ fn rights() {
     chmod(&path, 0o660);
     chown(&path, None, Some(1)).expect("root can");
     problems(&asked(&entry), &["root:daemon with mode 0660"], "'usermod -aG daemon nobody'");
+    // The way to it, also behind a link.
+    let closed = scratch.path("a closed place");
+    fs::create_dir(&closed).expect("it is our directory");
+    fs::rename(&path, closed.join("image")).expect("it is our directory");
+    chmod(&closed, 0o700);
+    symlink(closed.join("image"), &path).expect("it is our directory");
+    let hidden = asked(&entry);
+    let cause = format!(
+        "{} cannot be looked at now (Permission denied: you may not search {})",
+        path.display(),
+        closed.display()
+    );
+    problems(&hidden, &[&cause], &format!("have root run 'chmod a+x \"{}\"'", closed.display()));
+    assert!(!hidden.out().contains("correct its name"), "{}", hidden.out());
+    chmod(&closed.join("image"), 0o666);
+    paste(&hidden, "problem");
+    is_ready(&asked(&entry));
 }
 
 fn installed_library() {
@@ -534,11 +710,7 @@ fn installed_library() {
         "ldconfig",
     );
     fs::write(system.library(), "no library").expect("root can");
-    problems(
-        &asked().output(),
-        &["Programs do not get the library", "is no library for programs of this system"],
-        "LD_DEBUG=files",
-    );
+    problems(&asked().output(), &["is no library for programs of this system"], "that was built for it");
 }
 
 /// A copy of the library, removed at the end.
@@ -610,11 +782,29 @@ fn trusted_library() {
     }
     chmod(&library, 0o644);
     problems(&asked(), &["lacks the set-user-ID bit"], "setup --setuid'");
-    chmod(&library, 0o4646);
-    warning(&asked(), "can be written by others than its owner");
-    chown(&library, Some(1), None).expect("root can");
-    chmod(&library, 0o4644);
-    warning(&asked(), "belongs to user 1, who can change what it does");
+    // Root's programs load it.
+    for mode in [0o4646, 0o4664] {
+        chmod(&library, mode);
+        problems(&asked(), &["can be written by others than root"], "install it anew");
+    }
+    for owner in [1, 65534] {
+        chown(&library, Some(owner), None).expect("root can");
+        chmod(&library, 0o4644);
+        let cause = format!("belongs to user {owner}, who can change what it does");
+        problems(&asked(), &[&cause], "install it anew");
+        let run = Run::new(&setting.command).args(["run", "--device", &setting.entry]).arg(&setting.program);
+        let refused = run.nobody().output();
+        assert!(refused.code() == 126 && refused.err().contains(&cause), "{}", refused.err());
+    }
+    chown(&library, Some(0), None).expect("root can");
+    chmod(&library, 0o4600);
+    let unread = "may not be read by you (Permission denied)";
+    problems(&asked(), &[unread], "have root run 'chmod a+r /");
+    let ordinary = Run::new(&setting.command).args(["doctor", "--device", &setting.entry, "true"]);
+    let ordinary = ordinary.nobody().output();
+    problems(&ordinary, &[unread], "have root run 'chmod a+r /");
+    paste(&ordinary, "problem");
+    is_ready(&asked());
     remove(&library);
     fs::write(&library, "no library").expect("root can");
     chmod(&library, 0o4644);
@@ -644,6 +834,15 @@ fn starters() {
         assert_eq!((refused.code(), refused.out().as_str()), (126, ""), "{}", refused.err());
         assert!(refused.err().contains(words) && refused.err().contains(remedy), "{}", refused.err());
     }
+    // What these take is another command line.
+    let su = setting.scratch.copy(&setting.program, "su");
+    chmod(&su, 0o4755);
+    let asked = Run::new(for_users(&setting.scratch)).args(["doctor", "--device", &setting.entry]).arg(&su);
+    problems(
+        &asked.nobody().output(),
+        &["su starts programs without LD_PRELOAD"],
+        "put it first, as in 'su -c \"vmware-bdwrapper run --device ENTRY -- PROGRAM\"'",
+    );
     // Root's does not run in secure mode, and cleans the environment itself.
     let roots = task("run").arg(setting.scratch.path("image")).output();
     assert!(roots.code() == 0 && roots.err().contains(words), "{}", roots.err());
@@ -682,7 +881,15 @@ fn configuration() {
     remove(conf);
     setting.conf("allow-user-devices yes");
     chmod(conf, 0o600);
-    warning(&asked(), "You may not read /etc/vmware-bdwrapper.conf (Permission denied)");
+    let unread = asked();
+    warning_line(&unread, "You may not read /etc/vmware-bdwrapper.conf (Permission denied)");
+    let out = unread.expect_out();
+    let last = out.lines().last().unwrap_or_default();
+    assert!(last.starts_with("Nothing is wrong so far: ") && last.contains("is unknown"), "{last}");
+    let document = Run::new(&setting.command).args(["doctor", "--json", "--device", &setting.entry]);
+    let document = document.arg(&setting.program).nobody().output().expect_out();
+    let document: Value = serde_json::from_str(&document).expect("it is JSON");
+    assert_eq!(document["ready"], json!(false));
     fs::write(conf, "executable /nonexistent\n").expect("root can");
     chmod(conf, 0o644);
     problems(
@@ -709,7 +916,9 @@ fn configuration() {
         &format!("'vmware-bdwrapper setup --setuid --device {}'", setting.entry),
     );
     setting.conf(&format!("device {path}=ide"));
-    warning(&asked(), "as ide, and its options hold instead");
+    problems(&asked(), &["as ide, and not as scsi"], "write the entry as the file has it");
+    setting.conf(&format!("device {}=scsi,serial=1", path));
+    warning(&asked(), "and its options hold instead of those of");
     setting.conf("allow-user-devices yes\nallow\n\u{1b}[2J\u{ff}");
     let wrong = asked();
     is_ready(&wrong);
@@ -1032,6 +1241,14 @@ fn list_table() {
         let script = format!("stty cols {columns} && {} list {options}", command().display());
         Run::new("script").args(["-qec", &script, "/dev/null"]).output().expect_out().replace("\r\n", "\n")
     };
+    // Too narrow for a table: a line for each fact.
+    let narrow = list(40, "");
+    let facts = format!(
+        "{}\n  size: 1 MiB\n  kind: loop\n  fit: no: it can only be read\n  name that stays: file {}\n",
+        device.path().display(),
+        path.display()
+    );
+    assert!(narrow.contains(&facts) && !narrow.contains('|'), "{narrow}");
     for columns in [60, 80, 120] {
         let out = list(columns, "--all");
         let widths: Vec<usize> = out.lines().map(|line| line.chars().count()).collect();
@@ -1051,6 +1268,49 @@ fn list_table() {
     };
     // Nobody takes it meanwhile.
     Loop::attach_after(&scratch.image("other", MIB), unused);
+}
+
+/// What is deleted is no name that stays.
+fn list_deleted() {
+    let scratch = Scratch::new();
+    let path = scratch.image("image", MIB);
+    let device = Loop::attach(&path, &[]);
+    fs::remove_file(&path).expect("it is our directory");
+    let found = row(&Run::new(command()).args(["list", "--json"]).output(), device.path());
+    assert_eq!((&found["identity"], &found["names"]), (&Value::Null, &json!([])));
+    assert_eq!(
+        found["reasons"],
+        json!(["stands for a file that is deleted, and is empty when it is detached"])
+    );
+    let table = Run::new(command()).arg("list").output().expect_out();
+    let line = table.lines().find(|line| line.contains(&format!("| {} ", device.path().display())));
+    let last = line.and_then(|line| line.trim_end_matches('|').rsplit('|').next()).map(str::trim);
+    assert_eq!(last, Some(""), "{table}");
+    warning(&about(format!("{}=scsi", device.path().display())), "stands for a file that is deleted");
+}
+
+/// Verdicts and titles have colours where people look at them.
+fn colours() {
+    let scratch = Scratch::new();
+    let (_, entry) = image(&scratch, "image");
+    let shown = |environment: &str, task: &str| {
+        let script = format!("{environment} {} {task}", command().display());
+        Run::new("script").args(["-qec", &script, "/dev/null"]).output().out()
+    };
+    let doctor = format!("doctor --device {entry} true");
+    for task in [doctor.as_str(), "list", "--help", "doctor --help", "doctor --bogus"] {
+        assert!(shown("TERM=xterm", task).contains("\x1b["), "{task}");
+        for plain in ["TERM=xterm NO_COLOR=1", "TERM=dumb"] {
+            assert!(!shown(plain, task).contains('\x1b'), "{plain}: {task}");
+        }
+        let piped = Run::new("sh").args(["-c", &format!("{} {task}", command().display())]);
+        let piped = piped.env("TERM", "xterm").output();
+        assert!(!piped.out().contains('\x1b') && !piped.err().contains('\x1b'), "{task}");
+    }
+    let coloured = shown("TERM=xterm", &doctor);
+    assert!(coloured.contains("ok\x1b[0m: ") && coloured.contains("Ready\x1b[0m: "), "{coloured:?}");
+    let json = shown("TERM=xterm", &format!("doctor --json --device {entry} true"));
+    assert!(!json.contains('\x1b'), "{json}");
 }
 
 fn list_names() {

@@ -32,6 +32,10 @@ fn main() -> ExitCode {
         trial("several at once", &root, at_once),
         trial("a device that is in use", &[Need::Root, Need::Tool("mkfs.ext4")], in_use),
         trial("rules of other lines stay", &root, rules),
+        trial("a rule that cannot be written", &root, not_written),
+        trial("rights that stay behind", &root, rights_stay),
+        trial("a file that is deleted", &root, deleted),
+        trial("without /sys", &root, without_sys),
         trial("stale and missing links", &root, stale),
         trial("errors", &[], errors),
         trial("an ordinary user", &root, ordinary_user),
@@ -430,6 +434,91 @@ fn rules() {
     assert!(broken.code() == 1 && broken.err().contains("it is no UTF-8"), "{}", broken.err());
 }
 
+/// Either all is done, or nothing.
+fn not_written() {
+    let place = Place::new();
+    let device = place.loop_device("image");
+    let stat = || place.enter("stat").args(["-c", "%U"]).arg(device.path()).output().expect_out();
+    let persist = |owner| place.run(with(&device, "/dev/sd/test", &["--owner", owner, "--persist"]));
+    place.shell("mount -o remount,ro /etc/udev/rules.d");
+    let refused = persist("nobody");
+    assert_eq!((refused.code(), refused.out().as_str()), (1, ""));
+    for words in [&format!("{RULES} cannot be written (Read-only file system)"), "without --persist"] {
+        assert!(refused.err().contains(words), "{words}: {}", refused.err());
+    }
+    assert!(!place.exists("/dev/sd"));
+    assert_eq!(stat(), "root\n");
+    // The other way round.
+    place.shell("mount -o remount,rw /etc/udev/rules.d; mkdir /dev/sd; mount -t tmpfs -o ro x /dev/sd");
+    let refused = persist("nobody");
+    assert_eq!((refused.code(), refused.out().as_str()), (1, ""));
+    assert!(
+        refused.err().contains("/dev/sd/test cannot be made (Read-only file system)"),
+        "{}",
+        refused.err()
+    );
+    assert!(!place.exists(RULES));
+    assert_eq!(stat(), "root\n");
+    // A rule that was there stays.
+    place.shell("mount -o remount,rw /dev/sd");
+    persist("nobody").expect_out();
+    let before = place.rules();
+    place.shell("rm /dev/sd/test; mount -o remount,ro /dev/sd");
+    assert_eq!(persist("root").code(), 1);
+    assert_eq!(place.rules(), before);
+}
+
+/// The rights to a device do not go with its link.
+fn rights_stay() {
+    let place = Place::new();
+    let device = place.loop_device("image");
+    let name = device.path().display();
+    let give_back = format!("'chown root:disk {name}' and 'chmod 0660 {name}'");
+    for (given, is) in [
+        (&["--owner", "nobody"][..], "belongs to nobody:root with mode 0600"),
+        (&["--owner", "nobody", "--persist"], "belongs to nobody:root with mode 0600"),
+        (&["--group", "disk", "--mode", "0664", "--persist"], "belongs to root:disk with mode 0664"),
+    ] {
+        place.shell(&format!("chown root:root {name}; chmod 600 {name}"));
+        place.said(with(&device, "/dev/sd/test", given));
+        let would = place.said(["--remove", "/dev/sd/test", "--dry-run"]);
+        let said = place.said(["--remove", "/dev/sd/test"]);
+        for said in [would, said] {
+            assert!(
+                said.contains(&format!("{name} still {is}")) && said.contains(&give_back),
+                "{is}: {said}"
+            );
+        }
+    }
+    place.shell(&format!("chown root:disk {name}; chmod 0660 {name}"));
+    place.said(arguments(&device, "/dev/sd/test"));
+    assert_eq!(place.said(["--remove", "/dev/sd/test"]), "removed /dev/sd/test\n");
+}
+
+/// What no next start of the system attaches again.
+fn deleted() {
+    let place = Place::new();
+    let device = place.loop_device("image");
+    std::fs::remove_file(place.scratch.path("image")).expect("it is our directory");
+    let refused = place.run(with(&device, "/dev/sd/test", &["--persist"]));
+    assert_eq!((refused.code(), refused.out().as_str()), (1, ""));
+    assert!(refused.err().contains("has nothing that stays the same"), "{}", refused.err());
+    // A file may be called so.
+    let named = place.loop_device("image (deleted)");
+    place.said(with(&named, "/dev/sd/named", &["--persist"]));
+}
+
+fn without_sys() {
+    let place = Place::new();
+    let device = place.loop_device("image");
+    place.shell("umount -l /sys");
+    for refused in [place.run(arguments(&device, "/dev/sd/test")), place.run(["--list"])] {
+        assert_eq!((refused.code(), refused.out().as_str()), (1, ""));
+        assert!(refused.err().contains("The block devices are unknown"), "{}", refused.err());
+        assert!(refused.err().contains("mount /sys"), "{}", refused.err());
+    }
+}
+
 fn stale() {
     let place = Place::new();
     let device = place.loop_device("image");
@@ -458,7 +547,13 @@ fn errors() {
         (&["/dev/null"], "--as"),
         (&["--as", "/dev/sd/x"], "required"),
         (&["/dev/null", "--as", "/dev/sd/x", "--list"], "cannot be used with"),
-        (&["--list", "--persist"], "required"),
+        (&["--list", "--persist"], "cannot be used with"),
+        (&["--list", "--as", "/dev/sd/x"], "cannot be used with"),
+        (&["--remove", "/dev/sd/x", "--as", "/dev/sd/y", "--dry-run"], "cannot be used with"),
+        (&["--remove", "/dev/sd/x", "--owner", "root", "--dry-run"], "cannot be used with"),
+        (&["--remove", "/dev/sd/x", "--group", "root", "--dry-run"], "cannot be used with"),
+        (&["--remove", "/dev/sd/x", "--mode", "0660", "--dry-run"], "cannot be used with"),
+        (&["--remove", "/dev/sd/x", "--persist", "--dry-run"], "cannot be used with"),
         (&["--json", "--remove", "/dev/sd/x"], "cannot be used with"),
         (&["/dev/null", "--as", "/dev/sdx", "--dry-run"], "/dev/sdx: is no name for a link"),
         (&["/dev/null", "--as", "/dev/sd/a b", "--dry-run"], "is no name for a link"),
@@ -696,6 +791,11 @@ fn attached() {
     let said = place.said(with(&device, "/dev/sd/test", &["--persist"]));
     let losetup = format!("losetup --find --show {}", image.display());
     assert!(said.contains(&losetup) && said.contains("at each start"), "{said}");
+    let blank = place.loop_device("my disk.img");
+    let said = place.said(with(&blank, "/dev/sd/blank", &["--persist"]));
+    let losetup = format!("losetup --find --show \"{}\"", place.scratch.path("my disk.img").display());
+    assert!(said.contains(&losetup), "{said}");
+    drop(blank);
     drop(device);
     place.shell("udevadm settle; rm -f /dev/sd/test");
 

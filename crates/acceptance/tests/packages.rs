@@ -16,6 +16,7 @@ use system::{CONF, LIBRARY, chmod, command, make, sources};
 
 const MIB: u64 = 1 << 20;
 const BACKUP: &str = "/etc/vmware-bdwrapper.conf.bak";
+const RULES: &str = "/etc/udev/rules.d/90-vmware-bdwrapper.rules";
 /// A set-user-ID program, below the root.
 const PROGRAM: &str = "/usr/local/bin/secure";
 const DEVICE: &str = "/dev/sd/test";
@@ -241,6 +242,7 @@ fn lintian() {
 
 fn deb_life() {
     let root = Root::new();
+    fs::create_dir_all(root.path(RULES).parent().expect("it has one")).expect("it is our directory");
     let before = root.names();
     let said = root.dpkg(["--install"], deb()).expect_out();
     assert!(said.contains(ADVICE), "{said}");
@@ -299,7 +301,9 @@ fn deb_life() {
         }
     }
     fs::remove_dir_all(root.path("/dev/sd")).expect("it is ours");
-    let conf = [CONF, BACKUP].map(str::to_owned);
+    // What `link --persist` writes.
+    fs::write(root.path(RULES), "# A rule.\n").expect("it is our directory");
+    let conf = [CONF, BACKUP, RULES].map(str::to_owned);
     assert_eq!(&root.names() - &before, BTreeSet::from(conf), "a removed package keeps its configuration");
     root.run(["dpkg", "--purge", "vmware-bdwrapper"]).expect_out();
     assert_eq!(&root.names() - &before, BTreeSet::new());
@@ -414,8 +418,16 @@ fn setup_file() {
     assert!(said.err().contains("line 2: there is no directive 'foo'"), "{}", said.err());
     assert_eq!(root.conf(), "executable /bin/sh\nfoo");
     let entry = "/srv/disk.img=ide,serial=A B";
-    root.setup(&["--setuid", "--program", "/bin/sh", "--device", entry]).expect_out();
+    let said = root.setup(&["--setuid", "--program", "/bin/sh", "--device", entry]).expect_out();
     assert_eq!(root.conf(), format!("executable /bin/sh\nfoo\ndevice {entry}\n"));
+    // The options belong to it.
+    assert!(
+        said.ends_with(&format!("Next: vmware-bdwrapper run --device \"{entry}\" -- vmware\n")),
+        "{said}"
+    );
+    write("executable /bin/sh\n device \t/srv/disk.img=ide \n");
+    let said = root.setup(&["--setuid"]).expect_out();
+    assert!(said.ends_with("Next: vmware-bdwrapper run --device /srv/disk.img=ide -- vmware\n"), "{said}");
     write("executable /bin/sh\nallow-user-devices yes\n");
     let said = root.setup(&["--setuid"]).expect_out();
     assert!(said.ends_with("Next: vmware-bdwrapper run --device /dev/sd/NAME -- vmware\n"), "{said}");
@@ -477,10 +489,21 @@ fn setup_programs() {
         fs::copy(root.path("/bin/true"), &path).expect("it is our directory");
         chmod(&path, 0o755);
     };
-    for name in ["/opt/good/bin/vmx", "/opt/open/bin/vmx", "/opt/users/vmx", "/opt/writable/vmx", "/tmp/vmx"]
-    {
+    for name in [
+        "/opt/good/bin/vmx",
+        "/opt/open/bin/vmx",
+        "/opt/users/vmx",
+        "/opt/writable/vmx",
+        "/opt/writable/my vmx",
+        "/opt/open wide/vmx",
+        "/opt/a user's/vmx",
+        "/tmp/vmx",
+    ] {
         make(name);
     }
+    chmod(&root.path("/opt/open wide"), 0o777);
+    chown(root.path("/opt/a user's"), Some(1), None).expect("root can");
+    chmod(&root.path("/opt/writable/my vmx"), 0o775);
     chmod(&root.path("/opt/open"), 0o777);
     chown(root.path("/opt/users"), Some(1), None).expect("root can");
     chmod(&root.path("/opt/writable/vmx"), 0o775);
@@ -496,6 +519,10 @@ fn setup_programs() {
         ("/opt/good/../users/vmx", "the directory /opt/users belongs to user 1", "chown root /opt/users"),
         ("/opt/writable/vmx", "it has the mode 0775", "chmod go-w /opt/writable/vmx"),
         ("/tmp/vmx", "the directory /tmp has the mode 1777", "move the program"),
+        // Commands for a shell.
+        ("/opt/open wide/vmx", "has the mode 0777", "'chmod go-w \"/opt/open wide\"'"),
+        ("/opt/a user's/vmx", "belongs to user 1", "'chown root \"/opt/a user's\"'"),
+        ("/opt/writable/my vmx", "it has the mode 0775", "'chmod go-w \"/opt/writable/my vmx\"'"),
     ] {
         let refused = root.setup(&["--setuid", "--program", "/bin/sh", "--program", program]);
         assert_eq!((refused.code(), refused.out().as_str()), (1, ""), "{program}: {}", refused.err());

@@ -972,6 +972,14 @@ fn replay_hostile() {
             );
         }
     }
+    // What has no end, and what waits for a writer.
+    let pipe = disk.scratch().path("pipe");
+    Run::new("mkfifo").arg(&pipe).output().expect_out();
+    for file in [pipe.as_path(), Path::new("/dev/zero"), Path::new("/")] {
+        let outcome = replay(file).output();
+        assert_eq!(outcome.code(), 1);
+        assert!(outcome.err().contains("is no regular file"), "{}", outcome.err());
+    }
     // 1 GiB, of one line and of many.
     let mut large = File::create(&file).expect("it is ours");
     large.set_len(1 << 30).expect("it is sparse");

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::devices::Device;
 use crate::failure::{cause, quoted, shown};
-use crate::finding::Finding;
+use crate::finding::{Finding, Verdict};
 use crate::{block, loader};
 
 /// The administrator's file.
@@ -80,6 +80,11 @@ pub fn read() -> Result<Vec<u8>, Finding> {
     Ok(text)
 }
 
+/// Whether there is a file that could count, and that the user may not read.
+pub fn is_unread() -> bool {
+    read().is_err_and(|finding| finding.verdict == Verdict::Warning)
+}
+
 /// Why the library ignores a file.
 fn fault(is_regular: bool, owner: u32, mode: u32, bytes: u64) -> Option<Finding> {
     let (why, remedy) = if !is_regular {
@@ -123,17 +128,17 @@ pub fn exposed(program: &Path) -> Option<Finding> {
             Ok(status) => status,
             Err(error) => return unknown(&error),
         };
-        let (place, mode) = (shown(directory), status.mode() & 0o7777);
+        let (place, word, mode) = (shown(directory), quoted(directory), status.mode() & 0o7777);
         let could = "put another program in its place";
         if status.uid() != 0 {
             let what = format!("the directory {place} belongs to user {}", status.uid());
-            let remedy = format!("run 'chown root {place}', or move the program to a directory of root's");
+            let remedy = format!("run 'chown root {word}', or move the program to a directory of root's");
             return found(what, could, remedy);
         }
         if mode & OTHERS_WRITE != 0 {
             let elsewhere = "move the program to a directory that root alone can write to";
             let remedy = match mode & STICKY {
-                0 => format!("run 'chmod go-w {place}', or {elsewhere}"),
+                0 => format!("run 'chmod go-w {word}', or {elsewhere}"),
                 _ => elsewhere.into(),
             };
             return found(format!("the directory {place} has the mode {mode:04o}"), could, remedy);
@@ -145,7 +150,7 @@ pub fn exposed(program: &Path) -> Option<Finding> {
         Ok(mode) if mode & OTHERS_WRITE != 0 => found(
             format!("it has the mode {mode:04o}"),
             "change what it does",
-            format!("run 'chmod go-w {}'", shown(&file)),
+            format!("run 'chmod go-w {}'", quoted(&file)),
         ),
         Ok(_) => None,
     }
@@ -191,11 +196,17 @@ fn compare(
         let unlisted = format!("{FILE} does not list {name}");
         findings.push(match held {
             Some(entry) if *entry == device.entry => Finding::ok(format!("{FILE} lists {name}")),
-            Some(entry) => Finding::warning(
+            // Programs without the set-user-ID bit would see another disk.
+            Some(entry) if entry.kind != device.entry.kind => Finding::problem(
                 format!(
-                    "{FILE} lists {name} as {}, and its options hold instead of those of {text}",
-                    entry.kind.name()
+                    "{FILE} lists {name} as {}, and not as {}, so VMware's programs would not agree which disk it is",
+                    entry.kind.name(),
+                    device.entry.kind.name()
                 ),
+                "write the entry as the file has it, or have root correct the line",
+            ),
+            Some(_) => Finding::warning(
+                format!("{FILE} lists {name}, and its options hold instead of those of {text}"),
                 "write the entry as the file has it",
             ),
             None if !user_devices => Finding::problem(
@@ -224,7 +235,7 @@ fn compare(
 mod tests {
     use super::*;
     use crate::devices;
-    use crate::finding::{Verdict, only};
+    use crate::finding::only;
     use std::ffi::OsString;
 
     #[derive(Debug)]
@@ -278,9 +289,10 @@ mod tests {
 
     #[test]
     fn other_options_are_remarked() {
-        let found = compare("executable /usr/bin/vmx\ndevice /dev/sd/a=scsi\ndevice /dev/vg/b=scsi\n", true);
-        assert_eq!((found.obstacles.len(), found.remarks.len()), (0, 1), "{found:?}");
-        assert!(found.remarks[0].contains("lists /dev/vg/b as scsi"), "{found:?}");
+        let found = compare("executable /usr/bin/vmx\ndevice /dev/sd/a=ro\ndevice /dev/vg/b=scsi\n", true);
+        assert_eq!((found.obstacles.len(), found.remarks.len()), (1, 1), "{found:?}");
+        assert!(found.remarks[0].contains("lists /dev/sd/a, and its options hold"), "{found:?}");
+        assert!(found.obstacles[0].contains("lists /dev/vg/b as scsi, and not as ide"), "{found:?}");
     }
 
     #[test]

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
 
-use crate::failure::{cause, quoted, shown};
+use crate::failure::{Failure, cause, quoted, shown};
+use crate::finding::Finding;
 use crate::loader::resolve;
 
 /// The unit of `size` in sysfs, in bytes, whatever the device's sectors are.
@@ -215,10 +216,16 @@ impl fmt::Display for Use {
     }
 }
 
+/// What cannot be unmounted while the system runs.
+const SYSTEM: [&str; 3] = ["/", "/usr", "/var"];
+
 impl Use {
     /// What makes the device of this name free, or which to list instead; a request without its first capital and full stop.
     pub fn remedy(&self, name: &Path) -> String {
         match self {
+            Use::Mounted(place) if SYSTEM.iter().any(|own| place == Path::new(own)) => {
+                "list another device, because the system runs from this one".into()
+            }
             Use::Mounted(place) => format!("have root run 'umount {}'", quoted(place)),
             Use::Swap => format!("have root run 'swapoff {}'", quoted(name)),
             Use::Held(holder, kind) => {
@@ -262,6 +269,8 @@ pub struct Block {
     pub dm_uuid: Option<String>,
     /// A loop device's file.
     pub file: Option<PathBuf>,
+    /// That file has no name any more; the kernel adds ` (deleted)` to the one that it had.
+    pub is_deleted: bool,
     /// A partition's disk and number, where the disk has become too small for it: what the kernel keeps of a loop device
     /// that was detached, for example.
     pub left_over: Option<(PathBuf, u32)>,
@@ -317,6 +326,12 @@ impl Block {
     }
 }
 
+/// Where the numbers of all block devices stand.
+const NUMBERS: &str = "/sys/dev/block";
+
+/// The mounts that this process sees (proc_pid_mountinfo(5)).
+const MOUNTS: &str = "/proc/self/mountinfo";
+
 /// The block devices of a host, as they were when it was looked at. By default none is known.
 #[derive(Default)]
 pub struct Host {
@@ -324,29 +339,79 @@ pub struct Host {
     blocks: Vec<Block>,
 }
 
+/// Why the block devices cannot be looked at.
+pub struct Unknown {
+    /// What cannot be read.
+    file: &'static str,
+    error: io::Error,
+}
+
+impl Unknown {
+    /// What is to be mounted.
+    fn mount(&self) -> &'static str {
+        if self.file.starts_with("/proc") { "/proc" } else { "/sys" }
+    }
+
+    /// For devices that the user names: the kernel can still be asked whether something has one for itself.
+    pub fn finding(&self) -> Finding {
+        Finding::warning(
+            format!(
+                "The block devices are unknown, because {} cannot be read ({}), so what uses a device, or whether it is a physical \
+                 disk, cannot be told",
+                self.file,
+                cause(&self.error)
+            ),
+            format!("mount {}", self.mount()),
+        )
+    }
+}
+
+/// For what needs them all.
+impl From<Unknown> for Failure {
+    fn from(unknown: Unknown) -> Failure {
+        Failure::new(
+            Failure::FAILED,
+            format!(
+                "The block devices are unknown, because {} cannot be read ({}): mount {}.",
+                unknown.file,
+                cause(&unknown.error),
+                unknown.mount()
+            ),
+        )
+    }
+}
+
 impl Host {
     /// The running system.
-    pub fn running() -> io::Result<Host> {
+    pub fn running() -> Result<Host, Unknown> {
         Host::below(Path::new("/"))
     }
 
     /// The system whose `/sys`, `/proc`, `/dev` and `/run/udev` stand below a directory.
-    pub fn below(root: &Path) -> io::Result<Host> {
+    pub fn below(root: &Path) -> Result<Host, Unknown> {
         let mut host = Host { root: root.to_path_buf(), blocks: Vec::new() };
-        let entries = match fs::read_dir(root.join("sys/dev/block")) {
-            // A kernel without block devices, or a container without /sys.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(host),
-            entries => entries?,
-        };
-        for entry in entries {
-            let entry = entry?;
+        let unknown = |file| move |error| Unknown { file, error };
+        let numbers = unknown(NUMBERS);
+        for entry in fs::read_dir(host.file(NUMBERS)).map_err(&numbers)? {
+            let entry = entry.map_err(&numbers)?;
             let Some(number) = Number::parse(entry.file_name().as_bytes()) else { continue };
             host.blocks.extend(host.block(number));
         }
         host.blocks.sort_by_key(|block| block.number);
         host.name();
-        host.find_uses();
+        let mounts = fs::read(host.file(MOUNTS)).map_err(unknown(MOUNTS))?;
+        host.find_uses(&mounts);
         Ok(host)
+    }
+
+    /// Whether it was looked at.
+    pub fn is_known(&self) -> bool {
+        !self.root.as_os_str().is_empty()
+    }
+
+    /// Where a file of the system's stands.
+    fn file(&self, name: &str) -> PathBuf {
+        self.root.join(name.trim_start_matches('/'))
     }
 
     /// All of them, in the order of their numbers.
@@ -389,6 +454,12 @@ impl Host {
         held.chain(self.swaps().iter().any(|file| is_it(file)).then_some(Use::Swap)).collect()
     }
 
+    /// Whether a loop device's file, as the kernel names it, is deleted; one may be called so.
+    fn is_deleted(&self, file: &Path) -> bool {
+        file.as_os_str().as_bytes().ends_with(b" (deleted)")
+            && !self.root.join(file.strip_prefix("/").unwrap_or(file)).exists()
+    }
+
     fn block(&self, number: Number) -> Option<Block> {
         let link = Path::new("/sys/dev/block").join(number.to_string());
         let directory = resolve(&self.root, &link)?;
@@ -409,10 +480,11 @@ impl Host {
         let md_uuid =
             text("md/uuid").map(|uuid| colons(&uuid)).or_else(|| properties.get("MD_UUID").cloned());
         let file = read("loop/backing_file").map(|name| PathBuf::from(OsString::from_vec(name)));
+        let is_deleted = file.as_ref().is_some_and(|file| self.is_deleted(file));
         let identity = match (&dm_uuid, md_uuid.filter(|_| !is_partition), &file) {
             (Some(uuid), ..) => Some(Identity::Dm(uuid.clone())),
             (_, Some(uuid), _) => Some(Identity::Md(uuid)),
-            (.., Some(file)) => Some(Identity::File(file.clone())),
+            (.., Some(file)) if !is_deleted => Some(Identity::File(file.clone())),
             _ => None,
         };
         let left_over = partition.and_then(|number| {
@@ -438,6 +510,7 @@ impl Host {
             dm_name: read("dm/name").map(OsString::from_vec),
             dm_uuid,
             file,
+            is_deleted,
             left_over,
             links: Vec::new(),
             uses: Vec::new(),
@@ -513,9 +586,10 @@ impl Host {
         }
     }
 
-    fn find_uses(&mut self) {
+    /// Finds what uses them, given the text of [`MOUNTS`].
+    fn find_uses(&mut self, text: &[u8]) {
         let mut own: Vec<(Number, Use)> = Vec::new();
-        for (number, source, place) in self.mounts() {
+        for (number, source, place) in mounts(text) {
             // The number of a btrfs is none of a device.
             let block =
                 self.by_number(number).or_else(|| self.by_path(&source).filter(|_| number.major == 0));
@@ -577,20 +651,7 @@ impl Host {
         names.into_iter().filter_map(find).flat_map(outer).collect()
     }
 
-    /// Number, source and place of each mount that this process sees (proc_pid_mountinfo(5)).
-    fn mounts(&self) -> Vec<(Number, PathBuf, PathBuf)> {
-        let text = fs::read(self.root.join("proc/self/mountinfo")).unwrap_or_default();
-        let mount = |line: &[u8]| {
-            let mut fields = line.split(|&byte| byte == b' ');
-            let number = Number::parse(fields.nth(2)?)?;
-            let place = unescaped(fields.nth(1)?);
-            let source = fields.skip_while(|field| *field != b"-").nth(2)?;
-            Some((number, unescaped(source), place))
-        };
-        text.split(|&byte| byte == b'\n').filter_map(mount).collect()
-    }
-
-    /// The devices and files that are swapped on (proc_swaps(5)).
+    /// The devices and files that are swapped on (proc_swaps(5)); a kernel without swapping has no such file.
     fn swaps(&self) -> Vec<PathBuf> {
         let text = fs::read(self.root.join("proc/swaps")).unwrap_or_default();
         let lines = text.split(|&byte| byte == b'\n').skip(1);
@@ -609,6 +670,17 @@ impl Host {
     }
 }
 
+/// Number, source and place of each mount in the text of [`MOUNTS`].
+fn mounts(text: &[u8]) -> impl Iterator<Item = (Number, PathBuf, PathBuf)> {
+    text.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let number = Number::parse(fields.nth(2)?)?;
+        let place = unescaped(fields.nth(1)?);
+        let source = fields.skip_while(|field| *field != b"-").nth(2)?;
+        Some((number, unescaped(source), place))
+    })
+}
+
 /// Whether a device is a real SCSI, IDE or NVMe disk; `link` is where `/sys/dev/block/MAJOR:MINOR` leads.
 fn is_real(number: Number, link: &[u8]) -> bool {
     if number.major == BLOCK_EXT_MAJOR {
@@ -624,14 +696,6 @@ pub fn is_real_path(path: &Path) -> bool {
     let number = Number::of(status.rdev());
     let link = Path::new("/sys/dev/block").join(number.to_string()).read_link().unwrap_or_default();
     status.file_type().is_block_device() && is_real(number, link.as_os_str().as_bytes())
-}
-
-/// Says that the devices cannot be looked at.
-pub fn unknown(error: &io::Error) -> String {
-    format!(
-        "The block devices are unknown, because /sys/dev/block cannot be read ({}): mount /sys.",
-        cause(error)
-    )
 }
 
 /// Says that a device is a real disk; a sentence without its full stop.
@@ -761,7 +825,7 @@ file run/udev/data/b253:0 S:hd/lin\\nE:DM_VG_NAME=vg0\\nE:DM_LV_NAME=lin
                 _ => fs::write(name, value.replace("\\n", "\n").replace("\\\\", "\\")).expect("it is ours"),
             }
         }
-        let host = Host::below(root.path()).expect("it can be read");
+        let host = Host::below(root.path()).ok().expect("it can be read");
         (root, host)
     }
 
@@ -826,6 +890,9 @@ file run/udev/data/b253:0 S:hd/lin\\nE:DM_VG_NAME=vg0\\nE:DM_LV_NAME=lin
             assert_eq!(uses(name), free, "{name}");
         }
         assert_eq!(uses("/dev/mapper/secret"), ["is mounted on /mnt/my data"]);
+        assert_eq!(Use::Mounted("/mnt".into()).remedy(Path::new("x")), "have root run 'umount /mnt'");
+        let system = Use::Of("/dev/x1".into(), Box::new(Use::Mounted("/".into())));
+        assert!(system.remedy(Path::new("x")).starts_with("list another device"));
         assert_eq!(uses("/dev/vg0/swap"), ["is swapped on"]);
         assert_eq!(uses("/dev/sdc"), ["is held by /dev/mapper/mpatha"]);
         assert_eq!(uses("/dev/loop1"), ["is held by /dev/md/guests"]);
@@ -881,7 +948,7 @@ file run/udev/data/b253:0 S:hd/lin\\nE:DM_VG_NAME=vg0\\nE:DM_LV_NAME=lin
 
     #[test]
     fn the_running_system() {
-        let host = Host::running().expect("it can be read");
+        let host = Host::running().ok().expect("it can be read");
         for block in host.blocks() {
             assert_eq!(host.by_number(block.number).map(|block| &block.name), Some(&block.name));
         }

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use disk::entry::{Entry, entries};
 use rustix::fs::{Access, access};
@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use crate::failure::{Failure, cause, quoted, shown};
 use crate::finding::Finding;
+use crate::loader;
 use crate::udev::link_name;
 
 /// The library's variable.
@@ -103,6 +104,17 @@ fn look(path: &Path) -> io::Result<std::fs::FileType> {
 /// Says of a device that cannot be looked at why: it may appear later.
 pub fn absent(device: &Device<'_>) -> Option<Finding> {
     let error = look(device.path()).err()?;
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        let (why, remedy) = match barrier(device.path()) {
+            Some(directory) => (
+                format!(": you may not search {}", shown(&directory)),
+                format!("have root run 'chmod a+x {}', or name it by another way", quoted(&directory)),
+            ),
+            None => (String::new(), "name one that you may look at".into()),
+        };
+        let cause = format!("{} cannot be looked at now ({}{why})", shown(device.path()), cause(&error));
+        return Some(Finding::problem(cause, remedy));
+    }
     let make = match link_name(device.path()) {
         Some(_) => format!("'sudo vmware-bdwrapper link DEVICE --as {}' makes it", quoted(device.path())),
         None => "make it".into(),
@@ -111,6 +123,19 @@ pub fn absent(device: &Device<'_>) -> Option<Finding> {
         format!("{} cannot be looked at now ({})", shown(device.path()), cause(&error)),
         format!("correct its name, or {make}, and it counts from then on"),
     ))
+}
+
+/// The directory on the way to a file that the user may not search.
+fn barrier(path: &Path) -> Option<PathBuf> {
+    let root = Path::new("/");
+    let mut found = None;
+    loader::walk(root, path, |directory| {
+        let directory = root.join(directory);
+        if found.is_none() && access(&directory, Access::EXEC_OK) == Err(Errno::ACCESS) {
+            found = Some(directory);
+        }
+    });
+    found
 }
 
 /// For each device why its entry does not count, where an earlier one makes it another kind of disk.

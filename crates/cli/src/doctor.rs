@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::administrator::{self, FILE};
-use crate::block::{self, Host};
+use crate::block::Host;
+use crate::colour::styled;
 use crate::devices::Device;
 use crate::failure::{Failure, cause, print, quoted, shown};
 use crate::finding::{Finding, Verdict, only};
@@ -18,6 +19,8 @@ use crate::{descriptor, devices, fitness, kernel, launcher, library, probe, prog
 struct Findings {
     list: Vec<(&'static str, Finding)>,
     programs: Vec<PathBuf>,
+    /// The user may not read the administrator's file, on which a program depends.
+    is_unread: bool,
 }
 
 impl Findings {
@@ -56,8 +59,8 @@ pub fn doctor(
             )],
         );
     }
-    let host = Host::running().unwrap_or_else(|error| {
-        findings.add("device", [Finding::sentence(&block::unknown(&error))]);
+    let host = Host::running().unwrap_or_else(|unknown| {
+        findings.add("device", [unknown.finding()]);
         Host::default()
     });
     for (device, together) in listed.iter().zip(fitness::together(&listed, &host)) {
@@ -102,6 +105,12 @@ fn conclude(
         let remedy = problem.remedy.as_deref().unwrap_or(&problem.cause);
         return Conclusion { ready: false, text: format!("Not ready{subject}. Do this first: {remedy}.") };
     }
+    if findings.is_unread {
+        let text = format!(
+            "Nothing is wrong so far{subject}; but what {FILE} says is unknown. Ask the administrator"
+        );
+        return Conclusion { ready: false, text };
+    }
     let missing = match (devices.is_empty(), programs.is_empty()) {
         (false, false) => {
             let entries: String = devices.iter().map(|text| format!("--device {} ", quoted(text))).collect();
@@ -131,7 +140,13 @@ fn say(findings: &Findings, conclusion: &Conclusion, json: bool) -> Result<ExitC
         print(report::text(&document).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)?;
     } else {
         let lines: String = findings.list.iter().map(|(_, finding)| finding.line()).collect();
-        print(lines + &conclusion.text + "\n")?;
+        let (word, verdict) = match (conclusion.ready, findings.first()) {
+            (true, _) => ("Ready", Verdict::Ok),
+            (false, Some(_)) => ("Not ready", Verdict::Problem),
+            (false, None) => ("Nothing is wrong so far", Verdict::Warning),
+        };
+        let rest = conclusion.text.strip_prefix(word).unwrap_or_default();
+        print(format!("{lines}{}{rest}\n", styled(word, verdict.style())))?;
     }
     Ok(if findings.first().is_none() { ExitCode::SUCCESS } else { ExitCode::from(Failure::FAILED) })
 }
@@ -177,7 +192,7 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
     if let Some(problem) = launcher::starter(file, is_secure) {
         return findings.add("program", [problem]);
     }
-    if let Some(problem) = program::unreachable(file) {
+    if let Some(problem) = program::unstartable(file).or_else(|| program::unreachable(file)) {
         findings.add("program", [problem]);
     } else if is_secure {
         findings.add(
@@ -185,18 +200,14 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
             [Finding::ok(format!("{name} runs with rights that you do not have (set-user-ID)"))],
         );
     } else if secure::has_bit(&status) {
-        findings.add(
-            "program",
-            [Finding::warning(
-                format!("{name} has the set-user-ID bit, which gives you nothing that you do not have"),
-                "ask again as the user who starts it, for whom other rules hold",
-            )],
-        );
+        let (why, remedy) = secure::idle(file, &status);
+        findings.add("program", [Finding::warning(format!("{name} {why}"), remedy)]);
     } else {
         findings.add("program", [Finding::ok(format!("{name} runs with your rights"))]);
     }
     if is_secure {
         findings.add("library", library::trusted());
+        findings.is_unread |= administrator::is_unread();
         findings.add("configuration", administrator::examine(file, &status, listed));
     } else {
         findings.add("library", ordinary());
@@ -238,6 +249,10 @@ fn ordinary() -> Vec<Finding> {
         Some(PathBuf::from(&name))
     };
     let Some(file) = file else { return findings };
+    findings.extend(library::file_findings(&file, false));
+    if only(&findings, Verdict::Problem).next().is_some() {
+        return findings;
+    }
     match probe::loaded(&name) {
         Ok(None) => findings.push(Finding::problem(
             format!("Programs do not get the library {}, although it is there", shown(&file)),
@@ -250,7 +265,6 @@ fn ordinary() -> Vec<Finding> {
         Ok(Some(_)) => {}
         Err(sentence) => findings.push(Finding::sentence(&sentence)),
     }
-    findings.extend(library::file_findings(&file));
     if only(&findings, Verdict::Problem).next().is_none() {
         findings.insert(0, Finding::ok(format!("Programs that run with your rights get {}", shown(&file))));
     }

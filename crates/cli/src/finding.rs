@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::colour::styled;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -64,9 +66,9 @@ impl Finding {
 }
 
 impl Finding {
-    /// The line of a report: the verdict, and the sentence.
+    /// The line of a report for the standard output: the verdict, and the sentence.
     pub fn line(&self) -> String {
-        format!("{}: {self}\n", self.verdict.name())
+        format!("{}: {self}\n", styled(self.verdict.name(), self.verdict.style()))
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::process::getuid;
+use rustix::process::{getegid, getgroups, getuid};
 
 use crate::block::{self, Block, Host, Kind, Number, Use};
 use crate::devices::{self, Device};
@@ -68,6 +68,12 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
         findings.push(Finding::problem(
             format!("{shown} is not there, although the kernel has the device"),
             format!("have root run 'mknod {word} b {} {}'", block.number.major, block.number.minor),
+        ));
+    }
+    if block.is_deleted {
+        findings.push(Finding::warning(
+            format!("{shown} stands for a file that is deleted, and is empty when it is detached"),
+            "attach a file that has a name ('losetup --find --show FILE')",
         ));
     }
     if block.bytes < u64::from(SECTOR) {
@@ -193,7 +199,8 @@ pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
     others.extend(closed(device, &status));
     if uses.is_empty() && others.is_empty() {
         let kind = device.entry.kind.name();
-        others.push(Finding::ok(format!("{} is free, and yours to use as a {kind} disk", shown(path))));
+        let free = if host.is_known() { "free, and " } else { "" };
+        others.push(Finding::ok(format!("{} is {free}yours to use as a {kind} disk", shown(path))));
     }
     Fitness { uses, others }
 }
@@ -259,12 +266,15 @@ fn closed(device: &Device<'_>, status: &fs::Metadata) -> Option<Finding> {
     let (name, word) = (shown(device.path()), quoted(device.path()));
     let user = name_of("/etc/passwd", getuid().as_raw());
     let group = name_of("/etc/group", status.gid());
-    let why = format!(
-        "You may not {verb} {name} ({}; it belongs to {}:{group} with mode {:04o})",
-        cause(&error.into()),
-        name_of("/etc/passwd", status.uid()),
-        status.mode() & 0o7777
-    );
+    let why = format!("You may not {verb} {name} ({}; it {})", cause(&error.into()), rights(status));
+    let by_group = if device.entry.read_only { 0o040 } else { 0o060 };
+    if status.mode() & by_group == by_group && !has_group(status.gid()) && is_member(&user, status.gid()) {
+        let remedy = format!(
+            "log in again, or run 'newgrp {}': you are in that group, but have been logged in since before",
+            quoted(&group)
+        );
+        return Some(Finding::problem(why, remedy));
+    }
     let (user, group) = (quoted(&user), quoted(&group));
     let mut remedy = format!("have root run 'chown {user} {word}'");
     if status.file_type().is_block_device() {
@@ -278,6 +288,31 @@ fn closed(device: &Device<'_>, status: &fs::Metadata) -> Option<Finding> {
             &format!(", or join the group by 'usermod -aG {group} {user}', which gives you all its devices");
     }
     Some(Finding::problem(why, remedy))
+}
+
+/// Continues a sentence that begins with a device's name.
+pub fn rights(status: &fs::Metadata) -> String {
+    format!(
+        "belongs to {}:{} with mode {:04o}",
+        name_of("/etc/passwd", status.uid()),
+        name_of("/etc/group", status.gid()),
+        status.mode() & 0o7777
+    )
+}
+
+/// Whether this process has a group.
+fn has_group(group: u32) -> bool {
+    getegid().as_raw() == group || getgroups().unwrap_or_default().iter().any(|own| own.as_raw() == group)
+}
+
+/// Whether the next session of a user will have a group (group(5)).
+fn is_member(user: &str, group: u32) -> bool {
+    let text = fs::read("/etc/group").unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().any(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        matches!(fields[..], [_, _, id, members] if id.parse() == Ok(group)
+            && members.split(',').any(|member| member == user))
+    })
 }
 
 /// The name that a file such as /etc/passwd has for a number; the number where it has none.

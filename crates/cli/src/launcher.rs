@@ -23,9 +23,14 @@ pub fn starter(file: &Path, is_secure: bool) -> Option<Finding> {
     if !is_secure && ["su", "runuser"].contains(&name) {
         return None;
     }
+    let run = "vmware-bdwrapper run --device ENTRY -- PROGRAM";
+    let first = match name {
+        "su" | "runuser" => format!("{name} -c \"{run}\""),
+        _ => format!("{name} {run}"),
+    };
     Some(Finding::problem(
         format!("{} starts programs without {VARIABLE}, so that the library is lost", shown(file)),
-        format!("put it first, as in '{name} vmware-bdwrapper run --device ENTRY -- PROGRAM'"),
+        format!("put it first, as in '{first}'"),
     ))
 }
 
@@ -63,18 +68,25 @@ fn text(file: &Path) -> Option<Vec<u8>> {
 
 fn parse(file: &Path, text: &[u8]) -> Launcher {
     let mut launcher = Launcher::default();
+    let mut is_empty = false;
     for (number, line) in (1..).zip(text.split(|&byte| byte == b'\n')) {
         let line = String::from_utf8_lossy(line);
         let line = line.trim();
         if line.starts_with('#') {
             continue;
         }
-        if let Some((does, remedy)) = loss(line) {
+        let words = words(line);
+        let has = |word: &str| words.contains(&word);
+        let asks = asks_whether_empty(&words);
+        is_empty &= !has("else") && !has("elif");
+        if let Some((does, remedy)) = loss(line, is_empty || asks && !has("else")) {
             launcher.findings.push(Finding::problem(
                 format!("{} {does} in line {number}, so that the library is lost", shown(file)),
                 remedy,
             ));
         }
+        is_empty |= asks && (has("if") || has("elif")) && !has("else");
+        is_empty &= !has("fi");
         if launcher.target.is_none() {
             launcher.target = target(line);
         }
@@ -82,8 +94,26 @@ fn parse(file: &Path, text: &[u8]) -> Launcher {
     launcher
 }
 
-/// How a line of a shell's loses the variable, and what to do.
-fn loss(line: &str) -> Option<(String, &'static str)> {
+/// The words of a shell's line.
+fn words(line: &str) -> Vec<&str> {
+    line.split(|letter: char| letter.is_ascii_whitespace() || letter == ';')
+        .filter(|word| !word.is_empty())
+        .collect()
+}
+
+/// Whether a line does something only where the variable is empty: `[ -z "$LD_PRELOAD" ]`.
+fn asks_whether_empty(words: &[&str]) -> bool {
+    let is_variable = |word: &str| {
+        let name = word.trim_start_matches(['"', '$', '{']);
+        word.contains('$')
+            && name.strip_prefix(VARIABLE).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+    };
+    words.windows(2).any(|pair| pair[0] == "-z" && is_variable(pair[1]))
+        && !words.iter().any(|word| ["!", "||"].contains(word))
+}
+
+/// How a line of a shell's loses the variable, and what to do; `is_empty`: there is nothing to lose by setting it.
+fn loss(line: &str, is_empty: bool) -> Option<(String, &'static str)> {
     const KEEP: &str =
         "start the program that the script starts, or have the line keep what LD_PRELOAD holds";
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -91,7 +121,7 @@ fn loss(line: &str) -> Option<(String, &'static str)> {
     for (at, _) in line.match_indices("LD_PRELOAD=") {
         let continues = line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
         let value = &line[at + "LD_PRELOAD=".len()..];
-        if !continues && !value.contains("$LD_PRELOAD") && !value.contains("${LD_PRELOAD") {
+        if !is_empty && !continues && !value.contains("$LD_PRELOAD") && !value.contains("${LD_PRELOAD") {
             return Some((format!("sets {VARIABLE} anew"), KEEP));
         }
     }
@@ -136,7 +166,7 @@ mod tests {
     use super::*;
 
     fn said(line: &str) -> Option<String> {
-        loss(line).map(|(does, _)| does)
+        loss(line, false).map(|(does, _)| does)
     }
 
     #[test]

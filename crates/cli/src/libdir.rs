@@ -14,11 +14,14 @@ pub fn libdir(loader: Option<PathBuf>, root: Option<PathBuf>) -> Result<(), Fail
 
 fn find(loader: Option<PathBuf>, root: Option<PathBuf>) -> Result<PathBuf, String> {
     let loader = match (loader, &root) {
-        (Some(file), _) => Loader::given(file),
-        (None, Some(root)) => Loader::below(root)?,
-        (None, None) => Loader::of_system()?,
+        (Some(file), _) => Ok(Loader::given(file)),
+        (None, Some(root)) => Loader::below(root),
+        (None, None) => Loader::of_system(),
     };
-    let trusted = loader.trusted()?;
+    let trusted = loader.and_then(|loader| loader.trusted());
+    let trusted = trusted.map_err(|unknown| {
+        unknown.sentence("give a loader of the GNU C library by --loader FILE, as 'ldd /bin/true' names it")
+    })?;
     let exists = |directory: &Path| match &root {
         Some(root) => resolve(root, directory).is_some_and(|found| root.join(found).is_dir()),
         None => directory.is_dir(),

@@ -5,10 +5,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
 use rustix::process::getuid;
 
+use crate::administrator::OTHERS_WRITE;
 use crate::elf::Elf;
-use crate::failure::{quoted, shown};
+use crate::failure::{cause, quoted, shown};
 use crate::finding::Finding;
 use crate::loader::Loader;
 use crate::secure;
@@ -42,7 +44,9 @@ pub fn ordinary() -> Result<OsString, String> {
 
 /// The installed library in each of the directories that the loader trusts, in the loader's order.
 pub fn installed() -> Result<Vec<PathBuf>, String> {
-    let trusted = Loader::of_system()?.trusted()?;
+    let trusted = Loader::of_system().and_then(|loader| loader.trusted());
+    let trusted = trusted
+        .map_err(|unknown| unknown.sentence("use a vmware-bdwrapper that was built for this system"))?;
     Ok(trusted.into_iter().map(|directory| directory.join(NAME)).filter(|file| file.is_file()).collect())
 }
 
@@ -60,7 +64,7 @@ pub fn trusted() -> Vec<Finding> {
                 "{} is in a directory that the dynamic loader trusts, and has the set-user-ID bit",
                 shown(file)
             ))];
-            findings.extend(file_findings(file));
+            findings.extend(file_findings(file, true));
             findings
         }
         (None, Some(first)) => vec![Finding::problem(
@@ -74,10 +78,21 @@ pub fn trusted() -> Vec<Finding> {
     }
 }
 
-/// Whether a file is a library for this system's programs, and who can change it.
-pub fn file_findings(file: &Path) -> Vec<Finding> {
+/// Whether a file is a library for this system's programs, and who can change it; `is_secure`: a set-user-ID program, which would
+/// lend him its rights, is to load it.
+pub fn file_findings(file: &Path, is_secure: bool) -> Vec<Finding> {
     let name = shown(file);
     let mut findings = Vec::new();
+    if let Err(error) = access(file, Access::READ_OK) {
+        findings.push(Finding::problem(
+            format!(
+                "{name} may not be read by you ({}), so your programs do not get it",
+                cause(&error.into())
+            ),
+            format!("have root run 'chmod a+r {}'", quoted(file)),
+        ));
+        return findings;
+    }
     match (Elf::read(file).map(|elf| elf.machine), Elf::own().map(|elf| elf.machine)) {
         (Some(machine), Some(own)) if machine == own => {}
         _ => findings.push(Finding::problem(
@@ -86,13 +101,24 @@ pub fn file_findings(file: &Path) -> Vec<Finding> {
         )),
     }
     let Ok(status) = file.metadata() else { return findings };
+    if is_secure {
+        let who = match status.uid() {
+            0 if status.mode() & OTHERS_WRITE == 0 => return findings,
+            0 => "can be written by others than root, who can change what it does in set-user-ID programs"
+                .into(),
+            user => format!("belongs to user {user}, who can change what it does in set-user-ID programs"),
+        };
+        let remedy = "have root install it anew: the package, or by 'make install'";
+        findings.push(Finding::problem(format!("{name} {who}"), remedy));
+        return findings;
+    }
     if status.uid() != 0 && status.uid() != getuid().as_raw() {
         findings.push(Finding::warning(
             format!("{name} belongs to user {}, who can change what it does in your programs", status.uid()),
             format!("have root run 'chown root {}' and 'make install'", quoted(file)),
         ));
     }
-    if status.mode() & 0o022 != 0 {
+    if status.mode() & OTHERS_WRITE != 0 {
         findings.push(Finding::warning(
             format!(
                 "{name} can be written by others than its owner, who can change what it does in your programs"

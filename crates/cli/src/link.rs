@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use crate::block::{self, Block, Host, Kind};
-use crate::failure::{Failure, cause, print, say, shown};
+use crate::block::{Block, Host, Kind};
+use crate::failure::{Failure, cause, print, quoted, say, shown};
 use crate::finding::{Finding, Verdict, only};
 use crate::fitness::Options;
 use crate::loader::resolve;
@@ -38,6 +38,12 @@ pub struct Wanted {
     pub dry_run: bool,
 }
 
+impl Wanted {
+    fn said(&self, done: &str, would: &str, what: String) -> Result<(), Failure> {
+        print(format!("{} {what}\n", if self.dry_run { would } else { done }))
+    }
+}
+
 fn failed(sentence: impl Into<String>) -> Failure {
     Failure::new(Failure::FAILED, sentence)
 }
@@ -47,13 +53,12 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
     let name = checked(path)?;
     wanted.access.check()?;
     let _alone = root::alone("link", wanted.dry_run)?;
-    let host = Host::running().map_err(|error| failed(block::unknown(&error)))?;
+    let host = Host::running()?;
     let block = find(&host, device)?;
     if !wanted.force {
         refuse(block, device)?;
     }
     let rules = Rules::read()?;
-    let target = target(name, block);
     let is_made = current(path, name, block, &host, rules.has(name), wanted.force)?;
     if !is_made && rules.has(name) && !wanted.persist {
         return Err(failed(format!(
@@ -69,38 +74,56 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
         }
         false => None,
     };
-    let said = |done: &str, would: &str, what: String| {
-        print(format!("{} {what}\n", if wanted.dry_run { would } else { done }))
-    };
-    if is_made {
-        print(format!("{} leads to {} already\n", shown(path), shown(&block.path())))?;
-    } else {
-        if !wanted.dry_run {
-            put(path, &target).map_err(|error| failed(not_made(path, &error)))?;
-        }
-        said("linked", "would link", format!("{} to {}", shown(path), shown(&block.path())))?;
+    if let Some(rule) = rule.as_ref().filter(|_| !wanted.dry_run) {
+        rules.with(name, Some(rule)).write().map_err(|mut failure| {
+            failure
+                .sentences
+                .push("Nothing was done; without --persist the link is made until the next start.".into());
+            failure
+        })?;
     }
-    for (tool, value) in wanted.access.commands() {
-        if !wanted.dry_run {
-            change(tool, &value, block)?;
+    let target = (!is_made).then(|| target(name, block));
+    if let Err(mut failure) = carry_out(path, target.as_deref(), block, wanted) {
+        // Nothing persists of what could not be done.
+        if rule.is_some() && !wanted.dry_run {
+            failure.sentences.extend(rules.write().err().into_iter().flat_map(|more| more.sentences));
         }
-        said("ran", "would run", format!("{tool} {value} {}", shown(&block.path())))?;
+        return Err(failure);
     }
-    // Last, so that nothing persists of what could not be done.
     if let Some(rule) = rule {
         if !wanted.dry_run {
-            rules.with(name, Some(&rule)).write()?;
             tell_udev(Some(block));
         }
-        said("wrote", "would write", format!("to {RULES}:\n{rule}"))?;
+        wanted.said("wrote", "would write", format!("to {RULES}:\n{rule}"))?;
         if let Some(file) = host.file_under(block) {
             let scan = if block.kind == Kind::Partition { "--partscan " } else { "" };
             print(format!(
                 "The rule does not attach the file: have 'losetup {scan}--find --show {}' run at each start of the system (a unit \
                  for systemd is in vmware-bdwrapper(1)).\n",
-                shown(file)
+                quoted(file)
             ))?;
         }
+    }
+    Ok(())
+}
+
+/// Makes the link, unless it is there already, and gives the device its rights.
+fn carry_out(path: &Path, target: Option<&Path>, block: &Block, wanted: &Wanted) -> Result<(), Failure> {
+    let device = block.path();
+    match target {
+        None => print(format!("{} leads to {} already\n", shown(path), shown(&device)))?,
+        Some(target) => {
+            if !wanted.dry_run {
+                put(path, target).map_err(|error| failed(not_made(path, &error)))?;
+            }
+            wanted.said("linked", "would link", format!("{} to {}", shown(path), shown(&device)))?;
+        }
+    }
+    for (tool, value) in wanted.access.commands() {
+        if !wanted.dry_run {
+            change(tool, &value, block)?;
+        }
+        wanted.said("ran", "would run", format!("{tool} {value} {}", shown(&device)))?;
     }
     Ok(())
 }
@@ -162,7 +185,24 @@ pub fn remove(path: &Path, force: bool, dry_run: bool) -> Result<(), Failure> {
         }
         print(format!("{done} {}\n", shown(path)))?;
     }
+    if let Some(block) = block {
+        say_rights(block, rules.gives_rights(name))?;
+    }
     Ok(())
+}
+
+/// Says that a device keeps its rights: those of a rule, or another owner than root, which no device has by itself.
+fn say_rights(block: &Block, given: bool) -> Result<(), Failure> {
+    let path = block.path();
+    let Some(status) = path.metadata().ok().filter(|status| given || status.uid() != 0) else {
+        return Ok(());
+    };
+    print(format!(
+        "{} still {}: 'chown root:disk {2}' and 'chmod 0660 {2}' give it back the rights that udev gives to disks\n",
+        shown(&path),
+        fitness::rights(&status),
+        quoted(&path)
+    ))
 }
 
 /// The name below `/dev`, or why it is none.
@@ -416,6 +456,12 @@ impl Rules {
         self.links().any(|link| link == name)
     }
 
+    /// Whether our rule for a name gives the device rights.
+    fn gives_rights(&self, name: &str) -> bool {
+        let gives = |line: &str| [", OWNER=", ", GROUP=", ", MODE="].iter().any(|key| line.contains(key));
+        self.lines().any(|(line, link)| link == Some(name) && gives(line))
+    }
+
     /// The rules with this one for a name, and no other of ours for it.
     fn with(&self, name: &str, rule: Option<&str>) -> Rules {
         let lines = self.lines().filter(|(_, link)| *link != Some(name));
@@ -438,7 +484,7 @@ impl Rules {
 
     fn write(&self) -> Result<(), Failure> {
         let path = Path::new(RULES);
-        if self.0 == HEAD {
+        if self.0.is_empty() || self.0 == HEAD {
             return fs::remove_file(path)
                 .map_err(|error| failed(format!("{RULES} cannot be removed ({}).", cause(&error))));
         }
@@ -472,7 +518,7 @@ struct Document {
 
 /// Prints the links that are there and those that rules would make.
 pub fn list(json: bool) -> Result<(), Failure> {
-    let host = Host::running().map_err(|error| failed(block::unknown(&error)))?;
+    let host = Host::running()?;
     let rules = Rules::read()?;
     let ruled: Vec<PathBuf> = rules.links().map(|name| Path::new("/dev").join(name)).collect();
     let mut names = Vec::new();

@@ -8,7 +8,8 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
-use crate::block::{self, Block, Host, Identity};
+use crate::block::{Block, Host, Identity};
+use crate::colour::{TITLE, styled};
 use crate::failure::{Failure, print, shown};
 use crate::finding::{Finding, Verdict, only};
 use crate::fitness::{self, Options};
@@ -17,49 +18,76 @@ use crate::report;
 /// Prints them; those that stand for nothing only where `all` says so.
 pub fn list(json: bool, all: bool) -> Result<ExitCode, Failure> {
     let failed = |sentence| Failure::new(Failure::FAILED, sentence);
-    let host = Host::running().map_err(|error| failed(block::unknown(&error)))?;
+    let host = Host::running()?;
     let blocks = host.blocks().iter().filter(|block| all || !block.is_unused());
     if json {
         let devices: Vec<Row> = blocks.map(Row::new).collect();
         print(report::text(&Document { devices }).map_err(failed)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN).set_header([
-        "Device",
-        "Size",
-        "Kind",
-        "Fit",
-        "Name that stays",
-    ]);
-    for block in blocks {
-        let link = block.links.first().map(|link| shown(link).to_string());
-        let file = block.file.as_ref().map(|file| format!("file {}", shown(file)));
-        let name = link.into_iter().chain(file).collect::<Vec<_>>().join(", ");
-        let findings = findings(block);
-        let reasons: Vec<&str> = findings.iter().map(|finding| reason(block, finding)).collect();
-        let fit = match (is_fit(&findings), reasons.is_empty()) {
-            (true, true) => "yes".into(),
-            (true, false) => format!("yes, but it {}", reasons.join("; ")),
-            (false, _) => format!("no: it {}", reasons.join("; ")),
-        };
-        table.add_row([
-            shown(&block.path()).to_string(),
-            size(block.bytes),
-            block.kind.name().into(),
-            fit,
-            name,
-        ]);
+    let rows: Vec<[String; 5]> = blocks.map(cells).collect();
+    let width = terminal_width();
+    if width.is_some_and(|width| width < LEAST) {
+        return print(rows.iter().map(facts).collect::<String>()).map(|()| ExitCode::SUCCESS);
     }
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN).set_header(TITLES).add_rows(rows);
     // Elsewhere each device has a line of its own, for grep(1) and its kin.
-    if let Some(width) = terminal_width() {
+    if let Some(width) = width {
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
         table.column_iter_mut().take(3).for_each(|column| {
             column.set_constraint(ColumnConstraint::ContentWidth);
         });
     }
-    print(format!("{table}\n"))?;
+    print(coloured(&table.to_string()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+const TITLES: [&str; 5] = ["Device", "Size", "Kind", "Fit", "Name that stays"];
+
+/// A terminal with fewer columns has no room for the table.
+const LEAST: u16 = 60;
+
+/// What is said of a device under each title.
+fn cells(block: &Block) -> [String; 5] {
+    let link = block.links.first().map(|link| shown(link).to_string());
+    let file = block.file.as_ref().filter(|_| !block.is_deleted).map(|file| format!("file {}", shown(file)));
+    let name = link.into_iter().chain(file).collect::<Vec<_>>().join(", ");
+    let findings = findings(block);
+    let reasons: Vec<&str> = findings.iter().map(|finding| reason(block, finding)).collect();
+    let fit = match (is_fit(&findings), reasons.is_empty()) {
+        (true, true) => "yes".into(),
+        (true, false) => format!("yes, but it {}", reasons.join("; ")),
+        (false, _) => format!("no: it {}", reasons.join("; ")),
+    };
+    [shown(&block.path()).to_string(), size(block.bytes), block.kind.name().into(), fit, name]
+}
+
+/// The same in a line each.
+fn facts(row: &[String; 5]) -> String {
+    let [device, rest @ ..] = row;
+    let titles = TITLES.iter().skip(1).map(|title| title.to_lowercase());
+    let lines = titles.zip(rest).filter(|(_, fact)| !fact.is_empty());
+    let lines: String = lines.map(|(title, fact)| format!("  {title}: {}\n", fitness_styled(fact))).collect();
+    format!("{}\n{lines}", styled(device, TITLE))
+}
+
+/// The table with colours where they are wanted, which do not count to its width.
+fn coloured(table: &str) -> String {
+    let (title, rows) = table.split_once('\n').unwrap_or((table, ""));
+    let mut text = styled(title, TITLE) + "\n";
+    for row in rows.lines() {
+        let cells: Vec<String> = row.split("| ").map(fitness_styled).collect();
+        text += &(cells.join("| ") + "\n");
+    }
+    text
+}
+
+/// A cell, of which the word that says whether the device is fit is coloured.
+fn fitness_styled(cell: &str) -> String {
+    let words = [("yes, but", Verdict::Warning), ("yes", Verdict::Ok), ("no:", Verdict::Problem)];
+    let found = words.iter().find_map(|(word, verdict)| Some((word, verdict, cell.strip_prefix(word)?)));
+    found.map_or_else(|| cell.to_owned(), |(word, verdict, rest)| styled(word, verdict.style()) + rest)
 }
 
 /// How many columns the terminal has that the standard output is; none where it is no terminal.

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -12,6 +14,31 @@ use crate::failure::{cause, shown};
 /// A dynamic loader of the GNU C library.
 pub struct Loader(PathBuf);
 
+/// Why a loader cannot be asked.
+pub struct Unknown {
+    /// The fact: a sentence without its full stop.
+    cause: String,
+    /// What to do, where it is not to give another loader: a request without its full stop.
+    remedy: Option<&'static str>,
+}
+
+impl Unknown {
+    fn new(cause: impl Into<String>) -> Unknown {
+        Unknown { cause: cause.into(), remedy: None }
+    }
+
+    /// Without `/proc` the command does not find its own file.
+    fn own(error: &io::Error) -> Unknown {
+        let cause = format!("/proc/self/exe cannot be read ({})", cause(error));
+        Unknown { cause, remedy: Some("mount /proc") }
+    }
+
+    /// With what to do where another loader is needed.
+    pub fn sentence(&self, other: &str) -> String {
+        format!("{}; {}.", self.cause, self.remedy.unwrap_or(other))
+    }
+}
+
 impl Loader {
     /// This file.
     pub fn given(file: PathBuf) -> Loader {
@@ -19,39 +46,37 @@ impl Loader {
     }
 
     /// The one that runs this command.
-    pub fn of_system() -> Result<Loader, String> {
+    pub fn of_system() -> Result<Loader, Unknown> {
+        File::open("/proc/self/exe").map_err(|error| Unknown::own(&error))?;
         let interpreter = Elf::own().and_then(|elf| elf.interpreter);
-        interpreter.map(Loader).ok_or_else(|| {
-            "This command is not run by a dynamic loader that could be asked: give one by --loader FILE, as 'ldd \
-             /bin/true' names it."
-                .into()
-        })
+        interpreter
+            .map(Loader)
+            .ok_or_else(|| Unknown::new("This command is not run by a dynamic loader that could be asked"))
     }
 
     /// The one by the same name in the system below a directory.
-    pub fn below(root: &Path) -> Result<Loader, String> {
+    pub fn below(root: &Path) -> Result<Loader, Unknown> {
         let Loader(name) = Loader::of_system()?;
         match resolve(root, &name) {
             Some(file) if root.join(&file).is_file() => Ok(Loader(root.join(file))),
-            _ => Err(format!(
-                "There is no dynamic loader {} below {}: give one by --loader FILE.",
-                shown(&name),
-                shown(root)
-            )),
+            _ => {
+                let cause = format!("There is no dynamic loader {} below {}", shown(&name), shown(root));
+                Err(Unknown::new(cause))
+            }
         }
     }
 
     /// The directories in which it looks for libraries even in set-user-ID programs, in its order; at least one.
-    pub fn trusted(&self) -> Result<Vec<PathBuf>, String> {
+    pub fn trusted(&self) -> Result<Vec<PathBuf>, Unknown> {
         let mut found = modern(&self.run(Command::new(&self.0).arg("--help"))?.stdout);
         if found.is_empty() && self.is_elf_loader() {
             found = self.search()?;
         }
         if found.is_empty() {
-            return Err(format!(
-                "{} does not say where it looks for libraries: give a dynamic loader of the GNU C library by --loader FILE.",
+            return Err(Unknown::new(format!(
+                "{} does not say where it looks for libraries, as a dynamic loader of the GNU C library does",
                 shown(&self.0)
-            ));
+            )));
         }
         Ok(found)
     }
@@ -62,17 +87,16 @@ impl Loader {
     }
 
     /// Has it search for a library that does not exist: before version 2.33 it had no such help.
-    fn search(&self) -> Result<Vec<PathBuf>, String> {
+    fn search(&self) -> Result<Vec<PathBuf>, Unknown> {
         // Any program of its architecture will do.
-        let program = std::env::current_exe()
-            .map_err(|error| format!("/proc/self/exe cannot be read ({}): mount /proc.", cause(&error)))?;
+        let program = std::env::current_exe().map_err(|error| Unknown::own(&error))?;
         let mut command = Command::new(&self.0);
         command.args(["--inhibit-cache", "--list"]).arg(program);
         command.env("LD_DEBUG", "libs").env("LD_PRELOAD", "libvmware-bdwrapper-nonexistent.so");
         Ok(old(&self.run(&mut command)?.stderr))
     }
 
-    fn run(&self, command: &mut Command) -> Result<Output, String> {
+    fn run(&self, command: &mut Command) -> Result<Output, Unknown> {
         let set: Vec<OsString> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
         for (name, _) in std::env::vars_os() {
             // What changes how it loads would change its answer.
@@ -81,11 +105,7 @@ impl Loader {
             }
         }
         command.stdin(Stdio::null()).output().map_err(|error| {
-            format!(
-                "The dynamic loader {} cannot be run ({}): give another by --loader FILE.",
-                shown(&self.0),
-                cause(&error)
-            )
+            Unknown::new(format!("The dynamic loader {} cannot be run ({})", shown(&self.0), cause(&error)))
         })
     }
 }
@@ -206,11 +226,11 @@ mod tests {
 
     #[test]
     fn the_system_has_one() {
-        let loader = Loader::of_system().expect("the tests are dynamic");
-        let found = loader.trusted().expect("it is glibc's");
+        let loader = Loader::of_system().ok().expect("the tests are dynamic");
+        let found = loader.trusted().ok().expect("it is glibc's");
         assert!(found.iter().any(|directory| directory.is_dir()), "{found:?}");
         assert!(loader.is_elf_loader());
-        assert_eq!(loader.search().expect("it can be run"), found);
+        assert_eq!(loader.search().ok().expect("it can be run"), found);
         assert!(Loader::given("/proc/self/exe".into()).trusted().is_err(), "the tests are no loader");
     }
 

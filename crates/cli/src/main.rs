@@ -3,6 +3,7 @@
 
 mod administrator;
 mod block;
+mod colour;
 mod completions;
 mod descriptor;
 mod devices;
@@ -31,6 +32,7 @@ mod udev;
 mod vmdk;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -40,7 +42,7 @@ use failure::{Failure, print, say};
 
 /// Lets block devices and image files pass for physical disks, so that VMware takes them.
 #[derive(Parser)]
-#[command(version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(version, after_help = EXAMPLES, max_term_width = 100, styles = colour::CLAP)]
 struct CommandLine {
     #[command(subcommand)]
     task: Task,
@@ -175,19 +177,19 @@ enum Task {
         #[arg(value_name = "DEVICE", requires = "name")]
         device: Option<PathBuf>,
         /// The link: /dev/sd/... or /dev/hd/...
-        #[arg(long = "as", value_name = "NAME", requires = "device")]
+        #[arg(long = "as", value_name = "NAME", requires = "device", conflicts_with_all = ["remove", "list"])]
         name: Option<PathBuf>,
         /// Give the device to this user
-        #[arg(long, value_name = "USER", requires = "device")]
+        #[arg(long, value_name = "USER", requires = "device", conflicts_with_all = ["remove", "list"])]
         owner: Option<String>,
         /// Give the device to this group
-        #[arg(long, requires = "device")]
+        #[arg(long, requires = "device", conflicts_with_all = ["remove", "list"])]
         group: Option<String>,
         /// Give the device this mode: octal, such as 0660
-        #[arg(long, requires = "device")]
+        #[arg(long, requires = "device", conflicts_with_all = ["remove", "list"])]
         mode: Option<String>,
         /// Have udev do all this after each start of the system
-        #[arg(long, requires = "device")]
+        #[arg(long, requires = "device", conflicts_with_all = ["remove", "list"])]
         persist: bool,
         /// Replace or remove a link that is none of ours; take a device that is in use, or a physical disk
         #[arg(long, conflicts_with = "list")]
@@ -269,7 +271,13 @@ fn main() -> ExitCode {
 
 /// Prints the help or the version, or says what is wrong with the command line.
 fn not_parsed(error: &clap::Error) -> ExitCode {
-    let text = error.to_string();
+    let text = error.render();
+    let is_coloured = if error.use_stderr() {
+        colour::are_wanted(&io::stderr())
+    } else {
+        colour::are_wanted(&io::stdout())
+    };
+    let text = if is_coloured { text.ansi().to_string() } else { text.to_string() };
     if !error.use_stderr() {
         return print(text).map_or_else(Failure::report, |()| ExitCode::SUCCESS);
     }

@@ -10,7 +10,7 @@ use client::{Asked, Conclusion, Errno, Facts};
 use comfy_table::{Table, presets};
 use serde::{Deserialize, Serialize};
 
-use crate::block::{self, Host};
+use crate::block::Host;
 use crate::devices::Device;
 use crate::failure::{Failure, cause, print, say, shown};
 use crate::finding::{Finding, Verdict, only};
@@ -35,8 +35,8 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
     with.env(devices::VARIABLE, devices::list(&texts));
     let without = answers(&mut without, listed.len()).map_err(failed)?;
     let with = answers(&mut with, listed.len()).map_err(failed)?;
-    let host = Host::running().unwrap_or_else(|error| {
-        say(block::unknown(&error));
+    let host = Host::running().unwrap_or_else(|unknown| {
+        say(unknown.finding());
         Host::default()
     });
     let answers = without.devices.into_iter().zip(with.devices);

@@ -69,6 +69,31 @@ pub fn is_script(file: &Path) -> bool {
     File::open(file).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *b"#!"
 }
 
+/// Says why the kernel cannot start a program that may be executed; a file that cannot be read is not judged.
+pub fn unstartable(file: &Path) -> Option<Finding> {
+    /// How much of a script the kernel looks at, in bytes (`BINPRM_BUF_SIZE`).
+    const MOST: u64 = 256;
+    if !is_script(file) {
+        return None;
+    }
+    let mut start = Vec::new();
+    File::open(file).ok()?.take(MOST).read_to_end(&mut start).ok()?;
+    let line = start.split(|&byte| byte == b'\n').next()?.strip_prefix(b"#!")?;
+    let blank = |byte: &u8| b" \t".contains(byte);
+    let interpreter = line.split(blank).find(|word| !word.is_empty());
+    let why = match interpreter.map(|name| Path::new(OsStr::from_bytes(name))) {
+        None => "is a script that names no interpreter".into(),
+        Some(name) => {
+            let error = access(name, Access::EXEC_OK).err()?;
+            format!("is a script for {}, which cannot be executed ({})", shown(name), cause(&error.into()))
+        }
+    };
+    Some(Finding::problem(
+        format!("{} {why}", shown(file)),
+        "install that, or correct the script's first line",
+    ))
+}
+
 /// Says why a preloaded library cannot reach a program, where that is so; a file that cannot be read is not judged.
 pub fn unreachable(file: &Path) -> Option<Finding> {
     let program = Elf::read(file)?;

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::block::{self, Host};
+use crate::block::Host;
 use crate::devices::Device;
 use crate::failure::{Failure, cause, say, shown};
 use crate::finding::{Finding, Verdict, only};
@@ -71,8 +71,8 @@ pub fn not_started(file: &Path, error: &std::io::Error) -> Failure {
 
 /// Refuses devices that something uses, or says of them what does, and says what else stands in their way.
 fn judge(listed: &[Device<'_>], force: bool) -> Result<(), Failure> {
-    let host = Host::running().unwrap_or_else(|error| {
-        say(block::unknown(&error));
+    let host = Host::running().unwrap_or_else(|unknown| {
+        say(unknown.finding());
         Host::default()
     });
     let mut uses = Vec::new();
@@ -119,9 +119,7 @@ fn warn_of_others(file: &Path, listed: &[Device<'_>]) {
 fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), Failure> {
     let cannot = |error: std::io::Error| program::not_executed(file, &cause(&error));
     let status = file.metadata().map_err(cannot)?;
-    if let Some(finding) = program::unreachable(file) {
-        say(finding);
-    }
+    [program::unstartable(file), program::unreachable(file)].iter().flatten().for_each(say);
     let is_secure = secure::is_secure(file, &status).map_err(cannot)?;
     if let Some(finding) = launcher::starter(file, is_secure) {
         if is_secure {

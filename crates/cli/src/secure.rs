@@ -10,6 +10,7 @@ use std::path::Path;
 use rustix::fs::{StatVfsMountFlags, getxattr, statvfs};
 use rustix::process::{getegid, geteuid, getgid, getuid};
 
+use crate::failure::quoted;
 use crate::program::is_script;
 
 /// The bit of a file's mode.
@@ -49,6 +50,29 @@ pub fn is_secure(file: &Path, status: &Metadata) -> io::Result<bool> {
     // A script is read by a program that has its own bits.
     let nothing = is_script(file) || statvfs(file)?.f_flag.contains(StatVfsMountFlags::NOSUID);
     Ok(process.becomes_secure(if nothing { none } else { Grants::of(file, status) }))
+}
+
+/// Why the set-user-ID bit of a program that does not run in secure mode gives the user nothing, in a sentence that begins with
+/// its name, and what to do.
+pub fn idle(file: &Path, status: &Metadata) -> (&'static str, String) {
+    if is_script(file) {
+        ("has the set-user-ID bit, which scripts do not get rights by", "take the bit, which misleads".into())
+    } else if status.uid() == geteuid().as_raw() {
+        (
+            "has the set-user-ID bit, which gives you nothing that you do not have",
+            "ask again as the user who starts it, for whom other rules hold".into(),
+        )
+    } else if rustix::thread::no_new_privs().unwrap_or(false) {
+        (
+            "has the set-user-ID bit, and this process may not get new rights (no_new_privs)",
+            "start it outside the container or sandbox that forbids it".into(),
+        )
+    } else {
+        (
+            "has the set-user-ID bit, and its file system is mounted with nosuid, so that it runs with your rights alone",
+            format!("have root mount that without nosuid ('findmnt --target {}' shows it)", quoted(file)),
+        )
+    }
 }
 
 /// Whether a program's file has the set-user-ID bit.

@@ -12,7 +12,7 @@ use std::process::Command;
 use disk::conf::{Directive, parse};
 
 use crate::administrator::{FILE, MOST, OTHERS_WRITE, exposed, read};
-use crate::failure::{Failure, cause, print, say, shown};
+use crate::failure::{Failure, cause, print, quoted, say, shown};
 use crate::finding::Finding;
 use crate::{block, devices, library, root};
 
@@ -115,10 +115,15 @@ const WITHOUT: &str = "Set-user-ID programs such as vmware-vmx ignore the librar
 /// What is still to be done, given the text of the file.
 fn next(text: &[u8]) -> String {
     let (mut device, mut has_program, mut user_devices) = (None, false, false);
-    for directive in parse(text).flatten() {
+    let lines = text.split(|&byte| byte == b'\n');
+    for (line, directive) in lines.flat_map(|line| parse(line).flatten().map(move |found| (line, found))) {
         match directive {
             Directive::Executable(path) => has_program |= Path::new(OsStr::from_bytes(path)).is_file(),
-            Directive::Device(entry) => device = device.or(Some(entry)),
+            // With its options.
+            Directive::Device(_) => {
+                let words = line.trim_ascii().strip_prefix(b"device").map(<[u8]>::trim_ascii);
+                device = device.or(words);
+            }
             Directive::AllowUserDevices(yes) => user_devices = yes,
             Directive::Messages(_) => {}
         }
@@ -129,7 +134,7 @@ fn next(text: &[u8]) -> String {
              'vmware-bdwrapper setup --setuid --program FILE'.\n"
         )
     } else if let Some(device) = device {
-        format!("Next: vmware-bdwrapper run --device {} -- vmware\n", device.printed_path())
+        format!("Next: vmware-bdwrapper run --device {} -- vmware\n", quoted(OsStr::from_bytes(device)))
     } else if user_devices {
         "Next: vmware-bdwrapper run --device /dev/sd/NAME -- vmware\n".into()
     } else {
@@ -347,7 +352,8 @@ impl Override {
         if bit && (user != "root" || before & OTHERS_WRITE != 0) {
             return Err(format!(
                 "dpkg gives {file} to user {user} and the mode {before:o} at the next upgrade, as dpkg-statoverride told it, so others \
-                 than root could write it: run 'dpkg-statoverride --remove {file}'."
+                 than root could write it: run 'dpkg-statoverride --remove {}'.",
+                quoted(&library.path)
             ));
         }
         let mode = with_bit(before, bit);

@@ -94,10 +94,15 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
         let sentence = "What could be changed is yours to say: name the device by --device ENTRY.";
         return Err(Failure::new(Failure::USAGE, sentence));
     }
-    let unreadable = |error: io::Error| {
-        let sentence = format!("{} cannot be read ({}): name a trace that can.", shown(file), cause(&error));
+    let unread = |why: &str| {
+        let sentence = format!("{} cannot be read ({why}): name a trace that can.", shown(file));
         Failure::new(Failure::FAILED, sentence)
     };
+    let unreadable = |error: io::Error| unread(&cause(&error));
+    // What waits for a writer, or has no end.
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(unread("it is no regular file"));
+    }
     let mut lines = Lines::new(File::open(file).map_err(unreadable)?).map_err(unreadable)?;
     let first = lines.next().map_err(unreadable)?.unwrap_or_default();
     let begin: Begin = parse(&first).map_err(|why| wrong(1, why))?;
