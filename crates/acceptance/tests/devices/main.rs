@@ -410,44 +410,33 @@ fn debug_disk() -> String {
 fn leak(above: &Above) {
     let debug = debug_disk();
     let path = (above.make)(&debug);
-    let tracing = Path::new("/sys/kernel/tracing");
-    let _ = Run::new("mount").args(["-t", "tracefs", "tracefs", "/sys/kernel/tracing"]).output();
     let address = fs::read_dir(format!("/sys/block/{}/device/scsi_device", &debug[5..])).expect("it has one");
-    let address = address.flatten().next().expect("it has one").file_name();
-    let host = address.to_string_lossy().split(':').next().expect("the host stands first").to_owned();
-    let event = tracing.join("events/scsi/scsi_dispatch_cmd_start");
-    fs::write(event.join("filter"), format!("host_no == {host}")).expect("it can be filtered");
+    let address = address.flatten().next().expect("it has one").file_name().to_string_lossy().into_owned();
     let scratch = Scratch::new();
     let probe = scratch.program("ioctl-probe");
     let sent = |kind: Option<&str>| {
         run("sync");
-        fs::write(tracing.join("trace"), "").expect("it can be emptied");
-        fs::write(event.join("enable"), "1").expect("it can be traced");
-        let run = Run::new(&probe).arg(&path).arg("w");
-        let run = match kind {
-            Some(kind) => run.with(&scratch.library(), entry(&path, kind)),
-            None => run,
+        // What the SCSI layer sends, in the kernel's log (drivers/scsi/scsi_logging.h: MLQUEUE, level 2).
+        run("dmesg --clear");
+        fs::write("/proc/sys/dev/scsi/logging_level", "1024").expect("it can be logged");
+        let run_probe = Run::new(&probe).arg(&path).arg("w");
+        let run_probe = match kind {
+            Some(kind) => run_probe.with(&scratch.library(), entry(&path, kind)),
+            None => run_probe,
         };
-        run.output().expect_out();
-        fs::write(event.join("enable"), "0").expect("it can be stopped");
-        let trace = fs::read_to_string(tracing.join("trace")).expect("it can be read");
-        let commands = trace
-            .lines()
-            .filter_map(|line| line.split("cmnd=(").nth(1)?.split(' ').next().map(str::to_owned));
-        commands.collect::<Vec<String>>()
+        run_probe.output().expect_out();
+        fs::write("/proc/sys/dev/scsi/logging_level", "0").expect("it can be stopped");
+        let log = run("dmesg");
+        // "sd 2:0:0:0: [sda] tag#5 CDB: Inquiry 12 00 00 00 24 00"
+        let own = log.lines().filter(|line| line.contains(&format!(" {address}: ")));
+        let cdbs = own.filter_map(|line| line.split_once(" CDB: "));
+        let is_byte = |word: &&str| word.len() == 2 && u8::from_str_radix(word, 16).is_ok();
+        let codes = cdbs.filter_map(|(_, cdb)| cdb.split(' ').rev().take_while(is_byte).last());
+        codes.map(str::to_owned).collect::<Vec<String>>()
     };
-    // What the block layer sends by itself: the probe writes, discards and makes zeros.
-    const OWN: [&str; 9] = [
-        "READ_10",
-        "READ_16",
-        "WRITE_10",
-        "WRITE_16",
-        "WRITE_SAME",
-        "WRITE_SAME_16",
-        "UNMAP",
-        "SYNCHRONIZE_CACHE",
-        "READ_6",
-    ];
+    // What the block layer sends by itself, for the probe writes, discards and makes zeros: READ and WRITE, WRITE SAME, UNMAP,
+    // SYNCHRONIZE CACHE.
+    const OWN: [&str; 10] = ["08", "28", "88", "2a", "8a", "41", "93", "42", "35", "91"];
     let foreign = |commands: &[String]| {
         commands.iter().filter(|command| !OWN.contains(&command.as_str())).cloned().collect::<Vec<_>>()
     };
