@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         trial("partitions/broken tables", &[Need::Tool("sgdisk")], broken_tables),
         trial("partitions/growth", &[Need::Tool("sgdisk"), Need::Tool("sfdisk")], partition_growth),
         trial("partitions/owner and mode", &[Need::Root, Need::Tool("sgdisk")], copy_owner_and_mode),
+        trial("partitions/who may not read the device", &[Need::Root, Need::Tool("sgdisk")], copy_limits),
         trial("partitions/copies that are not needed", &[Need::Tool("sgdisk")], spare_copies),
         trial("partitions/a copy is nothing but a file beside", &[Need::Tool("sgdisk")], copy_beside),
         trial("growth", &[Need::Root, vmdkinfo], growth),
@@ -54,12 +55,14 @@ fn main() -> ExitCode {
         trial("attach/and detach", &[], attach_detach),
         trial("attach/adapters", &[], attach_adapters),
         trial("attach/owner and mode", root, owner_and_mode),
+        trial("attach/lists of the directory", &[Need::Root, Need::Tool("sgdisk")], directory_lists),
         trial("attach/what is refused", &[], attach_refused),
         trial("attach/symbolic links", &[], links),
         trial("attach/links to descriptors", &[Need::Tool("sgdisk")], descriptor_links),
         trial("attach/several at once", &[], several_at_once),
         trial("attach/who comes second waits", &[], waits),
         trial("hostile/files", &[strace], hostile_files),
+        trial("hostile/directories that are exchanged", &[strace], exchanged),
         trial("hostile/virtual machines", &[], hostile_machines),
         trial("hostile/an unwritable directory", root, unwritable),
         trial("hostile/a full disk", &[Need::Root, Need::Tool("unshare")], full_disk),
@@ -370,11 +373,7 @@ fn create_refused() {
     }
     let empty = scratch.image("empty", 511);
     refused(&create_at(&format!("{}=scsi", empty.display()), &new).output(), 1, "less than a sector");
-    refused(
-        &create_at(&entry, &scratch.path("no/such.vmdk")).output(),
-        1,
-        "cannot be written (No such file or directory)",
-    );
+    refused(&create_at(&entry, &scratch.path("no/such.vmdk")).output(), 1, "(No such file or directory)");
     let quote = scratch.image("a\"b", MIB);
     refused(
         &create_at(&format!("{}=scsi", quote.display()), &new).output(),
@@ -393,6 +392,9 @@ fn create_refused() {
     for target in [&image, &link] {
         refused(&create_at(&entry, target).arg("--force").output(), 1, "is the disk itself");
     }
+    let nowhere = scratch.path("nowhere.vmdk");
+    symlink("/nonexistent", &nowhere).expect("it is our directory");
+    refused(&create_at("/nonexistent=scsi", &nowhere).arg("--force").output(), 1, "leads nowhere");
     let letter = scratch.path("letter");
     fs::write(&letter, "Dear all,\n").expect("it is our directory");
     refused(&create_at(&entry, &letter).arg("--force").output(), 1, "is no descriptor");
@@ -928,6 +930,93 @@ fn copy_owner_and_mode() {
     let nobody = Run::new(&copy).args(["vmdk", "refresh"]).arg(&file).nobody().output();
     refused(&nobody, 1, "owner must be yours to give");
     assert_eq!(list(scratch.directory()), before);
+}
+
+/// The private copy shows what stands before the partitions, so it is for nobody who may not read the device.
+fn copy_limits() {
+    let scratch = Scratch::new();
+    let (entry, file) = described_partition(&scratch);
+    let image = scratch.path("disk.img");
+    let rights = |name: &str| {
+        let status = scratch.path(name).metadata().expect("it exists");
+        (status.uid(), status.gid(), status.mode() & 0o7777)
+    };
+    let give = |name: &str, user, group, mode| {
+        chown(scratch.path(name), Some(user), Some(group)).expect("root can");
+        fs::set_permissions(scratch.path(name), Permissions::from_mode(mode)).expect("root can");
+    };
+    assert_eq!(rights("test-pt.vmdk"), (0, 0, 0o644), "as the image is");
+    fs::set_permissions(&image, Permissions::from_mode(0o640)).expect("it is ours");
+    let other = scratch.path("other.vmdk");
+    create_at(&entry, &other).arg("--partitions").output().expect_out();
+    assert_eq!((rights("other.vmdk").2, rights("other-pt.vmdk")), (0o644, (0, 0, 0o600)));
+    change_table(&scratch, "a");
+    refresh(&file).expect_out();
+    assert_eq!(rights("test-pt-1.vmdk"), (0, 0, 0o640), "the group that may read the device");
+    give("test-pt-1.vmdk", 0, 1234, 0o664);
+    change_table(&scratch, "b");
+    refresh(&file).expect_out();
+    assert_eq!(rights("test-pt-2.vmdk"), (0, 1234, 0o600));
+    give("test-pt-2.vmdk", 65534, 65534, 0o644);
+    change_table(&scratch, "c");
+    let before = list(scratch.directory());
+    let user = "belongs to user 65534, who may not read";
+    refused(&refresh(&file), 1, user);
+    refused(&create_at(&entry, &file).args(["--force", "--partitions"]).output(), 1, user);
+    assert_eq!(list(scratch.directory()), before);
+    chown(&image, Some(65534), None).expect("root can");
+    refresh(&file).expect_out();
+    assert_eq!(rights("test-pt-3.vmdk"), (65534, 65534, 0o600));
+}
+
+/// What a directory gives to new files it does not give to those that replace others.
+fn directory_lists() {
+    let scratch = Scratch::new();
+    let (_, file) = described_partition(&scratch);
+    let (vmx, log) = (scratch.path("a.vmx"), scratch.path("trace"));
+    fs::write(&vmx, VMX).expect("it is our directory");
+    fs::write(&log, "").expect("it is our directory");
+    let old = scratch.path("test-pt.vmdk");
+    for path in [&file, &vmx, &log, &old] {
+        fs::set_permissions(path, Permissions::from_mode(0o640)).expect("it is ours");
+    }
+    // acl(5): the user nobody may read and write, as far as the mask says.
+    let entries =
+        [(1u16, 6u16, u32::MAX), (2, 6, 65534), (4, 4, u32::MAX), (16, 6, u32::MAX), (32, 0, u32::MAX)];
+    let entry = |(tag, rights, id): (u16, u16, u32)| {
+        [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let acl = [vec![2, 0, 0, 0], entries.map(entry).concat()].concat();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(scratch.directory(), "system.posix_acl_default", &acl, flags).expect("root can");
+    let has_list = |path: &Path| {
+        let found = rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0; 256][..]);
+        assert_eq!(path.metadata().expect("it exists").mode() & 0o777, 0o640, "{}", path.display());
+        found.is_ok()
+    };
+    change_table(&scratch, "a");
+    refresh(&file).expect_out();
+    attach(&file, &vmx).expect_out();
+    let traced = Run::new(command())
+        .args(["trace", "--device"])
+        .arg(format!("{}=scsi", scratch.path("disk.img").display()));
+    assert_eq!(traced.arg("-o").arg(&log).args(["--", "true"]).output().code(), 0);
+    assert!(text(&log).contains("vmware-bdwrapper"), "{}", text(&log));
+    for path in [&file, &vmx, &log, &scratch.path("test-pt-1.vmdk")] {
+        assert!(!has_list(path), "{} is for more than the one that it replaces", path.display());
+    }
+    // One of the file's own stays; its mask is what the group's bits of the mode say.
+    let own = [(1u16, 6u16, u32::MAX), (2, 4, 65534), (4, 0, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
+    let own = [vec![2, 0, 0, 0], own.map(entry).concat()].concat();
+    for path in [&file, &vmx, &scratch.path("test-pt-1.vmdk")] {
+        rustix::fs::setxattr(path, "system.posix_acl_access", &own, flags).expect("root can");
+    }
+    detach(&file, &vmx).expect_out();
+    change_table(&scratch, "b");
+    refresh(&file).expect_out();
+    for path in [&file, &vmx, &scratch.path("test-pt-2.vmdk")] {
+        assert!(has_list(path), "{}", path.display());
+    }
 }
 
 fn spare_copies() {
@@ -1492,6 +1581,82 @@ fn waits() {
         });
         assert_ne!((text(&file), text(&vmx)), before);
     }
+}
+
+/// Whoever owns a directory on the way to the files exchanges it for a symbolic link between any two calls: what was read in one
+/// directory is never written into another.
+fn exchanged() {
+    let scratch = Scratch::new();
+    let (entry, file) = described(&scratch, "scsi");
+    let descriptor = text(&file);
+    grow(&scratch.path("disk.img"), 256 * MIB);
+    let (way, mine, link) = (scratch.path("way"), scratch.path("mine"), scratch.path("link"));
+    fs::create_dir(&mine).expect("it is our directory");
+    let exchange = || {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        renameat_with(CWD, &way, CWD, &link, RenameFlags::EXCHANGE).expect("it is our directory");
+    };
+    let (vmdk_name, vmx_name) = (way.join("test.vmdk"), way.join("a.vmx"));
+    let tasks: [(&str, Vec<&OsStr>); 3] = [
+        ("attach", vec![vmdk_name.as_ref(), vmx_name.as_ref()]),
+        ("refresh", vec![vmdk_name.as_ref()]),
+        ("create", vec![entry.as_ref(), "--force".as_ref(), "-o".as_ref(), vmdk_name.as_ref()]),
+    ];
+    let mut stops = 0;
+    for (task, arguments) in tasks {
+        for call in ["statx", "openat", "readlink", "getxattr", "fsync", "linkat", "renameat"] {
+            for time in 1.. {
+                let _ = (fs::remove_file(&link), fs::remove_dir_all(&way));
+                fs::create_dir(&way).expect("it is our directory");
+                symlink(&mine, &link).expect("it is our directory");
+                for name in list(&mine) {
+                    fs::remove_file(mine.join(name)).expect("it is ours");
+                }
+                // The second is of a kind that is never replaced.
+                for (directory, kind, whose) in
+                    [(&way, "fullDevice", "# theirs\n"), (&mine, "vmfs", "# mine\n")]
+                {
+                    let content = descriptor.replace("fullDevice", kind) + whose;
+                    fs::write(directory.join("test.vmdk"), content).expect("it is ours");
+                    fs::write(directory.join("a.vmx"), VMX.to_owned() + whose).expect("it is ours");
+                }
+                let trace = scratch.path("trace");
+                let _ = fs::remove_file(&trace);
+                let inject = format!("inject={call}:signal=STOP:when={time}");
+                let run = vmdk(task).args(&arguments).traced(&trace, ["-f", "-e", &inject]);
+                let stopped = || {
+                    let lines = fs::read_to_string(&trace).unwrap_or_default();
+                    let line = lines.lines().find(|line| line.contains("stopped by SIGSTOP"))?;
+                    line.split(' ').next().map(str::to_owned)
+                };
+                let is_stopped = std::thread::scope(|scope| {
+                    let running = scope.spawn(|| run.output());
+                    let mut process = stopped();
+                    while process.is_none() && !running.is_finished() {
+                        std::thread::sleep(std::time::Duration::from_millis(2));
+                        process = stopped();
+                    }
+                    if let Some(process) = &process {
+                        exchange();
+                        Run::new("kill").args(["-CONT", process]).output().expect_out();
+                    }
+                    running.join().expect("it cannot panic");
+                    process.is_some()
+                });
+                if !is_stopped {
+                    break;
+                }
+                exchange();
+                stops += 1;
+                assert!(time < 200, "{call} does not end");
+                for name in list(&mine) {
+                    let found = text(&mine.join(&name));
+                    assert!(found.contains("# mine"), "{task}, {call} {time}: {name}: {found}");
+                }
+            }
+        }
+    }
+    assert!(stops > 60, "{stops}");
 }
 
 /// A virtual machine's file that gives one place two disks is left for people to put right.

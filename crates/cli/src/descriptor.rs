@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::block::Host;
 use crate::devices::{self, Device};
 use crate::failure::{cause, quoted, shown};
+use crate::file::Place;
 use crate::finding::Finding;
 use crate::vmdk::{self, Data};
 
@@ -15,7 +16,7 @@ const SECTOR: u64 = 512;
 
 /// Compares each extent of a descriptor with the listed device that it names.
 pub fn examine(file: &Path, listed: &[Device<'_>], host: &Host) -> Vec<Finding> {
-    let descriptor = match vmdk::descriptor(file) {
+    let descriptor = match Place::of(file).and_then(|mut place| vmdk::descriptor(&mut place)) {
         Ok(descriptor) => descriptor,
         Err(sentence) => return vec![Finding::sentence(&sentence)],
     };

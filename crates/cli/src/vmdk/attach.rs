@@ -9,7 +9,7 @@ use super::descriptor::{Descriptor, Family};
 use super::options;
 use super::text::{Pair, Text};
 use crate::failure::{Failure, print, shown};
-use crate::file::{self, Lock};
+use crate::file::{self, Place};
 
 /// What is asked for by `attach`.
 #[derive(clap::Args)]
@@ -39,7 +39,7 @@ impl Attach {
     }
 
     fn attach(self) -> Result<Result<(), Failure>, String> {
-        let descriptor = super::descriptor(&self.file)?;
+        let descriptor = super::descriptor(&mut Place::of(&self.file)?)?;
         let mut machine = Machine::open(&self.vmx)?;
         file::is_free(&self.file)?;
         if let Some(slot) = machine.slots_of(&self.file).next() {
@@ -136,19 +136,17 @@ fn adapter(descriptor: &Descriptor) -> Adapter {
 
 /// A virtual machine's file.
 struct Machine {
-    /// The file itself, where a symbolic link was given.
-    path: PathBuf,
+    /// Locked: nobody else writes what was read here.
+    place: Place,
     text: Text,
-    /// Nobody else writes what was read here.
-    _lock: Option<Lock>,
 }
 
 impl Machine {
     /// Reads a file of a virtual machine that is shut down.
     fn open(path: &Path) -> Result<Machine, String> {
         let name = shown(path);
-        let lock = file::lock(path)?;
-        let text = Text::new(&file::read(path)?);
+        let mut place = Place::locked(path)?;
+        let text = Text::new(&place.read()?);
         if text.value("config.version").is_none() {
             return Err(format!(
                 "{name}: is no .vmx file, for it gives no config.version; name one of a virtual machine."
@@ -166,13 +164,13 @@ impl Machine {
             return Err(format!("{name}: is of a suspended virtual machine; resume it and shut it down."));
         }
         file::is_free(path)?;
-        Ok(Machine { path: file::followed(path), text, _lock: Some(lock) })
+        Ok(Machine { place, text })
     }
 
     /// Writes the file; a sentence says where the old one is.
     fn write(&self) -> Result<String, String> {
-        let backup = file::replace(&self.path, &self.text.bytes(), true)?;
-        Ok(format!("The old file is {}.\n", shown(backup.as_deref().unwrap_or(&self.path))))
+        let backup = self.place.replace(&self.text.bytes(), true)?;
+        Ok(format!("The old file is {}.\n", shown(backup.as_deref().unwrap_or(self.place.path()))))
     }
 
     /// The disks by place and name; a place that has several is given several times.
@@ -187,7 +185,7 @@ impl Machine {
 
     /// Whether a name in this file is a disk's.
     fn is(&self, name: &[u8], disk: &Path) -> bool {
-        let path = file::directory(&self.path).join(OsStr::from_bytes(name));
+        let path = file::directory(self.place.path()).join(OsStr::from_bytes(name));
         absolute(&file::followed(&path)) == absolute(&file::followed(disk))
     }
 
@@ -264,7 +262,8 @@ impl Machine {
 
     /// The name of a disk in this file.
     fn name_of(&self, disk: &Path) -> Result<String, String> {
-        let name = super::beside(disk, &self.path).map(PathBuf::from).unwrap_or_else(|| absolute(disk));
+        let name =
+            super::beside(disk, self.place.path()).map(PathBuf::from).unwrap_or_else(|| absolute(disk));
         let is_utf8 =
             self.text.value(".encoding").is_none_or(|encoding| encoding.eq_ignore_ascii_case(b"UTF-8"));
         match name.to_str() {
@@ -272,7 +271,7 @@ impl Machine {
             _ => Err(format!(
                 "{}: has a name that {} cannot hold in its encoding; rename it to one of ASCII characters.",
                 shown(disk),
-                shown(&self.path)
+                shown(self.place.path())
             )),
         }
     }
@@ -332,7 +331,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn machine(text: &str) -> Machine {
-        Machine { path: "/nonexistent/a.vmx".into(), text: Text::new(text.as_bytes()), _lock: None }
+        let place = Place::of(Path::new("/tmp/a.vmx")).expect("there is such a directory");
+        Machine { place, text: Text::new(text.as_bytes()) }
     }
 
     fn free(text: &str, adapter: Adapter) -> String {

@@ -9,11 +9,11 @@ use disk::entry::{Entry, Printed};
 use serde::Serialize;
 
 use super::descriptor::{Data, Descriptor, Family};
-use super::device::{Absence, Present};
-use super::partitioned::{self, Layout, private, spare, unnamed};
+use super::device::{Absence, Present, read};
+use super::partitioned::{Copies, Layout, spare, unnamed};
 use super::{GEOMETRY, options};
 use crate::failure::{Failure, cause, print, say, shown};
-use crate::file;
+use crate::file::{self, Place};
 
 /// What is asked for by `check`.
 #[derive(clap::Args)]
@@ -67,11 +67,12 @@ impl Check {
     /// Compares; the exit status is 1 where something differs.
     pub fn run(mut self) -> Result<ExitCode, Failure> {
         let failed = |sentence| Failure::new(Failure::FAILED, sentence);
-        self.file = file::followed(&self.file);
-        let descriptor = super::descriptor(&self.file).map_err(failed)?;
+        let mut place = Place::of(&self.file).map_err(failed)?;
+        self.file = place.path().into();
+        let descriptor = super::descriptor(&mut place).map_err(failed)?;
         let text = options::entry(&descriptor, &self.file, self.device)?;
         let entry = parse(&text).map_err(failed)?;
-        let (present, differences) = compare(&descriptor, &self.file, entry).map_err(failed)?;
+        let (present, differences) = compare(&descriptor, &place, entry).map_err(failed)?;
         let device = entry.printed_path();
         if self.json {
             let document = Document {
@@ -115,14 +116,14 @@ impl Refresh {
     /// Has the descriptor follow its device.
     pub fn run(mut self) -> Result<(), Failure> {
         let failed = |sentence| Failure::new(Failure::FAILED, sentence);
-        let _lock = file::lock(&self.file).map_err(failed)?;
+        let mut place = Place::locked(&self.file).map_err(failed)?;
         file::is_free(&self.file).map_err(failed)?;
-        self.file = file::followed(&self.file);
+        self.file = place.path().into();
         let name = shown(&self.file);
-        let mut descriptor = super::descriptor(&self.file).map_err(failed)?;
+        let mut descriptor = super::descriptor(&mut place).map_err(failed)?;
         let text = options::entry(&descriptor, &self.file, self.device)?;
         let entry = parse(&text).map_err(failed)?;
-        let (present, differences) = compare(&descriptor, &self.file, entry).map_err(failed)?;
+        let (present, differences) = compare(&descriptor, &place, entry).map_err(failed)?;
         let Some(present) = present else {
             return Err(Failure {
                 status: Failure::FAILED,
@@ -151,7 +152,7 @@ impl Refresh {
         let older = descriptor.clone();
         let mut copy = None;
         if descriptor.is("partitionedDevice") {
-            copy = Some(divide(&mut descriptor, &self.file, &present).map_err(failed)?);
+            copy = Some(divide(&mut descriptor, &place, &present).map_err(failed)?);
         } else {
             resize(&mut descriptor, &present).map_err(|why| {
                 let anew = super::anew(&self.file, &Printed(text.as_bytes()));
@@ -163,9 +164,9 @@ impl Refresh {
         for (key, number) in GEOMETRY.into_iter().zip(numbers).take(if has_bios { 6 } else { 3 }) {
             descriptor.0.set(key, &number.to_string());
         }
-        let backup = file::replace(&self.file, &descriptor.0.bytes(), true).map_err(|sentence| {
+        let backup = place.replace(&descriptor.0.bytes(), true).map_err(|sentence| {
             if let Some(copy) = &copy {
-                let _ = std::fs::remove_file(file::directory(&self.file).join(copy));
+                let _ = std::fs::remove_file(place.beside(copy));
             }
             failed(sentence)
         })?;
@@ -177,7 +178,7 @@ impl Refresh {
             shown(backup.as_deref().unwrap_or(&self.file)),
             spare(&descriptor, &self.file, Some(&older))
         ))?;
-        let (_, left) = compare(&descriptor, &self.file, entry).map_err(failed)?;
+        let (_, left) = compare(&descriptor, &place, entry).map_err(failed)?;
         for Difference { sentence, remedy, .. } in left {
             say(format!("{sentence} {remedy}"));
         }
@@ -192,9 +193,10 @@ fn parse(text: &OsString) -> Result<Entry<'_>, String> {
 /// The device, where it is there, and how the descriptor differs from it.
 fn compare<'a>(
     descriptor: &Descriptor,
-    file: &Path,
+    place: &Place,
     entry: Entry<'a>,
 ) -> Result<(Option<Present<'a>>, Vec<Difference>), String> {
+    let file = place.path();
     let device = entry.printed_path();
     let present = match Present::look(entry) {
         Ok(present) => present,
@@ -274,7 +276,7 @@ fn compare<'a>(
         }
     }
     if descriptor.is("partitionedDevice")
-        && let Some(sentence) = table_difference(descriptor, file, &present)?
+        && let Some(sentence) = table_difference(descriptor, place, &present)?
     {
         let remedy = format!("VMware refuses a table that has changed. {}", refresh(""));
         differ("partition-table", sentence, remedy);
@@ -285,7 +287,7 @@ fn compare<'a>(
 /// How the private copy of the partition table differs from the device's table; a sentence.
 fn table_difference(
     descriptor: &Descriptor,
-    file: &Path,
+    place: &Place,
     device: &Present<'_>,
 ) -> Result<Option<String>, String> {
     let table = match device.table() {
@@ -293,15 +295,16 @@ fn table_difference(
         Err(sentence) => return Ok(Some(sentence)),
     };
     let name = device.entry.printed_path();
-    let mut read = device.reader()?;
+    let from = device.open()?;
+    let copies = Copies::open(descriptor, place);
     for bytes in table.bytes {
         // The device is read in whole sectors.
         let sector = bytes.start / 512;
         let mut now = vec![0; (bytes.end - sector * 512) as usize];
-        read(sector, &mut now).map_err(|why| format!("{name}: {why}."))?;
+        read(&from, sector, &mut now).map_err(|why| format!("{name}: {why}."))?;
         let now = &now[(bytes.start - sector * 512) as usize..];
         let mut own = vec![0; now.len()];
-        match private(descriptor, file, bytes.start, &mut own) {
+        match copies.read(bytes.start, &mut own) {
             Ok(true) if own == now => {}
             Ok(_) => {
                 return Ok(Some(format!(
@@ -343,7 +346,8 @@ fn resize(descriptor: &mut Descriptor, device: &Present<'_>) -> Result<(), &'sta
 
 /// Divides the disk anew: the partitions that the virtual machine has are those that begin where they began. The name of the
 /// new copy of the table.
-fn divide(descriptor: &mut Descriptor, file: &Path, device: &Present<'_>) -> Result<String, String> {
+fn divide(descriptor: &mut Descriptor, place: &Place, device: &Present<'_>) -> Result<String, String> {
+    let file = place.path();
     let name = descriptor.device().and_then(Path::to_str).ok_or_else(|| {
         format!(
             "{name}: has a device whose name is no UTF-8; give the device another, and run 'vmware-bdwrapper vmdk create ENTRY -o \
@@ -358,8 +362,8 @@ fn divide(descriptor: &mut Descriptor, file: &Path, device: &Present<'_>) -> Res
             _ => None,
         })
         .collect();
-    let layout =
-        Layout::new(device, Some((descriptor, file)), |partition| wanted.contains(&partition.place.start))?;
+    let copies = Copies::open(descriptor, place);
+    let layout = Layout::new(device, Some(&copies), |partition| wanted.contains(&partition.place.start))?;
     wanted.retain(|start| layout.partitions().all(|partition| partition.place.start != *start));
     if let Some(start) = wanted.first() {
         return Err(format!(
@@ -369,7 +373,7 @@ fn divide(descriptor: &mut Descriptor, file: &Path, device: &Present<'_>) -> Res
             shown(file)
         ));
     }
-    let (copy, lines) = layout.write(file, name, Some(partitioned::rights(descriptor, file)?))?;
+    let (copy, lines) = layout.write(place, name, Some(copies.rights(place)?))?;
     descriptor.replace_extents(lines);
     Ok(copy)
 }

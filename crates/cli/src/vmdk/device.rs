@@ -92,15 +92,11 @@ impl<'a> Present<'a> {
         }
     }
 
-    /// Reads a part of it, from a sector.
-    pub fn reader(&self) -> Result<impl FnMut(u64, &mut [u8]) -> Result<(), String> + use<>, String> {
-        let name = path(&self.entry).to_path_buf();
-        let file = File::open(&name).map_err(|error| {
-            format!("{}: cannot be opened ({}); it must be readable.", shown(&name), cause(&error))
-        })?;
-        Ok(move |sector: u64, into: &mut [u8]| {
-            file.read_exact_at(into, sector.saturating_mul(512))
-                .map_err(|error| format!("cannot be read at sector {sector} ({}); repair it", cause(&error)))
+    /// Opens it for reading.
+    pub fn open(&self) -> Result<File, String> {
+        let name = path(&self.entry);
+        File::open(name).map_err(|error| {
+            format!("{}: cannot be opened ({}); it must be readable.", shown(name), cause(&error))
         })
     }
 
@@ -113,8 +109,17 @@ impl<'a> Present<'a> {
                 self.block
             ));
         }
-        Table::read(self.disk.capacity, self.reader()?).map_err(|why| format!("{name}: {why}."))
+        let file = self.open()?;
+        Table::read(self.disk.capacity, |sector, into| read(&file, sector, into))
+            .map_err(|why| format!("{name}: {why}."))
     }
+}
+
+/// Reads a part of a device, from a sector; words that follow its name say why that is impossible.
+pub fn read(device: &File, sector: u64, into: &mut [u8]) -> Result<(), String> {
+    device
+        .read_exact_at(into, sector.saturating_mul(512))
+        .map_err(|error| format!("cannot be read at sector {sector} ({}); repair it", cause(&error)))
 }
 
 /// What the library answers for an entry.

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use crate::failure::{Failure, shown};
-use crate::file;
+use crate::file::{self, Place};
 use descriptor::Descriptor;
 
 pub use descriptor::Data;
@@ -75,8 +75,9 @@ fn numbers(disk: &client::Disk) -> [u64; 6] {
 }
 
 /// Reads a descriptor; a sentence says why it cannot be read.
-pub fn descriptor(path: &Path) -> Result<Descriptor, String> {
-    Descriptor::parse(&file::read(path)?).map_err(|why| format!("{}: {why}.", shown(path)))
+pub fn descriptor(place: &mut Place) -> Result<Descriptor, String> {
+    let bytes = place.read()?;
+    Descriptor::parse(&bytes).map_err(|why| format!("{}: {why}.", shown(place.path())))
 }
 
 /// The command that makes a descriptor anew.
