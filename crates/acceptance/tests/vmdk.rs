@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         trial("partitions/a copy is nothing but a file beside", &[Need::Tool("sgdisk")], copy_beside),
         trial("growth", &[Need::Root, vmdkinfo], growth),
         trial("check/what differs", &[], differences),
+        trial("check/what it says to do works", &[Need::Tool("sgdisk")], remedies),
         trial("check/another name of the device", root, other_name),
         trial("refresh/what is not its own stays", &[], refresh_keeps),
         trial("refresh/shrinking", &[], shrinking),
@@ -342,13 +343,21 @@ fn create_options() {
         let (_, _, found, err) = of(options, adapter);
         assert_eq!((found.as_str(), err.is_empty()), (word, fits), "{options} {adapter}: {err}");
     }
+    // What `check` would refuse at once.
     let file = scratch.path("other.vmdk");
-    let misfit = create_at(&format!("{image}=scsi"), &file).arg("--adapter=ide").output();
-    assert_eq!(misfit.code(), 0);
-    assert!(misfit.err().contains("answers as a disk of SCSI"), "{}", misfit.err());
-    let found = check(&file);
-    assert_eq!(found.code(), 1);
-    assert!(found.out().contains("the descriptor is for ide"), "{}", found.out());
+    for (kind, adapter, answers, fitting) in [
+        ("scsi", "ide", "SCSI", "ide"),
+        ("sata", "ide", "SCSI", "ide"),
+        ("ide", "lsilogic", "IDE", "scsi"),
+        ("ide", "buslogic", "IDE", "scsi"),
+        ("ide", "pvscsi", "IDE", "scsi"),
+    ] {
+        let misfit = create_at(&format!("{image}={kind}"), &file).args(["--adapter", adapter]).output();
+        let why =
+            format!("answers as a disk of {answers}, which VMware refuses on {adapter}; leave --adapter out");
+        refused(&misfit, 2, &why);
+        assert!(misfit.err().ends_with(&format!("give the entry the option {fitting}.\n")) && !file.exists());
+    }
 }
 
 fn create_refused() {
@@ -1178,6 +1187,73 @@ fn differences() {
     fs::create_dir(&image).expect("it is our directory");
     assert_eq!(what(vmdk("check")).0, ["absent"]);
     refused(&refresh(&file), 1, "is neither a block device nor an image file");
+}
+
+/// Commands in sentences can be pasted into a shell, and what they make fits.
+fn remedies() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.path("a $b")).expect("it is our directory");
+    let image = scratch.image("a $b/disk.img", 64 * MIB);
+    Run::new("sgdisk").args(["--new=1:2048:+8M", "--new=2:40960:+8M"]).arg(&image).output().expect_out();
+    let file = scratch.path("a $b/test.vmdk");
+    let entry = |options: &str| format!("{}={options}", image.display());
+    // Runs the last command that stands there between apostrophes.
+    let obey = |said: &str| {
+        let (_, rest) = said.rsplit_once("'vmware-bdwrapper ").expect("a command");
+        let line = format!("'{}' {}", command().display(), rest.split('\'').next().expect("its end"));
+        Run::new("sh").args(["-c", &line]).output().expect_out();
+        rest.to_owned()
+    };
+    let with = |entry: &str| vmdk("check").arg("--device").arg(entry).arg(&file).output();
+    let create = |options: &[&str]| {
+        create_at(&entry("scsi"), &file).arg("--force").args(options).output().expect_out();
+    };
+    let ide = entry("ide,geometry=4870/200/50");
+    for (options, repeated) in [
+        (&["--partitions", "--partition=2"][..], &["--partitions --partition 2 --force"][..]),
+        (&["--partitions", "--adapter=nvme"], &["--adapter nvme --partitions --force"]),
+        (&["--adapter=pvscsi"], &["test.vmdk\" --force"]),
+    ] {
+        create(options);
+        let found = with(&ide);
+        let adapter =
+            options.iter().find_map(|option| option.strip_prefix("--adapter=")).unwrap_or("lsilogic");
+        let out = found.out();
+        assert!(out.contains(&format!("as a disk of IDE, and the descriptor is for {adapter}.")), "{out}");
+        let before = text(&file);
+        let line = obey(&out);
+        assert!(repeated.iter().all(|words| line.contains(words)), "{line}");
+        with(&ide).expect_out();
+        let extents = |text: &str| text.lines().filter(|line| line.starts_with("RW ")).count();
+        assert_eq!(extents(&text(&file)), extents(&before));
+    }
+    // Growth, and a partition table that is damaged: refresh alone cannot help.
+    create(&["--partitions", "--partition=2"]);
+    let right = fs::read(&image).expect("it is ours");
+    let mut wrong = right.clone();
+    wrong[512 + 40] ^= 0x11;
+    fs::write(&image, wrong).expect("it is ours");
+    let out = check(&file).out();
+    assert!(
+        out.contains("whose checksum is wrong; repair it, for example by 'sgdisk --move-second-header'"),
+        "{out}"
+    );
+    assert!(out.contains("Repair the table first. Stop the virtual machine and run"), "{out}");
+    Run::new("sgdisk").arg("--move-second-header").arg(&image).output().expect_out();
+    obey(&out);
+    check(&file).expect_out();
+    create(&[]);
+    grow(&image, 65 * MIB);
+    obey(&check(&file).out());
+    check(&file).expect_out();
+    grow(&image, 64 * MIB);
+    obey(&refresh(&file).err());
+    check(&file).expect_out();
+    let vmx = scratch.path("a $b/a.vmx");
+    fs::write(&vmx, VMX).expect("it is our directory");
+    attach(&file, &vmx).expect_out();
+    obey(&attach(&file, &vmx).err());
+    assert_eq!(text(&vmx), VMX);
 }
 
 fn other_name() {

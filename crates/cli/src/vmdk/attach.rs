@@ -5,10 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::adapter::{Adapter, Bus, Slot};
-use super::descriptor::{Descriptor, Family};
 use super::options;
 use super::text::{Pair, Text};
-use crate::failure::{Failure, print, shown};
+use crate::failure::{Failure, print, quoted, shown};
 use crate::file::{self, Place};
 
 /// What is asked for by `attach`.
@@ -44,13 +43,14 @@ impl Attach {
         file::is_free(&self.file)?;
         if let Some(slot) = machine.slots_of(&self.file).next() {
             return Err(format!(
-                "{vmx}: has {file} already, as {slot}; to move it, take it away first by 'vmware-bdwrapper vmdk detach {file} \
-                 {vmx}'.",
-                vmx = shown(&self.vmx),
-                file = shown(&self.file)
+                "{}: has {} already, as {slot}; to move it, take it away first by 'vmware-bdwrapper vmdk detach {} {}'.",
+                shown(&self.vmx),
+                shown(&self.file),
+                quoted(&self.file),
+                quoted(&self.vmx)
             ));
         }
-        let adapter = adapter(&descriptor);
+        let adapter = options::adapter(&descriptor);
         let slot = match self.slot {
             Some(slot) => machine.judge(slot).map(|()| slot),
             None => machine.free(adapter),
@@ -59,12 +59,10 @@ impl Attach {
         // The other controllers all have descriptors for SCSI.
         if (slot.bus == Bus::Ide) != (adapter.bus() == Bus::Ide) {
             return Err(format!(
-                "{file}: is a disk for {}, and {slot} is none of its slots; name one such as {}0:0, or run \
-                 'vmware-bdwrapper vmdk create ENTRY --adapter {} -o {file} --force'.",
+                "{}: is a disk for {}, and {slot} is none of its slots; name one such as {}0:0.",
+                shown(&self.file),
                 adapter.name(),
                 adapter.bus().name(),
-                if slot.bus == Bus::Ide { Adapter::Ide.name() } else { Adapter::Lsilogic.name() },
-                file = shown(&self.file),
             ));
         }
         let mut lines = machine.controller_lines(slot, adapter);
@@ -122,16 +120,6 @@ impl Detach {
             shown(&self.file)
         )))
     }
-}
-
-/// The adapter that a descriptor was made for.
-fn adapter(descriptor: &Descriptor) -> Adapter {
-    let word = |key| Adapter::named(descriptor.0.value(key)?);
-    let by_family = match descriptor.family() {
-        Some(Family::Ide) => Adapter::Ide,
-        _ => Adapter::Lsilogic,
-    };
-    word(options::ADAPTER).or(word("ddb.adapterType")).unwrap_or(by_family)
 }
 
 /// A virtual machine's file.

@@ -15,7 +15,7 @@ use super::device::{Absence, Present, path};
 use super::partitioned::{self, Copies, Layout};
 use super::{GEOMETRY, options};
 use crate::devices;
-use crate::failure::{Failure, print, say, shown};
+use crate::failure::{Failure, print, shown};
 use crate::file::{self, Place};
 
 /// What is asked for.
@@ -62,10 +62,22 @@ impl Create {
                 ),
             ));
         }
+        let adapter = self.adapter.unwrap_or(Adapter::of(entry.kind));
+        if !self.flat && !adapter.suits(device.disk.adapter) {
+            return Err(Failure::new(
+                Failure::USAGE,
+                format!(
+                    "{}: answers as a disk of {}, which VMware refuses on {}; leave --adapter out, or give the entry the option {}.",
+                    entry.printed_path(),
+                    device.disk.adapter,
+                    adapter.name(),
+                    if adapter == Adapter::Ide { "ide" } else { "scsi" }
+                ),
+            ));
+        }
         let name = self.name(&entry).map_err(failed)?;
         let old = old.as_ref();
         let (copy, extents) = self.extents(&device, &name, &place, old).map_err(failed)?;
-        let adapter = self.adapter.unwrap_or(Adapter::of(entry.kind));
         let text = self.text(&device, adapter, &extents).map_err(failed)?;
         // The old one stays, with its copy of the table, which other descriptors may use, too.
         let written = match old {
@@ -81,16 +93,6 @@ impl Create {
                 return Err(failed(sentence));
             }
         };
-        let in_descriptor = adapter.in_descriptor(entry.kind);
-        if !self.flat && (device.disk.adapter == client::Adapter::Ide) != (in_descriptor == "ide") {
-            say(format!(
-                "{} answers as a disk of {}, and VMware may refuse it on {}; give it the option {} to fit.",
-                entry.printed_path(),
-                device.disk.adapter,
-                adapter.name(),
-                if in_descriptor == "ide" { "ide" } else { "scsi" }
-            ));
-        }
         let (file, sectors) = (shown(&self.output), device.disk.capacity);
         print(format!(
             "{file} describes {}: {sectors} sectors, for {}.\n",

@@ -207,6 +207,27 @@ pub fn spare(descriptor: &Descriptor, file: &Path, older: Option<&Descriptor>) -
     unnamed(descriptor, file, older).into_iter().map(line).collect()
 }
 
+/// The sectors of the device in which the partitions begin that a virtual machine has.
+pub fn starts(descriptor: &Descriptor) -> Vec<u64> {
+    let device = descriptor.device().map(|name| name.as_os_str().as_bytes());
+    let of_device = |extent: Extent<'_>| match extent.data {
+        Data::Flat { name, offset } if Some(name) == device => Some(offset),
+        _ => None,
+    };
+    descriptor.extents().filter_map(of_device).collect()
+}
+
+/// Their numbers, or nothing where they are all that the device has; none where the table does not say.
+pub fn numbers(descriptor: &Descriptor, device: &Present<'_>) -> Option<Vec<u32>> {
+    let (starts, table) = (starts(descriptor), device.table().ok()?);
+    let of_start = |start: &u64| table.partitions.iter().find(|partition| partition.place.start == *start);
+    let numbers: Vec<u32> = starts
+        .iter()
+        .map(|start| of_start(start).map(|partition| partition.number))
+        .collect::<Option<_>>()?;
+    Some(if numbers.len() == table.partitions.len() { Vec::new() } else { numbers })
+}
+
 /// The files that hold the private copy of the table, opened once: what is read and who may read it belong together.
 pub struct Copies {
     /// The place of each on the disk and in its file, in bytes.
