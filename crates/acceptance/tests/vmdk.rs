@@ -58,6 +58,9 @@ fn main() -> ExitCode {
         trial("attach/owner and mode", root, owner_and_mode),
         trial("attach/lists of the directory", &[Need::Root, Need::Tool("sgdisk")], directory_lists),
         trial("attach/what is refused", &[], attach_refused),
+        trial("attach/snapshots", &[], snapshots),
+        trial("attach/one device twice", &[Need::Root, Need::Tool("sgdisk")], twice),
+        trial("create/large sectors", root, large_sectors),
         trial("attach/symbolic links", &[], links),
         trial("attach/links to descriptors", &[Need::Tool("sgdisk")], descriptor_links),
         trial("attach/several at once", &[], several_at_once),
@@ -306,7 +309,7 @@ fn create(medium: Medium, kind: &'static str) {
 
 fn create_options() {
     let scratch = Scratch::new();
-    let image = scratch.image("disk.img", 500_107_862_016 + 1000);
+    let image = scratch.image("disk.img", 500_107_862_016 + 512);
     let image = image.to_str().expect("ASCII");
     let of = |options: &str, adapter: &str| {
         let file = scratch.path("test.vmdk");
@@ -323,7 +326,7 @@ fn create_options() {
         (sectors, geometry, value(&file, "ddb.adapterType").expect("it has one"), outcome.err())
     };
     let (sectors, geometry, adapter, err) = of("scsi", "");
-    // As VMware wrote it for a disk of this size; a part of a sector is none.
+    // As VMware wrote it for a disk of this size.
     assert_eq!((sectors.as_str(), geometry), ("976773169", ["60801/255/63".into(), "60801/255/63".into()]));
     assert_eq!((adapter.as_str(), err.as_str()), ("lsilogic", ""));
     let (_, geometry, adapter, _) = of("ide", "");
@@ -332,8 +335,19 @@ fn create_options() {
     assert_eq!(geometry[0], "4870/200/50");
     let (_, geometry, _, _) = of("ide,geometry=4870/200/50", "");
     assert_eq!(geometry, ["16383/16/63", "1024/200/50"]);
-    let (sectors, ..) = of("scsi,sector=4096", "");
+    let (sectors, _, _, err) = of("scsi,sector=4096", "");
     assert_eq!(sectors, "976773168");
+    assert!(
+        err.contains("is to have sectors of 4096 bytes, and VMware takes disks with sectors of 512"),
+        "{err}"
+    );
+    assert!(err.contains("The last 512 of the 500107862528 bytes of"), "{err}");
+    // A part of a sector is none.
+    grow(Path::new(image), 500_107_862_016 + 1000);
+    let (sectors, _, _, err) = of("ide", "");
+    assert_eq!(sectors, "976773169");
+    assert!(err.contains("The last 488 of the 500107863016 bytes of") && err.lines().count() == 1, "{err}");
+    grow(Path::new(image), 500_107_862_016 + 512);
     for (options, adapter, word, fits) in [
         ("scsi", "buslogic", "buslogic", true),
         ("scsi", "pvscsi", "lsilogic", true),
@@ -441,7 +455,7 @@ fn create_force() {
     assert_eq!(value(&scratch.path("test.vmdk.bak"), "CID"), before);
     // The private copies stay, whoever names them.
     let image = scratch.path("disk.img");
-    Run::new("sgdisk").args(["--new=1:0:+8M", "--new=2:0:+8M"]).arg(&image).output().expect_out();
+    Run::new("sgdisk").args(["--new=2:0:+8M", "--new=1:0:+8M"]).arg(&image).output().expect_out();
     create_at(&entry, &file).args(["--force", "--partitions"]).output().expect_out();
     let (other, divided) = (scratch.path("other.vmdk"), text(&file));
     fs::copy(&file, &other).expect("it is our directory");
@@ -454,8 +468,10 @@ fn create_force() {
     refused(
         &create_at(&entry, &file).args(["--force", "--partitions", "--partition=3"]).output(),
         1,
-        "no partition 3",
+        "has no partition 3 with data; choose from 1, 2.",
     );
+    let word = create_at(&entry, &scratch.path("x.vmdk")).args(["--partitions", "--partition=x"]).output();
+    refused(&word, 2, "a partition has a number from 1");
     assert_eq!(fs::read(&copy).expect("it stays"), bytes);
     check(&other).expect_out();
     check(&scratch.path("test.vmdk.bak.3")).expect_out();
@@ -1493,6 +1509,15 @@ fn attach_refused() {
             if is_directory { fs::remove_dir(&path) } else { fs::remove_file(&path) }.expect("it is ours");
         }
     }
+    // Controllers that old virtual hardware has not got.
+    for (version, slot, needed) in [("9", "sata0:0", 10), ("12", "nvme0:0", 13)] {
+        fs::write(&vmx, VMX.replace("\"19\"", &format!("\"{version}\""))).expect("it is ours");
+        let old = vmdk("attach").args([&file, &vmx]).args(["--slot", slot]).output();
+        refused(&old, 1, &format!("has virtual hardware {version}, and {} needs {needed}", &slot[..4]));
+        fs::write(&vmx, VMX.replace("\"19\"", &format!("\"{needed}\""))).expect("it is ours");
+        vmdk("attach").args([&file, &vmx]).args(["--slot", slot]).output().expect_out();
+    }
+    with("");
     let at = |slot: &str| vmdk("attach").args([&file, &vmx]).args(["--slot", slot]).output();
     refused(&at("scsi0:0"), 1, "has lines for scsi0:0 already");
     refused(&at("scsi0:7"), 2, "is no place of a disk");
@@ -1512,6 +1537,98 @@ fn attach_refused() {
     refused(&attach(&file, &scratch.path("no.vmx")), 1, "cannot be read (No such file or directory)");
     refused(&vmdk("attach").arg(&file).output(), 2, "VMX");
     refused(&Run::new(command()).arg("vmdk").output(), 2, "subcommand");
+}
+
+/// What a snapshot is based on stays as it is.
+fn snapshots() {
+    let scratch = Scratch::new();
+    let (entry, file) = described(&scratch, "scsi");
+    let vmx = scratch.path("a.vmx");
+    fs::write(&vmx, VMX).expect("it is our directory");
+    grow(&scratch.path("disk.img"), 256 * MIB);
+    let content = value(&file, "CID").expect("it has one");
+    let head = |hint: &str, parent: &str| {
+        format!(
+            "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID={parent}\ncreateType=\"twoGbMaxExtentSparse\"\n{hint}"
+        )
+    };
+    let snapshot = scratch.path("test-000001.vmdk");
+    let absolute = format!("parentFileNameHint=\"{}\"\n", file.display());
+    // VMware's sparse extents have their descriptor behind the first sector.
+    let mut sparse = b"KDMV".to_vec();
+    sparse.resize(512, 0);
+    sparse[28] = 1;
+    sparse.extend(head("parentFileNameHint=\"test.vmdk\"\n", &content).into_bytes());
+    sparse.resize(4096, 0);
+    for text_of in [
+        head("parentFileNameHint=\"test.vmdk\"\n", "01234567").into_bytes(),
+        head(&absolute, &content).into_bytes(),
+        head("", &content.to_uppercase()).into_bytes(),
+        sparse,
+    ] {
+        fs::write(&snapshot, text_of).expect("it is our directory");
+        let before = list(scratch.directory());
+        for outcome in [refresh(&file), attach(&file, &vmx), create_at(&entry, &file).arg("--force").output()]
+        {
+            refused(&outcome, 1, "test-000001.vmdk, for which it has to stay as it is; remove the snapshot");
+        }
+        assert_eq!(list(scratch.directory()), before);
+    }
+    // Those of others.
+    for text_of in
+        [head("parentFileNameHint=\"other.vmdk\"\n", &content), head("", "01234567"), head("", "ffffffff")]
+    {
+        fs::write(&snapshot, text_of).expect("it is ours");
+        attach(&file, &vmx).expect_out();
+        detach(&file, &vmx).expect_out();
+    }
+    refresh(&file).expect_out();
+}
+
+/// Two disks on one device would destroy what is on it.
+fn twice() {
+    let scratch = Scratch::new();
+    let (entry, file) = described_partition(&scratch);
+    let (vmx, other) = (scratch.path("a.vmx"), scratch.path("other.vmdk"));
+    fs::write(&vmx, VMX).expect("it is our directory");
+    let device = Loop::attach(&scratch.path("disk.img"), &[]);
+    let name = Name::link("sd", device.path());
+    attach(&file, &vmx).expect_out();
+    let again = |entry: &str, options: &[&str]| {
+        create_at(entry, &other).arg("--force").args(options).output().expect_out();
+        attach(&other, &vmx)
+    };
+    refused(&again(&entry, &[]), 1, "already, by");
+    let out = again(&entry, &["--partitions"]).err();
+    let remedy = format!("'vmware-bdwrapper vmdk detach {} {}'", file.display(), vmx.display());
+    assert!(
+        out.contains("already, by") && out.contains("test.vmdk as scsi0:1") && out.contains(&remedy),
+        "{out}"
+    );
+    // Another partition of it is another thing.
+    again(&entry, &["--partitions", "--partition=1"]).expect_out();
+    for file in [&file, &other] {
+        detach(file, &vmx).expect_out();
+    }
+    // One device by two names.
+    create_at(&name.path().display().to_string(), &file).arg("--force").output().expect_out();
+    attach(&file, &vmx).expect_out();
+    refused(&again(&format!("{}=scsi", device.path().display()), &[]), 1, "already, by");
+}
+
+fn large_sectors() {
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", 16 * MIB);
+    let device = Loop::attach(&image, &["--sector-size", "4096"]);
+    let created =
+        create_at(&format!("{}=scsi", device.path().display()), &scratch.path("test.vmdk")).output();
+    created.expect_out();
+    let name = device.path().display();
+    let said = format!(
+        "vmware-bdwrapper: {name} has sectors of 4096 bytes, and VMware takes disks with sectors of 512: have root run 'losetup \
+         --sector-size 512 {name}'.\n"
+    );
+    assert_eq!(created.err(), said);
 }
 
 fn links() {
@@ -1596,11 +1713,11 @@ fn descriptor_links() {
 /// However many add their disks at the same time, all are in the file at the end.
 fn several_at_once() {
     let scratch = Scratch::new();
-    let image = scratch.image("disk.img", MIB);
     let vmx = scratch.path("a.vmx");
     fs::write(&vmx, VMX).expect("it is our directory");
     let files: Vec<PathBuf> = (0..8).map(|number| scratch.path(&format!("{number}.vmdk"))).collect();
-    for file in &files {
+    for (number, file) in files.iter().enumerate() {
+        let image = scratch.image(&format!("{number}.img"), MIB);
         create_at(&format!("{}=scsi", image.display()), file).output().expect_out();
     }
     let all = |task: fn(&Path, &Path) -> Outcome| {

@@ -120,6 +120,15 @@ impl Bus {
         }
     }
 
+    /// The virtual hardware (`virtualHW.version`) from which on there are such controllers.
+    pub fn hardware(self) -> u32 {
+        match self {
+            Bus::Scsi | Bus::Ide => 0,
+            Bus::Sata => 10,
+            Bus::Nvme => 13,
+        }
+    }
+
     /// How many controllers a virtual machine can have.
     pub fn controllers(self) -> u8 {
         if self == Bus::Ide { 2 } else { 4 }

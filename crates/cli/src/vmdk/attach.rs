@@ -1,12 +1,14 @@
 //! `vmware-bdwrapper vmdk attach` and `vmdk detach`.
 
 use std::ffi::OsStr;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::adapter::{Adapter, Bus, Slot};
-use super::options;
+use super::descriptor::{Data, Descriptor, Extent};
 use super::text::{Pair, Text};
+use super::{options, snapshot};
 use crate::failure::{Failure, print, quoted, shown};
 use crate::file::{self, Place};
 
@@ -38,7 +40,8 @@ impl Attach {
     }
 
     fn attach(self) -> Result<Result<(), Failure>, String> {
-        let descriptor = super::descriptor(&mut Place::of(&self.file)?)?;
+        let mut place = Place::of(&self.file)?;
+        let descriptor = super::descriptor(&mut place)?;
         let mut machine = Machine::open(&self.vmx)?;
         file::is_free(&self.file)?;
         if let Some(slot) = machine.slots_of(&self.file).next() {
@@ -50,6 +53,10 @@ impl Attach {
                 quoted(&self.vmx)
             ));
         }
+        snapshot::refuse(&descriptor, &place)?;
+        machine
+            .shares_no_device(&descriptor, &place)
+            .map_err(|why| format!("{}: {why}", shown(&self.vmx)))?;
         let adapter = options::adapter(&descriptor);
         let slot = match self.slot {
             Some(slot) => machine.judge(slot).map(|()| slot),
@@ -65,6 +72,7 @@ impl Attach {
                 adapter.bus().name(),
             ));
         }
+        machine.knows(slot.bus).map_err(|why| format!("{}: {why}", shown(&self.vmx)))?;
         let mut lines = machine.controller_lines(slot, adapter);
         // What the descriptor names stands beside it, and not beside a link to it.
         let name = machine.name_of(&file::followed(&self.file))?;
@@ -182,6 +190,46 @@ impl Machine {
         self.disks().filter(|(_, name)| self.is(name, disk)).map(|(slot, _)| slot)
     }
 
+    /// Why a disk cannot be added: another one has a part of the same device.
+    fn shares_no_device(&self, descriptor: &Descriptor, place: &Place) -> Result<(), String> {
+        let own = places(descriptor, place);
+        for (slot, name) in self.disks() {
+            let path = file::directory(self.place.path()).join(OsStr::from_bytes(&name));
+            let Ok(mut other) = Place::of(&path) else { continue };
+            let Ok(descriptor) = super::descriptor(&mut other) else { continue };
+            let shared = places(&descriptor, &other).into_iter().find(|(device, theirs)| {
+                own.iter().any(|(path, own)| {
+                    options::is_same(path, device) && own.start < theirs.end && theirs.start < own.end
+                })
+            });
+            if let Some((device, _)) = shared {
+                return Err(format!(
+                    "has {} already, by {} as {slot}, and two disks on one device destroy what is on it; take that away first by \
+                     'vmware-bdwrapper vmdk detach {} {}'.",
+                    shown(&device),
+                    shown(&path),
+                    quoted(&path),
+                    quoted(self.place.path())
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Why it has no controllers of this kind: its hardware is too old.
+    fn knows(&self, bus: Bus) -> Result<(), String> {
+        let number = |value: &[u8]| std::str::from_utf8(value).ok()?.parse::<u32>().ok();
+        match self.text.value("virtualHW.version").and_then(number) {
+            Some(version) if version < bus.hardware() => Err(format!(
+                "has virtual hardware {version}, and {} needs {}; change its hardware compatibility in VMware, or choose a place \
+                 of another kind by --slot.",
+                bus.name(),
+                bus.hardware()
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The next free place for an adapter: on a controller that is there, else on one that is not.
     fn free(&self, adapter: Adapter) -> Result<Slot, String> {
         let free = |is_wanted: bool| {
@@ -263,6 +311,18 @@ impl Machine {
             )),
         }
     }
+}
+
+/// The parts of devices and files, in sectors, that a disk consists of.
+fn places(descriptor: &Descriptor, place: &Place) -> Vec<(PathBuf, Range<u64>)> {
+    let of_extent = |extent: Extent<'_>| match extent.data {
+        Data::Flat { name, offset } => {
+            let path = file::directory(place.path()).join(OsStr::from_bytes(name));
+            Some((path, offset..offset.saturating_add(extent.sectors)))
+        }
+        _ => None,
+    };
+    descriptor.extents().filter_map(of_extent).collect()
 }
 
 /// A controller of a virtual machine.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::descriptor::{Data, Descriptor, Family};
 use super::device::{Absence, Present, read};
 use super::partitioned::{Copies, Layout, spare, starts, unnamed};
-use super::{GEOMETRY, options};
+use super::{GEOMETRY, options, snapshot};
 use crate::devices::Device;
 use crate::failure::{Failure, cause, print, quoted, say, shown};
 use crate::file::{self, Place};
@@ -116,6 +116,7 @@ impl Refresh {
         self.file = place.path().into();
         let name = shown(&self.file);
         let mut descriptor = super::descriptor(&mut place).map_err(failed)?;
+        snapshot::refuse(&descriptor, &place).map_err(failed)?;
         let text = options::entry(&descriptor, &self.file, self.device)?;
         let (entry, present, differences) = compare(&descriptor, &place, &text).map_err(failed)?;
         let Some(present) = present else {

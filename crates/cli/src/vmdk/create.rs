@@ -13,9 +13,9 @@ use super::adapter::Adapter;
 use super::descriptor::{Data, Descriptor, Extent};
 use super::device::{Absence, Present, path};
 use super::partitioned::{self, Copies, Layout};
-use super::{GEOMETRY, options};
+use super::{GEOMETRY, options, snapshot};
 use crate::devices;
-use crate::failure::{Failure, print, shown};
+use crate::failure::{Failure, print, say, shown};
 use crate::file::{self, Place};
 
 /// What is asked for.
@@ -33,7 +33,7 @@ pub struct Create {
     #[arg(long, conflicts_with = "flat")]
     partitions: bool,
     /// Give it only this one (may be repeated); the others read as zeros
-    #[arg(long = "partition", value_name = "N", requires = "partitions")]
+    #[arg(long = "partition", value_name = "N", requires = "partitions", value_parser = number)]
     chosen: Vec<u32>,
     /// Describe an image file as a virtual disk, which needs no library
     #[arg(long)]
@@ -93,6 +93,9 @@ impl Create {
                 return Err(failed(sentence));
             }
         };
+        for finding in device.unfit() {
+            say(finding);
+        }
         let (file, sectors) = (shown(&self.output), device.disk.capacity);
         print(format!(
             "{file} describes {}: {sectors} sectors, for {}.\n",
@@ -143,6 +146,7 @@ impl Create {
             ));
         }
         file::is_free(&self.output)?;
+        snapshot::refuse(&old, &place)?;
         Ok((place, Some(old)))
     }
 
@@ -178,11 +182,14 @@ impl Create {
         }
         let is_chosen = |number| self.chosen.is_empty() || self.chosen.contains(&number);
         let layout = Layout::new(device, None, |partition| is_chosen(partition.number))?;
-        let numbers: Vec<u32> = layout.partitions().map(|partition| partition.number).collect();
+        let mut numbers: Vec<u32> = layout.partitions().map(|partition| partition.number).collect();
         if let Some(missing) = self.chosen.iter().find(|number| !numbers.contains(number)) {
+            numbers.sort();
+            let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
             return Err(format!(
-                "{}: has no partition {missing} with data; it has {numbers:?}.",
-                device.entry.printed_path()
+                "{}: has no partition {missing} with data; choose from {}.",
+                device.entry.printed_path(),
+                numbers.join(", ")
             ));
         }
         let rights = old.map(|old| Copies::open(old, place).rights(place)).transpose()?;
@@ -229,6 +236,12 @@ impl Create {
         text += &format!("ddb.adapterType = \"{}\"\n", adapter.in_descriptor(device.entry.kind));
         Ok(text)
     }
+}
+
+/// The number of a partition.
+fn number(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or("a partition has a number from 1, which 'lsblk' shows at the end of its name".into())
 }
 
 /// The identifier of a disk in VMware's form: bytes of which the first say that VMware gave it (NAA 6 and VMware's OUI 000C29).

@@ -11,8 +11,10 @@ use disk::entry::{Entry, Kind};
 use disk::geometry::{geometry, identify_geometry};
 
 use super::table::Table;
-use crate::block::is_real_path;
+use crate::block::{Host, is_real_path};
 use crate::failure::{cause, shown};
+use crate::finding::Finding;
+use crate::fitness;
 
 /// A device and what VMware concludes from its answers.
 pub struct Present<'a> {
@@ -20,6 +22,8 @@ pub struct Present<'a> {
     pub entry: Entry<'a>,
     /// Whether it is a block device and no image file.
     pub is_block: bool,
+    /// Its length.
+    bytes: u64,
     /// Bytes a logical block.
     pub block: u32,
     /// What VMware makes of it.
@@ -85,11 +89,30 @@ impl<'a> Present<'a> {
         };
         let block = backing.max(entry.sector.unwrap_or(512));
         match Conclusion::from(&answers(&entry, Capacity::new(bytes, block))) {
-            Conclusion::Accepted(disk) => Ok(Present { entry, is_block, block, disk }),
+            Conclusion::Accepted(disk) => Ok(Present { entry, is_block, bytes, block, disk }),
             Conclusion::Refused(reason) => Err(Absence::Useless(format!(
                 "{name}: VMware would refuse it ({reason}); use a larger device."
             ))),
         }
+    }
+
+    /// What of it is not on the disk, and what VMware does not take well.
+    pub fn unfit(&self) -> Vec<Finding> {
+        let path = path(&self.entry);
+        let host = if self.is_block { Host::running().unwrap_or_default() } else { Host::default() };
+        let mut findings = Vec::from_iter(fitness::large_sectors(path, host.by_path(path), &self.entry));
+        let rest = self.bytes - self.disk.capacity * 512;
+        if rest > 0 {
+            findings.push(Finding::warning(
+                format!(
+                    "The last {rest} of the {} bytes of {} are no whole sector, and not on the disk",
+                    self.bytes,
+                    shown(path)
+                ),
+                "give it a whole number of sectors",
+            ));
+        }
+        findings
     }
 
     /// Opens it for reading.

@@ -8,6 +8,7 @@ mod descriptor;
 mod device;
 mod options;
 mod partitioned;
+mod snapshot;
 mod table;
 mod text;
 
