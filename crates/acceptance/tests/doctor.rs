@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         trial("doctor/entries", &[], entries),
         trial("doctor/what is not checked", root, incomplete),
         trial("doctor/devices listed together", &with(&["sfdisk"]), together),
-        trial("doctor/the size of a descriptor", &[], descriptor),
+        trial("doctor/a descriptor", &[Need::Tool("sgdisk")], descriptor),
         trial("doctor/hostile files", &[], hostile),
         trial("doctor/programs", compiler, programs),
         trial("doctor/launchers", compiler, launchers),
@@ -244,36 +244,71 @@ const HEAD: &str = "version=1\nCID=fffffffe\ncreateType=\"fullDevice\"\n";
 
 fn descriptor() {
     let scratch = Scratch::new();
-    let (path, entry) = image(&scratch, "image");
+    let (path, entry) = image(&scratch, "an image");
     let (_, other) = image(&scratch, "other");
     let file = scratch.path("disk.vmdk");
-    let compared = |text: &str, entry: &str| {
-        fs::write(&file, text).expect("it is our directory");
-        doctor().args(["--device", entry, "--vmdk"]).arg(&file).arg("true").output()
+    let create = |entry: &str, options: &[&str]| {
+        let run =
+            Run::new(command()).args(["vmdk", "create", entry, "--force", "-o"]).arg(&file).args(options);
+        run.output().expect_out();
     };
-    let extents = |sectors: &[(u64, u64)]| -> String {
-        let line = |(start, count): &(u64, u64)| format!("RW {count} FLAT \"{}\" {start}\n", path.display());
-        HEAD.to_owned() + &sectors.iter().map(line).collect::<String>()
+    let compare = |entry: &str| doctor().args(["--device", entry, "--vmdk"]).arg(&file).arg("true").output();
+    let fits = |entry: &str| {
+        let found = compare(entry);
+        is_ready(&found);
+        assert!(lines(&found, "warning").is_empty(), "{}", found.out());
+        assert!(found.out().contains("disk.vmdk describes"), "{}", found.out());
     };
-    let same = compared(&extents(&[(0, 262_144)]), &entry);
-    is_ready(&same);
-    assert!(same.out().contains("disk.vmdk has the size of"), "{}", same.out());
-    let parts = compared(&extents(&[(0, 63), (63, 262_081)]), &entry);
-    assert!(parts.expect_out().contains("disk.vmdk has the size of"));
-    let longer = compared(&extents(&[(0, 262_145)]), &entry);
-    problems(&longer, &["has 262145 sectors, and it has 262144, so VMware refuses it"], "give /");
-    warning(&compared(&extents(&[(0, 1000)]), &entry), "uses 1000 sectors of");
-    let unlisted = compared(&extents(&[(0, 262_144)]), &other);
-    problems(&unlisted, &["which is not listed"], "list it by");
-    let gone = compared(&format!("{HEAD}RW 1 FLAT \"/nonexistent\" 0\n"), &entry);
-    problems(&gone, &["is not listed", "/nonexistent, which cannot be looked at"], "list it");
-    for text in ["", "RW 1 FLAT \"/x\" 0", "KDMV\x01\0\0"] {
-        problems(&compared(text, &entry), &["is no descriptor "], "name ");
+    let resize =
+        |bytes: u64| fs::File::options().write(true).open(&path).and_then(|file| file.set_len(bytes));
+    create(&entry, &[]);
+    fits(&entry);
+    // The kind that VMware would find there is another.
+    problems(
+        &compare(&entry.replace("=scsi", "=ide")),
+        &["answers as a disk of IDE, and the descriptor is for lsilogic"],
+        "option scsi",
+    );
+    let listed = format!("list it by '--device \"{}=scsi\"'", path.display());
+    problems(&compare(&other), &["which is not listed"], &listed);
+    resize(64 * MIB).expect("it is ours");
+    problems(
+        &compare(&entry),
+        &["has 131072 sectors, and the descriptor 262144: VMware refuses"],
+        "give the device its size again",
+    );
+    resize(256 * MIB).expect("it is ours");
+    let grown = compare(&entry);
+    is_ready(&grown);
+    let found = lines(&grown, "warning");
+    assert!(
+        found[0].contains("has grown from 262144 to 524288 sectors: stop the virtual machine and run"),
+        "{found:?}"
+    );
+    // Only a part of the device, up to its end.
+    Run::new("sgdisk").args(["--new=1:2048:+8M", "--new=2:40960:+8M"]).arg(&path).output().expect_out();
+    create(&entry, &["--partitions", "--partition=1"]);
+    fits(&entry);
+    Run::new("sgdisk").arg("--change-name=1:x").arg(&path).output().expect_out();
+    problems(&compare(&entry), &["has another partition table than"], "refuses a table that has changed");
+    // An ordinary disk needs no library, and its image stands beside it.
+    create(&entry, &["--flat"]);
+    for entry in [&entry, &other] {
+        fits(entry);
     }
-    let large = compared(&format!("{HEAD}RW 99999999999999999999 FLAT \"/x\" 0\n"), &entry);
+    let written = |text: &str| {
+        fs::write(&file, text).expect("it is our directory");
+        compare(&entry)
+    };
+    let gone = written(&format!("{HEAD}RW 1 FLAT \"/nonexistent\" 0\n"));
+    problems(&gone, &["is not listed", "/nonexistent: cannot be looked at"], "list it");
+    for text in ["", "RW 1 FLAT \"/x\" 0", "KDMV\x01\0\0"] {
+        problems(&written(text), &["is no descriptor "], "name ");
+    }
+    let large = written(&format!("{HEAD}RW 99999999999999999999 FLAT \"/x\" 0\n"));
     problems(&large, &["has an extent in line 4 that cannot be understood"], "correct it");
-    let flat = compared(&format!("{HEAD}RW 1 FLAT \"x-flat.vmdk\" 0\n"), &entry);
-    problems(&flat, &["is for no device"], "name the descriptor");
+    let none = written(&format!("{HEAD}RW 1 ZERO\n"));
+    problems(&none, &["has no extent on a device or image"], "name one that");
     remove(&file);
     let missing = doctor().args(["--device", &entry, "--vmdk"]).arg(&file).arg("true").output();
     problems(&missing, &["disk.vmdk: cannot be read (No such file or directory)"], "name a file");

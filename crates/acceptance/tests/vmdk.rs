@@ -44,22 +44,29 @@ fn main() -> ExitCode {
         trial("partitions/broken tables", &[Need::Tool("sgdisk")], broken_tables),
         trial("partitions/growth", &[Need::Tool("sgdisk"), Need::Tool("sfdisk")], partition_growth),
         trial("partitions/owner and mode", &[Need::Root, Need::Tool("sgdisk")], copy_owner_and_mode),
+        trial("partitions/who may not read the device", &[Need::Root, Need::Tool("sgdisk")], copy_limits),
         trial("partitions/copies that are not needed", &[Need::Tool("sgdisk")], spare_copies),
         trial("partitions/a copy is nothing but a file beside", &[Need::Tool("sgdisk")], copy_beside),
         trial("growth", &[Need::Root, vmdkinfo], growth),
         trial("check/what differs", &[], differences),
+        trial("check/what it says to do works", &[Need::Tool("sgdisk")], remedies),
         trial("check/another name of the device", root, other_name),
         trial("refresh/what is not its own stays", &[], refresh_keeps),
         trial("refresh/shrinking", &[], shrinking),
         trial("attach/and detach", &[], attach_detach),
         trial("attach/adapters", &[], attach_adapters),
         trial("attach/owner and mode", root, owner_and_mode),
+        trial("attach/lists of the directory", &[Need::Root, Need::Tool("sgdisk")], directory_lists),
         trial("attach/what is refused", &[], attach_refused),
+        trial("attach/snapshots", &[], snapshots),
+        trial("attach/one device twice", &[Need::Root, Need::Tool("sgdisk")], twice),
+        trial("create/large sectors", root, large_sectors),
         trial("attach/symbolic links", &[], links),
         trial("attach/links to descriptors", &[Need::Tool("sgdisk")], descriptor_links),
         trial("attach/several at once", &[], several_at_once),
         trial("attach/who comes second waits", &[], waits),
         trial("hostile/files", &[strace], hostile_files),
+        trial("hostile/directories that are exchanged", &[strace], exchanged),
         trial("hostile/virtual machines", &[], hostile_machines),
         trial("hostile/an unwritable directory", root, unwritable),
         trial("hostile/a full disk", &[Need::Root, Need::Tool("unshare")], full_disk),
@@ -302,7 +309,7 @@ fn create(medium: Medium, kind: &'static str) {
 
 fn create_options() {
     let scratch = Scratch::new();
-    let image = scratch.image("disk.img", 500_107_862_016 + 1000);
+    let image = scratch.image("disk.img", 500_107_862_016 + 512);
     let image = image.to_str().expect("ASCII");
     let of = |options: &str, adapter: &str| {
         let file = scratch.path("test.vmdk");
@@ -319,7 +326,7 @@ fn create_options() {
         (sectors, geometry, value(&file, "ddb.adapterType").expect("it has one"), outcome.err())
     };
     let (sectors, geometry, adapter, err) = of("scsi", "");
-    // As VMware wrote it for a disk of this size; a part of a sector is none.
+    // As VMware wrote it for a disk of this size.
     assert_eq!((sectors.as_str(), geometry), ("976773169", ["60801/255/63".into(), "60801/255/63".into()]));
     assert_eq!((adapter.as_str(), err.as_str()), ("lsilogic", ""));
     let (_, geometry, adapter, _) = of("ide", "");
@@ -328,8 +335,19 @@ fn create_options() {
     assert_eq!(geometry[0], "4870/200/50");
     let (_, geometry, _, _) = of("ide,geometry=4870/200/50", "");
     assert_eq!(geometry, ["16383/16/63", "1024/200/50"]);
-    let (sectors, ..) = of("scsi,sector=4096", "");
+    let (sectors, _, _, err) = of("scsi,sector=4096", "");
     assert_eq!(sectors, "976773168");
+    assert!(
+        err.contains("is to have sectors of 4096 bytes, and VMware takes disks with sectors of 512"),
+        "{err}"
+    );
+    assert!(err.contains("The last 512 of the 500107862528 bytes of"), "{err}");
+    // A part of a sector is none.
+    grow(Path::new(image), 500_107_862_016 + 1000);
+    let (sectors, _, _, err) = of("ide", "");
+    assert_eq!(sectors, "976773169");
+    assert!(err.contains("The last 488 of the 500107863016 bytes of") && err.lines().count() == 1, "{err}");
+    grow(Path::new(image), 500_107_862_016 + 512);
     for (options, adapter, word, fits) in [
         ("scsi", "buslogic", "buslogic", true),
         ("scsi", "pvscsi", "lsilogic", true),
@@ -339,13 +357,21 @@ fn create_options() {
         let (_, _, found, err) = of(options, adapter);
         assert_eq!((found.as_str(), err.is_empty()), (word, fits), "{options} {adapter}: {err}");
     }
+    // What `check` would refuse at once.
     let file = scratch.path("other.vmdk");
-    let misfit = create_at(&format!("{image}=scsi"), &file).arg("--adapter=ide").output();
-    assert_eq!(misfit.code(), 0);
-    assert!(misfit.err().contains("answers as a disk of SCSI"), "{}", misfit.err());
-    let found = check(&file);
-    assert_eq!(found.code(), 1);
-    assert!(found.out().contains("the descriptor is for ide"), "{}", found.out());
+    for (kind, adapter, answers, fitting) in [
+        ("scsi", "ide", "SCSI", "ide"),
+        ("sata", "ide", "SCSI", "ide"),
+        ("ide", "lsilogic", "IDE", "scsi"),
+        ("ide", "buslogic", "IDE", "scsi"),
+        ("ide", "pvscsi", "IDE", "scsi"),
+    ] {
+        let misfit = create_at(&format!("{image}={kind}"), &file).args(["--adapter", adapter]).output();
+        let why =
+            format!("answers as a disk of {answers}, which VMware refuses on {adapter}; leave --adapter out");
+        refused(&misfit, 2, &why);
+        assert!(misfit.err().ends_with(&format!("give the entry the option {fitting}.\n")) && !file.exists());
+    }
 }
 
 fn create_refused() {
@@ -370,11 +396,7 @@ fn create_refused() {
     }
     let empty = scratch.image("empty", 511);
     refused(&create_at(&format!("{}=scsi", empty.display()), &new).output(), 1, "less than a sector");
-    refused(
-        &create_at(&entry, &scratch.path("no/such.vmdk")).output(),
-        1,
-        "cannot be written (No such file or directory)",
-    );
+    refused(&create_at(&entry, &scratch.path("no/such.vmdk")).output(), 1, "(No such file or directory)");
     let quote = scratch.image("a\"b", MIB);
     refused(
         &create_at(&format!("{}=scsi", quote.display()), &new).output(),
@@ -393,6 +415,9 @@ fn create_refused() {
     for target in [&image, &link] {
         refused(&create_at(&entry, target).arg("--force").output(), 1, "is the disk itself");
     }
+    let nowhere = scratch.path("nowhere.vmdk");
+    symlink("/nonexistent", &nowhere).expect("it is our directory");
+    refused(&create_at("/nonexistent=scsi", &nowhere).arg("--force").output(), 1, "leads nowhere");
     let letter = scratch.path("letter");
     fs::write(&letter, "Dear all,\n").expect("it is our directory");
     refused(&create_at(&entry, &letter).arg("--force").output(), 1, "is no descriptor");
@@ -430,7 +455,7 @@ fn create_force() {
     assert_eq!(value(&scratch.path("test.vmdk.bak"), "CID"), before);
     // The private copies stay, whoever names them.
     let image = scratch.path("disk.img");
-    Run::new("sgdisk").args(["--new=1:0:+8M", "--new=2:0:+8M"]).arg(&image).output().expect_out();
+    Run::new("sgdisk").args(["--new=2:0:+8M", "--new=1:0:+8M"]).arg(&image).output().expect_out();
     create_at(&entry, &file).args(["--force", "--partitions"]).output().expect_out();
     let (other, divided) = (scratch.path("other.vmdk"), text(&file));
     fs::copy(&file, &other).expect("it is our directory");
@@ -443,8 +468,10 @@ fn create_force() {
     refused(
         &create_at(&entry, &file).args(["--force", "--partitions", "--partition=3"]).output(),
         1,
-        "no partition 3",
+        "has no partition 3 with data; choose from 1, 2.",
     );
+    let word = create_at(&entry, &scratch.path("x.vmdk")).args(["--partitions", "--partition=x"]).output();
+    refused(&word, 2, "a partition has a number from 1");
     assert_eq!(fs::read(&copy).expect("it stays"), bytes);
     check(&other).expect_out();
     check(&scratch.path("test.vmdk.bak.3")).expect_out();
@@ -930,6 +957,93 @@ fn copy_owner_and_mode() {
     assert_eq!(list(scratch.directory()), before);
 }
 
+/// The private copy shows what stands before the partitions, so it is for nobody who may not read the device.
+fn copy_limits() {
+    let scratch = Scratch::new();
+    let (entry, file) = described_partition(&scratch);
+    let image = scratch.path("disk.img");
+    let rights = |name: &str| {
+        let status = scratch.path(name).metadata().expect("it exists");
+        (status.uid(), status.gid(), status.mode() & 0o7777)
+    };
+    let give = |name: &str, user, group, mode| {
+        chown(scratch.path(name), Some(user), Some(group)).expect("root can");
+        fs::set_permissions(scratch.path(name), Permissions::from_mode(mode)).expect("root can");
+    };
+    assert_eq!(rights("test-pt.vmdk"), (0, 0, 0o644), "as the image is");
+    fs::set_permissions(&image, Permissions::from_mode(0o640)).expect("it is ours");
+    let other = scratch.path("other.vmdk");
+    create_at(&entry, &other).arg("--partitions").output().expect_out();
+    assert_eq!((rights("other.vmdk").2, rights("other-pt.vmdk")), (0o644, (0, 0, 0o600)));
+    change_table(&scratch, "a");
+    refresh(&file).expect_out();
+    assert_eq!(rights("test-pt-1.vmdk"), (0, 0, 0o640), "the group that may read the device");
+    give("test-pt-1.vmdk", 0, 1234, 0o664);
+    change_table(&scratch, "b");
+    refresh(&file).expect_out();
+    assert_eq!(rights("test-pt-2.vmdk"), (0, 1234, 0o600));
+    give("test-pt-2.vmdk", 65534, 65534, 0o644);
+    change_table(&scratch, "c");
+    let before = list(scratch.directory());
+    let user = "belongs to user 65534, who may not read";
+    refused(&refresh(&file), 1, user);
+    refused(&create_at(&entry, &file).args(["--force", "--partitions"]).output(), 1, user);
+    assert_eq!(list(scratch.directory()), before);
+    chown(&image, Some(65534), None).expect("root can");
+    refresh(&file).expect_out();
+    assert_eq!(rights("test-pt-3.vmdk"), (65534, 65534, 0o600));
+}
+
+/// What a directory gives to new files it does not give to those that replace others.
+fn directory_lists() {
+    let scratch = Scratch::new();
+    let (_, file) = described_partition(&scratch);
+    let (vmx, log) = (scratch.path("a.vmx"), scratch.path("trace"));
+    fs::write(&vmx, VMX).expect("it is our directory");
+    fs::write(&log, "").expect("it is our directory");
+    let old = scratch.path("test-pt.vmdk");
+    for path in [&file, &vmx, &log, &old] {
+        fs::set_permissions(path, Permissions::from_mode(0o640)).expect("it is ours");
+    }
+    // acl(5): the user nobody may read and write, as far as the mask says.
+    let entries =
+        [(1u16, 6u16, u32::MAX), (2, 6, 65534), (4, 4, u32::MAX), (16, 6, u32::MAX), (32, 0, u32::MAX)];
+    let entry = |(tag, rights, id): (u16, u16, u32)| {
+        [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let acl = [vec![2, 0, 0, 0], entries.map(entry).concat()].concat();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(scratch.directory(), "system.posix_acl_default", &acl, flags).expect("root can");
+    let has_list = |path: &Path| {
+        let found = rustix::fs::getxattr(path, "system.posix_acl_access", &mut [0; 256][..]);
+        assert_eq!(path.metadata().expect("it exists").mode() & 0o777, 0o640, "{}", path.display());
+        found.is_ok()
+    };
+    change_table(&scratch, "a");
+    refresh(&file).expect_out();
+    attach(&file, &vmx).expect_out();
+    let traced = Run::new(command())
+        .args(["trace", "--device"])
+        .arg(format!("{}=scsi", scratch.path("disk.img").display()));
+    assert_eq!(traced.arg("-o").arg(&log).args(["--", "true"]).output().code(), 0);
+    assert!(text(&log).contains("vmware-bdwrapper"), "{}", text(&log));
+    for path in [&file, &vmx, &log, &scratch.path("test-pt-1.vmdk")] {
+        assert!(!has_list(path), "{} is for more than the one that it replaces", path.display());
+    }
+    // One of the file's own stays; its mask is what the group's bits of the mode say.
+    let own = [(1u16, 6u16, u32::MAX), (2, 4, 65534), (4, 0, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
+    let own = [vec![2, 0, 0, 0], own.map(entry).concat()].concat();
+    for path in [&file, &vmx, &scratch.path("test-pt-1.vmdk")] {
+        rustix::fs::setxattr(path, "system.posix_acl_access", &own, flags).expect("root can");
+    }
+    detach(&file, &vmx).expect_out();
+    change_table(&scratch, "b");
+    refresh(&file).expect_out();
+    for path in [&file, &vmx, &scratch.path("test-pt-2.vmdk")] {
+        assert!(has_list(path), "{}", path.display());
+    }
+}
+
 fn spare_copies() {
     let scratch = Scratch::new();
     let (entry, file) = described_partition(&scratch);
@@ -1089,6 +1203,73 @@ fn differences() {
     fs::create_dir(&image).expect("it is our directory");
     assert_eq!(what(vmdk("check")).0, ["absent"]);
     refused(&refresh(&file), 1, "is neither a block device nor an image file");
+}
+
+/// Commands in sentences can be pasted into a shell, and what they make fits.
+fn remedies() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.path("a $b")).expect("it is our directory");
+    let image = scratch.image("a $b/disk.img", 64 * MIB);
+    Run::new("sgdisk").args(["--new=1:2048:+8M", "--new=2:40960:+8M"]).arg(&image).output().expect_out();
+    let file = scratch.path("a $b/test.vmdk");
+    let entry = |options: &str| format!("{}={options}", image.display());
+    // Runs the last command that stands there between apostrophes.
+    let obey = |said: &str| {
+        let (_, rest) = said.rsplit_once("'vmware-bdwrapper ").expect("a command");
+        let line = format!("'{}' {}", command().display(), rest.split('\'').next().expect("its end"));
+        Run::new("sh").args(["-c", &line]).output().expect_out();
+        rest.to_owned()
+    };
+    let with = |entry: &str| vmdk("check").arg("--device").arg(entry).arg(&file).output();
+    let create = |options: &[&str]| {
+        create_at(&entry("scsi"), &file).arg("--force").args(options).output().expect_out();
+    };
+    let ide = entry("ide,geometry=4870/200/50");
+    for (options, repeated) in [
+        (&["--partitions", "--partition=2"][..], &["--partitions --partition 2 --force"][..]),
+        (&["--partitions", "--adapter=nvme"], &["--adapter nvme --partitions --force"]),
+        (&["--adapter=pvscsi"], &["test.vmdk\" --force"]),
+    ] {
+        create(options);
+        let found = with(&ide);
+        let adapter =
+            options.iter().find_map(|option| option.strip_prefix("--adapter=")).unwrap_or("lsilogic");
+        let out = found.out();
+        assert!(out.contains(&format!("as a disk of IDE, and the descriptor is for {adapter}.")), "{out}");
+        let before = text(&file);
+        let line = obey(&out);
+        assert!(repeated.iter().all(|words| line.contains(words)), "{line}");
+        with(&ide).expect_out();
+        let extents = |text: &str| text.lines().filter(|line| line.starts_with("RW ")).count();
+        assert_eq!(extents(&text(&file)), extents(&before));
+    }
+    // Growth, and a partition table that is damaged: refresh alone cannot help.
+    create(&["--partitions", "--partition=2"]);
+    let right = fs::read(&image).expect("it is ours");
+    let mut wrong = right.clone();
+    wrong[512 + 40] ^= 0x11;
+    fs::write(&image, wrong).expect("it is ours");
+    let out = check(&file).out();
+    assert!(
+        out.contains("whose checksum is wrong; repair it, for example by 'sgdisk --move-second-header'"),
+        "{out}"
+    );
+    assert!(out.contains("Repair the table first. Stop the virtual machine and run"), "{out}");
+    Run::new("sgdisk").arg("--move-second-header").arg(&image).output().expect_out();
+    obey(&out);
+    check(&file).expect_out();
+    create(&[]);
+    grow(&image, 65 * MIB);
+    obey(&check(&file).out());
+    check(&file).expect_out();
+    grow(&image, 64 * MIB);
+    obey(&refresh(&file).err());
+    check(&file).expect_out();
+    let vmx = scratch.path("a $b/a.vmx");
+    fs::write(&vmx, VMX).expect("it is our directory");
+    attach(&file, &vmx).expect_out();
+    obey(&attach(&file, &vmx).err());
+    assert_eq!(text(&vmx), VMX);
 }
 
 fn other_name() {
@@ -1328,6 +1509,15 @@ fn attach_refused() {
             if is_directory { fs::remove_dir(&path) } else { fs::remove_file(&path) }.expect("it is ours");
         }
     }
+    // Controllers that old virtual hardware has not got.
+    for (version, slot, needed) in [("9", "sata0:0", 10), ("12", "nvme0:0", 13)] {
+        fs::write(&vmx, VMX.replace("\"19\"", &format!("\"{version}\""))).expect("it is ours");
+        let old = vmdk("attach").args([&file, &vmx]).args(["--slot", slot]).output();
+        refused(&old, 1, &format!("has virtual hardware {version}, and {} needs {needed}", &slot[..4]));
+        fs::write(&vmx, VMX.replace("\"19\"", &format!("\"{needed}\""))).expect("it is ours");
+        vmdk("attach").args([&file, &vmx]).args(["--slot", slot]).output().expect_out();
+    }
+    with("");
     let at = |slot: &str| vmdk("attach").args([&file, &vmx]).args(["--slot", slot]).output();
     refused(&at("scsi0:0"), 1, "has lines for scsi0:0 already");
     refused(&at("scsi0:7"), 2, "is no place of a disk");
@@ -1347,6 +1537,98 @@ fn attach_refused() {
     refused(&attach(&file, &scratch.path("no.vmx")), 1, "cannot be read (No such file or directory)");
     refused(&vmdk("attach").arg(&file).output(), 2, "VMX");
     refused(&Run::new(command()).arg("vmdk").output(), 2, "subcommand");
+}
+
+/// What a snapshot is based on stays as it is.
+fn snapshots() {
+    let scratch = Scratch::new();
+    let (entry, file) = described(&scratch, "scsi");
+    let vmx = scratch.path("a.vmx");
+    fs::write(&vmx, VMX).expect("it is our directory");
+    grow(&scratch.path("disk.img"), 256 * MIB);
+    let content = value(&file, "CID").expect("it has one");
+    let head = |hint: &str, parent: &str| {
+        format!(
+            "# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID={parent}\ncreateType=\"twoGbMaxExtentSparse\"\n{hint}"
+        )
+    };
+    let snapshot = scratch.path("test-000001.vmdk");
+    let absolute = format!("parentFileNameHint=\"{}\"\n", file.display());
+    // VMware's sparse extents have their descriptor behind the first sector.
+    let mut sparse = b"KDMV".to_vec();
+    sparse.resize(512, 0);
+    sparse[28] = 1;
+    sparse.extend(head("parentFileNameHint=\"test.vmdk\"\n", &content).into_bytes());
+    sparse.resize(4096, 0);
+    for text_of in [
+        head("parentFileNameHint=\"test.vmdk\"\n", "01234567").into_bytes(),
+        head(&absolute, &content).into_bytes(),
+        head("", &content.to_uppercase()).into_bytes(),
+        sparse,
+    ] {
+        fs::write(&snapshot, text_of).expect("it is our directory");
+        let before = list(scratch.directory());
+        for outcome in [refresh(&file), attach(&file, &vmx), create_at(&entry, &file).arg("--force").output()]
+        {
+            refused(&outcome, 1, "test-000001.vmdk, for which it has to stay as it is; remove the snapshot");
+        }
+        assert_eq!(list(scratch.directory()), before);
+    }
+    // Those of others.
+    for text_of in
+        [head("parentFileNameHint=\"other.vmdk\"\n", &content), head("", "01234567"), head("", "ffffffff")]
+    {
+        fs::write(&snapshot, text_of).expect("it is ours");
+        attach(&file, &vmx).expect_out();
+        detach(&file, &vmx).expect_out();
+    }
+    refresh(&file).expect_out();
+}
+
+/// Two disks on one device would destroy what is on it.
+fn twice() {
+    let scratch = Scratch::new();
+    let (entry, file) = described_partition(&scratch);
+    let (vmx, other) = (scratch.path("a.vmx"), scratch.path("other.vmdk"));
+    fs::write(&vmx, VMX).expect("it is our directory");
+    let device = Loop::attach(&scratch.path("disk.img"), &[]);
+    let name = Name::link("sd", device.path());
+    attach(&file, &vmx).expect_out();
+    let again = |entry: &str, options: &[&str]| {
+        create_at(entry, &other).arg("--force").args(options).output().expect_out();
+        attach(&other, &vmx)
+    };
+    refused(&again(&entry, &[]), 1, "already, by");
+    let out = again(&entry, &["--partitions"]).err();
+    let remedy = format!("'vmware-bdwrapper vmdk detach {} {}'", file.display(), vmx.display());
+    assert!(
+        out.contains("already, by") && out.contains("test.vmdk as scsi0:1") && out.contains(&remedy),
+        "{out}"
+    );
+    // Another partition of it is another thing.
+    again(&entry, &["--partitions", "--partition=1"]).expect_out();
+    for file in [&file, &other] {
+        detach(file, &vmx).expect_out();
+    }
+    // One device by two names.
+    create_at(&name.path().display().to_string(), &file).arg("--force").output().expect_out();
+    attach(&file, &vmx).expect_out();
+    refused(&again(&format!("{}=scsi", device.path().display()), &[]), 1, "already, by");
+}
+
+fn large_sectors() {
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", 16 * MIB);
+    let device = Loop::attach(&image, &["--sector-size", "4096"]);
+    let created =
+        create_at(&format!("{}=scsi", device.path().display()), &scratch.path("test.vmdk")).output();
+    created.expect_out();
+    let name = device.path().display();
+    let said = format!(
+        "vmware-bdwrapper: {name} has sectors of 4096 bytes, and VMware takes disks with sectors of 512: have root run 'losetup \
+         --sector-size 512 {name}'.\n"
+    );
+    assert_eq!(created.err(), said);
 }
 
 fn links() {
@@ -1431,11 +1713,11 @@ fn descriptor_links() {
 /// However many add their disks at the same time, all are in the file at the end.
 fn several_at_once() {
     let scratch = Scratch::new();
-    let image = scratch.image("disk.img", MIB);
     let vmx = scratch.path("a.vmx");
     fs::write(&vmx, VMX).expect("it is our directory");
     let files: Vec<PathBuf> = (0..8).map(|number| scratch.path(&format!("{number}.vmdk"))).collect();
-    for file in &files {
+    for (number, file) in files.iter().enumerate() {
+        let image = scratch.image(&format!("{number}.img"), MIB);
         create_at(&format!("{}=scsi", image.display()), file).output().expect_out();
     }
     let all = |task: fn(&Path, &Path) -> Outcome| {
@@ -1492,6 +1774,82 @@ fn waits() {
         });
         assert_ne!((text(&file), text(&vmx)), before);
     }
+}
+
+/// Whoever owns a directory on the way to the files exchanges it for a symbolic link between any two calls: what was read in one
+/// directory is never written into another.
+fn exchanged() {
+    let scratch = Scratch::new();
+    let (entry, file) = described(&scratch, "scsi");
+    let descriptor = text(&file);
+    grow(&scratch.path("disk.img"), 256 * MIB);
+    let (way, mine, link) = (scratch.path("way"), scratch.path("mine"), scratch.path("link"));
+    fs::create_dir(&mine).expect("it is our directory");
+    let exchange = || {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        renameat_with(CWD, &way, CWD, &link, RenameFlags::EXCHANGE).expect("it is our directory");
+    };
+    let (vmdk_name, vmx_name) = (way.join("test.vmdk"), way.join("a.vmx"));
+    let tasks: [(&str, Vec<&OsStr>); 3] = [
+        ("attach", vec![vmdk_name.as_ref(), vmx_name.as_ref()]),
+        ("refresh", vec![vmdk_name.as_ref()]),
+        ("create", vec![entry.as_ref(), "--force".as_ref(), "-o".as_ref(), vmdk_name.as_ref()]),
+    ];
+    let mut stops = 0;
+    for (task, arguments) in tasks {
+        for call in ["statx", "openat", "readlink", "getxattr", "fsync", "linkat", "renameat"] {
+            for time in 1.. {
+                let _ = (fs::remove_file(&link), fs::remove_dir_all(&way));
+                fs::create_dir(&way).expect("it is our directory");
+                symlink(&mine, &link).expect("it is our directory");
+                for name in list(&mine) {
+                    fs::remove_file(mine.join(name)).expect("it is ours");
+                }
+                // The second is of a kind that is never replaced.
+                for (directory, kind, whose) in
+                    [(&way, "fullDevice", "# theirs\n"), (&mine, "vmfs", "# mine\n")]
+                {
+                    let content = descriptor.replace("fullDevice", kind) + whose;
+                    fs::write(directory.join("test.vmdk"), content).expect("it is ours");
+                    fs::write(directory.join("a.vmx"), VMX.to_owned() + whose).expect("it is ours");
+                }
+                let trace = scratch.path("trace");
+                let _ = fs::remove_file(&trace);
+                let inject = format!("inject={call}:signal=STOP:when={time}");
+                let run = vmdk(task).args(&arguments).traced(&trace, ["-f", "-e", &inject]);
+                let stopped = || {
+                    let lines = fs::read_to_string(&trace).unwrap_or_default();
+                    let line = lines.lines().find(|line| line.contains("stopped by SIGSTOP"))?;
+                    line.split(' ').next().map(str::to_owned)
+                };
+                let is_stopped = std::thread::scope(|scope| {
+                    let running = scope.spawn(|| run.output());
+                    let mut process = stopped();
+                    while process.is_none() && !running.is_finished() {
+                        std::thread::sleep(std::time::Duration::from_millis(2));
+                        process = stopped();
+                    }
+                    if let Some(process) = &process {
+                        exchange();
+                        Run::new("kill").args(["-CONT", process]).output().expect_out();
+                    }
+                    running.join().expect("it cannot panic");
+                    process.is_some()
+                });
+                if !is_stopped {
+                    break;
+                }
+                exchange();
+                stops += 1;
+                assert!(time < 200, "{call} does not end");
+                for name in list(&mine) {
+                    let found = text(&mine.join(&name));
+                    assert!(found.contains("# mine"), "{task}, {call} {time}: {name}: {found}");
+                }
+            }
+        }
+    }
+    assert!(stops > 60, "{stops}");
 }
 
 /// A virtual machine's file that gives one place two disks is left for people to put right.

@@ -68,7 +68,7 @@ pub fn doctor(
         findings.add("device", together);
     }
     if let Some(file) = vmdk {
-        findings.add("vmdk", descriptor::examine(file, &listed, &host));
+        findings.add("vmdk", descriptor::examine(file, &listed));
     }
     let confinement = kernel::confinement(&findings.programs, &listed);
     findings.add("confinement", confinement);

@@ -1,11 +1,13 @@
 //! Small files that are read and replaced as a whole.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags, XattrFlags, flock, fsetxattr, getxattr};
+use rustix::fs::{FlockOperation, OFlags, XattrFlags, flock, fremovexattr, fsetxattr, getxattr};
 use rustix::io::Errno;
 use tempfile::{Builder, NamedTempFile};
 
@@ -13,35 +15,6 @@ use crate::failure::{cause, say, shown};
 
 /// The most bytes that a descriptor or a `.vmx` file may have.
 const MOST: u64 = 1 << 20;
-
-/// Reads a small regular file; a sentence says why it cannot be read.
-pub fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let cannot = |error: io::Error| {
-        format!("{}: cannot be read ({}); name a file that you may read.", shown(path), cause(&error))
-    };
-    // Opening a FIFO must not wait.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits() as i32)
-        .open(path)
-        .map_err(cannot)?;
-    let status = file.metadata().map_err(cannot)?;
-    if !status.is_file() {
-        return Err(format!("{}: is no regular file; name one.", shown(path)));
-    }
-    let mut bytes = Vec::new();
-    if status.len() <= MOST {
-        file.take(MOST + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    }
-    if status.len() > MOST || bytes.len() as u64 > MOST {
-        return Err(format!(
-            "{}: has {} bytes, more than the {MOST} that a descriptor or .vmx file can have; name the small text file.",
-            shown(path),
-            status.len().max(bytes.len() as u64)
-        ));
-    }
-    Ok(bytes)
-}
 
 /// The file itself where a symbolic link leads to it: what stands beside it, does not stand beside the link.
 pub fn followed(path: &Path) -> PathBuf {
@@ -60,75 +33,224 @@ pub fn directory(path: &Path) -> &Path {
     }
 }
 
-/// Keeps others that ask for it from changing a file, until it is dropped.
-pub struct Lock {
-    _directory: File,
+/// A file, by the directory that it stands in, which is held open: whoever can move directories on the way to it cannot have one
+/// file read and another replaced.
+pub struct Place {
+    path: PathBuf,
+    directory: File,
+    name: OsString,
+    lock: Option<File>,
+    read: Option<File>,
 }
 
-/// Waits until nobody else has the lock, and says so. It is the directory's, because the file itself is replaced: what the file
-/// holds has to be read under it.
-pub fn lock(path: &Path) -> Result<Lock, String> {
-    let file = followed(path);
-    let name = directory(&file);
-    let cannot = |error: io::Error| {
-        format!(
-            "{}: cannot be locked ({}); its directory must be one that you may read.",
-            shown(path),
-            cause(&error)
-        )
-    };
-    // Opening a FIFO must not wait.
-    let directory = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::DIRECTORY.bits() as i32)
-        .open(name)
-        .map_err(cannot)?;
-    match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => {
-            say(format!(
-                "{}: waits for another program that has locked {}; lslocks(8) shows it.",
+impl Place {
+    /// The place of a file that need not exist; a symbolic link to one is followed.
+    pub fn of(path: &Path) -> Result<Place, String> {
+        let file = followed(path);
+        let name = file.file_name().ok_or_else(|| no_file(path))?.to_owned();
+        let directory = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlags::PATH | OFlags::DIRECTORY).bits() as i32)
+            .open(directory(&file))
+            .map_err(|error| {
+                format!(
+                    "{}: cannot be reached ({}); its directory must be there, and one that you may search.",
+                    shown(path),
+                    cause(&error)
+                )
+            })?;
+        let place = Place { path: file, directory, name, lock: None, read: None };
+        let number = |status: io::Result<Metadata>| status.ok().map(|status| (status.dev(), status.ino()));
+        let is_it = number(opened(&place.directory).metadata()) == number(place.directory.metadata());
+        if is_it { Ok(place) } else { Err("/proc is not mounted; run 'mount -t proc proc /proc'.".into()) }
+    }
+
+    /// The same, with the directory locked until the result is dropped; waits until nobody else has the lock, and says so. It is
+    /// the directory's, because the file itself is replaced: what the file holds has to be read under it.
+    pub fn locked(path: &Path) -> Result<Place, String> {
+        let mut place = Place::of(path)?;
+        let cannot = |error: io::Error| {
+            format!(
+                "{}: cannot be locked ({}); its directory must be one that you may read.",
                 shown(path),
-                shown(name)
-            ));
-            rustix::io::retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive))
-        }
-        done => done,
-    }
-    .map_err(|error| cannot(error.into()))?;
-    Ok(Lock { _directory: directory })
-}
-
-/// Makes a file that does not exist yet, all of it or nothing.
-pub fn create(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    match put(path, bytes, None) {
-        Ok(()) => sync(path),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(path)),
-        Err(error) => Err(not_written(path, &error)),
-    }
-}
-
-/// Makes a file under the first name that is free, `STEM.EXTENSION`, `STEM-1.EXTENSION` and so on, with these rights or those of
-/// new files; the name.
-pub fn create_numbered(
-    directory: &Path,
-    stem: &str,
-    extension: &str,
-    bytes: &[u8],
-    rights: Option<Rights>,
-) -> Result<String, String> {
-    let mut number = 0;
-    loop {
-        let name = match number {
-            0 => format!("{stem}.{extension}"),
-            _ => format!("{stem}-{number}.{extension}"),
+                cause(&error)
+            )
         };
-        let path = directory.join(&name);
-        match put(&path, bytes, rights) {
-            Ok(()) => return sync(&path).map(|()| name),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
-            Err(error) => return Err(not_written(&path, &error)),
+        let lock = File::open(opened(&place.directory)).map_err(cannot)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {
+                say(format!(
+                    "{}: waits for another program that has locked {}; lslocks(8) shows it.",
+                    shown(path),
+                    shown(directory(&place.path))
+                ));
+                rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive))
+            }
+            done => done,
+        }
+        .map_err(|error| cannot(error.into()))?;
+        place.lock = Some(lock);
+        Ok(place)
+    }
+
+    /// The name of the file for people.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What opens another file in the same directory.
+    pub fn beside(&self, name: impl AsRef<Path>) -> PathBuf {
+        opened(&self.directory).join(name)
+    }
+
+    /// Reads a small regular file; a sentence says why it cannot be read. It is the one that `replace` replaces.
+    pub fn read(&mut self) -> Result<Vec<u8>, String> {
+        let (mut bytes, file) = (Vec::new(), self.open()?);
+        let cannot = |error: io::Error| not_read(&self.path, &cause(&error));
+        let length = file.metadata().map_err(cannot)?.len();
+        if length <= MOST {
+            (&file).take(MOST + 1).read_to_end(&mut bytes).map_err(cannot)?;
+        }
+        if length > MOST || bytes.len() as u64 > MOST {
+            return Err(format!(
+                "{}: has {} bytes, more than the {MOST} that a descriptor or .vmx file can have; name the small text file.",
+                shown(&self.path),
+                length.max(bytes.len() as u64)
+            ));
+        }
+        self.read = Some(file);
+        Ok(bytes)
+    }
+
+    fn open(&self) -> Result<File, String> {
+        // Opening a FIFO must not wait.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits() as i32)
+            .open(self.beside(&self.name))
+            .map_err(|error| match Errno::from_io_error(&error) {
+                Some(Errno::LOOP) => not_read(&self.path, "it is a symbolic link that leads nowhere"),
+                _ => not_read(&self.path, &cause(&error)),
+            })?;
+        let status = file.metadata().map_err(|error| not_read(&self.path, &cause(&error)))?;
+        if status.is_file() { Ok(file) } else { Err(no_file(&self.path)) }
+    }
+
+    /// Makes a file that does not exist yet, all of it or nothing.
+    pub fn create(&self, bytes: &[u8]) -> Result<(), String> {
+        match self.put(&self.name, bytes, None) {
+            Ok(()) => self.sync(),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(&self.path)),
+            Err(error) => Err(not_written(&self.path, &error)),
         }
     }
+
+    /// Makes a file beside it under the first name that is free, `STEM.EXTENSION`, `STEM-1.EXTENSION` and so on, with these
+    /// rights or those of new files; the name.
+    pub fn create_numbered(
+        &self,
+        stem: &str,
+        extension: &str,
+        bytes: &[u8],
+        rights: Option<&Rights>,
+    ) -> Result<String, String> {
+        let mut number = 0;
+        loop {
+            let name = match number {
+                0 => format!("{stem}.{extension}"),
+                _ => format!("{stem}-{number}.{extension}"),
+            };
+            match self.put(name.as_ref(), bytes, rights) {
+                Ok(()) => return self.sync().map(|()| name),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(not_written(&self.path.with_file_name(name), &error)),
+            }
+        }
+    }
+
+    fn put(&self, name: &OsStr, bytes: &[u8], rights: Option<&Rights>) -> io::Result<()> {
+        let path = self.beside(name);
+        temporary(&path, bytes, rights)?.persist_noclobber(path).map(drop).map_err(|error| error.error)
+    }
+
+    /// Replaces the file, all of it or nothing; mode, access control list and owner stay. Where `keep` says so the old file stays
+    /// under another name, which is returned.
+    pub fn replace(&self, bytes: &[u8], keep: bool) -> Result<Option<PathBuf>, String> {
+        let cannot = |error: io::Error| not_written(&self.path, &error);
+        let old = match &self.read {
+            Some(file) => file.try_clone().map_err(cannot)?,
+            None => self.open()?,
+        };
+        let rights = Rights::of(&opened(&old)).map_err(cannot)?;
+        let target = self.beside(&self.name);
+        let file = temporary(&target, bytes, Some(&rights)).map_err(cannot)?;
+        let number = |status: Metadata| (status.dev(), status.ino());
+        let (own, now) = (old.metadata().map_err(cannot)?, target.symlink_metadata().map_err(cannot)?);
+        if number(own) != number(now) {
+            return Err(format!(
+                "{}: has been replaced by another program meanwhile, so nothing was changed; try again.",
+                shown(&self.path)
+            ));
+        }
+        let backup = if keep { Some(self.backup(&old, &rights).map_err(cannot)?) } else { None };
+        if let Err(error) = file.persist(&target) {
+            if let Some(backup) = &backup {
+                let _ = fs::remove_file(self.beside(backup));
+            }
+            return Err(cannot(error.error));
+        }
+        self.sync()?;
+        Ok(backup.map(|name| self.path.with_file_name(name)))
+    }
+
+    /// Gives the file a second name, `FILE.bak` or, where that is taken, `FILE.bak.1` and so on.
+    fn backup(&self, old: &File, rights: &Rights) -> io::Result<OsString> {
+        let mut number = 0;
+        loop {
+            let mut name = self.name.clone();
+            name.push(".bak");
+            if number > 0 {
+                name.push(format!(".{number}"));
+            }
+            let done = match fs::hard_link(self.beside(&self.name), self.beside(&name)) {
+                // File systems without hard links, such as FAT.
+                Err(error)
+                    if matches!(
+                        Errno::from_io_error(&error),
+                        Some(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP)
+                    ) =>
+                {
+                    self.put(&name, &fs::read(opened(old))?, Some(rights))
+                }
+                done => done,
+            };
+            match done {
+                Ok(()) => return Ok(name),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Has the names in the directory on the disk, too.
+    fn sync(&self) -> Result<(), String> {
+        File::open(opened(&self.directory)).and_then(|file| file.sync_all()).map_err(|error| {
+            format!("{}: may not be on the disk yet ({}); run sync(1).", shown(&self.path), cause(&error))
+        })
+    }
+}
+
+/// The name by which this process reaches what it has open, wherever that is now.
+pub fn opened(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+fn no_file(path: &Path) -> String {
+    format!("{}: is no regular file; name one.", shown(path))
+}
+
+fn not_read(path: &Path, why: &str) -> String {
+    format!("{}: cannot be read ({why}); name a file that you may read.", shown(path))
 }
 
 /// What is said of a file that is not to be replaced.
@@ -136,113 +258,60 @@ pub fn exists(path: &Path) -> String {
     format!("{}: exists already; choose another name, or add --force to replace it.", shown(path))
 }
 
-fn put(path: &Path, bytes: &[u8], rights: Option<Rights>) -> io::Result<()> {
-    temporary(path, bytes, rights)?.persist_noclobber(path).map(drop).map_err(|error| error.error)
-}
-
-/// Replaces a file, all of it or nothing; mode and owner stay. Where `keep` says so the old file stays under another name, which
-/// is returned.
-pub fn replace(path: &Path, bytes: &[u8], keep: bool) -> Result<Option<PathBuf>, String> {
-    let cannot = |error: io::Error| not_written(path, &error);
-    // A symbolic link stays.
-    let target = path.canonicalize().map_err(cannot)?;
-    let status = target.metadata().map_err(cannot)?;
-    if !status.is_file() {
-        return Err(format!("{}: is no regular file; name one.", shown(path)));
-    }
-    let file = temporary(&target, bytes, Some(rights(&status))).map_err(cannot)?;
-    keep_list(&target, file.as_file()).map_err(cannot)?;
-    let backup = if keep { Some(backup(&target).map_err(cannot)?) } else { None };
-    if let Err(error) = file.persist(&target) {
-        if let Some(backup) = &backup {
-            let _ = fs::remove_file(backup);
-        }
-        return Err(cannot(error.error));
-    }
-    sync(&target)?;
-    Ok(backup)
-}
-
-/// Gives the file a second name, `FILE.bak` or, where that is taken, `FILE.bak.1` and so on.
-fn backup(target: &Path) -> io::Result<PathBuf> {
-    let mut number = 0;
-    loop {
-        let mut name = target.as_os_str().to_owned();
-        name.push(".bak");
-        if number > 0 {
-            name.push(format!(".{number}"));
-        }
-        let name = PathBuf::from(name);
-        match fs::hard_link(target, &name) {
-            Ok(()) => return Ok(name),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
-            // File systems without hard links, such as FAT.
-            Err(error)
-                if matches!(
-                    Errno::from_io_error(&error),
-                    Some(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP)
-                ) =>
-            {
-                let status = target.metadata()?;
-                let copy = temporary(&name, &fs::read(target)?, Some(rights(&status)))?;
-                return copy.persist_noclobber(&name).map(|_| name).map_err(|error| error.error);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Whose a file is, and its mode.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Whose a file is, its mode, and its access control list (acl(5)), without which the mode would mean something else.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Rights {
     pub user: u32,
     pub group: u32,
     pub mode: u32,
+    pub list: Option<Vec<u8>>,
 }
 
-/// Those of a file; nothing that is written here is a program to be executed as somebody else.
-pub fn rights(status: &fs::Metadata) -> Rights {
-    Rights { user: status.uid(), group: status.gid(), mode: status.mode() & 0o777 }
-}
+/// The extended attribute that has the list.
+const LIST: &str = "system.posix_acl_access";
 
-/// Gives a new file the access control list (acl(5)) of the old one, without which its mode would mean something else.
-fn keep_list(old: &Path, new: &File) -> io::Result<()> {
-    const LIST: &str = "system.posix_acl_access";
-    // The most that Linux has (XATTR_SIZE_MAX).
-    let mut list = vec![0; 1 << 16];
-    match getxattr(old, LIST, &mut list[..]) {
-        Ok(length) => Ok(fsetxattr(new, LIST, &list[..length], XattrFlags::empty())?),
-        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
-        Err(error) => Err(error.into()),
+impl Rights {
+    /// Those of a file; nothing that is written here is a program to be executed as somebody else.
+    pub fn of(path: &Path) -> io::Result<Rights> {
+        let status = path.metadata()?;
+        // The most that Linux has (XATTR_SIZE_MAX).
+        let mut list = vec![0; 1 << 16];
+        let list = match getxattr(path, LIST, &mut list[..]) {
+            Ok(length) => Some(list[..length].to_vec()),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Rights { user: status.uid(), group: status.gid(), mode: status.mode() & 0o777, list })
     }
 }
 
 /// A finished file beside the one that it is to become, with these rights or those of new files.
-pub fn temporary(path: &Path, bytes: &[u8], rights: Option<Rights>) -> io::Result<NamedTempFile> {
+pub fn temporary(path: &Path, bytes: &[u8], rights: Option<&Rights>) -> io::Result<NamedTempFile> {
     let mut builder = Builder::new();
     // Nobody else's until the rights are set.
     let mode = if rights.is_some() { 0o600 } else { 0o666 };
     builder.prefix(".vmware-bdwrapper-").permissions(Permissions::from_mode(mode));
-    let mut file = builder.tempfile_in(directory(path))?;
-    file.write_all(bytes)?;
-    if let Some(Rights { user, group, mode }) = rights {
-        let own = file.as_file().metadata()?;
-        if (own.uid(), own.gid()) != (user, group) {
-            fchown(file.as_file(), Some(user), Some(group))?;
+    let mut named = builder.tempfile_in(directory(path))?;
+    named.write_all(bytes)?;
+    let file = named.as_file();
+    if let Some(Rights { user, group, mode, list }) = rights {
+        // The one that new files have from their directory.
+        match fremovexattr(file, LIST) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let own = file.metadata()?;
+        if (own.uid(), own.gid()) != (*user, *group) {
+            fchown(file, Some(*user), Some(*group))?;
         }
         // Whatever the umask took away.
-        file.as_file().set_permissions(Permissions::from_mode(mode))?;
+        file.set_permissions(Permissions::from_mode(*mode))?;
+        if let Some(list) = list {
+            fsetxattr(file, LIST, list, XattrFlags::empty())?;
+        }
     }
-    file.as_file().sync_all()?;
-    Ok(file)
-}
-
-/// Has the name of a file on the disk, too.
-fn sync(path: &Path) -> Result<(), String> {
-    let directory = directory(path);
-    File::open(directory).and_then(|file| file.sync_all()).map_err(|error| {
-        format!("{}: may not be on the disk yet ({}); run sync(1).", shown(path), cause(&error))
-    })
+    file.sync_all()?;
+    Ok(named)
 }
 
 fn not_written(path: &Path, error: &io::Error) -> String {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
+use disk::entry::Entry;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::{getegid, getgroups, getuid};
@@ -110,20 +111,36 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
             format!("have root run 'blockdev --setrw {word}', or add the option ro to its entry"),
         ));
     }
-    if block.sector > SECTOR {
-        let remedy = match block.kind {
-            Kind::Loop => format!("have root run 'losetup --sector-size {SECTOR} {word}'"),
-            _ => format!("list a device whose sectors have {SECTOR} bytes"),
-        };
-        findings.push(Finding::warning(
-            format!(
-                "{shown} has sectors of {} bytes, and VMware takes disks with sectors of {SECTOR}",
-                block.sector
-            ),
-            remedy,
-        ));
-    }
+    findings.extend(of_large_sectors(block, name));
     findings
+}
+
+/// Sectors that are larger than those of the disks that VMware takes.
+fn of_large_sectors(block: &Block, name: &Path) -> Option<Finding> {
+    let remedy = match block.kind {
+        Kind::Loop => format!("have root run 'losetup --sector-size {SECTOR} {}'", quoted(name)),
+        _ => format!("list a device whose sectors have {SECTOR} bytes"),
+    };
+    let why = format!(
+        "{} has sectors of {} bytes, and VMware takes disks with sectors of {SECTOR}",
+        shown(name),
+        block.sector
+    );
+    (block.sector > SECTOR).then(|| Finding::warning(why, remedy))
+}
+
+/// The same of the device of an entry, which can ask for them, too.
+pub fn large_sectors(path: &Path, block: Option<&Block>, entry: &Entry<'_>) -> Option<Finding> {
+    let asked = entry.sector.is_some_and(|sector| sector > SECTOR).then(|| {
+        Finding::warning(
+            format!(
+                "{} is to have sectors of 4096 bytes, and VMware takes disks with sectors of {SECTOR}",
+                shown(path)
+            ),
+            "leave the option sector= out of its entry",
+        )
+    });
+    asked.or_else(|| of_large_sectors(block?, path))
 }
 
 /// Why a device is not free. Where the user may read it, the kernel is asked as well.
@@ -187,15 +204,7 @@ pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
     } else if block::is_real_path(path) && !options.force {
         others.push(real(path));
     }
-    if device.entry.sector.is_some_and(|sector| sector > SECTOR) {
-        others.push(Finding::warning(
-            format!(
-                "{} is to have sectors of 4096 bytes, and VMware takes disks with sectors of {SECTOR}",
-                shown(path)
-            ),
-            "leave the option sector= out of its entry",
-        ));
-    }
+    others.extend(large_sectors(path, None, &device.entry));
     others.extend(closed(device, &status));
     if uses.is_empty() && others.is_empty() {
         let kind = device.entry.kind.name();

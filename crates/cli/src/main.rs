@@ -138,6 +138,11 @@ enum Task {
     },
     /// Describe devices as virtual disks of VMware's: .vmdk files
     #[command(subcommand, arg_required_else_help = false)]
+    #[command(
+        after_help = "Examples:\n  vmware-bdwrapper vmdk create /dev/vg0/windows=scsi -o windows.vmdk\n  vmware-bdwrapper vmdk attach \
+                      windows.vmdk Windows.vmx\n  vmware-bdwrapper vmdk check windows.vmdk      # what has changed\n  \
+                      vmware-bdwrapper vmdk refresh windows.vmdk    # after growth, with the virtual machine shut down"
+    )]
     Vmdk(vmdk::Vmdk),
     /// Give the installed library the set-user-ID bit and list programs and devices, or take the bit
     #[command(

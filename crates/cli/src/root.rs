@@ -10,7 +10,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
 
 use crate::failure::{Failure, cause, say, shown};
-use crate::file::{self, Rights};
+use crate::file::{self, Place, Rights};
 
 /// For root alone, as its directory is: a lock on what others may open could be held by them.
 const LOCK: &str = "/run/vmware-bdwrapper.lock";
@@ -53,10 +53,11 @@ fn required(task: &str) -> Result<(), Failure> {
 /// file stays under another name, which is returned.
 pub fn put(path: &Path, text: &[u8], keep: bool) -> Result<Option<PathBuf>, String> {
     if path.exists() {
-        return file::replace(path, text, keep);
+        return Place::of(path)?.replace(text, keep);
     }
     let write = || -> io::Result<()> {
-        let new = file::temporary(path, text, Some(Rights { user: 0, group: 0, mode: 0o644 }))?;
+        let rights = Rights { user: 0, group: 0, mode: 0o644, list: None };
+        let new = file::temporary(path, text, Some(&rights))?;
         new.persist_noclobber(path)?;
         File::open(file::directory(path))?.sync_all()
     };

@@ -16,7 +16,7 @@ use super::record::Record;
 use crate::block::Host;
 use crate::devices::Device;
 use crate::failure::{Failure, cause, say, shown};
-use crate::file;
+use crate::file::{self, Rights};
 
 /// What stands in the table's place where there is nothing to be counted.
 const NOTHING: &str = "\
@@ -218,9 +218,11 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
         }
         Err(_) => {}
     }
-    let rights = path.metadata().ok().as_ref().map(file::rights);
-    let made =
-        file::temporary(path, b"", rights).and_then(|file| file.persist(path).map_err(|error| error.error));
+    // Whoever could read the old file, and nobody else, can read the new one.
+    let rights = if path.exists() { Rights::of(path).map(Some) } else { Ok(None) };
+    let made = rights
+        .and_then(|rights| file::temporary(path, b"", rights.as_ref()))
+        .and_then(|file| file.persist(path).map_err(|error| error.error));
     made.map_err(|error| {
         let sentence = format!("{} cannot be made ({}): name another file.", shown(path), cause(&error));
         Failure::new(Failure::FAILED, sentence)

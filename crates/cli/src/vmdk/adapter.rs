@@ -63,6 +63,15 @@ impl Adapter {
         }
     }
 
+    /// Whether VMware takes a disk on it that answers so; for SATA and NVMe it goes by the disk.
+    pub fn suits(self, disk: client::Adapter) -> bool {
+        match self {
+            Adapter::Ide => disk == client::Adapter::Ide,
+            Adapter::Lsilogic | Adapter::Buslogic | Adapter::Pvscsi => disk != client::Adapter::Ide,
+            Adapter::Sata | Adapter::Nvme => true,
+        }
+    }
+
     /// The bus that it has.
     pub fn bus(self) -> Bus {
         match self {
@@ -108,6 +117,15 @@ impl Bus {
             Bus::Ide => "ide",
             Bus::Sata => "sata",
             Bus::Nvme => "nvme",
+        }
+    }
+
+    /// The virtual hardware (`virtualHW.version`) from which on there are such controllers.
+    pub fn hardware(self) -> u32 {
+        match self {
+            Bus::Scsi | Bus::Ide => 0,
+            Bus::Sata => 10,
+            Bus::Nvme => 13,
         }
     }
 

@@ -1,15 +1,16 @@
 //! `vmware-bdwrapper vmdk attach` and `vmdk detach`.
 
 use std::ffi::OsStr;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::adapter::{Adapter, Bus, Slot};
-use super::descriptor::{Descriptor, Family};
-use super::options;
+use super::descriptor::{Data, Descriptor, Extent};
 use super::text::{Pair, Text};
-use crate::failure::{Failure, print, shown};
-use crate::file::{self, Lock};
+use super::{options, snapshot};
+use crate::failure::{Failure, print, quoted, shown};
+use crate::file::{self, Place};
 
 /// What is asked for by `attach`.
 #[derive(clap::Args)]
@@ -39,18 +40,24 @@ impl Attach {
     }
 
     fn attach(self) -> Result<Result<(), Failure>, String> {
-        let descriptor = super::descriptor(&self.file)?;
+        let mut place = Place::of(&self.file)?;
+        let descriptor = super::descriptor(&mut place)?;
         let mut machine = Machine::open(&self.vmx)?;
         file::is_free(&self.file)?;
         if let Some(slot) = machine.slots_of(&self.file).next() {
             return Err(format!(
-                "{vmx}: has {file} already, as {slot}; to move it, take it away first by 'vmware-bdwrapper vmdk detach {file} \
-                 {vmx}'.",
-                vmx = shown(&self.vmx),
-                file = shown(&self.file)
+                "{}: has {} already, as {slot}; to move it, take it away first by 'vmware-bdwrapper vmdk detach {} {}'.",
+                shown(&self.vmx),
+                shown(&self.file),
+                quoted(&self.file),
+                quoted(&self.vmx)
             ));
         }
-        let adapter = adapter(&descriptor);
+        snapshot::refuse(&descriptor, &place)?;
+        machine
+            .shares_no_device(&descriptor, &place)
+            .map_err(|why| format!("{}: {why}", shown(&self.vmx)))?;
+        let adapter = options::adapter(&descriptor);
         let slot = match self.slot {
             Some(slot) => machine.judge(slot).map(|()| slot),
             None => machine.free(adapter),
@@ -59,14 +66,13 @@ impl Attach {
         // The other controllers all have descriptors for SCSI.
         if (slot.bus == Bus::Ide) != (adapter.bus() == Bus::Ide) {
             return Err(format!(
-                "{file}: is a disk for {}, and {slot} is none of its slots; name one such as {}0:0, or run \
-                 'vmware-bdwrapper vmdk create ENTRY --adapter {} -o {file} --force'.",
+                "{}: is a disk for {}, and {slot} is none of its slots; name one such as {}0:0.",
+                shown(&self.file),
                 adapter.name(),
                 adapter.bus().name(),
-                if slot.bus == Bus::Ide { Adapter::Ide.name() } else { Adapter::Lsilogic.name() },
-                file = shown(&self.file),
             ));
         }
+        machine.knows(slot.bus).map_err(|why| format!("{}: {why}", shown(&self.vmx)))?;
         let mut lines = machine.controller_lines(slot, adapter);
         // What the descriptor names stands beside it, and not beside a link to it.
         let name = machine.name_of(&file::followed(&self.file))?;
@@ -124,31 +130,19 @@ impl Detach {
     }
 }
 
-/// The adapter that a descriptor was made for.
-fn adapter(descriptor: &Descriptor) -> Adapter {
-    let word = |key| Adapter::named(descriptor.0.value(key)?);
-    let by_family = match descriptor.family() {
-        Some(Family::Ide) => Adapter::Ide,
-        _ => Adapter::Lsilogic,
-    };
-    word(options::ADAPTER).or(word("ddb.adapterType")).unwrap_or(by_family)
-}
-
 /// A virtual machine's file.
 struct Machine {
-    /// The file itself, where a symbolic link was given.
-    path: PathBuf,
+    /// Locked: nobody else writes what was read here.
+    place: Place,
     text: Text,
-    /// Nobody else writes what was read here.
-    _lock: Option<Lock>,
 }
 
 impl Machine {
     /// Reads a file of a virtual machine that is shut down.
     fn open(path: &Path) -> Result<Machine, String> {
         let name = shown(path);
-        let lock = file::lock(path)?;
-        let text = Text::new(&file::read(path)?);
+        let mut place = Place::locked(path)?;
+        let text = Text::new(&place.read()?);
         if text.value("config.version").is_none() {
             return Err(format!(
                 "{name}: is no .vmx file, for it gives no config.version; name one of a virtual machine."
@@ -166,13 +160,13 @@ impl Machine {
             return Err(format!("{name}: is of a suspended virtual machine; resume it and shut it down."));
         }
         file::is_free(path)?;
-        Ok(Machine { path: file::followed(path), text, _lock: Some(lock) })
+        Ok(Machine { place, text })
     }
 
     /// Writes the file; a sentence says where the old one is.
     fn write(&self) -> Result<String, String> {
-        let backup = file::replace(&self.path, &self.text.bytes(), true)?;
-        Ok(format!("The old file is {}.\n", shown(backup.as_deref().unwrap_or(&self.path))))
+        let backup = self.place.replace(&self.text.bytes(), true)?;
+        Ok(format!("The old file is {}.\n", shown(backup.as_deref().unwrap_or(self.place.path()))))
     }
 
     /// The disks by place and name; a place that has several is given several times.
@@ -187,13 +181,53 @@ impl Machine {
 
     /// Whether a name in this file is a disk's.
     fn is(&self, name: &[u8], disk: &Path) -> bool {
-        let path = file::directory(&self.path).join(OsStr::from_bytes(name));
+        let path = file::directory(self.place.path()).join(OsStr::from_bytes(name));
         absolute(&file::followed(&path)) == absolute(&file::followed(disk))
     }
 
     /// Where a disk is attached.
     fn slots_of(&self, disk: &Path) -> impl Iterator<Item = Slot> {
         self.disks().filter(|(_, name)| self.is(name, disk)).map(|(slot, _)| slot)
+    }
+
+    /// Why a disk cannot be added: another one has a part of the same device.
+    fn shares_no_device(&self, descriptor: &Descriptor, place: &Place) -> Result<(), String> {
+        let own = places(descriptor, place);
+        for (slot, name) in self.disks() {
+            let path = file::directory(self.place.path()).join(OsStr::from_bytes(&name));
+            let Ok(mut other) = Place::of(&path) else { continue };
+            let Ok(descriptor) = super::descriptor(&mut other) else { continue };
+            let shared = places(&descriptor, &other).into_iter().find(|(device, theirs)| {
+                own.iter().any(|(path, own)| {
+                    options::is_same(path, device) && own.start < theirs.end && theirs.start < own.end
+                })
+            });
+            if let Some((device, _)) = shared {
+                return Err(format!(
+                    "has {} already, by {} as {slot}, and two disks on one device destroy what is on it; take that away first by \
+                     'vmware-bdwrapper vmdk detach {} {}'.",
+                    shown(&device),
+                    shown(&path),
+                    quoted(&path),
+                    quoted(self.place.path())
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Why it has no controllers of this kind: its hardware is too old.
+    fn knows(&self, bus: Bus) -> Result<(), String> {
+        let number = |value: &[u8]| std::str::from_utf8(value).ok()?.parse::<u32>().ok();
+        match self.text.value("virtualHW.version").and_then(number) {
+            Some(version) if version < bus.hardware() => Err(format!(
+                "has virtual hardware {version}, and {} needs {}; change its hardware compatibility in VMware, or choose a place \
+                 of another kind by --slot.",
+                bus.name(),
+                bus.hardware()
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The next free place for an adapter: on a controller that is there, else on one that is not.
@@ -264,7 +298,8 @@ impl Machine {
 
     /// The name of a disk in this file.
     fn name_of(&self, disk: &Path) -> Result<String, String> {
-        let name = super::beside(disk, &self.path).map(PathBuf::from).unwrap_or_else(|| absolute(disk));
+        let name =
+            super::beside(disk, self.place.path()).map(PathBuf::from).unwrap_or_else(|| absolute(disk));
         let is_utf8 =
             self.text.value(".encoding").is_none_or(|encoding| encoding.eq_ignore_ascii_case(b"UTF-8"));
         match name.to_str() {
@@ -272,10 +307,22 @@ impl Machine {
             _ => Err(format!(
                 "{}: has a name that {} cannot hold in its encoding; rename it to one of ASCII characters.",
                 shown(disk),
-                shown(&self.path)
+                shown(self.place.path())
             )),
         }
     }
+}
+
+/// The parts of devices and files, in sectors, that a disk consists of.
+fn places(descriptor: &Descriptor, place: &Place) -> Vec<(PathBuf, Range<u64>)> {
+    let of_extent = |extent: Extent<'_>| match extent.data {
+        Data::Flat { name, offset } => {
+            let path = file::directory(place.path()).join(OsStr::from_bytes(name));
+            Some((path, offset..offset.saturating_add(extent.sectors)))
+        }
+        _ => None,
+    };
+    descriptor.extents().filter_map(of_extent).collect()
 }
 
 /// A controller of a virtual machine.
@@ -332,7 +379,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn machine(text: &str) -> Machine {
-        Machine { path: "/nonexistent/a.vmx".into(), text: Text::new(text.as_bytes()), _lock: None }
+        let place = Place::of(Path::new("/tmp/a.vmx")).expect("there is such a directory");
+        Machine { place, text: Text::new(text.as_bytes()) }
     }
 
     fn free(text: &str, adapter: Adapter) -> String {

@@ -9,11 +9,13 @@ use disk::entry::{Entry, Printed};
 use serde::Serialize;
 
 use super::descriptor::{Data, Descriptor, Family};
-use super::device::{Absence, Present};
-use super::partitioned::{self, Layout, private, spare, unnamed};
-use super::{GEOMETRY, options};
-use crate::failure::{Failure, cause, print, say, shown};
-use crate::file;
+use super::device::{Absence, Present, read};
+use super::partitioned::{Copies, Layout, spare, starts, unnamed};
+use super::{GEOMETRY, options, snapshot};
+use crate::devices::Device;
+use crate::failure::{Failure, cause, print, quoted, say, shown};
+use crate::file::{self, Place};
+use crate::finding::Finding;
 
 /// What is asked for by `check`.
 #[derive(clap::Args)]
@@ -67,11 +69,11 @@ impl Check {
     /// Compares; the exit status is 1 where something differs.
     pub fn run(mut self) -> Result<ExitCode, Failure> {
         let failed = |sentence| Failure::new(Failure::FAILED, sentence);
-        self.file = file::followed(&self.file);
-        let descriptor = super::descriptor(&self.file).map_err(failed)?;
+        let mut place = Place::of(&self.file).map_err(failed)?;
+        self.file = place.path().into();
+        let descriptor = super::descriptor(&mut place).map_err(failed)?;
         let text = options::entry(&descriptor, &self.file, self.device)?;
-        let entry = parse(&text).map_err(failed)?;
-        let (present, differences) = compare(&descriptor, &self.file, entry).map_err(failed)?;
+        let (entry, present, differences) = compare(&descriptor, &place, &text).map_err(failed)?;
         let device = entry.printed_path();
         if self.json {
             let document = Document {
@@ -93,13 +95,7 @@ impl Check {
             print(format!("{} describes {device} as it is.\n{spare}", shown(&self.file)))?;
         } else {
             let mut lines: Vec<&str> = Vec::new();
-            // What follows from another size or kind of disk is done with it.
-            let first = ["kind", "adapter", "shrunk"];
-            let first = differences.iter().find(|difference| first.contains(&difference.what));
-            let remedies = differences
-                .iter()
-                .filter(|difference| first.is_none_or(|first| first.what == difference.what))
-                .map(|difference| &difference.remedy);
+            let remedies = decisive(&differences).map(|difference| &difference.remedy);
             for line in differences.iter().map(|difference| &difference.sentence).chain(remedies) {
                 if !lines.contains(&line.as_str()) {
                     lines.push(line);
@@ -115,14 +111,14 @@ impl Refresh {
     /// Has the descriptor follow its device.
     pub fn run(mut self) -> Result<(), Failure> {
         let failed = |sentence| Failure::new(Failure::FAILED, sentence);
-        let _lock = file::lock(&self.file).map_err(failed)?;
+        let mut place = Place::locked(&self.file).map_err(failed)?;
         file::is_free(&self.file).map_err(failed)?;
-        self.file = file::followed(&self.file);
+        self.file = place.path().into();
         let name = shown(&self.file);
-        let mut descriptor = super::descriptor(&self.file).map_err(failed)?;
+        let mut descriptor = super::descriptor(&mut place).map_err(failed)?;
+        snapshot::refuse(&descriptor, &place).map_err(failed)?;
         let text = options::entry(&descriptor, &self.file, self.device)?;
-        let entry = parse(&text).map_err(failed)?;
-        let (present, differences) = compare(&descriptor, &self.file, entry).map_err(failed)?;
+        let (entry, present, differences) = compare(&descriptor, &place, &text).map_err(failed)?;
         let Some(present) = present else {
             return Err(Failure {
                 status: Failure::FAILED,
@@ -144,17 +140,18 @@ impl Refresh {
         if after < before && !self.shrink {
             return Err(failed(format!(
                 "{}: has become smaller, {after} sectors instead of {before}, and what was behind its end is lost to the virtual \
-                 machine; give the device its size again, or run 'vmware-bdwrapper vmdk refresh --shrink {name}'.",
-                entry.printed_path()
+                 machine; give the device its size again, or run 'vmware-bdwrapper vmdk refresh --shrink {}'.",
+                entry.printed_path(),
+                quoted(&self.file)
             )));
         }
         let older = descriptor.clone();
         let mut copy = None;
         if descriptor.is("partitionedDevice") {
-            copy = Some(divide(&mut descriptor, &self.file, &present).map_err(failed)?);
+            copy = Some(divide(&mut descriptor, &place, &present).map_err(failed)?);
         } else {
             resize(&mut descriptor, &present).map_err(|why| {
-                let anew = super::anew(&self.file, &Printed(text.as_bytes()));
+                let anew = super::anew(&older, &self.file, &text, &present);
                 failed(format!("{name}: {why}; make it anew: run '{anew}'."))
             })?;
         }
@@ -163,9 +160,9 @@ impl Refresh {
         for (key, number) in GEOMETRY.into_iter().zip(numbers).take(if has_bios { 6 } else { 3 }) {
             descriptor.0.set(key, &number.to_string());
         }
-        let backup = file::replace(&self.file, &descriptor.0.bytes(), true).map_err(|sentence| {
+        let backup = place.replace(&descriptor.0.bytes(), true).map_err(|sentence| {
             if let Some(copy) = &copy {
-                let _ = std::fs::remove_file(file::directory(&self.file).join(copy));
+                let _ = std::fs::remove_file(place.beside(copy));
             }
             failed(sentence)
         })?;
@@ -177,7 +174,7 @@ impl Refresh {
             shown(backup.as_deref().unwrap_or(&self.file)),
             spare(&descriptor, &self.file, Some(&older))
         ))?;
-        let (_, left) = compare(&descriptor, &self.file, entry).map_err(failed)?;
+        let (_, _, left) = compare(&descriptor, &place, &text).map_err(failed)?;
         for Difference { sentence, remedy, .. } in left {
             say(format!("{sentence} {remedy}"));
         }
@@ -185,54 +182,96 @@ impl Refresh {
     }
 }
 
-fn parse(text: &OsString) -> Result<Entry<'_>, String> {
-    Entry::parse(text.as_bytes()).map_err(|error| format!("{error}."))
+/// For `doctor`: how a descriptor differs from its device, which has to be listed where VMware opens it as a disk.
+pub fn examine(file: &Path, listed: &[Device<'_>]) -> Result<Vec<Finding>, Failure> {
+    let failed = |sentence| Failure::new(Failure::FAILED, sentence);
+    let mut place = Place::of(file).map_err(failed)?;
+    let descriptor = super::descriptor(&mut place).map_err(failed)?;
+    let path = options::path(&descriptor, place.path()).map_err(failed)?;
+    let as_listed = listed.iter().find(|device| options::is_same(&path, device.path()));
+    let text = options::entry(&descriptor, place.path(), as_listed.map(|device| device.text.into()))?;
+    let mut findings = Vec::new();
+    if as_listed.is_none() && descriptor.is_on_device() {
+        findings.push(Finding::problem(
+            format!("{} is for {}, which is not listed", shown(file), shown(&path)),
+            format!("list it by '--device {}', or name another .vmdk", quoted(&text)),
+        ));
+    }
+    let (entry, _, differences) = compare(&descriptor, &place, &text).map_err(failed)?;
+    if differences.is_empty() {
+        findings.push(Finding::ok(format!("{} describes {} as it is", shown(file), entry.printed_path())));
+    }
+    findings.extend(decisive(&differences).map(Difference::finding));
+    Ok(findings)
 }
 
-/// The device, where it is there, and how the descriptor differs from it.
-fn compare<'a>(
-    descriptor: &Descriptor,
-    file: &Path,
-    entry: Entry<'a>,
-) -> Result<(Option<Present<'a>>, Vec<Difference>), String> {
+/// Those with which the others are done: what follows from another size or kind of disk, is done with that.
+fn decisive(differences: &[Difference]) -> impl Iterator<Item = &Difference> {
+    let first =
+        differences.iter().find(|difference| ["kind", "adapter", "shrunk"].contains(&difference.what));
+    differences.iter().filter(move |difference| first.is_none_or(|first| first.what == difference.what))
+}
+
+impl Difference {
+    /// VMware opens a disk that is larger than the descriptor says, or has another geometry.
+    fn finding(&self) -> Finding {
+        let mut letters = self.remedy.trim_end_matches('.').chars();
+        let first = letters.next().into_iter().flat_map(char::to_lowercase);
+        let (cause, remedy): (&str, String) =
+            (self.sentence.trim_end_matches('.'), first.chain(letters).collect());
+        match self.what {
+            "absent" => Finding::sentence(cause),
+            "grown" | "geometry" | "bios-geometry" => Finding::warning(cause, remedy),
+            _ => Finding::problem(cause, remedy),
+        }
+    }
+}
+
+/// A device's entry, the device where it is there, and how the descriptor differs from it.
+type Compared<'a> = (Entry<'a>, Option<Present<'a>>, Vec<Difference>);
+
+/// Compares a descriptor with the device of an entry.
+fn compare<'a>(descriptor: &Descriptor, place: &Place, text: &'a OsString) -> Result<Compared<'a>, String> {
+    let file = place.path();
+    let entry = Entry::parse(text.as_bytes()).map_err(|error| format!("{error}."))?;
     let device = entry.printed_path();
     let present = match Present::look(entry) {
         Ok(present) => present,
         Err(Absence::Useless(sentence)) => return Err(sentence),
         Err(Absence::Gone(sentence)) => {
             let remedy = "Then check again.".into();
-            return Ok((None, vec![Difference { what: "absent", sentence, remedy }]));
+            return Ok((entry, None, vec![Difference { what: "absent", sentence, remedy }]));
         }
     };
     let mut found = Vec::new();
     let mut differ =
         |what, sentence: String, remedy: String| found.push(Difference { what, sentence, remedy });
     let refresh = |option: &str| {
-        format!("Stop the virtual machine and run 'vmware-bdwrapper vmdk refresh{option} {}'.", shown(file))
+        format!("Stop the virtual machine and run 'vmware-bdwrapper vmdk refresh{option} {}'.", quoted(file))
     };
     let needs_library = descriptor.is_on_device();
-    let anew = |kind: &str| format!("run '{}'.", super::anew(file, &format!("{device}={kind}")));
+    let anew = || format!("run '{}'.", super::anew(descriptor, file, text, &present));
     if !needs_library && present.is_block {
         differ(
             "kind",
             format!("{device} is a block device, and the descriptor is for an image file."),
-            format!("Make the descriptor anew: {}", anew(entry.kind.name())),
+            format!("Make the descriptor anew: {}", anew()),
         );
     }
     let is_ide = present.disk.adapter == client::Adapter::Ide;
+    let word = descriptor.0.value(options::ADAPTER).or(descriptor.0.value("ddb.adapterType"));
     match descriptor.family() {
         Some(family) if needs_library && (family == Family::Ide) != is_ide => differ(
             "adapter",
             format!(
                 "{device} answers as a disk of {}, and the descriptor is for {}.",
                 present.disk.adapter,
-                String::from_utf8_lossy(descriptor.0.value("ddb.adapterType").unwrap_or_default())
-                    .escape_debug()
+                Printed(word.unwrap_or_default())
             ),
             format!(
                 "Give the device the option {}, or make the descriptor anew: {}",
                 if is_ide { "scsi" } else { "ide" },
-                anew(entry.kind.name())
+                anew()
             ),
         ),
         _ => {}
@@ -274,18 +313,21 @@ fn compare<'a>(
         }
     }
     if descriptor.is("partitionedDevice")
-        && let Some(sentence) = table_difference(descriptor, file, &present)?
+        && let Some(sentence) = table_difference(descriptor, place, &present)?
     {
-        let remedy = format!("VMware refuses a table that has changed. {}", refresh(""));
-        differ("partition-table", sentence, remedy);
+        let first = match present.table() {
+            Ok(_) => "VMware refuses a table that has changed.",
+            Err(_) => "Repair the table first.",
+        };
+        differ("partition-table", sentence, format!("{first} {}", refresh("")));
     }
-    Ok((Some(present), found))
+    Ok((entry, Some(present), found))
 }
 
 /// How the private copy of the partition table differs from the device's table; a sentence.
 fn table_difference(
     descriptor: &Descriptor,
-    file: &Path,
+    place: &Place,
     device: &Present<'_>,
 ) -> Result<Option<String>, String> {
     let table = match device.table() {
@@ -293,15 +335,16 @@ fn table_difference(
         Err(sentence) => return Ok(Some(sentence)),
     };
     let name = device.entry.printed_path();
-    let mut read = device.reader()?;
+    let from = device.open()?;
+    let copies = Copies::open(descriptor, place);
     for bytes in table.bytes {
         // The device is read in whole sectors.
         let sector = bytes.start / 512;
         let mut now = vec![0; (bytes.end - sector * 512) as usize];
-        read(sector, &mut now).map_err(|why| format!("{name}: {why}."))?;
+        read(&from, sector, &mut now).map_err(|why| format!("{name}: {why}."))?;
         let now = &now[(bytes.start - sector * 512) as usize..];
         let mut own = vec![0; now.len()];
-        match private(descriptor, file, bytes.start, &mut own) {
+        match copies.read(bytes.start, &mut own) {
             Ok(true) if own == now => {}
             Ok(_) => {
                 return Ok(Some(format!(
@@ -343,33 +386,29 @@ fn resize(descriptor: &mut Descriptor, device: &Present<'_>) -> Result<(), &'sta
 
 /// Divides the disk anew: the partitions that the virtual machine has are those that begin where they began. The name of the
 /// new copy of the table.
-fn divide(descriptor: &mut Descriptor, file: &Path, device: &Present<'_>) -> Result<String, String> {
+fn divide(descriptor: &mut Descriptor, place: &Place, device: &Present<'_>) -> Result<String, String> {
+    let file = place.path();
     let name = descriptor.device().and_then(Path::to_str).ok_or_else(|| {
         format!(
             "{name}: has a device whose name is no UTF-8; give the device another, and run 'vmware-bdwrapper vmdk create ENTRY -o \
-             {name} --partitions --force'.",
+             {} --partitions --partition N --force'.",
+            quoted(file),
             name = shown(file)
         )
     })?;
-    let mut wanted: Vec<u64> = descriptor
-        .extents()
-        .filter_map(|extent| match extent.data {
-            Data::Flat { name: found, offset } if found == name.as_bytes() => Some(offset),
-            _ => None,
-        })
-        .collect();
-    let layout =
-        Layout::new(device, Some((descriptor, file)), |partition| wanted.contains(&partition.place.start))?;
+    let mut wanted = starts(descriptor);
+    let copies = Copies::open(descriptor, place);
+    let layout = Layout::new(device, Some(&copies), |partition| wanted.contains(&partition.place.start))?;
     wanted.retain(|start| layout.partitions().all(|partition| partition.place.start != *start));
     if let Some(start) = wanted.first() {
         return Err(format!(
             "{}: has no partition any more that begins in sector {start}, as the virtual machine's did; choose others by \
              'vmware-bdwrapper vmdk create ENTRY -o {} --partitions --partition N --force'.",
             device.entry.printed_path(),
-            shown(file)
+            quoted(file)
         ));
     }
-    let (copy, lines) = layout.write(file, name, Some(partitioned::rights(descriptor, file)?))?;
+    let (copy, lines) = layout.write(place, name, Some(copies.rights(place)?))?;
     descriptor.replace_extents(lines);
     Ok(copy)
 }

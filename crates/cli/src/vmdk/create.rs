@@ -12,11 +12,11 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::adapter::Adapter;
 use super::descriptor::{Data, Descriptor, Extent};
 use super::device::{Absence, Present, path};
-use super::partitioned::{self, Layout};
-use super::{GEOMETRY, options};
+use super::partitioned::{self, Copies, Layout};
+use super::{GEOMETRY, options, snapshot};
 use crate::devices;
 use crate::failure::{Failure, print, say, shown};
-use crate::file::{self, Lock};
+use crate::file::{self, Place};
 
 /// What is asked for.
 #[derive(clap::Args)]
@@ -33,7 +33,7 @@ pub struct Create {
     #[arg(long, conflicts_with = "flat")]
     partitions: bool,
     /// Give it only this one (may be repeated); the others read as zeros
-    #[arg(long = "partition", value_name = "N", requires = "partitions")]
+    #[arg(long = "partition", value_name = "N", requires = "partitions", value_parser = number)]
     chosen: Vec<u32>,
     /// Describe an image file as a virtual disk, which needs no library
     #[arg(long)]
@@ -50,8 +50,8 @@ impl Create {
         let texts = [self.entry()];
         let listed = devices::parse(&texts)?;
         let entry = listed[0].entry;
-        let replaced = self.replaced(path(&entry)).map_err(failed)?;
-        self.output = file::followed(&self.output);
+        let (place, old) = self.place(path(&entry)).map_err(failed)?;
+        self.output = place.path().into();
         let device = Present::look(entry).map_err(Absence::sentence).map_err(failed)?;
         if self.flat && device.is_block {
             return Err(Failure::new(
@@ -62,34 +62,39 @@ impl Create {
                 ),
             ));
         }
-        let name = self.name(&entry).map_err(failed)?;
-        let old = replaced.as_ref().map(|(old, _lock)| old);
-        let (copy, extents) = self.extents(&device, &name, old).map_err(failed)?;
         let adapter = self.adapter.unwrap_or(Adapter::of(entry.kind));
+        if !self.flat && !adapter.suits(device.disk.adapter) {
+            return Err(Failure::new(
+                Failure::USAGE,
+                format!(
+                    "{}: answers as a disk of {}, which VMware refuses on {}; leave --adapter out, or give the entry the option {}.",
+                    entry.printed_path(),
+                    device.disk.adapter,
+                    adapter.name(),
+                    if adapter == Adapter::Ide { "ide" } else { "scsi" }
+                ),
+            ));
+        }
+        let name = self.name(&entry).map_err(failed)?;
+        let old = old.as_ref();
+        let (copy, extents) = self.extents(&device, &name, &place, old).map_err(failed)?;
         let text = self.text(&device, adapter, &extents).map_err(failed)?;
         // The old one stays, with its copy of the table, which other descriptors may use, too.
         let written = match old {
-            Some(_) => file::replace(&self.output, text.as_bytes(), true),
-            None => file::create(&self.output, text.as_bytes()).map(|()| None),
+            Some(_) => place.replace(text.as_bytes(), true),
+            None => place.create(text.as_bytes()).map(|()| None),
         };
         let backup = match written {
             Ok(backup) => backup,
             Err(sentence) => {
                 if let Some(copy) = copy {
-                    let _ = fs::remove_file(file::directory(&self.output).join(copy));
+                    let _ = fs::remove_file(place.beside(copy));
                 }
                 return Err(failed(sentence));
             }
         };
-        let in_descriptor = adapter.in_descriptor(entry.kind);
-        if !self.flat && (device.disk.adapter == client::Adapter::Ide) != (in_descriptor == "ide") {
-            say(format!(
-                "{} answers as a disk of {}, and VMware may refuse it on {}; give it the option {} to fit.",
-                entry.printed_path(),
-                device.disk.adapter,
-                adapter.name(),
-                if in_descriptor == "ide" { "ide" } else { "scsi" }
-            ));
+        for finding in device.unfit() {
+            say(finding);
         }
         let (file, sectors) = (shown(&self.output), device.disk.capacity);
         print(format!(
@@ -114,21 +119,21 @@ impl Create {
         text
     }
 
-    /// The descriptor that is replaced, and what keeps others from it; refuses whatever else stands there.
-    fn replaced(&self, device: &Path) -> Result<Option<(Descriptor, Lock)>, String> {
+    /// Where the descriptor comes to stand, and the one that is replaced, locked; refuses whatever else stands there.
+    fn place(&self, device: &Path) -> Result<(Place, Option<Descriptor>), String> {
         if self.output.symlink_metadata().is_err() {
-            return Ok(None);
+            return Ok((Place::of(&self.output)?, None));
         }
         if !self.force {
             return Err(file::exists(&self.output));
         }
-        let same = |path: &Path| path.metadata().ok().map(|status| (status.dev(), status.ino()));
+        let number = |path: &Path| path.metadata().ok().map(|status| (status.dev(), status.ino()));
         let name = shown(&self.output);
-        if same(&self.output) == same(device) {
+        if number(device).is_some_and(|device| number(&self.output) == Some(device)) {
             return Err(format!("{name}: is the disk itself; choose another name."));
         }
-        let lock = file::lock(&self.output)?;
-        let old = Descriptor::parse(&file::read(&self.output)?)
+        let mut place = Place::locked(&self.output)?;
+        let old = Descriptor::parse(&place.read()?)
             .map_err(|why| format!("{name}: would be replaced, but {why}, or choose another name."))?;
         // The disks of VMware's own are lost without their descriptors.
         let is_own = old.is_on_device() || old.is("monolithicFlat") && old.0.value(options::KEY).is_some();
@@ -141,7 +146,8 @@ impl Create {
             ));
         }
         file::is_free(&self.output)?;
-        Ok(Some((old, lock)))
+        snapshot::refuse(&old, &place)?;
+        Ok((place, Some(old)))
     }
 
     /// The device's name in the descriptor.
@@ -167,6 +173,7 @@ impl Create {
         &self,
         device: &Present<'_>,
         name: &str,
+        place: &Place,
         old: Option<&Descriptor>,
     ) -> Result<(Option<String>, Vec<String>), String> {
         if !self.partitions {
@@ -175,15 +182,18 @@ impl Create {
         }
         let is_chosen = |number| self.chosen.is_empty() || self.chosen.contains(&number);
         let layout = Layout::new(device, None, |partition| is_chosen(partition.number))?;
-        let numbers: Vec<u32> = layout.partitions().map(|partition| partition.number).collect();
+        let mut numbers: Vec<u32> = layout.partitions().map(|partition| partition.number).collect();
         if let Some(missing) = self.chosen.iter().find(|number| !numbers.contains(number)) {
+            numbers.sort();
+            let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
             return Err(format!(
-                "{}: has no partition {missing} with data; it has {numbers:?}.",
-                device.entry.printed_path()
+                "{}: has no partition {missing} with data; choose from {}.",
+                device.entry.printed_path(),
+                numbers.join(", ")
             ));
         }
-        let rights = old.map(|old| partitioned::rights(old, &self.output)).transpose()?;
-        let (copy, lines) = layout.write(&self.output, name, rights)?;
+        let rights = old.map(|old| Copies::open(old, place).rights(place)).transpose()?;
+        let (copy, lines) = layout.write(place, name, rights)?;
         Ok((Some(copy), lines))
     }
 
@@ -226,6 +236,12 @@ impl Create {
         text += &format!("ddb.adapterType = \"{}\"\n", adapter.in_descriptor(device.entry.kind));
         Ok(text)
     }
+}
+
+/// The number of a partition.
+fn number(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or("a partition has a number from 1, which 'lsblk' shows at the end of its name".into())
 }
 
 /// The identifier of a disk in VMware's form: bytes of which the first say that VMware gave it (NAA 6 and VMware's OUI 000C29).

@@ -11,8 +11,10 @@ use disk::entry::{Entry, Kind};
 use disk::geometry::{geometry, identify_geometry};
 
 use super::table::Table;
-use crate::block::is_real_path;
+use crate::block::{Host, is_real_path};
 use crate::failure::{cause, shown};
+use crate::finding::Finding;
+use crate::fitness;
 
 /// A device and what VMware concludes from its answers.
 pub struct Present<'a> {
@@ -20,6 +22,8 @@ pub struct Present<'a> {
     pub entry: Entry<'a>,
     /// Whether it is a block device and no image file.
     pub is_block: bool,
+    /// Its length.
+    bytes: u64,
     /// Bytes a logical block.
     pub block: u32,
     /// What VMware makes of it.
@@ -85,22 +89,37 @@ impl<'a> Present<'a> {
         };
         let block = backing.max(entry.sector.unwrap_or(512));
         match Conclusion::from(&answers(&entry, Capacity::new(bytes, block))) {
-            Conclusion::Accepted(disk) => Ok(Present { entry, is_block, block, disk }),
+            Conclusion::Accepted(disk) => Ok(Present { entry, is_block, bytes, block, disk }),
             Conclusion::Refused(reason) => Err(Absence::Useless(format!(
                 "{name}: VMware would refuse it ({reason}); use a larger device."
             ))),
         }
     }
 
-    /// Reads a part of it, from a sector.
-    pub fn reader(&self) -> Result<impl FnMut(u64, &mut [u8]) -> Result<(), String> + use<>, String> {
-        let name = path(&self.entry).to_path_buf();
-        let file = File::open(&name).map_err(|error| {
-            format!("{}: cannot be opened ({}); it must be readable.", shown(&name), cause(&error))
-        })?;
-        Ok(move |sector: u64, into: &mut [u8]| {
-            file.read_exact_at(into, sector.saturating_mul(512))
-                .map_err(|error| format!("cannot be read at sector {sector} ({}); repair it", cause(&error)))
+    /// What of it is not on the disk, and what VMware does not take well.
+    pub fn unfit(&self) -> Vec<Finding> {
+        let path = path(&self.entry);
+        let host = if self.is_block { Host::running().unwrap_or_default() } else { Host::default() };
+        let mut findings = Vec::from_iter(fitness::large_sectors(path, host.by_path(path), &self.entry));
+        let rest = self.bytes - self.disk.capacity * 512;
+        if rest > 0 {
+            findings.push(Finding::warning(
+                format!(
+                    "The last {rest} of the {} bytes of {} are no whole sector, and not on the disk",
+                    self.bytes,
+                    shown(path)
+                ),
+                "give it a whole number of sectors",
+            ));
+        }
+        findings
+    }
+
+    /// Opens it for reading.
+    pub fn open(&self) -> Result<File, String> {
+        let name = path(&self.entry);
+        File::open(name).map_err(|error| {
+            format!("{}: cannot be opened ({}); it must be readable.", shown(name), cause(&error))
         })
     }
 
@@ -113,8 +132,17 @@ impl<'a> Present<'a> {
                 self.block
             ));
         }
-        Table::read(self.disk.capacity, self.reader()?).map_err(|why| format!("{name}: {why}."))
+        let file = self.open()?;
+        Table::read(self.disk.capacity, |sector, into| read(&file, sector, into))
+            .map_err(|why| format!("{name}: {why}."))
     }
+}
+
+/// Reads a part of a device, from a sector; words that follow its name say why that is impossible.
+pub fn read(device: &File, sector: u64, into: &mut [u8]) -> Result<(), String> {
+    device
+        .read_exact_at(into, sector.saturating_mul(512))
+        .map_err(|error| format!("cannot be read at sector {sector} ({}); repair it", cause(&error)))
 }
 
 /// What the library answers for an entry.

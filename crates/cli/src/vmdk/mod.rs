@@ -8,20 +8,23 @@ mod descriptor;
 mod device;
 mod options;
 mod partitioned;
+mod snapshot;
 mod table;
 mod text;
 
-use std::fmt::Display;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::failure::{Failure, shown};
-use crate::file;
+use crate::failure::{Failure, quoted, shown};
+use crate::file::{self, Place};
+use adapter::Adapter;
 use descriptor::Descriptor;
+use device::Present;
 
-pub use descriptor::Data;
+pub use check::examine;
 
 /// The tasks.
 #[derive(Subcommand)]
@@ -75,13 +78,29 @@ fn numbers(disk: &client::Disk) -> [u64; 6] {
 }
 
 /// Reads a descriptor; a sentence says why it cannot be read.
-pub fn descriptor(path: &Path) -> Result<Descriptor, String> {
-    Descriptor::parse(&file::read(path)?).map_err(|why| format!("{}: {why}.", shown(path)))
+pub fn descriptor(place: &mut Place) -> Result<Descriptor, String> {
+    let bytes = place.read()?;
+    Descriptor::parse(&bytes).map_err(|why| format!("{}: {why}.", shown(place.path())))
 }
 
-/// The command that makes a descriptor anew.
-fn anew(file: &Path, entry: &dyn Display) -> String {
-    format!("vmware-bdwrapper vmdk create {entry} -o {} --force", shown(file))
+/// The command that makes a descriptor anew for a device, with the partitions that it has and the adapter that it is for where
+/// that suits the device.
+fn anew(descriptor: &Descriptor, file: &Path, text: &OsStr, device: &Present<'_>) -> String {
+    let mut command = format!("vmware-bdwrapper vmdk create {} -o {}", quoted(text), quoted(file));
+    let adapter = options::adapter(descriptor);
+    if adapter != Adapter::of(device.entry.kind) && adapter.suits(device.disk.adapter) {
+        command += &format!(" --adapter {}", adapter.name());
+    }
+    if descriptor.is("partitionedDevice") {
+        command += " --partitions";
+        command += &match partitioned::numbers(descriptor, device) {
+            Some(numbers) => numbers.iter().map(|number| format!(" --partition {number}")).collect(),
+            None => " --partition N".to_owned(),
+        };
+    } else if !descriptor.is_on_device() && !device.is_block {
+        command += " --flat";
+    }
+    command + " --force"
 }
 
 /// The name of a file without its directory, where another file stands in the same.

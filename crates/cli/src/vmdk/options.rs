@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use disk::entry::{Entry, Kind};
 
@@ -40,25 +40,42 @@ pub fn worth_keeping(entry: &Entry<'_>, adapter: Adapter, is_flat: bool) -> Opti
     Some(options)
 }
 
+/// The adapter that a descriptor was made for.
+pub fn adapter(descriptor: &Descriptor) -> Adapter {
+    let word = |key| Adapter::named(descriptor.0.value(key)?);
+    let by_family = match descriptor.family() {
+        Some(Family::Ide) => Adapter::Ide,
+        _ => Adapter::Lsilogic,
+    };
+    word(ADAPTER).or(word("ddb.adapterType")).unwrap_or(by_family)
+}
+
+/// The path of the device or image that a descriptor is for.
+pub fn path(descriptor: &Descriptor, file: &Path) -> Result<PathBuf, String> {
+    let name = descriptor.device().ok_or_else(|| {
+        format!(
+            "{}: has no extent on a device or image; name one that 'vmware-bdwrapper vmdk create' wrote.",
+            shown(file)
+        )
+    })?;
+    match name.is_absolute() {
+        true => Ok(name.to_path_buf()),
+        false => std::path::absolute(file::directory(file).join(name))
+            .map_err(|_| format!("{}: has an image without name; correct it.", shown(file))),
+    }
+}
+
+/// Whether two names are of the same device, as they are to the library.
+pub fn is_same(path: &Path, other: &Path) -> bool {
+    let number = devices::identity_of(path);
+    other == path || (number.is_some() && devices::identity_of(other) == number)
+}
+
 /// The text of the entry that a descriptor is for: as given, as the environment has it, as the descriptor remembers it, or as
 /// its name says.
 pub fn entry(descriptor: &Descriptor, file: &Path, given: Option<OsString>) -> Result<OsString, Failure> {
-    let failed = |sentence| Failure::new(Failure::FAILED, sentence);
-    let name = descriptor.device().ok_or_else(|| {
-        failed(format!(
-            "{}: has no extent on a device or image; name one that 'vmware-bdwrapper vmdk create' wrote.",
-            shown(file)
-        ))
-    })?;
-    let path = match name.is_absolute() {
-        true => name.to_path_buf(),
-        false => std::path::absolute(file::directory(file).join(name))
-            .map_err(|_| failed(format!("{}: has an image without name; correct it.", shown(file))))?,
-    };
-    // The same device by another name is the same to the library.
-    let number = devices::identity_of(&path);
-    let is_device =
-        |other: &Path| *other == *path || (number.is_some() && devices::identity_of(other) == number);
+    let path = path(descriptor, file).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?;
+    let is_device = |other: &Path| is_same(&path, other);
     if let Some(given) = given {
         let parsed = devices::parse(std::slice::from_ref(&given))?;
         if !is_device(parsed[0].path()) {

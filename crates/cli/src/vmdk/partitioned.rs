@@ -3,23 +3,27 @@
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use rustix::process::{getegid, geteuid};
 
 use super::descriptor::{Data, Descriptor, Extent};
-use super::device::Present;
+use super::device::{Present, read};
 use super::table::{Partition, Piece};
 use crate::devices::identity_of;
 use crate::failure::{cause, shown};
-use crate::file::{self, Rights};
+use crate::file::{self, Place, Rights};
 
 /// The extents of a disk of chosen partitions.
 pub struct Layout {
     pieces: Vec<(Piece, bool)>,
     copy: Vec<u8>,
+    /// Who may read the device.
+    device: Rights,
 }
 
 impl Layout {
@@ -27,23 +31,26 @@ impl Layout {
     /// has put into an older copy stays.
     pub fn new(
         device: &Present<'_>,
-        old: Option<(&Descriptor, &Path)>,
+        old: Option<&Copies>,
         mut chosen: impl FnMut(&Partition) -> bool,
     ) -> Result<Layout, String> {
         let name = device.entry.printed_path();
-        let mut read = device.reader()?;
+        let from = device.open()?;
+        let rights = Rights::of(&file::opened(&from)).map_err(|error| {
+            format!("{name}: cannot be looked at ({}); make it one that you may read.", cause(&error))
+        })?;
         let mut copy = Vec::new();
         let table = device.table()?;
         let pieces = table.pieces(device.disk.capacity).map_err(|why| format!("{name}: {why}."))?;
         for piece in &pieces {
             if let Piece::Table(place) = piece {
                 let mut now = vec![0; (place.end - place.start) as usize * 512];
-                read(place.start, &mut now).map_err(|why| format!("{name}: {why}."))?;
+                read(&from, place.start, &mut now).map_err(|why| format!("{name}: {why}."))?;
                 let mut part = now.clone();
-                if let Some((descriptor, file)) = old {
+                if let Some(old) = old {
                     // Where the older copy is lost, the device's boot loader is the next best.
                     let mut older = part.clone();
-                    if private(descriptor, file, place.start * 512, &mut older).is_ok() {
+                    if old.read(place.start * 512, &mut older).is_ok() {
                         part = older;
                     }
                 }
@@ -61,7 +68,7 @@ impl Layout {
             let is_chosen = matches!(&piece, Piece::Partition(partition) if chosen(partition));
             (piece, is_chosen)
         });
-        Ok(Layout { pieces: pieces.collect(), copy })
+        Ok(Layout { pieces: pieces.collect(), copy, device: rights })
     }
 
     /// The partitions that there are.
@@ -76,18 +83,25 @@ impl Layout {
     /// extents.
     pub fn write(
         &self,
-        descriptor: &Path,
+        descriptor: &Place,
         device: &str,
         rights: Option<Rights>,
     ) -> Result<(String, Vec<String>), String> {
-        let stem = descriptor.file_stem().and_then(OsStr::to_str).ok_or_else(|| {
+        let stem = descriptor.path().file_stem().and_then(OsStr::to_str).ok_or_else(|| {
             format!(
                 "{}: has a name that is no UTF-8, which a descriptor cannot hold; choose another.",
-                shown(descriptor)
+                shown(descriptor.path())
             )
         })?;
         let stem = format!("{stem}-pt");
-        let copy = file::create_numbered(file::directory(descriptor), &stem, "vmdk", &self.copy, rights)?;
+        let rights = self.limited(rights).map_err(|user| {
+            format!(
+                "{}: has a copy of the partition table that belongs to user {user}, who may not read {device}, and so not what a \
+                 new copy would show of it; give the device to that user by chown(1), or the copy to yourself.",
+                shown(descriptor.path())
+            )
+        })?;
+        let copy = descriptor.create_numbered(&stem, "vmdk", &self.copy, rights.as_ref())?;
         let mut lines: Vec<String> = Vec::new();
         let (mut offset, mut gap) = (0, 0);
         for (piece, is_chosen) in &self.pieces {
@@ -116,31 +130,28 @@ impl Layout {
         }
         Ok((copy, lines))
     }
-}
 
-/// Whose the private copy is and who may read it; where it is lost, the descriptor.
-pub fn rights(descriptor: &Descriptor, file: &Path) -> Result<Rights, String> {
-    let copies = descriptor.private().filter_map(|(_, name, ..)| open(file, name).ok()?.metadata().ok());
-    let mut copies = copies.map(|status| file::rights(&status));
-    let Some(first) = copies.next() else {
-        let status = file.metadata().map_err(|error| {
-            format!(
-                "{}: cannot be looked at ({}); name a file that you may read.",
-                shown(file),
-                cause(&error)
-            )
-        })?;
-        return Ok(file::rights(&status));
-    };
-    // What only some may read of the old copy, nobody else reads in the new one.
-    if copies.any(|other| other != first) {
-        return Err(format!(
-            "{}: has a copy of the partition table in files of different owners or modes; give them the same by chown(1) and \
-             chmod(1).",
-            shown(file)
-        ));
+    /// The rights of the private copy, which shows what stands before the partitions on the device: nobody is given more than the
+    /// device gives. Otherwise the user who would own it, and may not read the device.
+    fn limited(&self, rights: Option<Rights>) -> Result<Option<Rights>, u32> {
+        let device = &self.device;
+        if device.mode & 0o004 != 0 {
+            return Ok(rights);
+        }
+        let (user, group) = (geteuid().as_raw(), getegid().as_raw());
+        let mut rights = rights.unwrap_or(Rights { user, group, mode: 0o600, list: None });
+        let is_reader =
+            [0, user].contains(&rights.user) || rights.user == device.user && device.mode & 0o400 != 0;
+        if !is_reader {
+            return Err(rights.user);
+        }
+        // Beside an access control list the mode does not say what the group may.
+        let is_plain = device.list.is_none() && rights.list.is_none();
+        let has_group = is_plain && rights.group == device.group && device.mode & 0o040 != 0;
+        rights.mode &= if has_group { 0o770 } else { 0o700 };
+        rights.list = None;
+        Ok(Some(rights))
     }
-    Ok(first)
 }
 
 /// The copies of partition tables beside a descriptor that it does not name: those made for it, and those of its older state.
@@ -174,7 +185,9 @@ pub fn unnamed(descriptor: &Descriptor, file: &Path, older: Option<&Descriptor>)
                 older.private().any(|(start, private, ..)| start == 0 && private.as_os_str() == name)
             };
             let is_copy = is_made(name.as_bytes()) || older.is_some_and(was_copy);
-            is_copy && !has(descriptor, path) && super::descriptor(path).is_err()
+            is_copy
+                && !has(descriptor, path)
+                && Place::of(path).and_then(|mut place| super::descriptor(&mut place)).is_err()
         })
         .collect();
     names.sort();
@@ -194,32 +207,100 @@ pub fn spare(descriptor: &Descriptor, file: &Path, older: Option<&Descriptor>) -
     unnamed(descriptor, file, older).into_iter().map(line).collect()
 }
 
-/// Opens what stands beside a descriptor by a name that it gives, and nothing else: whose the descriptor is need not be who
-/// reads it here. Opening a FIFO must not wait.
-fn open(file: &Path, name: &Path) -> io::Result<File> {
+/// The sectors of the device in which the partitions begin that a virtual machine has.
+pub fn starts(descriptor: &Descriptor) -> Vec<u64> {
+    let device = descriptor.device().map(|name| name.as_os_str().as_bytes());
+    let of_device = |extent: Extent<'_>| match extent.data {
+        Data::Flat { name, offset } if Some(name) == device => Some(offset),
+        _ => None,
+    };
+    descriptor.extents().filter_map(of_device).collect()
+}
+
+/// Their numbers, or nothing where they are all that the device has; none where the table does not say.
+pub fn numbers(descriptor: &Descriptor, device: &Present<'_>) -> Option<Vec<u32>> {
+    let (starts, table) = (starts(descriptor), device.table().ok()?);
+    let of_start = |start: &u64| table.partitions.iter().find(|partition| partition.place.start == *start);
+    let numbers: Vec<u32> = starts
+        .iter()
+        .map(|start| of_start(start).map(|partition| partition.number))
+        .collect::<Option<_>>()?;
+    Some(if numbers.len() == table.partitions.len() { Vec::new() } else { numbers })
+}
+
+/// The files that hold the private copy of the table, opened once: what is read and who may read it belong together.
+pub struct Copies {
+    /// The place of each on the disk and in its file, in bytes.
+    parts: Vec<(Range<u64>, u64, io::Result<File>)>,
+}
+
+impl Copies {
+    /// Opens what stands beside a descriptor by the names that it gives, and nothing else: whose the descriptor is need not be who
+    /// reads it here.
+    pub fn open(descriptor: &Descriptor, place: &Place) -> Copies {
+        let parts = descriptor.private().map(|(first, name, offset, sectors)| {
+            (first * 512..(first + sectors) * 512, offset.saturating_mul(512), open(place, name))
+        });
+        Copies { parts: parts.collect() }
+    }
+
+    /// Whose the private copy is and who may read it; where it is lost, the descriptor.
+    pub fn rights(&self, place: &Place) -> Result<Rights, String> {
+        let rights = |path: &Path| {
+            Rights::of(path).map_err(|error| {
+                format!(
+                    "{}: cannot be looked at ({}); name a file that you may read.",
+                    shown(place.path()),
+                    cause(&error)
+                )
+            })
+        };
+        let files = self.parts.iter().filter_map(|(_, _, file)| file.as_ref().ok());
+        let mut copies = files.map(|file| rights(&file::opened(file)));
+        let Some(first) = copies.next().transpose()? else {
+            return rights(&place.beside(place.path().file_name().unwrap_or_default()));
+        };
+        // What only some may read of the old copy, nobody else reads in the new one.
+        for other in copies {
+            if other? != first {
+                return Err(format!(
+                    "{}: has a copy of the partition table in files of different owners or modes; give them the same by chown(1) \
+                     and chmod(1).",
+                    shown(place.path())
+                ));
+            }
+        }
+        Ok(first)
+    }
+
+    /// Reads what the private copy has of the disk from a byte on; whether that is all.
+    pub fn read(&self, start: u64, into: &mut [u8]) -> io::Result<bool> {
+        let (mut count, end) = (0, start + into.len() as u64);
+        for (own, offset, file) in &self.parts {
+            let common = own.start.max(start)..own.end.min(end);
+            if common.is_empty() {
+                continue;
+            }
+            let part = &mut into[(common.start - start) as usize..(common.end - start) as usize];
+            let offset = offset.saturating_add(common.start - own.start);
+            let file = file.as_ref().map_err(|error| {
+                error.raw_os_error().map_or(error.kind().into(), io::Error::from_raw_os_error)
+            })?;
+            file.read_exact_at(part, offset)?;
+            count += part.len();
+        }
+        Ok(count == into.len())
+    }
+}
+
+/// Opening a FIFO must not wait.
+fn open(place: &Place, name: &Path) -> io::Result<File> {
     if name.as_os_str().as_bytes().contains(&b'/') {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let opened = OpenOptions::new()
         .read(true)
         .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32)
-        .open(file::directory(file).join(name))?;
+        .open(place.beside(name))?;
     if opened.metadata()?.is_file() { Ok(opened) } else { Err(io::ErrorKind::InvalidInput.into()) }
-}
-
-/// Reads what the private copy has of the disk from a byte on; whether that is all.
-pub fn private(descriptor: &Descriptor, file: &Path, start: u64, into: &mut [u8]) -> io::Result<bool> {
-    let (mut count, end) = (0, start + into.len() as u64);
-    for (first, name, offset, sectors) in descriptor.private() {
-        let own = first * 512..(first + sectors) * 512;
-        let common = own.start.max(start)..own.end.min(end);
-        if common.is_empty() {
-            continue;
-        }
-        let part = &mut into[(common.start - start) as usize..(common.end - start) as usize];
-        let offset = offset.saturating_mul(512).saturating_add(common.start - own.start);
-        open(file, name)?.read_exact_at(part, offset)?;
-        count += part.len();
-    }
-    Ok(count == into.len())
 }

@@ -251,7 +251,7 @@ impl Header {
         read(at, &mut sector)?;
         let wrong = |what: &str| {
             format!(
-                "has a {name} GPT header in sector {at} {what}; repair it, for example by 'sgdisk --verify' and 'sgdisk --move-second-header'"
+                "has a {name} GPT header in sector {at} {what}; repair it, for example by 'sgdisk --move-second-header'"
             )
         };
         if !sector.starts_with(b"EFI PART") {
@@ -298,7 +298,9 @@ impl Header {
         read(self.entries, &mut bytes)?;
         bytes.truncate((self.count * self.size) as usize);
         if u64::from(crc32(&bytes)) != self.checksum {
-            return Err(format!("has a {name} GPT whose checksum is wrong; repair it"));
+            return Err(format!(
+                "has a {name} GPT whose checksum is wrong; repair it, for example by 'sgdisk --move-second-header'"
+            ));
         }
         Ok(bytes)
     }
