@@ -5,6 +5,7 @@
 use crate::ata::command::{SET_FEATURES, SMART, Transfer};
 use crate::ata::{self, Offer, Registers, SMART_SIGNATURE, Taskfile};
 use crate::entry::Kind;
+use crate::host::part;
 use crate::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE};
 use crate::scsi::Ended;
 use crate::scsi::data::Data;
@@ -261,8 +262,4 @@ pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> 
     }
     host.copy_out(argument, request)?;
     result(device, &registers)
-}
-
-fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
 }

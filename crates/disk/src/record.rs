@@ -4,13 +4,13 @@
 use crate::ata::command::Command;
 use crate::ata::{self, Taskfile};
 use crate::entry::Kind;
-use crate::host::Segment;
+use crate::host::{Segment, part};
 use crate::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, HDIO_GET_IDENTITY,
     SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
 };
 use crate::scsi::command::{self, Operation};
-use crate::scsi::sat;
+use crate::scsi::{Direction, sat};
 use crate::{Errno, Host, drive, sg};
 
 /// The variable of the environment that says where records go: the name of an abstract unix(7) socket of type
@@ -279,8 +279,8 @@ impl Memory {
             self.sense = Segment { address: sense, length: sense_room.into() };
         }
         self.data_length = length;
-        // SG_DXFER_FROM_DEV and SG_DXFER_TO_FROM_DEV
-        let from_disk = matches!(i32::from_ne_bytes(self.at(4)), -3 | -4);
+        let direction = sg::of_number(i32::from_ne_bytes(self.at(4)));
+        let from_disk = matches!(direction, Direction::In | Direction::Both);
         self.most = match self.shown() {
             Shown::FromDisk if from_disk => MOST_DATA,
             Shown::ToDisk(list) => MOST_DATA.min(list),
@@ -416,10 +416,6 @@ impl Memory {
         let lengths = [path.length, given.length, got.length, command.length, sense.length, data];
         ([path, given, got, command, sense, a, b, c, d, e, f, g, h], lengths)
     }
-}
-
-fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
 }
 
 /// As [`Memory::shown`], of an ATA command: its row, where there is anything.

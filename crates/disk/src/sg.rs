@@ -1,5 +1,6 @@
 //! Ways to send a disk a SCSI command: `SG_IO` and `SCSI_IOCTL_SEND_COMMAND` (the kernel's drivers/scsi/scsi_ioctl.c).
 
+use crate::host::part;
 use crate::scsi::command::{self, Permission};
 use crate::scsi::data::Data;
 use crate::scsi::{Direction, Ended, execute, mode};
@@ -54,13 +55,23 @@ impl Header {
     const SIZE: usize = 88;
 
     fn get<const N: usize>(&self, at: usize) -> [u8; N] {
-        self.0.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+        part(&self.0, at)
     }
 
     fn put(&mut self, at: usize, bytes: &[u8]) {
         for (to, from) in self.0.iter_mut().skip(at).zip(bytes) {
             *to = *from;
         }
+    }
+}
+
+/// The direction of a `dxfer_direction`: `SG_DXFER_TO_DEV`, `SG_DXFER_FROM_DEV`, `SG_DXFER_TO_FROM_DEV`; none of any other.
+pub(crate) fn of_number(direction: i32) -> Direction {
+    match direction {
+        -2 => Direction::Out,
+        -3 => Direction::In,
+        -4 => Direction::Both,
+        _ => Direction::None,
     }
 }
 
@@ -81,12 +92,9 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
     if length > LONGEST && length > longest_transfer(host)? {
         return Err(Errno::EIO);
     }
-    let direction = match direction {
-        -2 => Direction::Out,
-        -3 => Direction::In,
-        -4 => Direction::Both,
-        _ if length > 0 => return Err(Errno::EINVAL),
-        _ => Direction::None,
+    let direction = match of_number(direction) {
+        Direction::None if length > 0 => return Err(Errno::EINVAL),
+        direction => direction,
     };
     let mut cdb = [0; LONGEST_CDB];
     let given = cdb.get_mut(..command_length.into()).ok_or(Errno::EINVAL)?;

@@ -4,6 +4,7 @@ use core::fmt;
 
 use crate::ata::identify::OBSOLETE_IDENTITY;
 use crate::entry::Printed;
+use crate::host::part;
 use crate::request::{Argument, Request, Shape, find};
 use crate::{Errno, Host};
 
@@ -78,7 +79,7 @@ impl Decoded {
     }
 
     fn at<const N: usize>(&self, offset: usize) -> [u8; N] {
-        self.bytes.get(offset..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+        part(&self.bytes, offset)
     }
 
     fn text(&self, range: core::ops::Range<usize>) -> Printed<'_> {
@@ -103,6 +104,17 @@ impl Shape {
             Shape::SgIo => SG_IO_HDR,
         }
     }
+}
+
+/// Cylinders, heads, sectors a track and the first sector in a `struct hd_geometry`, or in a `struct hd_big_geometry`
+/// ([`Shape::BigGeometry`]; include/uapi/linux/hdreg.h).
+pub fn geometry(shape: Shape, bytes: &[u8]) -> [u64; 4] {
+    let [heads, sectors] = part(bytes, 0).map(|byte: u8| byte.into());
+    let cylinders = match shape {
+        Shape::Geometry => u16::from_ne_bytes(part(bytes, 2)).into(),
+        _ => u32::from_ne_bytes(part(bytes, 4)).into(),
+    };
+    [cylinders, heads, sectors, u64::from_ne_bytes(part(bytes, 8))]
 }
 
 /// What the caller gave.
@@ -148,12 +160,7 @@ impl Decoded {
                 write!(f, "{{{length} bytes from {start}}}")
             }
             Shape::Geometry | Shape::BigGeometry => {
-                let [heads, sectors] = self.at(0);
-                let cylinders = match shape {
-                    Shape::Geometry => u16::from_ne_bytes(self.at(2)).into(),
-                    _ => u32::from_ne_bytes(self.at(4)),
-                };
-                let start = u64::from_ne_bytes(self.at(8));
+                let [cylinders, heads, sectors, start] = geometry(shape, &self.bytes);
                 write!(f, "{{cylinders {cylinders} heads {heads} sectors {sectors} start {start}}}")
             }
             Shape::Idlun => {

@@ -11,7 +11,7 @@ use disk::request::{
 };
 use disk::scsi::command::Operation as O;
 use disk::scsi::sense::Sense;
-use disk::trace::{Decoded, Given, Got};
+use disk::trace::{Decoded, Given, Got, geometry};
 
 use super::absent;
 use super::record::{Bytes, CHECK_CONDITION, FROM_DISK, Record, TO_DISK, digits};
@@ -159,18 +159,8 @@ fn argument(request: u32, record: &Record) -> Vec<Value> {
     let got = &record.got;
     match shape {
         Shape::Geometry | Shape::BigGeometry => {
-            let [heads, sectors] = got.at(0);
-            let cylinders = match shape {
-                Shape::Geometry => u16::from_ne_bytes(got.at(2)).into(),
-                _ => u32::from_ne_bytes(got.at(4)),
-            };
-            let start = u64::from_ne_bytes(got.at(8));
-            vec![
-                ("cylinders", cylinders.to_string()),
-                ("heads", heads.to_string()),
-                ("sectors", sectors.to_string()),
-                ("start", start.to_string()),
-            ]
+            let names = ["cylinders", "heads", "sectors", "start"];
+            names.into_iter().zip(geometry(shape, &got.0).map(|number| number.to_string())).collect()
         }
         Shape::Idlun => {
             let names = ["id", "lun", "channel", "host"];

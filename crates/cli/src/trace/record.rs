@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::absent;
+use disk::host::part;
 use disk::record::{Head, Part, Parts};
 use disk::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
@@ -70,7 +71,7 @@ impl Bytes {
 
     /// Some of them at an offset; zeros where there are none.
     pub fn at<const N: usize>(&self, offset: usize) -> [u8; N] {
-        self.0.get(offset..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+        part(&self.0, offset)
     }
 }
 
