@@ -410,8 +410,9 @@ impl Host {
     }
 
     /// Where a file of the system's stands.
-    fn file(&self, name: &str) -> PathBuf {
-        self.root.join(name.trim_start_matches('/'))
+    fn file(&self, name: impl AsRef<Path>) -> PathBuf {
+        let name = name.as_ref();
+        self.root.join(name.strip_prefix("/").unwrap_or(name))
     }
 
     /// All of them, in the order of their numbers.
@@ -447,8 +448,7 @@ impl Host {
     pub fn uses_of_file(&self, path: &Path) -> Vec<Use> {
         let inode = |path: &Path| path.metadata().ok().map(|status| (status.dev(), status.ino()));
         let Some(own) = inode(path) else { return Vec::new() };
-        let is_it =
-            |other: &Path| inode(&self.root.join(other.strip_prefix("/").unwrap_or(other))) == Some(own);
+        let is_it = |other: &Path| inode(&self.file(other)) == Some(own);
         let loops = self.blocks.iter().filter(|block| block.file.as_deref().is_some_and(is_it));
         let held = loops.map(|block| Use::Held(block.path(), block.kind));
         held.chain(self.swaps().iter().any(|file| is_it(file)).then_some(Use::Swap)).collect()
@@ -456,8 +456,7 @@ impl Host {
 
     /// Whether a loop device's file, as the kernel names it, is deleted; one may be called so.
     fn is_deleted(&self, file: &Path) -> bool {
-        file.as_os_str().as_bytes().ends_with(b" (deleted)")
-            && !self.root.join(file.strip_prefix("/").unwrap_or(file)).exists()
+        file.as_os_str().as_bytes().ends_with(b" (deleted)") && !self.file(file).exists()
     }
 
     fn block(&self, number: Number) -> Option<Block> {
@@ -570,7 +569,7 @@ impl Host {
         const DEEPEST: u32 = 8;
         /// What holds no names of devices that stay.
         const PASSED_OVER: [&str; 7] = ["block", "bus", "char", "fd", "pts", "shm", "mqueue"];
-        let place = self.root.join(directory.strip_prefix("/").unwrap_or(directory));
+        let place = self.file(directory);
         let Ok(entries) = fs::read_dir(place) else { return };
         for entry in entries.flatten() {
             let Ok(kind) = entry.file_type() else { continue };

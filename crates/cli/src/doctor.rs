@@ -12,7 +12,7 @@ use crate::colour::styled;
 use crate::devices::Device;
 use crate::failure::{Failure, cause, print, quoted, shown};
 use crate::finding::{Finding, Verdict, only};
-use crate::{descriptor, devices, fitness, kernel, launcher, library, probe, program, report, secure};
+use crate::{devices, fitness, kernel, launcher, library, probe, program, report, secure, vmdk};
 
 /// What was found, each under the name of its check, and in which programs.
 #[derive(Default)]
@@ -68,7 +68,10 @@ pub fn doctor(
         findings.add("device", together);
     }
     if let Some(file) = vmdk {
-        findings.add("vmdk", descriptor::examine(file, &listed));
+        let found = vmdk::examine(file, &listed).unwrap_or_else(|failure| {
+            failure.sentences.iter().map(|sentence| Finding::sentence(sentence)).collect()
+        });
+        findings.add("vmdk", found);
     }
     let confinement = kernel::confinement(&findings.programs, &listed);
     findings.add("confinement", confinement);
@@ -77,11 +80,21 @@ pub fn doctor(
     say(&findings, &conclusion, json)
 }
 
-/// The last line.
+/// The last line: a word that says how it stands, and the rest of the sentence.
 struct Conclusion {
-    /// Whether the programs find the devices: there are both, and no problem.
-    ready: bool,
-    text: String,
+    /// Ok: the programs find the devices; there are both, and no problem.
+    verdict: Verdict,
+    rest: String,
+}
+
+impl Conclusion {
+    fn word(&self) -> &'static str {
+        match self.verdict {
+            Verdict::Ok => "Ready",
+            Verdict::Warning => "Nothing is wrong so far",
+            Verdict::Problem => "Not ready",
+        }
+    }
 }
 
 fn conclude(
@@ -103,49 +116,45 @@ fn conclude(
     };
     if let Some(problem) = findings.first() {
         let remedy = problem.remedy.as_deref().unwrap_or(&problem.cause);
-        return Conclusion { ready: false, text: format!("Not ready{subject}. Do this first: {remedy}.") };
+        let rest = format!("{subject}. Do this first: {remedy}.");
+        return Conclusion { verdict: Verdict::Problem, rest };
     }
     if findings.is_unread {
-        let text = format!(
-            "Nothing is wrong so far{subject}; but what {FILE} says is unknown. Ask the administrator"
-        );
-        return Conclusion { ready: false, text };
+        let rest = format!("{subject}; but what {FILE} says is unknown. Ask the administrator");
+        return Conclusion { verdict: Verdict::Warning, rest };
     }
     let missing = match (devices.is_empty(), programs.is_empty()) {
         (false, false) => {
             let entries: String = devices.iter().map(|text| format!("--device {} ", quoted(text))).collect();
             let start =
                 program.map(|name| format!(". Start it: vmware-bdwrapper run {entries}-- {}", quoted(name)));
-            return Conclusion { ready: true, text: format!("Ready{subject}{}", start.unwrap_or_default()) };
+            return Conclusion { verdict: Verdict::Ok, rest: subject + &start.unwrap_or_default() };
         }
         (false, true) => "program",
         (true, false) => "device",
         (true, true) => "device and no program",
     };
-    let text = format!(
-        "Nothing is wrong so far{subject}; but no {missing} was checked. Give both: vmware-bdwrapper doctor --device ENTRY PROGRAM"
+    let rest = format!(
+        "{subject}; but no {missing} was checked. Give both: vmware-bdwrapper doctor --device ENTRY PROGRAM"
     );
-    Conclusion { ready: false, text }
+    Conclusion { verdict: Verdict::Warning, rest }
 }
 
 /// Prints the findings and what follows from them.
 fn say(findings: &Findings, conclusion: &Conclusion, json: bool) -> Result<ExitCode, Failure> {
+    let Conclusion { verdict, rest } = conclusion;
+    let word = conclusion.word();
     if json {
         let checks = findings
             .list
             .iter()
             .map(|(check, finding)| Check { check, finding: report::Finding::from(finding) });
+        let text = format!("{word}{rest}");
         let document =
-            Document { ready: conclusion.ready, conclusion: &conclusion.text, checks: checks.collect() };
+            Document { ready: *verdict == Verdict::Ok, conclusion: &text, checks: checks.collect() };
         print(report::text(&document).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)?;
     } else {
         let lines: String = findings.list.iter().map(|(_, finding)| finding.line()).collect();
-        let (word, verdict) = match (conclusion.ready, findings.first()) {
-            (true, _) => ("Ready", Verdict::Ok),
-            (false, Some(_)) => ("Not ready", Verdict::Problem),
-            (false, None) => ("Nothing is wrong so far", Verdict::Warning),
-        };
-        let rest = conclusion.text.strip_prefix(word).unwrap_or_default();
         print(format!("{lines}{}{rest}\n", styled(word, verdict.style())))?;
     }
     Ok(if findings.first().is_none() { ExitCode::SUCCESS } else { ExitCode::from(Failure::FAILED) })

@@ -5,7 +5,6 @@ mod administrator;
 mod block;
 mod colour;
 mod completions;
-mod descriptor;
 mod devices;
 mod doctor;
 mod elf;

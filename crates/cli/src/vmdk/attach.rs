@@ -181,7 +181,7 @@ impl Machine {
 
     /// Whether a name in this file is a disk's.
     fn is(&self, name: &[u8], disk: &Path) -> bool {
-        let path = file::directory(self.place.path()).join(OsStr::from_bytes(name));
+        let path = super::named(self.place.path(), name);
         absolute(&file::followed(&path)) == absolute(&file::followed(disk))
     }
 
@@ -194,7 +194,7 @@ impl Machine {
     fn shares_no_device(&self, descriptor: &Descriptor, place: &Place) -> Result<(), String> {
         let own = places(descriptor, place);
         for (slot, name) in self.disks() {
-            let path = file::directory(self.place.path()).join(OsStr::from_bytes(&name));
+            let path = super::named(self.place.path(), &name);
             let Ok(mut other) = Place::of(&path) else { continue };
             let Ok(descriptor) = super::descriptor(&mut other) else { continue };
             let shared = places(&descriptor, &other).into_iter().find(|(device, theirs)| {
@@ -317,7 +317,7 @@ impl Machine {
 fn places(descriptor: &Descriptor, place: &Place) -> Vec<(PathBuf, Range<u64>)> {
     let of_extent = |extent: Extent<'_>| match extent.data {
         Data::Flat { name, offset } => {
-            let path = file::directory(place.path()).join(OsStr::from_bytes(name));
+            let path = super::named(place.path(), name);
             Some((path, offset..offset.saturating_add(extent.sectors)))
         }
         _ => None,

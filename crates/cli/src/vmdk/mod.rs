@@ -13,7 +13,8 @@ mod table;
 mod text;
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -101,6 +102,11 @@ fn anew(descriptor: &Descriptor, file: &Path, text: &OsStr, device: &Present<'_>
         command += " --flat";
     }
     command + " --force"
+}
+
+/// What a name in a file leads to: where it has no directory, beside that file.
+fn named(file: &Path, name: &[u8]) -> PathBuf {
+    file::directory(file).join(OsStr::from_bytes(name))
 }
 
 /// The name of a file without its directory, where another file stands in the same.

@@ -159,9 +159,7 @@ pub fn unnamed(descriptor: &Descriptor, file: &Path, older: Option<&Descriptor>)
     let has = |descriptor: &Descriptor, path: &Path| {
         let wanted = identity_of(path);
         descriptor.extents().any(|extent| match extent.data {
-            Data::Flat { name, .. } => {
-                identity_of(&file::directory(file).join(OsStr::from_bytes(name))) == wanted
-            }
+            Data::Flat { name, .. } => identity_of(&super::named(file, name)) == wanted,
             _ => false,
         })
     };
