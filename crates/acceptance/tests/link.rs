@@ -442,21 +442,16 @@ fn not_written() {
     let persist = |owner| place.run(with(&device, "/dev/sd/test", &["--owner", owner, "--persist"]));
     place.shell("mount -o remount,ro /etc/udev/rules.d");
     let refused = persist("nobody");
-    assert_eq!((refused.code(), refused.out().as_str()), (1, ""));
-    for words in [&format!("{RULES} cannot be written (Read-only file system)"), "without --persist"] {
-        assert!(refused.err().contains(words), "{words}: {}", refused.err());
-    }
+    is_refused(
+        &refused,
+        &[&format!("{RULES} cannot be written (Read-only file system)"), "without --persist"],
+    );
     assert!(!place.exists("/dev/sd"));
     assert_eq!(stat(), "root\n");
     // The other way round.
     place.shell("mount -o remount,rw /etc/udev/rules.d; mkdir /dev/sd; mount -t tmpfs -o ro x /dev/sd");
     let refused = persist("nobody");
-    assert_eq!((refused.code(), refused.out().as_str()), (1, ""));
-    assert!(
-        refused.err().contains("/dev/sd/test cannot be made (Read-only file system)"),
-        "{}",
-        refused.err()
-    );
+    is_refused(&refused, &["/dev/sd/test cannot be made (Read-only file system)"]);
     assert!(!place.exists(RULES));
     assert_eq!(stat(), "root\n");
     // A rule that was there stays.
@@ -501,8 +496,7 @@ fn deleted() {
     let device = place.loop_device("image");
     std::fs::remove_file(place.scratch.path("image")).expect("it is our directory");
     let refused = place.run(with(&device, "/dev/sd/test", &["--persist"]));
-    assert_eq!((refused.code(), refused.out().as_str()), (1, ""));
-    assert!(refused.err().contains("has nothing that stays the same"), "{}", refused.err());
+    is_refused(&refused, &["has nothing that stays the same"]);
     // A file may be called so.
     let named = place.loop_device("image (deleted)");
     place.said(with(&named, "/dev/sd/named", &["--persist"]));
@@ -513,9 +507,7 @@ fn without_sys() {
     let device = place.loop_device("image");
     place.shell("umount -l /sys");
     for refused in [place.run(arguments(&device, "/dev/sd/test")), place.run(["--list"])] {
-        assert_eq!((refused.code(), refused.out().as_str()), (1, ""));
-        assert!(refused.err().contains("The block devices are unknown"), "{}", refused.err());
-        assert!(refused.err().contains("mount /sys"), "{}", refused.err());
+        is_refused(&refused, &["The block devices are unknown", "mount /sys"]);
     }
 }
 
@@ -746,16 +738,19 @@ fn kernel_name(device: &Loop) -> String {
     device.path().file_name().and_then(OsStr::to_str).expect("ASCII").to_owned()
 }
 
+/// Refused with a sentence that has these words, and nothing on the standard output.
+fn is_refused(outcome: &Outcome, words: &[&str]) {
+    assert_eq!((outcome.code(), outcome.out().as_str()), (1, ""), "{}", outcome.err());
+    for words in words {
+        assert!(outcome.err().contains(words), "{words}: {}", outcome.err());
+    }
+}
+
 fn unheld() {
     let place = Place::new();
     let device = place.loop_device("either|or");
     let refused = place.run(with(&device, "/dev/sd/test", &["--persist"]));
-    assert_eq!((refused.code(), refused.out().as_str()), (1, ""));
-    assert!(
-        refused.err().contains("either|or") && refused.err().contains("vertical bar"),
-        "{}",
-        refused.err()
-    );
+    is_refused(&refused, &["either|or", "vertical bar"]);
     assert!(!place.exists("/dev/sd") && !place.exists(RULES));
     place.said(arguments(&device, "/dev/sd/test"));
     // What only a newer udev can read.
@@ -771,12 +766,7 @@ fn unheld() {
         place.enter(command()).arg("link").args(all).env("PATH", &path).output()
     };
     let refused = run(&quoted, "/dev/sd/quoted");
-    assert_eq!((refused.code(), refused.out().as_str()), (1, ""));
-    assert!(
-        refused.err().contains("needs udev 247 or newer") && refused.err().contains("is 3.2.14"),
-        "{}",
-        refused.err()
-    );
+    is_refused(&refused, &["needs udev 247 or newer", "is 3.2.14"]);
     assert!(!place.exists("/dev/sd/quoted") && !place.exists(RULES));
     run(&plain, "/dev/sd/plain").expect_out();
     place.said(with(&quoted, "/dev/sd/quoted", &["--persist"]));

@@ -886,17 +886,22 @@ fn change_table(scratch: &Scratch, name: &str) {
         .expect_out();
 }
 
+/// The user, the group and the mode of a file.
+fn rights(path: &Path) -> (u32, u32, u32) {
+    let status = path.metadata().expect("it exists");
+    (status.uid(), status.gid(), status.mode() & 0o7777)
+}
+
+fn give(path: &Path, user: u32, group: u32, mode: u32) {
+    chown(path, Some(user), Some(group)).expect("root can");
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("root can");
+}
+
 fn copy_owner_and_mode() {
     let scratch = Scratch::new();
     let (entry, file) = described_partition(&scratch);
-    let rights = |name: &str| {
-        let status = scratch.path(name).metadata().expect("it exists");
-        (status.uid(), status.gid(), status.mode() & 0o7777)
-    };
-    let give = |name: &str, user, group, mode| {
-        chown(scratch.path(name), Some(user), Some(group)).expect("root can");
-        fs::set_permissions(scratch.path(name), Permissions::from_mode(mode)).expect("root can");
-    };
+    let rights = |name: &str| rights(&scratch.path(name));
+    let give = |name: &str, user, group, mode| give(&scratch.path(name), user, group, mode);
     assert_eq!(rights("test-pt.vmdk").0, 0);
     give("test.vmdk", 65534, 65534, 0o600);
     give("test-pt.vmdk", 65534, 1234, 0o640);
@@ -962,14 +967,8 @@ fn copy_limits() {
     let scratch = Scratch::new();
     let (entry, file) = described_partition(&scratch);
     let image = scratch.path("disk.img");
-    let rights = |name: &str| {
-        let status = scratch.path(name).metadata().expect("it exists");
-        (status.uid(), status.gid(), status.mode() & 0o7777)
-    };
-    let give = |name: &str, user, group, mode| {
-        chown(scratch.path(name), Some(user), Some(group)).expect("root can");
-        fs::set_permissions(scratch.path(name), Permissions::from_mode(mode)).expect("root can");
-    };
+    let rights = |name: &str| rights(&scratch.path(name));
+    let give = |name: &str, user, group, mode| give(&scratch.path(name), user, group, mode);
     assert_eq!(rights("test-pt.vmdk"), (0, 0, 0o644), "as the image is");
     fs::set_permissions(&image, Permissions::from_mode(0o640)).expect("it is ours");
     let other = scratch.path("other.vmdk");
