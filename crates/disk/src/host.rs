@@ -69,6 +69,17 @@ pub enum Capability {
     Admin = 21,
 }
 
+/// Why [`Host::update`] failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpdateError {
+    /// Other updates could not be excluded; `EAGAIN` where one of them took longer than the caller waits.
+    Exclude(Errno),
+    /// The device could not be read.
+    Read(Errno),
+    /// The device could not be written.
+    Write(Errno),
+}
+
 /// What an engine implements: one call of one caller on one descriptor.
 pub trait Host {
     /// Copies from the caller's memory; a bad address is `EFAULT`.
@@ -94,9 +105,6 @@ pub trait Host {
 
     /// Memory of the engine's own, zeroed and aligned to a page; it is freed when it is dropped.
     type Scratch: AsMut<[u8]>;
-
-    /// What [`Host::lock`] holds until it is dropped.
-    type Guard;
 
     /// Reads from an offset in bytes straight into the caller's memory; how many bytes. `EINVAL` where the device does not
     /// take the caller's addresses.
@@ -131,8 +139,17 @@ pub trait Host {
     /// Memory of at least this many bytes.
     fn scratch(&self, length: usize) -> Result<Self::Scratch, Errno>;
 
-    /// Keeps everybody else who locks the device out, in other threads and processes too.
-    fn lock(&self) -> Result<Self::Guard, Errno>;
+    /// Reads a part of the device into a buffer that came from [`Host::scratch`], lets `change` look at it and change it, and
+    /// writes it back where that returns true. Other updates of the device, in other threads and processes too, happen
+    /// before or after. Waits at most `patience` milliseconds for them.
+    fn update(
+        &self,
+        offset: u64,
+        medium: &mut [u8],
+        durable: bool,
+        patience: u32,
+        change: impl FnMut(&mut [u8]) -> bool,
+    ) -> Result<(), UpdateError>;
 
     /// A clock, in milliseconds.
     fn milliseconds(&self) -> u64;

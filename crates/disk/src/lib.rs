@@ -128,6 +128,10 @@ pub fn answer(device: &Device<'_>, host: &impl Host, request: u32, argument: u64
     match request::family(request) {
         Some(request::Family::BlockLayer) => block::answer(device, host, request, argument),
         Some(request::Family::Hdio) => hdio::answer(device, host, request, argument).into(),
+        // fs/ioctl.c answers FIBMAP, which is SCSI_IOCTL_SEND_COMMAND too, on any regular file.
+        Some(request::Family::Scsi) if request == request::FIBMAP && host.medium() == Medium::ImageFile => {
+            Answer::Forward
+        }
         Some(request::Family::Scsi) => scsi_ioctl::answer(device, host, request, argument),
         Some(request::Family::Driver) => Answer::Error(device.refusal()),
         Some(request::Family::Unknown) => match host.medium() {

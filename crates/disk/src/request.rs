@@ -3,6 +3,9 @@
 //! Numbers and arguments are those of the kernel's include/uapi/linux/{fs,blkpg,blktrace_api,blkzoned,hdreg,cdrom,
 //! pr,nvme_ioctl,loop,fd}.h and include/scsi/{scsi_ioctl,sg}.h.
 
+/// `FIBMAP` (include/uapi/linux/fs.h): of a regular file; the number is [`SCSI_IOCTL_SEND_COMMAND`]'s too.
+pub const FIBMAP: u32 = 0x0001;
+
 /// Which part of a disk's software stack a request belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {

@@ -84,6 +84,7 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
     let [command_length, sense_room] = header.get(8);
     let pieces = u16::from_ne_bytes(header.get(10));
     let length = u64::from(u32::from_ne_bytes(header.get(12)));
+    let timeout = u32::from_ne_bytes(header.get(40));
     let [data, command, sense_at] = [16, 24, 32].map(|at| u64::from_ne_bytes(header.get(at)));
 
     if interface != i32::from(b'S') {
@@ -114,7 +115,7 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
 
     let start = host.milliseconds();
     let room = data.left();
-    let (ended, used) = execute(device, host, shortened(cdb), direction, data);
+    let (ended, used) = execute(device, host, shortened(cdb), direction, data, timeout);
     let mut sense_length = 0u8;
     let (status, host_status) = match ended {
         Ended::Good => (0, 0),
@@ -197,7 +198,7 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
         (0, from_disk) => (Direction::In, Data::new(at, from_disk.into())),
         (to_disk, _) => (Direction::Out, Data::new(at.wrapping_add(length as u64), to_disk.into())),
     };
-    let (ended, used) = execute(device, host, cdb, direction, data);
+    let (ended, used) = execute(device, host, cdb, direction, data, 0);
     match ended {
         Ended::Good => {
             if direction == Direction::In {

@@ -2,20 +2,25 @@
 
 use core::cell::Cell;
 use core::ffi::{c_int, c_ulong, c_void};
-use core::fmt::Write;
 
-use disk::host::{Extent, Provisioning, Segment};
+use disk::host::{Extent, Provisioning, Segment, UpdateError};
 use disk::request::{BLKBSZGET, BLKGETSIZE64, BLKIOMIN, BLKPBSZGET, BLKROGET, BLKSECTGET, BLKSSZGET};
 use disk::{Capability, Errno, Host, Limit, Medium};
 use libc::iovec;
 
-use crate::sys::{File, Lock, Memory, Name};
-use crate::{errno, next, sys};
+use crate::exclusion::{self, Exclusion};
+use crate::facts::Facts;
+use crate::sys::{File, Memory, Status};
+use crate::{errno, next, rights, sys, task};
 
 /// One call on a listed device.
 pub struct Caller {
     fd: c_int,
     medium: Medium,
+    /// What the descriptor was open on when the request came.
+    looked_at: Status,
+    facts: Facts,
+    exclusion: &'static Exclusion,
     /// How it was opened, as fcntl(F_GETFL) gives it; -1 before it was asked for.
     flags: Cell<c_int>,
     /// A part of the caller's memory that can be read and written: first address and length.
@@ -31,9 +36,16 @@ const IMAGE_MAX_SECTORS: u64 = 2560;
 const PUNCHING: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010];
 
 impl Caller {
-    /// A descriptor that is open on a block device or file.
-    pub fn new(fd: c_int, medium: Medium) -> Caller {
-        Caller { fd, medium, flags: Cell::new(-1), prepared: Cell::new((0, 0)) }
+    /// A descriptor that is open on a listed block device or file.
+    pub fn new(
+        fd: c_int,
+        medium: Medium,
+        looked_at: Status,
+        facts: Facts,
+        exclusion: &'static Exclusion,
+    ) -> Caller {
+        let (flags, prepared) = (Cell::new(-1), Cell::new((0, 0)));
+        Caller { fd, medium, looked_at, facts, exclusion, flags, prepared }
     }
 
     /// How it was opened. `EBADF` for a descriptor that cannot carry requests (`O_PATH`).
@@ -51,6 +63,42 @@ impl Caller {
     /// The descriptor.
     pub fn fd(&self) -> c_int {
         self.fd
+    }
+
+    /// The descriptor, for one system call that moves data or changes some: it is still open on what the request came for.
+    /// `ENODEV` where another thread has closed it or opened something else there since.
+    fn looked_at(&self) -> Result<c_int, Errno> {
+        match sys::fstat(self.fd) {
+            Ok(now) if now.is_same_file(&self.looked_at) => Ok(self.fd),
+            _ => Err(Errno::ENODEV),
+        }
+    }
+
+    /// Does something with the descriptor in one system call, and where it is not open for that, with one that is: a caller who may
+    /// send any command has it open for reading alone.
+    fn with_descriptor<T>(&self, act: impl Fn(c_int) -> Result<T, Errno>) -> Result<T, Errno> {
+        match act(self.looked_at()?) {
+            Err(Errno::EBADF) => self.reopened(|file| act(file.fd())),
+            done => done,
+        }
+    }
+
+    /// Does something with a descriptor that is open on the same device for reading and writing.
+    fn reopened<T>(&self, act: impl FnOnce(&File) -> Result<T, Errno>) -> Result<T, Errno> {
+        self.reopened_as(libc::O_RDWR | self.flags()? & libc::O_DIRECT, act)
+    }
+
+    fn reopened_as<T>(
+        &self,
+        flags: c_int,
+        act: impl FnOnce(&File) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        task::run(|| act(&task::reopen(self.fd, &self.looked_at, flags)?))?
+    }
+
+    /// Whether a write to an image file goes beyond what the process may give a file (`RLIMIT_FSIZE`): that raises SIGXFSZ.
+    fn is_beyond_limit(&self, offset: u64, length: u64) -> bool {
+        self.medium == Medium::ImageFile && offset.saturating_add(length) > sys::file_size_limit()
     }
 
     /// Asks the kernel for a number of 2, 4 or 8 bytes.
@@ -75,8 +123,9 @@ impl Caller {
         if theirs.checked_sub(start).is_some_and(|at| at.saturating_add(ours.iov_len as u64) <= length) {
             let theirs = theirs as *mut u8;
             let ours_at = ours.iov_base.cast::<u8>();
-            // SAFETY: `ours` is a buffer of ours. The kernel has just said that the other memory can be read and written; a
-            // caller who takes it away during the call loses it under the kernel's hands too.
+            // SAFETY: `ours` is a buffer of ours. The kernel has written to the other memory's pages during this call, so they were
+            // there and writable. Where another thread of the program unmaps or protects it before the call ends, this access is a fault in
+            // the program, as any of its own accesses would be; the kernel's ioctl(2) would say EFAULT (see SECURITY.md).
             unsafe {
                 match direction {
                     Direction::In => core::ptr::copy(theirs, ours_at, ours.iov_len),
@@ -129,7 +178,6 @@ enum Direction {
 
 impl Host for Caller {
     type Scratch = Memory;
-    type Guard = Lock;
 
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
         let ours = iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
@@ -142,15 +190,23 @@ impl Host for Caller {
     }
 
     fn prepare(&self, address: u64, length: usize) {
+        let length = length as u64;
         let start = address & !(PAGE - 1);
-        let end = address.saturating_add(length as u64).checked_next_multiple_of(PAGE).unwrap_or(start);
+        let in_one_page = address.wrapping_sub(start).saturating_add(length) <= PAGE;
+        if in_one_page && sys::can_be_changed(address) {
+            self.prepared.set((address, length));
+            return;
+        }
+        let end = address.saturating_add(length).checked_next_multiple_of(PAGE).unwrap_or(start);
         if sys::can_be_written(start, end.saturating_sub(start)) {
             self.prepared.set((start, end.saturating_sub(start)));
         }
     }
 
     fn capable(&self, capability: Capability) -> bool {
-        sys::capabilities() >> (capability as u32) & 1 != 0
+        let has = sys::capabilities() >> (capability as u32) & 1 != 0;
+        // The drivers of block devices ask for the privilege over the whole machine.
+        has && (self.medium == Medium::ImageFile || rights::are_of_the_machine())
     }
 
     fn writable(&self) -> bool {
@@ -172,7 +228,7 @@ impl Host for Caller {
             Limit::MinimumIo if block_device => self.ask_int(BLKIOMIN),
             Limit::MaxSectors if block_device => Ok(u16::from_ne_bytes(self.ask(BLKSECTGET)?).into()),
             Limit::ReadOnly if block_device => self.ask_int(BLKROGET),
-            Limit::Bytes => self.flags().and_then(|_| Ok(sys::fstat(self.fd)?.size)),
+            Limit::Bytes => self.flags().map(|_| self.looked_at.size),
             Limit::LogicalBlock => Ok(512),
             Limit::PhysicalBlock | Limit::MinimumIo | Limit::SoftBlock => Ok(IMAGE_PHYSICAL_BLOCK),
             Limit::MaxSectors => Ok(IMAGE_MAX_SECTORS),
@@ -185,18 +241,22 @@ impl Host for Caller {
     }
 
     fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
-        // Through a descriptor that appends, Linux writes to the end, whatever the offset.
-        if self.has(libc::O_APPEND) {
-            return Ok(sys::pwritev(self.reopened()?.fd(), from, offset, durable)? as u64);
+        let length = from.iter().fold(0u64, |sum, segment| sum.saturating_add(segment.length));
+        if self.is_beyond_limit(offset, length) {
+            return task::run(|| self.write_once(offset, from, durable))?;
         }
-        self.with_descriptor(|fd| Ok(sys::pwritev(fd, from, offset, durable)? as u64))
+        self.write_once(offset, from, durable)
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
+        let segment = |rest: &mut [u8]| Segment {
+            address: rest.as_mut_ptr().addr() as u64,
+            length: rest.len() as u64,
+        };
         let mut done = 0;
         while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let segment = Segment { address: rest.as_mut_ptr().addr() as u64, length: rest.len() as u64 };
-            match self.read_at(offset.saturating_add(done as u64), &[segment]) {
+            let (at, segment) = (offset.saturating_add(done as u64), segment(rest));
+            match self.buffered(|| self.read_at(at, &[segment]), |file| Ok(sys::preadv(file.fd(), &[segment], at)? as u64)) {
                 Ok(0) => return Err(Errno::EIO),
                 Ok(more) => done = done.saturating_add(more as usize),
                 Err(Errno::EINTR) => {}
@@ -210,7 +270,12 @@ impl Host for Caller {
         let mut done = 0;
         while let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
             let segment = Segment { address: rest.as_ptr().addr() as u64, length: rest.len() as u64 };
-            match self.write_at(offset.saturating_add(done as u64), &[segment], durable) {
+            let at = offset.saturating_add(done as u64);
+            let written = self.buffered(
+                || self.write_at(at, &[segment], durable),
+                |file| Ok(sys::pwritev(file.fd(), &[segment], at, durable)? as u64),
+            );
+            match written {
                 Ok(0) => return Err(Errno::EIO),
                 Ok(more) => done = done.saturating_add(more as usize),
                 Err(Errno::EINTR) => {}
@@ -226,41 +291,60 @@ impl Host for Caller {
 
     fn write_atomic(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
         // Linux does that by O_DIRECT alone.
-        let file = File::reopen(self.fd, libc::O_RDWR | libc::O_DIRECT)?;
-        loop {
-            match sys::write_atomic(&file, from, offset, durable) {
-                Err(Errno::EINTR) => {}
-                Ok(written) if written < from.len() => return Err(Errno::EIO),
-                written => return written.map(drop),
+        self.reopened_as(libc::O_RDWR | libc::O_DIRECT, |file| {
+            loop {
+                match sys::write_atomic(file, from, offset, durable) {
+                    Err(Errno::EINTR) => {}
+                    Ok(written) if written < from.len() => return Err(Errno::EIO),
+                    written => return written.map(drop),
+                }
             }
-        }
+        })
+    }
+
+    fn update(
+        &self,
+        offset: u64,
+        medium: &mut [u8],
+        durable: bool,
+        patience: u32,
+        mut change: impl FnMut(&mut [u8]) -> bool,
+    ) -> Result<(), UpdateError> {
+        let flags = libc::O_RDWR | self.flags().map_err(UpdateError::Exclude)? & libc::O_DIRECT;
+        let deadline = sys::milliseconds().saturating_add(patience.into());
+        let _alone = self.exclusion.of_threads(deadline).map_err(UpdateError::Exclude)?;
+        let thread = sys::thread();
+        exclusion::until(deadline, || {
+            let once = || {
+                task::make_room(self.fd);
+                // Before the reopening closes the task's copy of the descriptor, which alone tells.
+                let own_lock = exclusion::has_own_write_lock(thread, self.fd);
+                let file = task::reopen(self.fd, &self.looked_at, flags).map_err(UpdateError::Exclude)?;
+                let others = exclusion::of_processes(&file, &self.looked_at, own_lock);
+                let Some(_others) = others.map_err(UpdateError::Exclude)? else { return Ok(false) };
+                read_all(&file, offset, medium).map_err(UpdateError::Read)?;
+                if change(medium) {
+                    write_all(&file, offset, medium, durable).map_err(UpdateError::Write)?;
+                }
+                Ok(true)
+            };
+            task::run(once).map_err(UpdateError::Exclude)?
+        })
     }
 
     fn sync(&self) -> Result<(), Errno> {
-        sys::sync(self.fd)
+        sys::sync(self.looked_at()?)
     }
 
     fn provisioning(&self) -> Result<Provisioning, Errno> {
-        const THICK: Provisioning = Provisioning { is_thin: false, granularity: 0, alignment: 0 };
-        let number =
-            |attribute| self.queue(attribute).map(|number| u32::try_from(number).unwrap_or(u32::MAX));
         Ok(match self.medium {
-            Medium::ImageFile => {
-                // Elsewhere it is tried: a hole behind the end changes nothing but the file's times.
-                let is_thin = PUNCHING.contains(&sys::file_system(self.fd)?) || {
-                    let end = sys::fstat(self.fd)?.size.next_multiple_of(IMAGE_PHYSICAL_BLOCK);
-                    self.discard(end, IMAGE_PHYSICAL_BLOCK).is_ok()
-                };
-                Provisioning { is_thin, granularity: IMAGE_PHYSICAL_BLOCK as u32, alignment: 0 }
-            }
-            Medium::BlockDevice => match (number("write_zeroes_max_bytes"), number("discard_max_bytes")) {
-                (Ok(1..), Ok(1..)) => Provisioning {
-                    is_thin: true,
-                    granularity: number("discard_granularity").unwrap_or(0),
-                    alignment: 0,
-                },
-                _ => THICK,
+            Medium::ImageFile => Provisioning {
+                // Where it is not known it is not tried either: a question changes nothing.
+                is_thin: PUNCHING.contains(&sys::file_system(self.fd)?),
+                granularity: IMAGE_PHYSICAL_BLOCK as u32,
+                alignment: 0,
             },
+            Medium::BlockDevice => self.facts.provisioning(),
         })
     }
 
@@ -269,35 +353,35 @@ impl Host for Caller {
         if self.medium == Medium::BlockDevice {
             return Ok(ALL);
         }
-        // A descriptor of our own: lseek(2) moves what the caller reads next.
-        let file = File::reopen(self.fd, libc::O_RDONLY)?;
-        match sys::seek(&file, offset, libc::SEEK_DATA) {
-            Ok(data) if data > offset => Ok(Extent { is_mapped: false, length: data.saturating_sub(offset) }),
-            Ok(_) => {
-                let hole = sys::seek(&file, offset, libc::SEEK_HOLE).unwrap_or(u64::MAX);
-                Ok(Extent { is_mapped: true, length: hole.saturating_sub(offset) })
+        match sys::extent(self.fd, offset) {
+            Ok(None) => Ok(Extent { is_mapped: false, length: u64::MAX }),
+            Ok(Some((start, _))) if start > offset => {
+                Ok(Extent { is_mapped: false, length: start.saturating_sub(offset) })
             }
-            // No data any more.
-            Err(Errno::ENXIO) => Ok(Extent { is_mapped: false, length: u64::MAX }),
+            Ok(Some((start, length))) => {
+                Ok(Extent { is_mapped: true, length: start.saturating_add(length).saturating_sub(offset) })
+            }
+            // tmpfs. lseek(2) moves what the caller reads next, so that it needs a descriptor of its own.
+            Err(Errno::EOPNOTSUPP | Errno::ENOTTY | Errno::EINVAL) => {
+                self.reopened_as(libc::O_RDONLY, |file| match sys::seek(file, offset, libc::SEEK_DATA) {
+                    Ok(data) if data > offset => {
+                        Ok(Extent { is_mapped: false, length: data.saturating_sub(offset) })
+                    }
+                    Ok(_) => {
+                        let hole = sys::seek(file, offset, libc::SEEK_HOLE).unwrap_or(u64::MAX);
+                        Ok(Extent { is_mapped: true, length: hole.saturating_sub(offset) })
+                    }
+                    // No data any more.
+                    Err(Errno::ENXIO) => Ok(Extent { is_mapped: false, length: u64::MAX }),
+                    Err(_) => Ok(ALL),
+                })
+            }
             Err(_) => Ok(ALL),
         }
     }
 
     fn scratch(&self, length: usize) -> Result<Memory, Errno> {
         Memory::map(length)
-    }
-
-    fn lock(&self) -> Result<Lock, Errno> {
-        if self.medium == Medium::BlockDevice {
-            // A device can have several nodes, each an inode with locks of its own, but one place in sysfs.
-            let (major, minor) = sys::fstat(self.fd)?.number;
-            let mut name = Name::new();
-            let _ = write!(name, "/sys/dev/block/{major}:{minor}/dev");
-            if let Ok(file) = File::open(name.as_c_str()?, libc::O_RDONLY | libc::O_CLOEXEC) {
-                return Lock::file(file);
-            }
-        }
-        Lock::byte(self.reopened()?, LOCK)
     }
 
     fn milliseconds(&self) -> u64 {
@@ -321,13 +405,9 @@ impl Host for Caller {
     }
 
     fn flush(&self) -> Result<(), Errno> {
-        sys::flush(self.fd)
+        sys::flush(self.looked_at()?)
     }
 }
-
-/// Where the lock that keeps other COMPARE AND WRITE out stands in an image file: far behind what other programs lock (QEMU: bytes 100
-/// to 203).
-const LOCK: i64 = 1 << 62;
 
 impl Caller {
     /// Writes zeros.
@@ -344,37 +424,64 @@ impl Caller {
         Ok(())
     }
 
-    /// Does something with the caller's descriptor, and where that is not open for it with one that is: a caller who may send
-    /// any command has it open for reading alone.
-    fn with_descriptor<T>(&self, act: impl Fn(c_int) -> Result<T, Errno>) -> Result<T, Errno> {
-        match act(self.fd) {
-            Err(Errno::EBADF) => act(self.reopened()?.fd()),
-            result => result,
+    /// Writes once, where the offset says.
+    fn write_once(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
+        if !self.has(libc::O_APPEND) {
+            return self.with_descriptor(|fd| Ok(sys::pwritev(fd, from, offset, durable)? as u64));
+        }
+        let in_place = sys::pwritev_in_place(self.looked_at()?, from, offset, durable);
+        match in_place {
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EBADF) => {
+                self.reopened(|file| Ok(sys::pwritev(file.fd(), from, offset, durable)? as u64))
+            }
+            written => Ok(written? as u64),
         }
     }
 
-    fn reopened(&self) -> Result<File, Errno> {
-        File::reopen(self.fd, libc::O_RDWR | self.flags()? & libc::O_DIRECT)
+    /// Does something, and where the file system wants whole blocks of its own of an `O_DIRECT` descriptor (open(2)), the same with a
+    /// descriptor that is open without.
+    fn buffered<T>(
+        &self,
+        act: impl FnOnce() -> Result<T, Errno>,
+        act_buffered: impl FnOnce(&File) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        match act() {
+            Err(Errno::EINVAL) if self.has(libc::O_DIRECT) => self.reopened_as(libc::O_RDWR, act_buffered),
+            done => done,
+        }
     }
 
     fn fallocate(&self, mode: c_int, offset: u64, length: u64) -> Result<(), Errno> {
         self.with_descriptor(|fd| sys::fallocate(fd, mode, offset, length))
     }
+}
 
-    /// A number of the block device's queue (Documentation/ABI/stable/sysfs-block); a partition has its disk's.
-    fn queue(&self, attribute: &str) -> Result<u64, Errno> {
-        let (major, minor) = sys::fstat(self.fd)?.number;
-        let read = |up: &str| {
-            let mut name = Name::new();
-            let _ = write!(name, "/sys/dev/block/{major}:{minor}/{up}queue/{attribute}");
-            let mut text = [0; 24];
-            let length = File::open(name.as_c_str()?, libc::O_RDONLY | libc::O_CLOEXEC)?.read(&mut text)?;
-            let digits = text.get(..length).unwrap_or_default().trim_ascii();
-            let number = digits.iter().try_fold(0u64, |sum, &digit| {
-                sum.checked_mul(10)?.checked_add(char::from(digit).to_digit(10)?.into())
-            });
-            number.ok_or(Errno::EINVAL)
-        };
-        read("").or_else(|_| read("../"))
+/// Reads all of a buffer.
+fn read_all(file: &File, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
+    let mut done = 0;
+    while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        let segment = Segment { address: rest.as_mut_ptr().addr() as u64, length: rest.len() as u64 };
+        match sys::preadv(file.fd(), &[segment], offset.saturating_add(done as u64)) {
+            Ok(0) => return Err(Errno::EIO),
+            Ok(more) => done = done.saturating_add(more),
+            // The file system wants whole blocks of its own of an O_DIRECT descriptor.
+            Err(Errno::EINVAL) if file.is_direct() => file.turn_direct_off()?,
+            Err(errno) => return Err(errno),
+        }
     }
+    Ok(())
+}
+
+/// Writes all of a buffer.
+fn write_all(file: &File, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
+    let mut done = 0;
+    while let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
+        let segment = Segment { address: rest.as_ptr().addr() as u64, length: rest.len() as u64 };
+        match sys::pwritev(file.fd(), &[segment], offset.saturating_add(done as u64), durable) {
+            Ok(0) => return Err(Errno::EIO),
+            Ok(more) => done = done.saturating_add(more),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }

@@ -6,6 +6,8 @@
 #![no_std]
 
 mod errno;
+mod exclusion;
+mod facts;
 mod hooks;
 mod host;
 mod log;
@@ -13,10 +15,12 @@ mod next;
 mod panic;
 mod record;
 mod registry;
+mod rights;
 mod secure;
 mod setup;
 mod storage;
 mod sys;
+mod task;
 
 use core::ffi::{c_int, c_ulong, c_void};
 
@@ -24,7 +28,9 @@ use disk::record::{Head, Memory};
 use disk::trace::{Decoded, Given, Got, Named, Outcome};
 use disk::{Answer, Device, Errno};
 use host::Caller;
+use disk::request::Family;
 use log::Level;
+use registry::Found;
 
 /// ioctl(2).
 ///
@@ -48,15 +54,21 @@ fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     // SAFETY: the caller's own call.
     let forward = || unsafe { next::ioctl(fd, request, argument) };
     // Not every request of a family is a driver's.
-    if disk::request::family(request as u32).is_none() {
-        return forward();
-    }
-    let found = errno::kept(|| if setup::ready() { registry::find(fd) } else { None });
-    let Some((device, caller)) = found else { return forward() };
+    let Some(family) = disk::request::family(request as u32) else { return forward() };
+    let found = errno::kept(|| if setup::ready() { registry::find(fd) } else { Found::Unknown });
+    let (device, caller) = match found {
+        Found::Listed(device, caller) => (device, caller),
+        Found::Other => return forward(),
+        // The block layer keeps to the device; a driver's request could reach the disk underneath.
+        Found::Unknown if family == Family::BlockLayer => return forward(),
+        Found::Unknown => return failed(Errno::EPERM),
+    };
     let (request, argument) = (request as u32, argument as u64);
     // SG_IO, which is to be fast, finds it out where it fails.
-    if request != disk::request::SG_IO && errno::kept(|| caller.flags()).is_err() {
-        return forward();
+    if request != disk::request::SG_IO {
+        if let Err(errno) = errno::kept(|| caller.flags()) {
+            return failed(errno);
+        }
     }
     let result = if log::enabled(Level::Requests) || record::receiver().is_some() {
         errno::kept(|| traced(&device, &caller, request, argument, forward))
@@ -64,14 +76,16 @@ fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
         match errno::kept(|| disk::answer(&device, &caller, request, argument)) {
             Answer::Forward => return forward(),
             Answer::Value(value) => Ok(value),
-            Answer::Error(_) if caller.flags().is_err() => return forward(),
-            Answer::Error(errno) => Err(errno),
+            Answer::Error(errno) => Err(caller.flags().err().unwrap_or(errno)),
         }
     };
-    result.unwrap_or_else(|failed| {
-        errno::set(failed.0);
-        -1
-    })
+    result.unwrap_or_else(failed)
+}
+
+/// What ioctl(2) returns where it fails.
+fn failed(errno: Errno) -> c_int {
+    errno::set(errno.0);
+    -1
 }
 
 /// Answers or forwards, and records it or writes a line about it.
@@ -96,8 +110,8 @@ fn traced(
     let (process, thread) = (sys::process(), sys::thread());
     if let Some((receiver, mut memory)) = memory {
         let head = Head {
-            process: process.cast_unsigned(),
-            thread: thread.cast_unsigned(),
+            process: process as u32,
+            thread: thread as u32,
             name: sys::thread_name(),
             fd: caller.fd(),
             request,

@@ -47,7 +47,7 @@ pub fn write(message: fmt::Arguments<'_>) {
     let mut line = Line { bytes: [0; Line::LONGEST], length: 0 };
     // What does not fit is cut; nothing else can fail.
     let _ = line.write_str("vmware-bdwrapper: ").and_then(|()| line.write_fmt(message));
-    errno::kept(|| sys::without_sigpipe(|| line.send()));
+    errno::kept(|| sys::without_write_signals(|| line.send()));
 }
 
 /// A line in the making.
@@ -120,7 +120,7 @@ fn is_for_messages(status: &Status) -> bool {
     };
     match status.kind() {
         libc::S_IFBLK => false,
-        libc::S_IFREG if registry::is_listed(status) => false,
+        libc::S_IFREG if registry::is_listed(libc::STDERR_FILENO) => false,
         _ => same || other(),
     }
 }

@@ -192,7 +192,7 @@ fn kernel_close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
 }
 
 fn kernel_closefrom(first: c_int) {
-    kernel_close_range(first.max(0).cast_unsigned(), c_uint::MAX, 0);
+    kernel_close_range(first.max(0) as c_uint, c_uint::MAX, 0);
 }
 
 /// Called by dl_iterate_phdr(3) for each object in the order in which they were loaded.

@@ -12,29 +12,42 @@ use disk::entry::{Entry, Printed};
 use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
 use disk::{Device, Errno, Medium, State};
 
+use crate::exclusion::Exclusion;
+use crate::facts::Facts;
 use crate::host::Caller;
 use crate::log::{self, Level};
 use crate::storage::{List, OnceCell, keep_path};
 use crate::sys::{self, Name, Status};
+use crate::{rights, task};
 
 /// The most devices that can be listed.
 pub const MOST: usize = 256;
+
+/// Whose device an entry lists.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Whoever decides: the environment of an ordinary program, or the configuration file for an entry that the environment
+    /// names.
+    Authority,
+    /// In a set-user-ID program the real user, for what he may open.
+    User,
+    /// The configuration file, for an entry that the environment does not name: it is used where a user's entry leads to the
+    /// same device.
+    FileAlone,
+}
 
 /// A listed device.
 struct Listed {
     entry: Entry<'static>,
     path: &'static CStr,
-    /// In a set-user-ID program: it counts only where the real user may open it.
-    for_user: bool,
+    by: By,
     /// Where the name led when the library was set up.
     at_first: OnceCell<Result<Key, Problem>>,
     state: State,
+    exclusion: Exclusion,
 }
 
-static LISTED: List<Listed, MOST> = List::new();
-
-/// The real user when the library was set up. Where a program changes that, nothing new counts as the user's.
-static REAL_USER: AtomicU32 = AtomicU32::new(u32::MAX);
+static LISTED: List<Listed, { 2 * MOST }> = List::new();
 
 /// What a device or file is recognised by.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,7 +56,7 @@ struct Key {
     device: u64,
     /// The inode of a file; 0 for a block device.
     inode: u64,
-    /// When the inode was made.
+    /// When the inode was made; 0 for a block device, and where it is not known.
     birth: u64,
 }
 
@@ -52,6 +65,7 @@ struct Known {
     device: AtomicU64,
     inode: AtomicU64,
     birth: AtomicU64,
+    facts: AtomicU64,
     /// The place of the entry in the list, from 1; [`FREE`], or [`TAKEN`] while the others are not written yet.
     place: AtomicU32,
 }
@@ -68,10 +82,15 @@ static KNOWN: [Known; 4096] = [const { Known::new() }; 4096];
 /// # Safety
 ///
 /// Only called while the library is set up, by one thread.
-pub unsafe fn add(entry: Entry<'static>, for_user: bool) -> bool {
+pub unsafe fn add(entry: Entry<'static>, by: By) -> bool {
+    let alike = LISTED.as_slice().iter().filter(|listed| (listed.by == By::FileAlone) == (by == By::FileAlone));
+    if alike.count() >= MOST {
+        return false;
+    }
     let Some(path) = keep_path(entry.path) else { return false };
+    let (at_first, state, exclusion) = (OnceCell::new(), State::new(), Exclusion::new());
     // SAFETY: as the caller says.
-    unsafe { LISTED.push(Listed { entry, path, for_user, at_first: OnceCell::new(), state: State::new() }) }
+    unsafe { LISTED.push(Listed { entry, path, by, at_first, state, exclusion }) }
 }
 
 /// Looks where the names lead now, and remembers it.
@@ -80,133 +99,187 @@ pub unsafe fn add(entry: Entry<'static>, for_user: bool) -> bool {
 ///
 /// Only called while the library is set up, by one thread.
 pub unsafe fn settle() {
-    if LISTED.as_slice().iter().any(|listed| listed.for_user) {
-        REAL_USER.store(sys::real_user(), Ordering::Relaxed);
-    }
-    for (index, listed) in (0..).zip(LISTED.as_slice()) {
+    for (place, listed) in LISTED.as_slice().iter().enumerate() {
         let found = listed.leads_to();
         // What is the user's is only known of a descriptor.
-        if let Ok(key) = found
-            && !listed.for_user
-            && Known::find(key).is_none()
-        {
-            Known::add(key, index);
+        if let (Ok((key, status)), By::Authority) = (&found, listed.by) {
+            if Known::find(key.device, key.inode, || key.birth).is_none() {
+                Known::add(*key, place, Facts::of(status, Facts::learn));
+            }
         }
         // SAFETY: as the caller says.
-        unsafe { listed.at_first.set(found) };
+        unsafe { listed.at_first.set(found.map(|(key, _)| key)) };
     }
 }
 
-/// The listed device that a descriptor is open on; `None` also where the descriptor cannot carry requests.
-pub fn find(fd: c_int) -> Option<(Device<'static>, Caller)> {
-    let (listed, index, medium) = look_up(fd)?;
-    let caller = Caller::new(fd, medium);
-    Some((Device { entry: &listed.entry, index, state: &listed.state }, caller))
+/// What a descriptor is open on.
+pub enum Found {
+    /// A listed device.
+    Listed(Device<'static>, Caller),
+    /// Something else, or nothing.
+    Other,
+    /// It cannot be told.
+    Unknown,
+}
+
+/// The listed device that a descriptor is open on.
+pub fn find(fd: c_int) -> Found {
+    match look_up(fd) {
+        Ok(Some(Hit { place, listed, status, facts })) => {
+            let medium = if status.kind() == libc::S_IFBLK { Medium::BlockDevice } else { Medium::ImageFile };
+            let device = Device { entry: &listed.entry, index: place as u8, state: &listed.state };
+            Found::Listed(device, Caller::new(fd, medium, status, facts, &listed.exclusion))
+        }
+        Ok(None) | Err(Errno::EBADF) => Found::Other,
+        Err(_) => Found::Unknown,
+    }
 }
 
 /// The name by which the device that a descriptor is open on is listed.
 pub fn name(fd: c_int) -> Option<Printed<'static>> {
-    look_up(fd).map(|(listed, ..)| listed.entry.printed_path())
+    look_up(fd).ok()?.map(|hit| hit.listed.entry.printed_path())
 }
 
-fn look_up(fd: c_int) -> Option<(&'static Listed, u8, Medium)> {
-    if LISTED.as_slice().is_empty() {
-        return None;
+/// Whether a descriptor is open on a listed device or file.
+pub fn is_listed(fd: c_int) -> bool {
+    matches!(look_up(fd), Ok(Some(_)))
+}
+
+/// An entry, and what a descriptor is open on that it lists.
+struct Hit {
+    place: usize,
+    listed: &'static Listed,
+    status: Status,
+    facts: Facts,
+}
+
+fn look_up(fd: c_int) -> Result<Option<Hit>, Errno> {
+    let all = LISTED.as_slice();
+    if all.is_empty() {
+        return Ok(None);
     }
-    let status = sys::fstat(fd).ok()?;
-    let medium = match status.kind() {
-        libc::S_IFBLK => Medium::BlockDevice,
-        libc::S_IFREG => Medium::ImageFile,
-        _ => return None,
+    let status = sys::fstat(fd)?;
+    if !matches!(status.kind(), libc::S_IFBLK | libc::S_IFREG) {
+        return Ok(None);
+    }
+    let hit = |(place, facts): (usize, Facts)| {
+        let listed = all.get(place)?;
+        Some(Hit { place, listed, status, facts })
     };
-    if let Some(index) = known(&status) {
-        return Some((LISTED.as_slice().get(usize::from(index))?, index, medium));
+    let birth = || sys::birth(fd, c"", libc::AT_EMPTY_PATH);
+    if let Some(known) = known(&status, birth) {
+        return Ok(hit(known));
     }
-    let (index, listed, key) = named(&status)?;
-    // The name could have led elsewhere when the user's rights were looked at; the descriptor cannot.
-    if listed.for_user && !is_users(fd, &listed.entry) {
-        return None;
-    }
-    Known::add(key, index);
+    let Some((place, key)) = named(&status, birth) else { return Ok(None) };
+    // The program has its own descriptor table, which the look at /sys leaves alone.
+    let facts = Facts::of(&status, |number| task::run(|| Facts::learn(number)).unwrap_or_default());
+    Known::add(key, place, facts);
     // Another thread may have found another entry; one of both holds from now on.
-    let index = Known::find(key).unwrap_or(index);
-    Some((LISTED.as_slice().get(usize::from(index))?, index, medium))
-}
-
-/// Whether this is a listed device or file.
-pub fn is_listed(status: &Status) -> bool {
-    known(status).is_some() || named(status).is_some()
+    Ok(hit(Known::find(key.device, key.inode, || key.birth).unwrap_or((place, facts))))
 }
 
 /// The entry whose name has led to a device or file.
-fn known(status: &Status) -> Option<u8> {
-    Known::find(Key::of_file(status)).or_else(|| Known::find(Key::of_device(status)?))
+fn known(status: &Status, birth: impl Fn() -> u64) -> Option<(usize, Facts)> {
+    if status.kind() == libc::S_IFBLK {
+        let known = Known::find(number(status), 0, || 0);
+        // A user's entry lists a node, not the device.
+        return known.or_else(|| {
+            if !LISTED.as_slice().iter().any(|listed| listed.by == By::User) {
+                return None;
+            }
+            Known::find(status.device, status.inode, birth)
+        });
+    }
+    Known::find(status.device, status.inode, birth)
 }
 
 /// The first entry whose name leads to a device or file now: it may have appeared, or lead elsewhere since.
-fn named(status: &Status) -> Option<(u8, &'static Listed, Key)> {
-    let keyed = LISTED.as_slice().iter().filter_map(|listed| Some((listed, listed.key(status)?)));
-    let mut places = (0..).zip(keyed);
-    let (index, (listed, key)) =
-        places.find(|(_, (listed, key))| listed.leads_to().is_ok_and(|found| found == *key))?;
-    Some((index, listed, key))
+fn named(status: &Status, birth: impl Fn() -> u64) -> Option<(usize, Key)> {
+    let all = LISTED.as_slice();
+    let leads_to = |listed: &Listed, authority: bool| {
+        // The name's file is looked at once more where it could be this one: with the user's rights, or when it was made.
+        let now = sys::stat(listed.path).ok()?;
+        let could_be = match now.kind() {
+            libc::S_IFBLK if authority => status.kind() == libc::S_IFBLK && now.number == status.number,
+            _ => now.is_same_file(status),
+        };
+        let (key, _) = if could_be { listed.leads_to().ok()? } else { return None };
+        let this = listed.key(status, &birth)?;
+        (key == this).then_some(key)
+    };
+    let named = all.iter().enumerate().filter(|(_, listed)| listed.by != By::FileAlone);
+    let mut named = named.filter_map(|(place, listed)| {
+        let key = leads_to(listed, listed.by == By::Authority)?;
+        Some((place, listed, key))
+    });
+    let (place, listed, key) = named.next()?;
+    if listed.by == By::User {
+        // What the configuration file lists is what the file says, whatever name the user gives it.
+        let mut rules = all.iter().enumerate().filter(|(_, rule)| rule.by != By::User);
+        let rule = rules.find_map(|(place, rule)| leads_to(rule, true).map(|key| (place, key)));
+        return Some(rule.unwrap_or((place, key)));
+    }
+    Some((place, key))
 }
 
-impl Key {
-    fn of_file(status: &Status) -> Key {
-        Key { device: status.device, inode: status.inode, birth: status.birth }
-    }
+/// The number of a block device in one word.
+fn number(status: &Status) -> u64 {
+    let (major, minor) = status.number;
+    u64::from(major) << 32 | u64::from(minor)
+}
 
-    fn of_device(status: &Status) -> Option<Key> {
-        let (major, minor) = status.number;
-        let device = u64::from(major) << 32 | u64::from(minor);
-        (status.kind() == libc::S_IFBLK).then_some(Key { device, inode: 0, birth: 0 })
+impl Facts {
+    /// What is learned of a block device; of a file there is nothing to be learned.
+    fn of(status: &Status, learn: impl FnOnce((u32, u32)) -> Facts) -> Facts {
+        if status.kind() == libc::S_IFBLK { learn(status.number) } else { Facts::default() }
     }
 }
 
 impl Known {
     const fn new() -> Known {
-        let [device, inode, birth] = [const { AtomicU64::new(0) }; 3];
-        Known { device, inode, birth, place: AtomicU32::new(0) }
+        let [device, inode, birth, facts] = [const { AtomicU64::new(0) }; 4];
+        Known { device, inode, birth, facts, place: AtomicU32::new(0) }
     }
 
     /// The places where a key can be, the first one first.
-    fn places(key: Key) -> impl Iterator<Item = &'static Known> {
+    fn places(device: u64, inode: u64) -> impl Iterator<Item = &'static Known> {
         // Fibonacci hashing: the upper bits depend on all of the key's.
-        let mixed = (key.device ^ key.inode.rotate_left(32) ^ key.birth).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (device ^ inode.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let first = (mixed >> 52) as usize;
         let (before, after) = KNOWN.split_at_checked(first).unwrap_or((&[], &KNOWN));
         after.iter().chain(before)
     }
 
-    fn find(key: Key) -> Option<u8> {
-        for known in Known::places(key) {
-            match known.place.load(Ordering::Acquire) {
+    /// The place of the entry that has led there, and what is known of the device. When the inode was made is asked for only where the
+    /// rest is the same.
+    fn find(device: u64, inode: u64, birth: impl Fn() -> u64) -> Option<(usize, Facts)> {
+        for known in Known::places(device, inode) {
+            let place = match known.place.load(Ordering::Acquire) {
                 FREE => break,
-                TAKEN => {}
-                place if known.key() == key => return u8::try_from(place.wrapping_sub(1)).ok(),
-                _ => {}
+                TAKEN => continue,
+                place => place.wrapping_sub(1) as usize,
+            };
+            let [known_device, known_inode, known_birth, facts] =
+                [&known.device, &known.inode, &known.birth, &known.facts]
+                    .map(|part| part.load(Ordering::Relaxed));
+            if (known_device, known_inode) == (device, inode) && (inode == 0 || known_birth == birth()) {
+                return Some((place, Facts(facts)));
             }
         }
         None
     }
 
-    fn key(&self) -> Key {
-        let [device, inode, birth] =
-            [&self.device, &self.inode, &self.birth].map(|part| part.load(Ordering::Relaxed));
-        Key { device, inode, birth }
-    }
-
     /// Adds one, also while others do. Where the same is added twice, the first one counts.
-    fn add(key: Key, index: u8) {
+    fn add(key: Key, place: usize, facts: Facts) {
         let take = |known: &&Known| {
             known.place.compare_exchange(FREE, TAKEN, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         };
-        if let Some(known) = Known::places(key).find(take) {
+        if let Some(known) = Known::places(key.device, key.inode).find(take) {
             known.device.store(key.device, Ordering::Relaxed);
             known.inode.store(key.inode, Ordering::Relaxed);
             known.birth.store(key.birth, Ordering::Relaxed);
-            known.place.store(u32::from(index).wrapping_add(1), Ordering::Release);
+            known.facts.store(facts.0, Ordering::Relaxed);
+            known.place.store((place as u32).wrapping_add(1), Ordering::Release);
         }
     }
 }
@@ -225,31 +298,34 @@ enum Problem {
 
 impl Listed {
     /// What a device or file would be recognised by, if it were this one's.
-    fn key(&self, status: &Status) -> Option<Key> {
+    fn key(&self, status: &Status, birth: impl Fn() -> u64) -> Option<Key> {
         match status.kind() {
             // The user may open this node of the device, which says nothing of others.
-            libc::S_IFBLK if !self.for_user => Key::of_device(status),
-            libc::S_IFBLK | libc::S_IFREG => Some(Key::of_file(status)),
+            libc::S_IFBLK if self.by != By::User => {
+                Some(Key { device: number(status), inode: 0, birth: 0 })
+            }
+            libc::S_IFBLK | libc::S_IFREG => {
+                Some(Key { device: status.device, inode: status.inode, birth: birth() })
+            }
             _ => None,
         }
     }
 
-    fn leads_to(&self) -> Result<Key, Problem> {
-        if self.for_user {
-            if sys::real_user() != REAL_USER.load(Ordering::Relaxed) {
-                return Err(Problem::NotTheUsers(Errno::EPERM));
-            }
-            sys::access(self.path, access(&self.entry)).map_err(|errno| match errno {
+    fn leads_to(&self) -> Result<(Key, Status), Problem> {
+        let status = if self.by == By::User {
+            rights::real_user_can_open(self.path, !self.entry.read_only).map_err(|errno| match errno {
                 Errno::ENOENT => Problem::Missing(errno),
                 _ => Problem::NotTheUsers(errno),
-            })?;
-        }
-        let status = sys::stat(self.path).map_err(Problem::Missing)?;
-        let key = self.key(&status).ok_or(Problem::NoDisk(status.kind()))?;
+            })?
+        } else {
+            sys::stat(self.path).map_err(Problem::Missing)?
+        };
+        let birth = || sys::birth(libc::AT_FDCWD, self.path, 0);
+        let key = self.key(&status, birth).ok_or(Problem::NoDisk(status.kind()))?;
         if status.kind() == libc::S_IFBLK && !self.entry.force && is_real_disk(status.number) {
             return Err(Problem::RealDisk);
         }
-        Ok(key)
+        Ok((key, status))
     }
 }
 
@@ -264,27 +340,9 @@ fn is_real_disk((major, minor): (u32, u32)) -> bool {
     link.is_ok_and(is_disk_link)
 }
 
-/// What the real user must be able to do with a device.
-fn access(entry: &Entry<'_>) -> c_int {
-    if entry.read_only { libc::R_OK } else { libc::R_OK | libc::W_OK }
-}
-
-fn is_users(fd: c_int, entry: &Entry<'_>) -> bool {
-    let by = |process: &str| {
-        let mut name = Name::new();
-        let _ = write!(name, "/proc/{process}/fd/{fd}");
-        sys::access(name.as_c_str()?, access(entry))
-    };
-    match by("thread-self") {
-        // Linux before 3.17.
-        Err(Errno::ENOENT) => by("self").is_ok(),
-        answer => answer.is_ok(),
-    }
-}
-
 /// Says at start-up what the entries are.
 pub fn report() {
-    for listed in LISTED.as_slice() {
+    for listed in LISTED.as_slice().iter().filter(|listed| listed.by != By::FileAlone) {
         let entry = &listed.entry;
         let path = entry.printed_path();
         let kind = entry.kind.name();
@@ -314,14 +372,15 @@ pub fn report() {
 
 /// The first entry whose name led to a device or file.
 fn first(key: Key) -> Option<&'static Listed> {
-    LISTED.as_slice().iter().find(|listed| matches!(listed.at_first.get(), Some(Ok(found)) if *found == key))
+    let listed = |listed: &&Listed| listed.by != By::FileAlone;
+    LISTED.as_slice().iter().filter(listed).find(|listed| matches!(listed.at_first.get(), Some(Ok(found)) if *found == key))
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.inode {
             0 => write!(f, "block device {}:{}", self.device >> 32, self.device & 0xffff_ffff),
-            inode => write!(f, "file of inode {inode}"),
+            _ => f.write_str("image file"),
         }
     }
 }

@@ -42,10 +42,10 @@ impl Policy {
         listed.then_some(policy)
     }
 
-    /// The device that the file lists by this path.
-    pub fn device(&self, path: &[u8]) -> Option<Entry<'static>> {
-        parse(self.text).flatten().find_map(|directive| match directive {
-            Directive::Device(entry) if entry.path == path => Some(entry),
+    /// The devices that the file lists.
+    pub fn devices(&self) -> impl Iterator<Item = Entry<'static>> + use<> {
+        parse(self.text).flatten().filter_map(|directive| match directive {
+            Directive::Device(entry) => Some(entry),
             _ => None,
         })
     }

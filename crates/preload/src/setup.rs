@@ -2,21 +2,23 @@
 
 use core::ffi::{CStr, c_char};
 use core::fmt;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use disk::entry::{Entry, EntryError, Printed, entries};
 
 use crate::log::{self, Level};
 use crate::secure::Policy;
-use crate::{errno, next, record, registry, storage};
+use crate::registry::By;
+use crate::{errno, next, record, registry, rights, storage, sys};
 
-const NEW: u8 = 0;
-const BUSY: u8 = 1;
-const READY: u8 = 2;
+/// Nobody has begun; [`READY`]; else the process and thread that are at it.
+static PHASE: AtomicU64 = AtomicU64::new(NEW);
 
-static PHASE: AtomicU8 = AtomicU8::new(NEW);
+const NEW: u64 = 0;
+const READY: u64 = u64::MAX;
 
-/// Whether calls can be looked at; the first call sets the library up. What is called meanwhile passes through.
+/// Whether calls can be looked at; the first call sets the library up, and others that come meanwhile wait for it. `false` for
+/// one that comes from within, and in a child that was forked meanwhile, which has nobody to wait for.
 #[inline]
 pub fn ready() -> bool {
     PHASE.load(Ordering::Acquire) == READY || begin()
@@ -25,12 +27,20 @@ pub fn ready() -> bool {
 #[cold]
 #[inline(never)]
 fn begin() -> bool {
-    if PHASE.compare_exchange(NEW, BUSY, Ordering::Acquire, Ordering::Acquire).is_err() {
-        return PHASE.load(Ordering::Acquire) == READY;
+    let this = (sys::process() as u64) << 32 | sys::thread() as u64;
+    if PHASE.compare_exchange(NEW, this, Ordering::Acquire, Ordering::Acquire).is_ok() {
+        // A handler of a signal would come from within.
+        errno::kept(|| sys::without_signals(set_up));
+        PHASE.store(READY, Ordering::Release);
+        return true;
     }
-    errno::kept(set_up);
-    PHASE.store(READY, Ordering::Release);
-    true
+    loop {
+        match PHASE.load(Ordering::Acquire) {
+            READY => return true,
+            holder if holder == this || holder >> 32 != this >> 32 => return false,
+            _ => errno::kept(|| sys::sleep(50_000)),
+        }
+    }
 }
 
 #[used]
@@ -49,13 +59,24 @@ fn set_up() {
     if secure && policy.is_none() {
         return;
     }
+    // SAFETY: PHASE lets only one thread in.
+    unsafe { rights::set_up(secure) };
+    let mut policy = policy;
+    if let Some(policy) = &mut policy {
+        let mut fits = |entry| {
+            // SAFETY: PHASE lets only one thread in.
+            unsafe { registry::add(entry, By::FileAlone) }
+        };
+        // Where not all can be looked at, a user's entry could lead to one of the others.
+        policy.user_devices = policy.user_devices && policy.devices().all(&mut fits);
+    }
     let policy = policy.as_ref();
     let list = variable(c"VMWARE_BDWRAPPER_DEVICES").and_then(storage::keep).unwrap_or_default();
     let mut first_left_out = None;
     for text in entries(list) {
-        if let Ok((entry, for_user)) = choose(text, policy) {
+        if let Ok((entry, by)) = choose(text, policy) {
             // SAFETY: PHASE lets only one thread in.
-            if !unsafe { registry::add(entry, for_user) } {
+            if !unsafe { registry::add(entry, by) } {
                 first_left_out = Some(text);
                 break;
             }
@@ -133,20 +154,20 @@ impl fmt::Display for Refusal<'_> {
     }
 }
 
-/// The entry that a text of the environment chooses, and whether the real user must be able to open the device.
-fn choose<'a>(text: &'a [u8], policy: Option<&Policy>) -> Result<(Entry<'a>, bool), Refusal<'a>> {
+/// The entry that a text of the environment chooses, and whose it is.
+fn choose<'a>(text: &'a [u8], policy: Option<&Policy>) -> Result<(Entry<'a>, By), Refusal<'a>> {
     let Some(policy) = policy else {
-        return Ok((Entry::parse(text).map_err(Refusal::Wrong)?, false));
+        return Ok((Entry::parse(text).map_err(Refusal::Wrong)?, By::Authority));
     };
     let path = text.split(|&byte| byte == b'=').next().unwrap_or_default();
-    if let Some(entry) = policy.device(path) {
-        return Ok((entry, false));
+    if let Some(entry) = policy.devices().find(|entry| entry.path == path) {
+        return Ok((entry, By::Authority));
     }
     if !policy.user_devices {
         return Err(Refusal::NotInFile(text));
     }
     let entry = Entry::parse(text).map_err(Refusal::Wrong)?;
-    Ok((Entry { force: false, ..entry }, true))
+    Ok((Entry { force: false, ..entry }, By::User))
 }
 
 /// The value of a variable of the environment.
@@ -187,7 +208,7 @@ fn number(text: &[u8]) -> Option<i32> {
         return None;
     }
     digits.iter().try_fold(0i32, |sum, &digit| {
-        let digit = char::from(digit).to_digit(10)?.cast_signed();
+        let digit = i32::try_from(char::from(digit).to_digit(10)?).ok()?;
         sum.checked_mul(10)?.checked_add(sign * digit)
     })
 }

@@ -1,7 +1,7 @@
 //! System calls. Not the C library's functions: some of those are cancellation points, some are interposed here or by
 //! others, and fstat(2) is a symbol only since glibc 2.33.
 
-use core::ffi::{CStr, c_char, c_int, c_long, c_void};
+use core::ffi::{CStr, c_char, c_int, c_long, c_ulong, c_void};
 use core::fmt::{self, Write};
 use core::mem::MaybeUninit;
 
@@ -16,7 +16,7 @@ fn result(value: c_long) -> Result<usize, Errno> {
     usize::try_from(value).map_err(|_| Errno(errno::get()))
 }
 
-/// What tells a file from another, and what kind of file it is.
+/// What fstat(2) says of a file.
 #[derive(Clone, Copy)]
 pub struct Status {
     /// Its type (`S_IFMT`) and permissions.
@@ -27,8 +27,6 @@ pub struct Status {
     pub device: u64,
     /// Its inode there.
     pub inode: u64,
-    /// When the inode was made, in nanoseconds; 0 where that is not known. A number can be given to another file.
-    pub birth: u64,
     /// The number of a device.
     pub number: (u32, u32),
     /// Its size in bytes.
@@ -41,20 +39,55 @@ impl Status {
         self.mode & libc::S_IFMT
     }
 
-    /// Whether both are of one file.
+    /// Whether both are of one file, as far as that can be told while it is open.
     pub fn is_same_file(&self, other: &Status) -> bool {
-        (self.device, self.inode, self.birth) == (other.device, other.inode, other.birth)
+        (self.device, self.inode, self.kind(), self.number)
+            == (other.device, other.inode, other.kind(), other.number)
     }
 }
 
-/// fstat(2).
+/// fstat(2). Where a sandbox refuses it, the other calls that tell the same are tried.
 pub fn fstat(fd: c_int) -> Result<Status, Errno> {
-    status(fd, c"", libc::AT_EMPTY_PATH)
+    let mut found = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: on 64-bit systems the kernel's structure is the C library's.
+    match result(unsafe { syscall(libc::SYS_fstat, fd, found.as_mut_ptr()) }) {
+        // SAFETY: the kernel filled it.
+        Ok(_) => Ok(unsafe { found.assume_init_ref() }.into()),
+        Err(Errno::EBADF) => Err(Errno::EBADF),
+        Err(_) => other_status(fd, c"", libc::AT_EMPTY_PATH),
+    }
 }
 
 /// stat(2).
 pub fn stat(path: &CStr) -> Result<Status, Errno> {
-    status(libc::AT_FDCWD, path, 0)
+    old_status(libc::AT_FDCWD, path, 0).or_else(|errno| match errno {
+        Errno::EPERM | Errno::EACCES | Errno::EINVAL | Errno::ENOSYS => other_status(libc::AT_FDCWD, path, 0),
+        errno => Err(errno),
+    })
+}
+
+impl From<&libc::stat> for Status {
+    fn from(found: &libc::stat) -> Status {
+        Status {
+            mode: found.st_mode,
+            user: found.st_uid,
+            device: u64::from(libc::major(found.st_dev)) << 32 | u64::from(libc::minor(found.st_dev)),
+            inode: found.st_ino,
+            number: (libc::major(found.st_rdev), libc::minor(found.st_rdev)),
+            size: u64::try_from(found.st_size).unwrap_or(0),
+        }
+    }
+}
+
+/// When a file's inode was made, in nanoseconds; 0 where that is not known. An inode's number can be given to another file.
+pub fn birth(directory: c_int, path: &CStr, flags: c_int) -> u64 {
+    match statx(directory, path, flags, libc::STATX_BTIME) {
+        Ok(found) if found.stx_mask & libc::STATX_BTIME != 0 => {
+            let seconds = found.stx_btime.tv_sec as u64;
+            seconds.wrapping_mul(1_000_000_000).wrapping_add(found.stx_btime.tv_nsec.into())
+        }
+        _ => 0,
+    }
 }
 
 /// The least and the most bytes that a file or block device takes by [`write_atomic`] (statx(2), Linux 6.11).
@@ -74,45 +107,27 @@ fn statx(directory: c_int, path: &CStr, flags: c_int, wanted: c_uint) -> Result<
     Ok(unsafe { found.assume_init() })
 }
 
-fn status(directory: c_int, path: &CStr, flags: c_int) -> Result<Status, Errno> {
-    let found = match statx(directory, path, flags, libc::STATX_BASIC_STATS | libc::STATX_BTIME) {
-        Ok(found) => found,
-        // Linux before 4.11, or a sandbox of that time.
-        Err(Errno::ENOSYS | Errno::EPERM) => return old_status(directory, path, flags),
-        Err(errno) => return Err(errno),
+#[cold]
+fn other_status(directory: c_int, path: &CStr, flags: c_int) -> Result<Status, Errno> {
+    let Ok(found) = statx(directory, path, flags, libc::STATX_BASIC_STATS) else {
+        return old_status(directory, path, flags);
     };
-    let birth = found.stx_btime.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000);
     Ok(Status {
         mode: found.stx_mode.into(),
         user: found.stx_uid,
         device: u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor),
         inode: found.stx_ino,
-        birth: if found.stx_mask & libc::STATX_BTIME == 0 {
-            0
-        } else {
-            birth.wrapping_add(found.stx_btime.tv_nsec.into())
-        },
         number: (found.stx_rdev_major, found.stx_rdev_minor),
         size: found.stx_size,
     })
 }
 
-#[cold]
 fn old_status(directory: c_int, path: &CStr, flags: c_int) -> Result<Status, Errno> {
     let mut found = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the path is a string; on 64-bit systems the kernel's structure is the C library's.
     result(unsafe { syscall(libc::SYS_newfstatat, directory, path.as_ptr(), found.as_mut_ptr(), flags) })?;
     // SAFETY: the kernel filled it.
-    let found = unsafe { found.assume_init_ref() };
-    Ok(Status {
-        mode: found.st_mode,
-        user: found.st_uid,
-        device: u64::from(libc::major(found.st_dev)) << 32 | u64::from(libc::minor(found.st_dev)),
-        inode: found.st_ino,
-        birth: 0,
-        number: (libc::major(found.st_rdev), libc::minor(found.st_rdev)),
-        size: u64::try_from(found.st_size).unwrap_or(0),
-    })
+    Ok(unsafe { found.assume_init_ref() }.into())
 }
 
 /// access(2): whether the real user may do this.
@@ -154,12 +169,29 @@ impl File {
 }
 
 impl File {
+    /// Takes over a descriptor, to close it.
+    pub fn own(fd: c_int) -> File {
+        File(fd)
+    }
+
     /// Its descriptor.
     pub fn fd(&self) -> c_int {
         self.0
     }
 
-    /// Opens anew what a descriptor is open on.
+    /// Whether it is open with `O_DIRECT`.
+    pub fn is_direct(&self) -> bool {
+        flags(self.0).is_ok_and(|flags| flags & libc::O_DIRECT != 0)
+    }
+
+    /// Goes on without `O_DIRECT`.
+    pub fn turn_direct_off(&self) -> Result<(), Errno> {
+        let flags = flags(self.0)? & !libc::O_DIRECT;
+        // SAFETY: it reads nothing of ours.
+        result(unsafe { syscall(libc::SYS_fcntl, self.0, libc::F_SETFL, flags) }).map(drop)
+    }
+
+    /// Opens anew what a descriptor of the calling task is open on.
     pub fn reopen(fd: c_int, flags: c_int) -> Result<File, Errno> {
         let mut name = Name::new();
         let _ = write!(name, "/proc/thread-self/fd/{fd}");
@@ -197,14 +229,10 @@ pub fn preadv(fd: c_int, into: &[Segment], offset: u64) -> Result<usize, Errno> 
 
 /// pwritev2(2), from memory that the kernel checks; with `durable` it is on the medium afterwards.
 pub fn pwritev(fd: c_int, from: &[Segment], offset: u64, durable: bool) -> Result<usize, Errno> {
-    let flags = if durable { libc::RWF_DSYNC } else { 0 };
-    // SAFETY: a segment is a `struct iovec`.
-    let written =
-        result(unsafe { syscall(libc::SYS_pwritev2, fd, from.as_ptr(), from.len(), offset, 0, flags) });
-    match written {
+    match pwritev2(fd, from, offset, if durable { libc::RWF_DSYNC } else { 0 }) {
         // Linux before 4.7.
         Err(Errno::ENOSYS | Errno::EOPNOTSUPP) => {
-            // SAFETY: as above.
+            // SAFETY: a segment is a `struct iovec`.
             let written =
                 result(unsafe { syscall(libc::SYS_pwritev, fd, from.as_ptr(), from.len(), offset, 0) })?;
             if durable {
@@ -214,6 +242,18 @@ pub fn pwritev(fd: c_int, from: &[Segment], offset: u64, durable: bool) -> Resul
         }
         written => written,
     }
+}
+
+/// The same through a descriptor that appends: `EOPNOTSUPP` before Linux 6.9, which writes to the end, whatever the offset.
+pub fn pwritev_in_place(fd: c_int, from: &[Segment], offset: u64, durable: bool) -> Result<usize, Errno> {
+    const RWF_NOAPPEND: c_int = 0x20;
+    pwritev2(fd, from, offset, if durable { RWF_NOAPPEND | libc::RWF_DSYNC } else { RWF_NOAPPEND })
+}
+
+fn pwritev2(fd: c_int, from: &[Segment], offset: u64, flags: c_int) -> Result<usize, Errno> {
+    // The second half of the offset is for 32-bit systems.
+    // SAFETY: a segment is a `struct iovec`.
+    result(unsafe { syscall(libc::SYS_pwritev2, fd, from.as_ptr(), from.len(), offset, 0, flags) })
 }
 
 /// pwritev2(2) with `RWF_ATOMIC`: all of the bytes are written, or none.
@@ -236,58 +276,42 @@ pub fn seek(file: &File, offset: u64, whence: c_int) -> Result<u64, Errno> {
     result(unsafe { syscall(libc::SYS_lseek, file.0, offset, whence) }).map(|place| place as u64)
 }
 
-/// A lock that is held until it is dropped. The file is our own, so that it keeps other threads out too.
-pub struct Lock {
-    file: File,
-    /// Of one byte of the file, where there is one.
-    byte: Option<i64>,
+/// A lock of another open file description or process on a byte (fcntl(2), `F_OFD_GETLK`).
+pub struct Conflict {
+    /// `F_RDLCK` or `F_WRLCK`.
+    pub kind: c_int,
+    /// The process that has it; -1 where an open file description has it.
+    pub process: c_int,
 }
 
-impl Lock {
-    /// Waits for the lock of a whole file (flock(2)), which need not be open for writing.
-    pub fn file(file: File) -> Result<Lock, Errno> {
-        loop {
-            // SAFETY: it reads nothing of ours.
-            match result(unsafe { syscall(libc::SYS_flock, file.0, libc::LOCK_EX) }) {
-                Err(Errno::EINTR) => {}
-                locked => return locked.map(|_| Lock { file, byte: None }),
-            }
-        }
-    }
+fn byte_lock(kind: c_int, byte: i64) -> libc::flock {
+    libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: byte, l_len: 1, l_pid: 0 }
+}
 
-    /// Waits for the lock of a byte (fcntl(2), "Open file description locks"), which stands in nobody's way who locks the
-    /// whole file.
-    pub fn byte(file: File, byte: i64) -> Result<Lock, Errno> {
-        loop {
-            match Lock::set(&file, libc::F_OFD_SETLKW, libc::F_WRLCK, byte) {
-                Err(Errno::EINTR) => {}
-                locked => return locked.map(|()| Lock { file, byte: Some(byte) }),
-            }
-        }
-    }
-
-    fn set(file: &File, command: c_int, kind: c_int, byte: i64) -> Result<(), Errno> {
-        let lock = libc::flock {
-            l_type: kind as i16,
-            l_whence: libc::SEEK_SET as i16,
-            l_start: byte,
-            l_len: 1,
-            l_pid: 0,
-        };
-        // SAFETY: the kernel's structure is the C library's on 64-bit systems.
-        result(unsafe { syscall(libc::SYS_fcntl, file.0, command, &raw const lock) }).map(drop)
+/// Locks a byte for a file's open file description, without waiting; `EAGAIN` where that conflicts with another lock.
+pub fn lock_byte(file: &File, kind: c_int, byte: i64) -> Result<(), Errno> {
+    let lock = byte_lock(kind, byte);
+    // SAFETY: the kernel's structure is the C library's on 64-bit systems.
+    let locked = result(unsafe { syscall(libc::SYS_fcntl, file.0, libc::F_OFD_SETLK, &raw const lock) });
+    match locked {
+        Err(Errno::EACCES) => Err(Errno::EAGAIN),
+        locked => locked.map(drop),
     }
 }
 
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // To close the file is not enough: a child that was forked meanwhile has it too.
-        match self.byte {
-            Some(byte) => drop(Lock::set(&self.file, libc::F_OFD_SETLK, libc::F_UNLCK, byte)),
-            // SAFETY: it reads nothing of ours.
-            None => drop(result(unsafe { syscall(libc::SYS_flock, self.file.0, libc::LOCK_UN) })),
-        }
-    }
+/// A lock that keeps a file's open file description from locking a byte for writing.
+pub fn conflict(file: &File, byte: i64) -> Result<Option<Conflict>, Errno> {
+    let mut lock = byte_lock(libc::F_WRLCK, byte);
+    // SAFETY: as above; the kernel writes into it.
+    result(unsafe { syscall(libc::SYS_fcntl, file.0, libc::F_OFD_GETLK, &raw mut lock) })?;
+    let found = Conflict { kind: lock.l_type.into(), process: lock.l_pid };
+    Ok(Some(found).filter(|found| found.kind != libc::F_UNLCK))
+}
+
+/// Locks a whole file by flock(2), without waiting; `EAGAIN` where another open file description has it.
+pub fn lock_file(file: &File) -> Result<(), Errno> {
+    // SAFETY: it reads nothing of ours.
+    result(unsafe { syscall(libc::SYS_flock, file.0, libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
 }
 
 /// Memory that is mapped until it is dropped: zeroed, and aligned to a page.
@@ -326,6 +350,67 @@ impl Drop for Memory {
     }
 }
 
+/// Sleeps, or until a signal comes.
+pub fn sleep(nanoseconds: u32) {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: nanoseconds.min(999_999_999).into() };
+    let nowhere = core::ptr::null_mut::<libc::timespec>();
+    // SAFETY: the kernel reads a `struct timespec`, which is one.
+    unsafe { syscall(libc::SYS_nanosleep, &raw const time, nowhere) };
+}
+
+/// Whether the calling process has this thread.
+pub fn has_thread(thread: c_int) -> bool {
+    // SAFETY: no memory is involved; signal 0 is sent to nobody.
+    result(unsafe { syscall(libc::SYS_tgkill, process(), thread, 0) }) != Err(Errno::ESRCH)
+}
+
+/// The largest size that the calling process may give a file, in bytes (getrlimit(2), `RLIMIT_FSIZE`).
+pub fn file_size_limit() -> u64 {
+    let mut limit = libc::rlimit64 { rlim_cur: u64::MAX, rlim_max: u64::MAX };
+    let nothing = core::ptr::null::<libc::rlimit64>();
+    // SAFETY: the kernel fills a `struct rlimit64`, which is one.
+    unsafe { syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_FSIZE, nothing, &raw mut limit) };
+    limit.rlim_cur
+}
+
+/// The real user, the real group and a sum over the supplementary groups; `None` where there are more than can be looked at.
+pub fn real_rights() -> Option<[u64; 3]> {
+    let mut groups = [0 as c_uint; 256];
+    // SAFETY: the kernel writes at most as many groups as it is told.
+    let count = result(unsafe { syscall(libc::SYS_getgroups, groups.len(), groups.as_mut_ptr()) }).ok()?;
+    let groups = groups.get(..count)?;
+    // FNV-1a; the kernel keeps the groups sorted.
+    let sum = groups.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, &group| {
+        (sum ^ u64::from(group)).wrapping_mul(0x0100_0000_01b3)
+    });
+    // SAFETY: they have no arguments.
+    let (user, group) = unsafe { (syscall(libc::SYS_getuid), syscall(libc::SYS_getgid)) };
+    Some([user as u64, group as u64, sum])
+}
+
+/// Gives the calling task the real user's rights to files (setfsuid(2)), and no others.
+///
+/// # Safety
+///
+/// Only in a task of its own: the C library knows nothing of it.
+pub unsafe fn take_real_rights() {
+    // SAFETY: no memory is involved.
+    unsafe {
+        syscall(libc::SYS_setfsgid, syscall(libc::SYS_getgid));
+        syscall(libc::SYS_setfsuid, syscall(libc::SYS_getuid));
+    }
+    // As access(2) does it.
+    // SAFETY: it has no arguments.
+    if unsafe { syscall(libc::SYS_getuid) } != 0 {
+        if let Ok([_, permitted, inheritable, _, permitted_high, inheritable_high]) = capability_sets() {
+            let data = [0, permitted, inheritable, 0, permitted_high, inheritable_high];
+            let mut header = CAPABILITY_HEADER;
+            // SAFETY: both have the size of the kernel's structures.
+            unsafe { syscall(libc::SYS_capset, header.as_mut_ptr(), data.as_ptr()) };
+        }
+    }
+}
+
 /// The time since some moment, in milliseconds.
 pub fn milliseconds() -> u64 {
     time(libc::CLOCK_MONOTONIC_COARSE) / 1_000_000
@@ -340,7 +425,7 @@ fn time(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the C library fills its own structure.
     unsafe { libc::clock_gettime(clock, &raw mut now) };
-    now.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec.cast_unsigned())
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
 }
 
 /// The calling thread's name.
@@ -487,17 +572,27 @@ pub fn thread() -> c_int {
     unsafe { syscall(libc::SYS_gettid) as c_int }
 }
 
-/// The user who started the program.
-pub fn real_user() -> c_uint {
-    // SAFETY: it has no arguments.
-    unsafe { syscall(libc::SYS_getuid) as c_uint }
-}
-
 /// Whether a descriptor is open on a terminal.
 pub fn is_terminal(fd: c_int) -> bool {
     let mut settings = MaybeUninit::<libc::termios>::uninit();
     // SAFETY: the C library's structure is larger than the kernel's.
     unsafe { syscall(libc::SYS_ioctl, fd, libc::TCGETS, settings.as_mut_ptr()) == 0 }
+}
+
+/// Whether the page that an address is in can be read and written, now and as long as the program leaves it alone: the kernel adds 0
+/// to the int there (futex(2), `FUTEX_WAKE_OP`), which costs a third of [`can_be_written`].
+pub fn can_be_changed(address: u64) -> bool {
+    /// `FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_LT, -2048)`
+    const ADD_NOTHING: c_uint = 1 << 28 | 2 << 24 | 0x800;
+    const NOBODY: c_long = 0;
+    let operation = libc::FUTEX_WAKE_OP | libc::FUTEX_PRIVATE_FLAG;
+    let nobody_waits_here: c_uint = 0;
+    // SAFETY: the kernel checks the address and changes nothing of what stands there; nobody waits at the other.
+    let done = unsafe {
+        let here = &raw const nobody_waits_here;
+        syscall(libc::SYS_futex, here, operation, NOBODY, NOBODY, address, ADD_NOTHING)
+    };
+    done >= 0
 }
 
 /// Whether pages can be read and written, now and as long as the program leaves them alone (madvise(2),
@@ -522,42 +617,113 @@ pub fn move_bytes(from: *const c_void, to: *mut c_void, length: usize) -> Result
     if (written, read) == (length, length) { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
-/// The calling thread's effective capabilities, a bit each (capget(2)).
-pub fn capabilities() -> u64 {
-    /// `_LINUX_CAPABILITY_VERSION_3`, and 0 for the calling thread.
-    const HEADER: [c_uint; 2] = [0x2008_0522, 0];
-    let mut header = HEADER;
-    // Effective, permitted, inheritable: the low 32 bits of each, then the high ones.
-    let mut data = [0 as c_uint; 6];
+/// `_LINUX_CAPABILITY_VERSION_3`, and 0 for the calling thread.
+const CAPABILITY_HEADER: [c_uint; 2] = [0x2008_0522, 0];
+
+/// The calling thread's effective, permitted and inheritable capabilities: the low 32 bits of each, then the high ones
+/// (capget(2)).
+fn capability_sets() -> Result<[c_uint; 6], Errno> {
+    let (mut header, mut data) = (CAPABILITY_HEADER, [0 as c_uint; 6]);
     // SAFETY: both have the size of the kernel's structures.
-    let asked = unsafe { syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) };
-    if asked == 0 { u64::from(data[0]) | u64::from(data[3]) << 32 } else { 0 }
+    result(unsafe { syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) })?;
+    Ok(data)
 }
 
-/// Blocks SIGPIPE in the calling thread, does something, takes a SIGPIPE that it raised, and restores the mask.
-pub fn without_sigpipe(act: impl FnOnce()) {
-    const SIGPIPE: u64 = 1 << (libc::SIGPIPE - 1);
-    /// The size of the kernel's signal set, in bytes.
-    const SIZE: usize = size_of::<u64>();
-    let set = SIGPIPE;
-    let mut before = 0u64;
+/// The calling thread's effective capabilities, a bit each.
+pub fn capabilities() -> u64 {
+    capability_sets().map_or(0, |[low, _, _, high, ..]| u64::from(low) | u64::from(high) << 32)
+}
+
+/// A set of signals as the kernel has it.
+type SignalSet = u64;
+
+fn set_mask(how: c_int, set: SignalSet) -> SignalSet {
+    let mut before = 0;
+    // SAFETY: both sets have the size that is given.
+    unsafe { syscall(libc::SYS_rt_sigprocmask, how, &raw const set, &raw mut before, size_of::<SignalSet>()) };
+    before
+}
+
+/// Does something while no signal is handled in the calling thread.
+pub fn without_signals<T>(act: impl FnOnce() -> T) -> T {
+    let before = set_mask(libc::SIG_BLOCK, SignalSet::MAX);
+    let done = act();
+    set_mask(libc::SIG_SETMASK, before);
+    done
+}
+
+/// Does something that writes a message, and takes the signals that this raises: SIGPIPE and SIGXFSZ.
+pub fn without_write_signals(act: impl FnOnce()) {
+    const RAISED: SignalSet = 1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1);
+    const SIZE: usize = size_of::<SignalSet>();
     let pending = || {
-        let mut pending = 0u64;
+        let mut pending: SignalSet = 0;
         // SAFETY: the set has the size that is given.
         unsafe { syscall(libc::SYS_rt_sigpending, &raw mut pending, SIZE) };
-        pending & SIGPIPE != 0
+        pending & RAISED
     };
-    // SAFETY: both sets have the size that is given.
-    unsafe { syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, &raw const set, &raw mut before, SIZE) };
-    let was_pending = pending();
+    let before = set_mask(libc::SIG_BLOCK, RAISED);
+    let old = pending();
     act();
-    if !was_pending && pending() {
+    let set = pending() & !old;
+    if set != 0 {
         let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let nowhere = core::ptr::null_mut::<c_void>();
         // SAFETY: the set has the size that is given; nothing is written.
         unsafe { syscall(libc::SYS_rt_sigtimedwait, &raw const set, nowhere, &raw const at_once, SIZE) };
     }
-    let nowhere = core::ptr::null_mut::<c_void>();
-    // SAFETY: the set has the size that is given.
-    unsafe { syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const before, nowhere, SIZE) };
+    set_mask(libc::SIG_SETMASK, before);
+}
+
+/// What a file system says of a part of a file (ioctl_fiemap(2)): the extent that holds an offset or follows it,
+/// together with those that adjoin it, as its start and length in bytes; none behind the last.
+pub fn extent(fd: c_int, offset: u64) -> Result<Option<(u64, u64)>, Errno> {
+    const FS_IOC_FIEMAP: c_ulong = 0xc020_660b;
+    const MOST: usize = 8;
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    struct FiemapExtent {
+        logical: u64,
+        physical: u64,
+        length: u64,
+        reserved64: [u64; 2],
+        flags: u32,
+        reserved: [u32; 3],
+    }
+    #[repr(C)]
+    #[derive(Default)]
+    struct Fiemap {
+        start: u64,
+        length: u64,
+        flags: u32,
+        mapped_extents: u32,
+        extent_count: u32,
+        reserved: u32,
+        extents: [FiemapExtent; MOST],
+    }
+    const FIEMAP_EXTENT_LAST: u32 = 1;
+    let mut found: Option<(u64, u64)> = None;
+    loop {
+        let start = found.map_or(offset, |(start, length)| start.saturating_add(length));
+        let mut map =
+            Fiemap { start, length: u64::MAX - start, extent_count: MOST as u32, ..Fiemap::default() };
+        // SAFETY: the kernel's structure, with room for as many extents as it says.
+        result(unsafe { syscall(libc::SYS_ioctl, fd, FS_IOC_FIEMAP, &raw mut map) })?;
+        let extents = map.extents.get(..map.mapped_extents as usize).unwrap_or_default();
+        for extent in extents {
+            match &mut found {
+                None => found = Some((extent.logical, extent.length)),
+                Some((start, length)) if start.saturating_add(*length) == extent.logical => {
+                    *length = length.saturating_add(extent.length);
+                }
+                Some(_) => return Ok(found),
+            }
+            if extent.flags & FIEMAP_EXTENT_LAST != 0 || extent.length == 0 {
+                return Ok(found);
+            }
+        }
+        if extents.len() < MOST {
+            return Ok(found);
+        }
+    }
 }

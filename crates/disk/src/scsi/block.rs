@@ -7,7 +7,7 @@ use super::inquiry::{
 use super::response::Response;
 use super::sense::Sense;
 use super::{Direction, Done, Ended, Task, failed, is_thin, lost, mode, unsettled};
-use crate::host::{Extent, Segment};
+use crate::host::{Extent, Segment, UpdateError};
 use crate::sg::{LONGEST, longest_transfer};
 use crate::{Capacity, Errno, Host};
 
@@ -454,7 +454,6 @@ impl<H: Host> Task<'_, H> {
         }
         let length = range.bytes() as usize;
         self.expect(Direction::Out, range.bytes().saturating_mul(2))?;
-        let fault = |errno| failed(errno, range.first, true);
         let memory = || self.host.scratch(length).map_err(lost);
         let (mut expected, mut written, mut medium) = (memory()?, memory()?, memory()?);
         let parts = [&mut expected, &mut written];
@@ -462,34 +461,54 @@ impl<H: Host> Task<'_, H> {
             let part = part.as_mut().get_mut(..length).unwrap_or_default();
             self.data.get(self.host, part).map_err(Ended::Failed)?;
         }
-        let durable = self.is_durable(self.fua());
-        let guard = self.host.lock().map_err(lost)?;
         let medium = medium.as_mut().get_mut(..length).unwrap_or_default();
-        let read = self.host.read(range.offset(), medium);
-        read.map_err(|errno| self.fault(errno, range, range.offset(), range.bytes(), false))?;
-        let expected = expected.as_mut().iter();
-        if let Some(place) = medium.iter().zip(expected).position(|(on, from)| on != from) {
-            return Err(Sense::MISCOMPARE.at(place as u64).into());
+        let (expected, written) = (expected.as_mut(), written.as_mut());
+        let mut miscompare = None;
+        self.update(range, medium, |medium| {
+            miscompare = medium.iter().zip(expected.iter()).position(|(on, from)| on != from);
+            medium.iter_mut().zip(written.iter()).for_each(|(on, from)| *on = *from);
+            miscompare.is_none()
+        })?;
+        match miscompare {
+            Some(place) => Err(Sense::MISCOMPARE.at(place as u64).into()),
+            None => Ok(()),
         }
-        let written = written.as_mut().get(..length).unwrap_or_default();
-        self.host.write(range.offset(), written, durable).map_err(fault)?;
-        drop(guard);
-        Ok(())
     }
 
     pub(super) fn or_write(&mut self) -> Done {
         self.check_writable()?;
         let range = self.moved(Direction::Out)?;
-        let durable = self.is_durable(self.fua());
-        let guard = self.host.lock().map_err(lost)?;
-        self.each_piece(range, |task, offset, medium, other| {
-            task.data.get(task.host, other).map_err(Ended::Failed)?;
-            medium.iter_mut().zip(other.iter()).for_each(|(on, from)| *on |= from);
-            let written = task.host.write(offset, medium, durable);
-            written.map_err(|errno| failed(errno, range.block_of(offset), true))
-        })?;
-        drop(guard);
-        Ok(())
+        let length = range.bytes() as usize;
+        if length == 0 {
+            return Ok(());
+        }
+        let memory = || self.host.scratch(length).map_err(lost);
+        let (mut data, mut medium) = (memory()?, memory()?);
+        let data = data.as_mut().get_mut(..length).unwrap_or_default();
+        self.data.get(self.host, data).map_err(Ended::Failed)?;
+        let medium = medium.as_mut().get_mut(..length).unwrap_or_default();
+        self.update(range, medium, |medium| {
+            medium.iter_mut().zip(data.iter()).for_each(|(on, from)| *on |= from);
+            true
+        })
+    }
+
+    /// Changes the range as one step: no other COMPARE AND WRITE or ORWRITE comes in between.
+    fn update(&self, range: Range, medium: &mut [u8], change: impl FnMut(&mut [u8]) -> bool) -> Done {
+        let (durable, patience) = (self.is_durable(self.fua()), self.patience());
+        let updated = self.host.update(range.offset(), medium, durable, patience, change);
+        updated.map_err(|error| match error {
+            UpdateError::Exclude(errno) => lost(errno),
+            UpdateError::Read(errno) => self.fault(errno, range, range.offset(), range.bytes(), false),
+            UpdateError::Write(errno) => failed(errno, range.first, true),
+        })
+    }
+
+    /// How long the command waits for others that exclude it, in milliseconds: its own timeout, and no longer than a
+    /// command should take.
+    fn patience(&self) -> u32 {
+        const MOST: u32 = 30_000;
+        if self.timeout == 0 { MOST } else { self.timeout.min(MOST) }
     }
 
     /// As many extents as the caller has room for, at most 16.

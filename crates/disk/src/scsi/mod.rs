@@ -61,19 +61,23 @@ pub(crate) struct Task<'a, H: Host> {
     cdb: [u8; 16],
     direction: Direction,
     data: Data,
+    /// The caller's timeout in milliseconds; 0: none.
+    timeout: u32,
     /// The device's size when the command began.
     capacity: Capacity,
 }
 
 pub(crate) type Done = Result<(), Ended>;
 
-/// Carries out a command; the result says how it ended and how many bytes were moved. Bytes behind the CDB's end are 0.
+/// Carries out a command; the result says how it ended and how many bytes were moved. Bytes behind the CDB's end are 0;
+/// the timeout is in milliseconds, 0 for none.
 pub(crate) fn execute<H: Host>(
     device: &Device<'_>,
     host: &H,
     cdb: [u8; 16],
     direction: Direction,
     data: Data,
+    timeout: u32,
 ) -> (Ended, u64) {
     let (capacity, news) = match size(device, host) {
         Ok(size) => size,
@@ -83,7 +87,7 @@ pub(crate) fn execute<H: Host>(
         Err(_) if WITHOUT_MEDIUM.contains(&cdb[0]) => (Capacity::new(0, 512), None),
         Err(errno) => return (lost(errno), 0),
     };
-    let mut task = Task { device, host, cdb, direction, data, capacity };
+    let mut task = Task { device, host, cdb, direction, data, timeout, capacity };
     match task.run(news) {
         Ok(()) => (Ended::Good, task.data.used()),
         Err(ended) => (ended, task.data.used()),
@@ -99,7 +103,7 @@ pub(crate) fn translated<H: Host>(
     direction: Direction,
     data: &mut Data,
 ) -> Done {
-    let mut task = Task { device, host, cdb, direction, data: *data, capacity };
+    let mut task = Task { device, host, cdb, direction, data: *data, timeout: 0, capacity };
     let done = task.run(None);
     *data = task.data;
     done
@@ -159,7 +163,8 @@ pub(crate) fn is_thin(host: &impl Host) -> bool {
 /// What an error of the backing device means, at a logical block.
 pub(crate) fn failed(errno: Errno, block: u64, writing: bool) -> Ended {
     match errno {
-        Errno::ENOSPC | Errno::EDQUOT => Sense::NO_SPACE.into(),
+        // EFBIG: the program's limit of a file's size (RLIMIT_FSIZE).
+        Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG => Sense::NO_SPACE.into(),
         Errno::EROFS | Errno::EPERM | Errno::EACCES | Errno::EBADF if writing => Sense::PROTECTED.into(),
         Errno::ENOMEM | Errno::EAGAIN | Errno::ENFILE | Errno::EMFILE => Ended::Busy,
         Errno::ENODEV | Errno::ENXIO => Ended::Gone,

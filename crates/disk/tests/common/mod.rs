@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use disk::entry::Entry;
-use disk::host::{Extent, Provisioning, Segment};
+use disk::host::{Extent, Provisioning, Segment, UpdateError};
 use disk::{Answer, Capability, Device, Errno, Host, Limit, Medium, State};
 
 /// Where the caller's memory begins; it is one buffer of [`MEMORY`] bytes, and another from [`FAR`] on. Every other address
@@ -91,6 +91,8 @@ pub struct Fake {
     pub holes: Vec<Range<u64>>,
     /// How often the device's cache was written to the medium.
     pub synced: Cell<u32>,
+    /// How long the last update would have waited for others, in milliseconds.
+    pub patience: Cell<u32>,
 }
 
 impl Fake {
@@ -116,6 +118,7 @@ impl Fake {
             fault: Cell::new(None),
             holes: Vec::new(),
             synced: Cell::new(0),
+            patience: Cell::new(0),
         }
     }
 
@@ -244,7 +247,6 @@ impl Host for Fake {
     }
 
     type Scratch = Vec<u8>;
-    type Guard = ();
 
     fn read_at(&self, offset: u64, into: &[Segment]) -> Result<u64, Errno> {
         let most = self.fails(Call::Read, offset, into.iter().map(|piece| piece.length).sum())?;
@@ -327,9 +329,18 @@ impl Host for Fake {
         Ok(vec![0; length])
     }
 
-    fn lock(&self) -> Result<(), Errno> {
-        self.fails(Call::Lock, 0, 0)?;
-        Ok(())
+    fn update(
+        &self,
+        offset: u64,
+        medium: &mut [u8],
+        durable: bool,
+        patience: u32,
+        mut change: impl FnMut(&mut [u8]) -> bool,
+    ) -> Result<(), UpdateError> {
+        self.patience.set(patience);
+        self.fails(Call::Lock, 0, 0).map_err(UpdateError::Exclude)?;
+        self.read(offset, medium).map_err(UpdateError::Read)?;
+        if change(medium) { self.write(offset, medium, durable).map_err(UpdateError::Write) } else { Ok(()) }
     }
 
     fn milliseconds(&self) -> u64 {

@@ -1,0 +1,195 @@
+//! What lets one COMPARE AND WRITE or ORWRITE at a time at a device.
+//!
+//! Among threads a word of memory does. Among processes it is a lock of an open file description (fcntl(2)) on a byte far
+//! behind what other programs lock; to lock it for writing, a program must be able to write the device. A program that may
+//! only read it can keep others from that by a lock for reading, so in that case everybody takes such a lock too, and
+//! flock(2) as well. Nothing is waited for longer than the command's timeout.
+
+use core::ffi::c_int;
+use core::fmt::Write;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use disk::Errno;
+use disk::host::UpdateError;
+
+use crate::sys::{self, File, Name, Status};
+
+/// The byte that is locked.
+const BYTE: i64 = 1 << 62;
+
+/// The thread that updates a device: its process and its number; 0: none.
+pub struct Exclusion(AtomicU64);
+
+impl Exclusion {
+    /// Nobody.
+    pub const fn new() -> Exclusion {
+        Exclusion(AtomicU64::new(0))
+    }
+
+    /// Keeps other threads out until the result is dropped. `EAGAIN` where they take longer than the deadline (in the time of
+    /// [`sys::milliseconds`]), and where this thread is at it already: in a handler of a signal.
+    pub fn of_threads(&self, deadline: u64) -> Result<Alone<'_>, Errno> {
+        let (process, thread) = (sys::process(), sys::thread());
+        let this = (process as u64) << 32 | thread as u64;
+        let mut pause = Pause::new();
+        loop {
+            let Err(holder) = self.0.compare_exchange(0, this, Ordering::Acquire, Ordering::Relaxed) else {
+                return Ok(Alone { exclusion: self, this });
+            };
+            if holder == this {
+                return Err(Errno::EAGAIN);
+            }
+            // A child has the word of its parent, whose threads it does not have.
+            let is_there = holder >> 32 == process as u64 && sys::has_thread(holder as c_int);
+            if !is_there {
+                if self.0.compare_exchange(holder, this, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                    return Ok(Alone { exclusion: self, this });
+                }
+                continue;
+            }
+            pause.before(deadline)?;
+        }
+    }
+}
+
+/// Other threads are kept out until it is dropped.
+pub struct Alone<'a> {
+    exclusion: &'a Exclusion,
+    this: u64,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        let _ = self.exclusion.0.compare_exchange(self.this, 0, Ordering::Release, Ordering::Relaxed);
+    }
+}
+
+/// Tries until it succeeds, or fails, or the deadline has passed.
+pub fn until(
+    deadline: u64,
+    mut attempt: impl FnMut() -> Result<bool, UpdateError>,
+) -> Result<(), UpdateError> {
+    let mut pause = Pause::new();
+    while !attempt()? {
+        pause.before(deadline).map_err(UpdateError::Exclude)?;
+    }
+    Ok(())
+}
+
+/// The time between two attempts, in nanoseconds.
+struct Pause(u32);
+
+impl Pause {
+    fn new() -> Pause {
+        Pause(20_000)
+    }
+
+    /// Waits; `EAGAIN` when the deadline has passed.
+    fn before(&mut self, deadline: u64) -> Result<(), Errno> {
+        const LONGEST: u32 = 2_000_000;
+        if sys::milliseconds() >= deadline {
+            return Err(Errno::EAGAIN);
+        }
+        sys::sleep(self.0);
+        self.0 = self.0.saturating_mul(2).min(LONGEST);
+        Ok(())
+    }
+}
+
+/// Whether a thread's descriptor has locked the byte for writing, as part of the whole file for example: then no other process can, and
+/// it would be in its own way.
+pub fn has_own_write_lock(thread: c_int, fd: c_int) -> bool {
+    let mut name = Name::new();
+    let mut text = [0; 2048];
+    let _ = write!(name, "/proc/self/task/{thread}/fdinfo/{fd}");
+    let open = |name| File::open(name, libc::O_RDONLY | libc::O_CLOEXEC);
+    let length = name.as_c_str().and_then(open).and_then(|file| file.read(&mut text)).unwrap_or(0);
+    let lines = text.get(..length).unwrap_or_default().split(|&byte| byte == b'\n');
+    // "lock:\t1: OFDLCK  ADVISORY  WRITE -1 08:01:123 0 EOF" (fs/locks.c, lock_get_status)
+    lines.filter_map(|line| line.strip_prefix(b"lock:")).any(|lock| {
+        let mut words = lock.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).skip(1);
+        let is_of_bytes = matches!(words.next(), Some(b"POSIX" | b"OFDLCK"));
+        let writing = words.nth(1) == Some(b"WRITE");
+        let bound = |word: Option<&[u8]>| match word {
+            Some(b"EOF") => Some(i64::MAX),
+            Some(digits) => digits.iter().try_fold(0i64, |sum, &digit| {
+                sum.checked_mul(10)?.checked_add(char::from(digit).to_digit(10)?.into())
+            }),
+            None => None,
+        };
+        let (start, end) = (bound(words.nth(2)), bound(words.next()));
+        is_of_bytes && writing && start.is_some_and(|start| start <= BYTE) && end.is_some_and(|end| end >= BYTE)
+    })
+}
+
+/// Keeps other processes out as long as the file and the result are open; `None` where one is at it. `own_lock`: see
+/// [`has_own_write_lock`]. In a task of its own.
+pub fn of_processes(file: &File, looked_at: &Status, own_lock: bool) -> Result<Option<Locked>, Errno> {
+    if !own_lock && !lock(file)? {
+        return Ok(None);
+    }
+    // A block device can have several nodes, each an inode with locks of its own.
+    let node = system_node(looked_at)?;
+    if let Some(node) = &node {
+        if !lock(node)? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(Locked { _node: node }))
+}
+
+/// What keeps other processes out beside the file.
+pub struct Locked {
+    _node: Option<File>,
+}
+
+fn lock(file: &File) -> Result<bool, Errno> {
+    match sys::lock_byte(file, libc::F_WRLCK, BYTE) {
+        Err(Errno::EAGAIN) => {}
+        locked => return locked.map(|()| true),
+    }
+    match sys::conflict(file, BYTE)? {
+        // The program's own: as long as it has that, no other process gets this far.
+        Some(conflict) if conflict.kind == libc::F_WRLCK => Ok(conflict.process == sys::process()),
+        Some(_) => {
+            let both = sys::lock_byte(file, libc::F_RDLCK, BYTE).and_then(|()| sys::lock_file(file));
+            match both {
+                Err(Errno::EAGAIN) => Ok(false),
+                both => both.map(|()| true),
+            }
+        }
+        // It has gone meanwhile.
+        None => Ok(false),
+    }
+}
+
+/// The node that the system has made of a block device, where the file is open on another one, and this program can open it.
+fn system_node(looked_at: &Status) -> Result<Option<File>, Errno> {
+    if looked_at.kind() != libc::S_IFBLK {
+        return Ok(None);
+    }
+    let find = || {
+        let (major, minor) = looked_at.number;
+        let (mut name, mut text) = (Name::new(), [0; 512]);
+        let _ = write!(name, "/sys/dev/block/{major}:{minor}/uevent");
+        let length = File::open(name.as_c_str()?, libc::O_RDONLY | libc::O_CLOEXEC)?.read(&mut text)?;
+        let lines = text.get(..length).unwrap_or_default().split(|&byte| byte == b'\n');
+        let device = lines.filter_map(|line| line.strip_prefix(b"DEVNAME=")).next().ok_or(Errno::ENOENT)?;
+        let mut path = Name::new();
+        let _ = write!(path, "/dev/{}", core::str::from_utf8(device).map_err(|_| Errno::ENOENT)?);
+        let node = File::open(path.as_c_str()?, libc::O_PATH | libc::O_CLOEXEC)?;
+        let status = node.status()?;
+        if status.kind() != libc::S_IFBLK
+            || status.number != looked_at.number
+            || status.is_same_file(looked_at)
+        {
+            return Err(Errno::ENOENT);
+        }
+        File::reopen(node.fd(), libc::O_RDWR)
+    };
+    match find() {
+        Ok(node) => Ok(Some(node)),
+        Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => Err(errno),
+        Err(_) => Ok(None),
+    }
+}

@@ -1,0 +1,107 @@
+//! A task of its own for what needs a descriptor that the program does not see.
+//!
+//! Closing any descriptor of a file drops the locks that the process has on it (fcntl(2), "Advisory record locking"), and one
+//! that is opened in the program's table can meet one that another thread opens. So the rare ways that open something
+//! run in a task that shares the program's memory, but has a descriptor table of its own (clone(2) without
+//! `CLONE_FILES`). It is a thread that no C library knows: no child to be waited for, no signal at its end, and a job
+//! control stop takes both.
+
+use core::ffi::{c_int, c_void};
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use disk::Errno;
+use libc::syscall;
+
+use crate::errno;
+use crate::sys::{self, File, Memory, Status};
+
+/// The bytes of the task's stack.
+const STACK: usize = 64 * 1024;
+
+struct Work<F, T> {
+    act: Option<F>,
+    result: Option<T>,
+}
+
+/// Does something in a task with a descriptor table of its own, and waits for it; no signal is handled meanwhile. Descriptors that
+/// it opens are closed when it ends, and all that the program has are open in it under the same numbers.
+///
+/// Errors are those of clone(2) and mmap(2).
+pub fn run<T>(act: impl FnOnce() -> T) -> Result<T, Errno> {
+    let stack = Memory::map(STACK)?;
+    sys::without_signals(|| run_on(stack, act))
+}
+
+fn run_on<F: FnOnce() -> T, T>(mut stack: Memory, act: F) -> Result<T, Errno> {
+    const FLAGS: c_int = libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM
+        | libc::CLONE_CHILD_CLEARTID;
+    let mut work = Work { act: Some(act), result: None };
+    // The kernel makes it 0 when the task does not use its memory any more.
+    let runs = AtomicU32::new(1);
+    let top = stack.as_mut().as_mut_ptr_range().end;
+    let nothing = ptr::null_mut::<c_void>();
+    // SAFETY: the stack is the task's alone, `start` gets the address of what it works on, and all of it lives until the task has
+    // ended: this function waits for that.
+    let task = unsafe {
+        libc::clone(
+            start::<F, T>,
+            top.cast(),
+            FLAGS,
+            (&raw mut work).cast(),
+            nothing,
+            nothing,
+            runs.as_ptr(),
+        )
+    };
+    if task == -1 {
+        return Err(Errno(errno::get()));
+    }
+    while runs.load(Ordering::Acquire) != 0 {
+        // Not FUTEX_PRIVATE_FLAG: the kernel wakes without it.
+        // SAFETY: the kernel reads the word, which is ours.
+        unsafe {
+            syscall(libc::SYS_futex, runs.as_ptr(), libc::FUTEX_WAIT, 1, ptr::null::<libc::timespec>())
+        };
+    }
+    work.result.ok_or(Errno::EAGAIN)
+}
+
+extern "C" fn start<F: FnOnce() -> T, T>(work: *mut c_void) -> c_int {
+    // SAFETY: `run_on` gave its address, and touches it only when the task has ended.
+    let work = unsafe { &mut *work.cast::<Work<F, T>>() };
+    work.result = work.act.take().map(|act| act());
+    // Not by returning: before glibc 2.25 that ended the process.
+    // SAFETY: it ends this task alone.
+    unsafe { syscall(libc::SYS_exit, 0) };
+    0
+}
+
+/// Closes the task's copies of some descriptors, so that it can open others where the program has none left.
+pub fn make_room(except: c_int) {
+    for fd in (0..4).filter(|fd| *fd != except) {
+        drop(File::own(fd));
+    }
+}
+
+/// Opens anew what a descriptor is open on, provided that it is still what was looked at. Only in a task of its own.
+///
+/// Errors: `ENODEV` where the descriptor is open on something else; `EAGAIN` where there is no /proc or no descriptor;
+/// those of open(2).
+pub fn reopen(fd: c_int, looked_at: &Status, flags: c_int) -> Result<File, Errno> {
+    let file = match File::reopen(fd, flags) {
+        Err(Errno::EMFILE) => {
+            make_room(fd);
+            File::reopen(fd, flags)
+        }
+        opened => opened,
+    };
+    let file = file.map_err(|errno| if errno == Errno::ENOENT { Errno::EAGAIN } else { errno })?;
+    // The task's own copy, which would keep the file open a moment longer than the program does.
+    drop(File::own(fd));
+    if file.status()?.is_same_file(looked_at) { Ok(file) } else { Err(Errno::ENODEV) }
+}
