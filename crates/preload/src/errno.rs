@@ -8,6 +8,12 @@ pub fn get() -> c_int {
     unsafe { *libc::__errno_location() }
 }
 
+/// Its address, which no other thread of the process has.
+pub fn address() -> usize {
+    // SAFETY: as above.
+    unsafe { libc::__errno_location() }.addr()
+}
+
 /// Gives it a value.
 pub fn set(value: c_int) {
     // SAFETY: as above.

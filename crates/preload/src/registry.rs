@@ -166,7 +166,7 @@ fn look_up(fd: c_int) -> Result<Option<Hit>, Errno> {
         let listed = all.get(place)?;
         Some(Hit { place, listed, status, facts })
     };
-    let birth = || sys::birth(fd, c"", libc::AT_EMPTY_PATH);
+    let birth = || sys::birth(fd);
     if let Some(known) = known(&status, birth) {
         return Ok(hit(known));
     }
@@ -196,30 +196,28 @@ fn known(status: &Status, birth: impl Fn() -> u64) -> Option<(usize, Facts)> {
 /// The first entry whose name leads to a device or file now: it may have appeared, or lead elsewhere since.
 fn named(status: &Status, birth: impl Fn() -> u64) -> Option<(usize, Key)> {
     let all = LISTED.as_slice();
-    let leads_to = |listed: &Listed, authority: bool| {
-        // The name's file is looked at once more where it could be this one: with the user's rights, or when it was made.
-        let now = sys::stat(listed.path).ok()?;
-        let could_be = match now.kind() {
-            libc::S_IFBLK if authority => status.kind() == libc::S_IFBLK && now.number == status.number,
-            _ => now.is_same_file(status),
+    let leads_to = |listed: &Listed| {
+        // What takes longer is done only where it could be this one.
+        if listed.by == By::User && !sys::stat(listed.path).ok()?.is_same_file(status) {
+            return None;
+        }
+        let (key, _) = listed.leads_to().ok()?;
+        let is_this = if key.inode == 0 {
+            status.kind() == libc::S_IFBLK && key.device == number(status)
+        } else {
+            (key.device, key.inode) == (status.device, status.inode) && key.birth == birth()
         };
-        let (key, _) = if could_be { listed.leads_to().ok()? } else { return None };
-        let this = listed.key(status, &birth)?;
-        (key == this).then_some(key)
+        is_this.then_some(key)
     };
-    let named = all.iter().enumerate().filter(|(_, listed)| listed.by != By::FileAlone);
-    let mut named = named.filter_map(|(place, listed)| {
-        let key = leads_to(listed, listed.by == By::Authority)?;
-        Some((place, listed, key))
-    });
-    let (place, listed, key) = named.next()?;
-    if listed.by == By::User {
-        // What the configuration file lists is what the file says, whatever name the user gives it.
-        let mut rules = all.iter().enumerate().filter(|(_, rule)| rule.by != By::User);
-        let rule = rules.find_map(|(place, rule)| leads_to(rule, true).map(|key| (place, key)));
-        return Some(rule.unwrap_or((place, key)));
+    let mut named = all.iter().enumerate().filter(|(_, listed)| listed.by != By::FileAlone);
+    let (place, key) = named.find_map(|(place, listed)| leads_to(listed).map(|key| (place, key)))?;
+    if all.get(place)?.by != By::User {
+        return Some((place, key));
     }
-    Some((place, key))
+    // What the configuration file lists is what the file says, whatever name the user gives it.
+    let mut rules = all.iter().enumerate().filter(|(_, rule)| rule.by != By::User);
+    let rule = rules.find_map(|(place, rule)| leads_to(rule).map(|key| (place, key)));
+    Some(rule.unwrap_or((place, key)))
 }
 
 /// The number of a block device in one word.
@@ -231,7 +229,11 @@ fn number(status: &Status) -> u64 {
 impl Facts {
     /// What is learned of a block device; of a file there is nothing to be learned.
     fn of(status: &Status, learn: impl FnOnce((u32, u32)) -> Facts) -> Facts {
-        if status.kind() == libc::S_IFBLK { learn(status.number) } else { Facts::default() }
+        if status.kind() != libc::S_IFBLK {
+            return Facts::default();
+        }
+        rights::learn();
+        learn(status.number)
     }
 }
 
@@ -297,31 +299,21 @@ enum Problem {
 }
 
 impl Listed {
-    /// What a device or file would be recognised by, if it were this one's.
-    fn key(&self, status: &Status, birth: impl Fn() -> u64) -> Option<Key> {
-        match status.kind() {
-            // The user may open this node of the device, which says nothing of others.
-            libc::S_IFBLK if self.by != By::User => {
-                Some(Key { device: number(status), inode: 0, birth: 0 })
-            }
-            libc::S_IFBLK | libc::S_IFREG => {
-                Some(Key { device: status.device, inode: status.inode, birth: birth() })
-            }
-            _ => None,
-        }
-    }
-
     fn leads_to(&self) -> Result<(Key, Status), Problem> {
-        let status = if self.by == By::User {
+        let (status, birth) = if self.by == By::User {
             rights::real_user_can_open(self.path, !self.entry.read_only).map_err(|errno| match errno {
                 Errno::ENOENT => Problem::Missing(errno),
                 _ => Problem::NotTheUsers(errno),
             })?
         } else {
-            sys::stat(self.path).map_err(Problem::Missing)?
+            sys::stat_with_birth(self.path).map_err(Problem::Missing)?
         };
-        let birth = || sys::birth(libc::AT_FDCWD, self.path, 0);
-        let key = self.key(&status, birth).ok_or(Problem::NoDisk(status.kind()))?;
+        let key = match status.kind() {
+            // The user may open this node of the device, which says nothing of others.
+            libc::S_IFBLK if self.by != By::User => Key { device: number(&status), inode: 0, birth: 0 },
+            libc::S_IFBLK | libc::S_IFREG => Key { device: status.device, inode: status.inode, birth },
+            kind => return Err(Problem::NoDisk(kind)),
+        };
         if status.kind() == libc::S_IFBLK && !self.entry.force && is_real_disk(status.number) {
             return Err(Problem::RealDisk);
         }

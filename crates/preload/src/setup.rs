@@ -2,7 +2,7 @@
 
 use core::ffi::{CStr, c_char};
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use disk::entry::{Entry, EntryError, Printed, entries};
 
@@ -11,14 +11,14 @@ use crate::secure::Policy;
 use crate::registry::By;
 use crate::{errno, next, record, registry, rights, storage, sys};
 
-/// Nobody has begun; [`READY`]; else the process and thread that are at it.
-static PHASE: AtomicU64 = AtomicU64::new(NEW);
+/// Nobody has begun; [`READY`]; else the thread that is at it, by the address of its `errno`.
+static PHASE: AtomicUsize = AtomicUsize::new(NEW);
 
-const NEW: u64 = 0;
-const READY: u64 = u64::MAX;
+const NEW: usize = 0;
+const READY: usize = usize::MAX;
 
 /// Whether calls can be looked at; the first call sets the library up, and others that come meanwhile wait for it. `false` for
-/// one that comes from within, and in a child that was forked meanwhile, which has nobody to wait for.
+/// one that comes from within, in a handler of a signal for example.
 #[inline]
 pub fn ready() -> bool {
     PHASE.load(Ordering::Acquire) == READY || begin()
@@ -27,20 +27,24 @@ pub fn ready() -> bool {
 #[cold]
 #[inline(never)]
 fn begin() -> bool {
-    let this = (sys::process() as u64) << 32 | sys::thread() as u64;
+    /// How often it is looked again whether the set-up has ended, and the time in between in nanoseconds. In a child that
+    /// was forked meanwhile it does not end.
+    const MOST: u32 = 20_000;
+    const PAUSE: u32 = 50_000;
+    let this = errno::address();
     if PHASE.compare_exchange(NEW, this, Ordering::Acquire, Ordering::Acquire).is_ok() {
-        // A handler of a signal would come from within.
-        errno::kept(|| sys::without_signals(set_up));
+        errno::kept(set_up);
         PHASE.store(READY, Ordering::Release);
         return true;
     }
-    loop {
+    for _ in 0..MOST {
         match PHASE.load(Ordering::Acquire) {
             READY => return true,
-            holder if holder == this || holder >> 32 != this >> 32 => return false,
-            _ => errno::kept(|| sys::sleep(50_000)),
+            holder if holder == this => return false,
+            _ => errno::kept(|| sys::sleep(PAUSE)),
         }
     }
+    false
 }
 
 #[used]
@@ -59,10 +63,10 @@ fn set_up() {
     if secure && policy.is_none() {
         return;
     }
-    // SAFETY: PHASE lets only one thread in.
-    unsafe { rights::set_up(secure) };
     let mut policy = policy;
     if let Some(policy) = &mut policy {
+        // SAFETY: PHASE lets only one thread in.
+        unsafe { rights::set_up() };
         let mut fits = |entry| {
             // SAFETY: PHASE lets only one thread in.
             unsafe { registry::add(entry, By::FileAlone) }

@@ -79,14 +79,40 @@ impl From<&libc::stat> for Status {
     }
 }
 
-/// When a file's inode was made, in nanoseconds; 0 where that is not known. An inode's number can be given to another file.
-pub fn birth(directory: c_int, path: &CStr, flags: c_int) -> u64 {
-    match statx(directory, path, flags, libc::STATX_BTIME) {
-        Ok(found) if found.stx_mask & libc::STATX_BTIME != 0 => {
-            let seconds = found.stx_btime.tv_sec as u64;
-            seconds.wrapping_mul(1_000_000_000).wrapping_add(found.stx_btime.tv_nsec.into())
+/// When the inode of an open file was made, in nanoseconds; 0 where that is not known. An inode's number can be given to
+/// another file.
+pub fn birth(fd: c_int) -> u64 {
+    statx(fd, c"", libc::AT_EMPTY_PATH, libc::STATX_BTIME).map_or(0, |found| birth_of(&found))
+}
+
+fn birth_of(found: &libc::statx) -> u64 {
+    if found.stx_mask & libc::STATX_BTIME == 0 {
+        return 0;
+    }
+    let seconds = found.stx_btime.tv_sec as u64;
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(found.stx_btime.tv_nsec.into())
+}
+
+/// stat(2), and when the inode was made, as [`birth`] has it.
+pub fn stat_with_birth(path: &CStr) -> Result<(Status, u64), Errno> {
+    match statx(libc::AT_FDCWD, path, 0, libc::STATX_BASIC_STATS | libc::STATX_BTIME) {
+        Ok(found) => Ok(((&found).into(), birth_of(&found))),
+        // Linux before 4.11, or a sandbox.
+        Err(Errno::ENOSYS | Errno::EPERM | Errno::EINVAL | Errno::EACCES) => stat(path).map(|status| (status, 0)),
+        Err(errno) => Err(errno),
+    }
+}
+
+impl From<&libc::statx> for Status {
+    fn from(found: &libc::statx) -> Status {
+        Status {
+            mode: found.stx_mode.into(),
+            user: found.stx_uid,
+            device: u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor),
+            inode: found.stx_ino,
+            number: (found.stx_rdev_major, found.stx_rdev_minor),
+            size: found.stx_size,
         }
-        _ => 0,
     }
 }
 
@@ -109,17 +135,10 @@ fn statx(directory: c_int, path: &CStr, flags: c_int, wanted: c_uint) -> Result<
 
 #[cold]
 fn other_status(directory: c_int, path: &CStr, flags: c_int) -> Result<Status, Errno> {
-    let Ok(found) = statx(directory, path, flags, libc::STATX_BASIC_STATS) else {
-        return old_status(directory, path, flags);
-    };
-    Ok(Status {
-        mode: found.stx_mode.into(),
-        user: found.stx_uid,
-        device: u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor),
-        inode: found.stx_ino,
-        number: (found.stx_rdev_major, found.stx_rdev_minor),
-        size: found.stx_size,
-    })
+    match statx(directory, path, flags, libc::STATX_BASIC_STATS) {
+        Ok(found) => Ok((&found).into()),
+        Err(_) => old_status(directory, path, flags),
+    }
 }
 
 fn old_status(directory: c_int, path: &CStr, flags: c_int) -> Result<Status, Errno> {
