@@ -9,6 +9,7 @@ use crate::{Answer, Capability, Device, Errno, Host, Limit, Medium};
 /// What the kernel says of a fresh disk: how far it reads ahead, in 512-byte sectors.
 const READ_AHEAD: u64 = 256;
 
+#[inline(never)]
 pub(crate) fn answer(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Answer {
     match request {
         BLKGETSIZE64 | BLKGETSIZE64_32 | BLKGETSIZE | BLKSSZGET | BLKPBSZGET | BLKBSZGET | BLKIOMIN

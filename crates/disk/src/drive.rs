@@ -29,6 +29,7 @@ fn result(device: &Device<'_>, registers: &Registers) -> Result<(), Errno> {
 /// `HDIO_DRIVE_CMD`: four bytes and the data. The bytes are COMMAND, COUNT, FEATURES and how many times 512 bytes of data
 /// there is room for; with SMART, the second is the low byte of LBA and the fourth is COUNT too. STATUS, ERROR and COUNT
 /// take their place; not so where a libata disk gives data or an error.
+#[inline(never)]
 pub(crate) fn command(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<(), Errno> {
     let ide = device.entry.kind == Kind::Ide;
     if argument == 0 {
@@ -58,9 +59,8 @@ pub(crate) fn command(device: &Device<'_>, host: &impl Host, argument: u64) -> R
     }
     if ide {
         // All of the buffer is the driver's.
-        let zeros = [0; 512];
         while data.left() > 0 {
-            data.put(host, &zeros)?;
+            data.put(host, &[0; 64])?;
         }
     }
     result(device, &registers)
@@ -72,6 +72,7 @@ const FIRST_DMA: u8 = 0x10;
 
 /// `HDIO_DRIVE_TASK`: a command without data, as seven bytes: COMMAND, FEATURES, COUNT, three of LBA and DEVICE. STATUS, ERROR
 /// and the others take their place; not so where a libata disk gives an error.
+#[inline(never)]
 pub(crate) fn task(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<(), Errno> {
     let ide = device.entry.kind == Kind::Ide;
     if argument == 0 && !ide {
@@ -200,6 +201,7 @@ fn of_taskfile(request: &[u8]) -> Taskfile {
 }
 
 /// `HDIO_DRIVE_TASKFILE`
+#[inline(never)]
 pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<(), Errno> {
     let mut room = [0; REQUEST_OF_HDPARM];
     let request = room.get_mut(..REQUEST).unwrap_or_default();

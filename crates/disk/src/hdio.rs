@@ -43,6 +43,7 @@ fn require(host: &impl Host, capability: Capability) -> Result<(), Errno> {
     if host.capable(capability) { Ok(()) } else { Err(Errno::EACCES) }
 }
 
+#[inline(never)]
 pub(crate) fn answer(
     device: &Device<'_>,
     host: &impl Host,
@@ -57,11 +58,10 @@ pub(crate) fn answer(
             host.copy_out(argument, &geometry_answer(device, host, request)?)?;
         }
         (HDIO_GET_IDENTITY, Kind::Ide | Kind::Sata) => {
-            host.copy_out(argument, &identity_answer(device, host)?)?;
+            give_identity(device, host, argument, 512)?;
         }
         (HDIO_OBSOLETE_IDENTITY, Kind::Ide) => {
-            let identity = identity_answer(device, host)?;
-            host.copy_out(argument, identity.get(..OBSOLETE_IDENTITY).unwrap_or_default())?;
+            give_identity(device, host, argument, OBSOLETE_IDENTITY)?;
         }
         (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK, Kind::Ide | Kind::Sata) | (HDIO_DRIVE_TASKFILE, Kind::Ide) => {
             require(host, Capability::RawIo)?;
@@ -159,8 +159,13 @@ fn geometry_answer(device: &Device<'_>, host: &impl Host, request: u32) -> Resul
     })
 }
 
-fn identity_answer(device: &Device<'_>, host: &impl Host) -> Result<[u8; 512], Errno> {
-    Ok(hd_driveid(&identify::sector(device, host, device.capacity(host)?)))
+/// The first bytes of `struct hd_driveid`.
+#[inline(never)]
+fn give_identity(device: &Device<'_>, host: &impl Host, argument: u64, length: usize) -> Result<(), Errno> {
+    let mut identity = [0; 512];
+    identify::sector(device, host, device.capacity(host)?, &mut identity);
+    hd_driveid(&mut identity);
+    host.copy_out(argument, identity.get(..length).unwrap_or_default())
 }
 
 /// `HDIO_SET_WCACHE` sends the disk SET FEATURES.

@@ -172,6 +172,7 @@ pub(crate) fn command_length(code: u8) -> usize {
 
 /// `SCSI_IOCTL_SEND_COMMAND`: lengths of data to the disk and from it; then the CDB and the data. The result is the
 /// status; data or sense data take the CDB's place.
+#[inline(never)]
 pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<i32, Errno> {
     if argument == 0 {
         return Err(Errno::EINVAL);

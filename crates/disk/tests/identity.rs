@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::Fake;
-use disk::ata::identify::{Settings, hd_driveid, identify};
+use disk::ata::identify::{Settings, bytes, hd_driveid, identify};
 use disk::entry::{Entry, Kind};
 use disk::request::{HDIO_GET_IDENTITY, HDIO_OBSOLETE_IDENTITY};
 use disk::{Answer, Capacity, Medium, identity};
@@ -13,6 +13,13 @@ use proptest::prelude::*;
 
 fn entry(text: &str) -> Entry<'_> {
     Entry::parse(text.as_bytes()).expect("the entry is right")
+}
+
+/// The sector as `HDIO_GET_IDENTITY` gives it.
+fn driveid(words: &[u16; 256]) -> [u8; 512] {
+    let mut sector = bytes(words);
+    hd_driveid(&mut sector);
+    sector
 }
 
 #[test]
@@ -65,7 +72,7 @@ fn pinned_sector() {
         [("ide", include_str!("identify-ide.hex")), ("sata", include_str!("identify-sata.hex"))]
     {
         let text = format!("/dev/hd/test={kind}");
-        let sector = hd_driveid(&fresh(&entry(&text), Capacity::new(128 << 20, 512), 512));
+        let sector = driveid(&fresh(&entry(&text), Capacity::new(128 << 20, 512), 512));
         let hex: Vec<String> = sector
             .chunks(32)
             .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n")
@@ -144,7 +151,7 @@ proptest! {
         let text = format!("{name}={}", kind.name());
         let block = if big { 4096 } else { 512 };
         let words = fresh(&entry(&text), Capacity { blocks, block }, 4096);
-        for bytes in [hd_driveid(&words).to_vec(), words.iter().flat_map(|word| word.to_le_bytes()).collect()] {
+        for bytes in [driveid(&words).to_vec(), words.iter().flat_map(|word| word.to_le_bytes()).collect()] {
             prop_assert_eq!(bytes.iter().fold(0u8, |sum, &byte| sum.wrapping_add(byte)), 0);
         }
         prop_assert_eq!(words[255] & 0xff, 0xa5);

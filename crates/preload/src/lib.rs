@@ -89,6 +89,7 @@ fn failed(errno: Errno) -> c_int {
 }
 
 /// Answers or forwards, and records it or writes a line about it.
+#[inline(never)]
 fn traced(
     device: &Device<'_>,
     caller: &Caller,

@@ -103,9 +103,10 @@ fn highest_ultra_dma(kind: Kind) -> u8 {
     if kind == Kind::Sata { 6 } else { 5 }
 }
 
-/// The sector of a disk as it is now.
-pub(crate) fn sector(device: &Device<'_>, host: &impl Host, capacity: Capacity) -> [u16; 256] {
-    identify(device.entry, capacity, &Settings::current(device, host))
+/// Fills the sector of a disk as it is now.
+#[inline(never)]
+pub(crate) fn sector(device: &Device<'_>, host: &impl Host, capacity: Capacity, out: &mut [u8; 512]) {
+    fill(&identify(device.entry, capacity, &Settings::current(device, host)), out);
 }
 
 /// What a feature's bit is while the feature is on.
@@ -211,25 +212,28 @@ fn text<const N: usize>(bytes: &[u8]) -> [u16; N] {
 }
 
 /// The sector as the disk gives it: little-endian words.
-pub fn bytes(words: &[u16; 256]) -> [u8; 512] {
-    let mut bytes = [0; 512];
-    for (byte, value) in bytes.iter_mut().zip(words.iter().flat_map(|word| word.to_le_bytes())) {
+fn fill(words: &[u16; 256], out: &mut [u8; 512]) {
+    for (byte, value) in out.iter_mut().zip(words.iter().flat_map(|word| word.to_le_bytes())) {
         *byte = value;
     }
+}
+
+/// The words as bytes.
+pub fn bytes(words: &[u16; 256]) -> [u8; 512] {
+    let mut bytes = [0; 512];
+    fill(words, &mut bytes);
     bytes
 }
 
 /// Where the strings stand, in bytes: serial number, firmware revision, model.
 const STRINGS: [core::ops::Range<usize>; 3] = [20..40, 46..54, 54..94];
 
-/// The sector as `HDIO_GET_IDENTITY` gives it: as the disk does, but strings in the order in which they are read
+/// Makes the sector what `HDIO_GET_IDENTITY` gives: as the disk does, but strings in the order in which they are read
 /// (`struct hd_driveid`; `ata_id_to_hd_driveid` in the kernel's include/linux/ata.h).
-pub fn hd_driveid(words: &[u16; 256]) -> [u8; 512] {
-    let mut bytes = bytes(words);
+pub fn hd_driveid(sector: &mut [u8; 512]) {
     for range in STRINGS {
-        for pair in bytes.get_mut(range).unwrap_or_default().chunks_exact_mut(2) {
+        for pair in sector.get_mut(range).unwrap_or_default().chunks_exact_mut(2) {
             pair.reverse();
         }
     }
-    bytes
 }

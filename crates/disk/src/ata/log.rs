@@ -26,14 +26,13 @@ const QUEUED_ERROR: u8 = 0x10;
 const PHY_EVENTS: u8 = 0x11;
 const IDENTIFY_DATA: u8 = 0x30;
 
-/// A page in the making.
-struct Page([u8; 512]);
+/// A page of 512 bytes that is filled in place, all of it 0 at first.
+pub struct Page(pub [u8; 512]);
 
 impl Page {
-    fn new(bytes: &[u8]) -> Page {
-        let mut page = Page([0; 512]);
-        page.set(0, bytes);
-        page
+    /// An empty one.
+    pub fn new() -> Page {
+        Page([0; 512])
     }
 
     fn set(&mut self, at: usize, bytes: &[u8]) {
@@ -42,29 +41,30 @@ impl Page {
         }
     }
 
-    /// With a checksum in the last byte: all bytes add up to 0.
-    fn summed(mut self) -> [u8; 512] {
+    /// Puts a checksum into the last byte: all bytes add up to 0.
+    fn sum(&mut self) {
         let sum = self.0.iter().fold(0u8, |sum, &byte| sum.wrapping_add(byte));
         self.set(511, &[sum.wrapping_neg()]);
-        self.0
     }
 }
 
 /// SMART READ DATA: no attributes, for nothing is counted. Self-tests and the error log are there.
-pub fn smart_data(state: &State) -> [u8; 512] {
-    let mut page = Page::new(&0x0010u16.to_le_bytes());
+pub fn smart_data(state: &State, out: &mut Page) {
+    smart_thresholds(out);
     // How the last self-test ended; 0 where there was none, too.
-    page.set(363, &[last_test(state).map_or(0, |(_, status, _)| status)]);
+    out.set(363, &[last_test(state).map_or(0, |(_, status, _)| status)]);
     // Off-line data collection: EXECUTE OFF-LINE IMMEDIATE, self-tests.
-    page.set(367, &[0x11]);
+    out.set(367, &[0x11]);
     // Saved before a power mode, and by itself; error log; a self-test takes a minute at most.
-    page.set(368, &[0x03, 0x00, 0x01, 0, 1, 1]);
-    page.summed()
+    out.set(368, &[0x03, 0x00, 0x01, 0, 1, 1]);
+    out.set(511, &[0]);
+    out.sum();
 }
 
 /// SMART READ ATTRIBUTE THRESHOLDS: of no attributes.
-pub fn smart_thresholds() -> [u8; 512] {
-    Page::new(&0x0010u16.to_le_bytes()).summed()
+pub fn smart_thresholds(out: &mut Page) {
+    out.set(0, &0x0010u16.to_le_bytes());
+    out.sum();
 }
 
 /// Remembers the last self-test: what it was, and the logical block that it could not read.
@@ -83,75 +83,85 @@ fn last_test(state: &State) -> Option<(u8, u8, u64)> {
     }
 }
 
-/// A page of a log that SMART READ LOG gives.
-pub fn smart<H: Host>(task: &Task<'_, H>, address: u8, page: u16) -> Option<[u8; 512]> {
-    let &(.., pages) = LOGS.iter().find(|log| log.0 == address)?;
+/// A page of a log that SMART READ LOG gives; `false` where there is none.
+pub fn smart<H: Host>(task: &Task<'_, H>, address: u8, page: u16, out: &mut Page) -> bool {
+    let Some(&(.., pages)) = LOGS.iter().find(|log| log.0 == address) else { return false };
     if page >= pages {
-        return None;
+        return false;
     }
-    Some(match address {
-        DIRECTORY => directory(|log| log.2),
-        SUMMARY_ERROR => Page::new(&[1]).summed(),
+    match address {
+        DIRECTORY => directory(|log| log.2, out),
+        SUMMARY_ERROR => {
+            out.set(0, &[1]);
+            out.sum();
+        }
         _ => {
-            let mut page = Page::new(&1u16.to_le_bytes());
+            out.set(0, &1u16.to_le_bytes());
             if let Some((kind, status, block)) = last_test(task.device.state) {
                 let block = u32::try_from(block).unwrap_or(u32::MAX).to_le_bytes();
-                page.set(2, &[kind, status, 0, 0, 0, block[0], block[1], block[2], block[3]]);
-                page.set(508, &[1]);
+                out.set(2, &[kind, status, 0, 0, 0, block[0], block[1], block[2], block[3]]);
+                out.set(508, &[1]);
             }
-            page.summed()
+            out.sum();
         }
-    })
+    }
+    true
 }
 
-/// A page of a log that READ LOG EXT gives.
-pub fn general<H: Host>(task: &Task<'_, H>, address: u8, page: u16) -> Option<[u8; 512]> {
-    let &(_, pages, _) = LOGS.iter().find(|log| log.0 == address)?;
+/// A page of a log that READ LOG EXT gives; `false` where there is none.
+pub fn general<H: Host>(task: &Task<'_, H>, address: u8, page: u16, out: &mut Page) -> bool {
+    let Some(&(_, pages, _)) = LOGS.iter().find(|log| log.0 == address) else { return false };
     if page >= pages {
-        return None;
+        return false;
     }
     let number = page as u8;
-    Some(match address {
-        DIRECTORY => directory(|log| log.1),
-        EXTENDED_ERROR => Page::new(&[1]).summed(),
-        STATISTICS => statistics(number),
+    match address {
+        DIRECTORY => directory(|log| log.1, out),
+        STATISTICS => statistics(number, out),
+        EXTENDED_ERROR => {
+            out.set(0, &[1]);
+            out.sum();
+        }
         EXTENDED_SELF_TEST => {
-            let mut page = Page::new(&[1]);
+            out.set(0, &[1]);
             if let Some((kind, status, block)) = last_test(task.device.state) {
-                page.set(2, &[1, 0, kind, status, 0, 0, 0]);
-                page.set(9, block.to_le_bytes().get(..6).unwrap_or_default());
+                out.set(2, &[1, 0, kind, status, 0, 0, 0]);
+                out.set(9, block.to_le_bytes().get(..6).unwrap_or_default());
             }
-            page.summed()
+            out.sum();
         }
         // No queued command has failed.
-        QUEUED_ERROR => Page::new(&[0x80]).summed(),
+        QUEUED_ERROR => {
+            out.set(0, &[0x80]);
+            out.sum();
+        }
         // No counters: 0 ends them.
-        PHY_EVENTS => Page::new(&[]).summed(),
-        _ if number == 0 => Page::new(&[1, 0, 0, 0, 0, 0, 0, 0, 2, 0x00, 0x01]).0,
-        _ => identify::bytes(&identify::sector(task.device, task.host, task.capacity)),
-    })
+        PHY_EVENTS => {}
+        _ if number == 0 => out.set(0, &[1, 0, 0, 0, 0, 0, 0, 0, 2, 0x00, 0x01]),
+        _ => identify::sector(task.device, task.host, task.capacity, &mut out.0),
+    }
+    true
 }
 
 /// How many pages the log of each address has.
-fn directory(pages: impl Fn(&(u8, u16, u16)) -> u16) -> [u8; 512] {
-    let mut page = Page::new(&1u16.to_le_bytes());
+fn directory(pages: impl Fn(&(u8, u16, u16)) -> u16, out: &mut Page) {
+    out.set(0, &1u16.to_le_bytes());
     for log in LOGS.iter().filter(|log| log.0 != DIRECTORY) {
-        page.set(2 * usize::from(log.0), &pages(log).to_le_bytes());
+        out.set(2 * usize::from(log.0), &pages(log).to_le_bytes());
     }
-    page.0
 }
 
 /// A device statistic that the disk has, and whose value it does not know (ACS-3, 9.5.3).
 const UNKNOWN: u64 = 0x80 << 56;
 
 /// Device statistics: power-on hours and temperature, neither of them known.
-fn statistics(number: u8) -> [u8; 512] {
-    let mut page = Page::new(&[1, 0, number]);
-    match number {
-        0x00 => page.set(8, &[3, 0x00, 0x01, 0x05]),
-        0x01 => page.set(16, &UNKNOWN.to_le_bytes()),
-        0x05 => page.set(8, &UNKNOWN.to_le_bytes()),
-        _ => page = Page::new(&[]),
-    }
-    page.0
+fn statistics(number: u8, out: &mut Page) {
+    let (at, bytes): (usize, &[u8]) = match number {
+        0x00 => (8, &[3, 0x00, 0x01, 0x05]),
+        0x01 => (16, &UNKNOWN.to_le_bytes()),
+        0x05 => (8, &UNKNOWN.to_le_bytes()),
+        _ => return,
+    };
+    out.set(0, &[1, 0, number]);
+    out.set(at, bytes);
 }

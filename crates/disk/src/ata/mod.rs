@@ -8,6 +8,7 @@ mod log;
 
 use command::{Command, Operation, Transfer};
 use identify::Settings;
+use log::Page;
 
 use crate::geometry::identify_geometry;
 use crate::scsi::data::Data;
@@ -282,8 +283,10 @@ impl<H: Host> Task<'_, H> {
                 self.done = Registers { error: 0x01, count: 1, lba: 1, device: 0, ..self.done };
             }
             Operation::Identify => {
-                let words = identify::sector(self.device, self.host, self.capacity);
-                self.give(&identify::bytes(&words))?;
+                self.give_page(|task, page| {
+                    identify::sector(task.device, task.host, task.capacity, &mut page.0);
+                    true
+                })?;
             }
             Operation::NativeMax => self.native_max(),
             Operation::WriteCache(on) => {
@@ -312,8 +315,14 @@ impl<H: Host> Task<'_, H> {
             Operation::SmartAutosave if matches!(self.count(), 0x00 | 0xf1) => {}
             Operation::SmartAutosave => return Err(ABORTED),
             Operation::SmartStatus => {}
-            Operation::SmartData => self.give(&log::smart_data(state))?,
-            Operation::SmartThresholds => self.give(&log::smart_thresholds())?,
+            Operation::SmartData => self.give_page(|task, page| {
+                log::smart_data(task.device.state, page);
+                true
+            })?,
+            Operation::SmartThresholds => self.give_page(|_, page| {
+                log::smart_thresholds(page);
+                true
+            })?,
             Operation::SmartOffline => self.self_test()?,
             Operation::SmartLog => self.read_log(log::smart)?,
             Operation::ReadLog => self.read_log(log::general)?,
@@ -321,9 +330,14 @@ impl<H: Host> Task<'_, H> {
         Ok(())
     }
 
-    /// Gives the host bytes.
-    fn give(&mut self, bytes: &[u8]) -> Done {
-        self.data.put(self.host, bytes).map_err(|errno| Failure::Ended(Ended::Failed(errno)))
+    /// Gives the host a page; the command is aborted where there is none.
+    #[inline(never)]
+    fn give_page(&mut self, fill: impl FnOnce(&Self, &mut Page) -> bool) -> Done {
+        let mut page = Page::new();
+        if !fill(self, &mut page) {
+            return Err(ABORTED);
+        }
+        self.data.put(self.host, &page.0).map_err(|errno| Failure::Ended(Ended::Failed(errno)))
     }
 
     /// Carries out a SCSI command on blocks (SBC-3); flags go into its byte 1.
@@ -425,20 +439,24 @@ impl<H: Host> Task<'_, H> {
         Ok(())
     }
 
+    /// Whether a log has a page.
+    #[inline(never)]
+    fn has_page(&self, fill: &impl Fn(&Self, u8, u16, &mut Page) -> bool, address: u8, number: u16) -> bool {
+        fill(self, address, number, &mut Page::new())
+    }
+
     /// Gives the host pages of a log.
-    fn read_log(&mut self, page: impl Fn(&Self, u8, u16) -> Option<[u8; 512]>) -> Done {
+    fn read_log(&mut self, fill: impl Fn(&Self, u8, u16, &mut Page) -> bool) -> Done {
         let lba = self.input.lba;
         let address = lba as u8;
         // Bits 15:8 and 39:32; of SMART logs the first page is read alone (their signature stands there).
         let first = if self.command.extended { (lba >> 8 & 0xff | lba >> 24 & 0xff00) as u16 } else { 0 };
         let pages = first..first.saturating_add(self.count());
-        if pages.is_empty() || pages.clone().any(|number| page(self, address, number).is_none()) {
+        if pages.is_empty() || pages.clone().any(|number| !self.has_page(&fill, address, number)) {
             return Err(ABORTED);
         }
         for number in pages {
-            if let Some(bytes) = page(self, address, number) {
-                self.give(&bytes)?;
-            }
+            self.give_page(|task, page| fill(task, address, number, page))?;
         }
         Ok(())
     }

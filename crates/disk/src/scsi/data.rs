@@ -72,7 +72,7 @@ impl Data {
     }
 
     /// The next pieces, none of them empty, up to `most` bytes; the result is how many there are. They stay unused.
-    pub fn next(&self, host: &impl Host, most: u64, pieces: &mut [Segment; AT_ONCE]) -> Result<usize, Errno> {
+    pub fn next(&self, host: &impl Host, most: u64, pieces: &mut [Segment]) -> Result<usize, Errno> {
         let mut left = most.min(self.left());
         let (mut element, mut offset) = (self.element, self.offset);
         let mut found = 0;
@@ -146,9 +146,9 @@ impl Data {
 
     /// The next piece, of at most `most` bytes.
     fn piece(&self, host: &impl Host, most: usize) -> Result<Option<(u64, usize)>, Errno> {
-        let mut pieces = [Segment::default(); AT_ONCE];
-        let count = self.next(host, most as u64, &mut pieces)?;
-        let piece = pieces.first().filter(|_| count > 0);
-        Ok(piece.map(|piece| (piece.address, usize::try_from(piece.length).unwrap_or(most))))
+        let mut piece = [Segment::default()];
+        let count = self.next(host, most as u64, &mut piece)?;
+        let [Segment { address, length }] = piece;
+        Ok((count > 0).then(|| (address, usize::try_from(length).unwrap_or(most))))
     }
 }

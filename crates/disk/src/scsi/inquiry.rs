@@ -36,8 +36,7 @@ fn vendor(device: &Device<'_>) -> &'static [u8; 8] {
 }
 
 /// The standard data.
-pub fn standard(device: &Device<'_>) -> Response {
-    let mut out = Response::new();
+pub fn standard(device: &Device<'_>, out: &mut Response) {
     // A disk that cannot be removed; SPC-4; response data format 2, HISUP; then CMDQUE.
     // The state of the target port group is set by command (TPGS), where there is one.
     let groups = if device.entry.kind == Kind::Scsi { 0x20 } else { 0 };
@@ -52,7 +51,6 @@ pub fn standard(device: &Device<'_>) -> Response {
     }
     out.fill(96);
     out.set(4, &[96 - 5]);
-    out
 }
 
 /// The pages that there are; of 89h only on an ATA disk.
@@ -60,8 +58,7 @@ const PAGES: [u8; 8] = [0x00, 0x80, 0x83, 0x86, ATA_INFORMATION, 0xb0, 0xb1, 0xb
 const ATA_INFORMATION: u8 = 0x89;
 
 /// A page of vital product data.
-pub fn page(device: &Device<'_>, host: &impl Host, page: u8) -> Result<Response, Refused> {
-    let mut out = Response::new();
+pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response) -> Result<(), Refused> {
     out.put(&[0x00, page, 0, 0]);
     match page {
         0x00 => {
@@ -69,14 +66,14 @@ pub fn page(device: &Device<'_>, host: &impl Host, page: u8) -> Result<Response,
             PAGES.iter().filter(|&&page| sata || page != ATA_INFORMATION).for_each(|&page| out.put(&[page]));
         }
         0x80 => out.put(&identity::serial(device.entry)),
-        0x83 => identification(device, &mut out),
+        0x83 => identification(device, out),
         // Extended INQUIRY data: simple, ordered and head-of-queue tasks; a volatile cache.
         0x86 => {
             out.put(&[0, 0x07, 0x01]);
             out.fill(64);
         }
-        ATA_INFORMATION if device.entry.kind == Kind::Sata => ata_information(device, host, &mut out)?,
-        0xb0 => limits(device, host, &mut out)?,
+        ATA_INFORMATION if device.entry.kind == Kind::Sata => ata_information(device, host, out)?,
+        0xb0 => limits(device, host, out)?,
         // Block device characteristics: nothing is known of rotation and form.
         0xb1 => out.fill(64),
         0xb2 => {
@@ -89,7 +86,7 @@ pub fn page(device: &Device<'_>, host: &impl Host, page: u8) -> Result<Response,
     }
     let length = (out.len().saturating_sub(4) as u16).to_be_bytes();
     out.set(2, &length);
-    Ok(out)
+    Ok(())
 }
 
 /// Why a page cannot be had.
@@ -107,6 +104,7 @@ impl From<Errno> for Refused {
 }
 
 /// Device identification: T10 vendor identification with product and serial number, and the world-wide name.
+#[inline(never)]
 fn identification(device: &Device<'_>, out: &mut Response) {
     let serial = identity::serial(device.entry);
     let wwn = identity::wwn(device.entry);
@@ -137,6 +135,7 @@ fn identification(device: &Device<'_>, out: &mut Response) {
 
 /// ATA information (SAT-3, 10.3.6): who translates, the signature of an ATA disk, the command that says who it is and what that
 /// says.
+#[inline(never)]
 fn ata_information(device: &Device<'_>, host: &impl Host, out: &mut Response) -> Result<(), Errno> {
     out.fill(8);
     out.put(b"BDWRAP  ");
@@ -147,7 +146,9 @@ fn ata_information(device: &Device<'_>, host: &impl Host, out: &mut Response) ->
     out.fill(56);
     // IDENTIFY DEVICE
     out.put(&[0xec, 0, 0, 0]);
-    out.put(&ata_identify::bytes(&ata_identify::sector(device, host, device.capacity(host)?)));
+    let mut identity = [0; 512];
+    ata_identify::sector(device, host, device.capacity(host)?, &mut identity);
+    out.put(&identity);
     Ok(())
 }
 
@@ -161,6 +162,7 @@ pub fn atomic_blocks(device: &Device<'_>, host: &impl Host) -> Option<(u32, u32)
 }
 
 /// Block limits.
+#[inline(never)]
 fn limits(device: &Device<'_>, host: &impl Host, out: &mut Response) -> Result<(), Errno> {
     let block = device.logical_block(host)?;
     let blocks = |bytes: u64| u32::try_from(bytes.checked_div(block.into()).unwrap_or(0)).unwrap_or(u32::MAX);

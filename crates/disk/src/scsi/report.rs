@@ -18,17 +18,18 @@ impl<H: Host> Task<'_, H> {
 
     pub(super) fn inquiry(&mut self) -> Done {
         let (page, length) = (self.byte(2), self.u16(3));
-        let response = if self.byte(1) & 0x01 == 0 {
+        let mut response = Response::new();
+        if self.byte(1) & 0x01 == 0 {
             if page != 0 {
                 return Err(Sense::cdb(2, Some(7)).into());
             }
-            inquiry::standard(self.device)
+            inquiry::standard(self.device, &mut response);
         } else {
-            inquiry::page(self.device, self.host, page).map_err(|refused| match refused {
+            inquiry::page(self.device, self.host, page, &mut response).map_err(|refused| match refused {
                 Refused::Check(sense) => sense.into(),
                 Refused::Failed(errno) => lost(errno),
-            })?
-        };
+            })?;
+        }
         self.give(&response, length.into())
     }
 
