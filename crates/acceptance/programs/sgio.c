@@ -12,6 +12,9 @@
  *   give FD CDB DATA          ANSWER
  *   read FD OFFSET BYTES      data by pread(2), or the errno's name
  *   write FD OFFSET BYTES PATTERN  the result of pwrite(2), or the errno's name
+ *   lock FD HOW TYPE START LENGTH  locks bytes; HOW: posix, ofd, flock (all of the file); TYPE: read, write; "good" or the errno's name
+ *   held PATH HOW             the lock that another process would meet: TYPE START LENGTH, or "none"
+ *   ioctl FD REQUEST          the result of a request whose argument is a zeroed buffer
  *   timeout MILLISECONDS      what SG_IO is given from now on; the value
  *   later LINE                does the line in a thread; its number
  *   done NUMBER               whether the thread is done: yes or no
@@ -40,6 +43,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -147,6 +151,51 @@ static void *do_later(void *argument)
     return NULL;
 }
 
+static int set_lock(int fd, char **words)
+{
+    int writes = !strcmp(words[3], "write");
+    if (!strcmp(words[2], "flock"))
+        return flock(fd, (writes ? LOCK_EX : LOCK_SH) | LOCK_NB);
+    struct flock lock = {.l_type = writes ? F_WRLCK : F_RDLCK,
+                         .l_start = strtoull(words[4], NULL, 0),
+                         .l_len = strtoull(words[5], NULL, 0)};
+    return fcntl(fd, !strcmp(words[2], "ofd") ? F_OFD_SETLK : F_SETLK, &lock);
+}
+
+/* In a process of its own: to close the file drops locks. */
+static void held(const char *path, const char *how)
+{
+    int answer[2];
+    if (pipe(answer))
+        die("pipe");
+    pid_t child = fork();
+    if (child == 0) {
+        int fd = open(path, O_RDWR);
+        struct flock lock = {.l_type = F_WRLCK};
+        if (!strcmp(how, "flock"))
+            dprintf(answer[1], "%s", flock(fd, LOCK_EX | LOCK_NB) ? "write 0 0" : "none");
+        else if (fd < 0 || fcntl(fd, F_GETLK, &lock))
+            dprintf(answer[1], "%s", strerrorname_np(errno));
+        else if (lock.l_type == F_UNLCK)
+            dprintf(answer[1], "none");
+        else
+            dprintf(answer[1], "%s %lld %lld", lock.l_type == F_WRLCK ? "write" : "read", (long long)lock.l_start,
+                    (long long)lock.l_len);
+        _exit(0);
+    }
+    close(answer[1]);
+    char text[64] = "";
+    for (size_t done = 0; done < sizeof text - 1;) {
+        ssize_t more = read(answer[0], text + done, sizeof text - 1 - done);
+        if (more <= 0)
+            break;
+        done += more;
+    }
+    close(answer[0]);
+    waitpid(child, NULL, 0);
+    fprintf(out, "%s\n", text);
+}
+
 static void act(char *line)
 {
     static unsigned started;
@@ -158,8 +207,8 @@ static void act(char *line)
         fprintf(out, "%u\n", started++ % 16);
         return;
     }
-    char *words[5] = {"", "", "", "", ""};
-    for (int i = 0; i < 5 && (words[i] = strsep(&line, " ")); i++)
+    char *words[6] = {"", "", "", "", "", ""};
+    for (int i = 0; i < 6 && (words[i] = strsep(&line, " ")); i++)
         ;
     char *verb = words[0];
     if (!strcmp(verb, "open")) {
@@ -173,7 +222,23 @@ static void act(char *line)
             fprintf(out, "%d\n", fd);
         return;
     }
+    if (!strcmp(verb, "held")) {
+        held(words[1], words[2]);
+        return;
+    }
     int fd = atoi(words[1]);
+    if (!strcmp(verb, "lock")) {
+        int result = set_lock(fd, words);
+        fprintf(out, "%s\n", result ? strerrorname_np(errno) : "good");
+        return;
+    }
+    if (!strcmp(verb, "ioctl")) {
+        void *argument = map(65536);
+        int result = ioctl(fd, strtoul(words[2], NULL, 0), argument);
+        fprintf(out, "%s\n", result < 0 ? strerrorname_np(errno) : "good");
+        munmap(argument, 65536);
+        return;
+    }
     if (!strcmp(verb, "timeout")) {
         atomic_store(&timeout, strtoul(words[1], NULL, 0));
         fprintf(out, "%u\n", timeout);

@@ -781,7 +781,9 @@ impl Case<'_> {
 
     /// The lines are one look at each listed name. What is learned once of a block device stands in /sys and /proc.
     fn assert_names(&self, lines: &[&str], before: &str) {
-        let is_learned = |line: &&&str| line.contains("\"/sys/dev/block/") || line.contains("\"/proc/thread-self/ns/user\"");
+        let is_learned = |line: &&&str| {
+            line.contains("\"/sys/dev/block/") || line.contains("\"/proc/thread-self/ns/user\"")
+        };
         let lines: Vec<&str> = lines.iter().filter(|line| !is_learned(line)).copied().collect();
         let looks = |(line, name): (&&str, &&Path)| {
             line.starts_with("statx(-100<") && line.contains(&format!("\"{}\"", name.display()))

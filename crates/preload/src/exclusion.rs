@@ -118,7 +118,10 @@ pub fn has_own_write_lock(thread: c_int, fd: c_int) -> bool {
             None => None,
         };
         let (start, end) = (bound(words.nth(2)), bound(words.next()));
-        is_of_bytes && writing && start.is_some_and(|start| start <= BYTE) && end.is_some_and(|end| end >= BYTE)
+        is_of_bytes
+            && writing
+            && start.is_some_and(|start| start <= BYTE)
+            && end.is_some_and(|end| end >= BYTE)
     })
 }
 

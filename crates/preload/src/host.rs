@@ -88,11 +88,7 @@ impl Caller {
         self.reopened_as(libc::O_RDWR | self.flags()? & libc::O_DIRECT, act)
     }
 
-    fn reopened_as<T>(
-        &self,
-        flags: c_int,
-        act: impl FnOnce(&File) -> Result<T, Errno>,
-    ) -> Result<T, Errno> {
+    fn reopened_as<T>(&self, flags: c_int, act: impl FnOnce(&File) -> Result<T, Errno>) -> Result<T, Errno> {
         task::run(|| act(&task::reopen(self.fd, &self.looked_at, flags)?))?
     }
 
@@ -249,14 +245,15 @@ impl Host for Caller {
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
-        let segment = |rest: &mut [u8]| Segment {
-            address: rest.as_mut_ptr().addr() as u64,
-            length: rest.len() as u64,
-        };
+        let segment =
+            |rest: &mut [u8]| Segment { address: rest.as_mut_ptr().addr() as u64, length: rest.len() as u64 };
         let mut done = 0;
         while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let (at, segment) = (offset.saturating_add(done as u64), segment(rest));
-            match self.buffered(|| self.read_at(at, &[segment]), |file| Ok(sys::preadv(file.fd(), &[segment], at)? as u64)) {
+            match self.buffered(
+                || self.read_at(at, &[segment]),
+                |file| Ok(sys::preadv(file.fd(), &[segment], at)? as u64),
+            ) {
                 Ok(0) => return Err(Errno::EIO),
                 Ok(more) => done = done.saturating_add(more as usize),
                 Err(Errno::EINTR) => {}

@@ -48,15 +48,7 @@ fn run_on<F: FnOnce() -> T, T>(mut stack: Memory, act: F) -> Result<T, Errno> {
     // SAFETY: the stack is the task's alone, `start` gets the address of what it works on, and all of it lives until the task has
     // ended: this function waits for that.
     let task = unsafe {
-        libc::clone(
-            start::<F, T>,
-            top.cast(),
-            FLAGS,
-            (&raw mut work).cast(),
-            nothing,
-            nothing,
-            runs.as_ptr(),
-        )
+        libc::clone(start::<F, T>, top.cast(), FLAGS, (&raw mut work).cast(), nothing, nothing, runs.as_ptr())
     };
     if task == -1 {
         return Err(Errno(errno::get()));
