@@ -15,7 +15,7 @@ const SIZE: u64 = 128 * MIB;
 const SERIAL: &str = "GUEST-1";
 const MODEL: &str = "A LOOP DEVICE";
 const NEEDS: [Need; 5] =
-    [Need::Root, Need::Tool("sfdisk"), Need::Tool("e2fsck"), Need::Tool("debugfs"), Need::Tool("sha256sum")];
+    [Need::Devices, Need::Tool("sfdisk"), Need::Tool("e2fsck"), Need::Tool("debugfs"), Need::Tool("sha256sum")];
 
 fn main() -> ExitCode {
     let mut trials = Vec::new();

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use acceptance::{Cache, Need, Run, Scratch, trial};
+use acceptance::{Need, Run, Scratch, trial};
 use system::{COMPLETIONS, CONF, LIBRARY, PAGES, System, chmod, completions, make, sources, trusted};
 
 fn main() -> ExitCode {
@@ -415,7 +415,6 @@ fn shadowed() {
     let _system = System::clean();
     let scratch = Scratch::new();
     let other = scratch.library();
-    let _cache = Cache;
     Run::new("ldconfig").arg(scratch.directory()).output().expect_out();
     let refused = make(["install"]);
     let why = format!("ordinary programs find {} before", other.display());

@@ -9,7 +9,7 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use acceptance::{Cache, Loop, Name, Need, Outcome, Run, Scratch, program_with, trial};
+use acceptance::{Loop, Name, Need, Outcome, Run, Scratch, program_with, trial};
 use system::{CONF, LIBRARY, System, chmod, make, remove};
 
 const DEVICES: &str = "VMWARE_BDWRAPPER_DEVICES";
@@ -231,7 +231,7 @@ fn modes() {
 }
 
 fn directories() {
-    let mut setting = Setting::new();
+    let setting = Setting::new();
     let (image, entry) = setting.image("image");
     setting.conf("allow-user-devices yes");
     let without = setting.bare(&entry, &[&image]);
@@ -247,7 +247,6 @@ fn directories() {
     let canonical = |path: &Path| path.canonicalize().expect("it exists");
     assert!(trusted.contains(&canonical(installed.parent().expect("it is a path"))), "{trusted:?}");
 
-    let _cache = Cache;
     let here = setting.scratch.path("library");
     fs::rename(&installed, &here).or_else(|_| fs::copy(&installed, &here).map(drop)).expect("root can");
     remove(&installed);
@@ -256,7 +255,7 @@ fn directories() {
             continue;
         }
         let elsewhere = directory.join(LIBRARY);
-        setting.system.save(elsewhere.clone());
+        remove(&elsewhere);
         fs::copy(&here, &elsewhere).expect("root can");
         chmod(&elsewhere, 0o4644);
         Run::new("ldconfig").output().expect_out();
@@ -267,7 +266,7 @@ fn directories() {
     }
     for directory in trusted.iter().filter(|directory| Path::new("/usr/lib") == *directory) {
         let elsewhere = directory.join(LIBRARY);
-        setting.system.save(elsewhere.clone());
+        remove(&elsewhere);
         fs::copy(&here, &elsewhere).expect("root can");
         chmod(&elsewhere, 0o4644);
         setting.answers("/usr/lib", &entry, &image);
