@@ -11,8 +11,8 @@ use rustix::process::umask;
 use crate::machine::is_machine;
 use crate::run::{PATH, Run};
 
-/// Says in the environment which superuser a test program has been made.
-const PRIVILEGE: &str = "BDWRAPPER_TEST_PRIVILEGE";
+/// Says in the environment which superuser a test program has become; without it, the program becomes one anew.
+pub const PRIVILEGE: &str = "BDWRAPPER_TEST_PRIVILEGE";
 
 /// What a test program may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +35,8 @@ impl Privilege {
     }
 }
 
-/// Makes a `/dev` of the program's own: device nodes and links are copied, and what is mounted there (`pts`, `shm`) is shared.
+/// Makes a `/dev` of the program's own: device nodes and links are copied, and what is mounted there (`pts`, `shm`) is shared. There are
+/// nodes for more loop devices than the kernel has yet, for losetup(8) to use.
 const OWN_DEV: &str = r#"set -e
 mount -t tmpfs -o mode=755 tmpfs /mnt
 cd /dev
@@ -48,6 +49,12 @@ for name in * .[!.]*; do
     fi
 done
 cd "$OLDPWD"
+parts=$(cat /sys/module/loop/parameters/max_part 2>/dev/null || echo 0) step=1 number=0
+while [ $step -le "$parts" ]; do step=$((step * 2)); done
+while [ $number -lt 64 ]; do
+    [ -e /mnt/loop$number ] || mknod -m 660 /mnt/loop$number b 7 $((number * step))
+    number=$((number + 1))
+done
 mount --move /mnt /dev
 exec "$@""#;
 

@@ -1188,7 +1188,8 @@ fn list() {
     assert_eq!(used["reasons"], used["uses"]);
     Run::new("wipefs").arg("-qa").arg(device.path()).output().expect_out();
     Run::new("sfdisk").arg("-q").arg(device.path()).stdin("size=16M\n").output().expect_out();
-    let part = row(&Run::new(command()).args(["list", "--json"]).output(), &device.partition(1));
+    let part = device.partition(1);
+    let part = row(&Run::new(command()).args(["list", "--json"]).output(), &part);
     assert_eq!(
         (&part["kind"], &part["bytes"], &part["fit"]),
         (&json!("partition"), &json!(16 * MIB), &json!(true))

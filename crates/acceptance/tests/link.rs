@@ -808,12 +808,11 @@ fn attached() {
     // Outside, for the name space has few nodes.
     Run::new("sh").args(["-ec", line("ExecStart=")]).output().expect_out();
     let node = PathBuf::from(attached());
+    let device = Loop::adopt(node.clone());
     place.trigger(&node);
     let leads = place.leads_to("/dev/sd/test");
     let stopped = place.enter("sh").args(["-ec", line("ExecStop=")]).output();
+    drop(device);
     let left = attached();
-    if !left.is_empty() {
-        Run::new("losetup").args(["--detach", &left]).output();
-    }
     assert_eq!((leads, left.as_str(), stopped.err().as_str()), (node, "", ""));
 }

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use acceptance::{
     Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, assert_same, main as harness, needs, pattern,
@@ -2135,18 +2136,24 @@ fn guide(section: &str) -> Vec<Vec<String>> {
     blocks.map(|block| block.lines().map(str::to_owned).collect()).collect()
 }
 
+/// Has LVM make the nodes of volumes by itself: udev makes them in another `/dev`.
+const WITHOUT_UDEV: &str = "DM_DISABLE_UDEV";
+
 /// A directory with a virtual machine, in which commands of the guide run.
 struct Walk {
     scratch: Scratch,
     name: Name,
     volume_group: String,
+    /// What the commands have attached.
+    device: OnceLock<Loop>,
 }
 
 impl Walk {
     fn new() -> Walk {
         let scratch = Scratch::new();
         fs::write(scratch.path("Windows.vmx"), VMX).expect("it is our directory");
-        Walk { scratch, name: Name::reserved("sd"), volume_group: format!("bdwrapper{}", std::process::id()) }
+        let volume_group = format!("bdwrapper{}", std::process::id());
+        Walk { scratch, name: Name::reserved("sd"), volume_group, device: OnceLock::new() }
     }
 
     /// Runs lines one by one; each that fails says so on the standard output.
@@ -2165,16 +2172,11 @@ impl Walk {
             self.scratch.directory().display(),
             lines.replace("vmware-bdwrapper ", "vmware_bdwrapper ")
         );
-        let outcome = Run::new("sh").args(["-c", &script]).output();
-        format!("{}{}", outcome.expect_out(), outcome.err())
-    }
-}
-
-impl Drop for Walk {
-    fn drop(&mut self) {
+        let outcome = Run::new("sh").args(["-c", &script]).env(WITHOUT_UDEV, "1").output();
         if let Ok(device) = fs::read_to_string(self.scratch.path("loop")) {
-            Run::new("losetup").args(["--detach", device.trim_end()]).output();
+            self.device.get_or_init(|| Loop::adopt(device.trim_end().into()));
         }
+        format!("{}{}", outcome.expect_out(), outcome.err())
     }
 }
 
@@ -2212,10 +2214,11 @@ fn guide_volume() {
     struct Group<'a>(&'a str);
     impl Drop for Group<'_> {
         fn drop(&mut self) {
-            Run::new("vgremove").args(["--force", "--yes", self.0]).output();
+            Run::new("vgremove").args(["--force", "--yes", self.0]).env(WITHOUT_UDEV, "1").output();
         }
     }
-    Run::new("vgcreate").arg(&walk.volume_group).arg(device.path()).output().expect_out();
+    let create = Run::new("vgcreate").arg(&walk.volume_group).arg(device.path());
+    create.env(WITHOUT_UDEV, "1").output().expect_out();
     let _group = Group(&walk.volume_group);
     let [make, grow] = guide("A logical volume").try_into().expect("two blocks");
     for block in [make, grow] {
