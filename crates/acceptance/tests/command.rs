@@ -18,6 +18,7 @@ const LEVEL: &str = "VMWARE_BDWRAPPER_LOG_LEVEL";
 
 fn main() -> ExitCode {
     let root: &[Need] = &[Need::Root];
+    let devices: &[Need] = &[Need::Devices];
     let installs: &[Need] = &[Need::Root, Need::Tool("cc"), Need::Tool("make")];
     let mut trials = vec![
         trial("run/the exit status is the program's", &[], exit_status),
@@ -25,13 +26,13 @@ fn main() -> ExitCode {
         trial("run/a program sees the disk", &[Need::Tool("hdparm")], sees_the_disk),
         trial("run/errors", &[], run_errors),
         trial("run/programs that no library reaches", &[], unreachable),
-        trial("run/a set-user-ID program", installs, set_user_id),
+        trial("run/a set-user-ID program", &[installs, devices].concat(), set_user_id),
         trial("probe/image", &[], || probe(Medium::Image)),
-        trial("probe/loop", root, || probe(Medium::Loop)),
+        trial("probe/loop", devices, || probe(Medium::Loop)),
         trial("probe/several devices", &[], several),
         trial("probe/one device as two kinds", &[], two_kinds),
         trial("probe/another library than the installed one", installs, shadowed),
-        trial("probe/what is refused", root, refused),
+        trial("probe/what is refused", devices, refused),
         trial("probe/json", &[], json_document),
         trial("usage", &[], usage),
         trial("usage/the manual", &[], manual),

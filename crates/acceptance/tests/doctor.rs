@@ -19,45 +19,51 @@ const MIB: u64 = 1 << 20;
 
 fn main() -> ExitCode {
     let root: &[Need] = &[Need::Root];
+    let devices: &[Need] = &[Need::Devices];
     let compiler: &[Need] = &[Need::Tool("cc")];
     let installs: &[Need] = &[Need::Root, Need::Tool("cc"), Need::Tool("make")];
     let with = |tools: &[&'static str]| -> Vec<Need> {
         tools.iter().map(|tool| Need::Tool(tool)).chain([Need::Root]).collect()
     };
+    let on_devices = |tools: &[&'static str]| [&with(tools)[..], devices].concat();
     harness(vec![
         trial("doctor/ready", &[], ready),
         trial("doctor/json", &[], json_document),
         trial("doctor/entries", &[], entries),
         trial("doctor/what is not checked", root, incomplete),
-        trial("doctor/devices listed together", &with(&["sfdisk"]), together),
+        trial("doctor/devices listed together", &on_devices(&["sfdisk"]), together),
         trial("doctor/a descriptor", &[Need::Tool("sgdisk")], descriptor),
         trial("doctor/hostile files", &[], hostile),
         trial("doctor/programs", compiler, programs),
         trial("doctor/launchers", compiler, launchers),
         trial(
             "doctor/a device in use",
-            &with(&["mkfs.ext4", "mkswap", "unshare", "pvcreate", "wipefs"]),
+            &on_devices(&["mkfs.ext4", "mkswap", "unshare", "pvcreate", "wipefs"]),
             in_use,
         ),
-        trial("doctor/a device that is unfit", &with(&["blockdev"]), unfit),
+        trial("doctor/a device that is unfit", &on_devices(&["blockdev"]), unfit),
         trial("doctor/a user without rights", root, rights),
         trial("doctor/a group of the next session", &with(&["unshare", "setpriv"]), next_session),
-        trial("doctor/without /sys or /proc", &with(&["unshare"]), without_sys_or_proc),
-        trial("doctor/a disk that the system runs from", &with(&["mkfs.ext4", "unshare"]), of_system),
+        trial("doctor/without /sys or /proc", &on_devices(&["unshare"]), without_sys_or_proc),
+        trial("doctor/a disk that the system runs from", &on_devices(&["mkfs.ext4", "unshare"]), of_system),
         trial("doctor/a set-user-ID bit without effect", &with(&["unshare", "setpriv"]), idle_bit),
         trial("doctor/the installed library", installs, installed_library),
         trial("doctor/the library of set-user-ID programs", installs, trusted_library),
         trial("doctor/sudo and its kin", installs, starters),
-        trial("doctor/the administrator's file", installs, configuration),
+        trial("doctor/the administrator's file", &[installs, devices].concat(), configuration),
         trial("doctor/security modules and seccomp", &with(&["unshare", "setpriv"]), kernel),
-        trial("run/a device in use", &with(&["mkfs.ext4", "unshare", "setpriv"]), run_in_use),
-        trial("list/loop devices", &with(&["mkfs.ext4", "mkswap", "unshare", "sfdisk", "wipefs"]), list),
-        trial("list/names of all kinds", root, list_names),
-        trial("list/partitions that are not there", &with(&["addpart"]), list_partitions),
-        trial("list/the table", &with(&["script", "stty"]), list_table),
-        trial("list/a file that is deleted", root, list_deleted),
+        trial("run/a device in use", &on_devices(&["mkfs.ext4", "unshare", "setpriv"]), run_in_use),
+        trial(
+            "list/loop devices",
+            &on_devices(&["mkfs.ext4", "mkswap", "unshare", "sfdisk", "wipefs"]),
+            list,
+        ),
+        trial("list/names of all kinds", devices, list_names),
+        trial("list/partitions that are not there", &on_devices(&["addpart"]), list_partitions),
+        trial("list/the table", &on_devices(&["script", "stty"]), list_table),
+        trial("list/a file that is deleted", devices, list_deleted),
         trial("colours/on a terminal alone", &with(&["script"]), colours),
-        trial("probe and run/as doctor judges", &with(&["mkfs.ext4", "unshare"]), alike),
+        trial("probe and run/as doctor judges", &on_devices(&["mkfs.ext4", "unshare"]), alike),
     ])
 }
 

@@ -46,9 +46,11 @@ fn main() -> ExitCode {
                 let case = Case { kind, medium, user };
                 let medium = if medium == Medium::Image { "image" } else { "loop" };
                 // Only root can become nobody.
-                trials.push(trial(format!("{kind}/{medium}/{}", user.names().0), &[Need::Devices], move || {
-                    check(case)
-                }));
+                trials.push(trial(
+                    format!("{kind}/{medium}/{}", user.names().0),
+                    &[Need::Devices],
+                    move || check(case),
+                ));
             }
         }
     }

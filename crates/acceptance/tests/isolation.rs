@@ -139,7 +139,11 @@ fn leaves_nothing(end: fn(Held) -> Vec<String>) {
     let places = [("/etc", 0), ("/usr/bin", 0), ("/usr/share/man", 1), ("/dev", 2), ("/run", 0)];
     let library = trusted();
     let look = || -> BTreeSet<_> {
-        places.iter().flat_map(|(place, depth)| names(Path::new(place), *depth)).chain(names(&library, 0)).collect()
+        places
+            .iter()
+            .flat_map(|(place, depth)| names(Path::new(place), *depth))
+            .chain(names(&library, 0))
+            .collect()
     };
     let before = look();
     let is_as_before = |when: &str| {

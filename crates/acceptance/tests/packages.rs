@@ -20,18 +20,21 @@ const RULES: &str = "/etc/udev/rules.d/90-vmware-bdwrapper.rules";
 /// A set-user-ID program, below the root.
 const PROGRAM: &str = "/usr/local/bin/secure";
 const DEVICE: &str = "/dev/sd/test";
+/// What packages' scripts need of the system.
+const NODES: [&str; 2] = ["dev/null", "dev/urandom"];
 const ADVICE: &str = "    vmware-bdwrapper setup --setuid\n";
 
 fn main() -> ExitCode {
     let built = [Need::Tool("make"), Need::Tool("dpkg-deb"), Need::Tool("rpmbuild"), Need::Tool("strip")];
     let with = |more: &[Need]| [&built, more].concat();
     let root = with(&[Need::Root, Need::Tool("cc"), Need::Tool("mmdebstrap")]);
+    let devices = [&root[..], &[Need::Devices]].concat();
     acceptance::main(vec![
         trial("deb/what is in it", &built, deb_contents),
         trial("deb/lintian has nothing to say", &with(&[Need::Tool("lintian")]), lintian),
-        trial("deb/from installation to purge", &root, deb_life),
+        trial("deb/from installation to purge", &devices, deb_life),
         trial("deb/a changed configuration survives an upgrade with another", &root, deb_conffile),
-        trial("setup/errors", &root, setup_errors),
+        trial("setup/errors", &devices, setup_errors),
         trial("setup/the administrator's file", &root, setup_file),
         trial("setup/rights and backups of the file stay", &root, setup_keeps),
         trial("setup/programs that others could replace", &root, setup_programs),
@@ -72,7 +75,12 @@ impl Root {
         let scratch = Scratch::new();
         let root = scratch.path("root");
         fs::create_dir(&root).expect("it is our directory");
-        Run::new("tar").arg("-xpf").arg(minimal()).arg("-C").arg(&root).output().expect_out();
+        // A user namespace has no device nodes of its own: the machine's are mounted over files.
+        let tar = Run::new("tar").arg("-xpf").arg(minimal()).arg("-C").arg(&root);
+        tar.arg("--exclude=./dev/*").output().expect_out();
+        for node in NODES {
+            fs::write(root.join(node), "").expect("it is our directory");
+        }
         Root(scratch)
     }
 
@@ -100,7 +108,8 @@ impl Root {
         user: &[&str],
         program: impl IntoIterator<Item = T>,
     ) -> Outcome {
-        let mount = format!("set -e; mount -t proc proc \"$0/proc\"; {command}; exec chroot \"$@\"");
+        let nodes: String = NODES.map(|node| format!("mount --bind /{node} \"$0/{node}\"; ")).concat();
+        let mount = format!("set -e; mount --rbind /proc \"$0/proc\"; {nodes}{command}; exec chroot \"$@\"");
         Run::new("unshare")
             .args(["--mount", "--propagation", "private", "--", "sh", "-c", &mount])
             .arg(self.path("/"))

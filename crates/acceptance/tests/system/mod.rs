@@ -83,11 +83,16 @@ impl System {
         static LOCK: Mutex<()> = Mutex::new(());
         let lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         let libdir = trusted();
-        let system = System { libdir, _changes: Changes::new(), _lock: lock };
         let pages = PAGES.map(|page| Path::new("/usr/share/man").join(page));
-        let files = [system.library(), "/usr/bin/vmware-bdwrapper".into(), CONF.into()];
-        for file in files.into_iter().chain(pages).chain(completions()) {
-            remove(&file);
+        let files = ["/usr/bin/vmware-bdwrapper".into(), CONF.into()];
+        let files: Vec<PathBuf> = files.into_iter().chain(pages).chain(completions()).collect();
+        // Those, and where tests put libraries.
+        let libraries =
+            [&libdir, Path::new("/usr/lib"), Path::new("/usr/lib64"), Path::new("/usr/local/lib")];
+        let changes = Changes::new(files.iter().filter_map(|file| file.parent()).chain(libraries));
+        let system = System { libdir, _changes: changes, _lock: lock };
+        for file in files.iter().chain([&system.library()]) {
+            remove(file);
         }
         for entry in fs::read_dir("/etc").expect("it can be read") {
             let name = entry.expect("it can be read").file_name();
@@ -109,14 +114,22 @@ impl System {
 struct Changes(Scratch);
 
 impl Changes {
-    fn new() -> Changes {
+    /// What is to be written stands in these directories.
+    fn new<'a>(directories: impl Iterator<Item = &'a Path>) -> Changes {
         let changes = Changes(Scratch::new());
+        // The superuser of a user namespace may write only where the directory is his own.
         let script = "mount -t tmpfs -o mode=755 tmpfs \"$0\"\n\
+            for name; do [ ! -d \"$name\" ] || mkdir -p \"$0$(realpath \"$name\")\"; done\n\
             for name in etc usr; do\n\
-                mkdir \"$0/$name\" \"$0/$name.work\"\n\
+                mkdir \"$0/$name.work\"\n\
                 mount -t overlay -o \"lowerdir=/$name,upperdir=$0/$name,workdir=$0/$name.work\" overlay /$name\n\
             done";
-        Run::new("sh").args(["-ec", script]).arg(changes.0.directory()).output().expect_out();
+        Run::new("sh")
+            .args(["-ec", script])
+            .arg(changes.0.directory())
+            .args(directories)
+            .output()
+            .expect_out();
         changes
     }
 }
