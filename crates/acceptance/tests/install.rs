@@ -273,7 +273,7 @@ fn errors() {
     for task in ["install", "uninstall"] {
         let (code, err) = script(task, scratch.directory(), &root.display().to_string(), false);
         assert_ne!(code, 0);
-        assert!(err.contains("run make first") && err.contains("or give CARGO_TARGET_DIR="), "{err}");
+        assert!(err.contains("run make all first") && err.contains("or give CARGO_TARGET_DIR="), "{err}");
     }
     for name in ["PREFIX", "BINDIR", "MANDIR", "LIBDIR", "ZSHDIR"] {
         let relative = make(["install", &format!("{name}=usr/lib"), &destdir(&root)]);
