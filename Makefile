@@ -24,8 +24,8 @@ LOADER =
 SETUID = yes
 # What takes the symbols out of what is installed. Empty: nothing.
 STRIP = strip
-# Who answers for the packages.
-MAINTAINER = the vmware-bdwrapper authors <vmware-bdwrapper@users.noreply.github.com>
+# Who answers for the packages: NAME <ADDRESS>. Empty: the authors.
+MAINTAINER =
 
 CARGO = cargo
 CARGO_TARGET_DIR ?= target

@@ -91,11 +91,11 @@ fn asks() {
 }
 
 fn without_question() {
-    let options: [(&[&str], &[(&str, &str)]); 3] =
-        [(&["-y"], &[]), (&[], &[("ASSUME_YES", "1")]), (&[], &[("CI", "true")])];
-    for (options, environment) in options {
+    for (option, variable) in
+        [(Some("-y"), None), (None, Some(("ASSUME_YES", "1"))), (None, Some(("CI", "true")))]
+    {
         let machine = Machine::new();
-        let installed = machine.run(options, MISSING, environment);
+        let installed = machine.run(option.as_slice(), MISSING, variable.as_slice());
         assert!(!installed.expect_out().contains('?'), "{}", installed.out());
         assert!(machine.called().starts_with("update -q\n"), "{}", machine.called());
         assert!(machine.called().ends_with(" libvmdk-utils\n"), "{}", machine.called());
