@@ -5,6 +5,9 @@
 //! fails instead. To add a file, write it and add its `[[test]]` section with `harness = false` to
 //! `Cargo.toml`.
 //!
+//! As root, a test program runs in mounts and a `/dev` of its own, and the kernel detaches its loop devices when it ends; as an
+//! ordinary user, each trial that needs root, but no devices, runs in a user namespace.
+//!
 //! A trial fails by panicking: cargo builds test programs with unwinding, whatever the profile says, so
 //! the fixtures (temporary files, loop devices, links, processes) are removed on every way out.
 #![forbid(unsafe_code)]
