@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
 use crate::run::Run;
@@ -86,8 +87,8 @@ pub struct Loop {
     _open: File,
 }
 
-/// Held while a free loop device is looked for and taken.
-static FREE: Mutex<()> = Mutex::new(());
+/// A file of the kernel's that is locked while a free loop device is looked for and taken, by other runs of the tests, too.
+const FREE: &str = "/sys/class/misc/loop-control/dev";
 
 impl Loop {
     /// Attaches an image; `options` are those of losetup(8).
@@ -101,7 +102,8 @@ impl Loop {
     }
 
     fn attach_with(image: &Path, options: &[&str], before: impl FnOnce(&Path)) -> Loop {
-        let _guard = FREE.lock();
+        let lock = File::open(FREE).expect("the kernel has loop devices");
+        flock(&lock, FlockOperation::LockExclusive).expect("a file can be locked");
         let mut before = Some(before);
         loop {
             let free = Run::new("losetup").arg("--find").output();
