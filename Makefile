@@ -1,5 +1,5 @@
-# make            build the library, the command and the manual pages
-# make check      every test (installs the tools it lacks first)
+# make all        build the library, the command and the manual pages
+# make check      every test; asks before it installs the tools it lacks (ASSUME_YES=1 or CI=true: without a question); target takes 2.5 GB
 # make check-slow   what needs a virtual machine; downloads QEMU and a kernel, installs neither
 # make check-vm     LVM, md, dm-crypt, nbd, real SCSI and IDE disks, in a virtual machine
 # make demo       an image turns into a SCSI and an IDE disk before your eyes
@@ -7,8 +7,8 @@
 # make bench-vm     the same on real devices and beside the kernel's SCSI targets, in a virtual machine
 # make conformance  libiscsi's tests of the SCSI commands on listed devices
 # make fuzz         libFuzzer looks for input that breaks the disk, for a minute a target
-# make packages   a .deb and an .rpm of what `make` built, in target/packages
-# make install    as root: see the variables below; `make uninstall`, given the same ones, removes it again
+# make packages   a .deb and an .rpm of what `make all` built, in target/packages
+# make install    as root: see the variables in the Makefile; `make uninstall`, given the same ones, removes it again
 
 # Where things go. DESTDIR is put before each of them.
 PREFIX = /usr
@@ -24,8 +24,8 @@ LOADER =
 SETUID = yes
 # What takes the symbols out of what is installed. Empty: nothing.
 STRIP = strip
-# Who answers for the packages.
-MAINTAINER = the vmware-bdwrapper authors <vmware-bdwrapper@users.noreply.github.com>
+# Who answers for the packages: NAME <ADDRESS>. Empty: the authors.
+MAINTAINER =
 
 CARGO = cargo
 CARGO_TARGET_DIR ?= target
@@ -45,6 +45,10 @@ $(error $(CURDIR) has a blank or colon in its name: move the sources to another 
 endif
 endif
 
+# What stands at the beginning of this file.
+help:
+	@sed -n 's/^# \(make \)/\1/p' Makefile
+
 all: build $(MANUAL:%=$(CARGO_TARGET_DIR)/man/%) $(SHELLS:%=$(CARGO_TARGET_DIR)/completions/%)
 
 build:
@@ -52,13 +56,11 @@ build:
 
 $(CARGO_TARGET_DIR)/man/%: man/%.md scripts/man Cargo.toml
 	@mkdir -p $(@D)
-	scripts/man $< > $@.tmp
-	mv $@.tmp $@
+	scripts/man $< > $@.$$$$ && mv $@.$$$$ $@ || { rm -f $@.$$$$; exit 1; }
 
 $(CARGO_TARGET_DIR)/completions/%: build
 	@mkdir -p $(@D)
-	@$(CARGO_TARGET_DIR)/release/vmware-bdwrapper completions $* > $@.tmp
-	@mv $@.tmp $@
+	@$(CARGO_TARGET_DIR)/release/vmware-bdwrapper completions $* > $@.$$$$ && mv $@.$$$$ $@ || { rm -f $@.$$$$; exit 1; }
 
 # As root nothing may be left out for want of a right or a tool: CI=true turns that into a failure.
 check: all
@@ -116,4 +118,4 @@ install uninstall:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build check check-slow check-vm demo bench bench-vm conformance fuzz packages install uninstall clean
+.PHONY: help all build check check-slow check-vm demo bench bench-vm conformance fuzz packages install uninstall clean

@@ -174,5 +174,5 @@ pub fn recorded(table: &str) -> BTreeMap<String, i32> {
 pub fn needs(invocations: &'static str) -> Vec<Need> {
     let tools = invocations.lines().map(|line| line.split(' ').next().expect("a program stands first"));
     let tools: BTreeSet<&str> = tools.filter(|tool| *tool != NOT_IN_EVERY_RELEASE).collect();
-    tools.into_iter().map(Need::Tool).chain([Need::Root]).collect()
+    tools.into_iter().map(Need::Tool).chain([Need::Devices]).collect()
 }

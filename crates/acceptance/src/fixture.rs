@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
 use crate::run::Run;
@@ -20,7 +20,14 @@ impl Scratch {
     /// Makes the directory.
     #[expect(clippy::new_without_default, reason = "it makes a directory")]
     pub fn new() -> Scratch {
-        Scratch::below(&std::env::temp_dir())
+        let wanted = std::env::temp_dir();
+        // Every user must get there, and neither colon, comma, equals sign nor blank is to be quoted in a device's entry.
+        let is_open = |directory: &Path| {
+            directory.metadata().is_ok_and(|directory| directory.permissions().mode() & 0o001 != 0)
+        };
+        let is_plain = wanted.to_str().is_some_and(|name| !name.contains([':', ',', '=', ' ']));
+        let fits = wanted.is_absolute() && is_plain && wanted.ancestors().all(is_open);
+        Scratch::below(if fits { &wanted } else { Path::new("/tmp") })
     }
 
     /// Makes it below another directory.
@@ -56,8 +63,8 @@ impl Scratch {
         if !path.exists() {
             // Not by this process: a child of another test could inherit the descriptor, and a program that is open
             // for writing cannot be executed.
-            let copied = Command::new("cp").arg(file).arg(&path).status();
-            assert!(copied.is_ok_and(|status| status.success()), "{} cannot be copied", file.display());
+            let copied = Run::new("cp").arg(file).arg(&path).output();
+            assert!(copied.success(), "{} cannot be copied: {}", file.display(), copied.err());
             fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("it is ours");
         }
         path
@@ -74,45 +81,71 @@ impl Scratch {
     }
 }
 
-/// A loop device, detached at the end.
+/// A loop device. The kernel detaches it when this process closes it, however the process ends.
 pub struct Loop {
     path: PathBuf,
-    /// The node as it was: it stays, and the next test may take it.
-    node: Metadata,
+    _open: File,
 }
 
-/// Held while a free loop device is looked for and taken.
-static FREE: Mutex<()> = Mutex::new(());
+/// A file of the kernel's that is locked while a free loop device is looked for and taken, by other runs of the tests, too.
+const FREE: &str = "/sys/class/misc/loop-control/dev";
 
 impl Loop {
     /// Attaches an image; `options` are those of losetup(8).
     pub fn attach(image: &Path, options: &[&str]) -> Loop {
-        let _guard = FREE.lock();
-        let attached = Run::new("losetup").args(options).args(["--find", "--show"]).arg(image).output();
-        assert!(attached.success(), "losetup cannot attach an image: {}", attached.err());
-        Loop::of(attached.out().trim_end().into())
-    }
-
-    fn of(path: PathBuf) -> Loop {
-        let node = path.metadata().expect("losetup has just used it");
-        Loop { path, node }
+        Loop::attach_with(image, options, |_| {})
     }
 
     /// Does something with the name of a free loop device before the image is attached to it.
     pub fn attach_after(image: &Path, before: impl FnOnce(&Path)) -> Loop {
-        let _guard = FREE.lock();
-        let free = Run::new("losetup").arg("--find").output();
-        assert!(free.success(), "losetup finds no free device: {}", free.err());
-        let path = PathBuf::from(free.out().trim_end());
-        before(&path);
-        let attached = Run::new("losetup").arg(&path).arg(image).output();
-        assert!(attached.success(), "losetup cannot attach an image: {}", attached.err());
-        Loop::of(path)
+        Loop::attach_with(image, &[], before)
+    }
+
+    fn attach_with(image: &Path, options: &[&str], before: impl FnOnce(&Path)) -> Loop {
+        let lock = File::open(FREE).expect("the kernel has loop devices");
+        flock(&lock, FlockOperation::LockExclusive).expect("a file can be locked");
+        let mut before = Some(before);
+        loop {
+            let free = Run::new("losetup").arg("--find").output();
+            assert!(free.success(), "losetup finds no free device: {}", free.err());
+            let path = PathBuf::from(free.out().trim_end());
+            make_node(&path);
+            if let Some(before) = before.take() {
+                before(&path);
+            }
+            // What the kernel finds in the image's table of partitions goes with the image.
+            let run = Run::new("losetup").args(options).arg("--partscan").arg(&path).arg(image);
+            let attached = run.output();
+            if attached.success() {
+                return Loop::adopt(path);
+            }
+            // Another process has been faster.
+            assert!(attached.err().contains("busy"), "losetup cannot attach an image: {}", attached.err());
+        }
+    }
+
+    /// Takes over a device that somebody else attached.
+    pub fn adopt(path: PathBuf) -> Loop {
+        let open = File::open(&path).expect("root can open a loop device");
+        // It is in use, so this only asks the kernel to detach it after the last use.
+        Run::new("losetup").arg("--detach").arg(&path).output().expect_out();
+        Loop { path, _open: open }
     }
 
     /// The device node.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The node of a partition.
+    pub fn partition(&self, number: u32) -> PathBuf {
+        let path = PathBuf::from(format!("{}p{number}", self.path.display()));
+        // Not every kernel reads the table by itself.
+        if !sysfs(&path).exists() {
+            Run::new("partx").arg("--update").arg(&self.path).output().expect_out();
+        }
+        make_node(&path);
+        path
     }
 
     /// Tells the device that its image has another size now.
@@ -122,17 +155,17 @@ impl Loop {
     }
 }
 
-impl Drop for Loop {
-    fn drop(&mut self) {
-        // The kernel keeps partitions that it was told of by others than losetup(8).
-        let _ = Command::new("partx").arg("--delete").arg(&self.path).output();
-        let _ = chown(&self.path, Some(self.node.uid()), Some(self.node.gid()));
-        let _ = fs::set_permissions(&self.path, self.node.permissions());
-        let detached = Command::new("losetup").arg("--detach").arg(&self.path).status();
-        if !detached.is_ok_and(|status| status.success()) {
-            eprintln!("losetup cannot detach {}: do it by hand", self.path.display());
-        }
-    }
+/// What the kernel says of a block device with this node.
+fn sysfs(node: &Path) -> PathBuf {
+    Path::new("/sys/class/block").join(node.file_name().expect("it has a name"))
+}
+
+/// Makes the node of a block device anew: nobody else does in this process's `/dev`.
+fn make_node(node: &Path) {
+    let number = fs::read_to_string(sysfs(node).join("dev")).expect("the kernel has the device");
+    let (major, minor) = number.trim().split_once(':').expect("it is a device's number");
+    let _ = fs::remove_file(node);
+    Run::new("mknod").args(["-m", "660"]).arg(node).args(["b", major, minor]).output().expect_out();
 }
 
 /// A name below `/dev` (`/dev/sd/…`, `/dev/hd/…`), removed at the end.
@@ -245,7 +278,7 @@ impl Disk {
     pub fn new(medium: Medium, kind: &'static str, bytes: u64) -> Disk {
         let scratch = Scratch::new();
         let image = scratch.image("image", bytes);
-        let device = (medium != Medium::Image).then(|| Loop::attach(&image, &["--partscan"]));
+        let device = (medium != Medium::Image).then(|| Loop::attach(&image, &[]));
         let directory = if kind == "ide" { "hd" } else { "sd" };
         let name = device.as_ref().map(|device| match medium {
             Medium::Node => Name::node(directory, device.path()),
@@ -291,14 +324,5 @@ impl Disk {
     /// A program with the library, this device listed.
     pub fn run(&self, program: impl AsRef<OsStr>) -> Run {
         Run::new(program).with(&self.scratch.library(), self.entry())
-    }
-}
-
-/// Makes the loader's cache (ldconfig(8)) anew at the end.
-pub struct Cache;
-
-impl Drop for Cache {
-    fn drop(&mut self) {
-        Run::new("ldconfig").output().expect_out();
     }
 }

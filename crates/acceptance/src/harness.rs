@@ -7,11 +7,14 @@ use std::process::{Command, ExitCode};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::fixture::Medium;
+use crate::isolation::{self, Privilege, privilege};
 
 /// What a trial cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// The superuser: for loop devices, device nodes and other users' processes.
+    /// The machine's superuser: for loop devices and device nodes.
+    Devices,
+    /// The superuser: for other users' files and processes, and for mounts. That of a user namespace will do.
     Root,
     /// A program of the search path.
     Tool(&'static str),
@@ -23,7 +26,9 @@ impl Need {
     /// What is missing, and how to have it.
     fn missing(self) -> Option<String> {
         match self {
-            Need::Root => (!is_root()).then(|| "needs root".to_owned()),
+            Need::Devices => (privilege() < Privilege::Machine).then(|| "needs root".to_owned()),
+            Need::Root => (privilege() < Privilege::Namespace && !isolation::has_namespaces())
+                .then(|| "needs root, or user namespaces with subordinate IDs (newuidmap)".to_owned()),
             Need::Tool(name) => {
                 (!crate::run::PATH.split(':').any(|directory| Path::new(directory).join(name).is_file()))
                     .then(|| format!("needs {name}"))
@@ -43,15 +48,23 @@ pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// What a trial with a disk on a medium cannot do without: on all but image files, root as well as the tools.
+/// What a trial with a disk on a medium cannot do without: on all but image files, devices as well as the tools.
 pub fn needs(medium: Medium, tools: &[&'static str]) -> Vec<Need> {
-    let root = (medium != Medium::Image).then_some(Need::Root);
+    let root = (medium != Medium::Image).then_some(Need::Devices);
     root.into_iter().chain(tools.iter().copied().map(Need::Tool)).collect()
 }
 
-/// A trial that is ignored where a need is not met, and fails there when `CI=true`.
+/// A trial that is ignored where a need is not met, and fails there when `CI=true`. As an ordinary user, one that needs root runs in a
+/// user namespace.
 pub fn trial(name: impl Into<String>, needs: &[Need], body: impl FnOnce() + Send + 'static) -> Trial {
+    let name = name.into();
     let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
+    if missing.is_empty() && needs.contains(&Need::Root) && privilege() == Privilege::User {
+        return Trial::test(name.clone(), move || {
+            isolation::in_namespace(&name);
+            Ok(())
+        });
+    }
     if missing.is_empty() {
         return Trial::test(name, || {
             body();
@@ -68,5 +81,6 @@ pub fn trial(name: impl Into<String>, needs: &[Need], body: impl FnOnce() + Send
 
 /// Runs the trials that the command line asks for.
 pub fn main(trials: Vec<Trial>) -> ExitCode {
+    isolation::enter();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

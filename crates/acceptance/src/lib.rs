@@ -5,6 +5,9 @@
 //! fails instead. To add a file, write it and add its `[[test]]` section with `harness = false` to
 //! `Cargo.toml`.
 //!
+//! As root, a test program runs in mounts and a `/dev` of its own, and the kernel detaches its loop devices when it ends; as an
+//! ordinary user, each trial that needs root, but no devices, runs in a user namespace.
+//!
 //! A trial fails by panicking: cargo builds test programs with unwinding, whatever the profile says, so
 //! the fixtures (temporary files, loop devices, links, processes) are removed on every way out.
 #![forbid(unsafe_code)]
@@ -14,6 +17,7 @@ pub mod clients;
 mod data;
 mod fixture;
 mod harness;
+mod isolation;
 pub mod machine;
 mod run;
 mod sgio;
@@ -21,8 +25,9 @@ mod sgio;
 pub use build::{library, program, program_with, python};
 pub use clients::command;
 pub use data::{assert_same, pattern};
-pub use fixture::{Cache, Disk, Loop, Medium, Name, Scratch};
+pub use fixture::{Disk, Loop, Medium, Name, Scratch};
 pub use harness::{Need, is_root, main, needs, trial};
+pub use isolation::PRIVILEGE;
 pub use libtest_mimic::Trial;
 pub use run::{Outcome, Run, Session};
 pub use sgio::{Sgio, hex};

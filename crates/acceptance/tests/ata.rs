@@ -41,11 +41,15 @@ fn main() -> ExitCode {
         let tools = ["sg_sat_identify", "sg_vpd", "sdparm"];
         let needs: Vec<Need> = needs(medium, &tools).into_iter().chain([Need::Root]).collect();
         trials.push(trial(format!("sat/{name}"), &needs, move || sat(medium)));
-        trials.push(trial(format!("trim/{name}"), &[Need::Tool("hdparm"), Need::Root], move || trim(medium)));
+        trials.push(trial(
+            format!("trim/{name}"),
+            &[&needs[..], &[Need::Tool("hdparm")]].concat(),
+            move || trim(medium),
+        ));
     }
     let needs = [clients::needs(clients::LIST), vec![Need::Tool("nvme")]].concat();
     trials.push(trial("list/libata", &needs, list));
-    trials.push(trial("timings", &[Need::Tool("hdparm"), Need::Root], || {
+    trials.push(trial("timings", &[Need::Tool("hdparm"), Need::Devices], || {
         check(&Disk::new(Medium::Loop, "ide", SIZE), &[("hdparm -tT DEV", 0, "Timing buffered disk reads")]);
     }));
     trials.push(trial("sector/4096", &[Need::Tool("hdparm"), Need::Root], big_sectors));

@@ -4,12 +4,12 @@ mod system;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use acceptance::{Disk, Medium, Name, Need, Outcome, Run, Scratch, main as harness, trial};
+use acceptance::{Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, main as harness, trial};
 use serde_json::{Value, json};
 use system::{CONF, LIBRARY, System, chmod, command, make, remove, sources};
 
@@ -18,6 +18,7 @@ const LEVEL: &str = "VMWARE_BDWRAPPER_LOG_LEVEL";
 
 fn main() -> ExitCode {
     let root: &[Need] = &[Need::Root];
+    let devices: &[Need] = &[Need::Devices];
     let installs: &[Need] = &[Need::Root, Need::Tool("cc"), Need::Tool("make")];
     let mut trials = vec![
         trial("run/the exit status is the program's", &[], exit_status),
@@ -25,17 +26,19 @@ fn main() -> ExitCode {
         trial("run/a program sees the disk", &[Need::Tool("hdparm")], sees_the_disk),
         trial("run/errors", &[], run_errors),
         trial("run/programs that no library reaches", &[], unreachable),
-        trial("run/a set-user-ID program", installs, set_user_id),
+        trial("run/a set-user-ID program", &[installs, devices].concat(), set_user_id),
         trial("probe/image", &[], || probe(Medium::Image)),
-        trial("probe/loop", root, || probe(Medium::Loop)),
+        trial("probe/loop", devices, || probe(Medium::Loop)),
         trial("probe/several devices", &[], several),
         trial("probe/one device as two kinds", &[], two_kinds),
         trial("probe/another library than the installed one", installs, shadowed),
-        trial("probe/what is refused", root, refused),
+        trial("probe/what is refused", devices, refused),
         trial("probe/json", &[], json_document),
         trial("usage", &[], usage),
         trial("usage/the manual", &[], manual),
         trial("installed", installs, installed),
+        trial("readme/a loop device and back", devices, readme_loop),
+        trial("readme/what can be pasted", &[], readme_pasted),
         trial("demo", &[], || drop(demo(false))),
         trial("demo/as an ordinary user", root, || assert!(demo(true).contains("is an ordinary file"))),
     ];
@@ -462,6 +465,64 @@ fn installed() {
         .env("VMWARE_BDWRAPPER_DEVICES", format!("{}=ide", link.display()))
         .output();
     assert!(old.expect_out().contains("identity=BDWRAPPER DISK/BDW"), "{}", old.out());
+}
+
+/// The blocks of commands in a section of the README.
+fn readme(section: &str) -> Vec<String> {
+    let text = fs::read_to_string(sources().join("README.md")).expect("it is part of the sources");
+    let part = text.split("\n## ").find(|part| part.lines().next() == Some(section));
+    let part = part.unwrap_or_else(|| panic!("the README has no section {section}"));
+    part.split("```\n").skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// What the README gives to the user, its last block of the section takes back.
+fn readme_loop() {
+    let scratch = Scratch::new();
+    let name = Name::reserved("sd");
+    let blocks = readme("A loop device as a SCSI disk");
+    let run = |block: &str| {
+        // Root needs no sudo, and the command is not installed.
+        let script = format!(
+            "set -e\ncd '{}'\nsudo() {{ \"$@\"; }}\nvmware_bdwrapper() {{ '{}' \"$@\"; }}\n\
+             if [ -e loop ]; then loop=$(cat loop); fi\n{}\necho \"$loop\" >loop\n",
+            scratch.directory().display(),
+            command().display(),
+            block
+                .replace("/dev/sd/test", name.path().to_str().expect("ASCII"))
+                .replace("vmware-bdwrapper ", "vmware_bdwrapper ")
+        );
+        Run::new("sh").args(["-c", &script]).env("USER", "nobody").output().expect_out()
+    };
+    let said = run(&blocks[0]);
+    let loop_file = fs::read_to_string(scratch.path("loop")).expect("it was written");
+    let device = Loop::adopt(loop_file.trim_end().into());
+    assert!(said.contains("VMware would accept it as a physical SCSI disk."), "{said}");
+    let owner = || fs::metadata(device.path()).expect("it exists").uid();
+    assert_eq!(owner(), 65534);
+    run(blocks.last().expect("there are some"));
+    assert_eq!(owner(), 0, "the next file that is attached there would be the user's");
+    assert!(name.path().symlink_metadata().is_err());
+}
+
+/// Nothing that is pasted as it stands destroys a disk, or has root work in a directory that anybody can make.
+fn readme_pasted() {
+    let text = fs::read_to_string(sources().join("README.md")).expect("it is part of the sources");
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if words.contains(&"mdadm") && words.contains(&"--create") {
+            let disks = words.iter().skip_while(|word| !word.starts_with("--raid-devices")).skip(1);
+            assert!(
+                disks.clone().count() > 0 && disks.clone().all(|disk| disk.starts_with("/dev/DISK")),
+                "{line}"
+            );
+        }
+        if words.contains(&"lvcreate") {
+            assert_eq!(words.last(), Some(&"VG"), "{line}");
+        }
+        for place in ["/tmp/", "/var/tmp/"] {
+            assert!(!line.contains(place) || line.contains("mktemp"), "{line}");
+        }
+    }
 }
 
 /// The demonstration as root has names below `/dev` that are the same each time.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use acceptance::{
-    Cache, Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, main as harness, program_with, trial,
+    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, main as harness, program_with, trial,
 };
 use serde_json::{Value, json};
 use system::{CONF, LIBRARY, System, chmod, command, make, remove};
@@ -19,45 +19,51 @@ const MIB: u64 = 1 << 20;
 
 fn main() -> ExitCode {
     let root: &[Need] = &[Need::Root];
+    let devices: &[Need] = &[Need::Devices];
     let compiler: &[Need] = &[Need::Tool("cc")];
     let installs: &[Need] = &[Need::Root, Need::Tool("cc"), Need::Tool("make")];
     let with = |tools: &[&'static str]| -> Vec<Need> {
         tools.iter().map(|tool| Need::Tool(tool)).chain([Need::Root]).collect()
     };
+    let on_devices = |tools: &[&'static str]| [&with(tools)[..], devices].concat();
     harness(vec![
         trial("doctor/ready", &[], ready),
         trial("doctor/json", &[], json_document),
         trial("doctor/entries", &[], entries),
         trial("doctor/what is not checked", root, incomplete),
-        trial("doctor/devices listed together", &with(&["sfdisk"]), together),
+        trial("doctor/devices listed together", &on_devices(&["sfdisk"]), together),
         trial("doctor/a descriptor", &[Need::Tool("sgdisk")], descriptor),
         trial("doctor/hostile files", &[], hostile),
         trial("doctor/programs", compiler, programs),
         trial("doctor/launchers", compiler, launchers),
         trial(
             "doctor/a device in use",
-            &with(&["mkfs.ext4", "mkswap", "unshare", "pvcreate", "wipefs"]),
+            &on_devices(&["mkfs.ext4", "mkswap", "unshare", "pvcreate", "wipefs"]),
             in_use,
         ),
-        trial("doctor/a device that is unfit", &with(&["blockdev"]), unfit),
+        trial("doctor/a device that is unfit", &on_devices(&["blockdev"]), unfit),
         trial("doctor/a user without rights", root, rights),
         trial("doctor/a group of the next session", &with(&["unshare", "setpriv"]), next_session),
-        trial("doctor/without /sys or /proc", &with(&["unshare"]), without_sys_or_proc),
-        trial("doctor/a disk that the system runs from", &with(&["mkfs.ext4", "unshare"]), of_system),
+        trial("doctor/without /sys or /proc", &on_devices(&["unshare"]), without_sys_or_proc),
+        trial("doctor/a disk that the system runs from", &on_devices(&["mkfs.ext4", "unshare"]), of_system),
         trial("doctor/a set-user-ID bit without effect", &with(&["unshare", "setpriv"]), idle_bit),
         trial("doctor/the installed library", installs, installed_library),
         trial("doctor/the library of set-user-ID programs", installs, trusted_library),
         trial("doctor/sudo and its kin", installs, starters),
-        trial("doctor/the administrator's file", installs, configuration),
+        trial("doctor/the administrator's file", &[installs, devices].concat(), configuration),
         trial("doctor/security modules and seccomp", &with(&["unshare", "setpriv"]), kernel),
-        trial("run/a device in use", &with(&["mkfs.ext4", "unshare", "setpriv"]), run_in_use),
-        trial("list/loop devices", &with(&["mkfs.ext4", "mkswap", "unshare", "sfdisk", "wipefs"]), list),
-        trial("list/names of all kinds", root, list_names),
-        trial("list/partitions that are not there", &with(&["addpart", "partx"]), list_partitions),
-        trial("list/the table", &with(&["script", "stty"]), list_table),
-        trial("list/a file that is deleted", root, list_deleted),
+        trial("run/a device in use", &on_devices(&["mkfs.ext4", "unshare", "setpriv"]), run_in_use),
+        trial(
+            "list/loop devices",
+            &on_devices(&["mkfs.ext4", "mkswap", "unshare", "sfdisk", "wipefs"]),
+            list,
+        ),
+        trial("list/names of all kinds", devices, list_names),
+        trial("list/partitions that are not there", &on_devices(&["addpart"]), list_partitions),
+        trial("list/the table", &on_devices(&["script", "stty"]), list_table),
+        trial("list/a file that is deleted", devices, list_deleted),
         trial("colours/on a terminal alone", &with(&["script"]), colours),
-        trial("probe and run/as doctor judges", &with(&["mkfs.ext4", "unshare"]), alike),
+        trial("probe and run/as doctor judges", &on_devices(&["mkfs.ext4", "unshare"]), alike),
     ])
 }
 
@@ -228,15 +234,9 @@ fn together() {
         "remove one of them",
     );
     Run::new("sfdisk").arg("-q").arg(disk.device()).stdin("size=16M\n").output().expect_out();
-    let part = format!("{node}p1");
-    if Path::new(&part).exists() {
-        let overlap = both(&link, &format!("{part}=scsi"));
-        problems(
-            &overlap,
-            &[&format!("{part} shares its space with {link}")],
-            "remove one of the two entries",
-        );
-    }
+    let part = disk.loop_device().partition(1).display().to_string();
+    let overlap = both(&link, &format!("{part}=scsi"));
+    problems(&overlap, &[&format!("{part} shares its space with {link}")], "remove one of the two entries");
 }
 
 /// What a descriptor has before its extents.
@@ -727,7 +727,6 @@ fn installed_library() {
     let place = Path::new("/usr/local/lib");
     problems(&asked().output(), &["is not installed where the dynamic loader looks for it"], "make install");
     {
-        let _cache = Cache;
         let _stray = Stray::new(place.join(LIBRARY));
         Run::new("ldconfig").output().expect_out();
         let stray = asked().output();
@@ -1159,7 +1158,7 @@ fn row(outcome: &Outcome, device: &Path) -> Value {
 fn list() {
     let scratch = Scratch::new();
     let (path, _) = image(&scratch, "image");
-    let device = Loop::attach(&path, &["--partscan"]);
+    let device = Loop::attach(&path, &[]);
     let link = Name::link("sd", device.path());
     let asked = || row(&Run::new(command()).args(["list", "--json"]).output(), device.path());
     let free = asked();
@@ -1195,48 +1194,12 @@ fn list() {
     assert_eq!(used["reasons"], used["uses"]);
     Run::new("wipefs").arg("-qa").arg(device.path()).output().expect_out();
     Run::new("sfdisk").arg("-q").arg(device.path()).stdin("size=16M\n").output().expect_out();
-    let part = PathBuf::from(format!("{}p1", device.path().display()));
-    if part.exists() {
-        let part = row(&Run::new(command()).args(["list", "--json"]).output(), &part);
-        assert_eq!(
-            (&part["kind"], &part["bytes"], &part["fit"]),
-            (&json!("partition"), &json!(16 * MIB), &json!(true))
-        );
-    }
-}
-
-/// A partition that the kernel is told of (addpart(8)), which goes with its disk; and its node where nobody else makes one.
-struct Partition {
-    node: PathBuf,
-}
-
-impl Partition {
-    const NUMBER: &'static str = "3";
-
-    /// From sector 2048 to 34816.
-    fn add(disk: &Loop) -> Partition {
-        // Those of a device that had this number before.
-        Run::new("partx").arg("--delete").arg(disk.path()).output();
-        let added = Run::new("addpart").arg(disk.path()).args([Self::NUMBER, "2048", "32768"]).output();
-        added.expect_out();
-        Partition { node: format!("{}p{}", disk.path().display(), Self::NUMBER).into() }
-    }
-
-    fn make_node(&self) {
-        let name = self.node.file_name().expect("it has one");
-        let number = fs::read_to_string(Path::new("/sys/class/block").join(name).join("dev"));
-        let number = number.expect("the kernel has it");
-        let (major, minor) = number.trim().split_once(':').expect("a number");
-        if !self.node.exists() {
-            Run::new("mknod").arg(&self.node).args(["b", major, minor]).output().expect_out();
-        }
-    }
-}
-
-impl Drop for Partition {
-    fn drop(&mut self) {
-        remove(&self.node);
-    }
+    let part = device.partition(1);
+    let part = row(&Run::new(command()).args(["list", "--json"]).output(), &part);
+    assert_eq!(
+        (&part["kind"], &part["bytes"], &part["fit"]),
+        (&json!("partition"), &json!(16 * MIB), &json!(true))
+    );
 }
 
 /// Partitions that the kernel has and that are not there.
@@ -1244,14 +1207,14 @@ fn list_partitions() {
     let scratch = Scratch::new();
     let (path, _) = image(&scratch, "image");
     let device = Loop::attach(&path, &[]);
-    let partition = Partition::add(&device);
-    let asked = || row(&Run::new(command()).args(["list", "--json"]).output(), &partition.node);
-    if !partition.node.exists() {
-        assert_eq!(asked()["reasons"], json!(["is not there, although the kernel has the device"]));
-    }
-    partition.make_node();
+    // From sector 2048 to 34816.
+    Run::new("addpart").arg(device.path()).args(["3", "2048", "32768"]).output().expect_out();
+    let node = PathBuf::from(format!("{}p3", device.path().display()));
+    let asked = || row(&Run::new(command()).args(["list", "--json"]).output(), &node);
+    assert_eq!(asked()["reasons"], json!(["is not there, although the kernel has the device"]));
+    assert_eq!(device.partition(3), node);
     assert_eq!((&asked()["fit"], &asked()["reasons"]), (&json!(true), &json!([])));
-    let entry = format!("{}=scsi", partition.node.display());
+    let entry = format!("{}=scsi", node.display());
     is_ready(&about(&entry));
     // As after `losetup --detach`, which leaves it there, too.
     fs::write(&path, vec![0; 4 << 20]).expect("it is our directory");
@@ -1263,7 +1226,7 @@ fn list_partitions() {
     problems(&doctor, &[&cause], "'partx --delete --nr 3 ");
     paste(&doctor, "problem");
     let listed = Run::new(command()).args(["list", "--json", "--all"]).output().expect_out();
-    assert!(!listed.contains(&format!("\"{}\"", partition.node.display())), "{listed}");
+    assert!(!listed.contains(&format!("\"{}\"", node.display())), "{listed}");
 }
 
 /// On a terminal the table is as wide as that; devices that stand for nothing are there on demand.

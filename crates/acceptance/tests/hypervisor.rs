@@ -14,8 +14,13 @@ const MIB: u64 = 1 << 20;
 const SIZE: u64 = 128 * MIB;
 const SERIAL: &str = "GUEST-1";
 const MODEL: &str = "A LOOP DEVICE";
-const NEEDS: [Need; 5] =
-    [Need::Root, Need::Tool("sfdisk"), Need::Tool("e2fsck"), Need::Tool("debugfs"), Need::Tool("sha256sum")];
+const NEEDS: [Need; 5] = [
+    Need::Devices,
+    Need::Tool("sfdisk"),
+    Need::Tool("e2fsck"),
+    Need::Tool("debugfs"),
+    Need::Tool("sha256sum"),
+];
 
 fn main() -> ExitCode {
     let mut trials = Vec::new();

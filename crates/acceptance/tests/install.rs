@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use acceptance::{Cache, Need, Run, Scratch, trial};
+use acceptance::{Need, Run, Scratch, trial};
 use system::{COMPLETIONS, CONF, LIBRARY, PAGES, System, chmod, completions, make, sources, trusted};
 
 fn main() -> ExitCode {
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         trial("what takes the symbols out", &make, symbols),
         trial("an interruption leaves nothing temporary", &make, interrupted),
         trial("all is removed without a reader", &make, without_reader),
+        trial("what the command has made is named", &make, leftovers),
         trial("an ordinary user is sent to root", &root, ordinary_user),
         trial("into the running system and out again", &root, running_system),
         trial("a directory that the loader does not trust is refused", &root, untrusted),
@@ -256,6 +257,34 @@ fn in_use() {
     assert_eq!(files(&root), wanted("usr/lib", 0o4644), "nothing temporary stays");
 }
 
+fn leftovers() {
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    let arguments = ["LIBDIR=/usr/lib", &destdir(&root)];
+    make(["install"].iter().chain(&arguments)).expect_out();
+    let write = |name: &str| {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("it is our directory");
+        fs::write(&path, "").expect("it is our directory");
+        path
+    };
+    let lock = write("run/vmware-bdwrapper.lock");
+    let mut kept = vec![
+        write("etc/vmware-bdwrapper.conf.bak"),
+        write("etc/vmware-bdwrapper.conf.bak.1"),
+        write("etc/udev/rules.d/90-vmware-bdwrapper.rules"),
+    ];
+    fs::create_dir_all(root.join("dev/sd")).expect("it is our directory");
+    kept.push(root.join("dev/sd/test"));
+    symlink("../loop0", &kept[3]).expect("it is our directory");
+    let said = make(["uninstall"].iter().chain(&arguments)).expect_out();
+    assert!(!lock.exists());
+    for file in &kept {
+        assert!(said.contains(&format!("kept {}: ", file.display())), "{}: {said}", file.display());
+        assert!(file.symlink_metadata().is_ok());
+    }
+}
+
 /// Runs the script as `make` does, in a directory of build results and as a user.
 fn script(task: &str, target: &Path, destdir: &str, nobody: bool) -> (i32, String) {
     let run = Run::new(sources().join("scripts/install"))
@@ -273,7 +302,7 @@ fn errors() {
     for task in ["install", "uninstall"] {
         let (code, err) = script(task, scratch.directory(), &root.display().to_string(), false);
         assert_ne!(code, 0);
-        assert!(err.contains("run make first") && err.contains("or give CARGO_TARGET_DIR="), "{err}");
+        assert!(err.contains("run make all first") && err.contains("or give CARGO_TARGET_DIR="), "{err}");
     }
     for name in ["PREFIX", "BINDIR", "MANDIR", "LIBDIR", "ZSHDIR"] {
         let relative = make(["install", &format!("{name}=usr/lib"), &destdir(&root)]);
@@ -415,7 +444,6 @@ fn shadowed() {
     let _system = System::clean();
     let scratch = Scratch::new();
     let other = scratch.library();
-    let _cache = Cache;
     Run::new("ldconfig").arg(scratch.directory()).output().expect_out();
     let refused = make(["install"]);
     let why = format!("ordinary programs find {} before", other.display());

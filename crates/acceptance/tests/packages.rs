@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock};
 
 use acceptance::{Loop, Need, Outcome, Run, Scratch, trial};
-use system::{CONF, LIBRARY, chmod, command, make, sources};
+use system::{CONF, LIBRARY, PAGES, chmod, command, make, sources};
 
 const MIB: u64 = 1 << 20;
 const BACKUP: &str = "/etc/vmware-bdwrapper.conf.bak";
@@ -20,18 +20,25 @@ const RULES: &str = "/etc/udev/rules.d/90-vmware-bdwrapper.rules";
 /// A set-user-ID program, below the root.
 const PROGRAM: &str = "/usr/local/bin/secure";
 const DEVICE: &str = "/dev/sd/test";
+/// What packages' scripts need of the system.
+const NODES: [&str; 2] = ["dev/null", "dev/urandom"];
 const ADVICE: &str = "    vmware-bdwrapper setup --setuid\n";
 
 fn main() -> ExitCode {
     let built = [Need::Tool("make"), Need::Tool("dpkg-deb"), Need::Tool("rpmbuild"), Need::Tool("strip")];
     let with = |more: &[Need]| [&built, more].concat();
     let root = with(&[Need::Root, Need::Tool("cc"), Need::Tool("mmdebstrap")]);
+    let devices = [&root[..], &[Need::Devices]].concat();
     acceptance::main(vec![
         trial("deb/what is in it", &built, deb_contents),
         trial("deb/lintian has nothing to say", &with(&[Need::Tool("lintian")]), lintian),
-        trial("deb/from installation to purge", &root, deb_life),
+        trial("deb/from installation to purge", &devices, deb_life),
         trial("deb/a changed configuration survives an upgrade with another", &root, deb_conffile),
-        trial("setup/errors", &root, setup_errors),
+        trial("deb/what others have left", &root, deb_leftovers),
+        trial("links in the documents", &built, document_links),
+        trial("a library that no package is known to hold", &with(&[Need::Tool("cc")]), unknown_library),
+        trial("the script alone", &built, script_alone),
+        trial("setup/errors", &devices, setup_errors),
         trial("setup/the administrator's file", &root, setup_file),
         trial("setup/rights and backups of the file stay", &root, setup_keeps),
         trial("setup/programs that others could replace", &root, setup_programs),
@@ -72,7 +79,12 @@ impl Root {
         let scratch = Scratch::new();
         let root = scratch.path("root");
         fs::create_dir(&root).expect("it is our directory");
-        Run::new("tar").arg("-xpf").arg(minimal()).arg("-C").arg(&root).output().expect_out();
+        // A user namespace has no device nodes of its own: the machine's are mounted over files.
+        let tar = Run::new("tar").arg("-xpf").arg(minimal()).arg("-C").arg(&root);
+        tar.arg("--exclude=./dev/*").output().expect_out();
+        for node in NODES {
+            fs::write(root.join(node), "").expect("it is our directory");
+        }
         Root(scratch)
     }
 
@@ -100,7 +112,8 @@ impl Root {
         user: &[&str],
         program: impl IntoIterator<Item = T>,
     ) -> Outcome {
-        let mount = format!("set -e; mount -t proc proc \"$0/proc\"; {command}; exec chroot \"$@\"");
+        let nodes: String = NODES.map(|node| format!("mount --bind /{node} \"$0/{node}\"; ")).concat();
+        let mount = format!("set -e; mount --rbind /proc \"$0/proc\"; {nodes}{command}; exec chroot \"$@\"");
         Run::new("unshare")
             .args(["--mount", "--propagation", "private", "--", "sh", "-c", &mount])
             .arg(self.path("/"))
@@ -309,6 +322,109 @@ fn deb_life() {
     assert_eq!(&root.names() - &before, BTreeSet::new());
     let overrides = fs::read_to_string(root.path("/var/lib/dpkg/statoverride")).unwrap_or_default();
     assert!(!overrides.contains(LIBRARY), "{overrides}");
+}
+
+/// What `make install`, `setup` and `link` have made is removed or named.
+fn deb_leftovers() {
+    let root = Root::new();
+    let pages = PAGES.map(|page| Path::new("/usr/share/man").join(page));
+    let write = |path: &Path| {
+        let path = root.path(path);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("it is our directory");
+        fs::write(path, "").expect("it is our directory");
+    };
+    pages.iter().for_each(|page| write(page));
+    root.dpkg(["--install"], deb()).expect_out();
+    let left = |path: &Path| root.path(path).symlink_metadata().is_ok();
+    assert!(!pages.iter().any(|page| left(page)), "they would be read instead of the package's");
+    write(&pages[1]);
+    let (lock, backup) =
+        (Path::new("/run/vmware-bdwrapper.lock"), Path::new("/etc/vmware-bdwrapper.conf.bak.3"));
+    write(lock);
+    write(backup);
+    write(Path::new(RULES));
+    let rule = "SUBSYSTEM==\"block\", ENV{DEVTYPE}==\"disk\", SYMLINK+=\"sd/rule\", MODE=\"0660\"\n";
+    fs::write(root.path(RULES), rule).expect("it is ours");
+    fs::create_dir(root.path("/dev/sd")).expect("it is our directory");
+    for name in ["rule", "other"] {
+        symlink("../loop0", root.path("/dev/sd").join(name)).expect("it is our directory");
+    }
+    let said = root.run(["dpkg", "--purge", "vmware-bdwrapper"]).expect_out();
+    for gone in [lock, backup, Path::new(RULES), Path::new("/dev/sd/rule")] {
+        assert!(!left(gone), "{} stays", gone.display());
+    }
+    for kept in [&pages[1], Path::new("/dev/sd/other")] {
+        assert!(left(kept) && said.contains(&format!("kept {}: ", kept.display())), "{said}");
+    }
+}
+
+/// What the documents of a package name by a relative link is in the package.
+fn document_links() {
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    Run::new("dpkg-deb").arg("--extract").arg(deb()).arg(&root).output().expect_out();
+    let documents = root.join("usr/share/doc/vmware-bdwrapper");
+    let mut found = 0;
+    for directory in [documents.clone(), documents.join("docs")] {
+        for entry in fs::read_dir(&directory).expect("it was extracted") {
+            let file = entry.expect("it was extracted").path();
+            if file.extension() != Some(OsStr::new("md")) {
+                continue;
+            }
+            let text = fs::read_to_string(&file).expect("it was extracted");
+            for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                found += 1;
+                let target = link.split('#').next().expect("it has a part before");
+                let is_there = link.contains("://") || directory.join(target).exists();
+                assert!(is_there, "{} links to {link}", file.display());
+            }
+        }
+    }
+    assert!(found > 20, "{found} links");
+}
+
+/// A directory of build results with a command that needs a library of its own.
+fn unknown_library() {
+    let scratch = Scratch::new();
+    let target = command().ancestors().nth(2).expect("it stands in TARGET/release").to_path_buf();
+    make(["all"]).expect_out();
+    for name in ["man", "completions", "release"] {
+        fs::create_dir(scratch.path(name)).expect("it is our directory");
+    }
+    let release = scratch.path("release");
+    for name in ["man", "completions", "release/libvmware_bdwrapper.so"] {
+        let copy = scratch.path(name);
+        let into = copy.parent().expect("it has one");
+        Run::new("cp").arg("-R").arg(target.join(name)).arg(into).output().expect_out();
+    }
+    fs::write(scratch.path("odd.c"), "int main(void) { return 0; }\n").expect("it is our directory");
+    let script = "cc -shared -o libodd.so.9 -Wl,-soname,libodd.so.9 odd.c\n\
+                  cc -o \"$0/vmware-bdwrapper\" odd.c -Wl,--no-as-needed ./libodd.so.9";
+    let script = format!("cd '{}'\n{script}", scratch.directory().display());
+    Run::new("sh").args(["-ec", &script]).arg(&release).output().expect_out();
+    let run = Run::new(sources().join("scripts/packages")).arg("deb");
+    let refused = run.env("CARGO_TARGET_DIR", scratch.directory()).output();
+    assert_eq!((refused.code(), refused.out().as_str()), (1, ""), "{}", refused.err());
+    assert!(
+        refused.err().contains("no package of Debian is known that holds libodd.so.9."),
+        "{}",
+        refused.err()
+    );
+    assert_eq!(fs::read_dir(scratch.path("packages")).expect("the script made it").count(), 0);
+}
+
+/// As docs/packaging.md says, without a word of who answers for it.
+fn script_alone() {
+    packages();
+    let target = command().ancestors().nth(2).expect("it stands in TARGET/release").to_path_buf();
+    let run = || Run::new(sources().join("scripts/packages")).arg("deb").env("CARGO_TARGET_DIR", &target);
+    let said = run().output().expect_out();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let maintainer = || {
+        let run = Run::new("dpkg-deb").arg("--field").arg(deb()).arg("Maintainer");
+        run.output().expect_out()
+    };
+    assert!(maintainer().starts_with("the vmware-bdwrapper authors <"), "{}", maintainer());
 }
 
 /// The package with a higher version and what `change` does to its files.
@@ -672,12 +788,21 @@ fn rpm_life() {
     assert_eq!(mode(), 0o644);
     rpm(&["--upgrade", "--force"], self::rpm());
     assert_eq!(mode(), 0o644);
+    // The mark of an upgrade that failed gives no bit that the administrator has cleared since.
+    let mark = root.path("/var/lib/rpm-state/vmware-bdwrapper");
+    fs::create_dir_all(mark.parent().expect("it has one")).expect("it is our directory");
+    fs::write(&mark, "").expect("it is our directory");
+    rpm(&["--upgrade", "--force"], self::rpm());
+    assert_eq!((mode(), mark.exists()), (0o644, false));
     chmod(&library, 0o4644);
     let changed = root.conf() + "messages yes\n";
     fs::write(root.path(CONF), &changed).expect("it is ours");
     assert!(!rpm(&["--upgrade", "--force"], self::rpm()).contains(ADVICE), "it is said once");
     assert_eq!((mode(), root.conf()), (0o4644, changed));
-    rpm(&["--erase"], Path::new("vmware-bdwrapper"));
+    fs::write(root.path(BACKUP), "").expect("it is ours");
+    let said = rpm(&["--erase"], Path::new("vmware-bdwrapper"));
+    assert!(said.contains(&format!("kept {BACKUP}: ")), "{said}");
+    fs::remove_file(root.path(BACKUP)).expect("it is ours");
     let left: Vec<String> =
         (&root.names() - &before).into_iter().filter(|name| name.contains("bdwrapper")).collect();
     assert_eq!(left, ["/etc/vmware-bdwrapper.conf.rpmsave"]);

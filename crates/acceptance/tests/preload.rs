@@ -20,7 +20,7 @@ const PREFIX: &str = "vmware-bdwrapper: ";
 const ANSWERED: &str = "0 -";
 
 fn main() -> ExitCode {
-    let root: &[Need] = &[Need::Root];
+    let root: &[Need] = &[Need::Devices];
     let strace: &[Need] = &[Need::Tool("strace")];
     let mut trials = vec![
         trial("early/library-first", &[], || early(false)),

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use acceptance::{
     Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, assert_same, main as harness, needs, pattern,
@@ -23,12 +24,13 @@ const VMX: &str = ".encoding = \"UTF-8\"\nconfig.version = \"8\"\nvirtualHW.vers
 
 fn main() -> ExitCode {
     let root: &[Need] = &[Need::Root];
+    let devices: &[Need] = &[Need::Devices];
     let vmdkinfo = Need::Tool("vmdkinfo");
     let (qemu_img, strace) = (Need::Tool("qemu-img"), Need::Tool("strace"));
     let mut trials = vec![
         trial("create/options", &[], create_options),
         trial("create/what is refused", &[], create_refused),
-        trial("create/a physical disk", root, physical),
+        trial("create/a physical disk", devices, physical),
         trial("create/force", &[Need::Tool("sgdisk")], create_force),
         trial("create/force replaces only its own kinds", &[qemu_img], create_force_kinds),
         trial(
@@ -39,18 +41,18 @@ fn main() -> ExitCode {
         trial("create/flat", &[vmdkinfo, qemu_img], flat),
         trial("create/read by dissect", &[Need::Tool("sfdisk"), Need::Python("dissect.hypervisor")], dissect),
         trial("create/names", &[vmdkinfo], names),
-        trial("partitions/mbr", &[Need::Root, vmdkinfo, Need::Tool("sfdisk")], mbr),
-        trial("partitions/gpt", &[Need::Root, vmdkinfo, Need::Tool("sfdisk"), Need::Tool("sgdisk")], gpt),
+        trial("partitions/mbr", &[Need::Devices, vmdkinfo, Need::Tool("sfdisk")], mbr),
+        trial("partitions/gpt", &[Need::Devices, vmdkinfo, Need::Tool("sfdisk"), Need::Tool("sgdisk")], gpt),
         trial("partitions/broken tables", &[Need::Tool("sgdisk")], broken_tables),
         trial("partitions/growth", &[Need::Tool("sgdisk"), Need::Tool("sfdisk")], partition_growth),
         trial("partitions/owner and mode", &[Need::Root, Need::Tool("sgdisk")], copy_owner_and_mode),
         trial("partitions/who may not read the device", &[Need::Root, Need::Tool("sgdisk")], copy_limits),
         trial("partitions/copies that are not needed", &[Need::Tool("sgdisk")], spare_copies),
         trial("partitions/a copy is nothing but a file beside", &[Need::Tool("sgdisk")], copy_beside),
-        trial("growth", &[Need::Root, vmdkinfo], growth),
+        trial("growth", &[Need::Devices, vmdkinfo], growth),
         trial("check/what differs", &[], differences),
         trial("check/what it says to do works", &[Need::Tool("sgdisk")], remedies),
-        trial("check/another name of the device", root, other_name),
+        trial("check/another name of the device", devices, other_name),
         trial("refresh/what is not its own stays", &[], refresh_keeps),
         trial("refresh/shrinking", &[], shrinking),
         trial("attach/and detach", &[], attach_detach),
@@ -59,8 +61,8 @@ fn main() -> ExitCode {
         trial("attach/lists of the directory", &[Need::Root, Need::Tool("sgdisk")], directory_lists),
         trial("attach/what is refused", &[], attach_refused),
         trial("attach/snapshots", &[], snapshots),
-        trial("attach/one device twice", &[Need::Root, Need::Tool("sgdisk")], twice),
-        trial("create/large sectors", root, large_sectors),
+        trial("attach/one device twice", &[Need::Devices, Need::Tool("sgdisk")], twice),
+        trial("create/large sectors", devices, large_sectors),
         trial("attach/symbolic links", &[], links),
         trial("attach/links to descriptors", &[Need::Tool("sgdisk")], descriptor_links),
         trial("attach/several at once", &[], several_at_once),
@@ -71,9 +73,9 @@ fn main() -> ExitCode {
         trial("hostile/an unwritable directory", root, unwritable),
         trial("hostile/a full disk", &[Need::Root, Need::Tool("unshare")], full_disk),
         trial("hostile/killed", &[strace], killed),
-        trial("guide/a loop device", root, guide_loop),
-        trial("guide/chosen partitions", &[Need::Root, Need::Tool("sgdisk")], guide_partitions),
-        trial("guide/without stopping", &[Need::Root, Need::Tool("sg_turs")], guide_online),
+        trial("guide/a loop device", devices, guide_loop),
+        trial("guide/chosen partitions", &[Need::Devices, Need::Tool("sgdisk")], guide_partitions),
+        trial("guide/without stopping", &[Need::Devices, Need::Tool("sg_turs")], guide_online),
         trial("guide/is complete", &[], guide_is_complete),
     ];
     for medium in [Medium::Image, Medium::Loop] {
@@ -82,7 +84,7 @@ fn main() -> ExitCode {
             trials.push(trial(format!("create/{medium:?} as {kind}"), &needs, move || create(medium, kind)));
         }
     }
-    let volume = &[Need::Root, Need::Tool("lvextend")];
+    let volume = &[Need::Devices, Need::Tool("lvextend")];
     trials.push(kernel_trial(
         "guide/a logical volume",
         "/proc/devices",
@@ -90,7 +92,7 @@ fn main() -> ExitCode {
         volume,
         guide_volume,
     ));
-    let fat = &[Need::Root, Need::Tool("unshare"), Need::Tool("mkfs.vfat")];
+    let fat = &[Need::Devices, Need::Tool("unshare"), Need::Tool("mkfs.vfat")];
     trials.push(kernel_trial("refresh/on FAT", "/proc/filesystems", "vfat", fat, on_fat));
     harness(trials)
 }
@@ -2135,18 +2137,24 @@ fn guide(section: &str) -> Vec<Vec<String>> {
     blocks.map(|block| block.lines().map(str::to_owned).collect()).collect()
 }
 
+/// Has LVM make the nodes of volumes by itself: udev makes them in another `/dev`.
+const WITHOUT_UDEV: &str = "DM_DISABLE_UDEV";
+
 /// A directory with a virtual machine, in which commands of the guide run.
 struct Walk {
     scratch: Scratch,
     name: Name,
     volume_group: String,
+    /// What the commands have attached.
+    device: OnceLock<Loop>,
 }
 
 impl Walk {
     fn new() -> Walk {
         let scratch = Scratch::new();
         fs::write(scratch.path("Windows.vmx"), VMX).expect("it is our directory");
-        Walk { scratch, name: Name::reserved("sd"), volume_group: format!("bdwrapper{}", std::process::id()) }
+        let volume_group = format!("bdwrapper{}", std::process::id());
+        Walk { scratch, name: Name::reserved("sd"), volume_group, device: OnceLock::new() }
     }
 
     /// Runs lines one by one; each that fails says so on the standard output.
@@ -2165,16 +2173,11 @@ impl Walk {
             self.scratch.directory().display(),
             lines.replace("vmware-bdwrapper ", "vmware_bdwrapper ")
         );
-        let outcome = Run::new("sh").args(["-c", &script]).output();
-        format!("{}{}", outcome.expect_out(), outcome.err())
-    }
-}
-
-impl Drop for Walk {
-    fn drop(&mut self) {
+        let outcome = Run::new("sh").args(["-c", &script]).env(WITHOUT_UDEV, "1").output();
         if let Ok(device) = fs::read_to_string(self.scratch.path("loop")) {
-            Run::new("losetup").args(["--detach", device.trim_end()]).output();
+            self.device.get_or_init(|| Loop::adopt(device.trim_end().into()));
         }
+        format!("{}{}", outcome.expect_out(), outcome.err())
     }
 }
 
@@ -2212,10 +2215,11 @@ fn guide_volume() {
     struct Group<'a>(&'a str);
     impl Drop for Group<'_> {
         fn drop(&mut self) {
-            Run::new("vgremove").args(["--force", "--yes", self.0]).output();
+            Run::new("vgremove").args(["--force", "--yes", self.0]).env(WITHOUT_UDEV, "1").output();
         }
     }
-    Run::new("vgcreate").arg(&walk.volume_group).arg(device.path()).output().expect_out();
+    let create = Run::new("vgcreate").arg(&walk.volume_group).arg(device.path());
+    create.env(WITHOUT_UDEV, "1").output().expect_out();
     let _group = Group(&walk.volume_group);
     let [make, grow] = guide("A logical volume").try_into().expect("two blocks");
     for block in [make, grow] {

@@ -1,13 +1,12 @@
-//! The running system, changed for a test and afterwards as it was before.
+//! The running system as a test sees it, which may change it.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-use acceptance::{Outcome, Run, library};
-use rustix::fs::{FlockOperation, flock};
+use acceptance::{Outcome, Run, Scratch, library};
 
 /// The library's installed name.
 pub const LIBRARY: &str = "libvmware-bdwrapper.so.0";
@@ -69,34 +68,38 @@ pub fn completions() -> [PathBuf; 3] {
     })
 }
 
-/// The running system, which no other test changes meanwhile.
+/// `/etc` and `/usr` of the running system, to be changed at will: what is written there stands in memory, is seen by this process
+/// alone, and is gone at the end.
 pub struct System {
     libdir: PathBuf,
-    // Restored before the lock is given up.
-    saved: Vec<Saved>,
-    _lock: File,
+    // Unmounted before the lock is given up.
+    _changes: Changes,
+    _lock: MutexGuard<'static, ()>,
 }
 
 impl System {
     /// The system without anything of ours.
     pub fn clean() -> System {
-        let lock = File::create("/run/vmware-bdwrapper-test.lock").expect("root can write to /run");
-        flock(&lock, FlockOperation::LockExclusive).expect("a file can be locked");
+        static LOCK: Mutex<()> = Mutex::new(());
+        let lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
         let libdir = trusted();
-        let mut system = System { libdir, saved: Vec::new(), _lock: lock };
-        system.save(system.library());
-        system.save("/usr/bin/vmware-bdwrapper".into());
-        system.save(CONF.into());
-        // Which `setup` keeps: FILE.bak, FILE.bak.1 and so on.
-        system.save(format!("{CONF}.bak").into());
-        for number in 1..8 {
-            system.save(format!("{CONF}.bak.{number}").into());
+        let pages = PAGES.map(|page| Path::new("/usr/share/man").join(page));
+        let files = ["/usr/bin/vmware-bdwrapper".into(), CONF.into()];
+        let files: Vec<PathBuf> = files.into_iter().chain(pages).chain(completions()).collect();
+        // Those, and where tests put libraries.
+        let libraries =
+            [&libdir, Path::new("/usr/lib"), Path::new("/usr/lib64"), Path::new("/usr/local/lib")];
+        let changes = Changes::new(files.iter().filter_map(|file| file.parent()).chain(libraries));
+        let system = System { libdir, _changes: changes, _lock: lock };
+        for file in files.iter().chain([&system.library()]) {
+            remove(file);
         }
-        for page in PAGES {
-            system.save(Path::new("/usr/share/man").join(page));
-        }
-        for file in completions() {
-            system.save(file);
+        for entry in fs::read_dir("/etc").expect("it can be read") {
+            let name = entry.expect("it can be read").file_name();
+            // Which `setup` keeps: FILE.bak, FILE.bak.1 and so on.
+            if name.as_encoded_bytes().starts_with(b"vmware-bdwrapper.conf.bak") {
+                remove(&Path::new("/etc").join(name));
+            }
         }
         system
     }
@@ -105,39 +108,36 @@ impl System {
     pub fn library(&self) -> PathBuf {
         self.libdir.join(LIBRARY)
     }
+}
 
-    /// Moves a file out of the way until the end.
-    pub fn save(&mut self, path: PathBuf) {
-        self.saved.push(Saved::new(path));
+/// Mounts over `/etc` and `/usr`.
+struct Changes(Scratch);
+
+impl Changes {
+    /// What is to be written stands in these directories.
+    fn new<'a>(directories: impl Iterator<Item = &'a Path>) -> Changes {
+        let changes = Changes(Scratch::new());
+        // The superuser of a user namespace may write only where the directory is his own.
+        let script = "mount -t tmpfs -o mode=755 tmpfs \"$0\"\n\
+            for name; do [ ! -d \"$name\" ] || mkdir -p \"$0$(realpath \"$name\")\"; done\n\
+            for name in etc usr; do\n\
+                mkdir \"$0/$name.work\"\n\
+                mount -t overlay -o \"lowerdir=/$name,upperdir=$0/$name,workdir=$0/$name.work\" overlay /$name\n\
+            done";
+        Run::new("sh")
+            .args(["-ec", script])
+            .arg(changes.0.directory())
+            .args(directories)
+            .output()
+            .expect_out();
+        changes
     }
 }
 
-/// A name that holds at the end what it held at the beginning.
-struct Saved {
-    path: PathBuf,
-    before: PathBuf,
-}
-
-impl Saved {
-    fn new(path: PathBuf) -> Saved {
-        let mut before = path.clone().into_os_string();
-        before.push(".before-test");
-        let saved = Saved { path, before: before.into() };
-        // Where one is there already, an earlier test was killed: that one is the original.
-        if saved.before.symlink_metadata().is_ok() {
-            remove(&saved.path);
-        } else if saved.path.symlink_metadata().is_ok() {
-            fs::rename(&saved.path, &saved.before).expect("root can rename it");
-        }
-        saved
-    }
-}
-
-impl Drop for Saved {
+impl Drop for Changes {
     fn drop(&mut self) {
-        remove(&self.path);
-        if self.before.symlink_metadata().is_ok() && fs::rename(&self.before, &self.path).is_err() {
-            eprintln!("{} could not be restored: it is in {}", self.path.display(), self.before.display());
+        for place in [Path::new("/usr"), Path::new("/etc"), self.0.directory()] {
+            Run::new("umount").arg("--lazy").arg(place).output();
         }
     }
 }
