@@ -315,11 +315,11 @@ fn compare<'a>(descriptor: &Descriptor, place: &Place, text: &'a OsString) -> Re
     if descriptor.is("partitionedDevice")
         && let Some(sentence) = table_difference(descriptor, place, &present)?
     {
-        let first = match present.table() {
-            Ok(_) => "VMware refuses a table that has changed.",
-            Err(_) => "Repair the table first.",
+        let remedy = match present.table() {
+            Ok(_) => format!("VMware refuses a table that has changed. {}", refresh("")),
+            Err(_) => format!("Settle that first. {}", refresh("")),
         };
-        differ("partition-table", sentence, format!("{first} {}", refresh("")));
+        differ("partition-table", sentence, remedy);
     }
     Ok((entry, Some(present), found))
 }

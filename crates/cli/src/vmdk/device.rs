@@ -10,9 +10,9 @@ use disk::Capacity;
 use disk::entry::{Entry, Kind};
 use disk::geometry::{geometry, identify_geometry};
 
-use super::table::Table;
+use super::table::{self, Table};
 use crate::block::{Host, is_real_path};
-use crate::failure::{cause, shown};
+use crate::failure::{cause, quoted, shown};
 use crate::finding::Finding;
 use crate::fitness;
 
@@ -112,6 +112,17 @@ impl<'a> Present<'a> {
                 "give it a whole number of sectors",
             ));
         }
+        if let Ok(Some(bytes)) = self.made_for()
+            && bytes != 512
+        {
+            findings.push(Finding::warning(
+                format!(
+                    "{} has a GPT made for {bytes}-byte sectors, which a virtual machine with its 512 does not find",
+                    shown(path)
+                ),
+                table::LEAVE,
+            ));
+        }
         findings
     }
 
@@ -126,15 +137,36 @@ impl<'a> Present<'a> {
     /// Its partition table.
     pub fn table(&self) -> Result<Table, String> {
         let name = self.entry.printed_path();
-        if self.block != 512 {
-            return Err(format!(
-                "{name}: has blocks of {} bytes, which its partition table counts in and the guest does not; use the whole device.",
-                self.block
-            ));
+        if self.block == 512 {
+            let file = self.open()?;
+            return Table::read(path(&self.entry), self.disk.capacity, |sector, into| {
+                read(&file, sector, into)
+            })
+            .map_err(|why| format!("{name}: {why}."));
         }
+        let block = self.block;
+        Err(match self.made_for()? {
+            Some(512) => format!(
+                "{name}: has a GPT made for 512-byte sectors, and sectors of {block} bytes; {}. {}.",
+                table::LEAVE,
+                match self.entry.sector {
+                    Some(_) => "Leave the option sector out".into(),
+                    None => format!(
+                        "Give the device sectors of 512 bytes; a loop device has them by 'losetup --sector-size 512 {}'",
+                        quoted(path(&self.entry))
+                    ),
+                }
+            ),
+            _ => format!(
+                "{name}: has blocks of {block} bytes, which its partition table counts in and the guest does not; use the whole device."
+            ),
+        })
+    }
+
+    /// The size of the sectors that its GPT was made for, in bytes.
+    fn made_for(&self) -> Result<Option<u64>, String> {
         let file = self.open()?;
-        Table::read(self.disk.capacity, |sector, into| read(&file, sector, into))
-            .map_err(|why| format!("{name}: {why}."))
+        Ok(table::made_for(self.disk.capacity, |sector, into| read(&file, sector, into)))
     }
 }
 
@@ -142,7 +174,7 @@ impl<'a> Present<'a> {
 pub fn read(device: &File, sector: u64, into: &mut [u8]) -> Result<(), String> {
     device
         .read_exact_at(into, sector.saturating_mul(512))
-        .map_err(|error| format!("cannot be read at sector {sector} ({}); repair it", cause(&error)))
+        .map_err(|error| format!("cannot be read at sector {sector} ({}); use another device", cause(&error)))
 }
 
 /// What the library answers for an entry.
