@@ -14,6 +14,7 @@ pub mod clients;
 mod data;
 mod fixture;
 mod harness;
+pub mod layouts;
 pub mod machine;
 mod run;
 mod sgio;

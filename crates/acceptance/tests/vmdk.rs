@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use acceptance::layouts::{Layout, SEEDS};
 use acceptance::{
     Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, assert_same, main as harness, needs, pattern,
     trial,
@@ -42,6 +43,17 @@ fn main() -> ExitCode {
         trial("partitions/mbr", &[Need::Root, vmdkinfo, Need::Tool("sfdisk")], mbr),
         trial("partitions/gpt", &[Need::Root, vmdkinfo, Need::Tool("sfdisk"), Need::Tool("sgdisk")], gpt),
         trial("partitions/broken tables", &[Need::Tool("sgdisk")], broken_tables),
+        trial(
+            "partitions/what is said to do spares the table",
+            &[Need::Root, Need::Tool("sgdisk"), Need::Tool("partx")],
+            advice,
+        ),
+        trial(
+            "partitions/numbers are those of partx",
+            &[Need::Tool("partx"), Need::Tool("sgdisk")],
+            numbers_of_partx,
+        ),
+        trial("partitions/a table for smaller sectors", &[Need::Root, Need::Tool("sgdisk")], smaller_sectors),
         trial("partitions/growth", &[Need::Tool("sgdisk"), Need::Tool("sfdisk")], partition_growth),
         trial("partitions/owner and mode", &[Need::Root, Need::Tool("sgdisk")], copy_owner_and_mode),
         trial("partitions/who may not read the device", &[Need::Root, Need::Tool("sgdisk")], copy_limits),
@@ -818,12 +830,13 @@ fn broken_tables() {
     let right = fs::read(&image).expect("it is ours");
     let last = right.len() - 512;
     for (at, words) in [
-        (512 + 40, "primary GPT header in sector 1 whose checksum is wrong"),
+        (512 + 40, "primary GPT whose header has a wrong checksum"),
         (1024 + 40, "primary GPT whose checksum is wrong"),
-        (last + 40, "backup GPT header in sector 32767 whose checksum is wrong"),
+        (last + 40, "backup GPT whose header has a wrong checksum"),
         (last - 32 * 512 + 40, "backup GPT whose checksum is wrong"),
-        (510, "has no partition table in sector 0"),
+        (510, "has a GPT without the protective MBR"),
         (446, "perhaps a file system"),
+        (446 + 8, "has a protective MBR that does not begin in sector 1"),
     ] {
         let mut wrong = right.clone();
         wrong[at] ^= 0x11;
@@ -832,12 +845,152 @@ fn broken_tables() {
     }
     fs::write(&image, &right).expect("it is ours");
     grow(&image, 8 * MIB);
-    attempt("contradicts itself or the size of the device");
+    attempt("has a GPT made for a larger device; give it its size again");
     grow(&image, 16 * MIB);
     divide(&["--new=1:0:+4M", "--hybrid=1"]);
     attempt("hybrid");
     let device = create_at(&format!("{entry},sector=4096"), &file).arg("--partitions").output();
+    refused(&device, 1, "has a GPT made for 512-byte sectors, and sectors of 4096 bytes");
+    Run::new("sgdisk").arg("--zap-all").arg(&image).output().expect_out();
+    let device = create_at(&format!("{entry},sector=4096"), &file).arg("--partitions").output();
     refused(&device, 1, "has blocks of 4096 bytes");
+}
+
+/// The partitions that the kernel's tools find, by number: first sector, sectors, type.
+fn by_partx(disk: &Path) -> String {
+    Run::new("partx").args(["--raw", "-o", "NR,START,SECTORS"]).arg(disk).output().expect_out()
+}
+
+/// Of random tables, the partitions have the numbers that partx(8) gives them.
+fn numbers_of_partx() {
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", MIB);
+    println!("seeds {SEEDS:?}");
+    for seed in SEEDS {
+        let layout = Layout::of(seed);
+        layout.write(&image);
+        let found = by_partx(&image);
+        let numbers = found.lines().skip(1).map(|line| {
+            let mut words = line.split(' ').map(|word| word.parse::<u64>().expect("a number"));
+            let mut next = || words.next().expect("three columns");
+            (next() as u32, next(), next())
+        });
+        let numbers: Vec<_> = numbers.filter(|(number, ..)| !layout.is_extended(*number)).collect();
+        layout.judge(&scratch, &image, &numbers);
+    }
+}
+
+/// Runs every command that stands in sentences between apostrophes; how many there were.
+fn obeyed(said: &str) -> usize {
+    let commands = said.split('\'').skip(1).step_by(2).filter(|words| words.contains(' '));
+    let run = |line: &str| {
+        let line = line.replace("vmware-bdwrapper ", &format!("'{}' ", command().display()));
+        Run::new("sh").args(["-c", &line]).output();
+    };
+    commands.map(run).count()
+}
+
+/// Whatever is said of a damaged table: where it is done, the table is as it was before the damage, or no worse.
+fn advice() {
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", 8 * MIB);
+    let (entry, file) = (format!("{}=scsi", image.display()), scratch.path("test.vmdk"));
+    let last = 8 * MIB as usize;
+    for bytes in [512, 4096] {
+        // A loop device tells the tools of the size of its sectors.
+        let attached = || {
+            let size = bytes.to_string();
+            Loop::attach(&image, &["--sector-size", &size])
+        };
+        fs::write(&image, pattern(8 * MIB)).expect("it is ours");
+        let device = attached();
+        let sgdisk = |arguments: &[&str]| {
+            Run::new("sgdisk").args(arguments).arg(device.path()).output().expect_out();
+        };
+        sgdisk(&["--zap-all"]);
+        sgdisk(&["--new=1:1M:+1M", "--new=3:4M:+1M"]);
+        drop(device);
+        let right = fs::read(&image).expect("it is ours");
+        let table = by_partx(attached().path());
+        assert_eq!(table.lines().count(), 3, "{table}");
+        let places = [510, 446, bytes + 40, 2 * bytes + 40, last - bytes + 40, last - 16384 - bytes + 40];
+        // Each alone, and each pair.
+        for (one, other) in places
+            .iter()
+            .flat_map(|one| places.iter().map(move |other| (*one, *other)))
+            .filter(|(one, other)| one <= other)
+        {
+            let mut wrong = right.clone();
+            wrong[one] ^= 0x11;
+            if other != one {
+                wrong[other] ^= 0x11;
+            }
+            fs::write(&image, &wrong).expect("it is ours");
+            let _ = fs::remove_file(&file);
+            create_at(&entry, &file).output().expect_out();
+            // One that has partitions, for `check`.
+            fs::write(&file, text(&file).replace("fullDevice", "partitionedDevice")).expect("it is ours");
+            let failed = create_at(&entry, &scratch.path("new.vmdk")).arg("--partitions").output();
+            assert_eq!(failed.code(), 1, "{one} {other}");
+            let said = failed.err() + &check(&file).out();
+            let repairs = said.matches("sgdisk --move-second-header").count();
+            let count = obeyed(&said);
+            let now = fs::read(&image).expect("it is ours");
+            if repairs > 0 {
+                assert_eq!(bytes, 512, "{said}");
+                assert_eq!(by_partx(&image), table, "{one} {other}: {said}");
+                let verified = Run::new("sgdisk").arg("--verify").arg(&image).output().expect_out();
+                assert!(verified.contains("No problems found"), "{verified}");
+            } else {
+                assert!(now == wrong, "{one} {other}: after {count} commands the disk is another: {said}");
+            }
+            assert_eq!(
+                repairs > 0,
+                bytes == 512 && is_restored(&places, one, other),
+                "{one} {other}: {said}"
+            );
+            if bytes == 4096 {
+                assert!(
+                    said.contains("made for 4096-byte sectors") || is_lost(&places, one, other),
+                    "{said}"
+                );
+            }
+        }
+    }
+}
+
+/// Whether a copy of the GPT is left from which all is made again. `places` are two in the MBR, header and entries of the primary
+/// GPT, header and entries of the backup.
+fn is_restored(places: &[usize; 6], one: usize, other: usize) -> bool {
+    let is = |range: std::ops::Range<usize>| places[range].iter().any(|at| [one, other].contains(at));
+    // Without the protective MBR sgdisk repairs nothing.
+    if is(0..1) { !is(2..6) } else { !is(1..2) && !(is(2..4) && is(4..6)) }
+}
+
+/// Whether nothing is left that says what it was made for.
+fn is_lost(places: &[usize; 6], one: usize, other: usize) -> bool {
+    let is = |index: usize| [one, other].contains(&places[index]);
+    (is(0) || is(1)) && (is(2) || is(3)) || is(2) && is(4)
+}
+
+/// A GPT for sectors of 512 bytes on a device of 4096.
+fn smaller_sectors() {
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", 64 * MIB);
+    Run::new("sgdisk").args(["--new=1:0:+8M", "--new=2:0:+8M"]).arg(&image).output().expect_out();
+    let before = fs::read(&image).expect("it is ours");
+    let device = Loop::attach(&image, &["--sector-size", "4096"]);
+    let entry = format!("{}=scsi", device.path().display());
+    let file = scratch.path("test.vmdk");
+    let run = || create_at(&entry, &file).arg("--partitions");
+    let failed = run().output();
+    refused(&failed, 1, "has a GPT made for 512-byte sectors, and sectors of 4096 bytes; leave the table");
+    let option =
+        create_at(&format!("{}=scsi,sector=4096", image.display()), &file).arg("--partitions").output();
+    refused(&option, 1, "Leave the option sector out");
+    assert_eq!(obeyed(&failed.err()), 1);
+    assert!(fs::read(&image).expect("it is ours") == before);
+    run().output().expect_out();
 }
 
 fn partition_growth() {
@@ -1250,12 +1403,11 @@ fn remedies() {
     fs::write(&image, wrong).expect("it is ours");
     let out = check(&file).out();
     assert!(
-        out.contains("whose checksum is wrong; repair it, for example by 'sgdisk --move-second-header'"),
+        out.contains("has a primary GPT whose header has a wrong checksum, and a backup that is whole"),
         "{out}"
     );
-    assert!(out.contains("Repair the table first. Stop the virtual machine and run"), "{out}");
-    Run::new("sgdisk").arg("--move-second-header").arg(&image).output().expect_out();
-    obey(&out);
+    assert!(out.contains("Settle that first. Stop the virtual machine and run"), "{out}");
+    assert_eq!(obeyed(&out), 2);
     check(&file).expect_out();
     create(&[]);
     grow(&image, 65 * MIB);

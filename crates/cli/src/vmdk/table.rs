@@ -59,7 +59,7 @@ impl Table {
         read(0, &mut first)?;
         let entries = match Record::primary(&first) {
             Ok(entries) => entries,
-            Err(why) => return Err(unprotected(device, sectors, &mut read).unwrap_or(why)),
+            Err(why) => return Err(unprotected(device, &first, sectors, &mut read).unwrap_or(why)),
         };
         let table = if entries.iter().all(|entry| entry.kind != PROTECTIVE) {
             mbr(sectors, &entries, &mut read)?
@@ -215,9 +215,7 @@ fn mbr(sectors: u64, entries: &[Record; 4], read: &mut impl Read) -> Result<Tabl
             return Err(format!("has a partition {number} that overlaps another; use the whole device"));
         }
     }
-    let first = used().map(|(_, entry)| entry.start).min();
-    let first =
-        first.ok_or("has a partition table without partitions; make some, or use the whole device")?;
+    let first = used().map(|(_, entry)| entry.start).min().unwrap_or(GAP);
     let mut table = Table { areas: vec![0..first.min(GAP)], bytes: vec![MBR], partitions: Vec::new() };
     for (number, entry) in used().filter(|(_, entry)| entry.is_data()) {
         table.partitions.push(Partition { number, place: entry.place(0) });
@@ -225,6 +223,9 @@ fn mbr(sectors: u64, entries: &[Record; 4], read: &mut impl Read) -> Result<Tabl
     let mut logical = 5..LIMIT;
     for (_, entry) in used().filter(|(_, entry)| entry.is_extended()) {
         chain(&entry.place(0), &mut logical, &mut table, read)?;
+    }
+    if table.partitions.is_empty() {
+        return Err("has a partition table without partitions; make some, or use the whole device".into());
     }
     table.part_areas();
     Ok(table)
@@ -459,13 +460,22 @@ fn whole_primary(sectors: u64, read: &mut impl Read) -> Option<Blocks> {
     SIZES.into_iter().map(|size| Blocks::of(sectors, size)).find(is_whole)
 }
 
-/// What is said of a GPT without a protective MBR.
-fn unprotected(device: &Path, sectors: u64, read: &mut impl Read) -> Option<String> {
+/// What is said of a GPT without a protective MBR. One with entries of another meaning may be a file system's, and stays.
+fn unprotected(device: &Path, first: &[u8; SECTOR], sectors: u64, read: &mut impl Read) -> Option<String> {
     let blocks = whole_primary(sectors, read)?;
-    Some(match blocks.size {
-        1 => format!("has a GPT without the protective MBR that says so; write one by {}", restore(device)),
-        _ => foreign(blocks.bytes()),
-    })
+    if blocks.size > 1 {
+        return Some(foreign(blocks.bytes()));
+    }
+    let primary = blocks.gpt(1, read).ok()?.ok()?;
+    let has_backup = blocks.gpt(primary.header.other, read).is_ok_and(|backup| backup.is_ok());
+    // sgdisk writes the MBR only where both copies are whole.
+    let remedy = if has_backup {
+        format!("write one by {}", restore(device))
+    } else {
+        "its backup is not whole either, so write both by hand in gdisk(8)".into()
+    };
+    let is_missing = Record::all(first).is_none();
+    is_missing.then(|| format!("has a GPT without the protective MBR that says so; {remedy}"))
 }
 
 /// What to do with a GPT that was made for sectors of another size.
