@@ -54,6 +54,8 @@ fn main() -> ExitCode {
             numbers_of_partx,
         ),
         trial("partitions/a table for smaller sectors", &[Need::Root, Need::Tool("sgdisk")], smaller_sectors),
+        trial("partitions/what stands behind an extent stays", &[Need::Tool("sgdisk")], extents_keep),
+        trial("partitions/nodes of partitions", &[Need::Tool("sgdisk")], partition_nodes),
         trial("partitions/growth", &[Need::Tool("sgdisk"), Need::Tool("sfdisk")], partition_growth),
         trial("partitions/owner and mode", &[Need::Root, Need::Tool("sgdisk")], copy_owner_and_mode),
         trial("partitions/who may not read the device", &[Need::Root, Need::Tool("sgdisk")], copy_limits),
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         trial("attach/several at once", &[], several_at_once),
         trial("attach/who comes second waits", &[], waits),
         trial("hostile/files", &[strace], hostile_files),
+        trial("hostile/only files are opened", &[strace, Need::Tool("sgdisk")], opened_by_nobody),
         trial("hostile/directories that are exchanged", &[strace], exchanged),
         trial("hostile/virtual machines", &[], hostile_machines),
         trial("hostile/an unwritable directory", root, unwritable),
@@ -398,7 +401,8 @@ fn create_refused() {
         (vec!["/dev=scsi"], 2, "is neither a block device nor an image file"),
         (vec!["/nonexistent=scsi"], 1, "cannot be looked at"),
         (vec!["/nonexistent"], 2, "does not say which kind"),
-        (vec![entry.as_str(), "--partition", "1"], 2, "--partitions"),
+        (vec![entry.as_str(), "--partition", "1"], 1, "has no partition table"),
+        (vec![&entry, "--flat", "--partition", "1"], 2, "--flat"),
         (vec![&entry, "--adapter", "esdi"], 2, "esdi"),
         (vec![&entry, "--flat", "--partitions"], 2, "--flat"),
         (vec![&entry, "--partitions"], 1, "has no partition table"),
@@ -409,12 +413,19 @@ fn create_refused() {
     let empty = scratch.image("empty", 511);
     refused(&create_at(&format!("{}=scsi", empty.display()), &new).output(), 1, "less than a sector");
     refused(&create_at(&entry, &scratch.path("no/such.vmdk")).output(), 1, "(No such file or directory)");
-    let quote = scratch.image("a\"b", MIB);
-    refused(
-        &create_at(&format!("{}=scsi", quote.display()), &new).output(),
-        1,
-        "that a descriptor cannot hold",
-    );
+    for (name, has) in [
+        ("a\"b", "has a quote"),
+        ("a\tb", "has a control character"),
+        ("a\nb", "has a control character"),
+        ("a\x1bb", "has a control character"),
+    ] {
+        let image = scratch.image(name, MIB);
+        refused(
+            &create_at(&format!("{}=scsi", image.display()), &new).output(),
+            1,
+            &format!("has a name that a descriptor cannot hold (it {has}); use a symbolic link."),
+        );
+    }
     let bytes = scratch.directory().join(OsStr::from_bytes(b"\xff"));
     fs::copy(scratch.image("plain", MIB), &bytes).expect("it is our directory");
     let mut odd = bytes.into_os_string();
@@ -436,8 +447,10 @@ fn create_refused() {
     assert_eq!(text(&letter), "Dear all,\n");
     let fifo = scratch.path("fifo");
     Run::new("mkfifo").arg(&fifo).output().expect_out();
-    for odd in [scratch.directory(), &fifo] {
-        refused(&create_at(&entry, odd).arg("--force").output(), 1, "is no regular file");
+    refused(&create_at(&entry, &fifo).arg("--force").output(), 1, "is no regular file");
+    for run in [create_at(&entry, scratch.directory()), create_at(&entry, scratch.directory()).arg("--force")]
+    {
+        refused(&run.output(), 1, "is a directory; name a file in it.");
     }
 }
 
@@ -478,7 +491,7 @@ fn create_force() {
     assert_eq!(text(&scratch.path("test.vmdk.bak.2")), divided);
     create_at(&entry, &file).arg("--force").output().expect_out();
     refused(
-        &create_at(&entry, &file).args(["--force", "--partitions", "--partition=3"]).output(),
+        &create_at(&entry, &file).args(["--force", "--partition=3"]).output(),
         1,
         "has no partition 3 with data; choose from 1, 2.",
     );
@@ -964,7 +977,7 @@ fn advice() {
 fn is_restored(places: &[usize; 6], one: usize, other: usize) -> bool {
     let is = |range: std::ops::Range<usize>| places[range].iter().any(|at| [one, other].contains(at));
     // Without the protective MBR sgdisk repairs nothing.
-    if is(0..1) { !is(2..6) } else { !is(1..2) && !(is(2..4) && is(4..6)) }
+    if is(0..1) { !is(2..6) } else { !(is(1..2) || is(2..4) && is(4..6)) }
 }
 
 /// Whether nothing is left that says what it was made for.
@@ -1019,6 +1032,48 @@ fn partition_growth() {
     let before = text(&file);
     refused(&refresh(&file), 1, "begins in sector 40960");
     assert_eq!(text(&file), before);
+}
+
+/// What stands behind an extent, and who may write it, stays.
+fn extents_keep() {
+    let scratch = Scratch::new();
+    let (_, file) = described_partition(&scratch);
+    let lines: Vec<String> = text(&file)
+        .lines()
+        .map(|line| match line {
+            _ if line.ends_with("disk.img\" 40960") => format!("RDONLY{}  partitionUUID a b", &line[2..]),
+            _ if line.ends_with("pt.vmdk\" 0") => format!("{line} partitionUUID {{x}}"),
+            _ => line.to_owned(),
+        })
+        .collect();
+    fs::write(&file, lines.join("\n") + "\n").expect("it is ours");
+    change_table(&scratch, "a");
+    refresh(&file).expect_out();
+    let text = text(&file);
+    for kept in
+        ["RDONLY 16384 FLAT \"", "disk.img\" 40960 partitionUUID a b\n", "pt-1.vmdk\" 0 partitionUUID {x}\n"]
+    {
+        assert!(text.contains(kept), "{kept}: {text}");
+    }
+    assert_eq!(text.matches("partitionUUID").count(), 2, "{text}");
+    check(&file).expect_out();
+}
+
+/// As VirtualBox writes it with -relative: the parts are devices of their own.
+fn partition_nodes() {
+    let scratch = Scratch::new();
+    let (_, file) = described_partition(&scratch);
+    let node = scratch.image("sda2", 8 * MIB);
+    let name = scratch.path("disk.img").display().to_string();
+    let nodes = text(&file).replace(&format!("\"{name}\" 40960"), &format!("\"{}\" 0", node.display()));
+    fs::write(&file, &nodes).expect("it is ours");
+    let words = format!("is made of nodes of partitions, such as {}", node.display());
+    for outcome in [check(&file), refresh(&file)] {
+        refused(&outcome, 1, &words);
+    }
+    let doctor = Run::new(command()).args(["doctor", "--vmdk"]).arg(&file).output();
+    assert!(doctor.out().contains(&words), "{}{}", doctor.out(), doctor.err());
+    assert_eq!(text(&file), nodes);
 }
 
 /// An image with two partitions in a GPT, the second described: the entry, the descriptor.
@@ -2035,6 +2090,55 @@ fn hostile_machines() {
     attach(&file, &vmx).expect_out();
     detach(&file, &vmx).expect_out();
     assert_eq!(fs::read(&vmx).expect("it is ours"), bytes);
+}
+
+/// What is not a regular file is looked at and never opened, whatever names it.
+fn opened_by_nobody() {
+    let scratch = Scratch::new();
+    let (_, file) = described_partition(&scratch);
+    let right = text(&file);
+    let vmx = scratch.path("a.vmx");
+    let (fifo, trace) = (scratch.path("fifo.vmdk"), scratch.path("trace"));
+    Run::new("mkfifo").arg(&fifo).output().expect_out();
+    let link = scratch.path("link.vmdk");
+    symlink(&fifo, &link).expect("it is our directory");
+    let with = |name: &str| format!("{VMX}scsi0:3.fileName = \"{name}\"\n");
+    let device = "/dev/full";
+    for (descriptor, machine) in [
+        (right.clone(), with("fifo.vmdk")),
+        (right.clone(), with("link.vmdk")),
+        (right.clone(), with(device)),
+        (right.replace("test-pt.vmdk", "fifo.vmdk"), VMX.to_owned()),
+        (right.replace("test-pt.vmdk", "link.vmdk"), VMX.to_owned()),
+        (right.replace(&scratch.path("disk.img").display().to_string(), device), VMX.to_owned()),
+        (
+            right.replace(&scratch.path("disk.img").display().to_string(), fifo.to_str().expect("ASCII")),
+            VMX.to_owned(),
+        ),
+    ] {
+        fs::write(&file, &descriptor).expect("it is ours");
+        fs::write(&vmx, machine).expect("it is ours");
+        let (a, b) = (file.as_path(), vmx.as_path());
+        let tasks = [
+            ("attach", vec![a, b]),
+            ("check", vec![a]),
+            ("refresh", vec![a]),
+            ("check", vec![&fifo]),
+            ("attach", vec![a, Path::new(device)]),
+        ];
+        for (task, arguments) in tasks {
+            vmdk(task)
+                .args(arguments)
+                .traced(&trace, ["-f", "-y", "-e", "trace=open,openat,openat2"])
+                .output();
+            let trace = text(&trace);
+            let opened = trace.lines().filter(|line| !line.contains("O_PATH"));
+            let wrong: Vec<&str> =
+                opened.filter(|line| line.contains("fifo.vmdk>") || line.contains("/dev/full")).collect();
+            assert!(wrong.is_empty(), "{task}: {wrong:?}");
+            assert!(trace.contains("O_PATH"), "{trace}");
+        }
+    }
 }
 
 fn hostile_files() {

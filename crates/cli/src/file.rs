@@ -1,7 +1,7 @@
 //! Small files that are read and replaced as a whole.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::fs::{self, File, FileType, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
@@ -123,17 +123,15 @@ impl Place {
     }
 
     fn open(&self) -> Result<File, String> {
-        // Opening a FIFO must not wait.
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits() as i32)
-            .open(self.beside(&self.name))
-            .map_err(|error| match Errno::from_io_error(&error) {
-                Some(Errno::LOOP) => not_read(&self.path, "it is a symbolic link that leads nowhere"),
-                _ => not_read(&self.path, &cause(&error)),
-            })?;
-        let status = file.metadata().map_err(|error| not_read(&self.path, &cause(&error)))?;
-        if status.is_file() { Ok(file) } else { Err(no_file(&self.path)) }
+        let path = self.beside(&self.name);
+        match open(&path, FileType::is_file) {
+            Ok(Some(file)) => Ok(file),
+            Ok(None) if path.is_symlink() => {
+                Err(not_read(&self.path, "it is a symbolic link that leads nowhere"))
+            }
+            Ok(None) => Err(no_file(&self.path)),
+            Err(error) => Err(not_read(&self.path, &cause(&error))),
+        }
     }
 
     /// Makes a file that does not exist yet, all of it or nothing.
@@ -238,6 +236,23 @@ impl Place {
             format!("{}: may not be on the disk yet ({}); run sync(1).", shown(&self.path), cause(&error))
         })
     }
+}
+
+/// Looks at a file without opening it.
+pub fn look(path: &Path, flags: OFlags) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags((OFlags::PATH | flags).bits() as i32).open(path)
+}
+
+/// Opens a file for reading where it is of a type that is wanted. All others are not even opened: that wakes those who wait at a
+/// FIFO, rewinds a tape, starts a watchdog. A symbolic link is not followed.
+pub fn open(path: &Path, is_wanted: impl Fn(&FileType) -> bool) -> io::Result<Option<File>> {
+    let looked = look(path, OFlags::NOFOLLOW)?;
+    if !is_wanted(&looked.metadata()?.file_type()) {
+        return Ok(None);
+    }
+    // What was looked at, whatever has its name now. One with a lease must not wait.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    OpenOptions::new().read(true).custom_flags(flags).open(opened(&looked)).map(Some)
 }
 
 /// The name by which this process reaches what it has open, wherever that is now.

@@ -408,7 +408,7 @@ fn divide(descriptor: &mut Descriptor, place: &Place, device: &Present<'_>) -> R
             quoted(file)
         ));
     }
-    let (copy, lines) = layout.write(place, name, Some(copies.rights(place)?))?;
+    let (copy, lines) = layout.write(place, name, Some(copies.rights(place)?), Some(descriptor))?;
     descriptor.replace_extents(lines);
     Ok(copy)
 }

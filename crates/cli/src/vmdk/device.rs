@@ -9,10 +9,12 @@ use client::{Conclusion, Disk, Errno, Facts, Geometry, Identity, ScsiAddress};
 use disk::Capacity;
 use disk::entry::{Entry, Kind};
 use disk::geometry::{geometry, identify_geometry};
+use rustix::fs::OFlags;
 
 use super::table::{self, Table};
 use crate::block::{Host, is_real_path};
 use crate::failure::{cause, quoted, shown};
+use crate::file;
 use crate::finding::Finding;
 use crate::fitness;
 
@@ -20,6 +22,8 @@ use crate::fitness;
 pub struct Present<'a> {
     /// Its entry.
     pub entry: Entry<'a>,
+    /// It as it was looked at.
+    looked: File,
     /// Whether it is a block device and no image file.
     pub is_block: bool,
     /// Its length.
@@ -58,7 +62,10 @@ impl<'a> Present<'a> {
     pub fn look(entry: Entry<'a>) -> Result<Present<'a>, Absence> {
         let path = path(&entry);
         let name = entry.printed_path();
-        let status = path.metadata().map_err(|error| {
+        // What is looked at is what is asked and read, whatever has the name then.
+        let looked = file::look(path, OFlags::empty());
+        let looked = looked.and_then(|looked| Ok((looked.metadata()?, looked)));
+        let (status, looked) = looked.map_err(|error| {
             Absence::Gone(format!(
                 "{name}: cannot be looked at ({}); attach the device, or correct the name.",
                 cause(&error)
@@ -79,7 +86,7 @@ impl<'a> Present<'a> {
             let error = io::Error::from_raw_os_error(errno.0);
             Absence::Useless(format!("{name}: {what} ({}); make it one that you may read.", cause(&error)))
         };
-        let asked = Facts::ask(path).map_err(|errno| useless("cannot be opened", errno))?;
+        let asked = Facts::ask(&file::opened(&looked)).map_err(|errno| useless("cannot be opened", errno))?;
         let (bytes, backing) = match is_block {
             false => (status.len(), 512),
             true => (
@@ -89,7 +96,7 @@ impl<'a> Present<'a> {
         };
         let block = backing.max(entry.sector.unwrap_or(512));
         match Conclusion::from(&answers(&entry, Capacity::new(bytes, block))) {
-            Conclusion::Accepted(disk) => Ok(Present { entry, is_block, bytes, block, disk }),
+            Conclusion::Accepted(disk) => Ok(Present { entry, looked, is_block, bytes, block, disk }),
             Conclusion::Refused(reason) => Err(Absence::Useless(format!(
                 "{name}: VMware would refuse it ({reason}); use a larger device."
             ))),
@@ -129,7 +136,7 @@ impl<'a> Present<'a> {
     /// Opens it for reading.
     pub fn open(&self) -> Result<File, String> {
         let name = path(&self.entry);
-        File::open(name).map_err(|error| {
+        File::open(file::opened(&self.looked)).map_err(|error| {
             format!("{}: cannot be opened ({}); it must be readable.", shown(name), cause(&error))
         })
     }

@@ -216,7 +216,8 @@ fn mbr(sectors: u64, entries: &[Record; 4], read: &mut impl Read) -> Result<Tabl
         }
     }
     let first = used().map(|(_, entry)| entry.start).min().unwrap_or(GAP);
-    let mut table = Table { areas: vec![0..first.min(GAP)], bytes: vec![MBR], partitions: Vec::new() };
+    let mut table = Table { areas: Vec::new(), bytes: vec![MBR], partitions: Vec::new() };
+    table.areas.push(0..first.min(GAP));
     for (number, entry) in used().filter(|(_, entry)| entry.is_data()) {
         table.partitions.push(Partition { number, place: entry.place(0) });
     }
