@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         trial("refresh/shrinking", &[], shrinking),
         trial("attach/and detach", &[], attach_detach),
         trial("attach/adapters", &[], attach_adapters),
+        trial("attach/guests", &[], attach_guests),
         trial("attach/owner and mode", root, owner_and_mode),
         trial("attach/lists of the directory", &[Need::Root, Need::Tool("sgdisk")], directory_lists),
         trial("attach/what is refused", &[], attach_refused),
@@ -1676,6 +1677,31 @@ fn attach_adapters() {
             );
         }
         detach(&file, &vmx).expect_out();
+    }
+}
+
+/// A controller that is added is one for which the guest has a driver; one that is there is used as it is.
+fn attach_guests() {
+    let scratch = Scratch::new();
+    let (_, file) = described(&scratch, "scsi");
+    let vmx = scratch.path("a.vmx");
+    for (guest, slot, added) in [
+        ("windows9-64", "scsi1:0", "scsi1.virtualDev = \"lsisas1068\"\n"),
+        ("winVista", "scsi1:0", "scsi1.virtualDev = \"lsisas1068\"\n"),
+        ("winXPPro", "scsi1:0", "scsi1.virtualDev = \"lsilogic\"\n"),
+        ("ubuntu-64", "scsi1:0", "scsi1.virtualDev = \"lsilogic\"\n"),
+        ("windows9-64", "scsi0:1", ""),
+    ] {
+        let machine = VMX.replace("\"other\"", &format!("\"{guest}\""));
+        fs::write(&vmx, &machine).expect("it is our directory");
+        vmdk("attach").args([&file, &vmx]).args(["--slot", slot]).output().expect_out();
+        let text = text(&vmx);
+        let lines: String = text[machine.len()..]
+            .lines()
+            .filter(|line| line.contains("virtualDev"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_eq!(lines, added, "{guest}");
     }
 }
 
