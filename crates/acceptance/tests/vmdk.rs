@@ -489,7 +489,7 @@ fn create_force() {
     let bytes = fs::read(&copy).expect("it was made");
     create_at(&entry, &file).args(["--force", "--partitions", "--partition=2"]).output().expect_out();
     assert!(text(&file).contains("\"test-pt-1.vmdk\""), "{}", text(&file));
-    assert_eq!(text(&scratch.path("test.vmdk.bak.2")), divided);
+    assert_eq!(text(&scratch.path("test.vmdk.bak")), divided, "it is the only one");
     create_at(&entry, &file).arg("--force").output().expect_out();
     refused(
         &create_at(&entry, &file).args(["--force", "--partition=3"]).output(),
@@ -500,7 +500,7 @@ fn create_force() {
     refused(&word, 2, "a partition has a number from 1");
     assert_eq!(fs::read(&copy).expect("it stays"), bytes);
     check(&other).expect_out();
-    check(&scratch.path("test.vmdk.bak.3")).expect_out();
+    check(&scratch.path("test.vmdk.bak")).expect_out();
     let before = list(scratch.directory());
     fs::create_dir(scratch.path("test.vmdk.lck")).expect("it is our directory");
     refused(&create_at(&entry, &file).arg("--force").output(), 1, "is in use");
@@ -1255,22 +1255,34 @@ fn directory_lists() {
 fn spare_copies() {
     let scratch = Scratch::new();
     let (entry, file) = described_partition(&scratch);
-    assert!(!check(&file).expect_out().contains("remove it"));
-    let spare = |out: &str| -> Vec<String> {
-        let lines = out.lines().filter(|line| line.ends_with("remove it."));
+    assert!(!check(&file).expect_out().contains("delete"));
+    let name = file.display();
+    // The copies that can go, and which other file each needs to go with.
+    let spare = |out: &str| -> Vec<(String, String)> {
+        let lines = out.lines().filter(|line| line.contains("delete"));
+        let last = |text: &str| text.rsplit('/').next().expect("a name").to_owned();
         lines
             .map(|line| {
-                let (copy, rest) = line.split_once(" is a copy").expect("the name");
-                assert!(rest.contains(&format!("that {} does not name", file.display())), "{line}");
-                copy.rsplit('/').next().expect("a name").to_owned()
+                if let Some(rest) = line.strip_prefix(&format!("{name} no longer uses ")) {
+                    let (copy, rest) = rest.split_once(". Once you do not need ").expect("two names");
+                    return (last(copy), last(rest.strip_suffix(", delete both.").expect("its end")));
+                }
+                let rest = line.strip_prefix(&format!("{name} does not use ")).expect("the file");
+                let (copy, rest) = rest.split_once(',').expect("the name");
+                assert_eq!(rest, " nor does an older descriptor beside it; delete it.");
+                (last(copy), String::new())
             })
             .collect()
     };
+    let with = |copies: &[(&str, &str)]| -> Vec<(String, String)> {
+        copies.iter().map(|(copy, older)| ((*copy).to_owned(), (*older).to_owned())).collect()
+    };
     change_table(&scratch, "a");
-    assert_eq!(spare(&refresh(&file).expect_out()), ["test-pt.vmdk"]);
+    assert_eq!(spare(&refresh(&file).expect_out()), with(&[("test-pt.vmdk", "test.vmdk.bak")]));
     change_table(&scratch, "b");
-    assert_eq!(spare(&check(&file).out()), ["test-pt.vmdk"]);
-    assert_eq!(spare(&refresh(&file).expect_out()), ["test-pt-1.vmdk", "test-pt.vmdk"]);
+    assert_eq!(spare(&check(&file).out()), with(&[("test-pt.vmdk", "test.vmdk.bak")]));
+    let left = with(&[("test-pt-1.vmdk", "test.vmdk.bak"), ("test-pt.vmdk", "")]);
+    assert_eq!(spare(&refresh(&file).expect_out()), left);
     // Neither a descriptor of such a name, nor the disk itself, nor names of others.
     fs::copy(&file, scratch.path("test-pt-7.vmdk")).expect("it is our directory");
     for name in ["test-pt-x.vmdk", "test-pt-1.vmdk.bak", "tests-pt-1.vmdk", "test-pt-.vmdk"] {
@@ -1278,7 +1290,7 @@ fn spare_copies() {
     }
     symlink("disk.img", scratch.path("test-pt-8.vmdk")).expect("it is our directory");
     let out = check(&file).expect_out();
-    assert_eq!(spare(&out), ["test-pt-1.vmdk", "test-pt.vmdk"]);
+    assert_eq!(spare(&out), left);
     let json: Value = serde_json::from_str(&vmdk("check").arg("--json").arg(&file).output().expect_out())
         .expect("it is JSON");
     let names = ["test-pt-1.vmdk", "test-pt.vmdk"].map(|name| scratch.path(name).display().to_string());
@@ -1287,13 +1299,16 @@ fn spare_copies() {
     fs::rename(scratch.path("test-pt-2.vmdk"), scratch.path("raw.mbr")).expect("it is ours");
     fs::write(&file, text(&file).replace("test-pt-2.vmdk", "raw.mbr")).expect("it is ours");
     let out = create_at(&entry, &file).arg("--force").output().expect_out();
-    assert_eq!(spare(&out), ["raw.mbr", "test-pt-1.vmdk", "test-pt.vmdk"]);
+    assert_eq!(
+        spare(&out),
+        with(&[("raw.mbr", "test.vmdk.bak"), ("test-pt-1.vmdk", ""), ("test-pt.vmdk", "")])
+    );
     for name in ["test-pt-1.vmdk", "test-pt.vmdk", "raw.mbr"] {
         fs::remove_file(scratch.path(name)).expect("it stays");
     }
     let disk = scratch.image("test-pt.vmdk", MIB);
     create_at(&format!("{}=scsi", disk.display()), &file).arg("--force").output().expect_out();
-    assert!(!check(&file).expect_out().contains("remove it"));
+    assert!(!check(&file).expect_out().contains("delete"));
 }
 
 fn copy_beside() {
@@ -1533,14 +1548,30 @@ fn refresh_keeps() {
     assert_eq!(text(&file), expected);
     assert_eq!(file.metadata().expect("it exists").mode() & 0o7777, 0o604);
     assert_eq!(text(&scratch.path("test.vmdk.bak")), odd);
-    // Older backups stay.
-    for number in 1..4 {
-        grow(&scratch.path("disk.img"), (256 + number) * MIB);
+    // One backup is enough, but what the user has changed or put there stays.
+    let mut size = 256;
+    let mut again = |backup: &str| {
+        size += 1;
+        grow(&scratch.path("disk.img"), size * MIB);
         let before = text(&file);
-        refresh(&file).expect_out();
-        assert_eq!(text(&scratch.path(&format!("test.vmdk.bak.{number}"))), before);
-    }
-    assert_eq!(text(&scratch.path("test.vmdk.bak")), odd);
+        let said = refresh(&file).expect_out();
+        assert!(said.contains(&format!("The old file is {}.\n", scratch.path(backup).display())), "{said}");
+        assert_eq!(text(&scratch.path(backup)), before);
+    };
+    again("test.vmdk.bak");
+    again("test.vmdk.bak");
+    let changed = text(&scratch.path("test.vmdk.bak")) + "# mine\n";
+    fs::write(scratch.path("test.vmdk.bak"), &changed).expect("it is ours");
+    again("test.vmdk.bak.1");
+    again("test.vmdk.bak.1");
+    fs::remove_file(scratch.path("test.vmdk.bak.1")).expect("it is ours");
+    fs::create_dir(scratch.path("test.vmdk.bak.1")).expect("it is our directory");
+    again("test.vmdk.bak.2");
+    fs::copy(&file, scratch.path("copy")).expect("it is our directory");
+    fs::rename(scratch.path("copy"), scratch.path("test.vmdk.bak.2")).expect("it is ours");
+    again("test.vmdk.bak.3");
+    again("test.vmdk.bak.3");
+    assert_eq!(text(&scratch.path("test.vmdk.bak")), changed);
     // In use.
     grow(&scratch.path("disk.img"), 512 * MIB);
     let (lock, now) = (scratch.path("test.vmdk.lck"), text(&file));
@@ -1604,7 +1635,8 @@ fn attach_detach() {
         assert_eq!(text(&vmx), original);
         refused(&detach(&file, &vmx), 1, "does not have");
     }
-    assert!(scratch.path("a.vmx.bak.7").exists(), "each change keeps the file before it");
+    let backups = list(scratch.directory()).iter().filter(|name| name.contains(".bak")).count();
+    assert_eq!(backups, 1, "{:?}", list(scratch.directory()));
     // Without an end of the last line, and with bytes that are no UTF-8.
     let bytes = [VMX.as_bytes(), b"annotation = \"\xff\xe4\""].concat();
     fs::write(&vmx, &bytes).expect("it is our directory");
@@ -1920,7 +1952,7 @@ fn descriptor_links() {
     let before = text(&file);
     create_at(&entry, &link).args(["--force", "--partitions"]).output().expect_out();
     assert!(text(&file).contains("test-pt-2.vmdk"), "{}", text(&file));
-    assert_eq!(text(&real.path("test.vmdk.bak.1")), before);
+    assert_eq!(text(&real.path("test.vmdk.bak")), before);
     assert!(is_link());
     // The lock of the file itself counts, and what a link that leads nowhere names is not made.
     fs::create_dir(real.path("test.vmdk.lck")).expect("it is our directory");

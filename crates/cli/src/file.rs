@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags, XattrFlags, flock, fremovexattr, fsetxattr, getxattr};
+use rustix::fs::{FlockOperation, OFlags, XattrFlags, fgetxattr, flock, fremovexattr, fsetxattr, getxattr};
 use rustix::io::Errno;
 use tempfile::{Builder, NamedTempFile};
 
@@ -201,8 +201,11 @@ impl Place {
         Ok(backup.map(|name| self.path.with_file_name(name)))
     }
 
-    /// Gives the file a second name, `FILE.bak` or, where that is taken, `FILE.bak.1` and so on.
+    /// Gives the file a second name: `FILE.bak`, whose former file goes where it is an unchanged backup of this command's, or else
+    /// `FILE.bak.1` and so on.
     fn backup(&self, old: &File, rights: &Rights) -> io::Result<OsString> {
+        // Where there are no extended attributes, each backup stays.
+        let _ = fsetxattr(old, BACKUP, summary(old)?.as_bytes(), XattrFlags::empty());
         let mut number = 0;
         loop {
             let mut name = self.name.clone();
@@ -210,7 +213,8 @@ impl Place {
             if number > 0 {
                 name.push(format!(".{number}"));
             }
-            let done = match fs::hard_link(self.beside(&self.name), self.beside(&name)) {
+            let path = self.beside(&name);
+            let done = match fs::hard_link(self.beside(&self.name), &path) {
                 // File systems without hard links, such as FAT.
                 Err(error)
                     if matches!(
@@ -224,8 +228,16 @@ impl Place {
             };
             match done {
                 Ok(()) => return Ok(name),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
-                Err(error) => return Err(error),
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                Err(_) if is_unchanged_backup(&path) => {
+                    let linked = Builder::new()
+                        .prefix(".vmware-bdwrapper-")
+                        .make_in(opened(&self.directory), |temporary| {
+                            fs::hard_link(self.beside(&self.name), temporary)
+                        })?;
+                    return linked.persist(path).map(|_| name).map_err(|error| error.error);
+                }
+                Err(_) => number += 1,
             }
         }
     }
@@ -236,6 +248,32 @@ impl Place {
             format!("{}: may not be on the disk yet ({}); run sync(1).", shown(&self.path), cause(&error))
         })
     }
+}
+
+/// The extended attribute of a backup: what its file held when it was made.
+const BACKUP: &str = "user.vmware-bdwrapper.backup";
+
+/// The length and the checksum of a file.
+fn summary(file: &File) -> io::Result<String> {
+    let bytes = fs::read(opened(file))?;
+    Ok(format!("{} {:08x}", bytes.len(), crc32(&bytes)))
+}
+
+/// Whether a file is a backup that nobody has changed since it was made.
+fn is_unchanged_backup(path: &Path) -> bool {
+    let Ok(Some(file)) = open(path, FileType::is_file) else { return false };
+    let mut mark = [0; 64];
+    let length = fgetxattr(&file, BACKUP, &mut mark[..]).unwrap_or_default();
+    file.metadata().is_ok_and(|status| status.len() <= MOST)
+        && summary(&file).is_ok_and(|summary| length > 0 && summary.as_bytes() == &mark[..length])
+}
+
+/// The CRC of UEFI (and of Ethernet).
+pub fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (0..8)
+            .fold(crc ^ u32::from(byte), |crc: u32, _| crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
+    })
 }
 
 /// Looks at a file without opening it.

@@ -108,17 +108,7 @@ impl<'a> Present<'a> {
         let path = path(&self.entry);
         let host = if self.is_block { Host::running().unwrap_or_default() } else { Host::default() };
         let mut findings = Vec::from_iter(fitness::large_sectors(path, host.by_path(path), &self.entry));
-        let rest = self.bytes - self.disk.capacity * 512;
-        if rest > 0 {
-            findings.push(Finding::warning(
-                format!(
-                    "The last {rest} of the {} bytes of {} are no whole sector, and not on the disk",
-                    self.bytes,
-                    shown(path)
-                ),
-                "give it a whole number of sectors",
-            ));
-        }
+        findings.extend(fitness::cut(path, self.bytes, self.block));
         if let Ok(Some(bytes)) = self.made_for()
             && bytes != 512
         {

@@ -201,17 +201,49 @@ pub fn unnamed(descriptor: &Descriptor, file: &Path, older: Option<&Descriptor>)
     names
 }
 
-/// The same for people, a line each.
+/// The same for people, a line each, but for those that another descriptor needs.
 pub fn spare(descriptor: &Descriptor, file: &Path, older: Option<&Descriptor>) -> String {
     let line = |copy: PathBuf| {
-        format!(
-            "{} is a copy of a partition table that {} does not name; where no other descriptor that you need does, such as an \
-             older one (.bak), remove it.\n",
-            shown(&copy),
-            shown(file)
-        )
+        let users = users(file, &copy);
+        let is_backup = |path: &PathBuf| path.extension() != Some("vmdk".as_ref());
+        if users.iter().any(|path| !is_backup(path)) {
+            return None;
+        }
+        let (file, copy) = (shown(file), shown(&copy));
+        Some(match users.as_slice() {
+            [] => format!("{file} does not use {copy}, nor does an older descriptor beside it; delete it.\n"),
+            [one] => {
+                format!("{file} no longer uses {copy}. Once you do not need {}, delete both.\n", shown(one))
+            }
+            [first, ..] => format!(
+                "{file} no longer uses {copy}. Once you do not need {} and {} more, delete them all.\n",
+                shown(first),
+                users.len() - 1
+            ),
+        })
     };
-    unnamed(descriptor, file, older).into_iter().map(line).collect()
+    unnamed(descriptor, file, older).into_iter().filter_map(line).collect()
+}
+
+/// The descriptors beside a file that name a copy of a partition table.
+fn users(file: &Path, copy: &Path) -> Vec<PathBuf> {
+    let wanted = identity_of(copy);
+    let uses = |path: &PathBuf| {
+        let Ok(descriptor) = Place::of(path).and_then(|mut place| super::descriptor(&mut place)) else {
+            return false;
+        };
+        let names = |(_, name, ..): (u64, &Path, u64, u64)| {
+            identity_of(&super::named(file, name.as_os_str().as_bytes())) == wanted
+        };
+        descriptor.private().any(names)
+    };
+    let is_named = |path: &PathBuf| {
+        path.file_name().unwrap_or_default().as_bytes().windows(5).any(|part| part == b".vmdk")
+    };
+    let listed = file::directory(file).read_dir().into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = listed.map(|entry| entry.path()).filter(is_named).filter(uses).collect();
+    found.sort();
+    found
 }
 
 /// The sectors of the device in which the partitions begin that a virtual machine has.

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::failure::quoted;
+use crate::file::crc32;
 
 /// What a disk's table says.
 #[derive(Debug, PartialEq, Eq)]
@@ -564,14 +565,6 @@ fn gpt(device: &Path, sectors: u64, read: &mut impl Read) -> Result<Table, Strin
     let sectors = [1..2, primary.entries..primary.entries + primary.blocks(blocks), areas[1].clone()];
     let bytes = sectors.map(|sectors| sectors.start * SECTOR as u64..sectors.end * SECTOR as u64);
     Ok(Table { areas, bytes: [MBR].into_iter().chain(bytes).collect(), partitions })
-}
-
-/// The CRC of UEFI (and of Ethernet).
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, &byte| {
-        (0..8)
-            .fold(crc ^ u32::from(byte), |crc: u32, _| crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
-    })
 }
 
 #[cfg(test)]
