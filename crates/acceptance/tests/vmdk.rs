@@ -363,6 +363,9 @@ fn create_options() {
     let (sectors, _, _, err) = of("ide", "");
     assert_eq!(sectors, "976773169");
     assert!(err.contains("The last 488 of the 500107863016 bytes of") && err.lines().count() == 1, "{err}");
+    let probed =
+        Run::new(command()).args(["probe", "--device", &format!("{image}=ide")]).output().expect_out();
+    assert!(probed.contains("The last 488 of the 500107863016 bytes of"), "{probed}");
     grow(Path::new(image), 500_107_862_016 + 512);
     for (options, adapter, word, fits) in [
         ("scsi", "buslogic", "buslogic", true),
