@@ -18,6 +18,7 @@ mod data;
 mod fixture;
 mod harness;
 mod isolation;
+pub mod layouts;
 pub mod machine;
 mod run;
 mod sgio;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+use acceptance::layouts::{Layout, SEEDS};
 use acceptance::{
     Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, assert_same, main as harness, needs, pattern,
     trial,
@@ -44,6 +45,19 @@ fn main() -> ExitCode {
         trial("partitions/mbr", &[Need::Devices, vmdkinfo, Need::Tool("sfdisk")], mbr),
         trial("partitions/gpt", &[Need::Devices, vmdkinfo, Need::Tool("sfdisk"), Need::Tool("sgdisk")], gpt),
         trial("partitions/broken tables", &[Need::Tool("sgdisk")], broken_tables),
+        trial(
+            "partitions/what is said to do spares the table",
+            &[Need::Root, Need::Tool("sgdisk"), Need::Tool("partx")],
+            advice,
+        ),
+        trial(
+            "partitions/numbers are those of partx",
+            &[Need::Tool("partx"), Need::Tool("sgdisk")],
+            numbers_of_partx,
+        ),
+        trial("partitions/a table for smaller sectors", &[Need::Root, Need::Tool("sgdisk")], smaller_sectors),
+        trial("partitions/what stands behind an extent stays", &[Need::Tool("sgdisk")], extents_keep),
+        trial("partitions/nodes of partitions", &[Need::Tool("sgdisk")], partition_nodes),
         trial("partitions/growth", &[Need::Tool("sgdisk"), Need::Tool("sfdisk")], partition_growth),
         trial("partitions/owner and mode", &[Need::Root, Need::Tool("sgdisk")], copy_owner_and_mode),
         trial("partitions/who may not read the device", &[Need::Root, Need::Tool("sgdisk")], copy_limits),
@@ -57,6 +71,7 @@ fn main() -> ExitCode {
         trial("refresh/shrinking", &[], shrinking),
         trial("attach/and detach", &[], attach_detach),
         trial("attach/adapters", &[], attach_adapters),
+        trial("attach/guests", &[], attach_guests),
         trial("attach/owner and mode", root, owner_and_mode),
         trial("attach/lists of the directory", &[Need::Root, Need::Tool("sgdisk")], directory_lists),
         trial("attach/what is refused", &[], attach_refused),
@@ -68,6 +83,7 @@ fn main() -> ExitCode {
         trial("attach/several at once", &[], several_at_once),
         trial("attach/who comes second waits", &[], waits),
         trial("hostile/files", &[strace], hostile_files),
+        trial("hostile/only files are opened", &[strace, Need::Tool("sgdisk")], opened_by_nobody),
         trial("hostile/directories that are exchanged", &[strace], exchanged),
         trial("hostile/virtual machines", &[], hostile_machines),
         trial("hostile/an unwritable directory", root, unwritable),
@@ -349,6 +365,9 @@ fn create_options() {
     let (sectors, _, _, err) = of("ide", "");
     assert_eq!(sectors, "976773169");
     assert!(err.contains("The last 488 of the 500107863016 bytes of") && err.lines().count() == 1, "{err}");
+    let probed =
+        Run::new(command()).args(["probe", "--device", &format!("{image}=ide")]).output().expect_out();
+    assert!(probed.contains("The last 488 of the 500107863016 bytes of"), "{probed}");
     grow(Path::new(image), 500_107_862_016 + 512);
     for (options, adapter, word, fits) in [
         ("scsi", "buslogic", "buslogic", true),
@@ -388,7 +407,8 @@ fn create_refused() {
         (vec!["/dev=scsi"], 2, "is neither a block device nor an image file"),
         (vec!["/nonexistent=scsi"], 1, "cannot be looked at"),
         (vec!["/nonexistent"], 2, "does not say which kind"),
-        (vec![entry.as_str(), "--partition", "1"], 2, "--partitions"),
+        (vec![entry.as_str(), "--partition", "1"], 1, "has no partition table"),
+        (vec![&entry, "--flat", "--partition", "1"], 2, "--flat"),
         (vec![&entry, "--adapter", "esdi"], 2, "esdi"),
         (vec![&entry, "--flat", "--partitions"], 2, "--flat"),
         (vec![&entry, "--partitions"], 1, "has no partition table"),
@@ -399,12 +419,19 @@ fn create_refused() {
     let empty = scratch.image("empty", 511);
     refused(&create_at(&format!("{}=scsi", empty.display()), &new).output(), 1, "less than a sector");
     refused(&create_at(&entry, &scratch.path("no/such.vmdk")).output(), 1, "(No such file or directory)");
-    let quote = scratch.image("a\"b", MIB);
-    refused(
-        &create_at(&format!("{}=scsi", quote.display()), &new).output(),
-        1,
-        "that a descriptor cannot hold",
-    );
+    for (name, has) in [
+        ("a\"b", "has a quote"),
+        ("a\tb", "has a control character"),
+        ("a\nb", "has a control character"),
+        ("a\x1bb", "has a control character"),
+    ] {
+        let image = scratch.image(name, MIB);
+        refused(
+            &create_at(&format!("{}=scsi", image.display()), &new).output(),
+            1,
+            &format!("has a name that a descriptor cannot hold (it {has}); use a symbolic link."),
+        );
+    }
     let bytes = scratch.directory().join(OsStr::from_bytes(b"\xff"));
     fs::copy(scratch.image("plain", MIB), &bytes).expect("it is our directory");
     let mut odd = bytes.into_os_string();
@@ -426,8 +453,10 @@ fn create_refused() {
     assert_eq!(text(&letter), "Dear all,\n");
     let fifo = scratch.path("fifo");
     Run::new("mkfifo").arg(&fifo).output().expect_out();
-    for odd in [scratch.directory(), &fifo] {
-        refused(&create_at(&entry, odd).arg("--force").output(), 1, "is no regular file");
+    refused(&create_at(&entry, &fifo).arg("--force").output(), 1, "is no regular file");
+    for run in [create_at(&entry, scratch.directory()), create_at(&entry, scratch.directory()).arg("--force")]
+    {
+        refused(&run.output(), 1, "is a directory; name a file in it.");
     }
 }
 
@@ -465,10 +494,10 @@ fn create_force() {
     let bytes = fs::read(&copy).expect("it was made");
     create_at(&entry, &file).args(["--force", "--partitions", "--partition=2"]).output().expect_out();
     assert!(text(&file).contains("\"test-pt-1.vmdk\""), "{}", text(&file));
-    assert_eq!(text(&scratch.path("test.vmdk.bak.2")), divided);
+    assert_eq!(text(&scratch.path("test.vmdk.bak")), divided, "it is the only one");
     create_at(&entry, &file).arg("--force").output().expect_out();
     refused(
-        &create_at(&entry, &file).args(["--force", "--partitions", "--partition=3"]).output(),
+        &create_at(&entry, &file).args(["--force", "--partition=3"]).output(),
         1,
         "has no partition 3 with data; choose from 1, 2.",
     );
@@ -476,7 +505,7 @@ fn create_force() {
     refused(&word, 2, "a partition has a number from 1");
     assert_eq!(fs::read(&copy).expect("it stays"), bytes);
     check(&other).expect_out();
-    check(&scratch.path("test.vmdk.bak.3")).expect_out();
+    check(&scratch.path("test.vmdk.bak")).expect_out();
     let before = list(scratch.directory());
     fs::create_dir(scratch.path("test.vmdk.lck")).expect("it is our directory");
     refused(&create_at(&entry, &file).arg("--force").output(), 1, "is in use");
@@ -820,12 +849,13 @@ fn broken_tables() {
     let right = fs::read(&image).expect("it is ours");
     let last = right.len() - 512;
     for (at, words) in [
-        (512 + 40, "primary GPT header in sector 1 whose checksum is wrong"),
+        (512 + 40, "primary GPT whose header has a wrong checksum"),
         (1024 + 40, "primary GPT whose checksum is wrong"),
-        (last + 40, "backup GPT header in sector 32767 whose checksum is wrong"),
+        (last + 40, "backup GPT whose header has a wrong checksum"),
         (last - 32 * 512 + 40, "backup GPT whose checksum is wrong"),
-        (510, "has no partition table in sector 0"),
+        (510, "has a GPT without the protective MBR"),
         (446, "perhaps a file system"),
+        (446 + 8, "has a protective MBR that does not begin in sector 1"),
     ] {
         let mut wrong = right.clone();
         wrong[at] ^= 0x11;
@@ -834,12 +864,152 @@ fn broken_tables() {
     }
     fs::write(&image, &right).expect("it is ours");
     grow(&image, 8 * MIB);
-    attempt("contradicts itself or the size of the device");
+    attempt("has a GPT made for a larger device; give it its size again");
     grow(&image, 16 * MIB);
     divide(&["--new=1:0:+4M", "--hybrid=1"]);
     attempt("hybrid");
     let device = create_at(&format!("{entry},sector=4096"), &file).arg("--partitions").output();
+    refused(&device, 1, "has a GPT made for 512-byte sectors, and sectors of 4096 bytes");
+    Run::new("sgdisk").arg("--zap-all").arg(&image).output().expect_out();
+    let device = create_at(&format!("{entry},sector=4096"), &file).arg("--partitions").output();
     refused(&device, 1, "has blocks of 4096 bytes");
+}
+
+/// The partitions that the kernel's tools find, by number: first sector, sectors, type.
+fn by_partx(disk: &Path) -> String {
+    Run::new("partx").args(["--raw", "-o", "NR,START,SECTORS"]).arg(disk).output().expect_out()
+}
+
+/// Of random tables, the partitions have the numbers that partx(8) gives them.
+fn numbers_of_partx() {
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", MIB);
+    println!("seeds {SEEDS:?}");
+    for seed in SEEDS {
+        let layout = Layout::of(seed);
+        layout.write(&image);
+        let found = by_partx(&image);
+        let numbers = found.lines().skip(1).map(|line| {
+            let mut words = line.split(' ').map(|word| word.parse::<u64>().expect("a number"));
+            let mut next = || words.next().expect("three columns");
+            (next() as u32, next(), next())
+        });
+        let numbers: Vec<_> = numbers.filter(|(number, ..)| !layout.is_extended(*number)).collect();
+        layout.judge(&scratch, &image, &numbers);
+    }
+}
+
+/// Runs every command that stands in sentences between apostrophes; how many there were.
+fn obeyed(said: &str) -> usize {
+    let commands = said.split('\'').skip(1).step_by(2).filter(|words| words.contains(' '));
+    let run = |line: &str| {
+        let line = line.replace("vmware-bdwrapper ", &format!("'{}' ", command().display()));
+        Run::new("sh").args(["-c", &line]).output();
+    };
+    commands.map(run).count()
+}
+
+/// Whatever is said of a damaged table: where it is done, the table is as it was before the damage, or no worse.
+fn advice() {
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", 8 * MIB);
+    let (entry, file) = (format!("{}=scsi", image.display()), scratch.path("test.vmdk"));
+    let last = 8 * MIB as usize;
+    for bytes in [512, 4096] {
+        // A loop device tells the tools of the size of its sectors.
+        let attached = || {
+            let size = bytes.to_string();
+            Loop::attach(&image, &["--sector-size", &size])
+        };
+        fs::write(&image, pattern(8 * MIB)).expect("it is ours");
+        let device = attached();
+        let sgdisk = |arguments: &[&str]| {
+            Run::new("sgdisk").args(arguments).arg(device.path()).output().expect_out();
+        };
+        sgdisk(&["--zap-all"]);
+        sgdisk(&["--new=1:1M:+1M", "--new=3:4M:+1M"]);
+        drop(device);
+        let right = fs::read(&image).expect("it is ours");
+        let table = by_partx(attached().path());
+        assert_eq!(table.lines().count(), 3, "{table}");
+        let places = [510, 446, bytes + 40, 2 * bytes + 40, last - bytes + 40, last - 16384 - bytes + 40];
+        // Each alone, and each pair.
+        for (one, other) in places
+            .iter()
+            .flat_map(|one| places.iter().map(move |other| (*one, *other)))
+            .filter(|(one, other)| one <= other)
+        {
+            let mut wrong = right.clone();
+            wrong[one] ^= 0x11;
+            if other != one {
+                wrong[other] ^= 0x11;
+            }
+            fs::write(&image, &wrong).expect("it is ours");
+            let _ = fs::remove_file(&file);
+            create_at(&entry, &file).output().expect_out();
+            // One that has partitions, for `check`.
+            fs::write(&file, text(&file).replace("fullDevice", "partitionedDevice")).expect("it is ours");
+            let failed = create_at(&entry, &scratch.path("new.vmdk")).arg("--partitions").output();
+            assert_eq!(failed.code(), 1, "{one} {other}");
+            let said = failed.err() + &check(&file).out();
+            let repairs = said.matches("sgdisk --move-second-header").count();
+            let count = obeyed(&said);
+            let now = fs::read(&image).expect("it is ours");
+            if repairs > 0 {
+                assert_eq!(bytes, 512, "{said}");
+                assert_eq!(by_partx(&image), table, "{one} {other}: {said}");
+                let verified = Run::new("sgdisk").arg("--verify").arg(&image).output().expect_out();
+                assert!(verified.contains("No problems found"), "{verified}");
+            } else {
+                assert!(now == wrong, "{one} {other}: after {count} commands the disk is another: {said}");
+            }
+            assert_eq!(
+                repairs > 0,
+                bytes == 512 && is_restored(&places, one, other),
+                "{one} {other}: {said}"
+            );
+            if bytes == 4096 {
+                assert!(
+                    said.contains("made for 4096-byte sectors") || is_lost(&places, one, other),
+                    "{said}"
+                );
+            }
+        }
+    }
+}
+
+/// Whether a copy of the GPT is left from which all is made again. `places` are two in the MBR, header and entries of the primary
+/// GPT, header and entries of the backup.
+fn is_restored(places: &[usize; 6], one: usize, other: usize) -> bool {
+    let is = |range: std::ops::Range<usize>| places[range].iter().any(|at| [one, other].contains(at));
+    // Without the protective MBR sgdisk repairs nothing.
+    if is(0..1) { !is(2..6) } else { !(is(1..2) || is(2..4) && is(4..6)) }
+}
+
+/// Whether nothing is left that says what it was made for.
+fn is_lost(places: &[usize; 6], one: usize, other: usize) -> bool {
+    let is = |index: usize| [one, other].contains(&places[index]);
+    (is(0) || is(1)) && (is(2) || is(3)) || is(2) && is(4)
+}
+
+/// A GPT for sectors of 512 bytes on a device of 4096.
+fn smaller_sectors() {
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", 64 * MIB);
+    Run::new("sgdisk").args(["--new=1:0:+8M", "--new=2:0:+8M"]).arg(&image).output().expect_out();
+    let before = fs::read(&image).expect("it is ours");
+    let device = Loop::attach(&image, &["--sector-size", "4096"]);
+    let entry = format!("{}=scsi", device.path().display());
+    let file = scratch.path("test.vmdk");
+    let run = || create_at(&entry, &file).arg("--partitions");
+    let failed = run().output();
+    refused(&failed, 1, "has a GPT made for 512-byte sectors, and sectors of 4096 bytes; leave the table");
+    let option =
+        create_at(&format!("{}=scsi,sector=4096", image.display()), &file).arg("--partitions").output();
+    refused(&option, 1, "Leave the option sector out");
+    assert_eq!(obeyed(&failed.err()), 1);
+    assert!(fs::read(&image).expect("it is ours") == before);
+    run().output().expect_out();
 }
 
 fn partition_growth() {
@@ -868,6 +1038,48 @@ fn partition_growth() {
     let before = text(&file);
     refused(&refresh(&file), 1, "begins in sector 40960");
     assert_eq!(text(&file), before);
+}
+
+/// What stands behind an extent, and who may write it, stays.
+fn extents_keep() {
+    let scratch = Scratch::new();
+    let (_, file) = described_partition(&scratch);
+    let lines: Vec<String> = text(&file)
+        .lines()
+        .map(|line| match line {
+            _ if line.ends_with("disk.img\" 40960") => format!("RDONLY{}  partitionUUID a b", &line[2..]),
+            _ if line.ends_with("pt.vmdk\" 0") => format!("{line} partitionUUID {{x}}"),
+            _ => line.to_owned(),
+        })
+        .collect();
+    fs::write(&file, lines.join("\n") + "\n").expect("it is ours");
+    change_table(&scratch, "a");
+    refresh(&file).expect_out();
+    let text = text(&file);
+    for kept in
+        ["RDONLY 16384 FLAT \"", "disk.img\" 40960 partitionUUID a b\n", "pt-1.vmdk\" 0 partitionUUID {x}\n"]
+    {
+        assert!(text.contains(kept), "{kept}: {text}");
+    }
+    assert_eq!(text.matches("partitionUUID").count(), 2, "{text}");
+    check(&file).expect_out();
+}
+
+/// As VirtualBox writes it with -relative: the parts are devices of their own.
+fn partition_nodes() {
+    let scratch = Scratch::new();
+    let (_, file) = described_partition(&scratch);
+    let node = scratch.image("sda2", 8 * MIB);
+    let name = scratch.path("disk.img").display().to_string();
+    let nodes = text(&file).replace(&format!("\"{name}\" 40960"), &format!("\"{}\" 0", node.display()));
+    fs::write(&file, &nodes).expect("it is ours");
+    let words = format!("is made of nodes of partitions, such as {}", node.display());
+    for outcome in [check(&file), refresh(&file)] {
+        refused(&outcome, 1, &words);
+    }
+    let doctor = Run::new(command()).args(["doctor", "--vmdk"]).arg(&file).output();
+    assert!(doctor.out().contains(&words), "{}{}", doctor.out(), doctor.err());
+    assert_eq!(text(&file), nodes);
 }
 
 /// An image with two partitions in a GPT, the second described: the entry, the descriptor.
@@ -1048,22 +1260,34 @@ fn directory_lists() {
 fn spare_copies() {
     let scratch = Scratch::new();
     let (entry, file) = described_partition(&scratch);
-    assert!(!check(&file).expect_out().contains("remove it"));
-    let spare = |out: &str| -> Vec<String> {
-        let lines = out.lines().filter(|line| line.ends_with("remove it."));
+    assert!(!check(&file).expect_out().contains("delete"));
+    let name = file.display();
+    // The copies that can go, and which other file each needs to go with.
+    let spare = |out: &str| -> Vec<(String, String)> {
+        let lines = out.lines().filter(|line| line.contains("delete"));
+        let last = |text: &str| text.rsplit('/').next().expect("a name").to_owned();
         lines
             .map(|line| {
-                let (copy, rest) = line.split_once(" is a copy").expect("the name");
-                assert!(rest.contains(&format!("that {} does not name", file.display())), "{line}");
-                copy.rsplit('/').next().expect("a name").to_owned()
+                if let Some(rest) = line.strip_prefix(&format!("{name} no longer uses ")) {
+                    let (copy, rest) = rest.split_once(". Once you do not need ").expect("two names");
+                    return (last(copy), last(rest.strip_suffix(", delete both.").expect("its end")));
+                }
+                let rest = line.strip_prefix(&format!("{name} does not use ")).expect("the file");
+                let (copy, rest) = rest.split_once(',').expect("the name");
+                assert_eq!(rest, " nor does an older descriptor beside it; delete it.");
+                (last(copy), String::new())
             })
             .collect()
     };
+    let with = |copies: &[(&str, &str)]| -> Vec<(String, String)> {
+        copies.iter().map(|(copy, older)| ((*copy).to_owned(), (*older).to_owned())).collect()
+    };
     change_table(&scratch, "a");
-    assert_eq!(spare(&refresh(&file).expect_out()), ["test-pt.vmdk"]);
+    assert_eq!(spare(&refresh(&file).expect_out()), with(&[("test-pt.vmdk", "test.vmdk.bak")]));
     change_table(&scratch, "b");
-    assert_eq!(spare(&check(&file).out()), ["test-pt.vmdk"]);
-    assert_eq!(spare(&refresh(&file).expect_out()), ["test-pt-1.vmdk", "test-pt.vmdk"]);
+    assert_eq!(spare(&check(&file).out()), with(&[("test-pt.vmdk", "test.vmdk.bak")]));
+    let left = with(&[("test-pt-1.vmdk", "test.vmdk.bak"), ("test-pt.vmdk", "")]);
+    assert_eq!(spare(&refresh(&file).expect_out()), left);
     // Neither a descriptor of such a name, nor the disk itself, nor names of others.
     fs::copy(&file, scratch.path("test-pt-7.vmdk")).expect("it is our directory");
     for name in ["test-pt-x.vmdk", "test-pt-1.vmdk.bak", "tests-pt-1.vmdk", "test-pt-.vmdk"] {
@@ -1071,7 +1295,7 @@ fn spare_copies() {
     }
     symlink("disk.img", scratch.path("test-pt-8.vmdk")).expect("it is our directory");
     let out = check(&file).expect_out();
-    assert_eq!(spare(&out), ["test-pt-1.vmdk", "test-pt.vmdk"]);
+    assert_eq!(spare(&out), left);
     let json: Value = serde_json::from_str(&vmdk("check").arg("--json").arg(&file).output().expect_out())
         .expect("it is JSON");
     let names = ["test-pt-1.vmdk", "test-pt.vmdk"].map(|name| scratch.path(name).display().to_string());
@@ -1080,13 +1304,16 @@ fn spare_copies() {
     fs::rename(scratch.path("test-pt-2.vmdk"), scratch.path("raw.mbr")).expect("it is ours");
     fs::write(&file, text(&file).replace("test-pt-2.vmdk", "raw.mbr")).expect("it is ours");
     let out = create_at(&entry, &file).arg("--force").output().expect_out();
-    assert_eq!(spare(&out), ["raw.mbr", "test-pt-1.vmdk", "test-pt.vmdk"]);
+    assert_eq!(
+        spare(&out),
+        with(&[("raw.mbr", "test.vmdk.bak"), ("test-pt-1.vmdk", ""), ("test-pt.vmdk", "")])
+    );
     for name in ["test-pt-1.vmdk", "test-pt.vmdk", "raw.mbr"] {
         fs::remove_file(scratch.path(name)).expect("it stays");
     }
     let disk = scratch.image("test-pt.vmdk", MIB);
     create_at(&format!("{}=scsi", disk.display()), &file).arg("--force").output().expect_out();
-    assert!(!check(&file).expect_out().contains("remove it"));
+    assert!(!check(&file).expect_out().contains("delete"));
 }
 
 fn copy_beside() {
@@ -1252,12 +1479,11 @@ fn remedies() {
     fs::write(&image, wrong).expect("it is ours");
     let out = check(&file).out();
     assert!(
-        out.contains("whose checksum is wrong; repair it, for example by 'sgdisk --move-second-header'"),
+        out.contains("has a primary GPT whose header has a wrong checksum, and a backup that is whole"),
         "{out}"
     );
-    assert!(out.contains("Repair the table first. Stop the virtual machine and run"), "{out}");
-    Run::new("sgdisk").arg("--move-second-header").arg(&image).output().expect_out();
-    obey(&out);
+    assert!(out.contains("Settle that first. Stop the virtual machine and run"), "{out}");
+    assert_eq!(obeyed(&out), 2);
     check(&file).expect_out();
     create(&[]);
     grow(&image, 65 * MIB);
@@ -1327,14 +1553,30 @@ fn refresh_keeps() {
     assert_eq!(text(&file), expected);
     assert_eq!(file.metadata().expect("it exists").mode() & 0o7777, 0o604);
     assert_eq!(text(&scratch.path("test.vmdk.bak")), odd);
-    // Older backups stay.
-    for number in 1..4 {
-        grow(&scratch.path("disk.img"), (256 + number) * MIB);
+    // One backup is enough, but what the user has changed or put there stays.
+    let mut size = 256;
+    let mut again = |backup: &str| {
+        size += 1;
+        grow(&scratch.path("disk.img"), size * MIB);
         let before = text(&file);
-        refresh(&file).expect_out();
-        assert_eq!(text(&scratch.path(&format!("test.vmdk.bak.{number}"))), before);
-    }
-    assert_eq!(text(&scratch.path("test.vmdk.bak")), odd);
+        let said = refresh(&file).expect_out();
+        assert!(said.contains(&format!("The old file is {}.\n", scratch.path(backup).display())), "{said}");
+        assert_eq!(text(&scratch.path(backup)), before);
+    };
+    again("test.vmdk.bak");
+    again("test.vmdk.bak");
+    let changed = text(&scratch.path("test.vmdk.bak")) + "# mine\n";
+    fs::write(scratch.path("test.vmdk.bak"), &changed).expect("it is ours");
+    again("test.vmdk.bak.1");
+    again("test.vmdk.bak.1");
+    fs::remove_file(scratch.path("test.vmdk.bak.1")).expect("it is ours");
+    fs::create_dir(scratch.path("test.vmdk.bak.1")).expect("it is our directory");
+    again("test.vmdk.bak.2");
+    fs::copy(&file, scratch.path("copy")).expect("it is our directory");
+    fs::rename(scratch.path("copy"), scratch.path("test.vmdk.bak.2")).expect("it is ours");
+    again("test.vmdk.bak.3");
+    again("test.vmdk.bak.3");
+    assert_eq!(text(&scratch.path("test.vmdk.bak")), changed);
     // In use.
     grow(&scratch.path("disk.img"), 512 * MIB);
     let (lock, now) = (scratch.path("test.vmdk.lck"), text(&file));
@@ -1398,7 +1640,8 @@ fn attach_detach() {
         assert_eq!(text(&vmx), original);
         refused(&detach(&file, &vmx), 1, "does not have");
     }
-    assert!(scratch.path("a.vmx.bak.7").exists(), "each change keeps the file before it");
+    let backups = list(scratch.directory()).iter().filter(|name| name.contains(".bak")).count();
+    assert_eq!(backups, 1, "{:?}", list(scratch.directory()));
     // Without an end of the last line, and with bytes that are no UTF-8.
     let bytes = [VMX.as_bytes(), b"annotation = \"\xff\xe4\""].concat();
     fs::write(&vmx, &bytes).expect("it is our directory");
@@ -1471,6 +1714,31 @@ fn attach_adapters() {
             );
         }
         detach(&file, &vmx).expect_out();
+    }
+}
+
+/// A controller that is added is one for which the guest has a driver; one that is there is used as it is.
+fn attach_guests() {
+    let scratch = Scratch::new();
+    let (_, file) = described(&scratch, "scsi");
+    let vmx = scratch.path("a.vmx");
+    for (guest, slot, added) in [
+        ("windows9-64", "scsi1:0", "scsi1.virtualDev = \"lsisas1068\"\n"),
+        ("winVista", "scsi1:0", "scsi1.virtualDev = \"lsisas1068\"\n"),
+        ("winXPPro", "scsi1:0", "scsi1.virtualDev = \"lsilogic\"\n"),
+        ("ubuntu-64", "scsi1:0", "scsi1.virtualDev = \"lsilogic\"\n"),
+        ("windows9-64", "scsi0:1", ""),
+    ] {
+        let machine = VMX.replace("\"other\"", &format!("\"{guest}\""));
+        fs::write(&vmx, &machine).expect("it is our directory");
+        vmdk("attach").args([&file, &vmx]).args(["--slot", slot]).output().expect_out();
+        let text = text(&vmx);
+        let lines: String = text[machine.len()..]
+            .lines()
+            .filter(|line| line.contains("virtualDev"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_eq!(lines, added, "{guest}");
     }
 }
 
@@ -1689,7 +1957,7 @@ fn descriptor_links() {
     let before = text(&file);
     create_at(&entry, &link).args(["--force", "--partitions"]).output().expect_out();
     assert!(text(&file).contains("test-pt-2.vmdk"), "{}", text(&file));
-    assert_eq!(text(&real.path("test.vmdk.bak.1")), before);
+    assert_eq!(text(&real.path("test.vmdk.bak")), before);
     assert!(is_link());
     // The lock of the file itself counts, and what a link that leads nowhere names is not made.
     fs::create_dir(real.path("test.vmdk.lck")).expect("it is our directory");
@@ -1885,6 +2153,55 @@ fn hostile_machines() {
     attach(&file, &vmx).expect_out();
     detach(&file, &vmx).expect_out();
     assert_eq!(fs::read(&vmx).expect("it is ours"), bytes);
+}
+
+/// What is not a regular file is looked at and never opened, whatever names it.
+fn opened_by_nobody() {
+    let scratch = Scratch::new();
+    let (_, file) = described_partition(&scratch);
+    let right = text(&file);
+    let vmx = scratch.path("a.vmx");
+    let (fifo, trace) = (scratch.path("fifo.vmdk"), scratch.path("trace"));
+    Run::new("mkfifo").arg(&fifo).output().expect_out();
+    let link = scratch.path("link.vmdk");
+    symlink(&fifo, &link).expect("it is our directory");
+    let with = |name: &str| format!("{VMX}scsi0:3.fileName = \"{name}\"\n");
+    let device = "/dev/full";
+    for (descriptor, machine) in [
+        (right.clone(), with("fifo.vmdk")),
+        (right.clone(), with("link.vmdk")),
+        (right.clone(), with(device)),
+        (right.replace("test-pt.vmdk", "fifo.vmdk"), VMX.to_owned()),
+        (right.replace("test-pt.vmdk", "link.vmdk"), VMX.to_owned()),
+        (right.replace(&scratch.path("disk.img").display().to_string(), device), VMX.to_owned()),
+        (
+            right.replace(&scratch.path("disk.img").display().to_string(), fifo.to_str().expect("ASCII")),
+            VMX.to_owned(),
+        ),
+    ] {
+        fs::write(&file, &descriptor).expect("it is ours");
+        fs::write(&vmx, machine).expect("it is ours");
+        let (a, b) = (file.as_path(), vmx.as_path());
+        let tasks = [
+            ("attach", vec![a, b]),
+            ("check", vec![a]),
+            ("refresh", vec![a]),
+            ("check", vec![&fifo]),
+            ("attach", vec![a, Path::new(device)]),
+        ];
+        for (task, arguments) in tasks {
+            vmdk(task)
+                .args(arguments)
+                .traced(&trace, ["-f", "-y", "-e", "trace=open,openat,openat2"])
+                .output();
+            let trace = text(&trace);
+            let opened = trace.lines().filter(|line| !line.contains("O_PATH"));
+            let wrong: Vec<&str> =
+                opened.filter(|line| line.contains("fifo.vmdk>") || line.contains("/dev/full")).collect();
+            assert!(wrong.is_empty(), "{task}: {wrong:?}");
+            assert!(trace.contains("O_PATH"), "{trace}");
+        }
+    }
 }
 
 fn hostile_files() {

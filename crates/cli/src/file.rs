@@ -1,13 +1,13 @@
 //! Small files that are read and replaced as a whole.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::fs::{self, File, FileType, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags, XattrFlags, flock, fremovexattr, fsetxattr, getxattr};
+use rustix::fs::{FlockOperation, OFlags, XattrFlags, fgetxattr, flock, fremovexattr, fsetxattr, getxattr};
 use rustix::io::Errno;
 use tempfile::{Builder, NamedTempFile};
 
@@ -123,17 +123,15 @@ impl Place {
     }
 
     fn open(&self) -> Result<File, String> {
-        // Opening a FIFO must not wait.
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits() as i32)
-            .open(self.beside(&self.name))
-            .map_err(|error| match Errno::from_io_error(&error) {
-                Some(Errno::LOOP) => not_read(&self.path, "it is a symbolic link that leads nowhere"),
-                _ => not_read(&self.path, &cause(&error)),
-            })?;
-        let status = file.metadata().map_err(|error| not_read(&self.path, &cause(&error)))?;
-        if status.is_file() { Ok(file) } else { Err(no_file(&self.path)) }
+        let path = self.beside(&self.name);
+        match open(&path, FileType::is_file) {
+            Ok(Some(file)) => Ok(file),
+            Ok(None) if path.is_symlink() => {
+                Err(not_read(&self.path, "it is a symbolic link that leads nowhere"))
+            }
+            Ok(None) => Err(no_file(&self.path)),
+            Err(error) => Err(not_read(&self.path, &cause(&error))),
+        }
     }
 
     /// Makes a file that does not exist yet, all of it or nothing.
@@ -203,8 +201,11 @@ impl Place {
         Ok(backup.map(|name| self.path.with_file_name(name)))
     }
 
-    /// Gives the file a second name, `FILE.bak` or, where that is taken, `FILE.bak.1` and so on.
+    /// Gives the file a second name: `FILE.bak`, whose former file goes where it is an unchanged backup of this command's, or else
+    /// `FILE.bak.1` and so on.
     fn backup(&self, old: &File, rights: &Rights) -> io::Result<OsString> {
+        // Where there are no extended attributes, each backup stays.
+        let _ = fsetxattr(old, BACKUP, summary(old)?.as_bytes(), XattrFlags::empty());
         let mut number = 0;
         loop {
             let mut name = self.name.clone();
@@ -212,7 +213,8 @@ impl Place {
             if number > 0 {
                 name.push(format!(".{number}"));
             }
-            let done = match fs::hard_link(self.beside(&self.name), self.beside(&name)) {
+            let path = self.beside(&name);
+            let done = match fs::hard_link(self.beside(&self.name), &path) {
                 // File systems without hard links, such as FAT.
                 Err(error)
                     if matches!(
@@ -226,8 +228,16 @@ impl Place {
             };
             match done {
                 Ok(()) => return Ok(name),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
-                Err(error) => return Err(error),
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                Err(_) if is_unchanged_backup(&path) => {
+                    let linked = Builder::new()
+                        .prefix(".vmware-bdwrapper-")
+                        .make_in(opened(&self.directory), |temporary| {
+                            fs::hard_link(self.beside(&self.name), temporary)
+                        })?;
+                    return linked.persist(path).map(|_| name).map_err(|error| error.error);
+                }
+                Err(_) => number += 1,
             }
         }
     }
@@ -238,6 +248,49 @@ impl Place {
             format!("{}: may not be on the disk yet ({}); run sync(1).", shown(&self.path), cause(&error))
         })
     }
+}
+
+/// The extended attribute of a backup: what its file held when it was made.
+const BACKUP: &str = "user.vmware-bdwrapper.backup";
+
+/// The length and the checksum of a file.
+fn summary(file: &File) -> io::Result<String> {
+    let bytes = fs::read(opened(file))?;
+    Ok(format!("{} {:08x}", bytes.len(), crc32(&bytes)))
+}
+
+/// Whether a file is a backup that nobody has changed since it was made.
+fn is_unchanged_backup(path: &Path) -> bool {
+    let Ok(Some(file)) = open(path, FileType::is_file) else { return false };
+    let mut mark = [0; 64];
+    let length = fgetxattr(&file, BACKUP, &mut mark[..]).unwrap_or_default();
+    file.metadata().is_ok_and(|status| status.len() <= MOST)
+        && summary(&file).is_ok_and(|summary| length > 0 && summary.as_bytes() == &mark[..length])
+}
+
+/// The CRC of UEFI (and of Ethernet).
+pub fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (0..8)
+            .fold(crc ^ u32::from(byte), |crc: u32, _| crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
+    })
+}
+
+/// Looks at a file without opening it.
+pub fn look(path: &Path, flags: OFlags) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags((OFlags::PATH | flags).bits() as i32).open(path)
+}
+
+/// Opens a file for reading where it is of a type that is wanted. All others are not even opened: that wakes those who wait at a
+/// FIFO, rewinds a tape, starts a watchdog. A symbolic link is not followed.
+pub fn open(path: &Path, is_wanted: impl Fn(&FileType) -> bool) -> io::Result<Option<File>> {
+    let looked = look(path, OFlags::NOFOLLOW)?;
+    if !is_wanted(&looked.metadata()?.file_type()) {
+        return Ok(None);
+    }
+    // What was looked at, whatever has its name now. One with a lease must not wait.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    OpenOptions::new().read(true).custom_flags(flags).open(opened(&looked)).map(Some)
 }
 
 /// The name by which this process reaches what it has open, wherever that is now.

@@ -195,6 +195,8 @@ pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
     if status.is_file() {
         if status.len() < u64::from(SECTOR) {
             others.push(empty(path, format!("give it a size: 'truncate --size 8G {}'", quoted(path))));
+        } else {
+            others.extend(cut(path, status.len(), device.entry.sector.unwrap_or(SECTOR)));
         }
     } else if let Some(block) = host.by_number(Number::of(status.rdev())) {
         others = unfit(block, path, options);
@@ -212,6 +214,16 @@ pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
         others.push(Finding::ok(format!("{} is {free}yours to use as a {kind} disk", shown(path))));
     }
     Fitness { uses, others }
+}
+
+/// What of a device is no whole block, and so not on the disk.
+pub fn cut(path: &Path, bytes: u64, block: u32) -> Option<Finding> {
+    let rest = bytes % u64::from(block);
+    let why = format!(
+        "The last {rest} of the {bytes} bytes of {} are no whole sector, and not on the disk",
+        shown(path)
+    );
+    (rest > 0).then(|| Finding::warning(why, "give it a whole number of sectors"))
 }
 
 /// For each device what comes of an earlier one: that is the same, or a whole of which this is a part.

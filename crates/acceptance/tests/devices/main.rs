@@ -15,6 +15,7 @@ use acceptance::{Outcome, Run, Scratch, Sgio, library, main as harness, program,
 
 mod faults;
 mod growth;
+mod partitions;
 
 const MIB: u64 = 1 << 20;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     }
     trials.extend(growth::trials());
     trials.extend(faults::trials());
+    trials.push(trial("partitions/numbers are the kernel's", &[], partitions::numbers));
     trials.push(trial("golden/real-disks", &[], golden));
     trials.push(trial("set-user-ID", &[], set_user_id));
     for name in ["guide/a logical volume", "refresh/on FAT"] {

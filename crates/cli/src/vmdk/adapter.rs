@@ -10,8 +10,10 @@ use disk::entry::Kind;
 pub enum Adapter {
     /// IDE
     Ide,
-    /// LSI Logic, parallel or SAS
+    /// LSI Logic, of the kind (parallel or SAS) that the guest knows
     Lsilogic,
+    /// LSI Logic SAS
+    Lsisas1068,
     /// BusLogic, for old guests
     Buslogic,
     /// VMware's paravirtual SCSI adapter
@@ -24,16 +26,19 @@ pub enum Adapter {
 
 impl Adapter {
     /// All of them.
-    const ALL: [Adapter; 6] =
-        [Adapter::Ide, Adapter::Lsilogic, Adapter::Buslogic, Adapter::Pvscsi, Adapter::Sata, Adapter::Nvme];
+    const ALL: [Adapter; 7] = [
+        Adapter::Ide,
+        Adapter::Lsilogic,
+        Adapter::Lsisas1068,
+        Adapter::Buslogic,
+        Adapter::Pvscsi,
+        Adapter::Sata,
+        Adapter::Nvme,
+    ];
 
-    /// The one that suits a kind of disk.
+    /// The one that suits a kind of disk where nothing is known of the guest.
     pub fn of(kind: Kind) -> Adapter {
-        match kind {
-            Kind::Scsi => Adapter::Lsilogic,
-            Kind::Ide => Adapter::Ide,
-            Kind::Sata => Adapter::Sata,
-        }
+        Guest::Other.adapter(kind)
     }
 
     /// The name.
@@ -41,6 +46,7 @@ impl Adapter {
         match self {
             Adapter::Ide => "ide",
             Adapter::Lsilogic => "lsilogic",
+            Adapter::Lsisas1068 => "lsisas1068",
             Adapter::Buslogic => "buslogic",
             Adapter::Pvscsi => "pvscsi",
             Adapter::Sata => "sata",
@@ -67,8 +73,8 @@ impl Adapter {
     pub fn suits(self, disk: client::Adapter) -> bool {
         match self {
             Adapter::Ide => disk == client::Adapter::Ide,
-            Adapter::Lsilogic | Adapter::Buslogic | Adapter::Pvscsi => disk != client::Adapter::Ide,
             Adapter::Sata | Adapter::Nvme => true,
+            _ => disk != client::Adapter::Ide,
         }
     }
 
@@ -78,7 +84,7 @@ impl Adapter {
             Adapter::Ide => Bus::Ide,
             Adapter::Sata => Bus::Sata,
             Adapter::Nvme => Bus::Nvme,
-            Adapter::Lsilogic | Adapter::Buslogic | Adapter::Pvscsi => Bus::Scsi,
+            _ => Bus::Scsi,
         }
     }
 
@@ -90,6 +96,43 @@ impl Adapter {
             Adapter::Buslogic => is("buslogic") || word.is_none(),
             _ => is(self.name()),
         }
+    }
+}
+
+/// A guest, by the drivers that it brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guest {
+    /// It has a driver for LSI Logic SAS, and none for the parallel one.
+    Windows,
+    /// All others.
+    Other,
+}
+
+/// Which adapter a guest has for which kind of disk; the manual prints it.
+const ADAPTERS: [(Guest, Kind, Adapter); 6] = [
+    (Guest::Windows, Kind::Scsi, Adapter::Lsisas1068),
+    (Guest::Windows, Kind::Ide, Adapter::Ide),
+    (Guest::Windows, Kind::Sata, Adapter::Sata),
+    (Guest::Other, Kind::Scsi, Adapter::Lsilogic),
+    (Guest::Other, Kind::Ide, Adapter::Ide),
+    (Guest::Other, Kind::Sata, Adapter::Sata),
+];
+
+impl Guest {
+    /// The one of a virtual machine's `guestOS`; VMware's words for Windows since Vista begin so (open-vm-tools, guest_os_tables.h).
+    pub fn of(word: Option<&[u8]>) -> Guest {
+        let word = word.unwrap_or_default().to_ascii_lowercase();
+        let since_vista = [&b"winvista"[..], b"longhorn", b"winserver2008", b"windows", b"winhyperv"];
+        match since_vista.iter().any(|start| word.starts_with(start)) {
+            true => Guest::Windows,
+            false => Guest::Other,
+        }
+    }
+
+    /// The adapter that suits a kind of disk.
+    pub fn adapter(self, kind: Kind) -> Adapter {
+        let found = ADAPTERS.iter().find(|(guest, of, _)| (*guest, *of) == (self, kind));
+        found.map_or(Adapter::Lsilogic, |(_, _, adapter)| *adapter)
     }
 }
 
@@ -199,6 +242,30 @@ impl fmt::Display for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn guests() {
+        for word in ["winVista-64", "longhorn", "windows7", "windows9-64", "windows2019srv-64", "winHyperV"] {
+            assert_eq!(Guest::of(Some(word.as_bytes())), Guest::Windows, "{word}");
+        }
+        for word in ["winXPPro", "win2000Serv", "winNetStandard", "win98", "ubuntu-64", "other", ""] {
+            assert_eq!(Guest::of(Some(word.as_bytes())), Guest::Other, "{word}");
+        }
+        assert_eq!(Guest::of(None), Guest::Other);
+    }
+
+    #[test]
+    fn the_manual_has_the_table() {
+        let manual = include_str!("../../../../man/vmware-bdwrapper.1.md");
+        let title = "guest                 kind   adapter\n";
+        let (_, table) = manual.split_once(title).expect("the manual has the table");
+        let rows: Vec<&str> = table.lines().take_while(|line| !line.starts_with("```")).collect();
+        let expected = ADAPTERS.map(|(guest, kind, adapter)| {
+            let guest = if guest == Guest::Windows { "Windows since Vista" } else { "all others" };
+            format!("{guest:<22}{:<7}{}", kind.name(), adapter.name())
+        });
+        assert_eq!(rows, expected);
+    }
 
     #[test]
     fn places() {

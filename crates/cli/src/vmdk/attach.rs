@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::adapter::{Adapter, Bus, Slot};
+use disk::entry::Kind;
+
+use super::adapter::{Adapter, Bus, Guest, Slot};
 use super::descriptor::{Data, Descriptor, Extent};
 use super::text::{Pair, Text};
 use super::{options, snapshot};
@@ -290,7 +292,10 @@ impl Machine {
         let name = slot.controller_name();
         let mut lines = vec![format!("{name}.present = \"TRUE\"")];
         if slot.bus == Bus::Scsi && self.text.value(&format!("{name}.virtualDev")).is_none() {
-            let adapter = if adapter.bus() == Bus::Scsi { adapter } else { Adapter::Lsilogic };
+            let adapter = match adapter {
+                Adapter::Lsisas1068 | Adapter::Buslogic | Adapter::Pvscsi => adapter,
+                _ => Guest::of(self.text.value("guestOS")).adapter(Kind::Scsi),
+            };
             lines.push(format!("{name}.virtualDev = \"{}\"", adapter.name()));
         }
         lines
@@ -425,6 +430,16 @@ mod tests {
         assert_eq!(
             lines("scsi0.virtualDev = \"x\"", "scsi0:0", Adapter::Pvscsi),
             ["scsi0.present = \"TRUE\""]
+        );
+        for (guest, virtual_dev) in [("windows9-64", "lsisas1068"), ("winxppro", "lsilogic")] {
+            assert_eq!(
+                lines(&format!("guestOS = \"{guest}\""), "scsi1:0", Adapter::Lsilogic)[1],
+                format!("scsi1.virtualDev = \"{virtual_dev}\"")
+            );
+        }
+        assert_eq!(
+            lines("guestOS = \"windows9-64\"", "scsi1:0", Adapter::Pvscsi)[1],
+            "scsi1.virtualDev = \"pvscsi\""
         );
         assert_eq!(lines("", "sata0:0", Adapter::Sata), ["sata0.present = \"TRUE\""]);
         assert_eq!(lines("", "ide0:0", Adapter::Ide), [""; 0]);

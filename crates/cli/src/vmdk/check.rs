@@ -315,11 +315,11 @@ fn compare<'a>(descriptor: &Descriptor, place: &Place, text: &'a OsString) -> Re
     if descriptor.is("partitionedDevice")
         && let Some(sentence) = table_difference(descriptor, place, &present)?
     {
-        let first = match present.table() {
-            Ok(_) => "VMware refuses a table that has changed.",
-            Err(_) => "Repair the table first.",
+        let remedy = match present.table() {
+            Ok(_) => format!("VMware refuses a table that has changed. {}", refresh("")),
+            Err(_) => format!("Settle that first. {}", refresh("")),
         };
-        differ("partition-table", sentence, format!("{first} {}", refresh("")));
+        differ("partition-table", sentence, remedy);
     }
     Ok((entry, Some(present), found))
 }
@@ -408,7 +408,7 @@ fn divide(descriptor: &mut Descriptor, place: &Place, device: &Present<'_>) -> R
             quoted(file)
         ));
     }
-    let (copy, lines) = layout.write(place, name, Some(copies.rights(place)?))?;
+    let (copy, lines) = layout.write(place, name, Some(copies.rights(place)?), Some(descriptor))?;
     descriptor.replace_extents(lines);
     Ok(copy)
 }

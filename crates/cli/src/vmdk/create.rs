@@ -32,8 +32,8 @@ pub struct Create {
     /// Give the virtual machine partitions, with a private copy of the partition table
     #[arg(long, conflicts_with = "flat")]
     partitions: bool,
-    /// Give it only this one (may be repeated); the others read as zeros
-    #[arg(long = "partition", value_name = "N", requires = "partitions", value_parser = number)]
+    /// Give it only this one (may be repeated); the others read as zeros. Implies --partitions
+    #[arg(long = "partition", value_name = "N", conflicts_with = "flat", value_parser = number)]
     chosen: Vec<u32>,
     /// Describe an image file as a virtual disk, which needs no library
     #[arg(long)]
@@ -47,6 +47,7 @@ impl Create {
     /// Writes the descriptor.
     pub fn run(mut self) -> Result<(), Failure> {
         let failed = |sentence| Failure::new(Failure::FAILED, sentence);
+        self.partitions |= !self.chosen.is_empty();
         let texts = [self.entry()];
         let listed = devices::parse(&texts)?;
         let entry = listed[0].entry;
@@ -124,6 +125,9 @@ impl Create {
         if self.output.symlink_metadata().is_err() {
             return Ok((Place::of(&self.output)?, None));
         }
+        if self.output.is_dir() {
+            return Err(format!("{}: is a directory; name a file in it.", shown(&self.output)));
+        }
         if !self.force {
             return Err(file::exists(&self.output));
         }
@@ -153,13 +157,19 @@ impl Create {
     /// The device's name in the descriptor.
     fn name(&self, entry: &Entry<'_>) -> Result<String, String> {
         let path = path(entry);
-        let text = path.to_str().filter(|text| !text.contains('"') && !text.chars().any(char::is_control));
-        let text = text.ok_or_else(|| {
+        let cannot = |why: &str| {
             format!(
-                "{}: has a name that a descriptor cannot hold (it has a quote or is no UTF-8); use a symbolic link.",
+                "{}: has a name that a descriptor cannot hold (it {why}); use a symbolic link.",
                 entry.printed_path()
             )
-        })?;
+        };
+        let text = path.to_str().ok_or_else(|| cannot("is no UTF-8"))?;
+        if text.contains('"') {
+            return Err(cannot("has a quote"));
+        }
+        if text.contains(char::is_control) {
+            return Err(cannot("has a control character"));
+        }
         if self.flat
             && let Some(name) = super::beside(path, &self.output)
         {
@@ -175,10 +185,10 @@ impl Create {
         name: &str,
         place: &Place,
         old: Option<&Descriptor>,
-    ) -> Result<(Option<String>, Vec<String>), String> {
+    ) -> Result<(Option<String>, Vec<Vec<u8>>), String> {
         if !self.partitions {
             let data = Data::Flat { name: name.as_bytes(), offset: 0 };
-            return Ok((None, vec![Extent { sectors: device.disk.capacity, data }.line()]));
+            return Ok((None, vec![Extent::new(device.disk.capacity, data).line()]));
         }
         let is_chosen = |number| self.chosen.is_empty() || self.chosen.contains(&number);
         let layout = Layout::new(device, None, |partition| is_chosen(partition.number))?;
@@ -193,12 +203,12 @@ impl Create {
             ));
         }
         let rights = old.map(|old| Copies::open(old, place).rights(place)).transpose()?;
-        let (copy, lines) = layout.write(place, name, rights)?;
+        let (copy, lines) = layout.write(place, name, rights, None)?;
         Ok((Some(copy), lines))
     }
 
     /// The descriptor, as VMware's own interface writes it.
-    fn text(&self, device: &Present<'_>, adapter: Adapter, extents: &[String]) -> Result<String, String> {
+    fn text(&self, device: &Present<'_>, adapter: Adapter, extents: &[Vec<u8>]) -> Result<String, String> {
         let kind = match (self.flat, self.partitions) {
             (true, _) => "monolithicFlat",
             (_, true) => "partitionedDevice",
@@ -220,7 +230,7 @@ impl Create {
             "CID={content:08x}\nparentCID=ffffffff\ncreateType=\"{kind}\"\n\n# Extent description\n"
         );
         for extent in extents {
-            text += &format!("{extent}\n");
+            text += &format!("{}\n", String::from_utf8_lossy(extent));
         }
         text += "\n# The Disk Data Base \n#DDB\n\nddb.virtualHWVersion = \"4\"\n";
         for (key, number) in GEOMETRY.into_iter().zip(super::numbers(&device.disk)) {

@@ -15,10 +15,14 @@ pub struct Descriptor(pub Text);
 /// What the disk consists of, one behind the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent<'a> {
+    /// `RW`, `RDONLY` or `NOACCESS`, as written.
+    pub access: &'a [u8],
     /// Its length in 512-byte sectors.
     pub sectors: u64,
     /// Where its data is.
     pub data: Data<'a>,
+    /// What stands behind all else, such as `partitionUUID …`.
+    pub rest: &'a [u8],
 }
 
 /// Where the data of an extent is.
@@ -37,14 +41,22 @@ pub enum Data<'a> {
     Other,
 }
 
-impl Extent<'_> {
+impl<'a> Extent<'a> {
+    /// One that the virtual machine may write.
+    pub fn new(sectors: u64, data: Data<'a>) -> Extent<'a> {
+        Extent { access: b"RW", sectors, data, rest: b"" }
+    }
+
     /// As a line of a descriptor.
-    pub fn line(&self) -> String {
+    pub fn line(&self) -> Vec<u8> {
+        let sectors = self.sectors.to_string();
+        let start = [self.access, b" ", sectors.as_bytes()].concat();
         match self.data {
             Data::Flat { name, offset } => {
-                format!("RW {} FLAT \"{}\" {offset}", self.sectors, String::from_utf8_lossy(name))
+                let blank = if self.rest.is_empty() { "" } else { " " };
+                [&start[..], b" FLAT \"", name, format!("\" {offset}{blank}").as_bytes(), self.rest].concat()
             }
-            _ => format!("RW {} ZERO", self.sectors),
+            _ => [&start[..], b" ZERO"].concat(),
         }
     }
 }
@@ -145,6 +157,28 @@ impl Descriptor {
         })
     }
 
+    /// The extents, each with its first sector on the disk.
+    pub fn placed(&self) -> impl Iterator<Item = (u64, Extent<'_>)> {
+        self.extents().scan(0, |start, extent| {
+            let at = *start;
+            *start += extent.sectors;
+            Some((at, extent))
+        })
+    }
+
+    /// A node of a partition that the disk has a part of, as VirtualBox names them: it is no part of a device that is a disk.
+    pub fn partition_node(&self) -> Option<&Path> {
+        if !self.is("partitionedDevice") {
+            return None;
+        }
+        self.placed().find_map(|(start, extent)| match extent.data {
+            Data::Flat { name, offset: 0 } if start > 0 && name.starts_with(b"/") => {
+                Some(Path::new(OsStr::from_bytes(name)))
+            }
+            _ => None,
+        })
+    }
+
     /// Whether its `createType` is this one.
     pub fn is(&self, kind: &str) -> bool {
         self.0.value("createType").is_some_and(|found| found.eq_ignore_ascii_case(kind.as_bytes()))
@@ -175,7 +209,7 @@ impl Descriptor {
     }
 
     /// Puts other extents in the place of these.
-    pub fn replace_extents(&mut self, lines: Vec<String>) {
+    pub fn replace_extents(&mut self, lines: Vec<Vec<u8>>) {
         let numbers: Vec<usize> = self.numbered().map(|(line, ..)| line).collect();
         self.0.remove(&numbers);
         self.0.insert(numbers.first().copied().unwrap_or(0), lines);
@@ -201,24 +235,28 @@ fn extent(line: &[u8]) -> Option<(Extent<'_>, Range<usize>)> {
         at = end;
         Some(start..end)
     };
-    let (_, place, kind) = (word()?, word()?, word()?);
+    let (access, place, kind) = (word()?, word()?, word()?);
     let rest = line[kind.end..].trim_ascii_start();
     let number = |text: &[u8]| -> Option<u64> {
         let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
         std::str::from_utf8(text).ok().filter(|_| is_number)?.parse().ok()
     };
     let sectors = number(&line[place.clone()])?;
+    let mut tail: &[u8] = b"";
     let data = if line[kind.clone()].eq_ignore_ascii_case(b"ZERO") {
         Data::Zero
     } else if line[kind].eq_ignore_ascii_case(b"FLAT") {
         let rest = rest.strip_prefix(b"\"")?;
         let end = rest.iter().position(|&byte| byte == b'"')?;
-        let mut words = rest[end + 1..].split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        Data::Flat { name: &rest[..end], offset: words.next().map_or(Some(0), number)? }
+        let behind = rest[end + 1..].trim_ascii();
+        let (offset, after) =
+            behind.split_at(behind.iter().position(u8::is_ascii_whitespace).unwrap_or(behind.len()));
+        tail = after.trim_ascii();
+        Data::Flat { name: &rest[..end], offset: if offset.is_empty() { 0 } else { number(offset)? } }
     } else {
         Data::Other
     };
-    Some((Extent { sectors, data }, place))
+    Some((Extent { access: &line[access], sectors, data, rest: tail }, place))
 }
 
 #[cfg(test)]

@@ -9,10 +9,12 @@ use client::{Conclusion, Disk, Errno, Facts, Geometry, Identity, ScsiAddress};
 use disk::Capacity;
 use disk::entry::{Entry, Kind};
 use disk::geometry::{geometry, identify_geometry};
+use rustix::fs::OFlags;
 
-use super::table::Table;
+use super::table::{self, Table};
 use crate::block::{Host, is_real_path};
-use crate::failure::{cause, shown};
+use crate::failure::{cause, quoted, shown};
+use crate::file;
 use crate::finding::Finding;
 use crate::fitness;
 
@@ -20,6 +22,8 @@ use crate::fitness;
 pub struct Present<'a> {
     /// Its entry.
     pub entry: Entry<'a>,
+    /// It as it was looked at.
+    looked: File,
     /// Whether it is a block device and no image file.
     pub is_block: bool,
     /// Its length.
@@ -58,7 +62,10 @@ impl<'a> Present<'a> {
     pub fn look(entry: Entry<'a>) -> Result<Present<'a>, Absence> {
         let path = path(&entry);
         let name = entry.printed_path();
-        let status = path.metadata().map_err(|error| {
+        // What is looked at is what is asked and read, whatever has the name then.
+        let looked = file::look(path, OFlags::empty());
+        let looked = looked.and_then(|looked| Ok((looked.metadata()?, looked)));
+        let (status, looked) = looked.map_err(|error| {
             Absence::Gone(format!(
                 "{name}: cannot be looked at ({}); attach the device, or correct the name.",
                 cause(&error)
@@ -79,7 +86,7 @@ impl<'a> Present<'a> {
             let error = io::Error::from_raw_os_error(errno.0);
             Absence::Useless(format!("{name}: {what} ({}); make it one that you may read.", cause(&error)))
         };
-        let asked = Facts::ask(path).map_err(|errno| useless("cannot be opened", errno))?;
+        let asked = Facts::ask(&file::opened(&looked)).map_err(|errno| useless("cannot be opened", errno))?;
         let (bytes, backing) = match is_block {
             false => (status.len(), 512),
             true => (
@@ -89,7 +96,7 @@ impl<'a> Present<'a> {
         };
         let block = backing.max(entry.sector.unwrap_or(512));
         match Conclusion::from(&answers(&entry, Capacity::new(bytes, block))) {
-            Conclusion::Accepted(disk) => Ok(Present { entry, is_block, bytes, block, disk }),
+            Conclusion::Accepted(disk) => Ok(Present { entry, looked, is_block, bytes, block, disk }),
             Conclusion::Refused(reason) => Err(Absence::Useless(format!(
                 "{name}: VMware would refuse it ({reason}); use a larger device."
             ))),
@@ -101,15 +108,16 @@ impl<'a> Present<'a> {
         let path = path(&self.entry);
         let host = if self.is_block { Host::running().unwrap_or_default() } else { Host::default() };
         let mut findings = Vec::from_iter(fitness::large_sectors(path, host.by_path(path), &self.entry));
-        let rest = self.bytes - self.disk.capacity * 512;
-        if rest > 0 {
+        findings.extend(fitness::cut(path, self.bytes, self.block));
+        if let Ok(Some(bytes)) = self.made_for()
+            && bytes != 512
+        {
             findings.push(Finding::warning(
                 format!(
-                    "The last {rest} of the {} bytes of {} are no whole sector, and not on the disk",
-                    self.bytes,
+                    "{} has a GPT made for {bytes}-byte sectors, which a virtual machine with its 512 does not find",
                     shown(path)
                 ),
-                "give it a whole number of sectors",
+                table::LEAVE,
             ));
         }
         findings
@@ -118,7 +126,7 @@ impl<'a> Present<'a> {
     /// Opens it for reading.
     pub fn open(&self) -> Result<File, String> {
         let name = path(&self.entry);
-        File::open(name).map_err(|error| {
+        File::open(file::opened(&self.looked)).map_err(|error| {
             format!("{}: cannot be opened ({}); it must be readable.", shown(name), cause(&error))
         })
     }
@@ -126,15 +134,36 @@ impl<'a> Present<'a> {
     /// Its partition table.
     pub fn table(&self) -> Result<Table, String> {
         let name = self.entry.printed_path();
-        if self.block != 512 {
-            return Err(format!(
-                "{name}: has blocks of {} bytes, which its partition table counts in and the guest does not; use the whole device.",
-                self.block
-            ));
+        if self.block == 512 {
+            let file = self.open()?;
+            return Table::read(path(&self.entry), self.disk.capacity, |sector, into| {
+                read(&file, sector, into)
+            })
+            .map_err(|why| format!("{name}: {why}."));
         }
+        let block = self.block;
+        Err(match self.made_for()? {
+            Some(512) => format!(
+                "{name}: has a GPT made for 512-byte sectors, and sectors of {block} bytes; {}. {}.",
+                table::LEAVE,
+                match self.entry.sector {
+                    Some(_) => "Leave the option sector out".into(),
+                    None => format!(
+                        "Give the device sectors of 512 bytes; a loop device has them by 'losetup --sector-size 512 {}'",
+                        quoted(path(&self.entry))
+                    ),
+                }
+            ),
+            _ => format!(
+                "{name}: has blocks of {block} bytes, which its partition table counts in and the guest does not; use the whole device."
+            ),
+        })
+    }
+
+    /// The size of the sectors that its GPT was made for, in bytes.
+    fn made_for(&self) -> Result<Option<u64>, String> {
         let file = self.open()?;
-        Table::read(self.disk.capacity, |sector, into| read(&file, sector, into))
-            .map_err(|why| format!("{name}: {why}."))
+        Ok(table::made_for(self.disk.capacity, |sector, into| read(&file, sector, into)))
     }
 }
 
@@ -142,7 +171,7 @@ impl<'a> Present<'a> {
 pub fn read(device: &File, sector: u64, into: &mut [u8]) -> Result<(), String> {
     device
         .read_exact_at(into, sector.saturating_mul(512))
-        .map_err(|error| format!("cannot be read at sector {sector} ({}); repair it", cause(&error)))
+        .map_err(|error| format!("cannot be read at sector {sector} ({}); use another device", cause(&error)))
 }
 
 /// What the library answers for an entry.

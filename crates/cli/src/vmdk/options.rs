@@ -52,6 +52,14 @@ pub fn adapter(descriptor: &Descriptor) -> Adapter {
 
 /// The path of the device or image that a descriptor is for.
 pub fn path(descriptor: &Descriptor, file: &Path) -> Result<PathBuf, String> {
+    if let Some(node) = descriptor.partition_node() {
+        return Err(format!(
+            "{}: is made of nodes of partitions, such as {} (as by 'VBoxManage createrawvmdk -relative'), and not of the disk that \
+             they are on; make one of the disk by 'vmware-bdwrapper vmdk create DISK -o NEW --partition N'.",
+            shown(file),
+            shown(node)
+        ));
+    }
     let name = descriptor.device().ok_or_else(|| {
         format!(
             "{}: has no extent on a device or image; name one that 'vmware-bdwrapper vmdk create' wrote.",

@@ -1,14 +1,13 @@
 //! A disk of chosen partitions, with a private copy of the partition table.
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, FileType};
 use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use rustix::process::{getegid, geteuid};
 
 use super::descriptor::{Data, Descriptor, Extent};
@@ -80,13 +79,14 @@ impl Layout {
     }
 
     /// Writes the private copy beside a descriptor, with these rights or those of new files; its name and the lines of the
-    /// extents.
+    /// extents. Where one begins as in the older descriptor, its access and what stands behind it stay.
     pub fn write(
         &self,
         descriptor: &Place,
         device: &str,
         rights: Option<Rights>,
-    ) -> Result<(String, Vec<String>), String> {
+        older: Option<&Descriptor>,
+    ) -> Result<(String, Vec<Vec<u8>>), String> {
         let stem = descriptor.path().file_stem().and_then(OsStr::to_str).ok_or_else(|| {
             format!(
                 "{}: has a name that is no UTF-8, which a descriptor cannot hold; choose another.",
@@ -102,8 +102,8 @@ impl Layout {
             )
         })?;
         let copy = descriptor.create_numbered(&stem, "vmdk", &self.copy, rights.as_ref())?;
-        let mut lines: Vec<String> = Vec::new();
-        let (mut offset, mut gap) = (0, 0);
+        let mut extents: Vec<(u64, Extent<'_>)> = Vec::new();
+        let mut offset = 0;
         for (piece, is_chosen) in &self.pieces {
             let place = piece.place();
             let sectors = place.end - place.start;
@@ -115,19 +115,28 @@ impl Layout {
                 Piece::Partition(_) if *is_chosen => {
                     Data::Flat { name: device.as_bytes(), offset: place.start }
                 }
-                _ => {
-                    gap += sectors;
-                    continue;
-                }
+                _ => Data::Zero,
             };
-            if gap > 0 {
-                lines.push(Extent { sectors: std::mem::take(&mut gap), data: Data::Zero }.line());
+            match (data, extents.last_mut()) {
+                (Data::Zero, Some((_, Extent { sectors: gap, data: Data::Zero, .. }))) => *gap += sectors,
+                _ => extents.push((place.start, Extent::new(sectors, data))),
             }
-            lines.push(Extent { sectors, data }.line());
         }
-        if gap > 0 {
-            lines.push(Extent { sectors: gap, data: Data::Zero }.line());
-        }
+        let kind = |data: Data<'_>| match data {
+            Data::Flat { name, .. } if name == device.as_bytes() => 0,
+            Data::Flat { .. } => 1,
+            _ => 2,
+        };
+        let older: Vec<_> = older.into_iter().flat_map(Descriptor::placed).collect();
+        let line = |(start, extent): (u64, Extent<'_>)| {
+            let is_it =
+                |other: &&(u64, Extent<'_>)| other.0 == start && kind(other.1.data) == kind(extent.data);
+            match older.iter().find(is_it) {
+                Some((_, Extent { access, rest, .. })) => Extent { access, rest, ..extent }.line(),
+                None => extent.line(),
+            }
+        };
+        let lines = extents.into_iter().map(line).collect();
         Ok((copy, lines))
     }
 
@@ -192,17 +201,49 @@ pub fn unnamed(descriptor: &Descriptor, file: &Path, older: Option<&Descriptor>)
     names
 }
 
-/// The same for people, a line each.
+/// The same for people, a line each, but for those that another descriptor needs.
 pub fn spare(descriptor: &Descriptor, file: &Path, older: Option<&Descriptor>) -> String {
     let line = |copy: PathBuf| {
-        format!(
-            "{} is a copy of a partition table that {} does not name; where no other descriptor that you need does, such as an \
-             older one (.bak), remove it.\n",
-            shown(&copy),
-            shown(file)
-        )
+        let users = users(file, &copy);
+        let is_backup = |path: &PathBuf| path.extension() != Some("vmdk".as_ref());
+        if users.iter().any(|path| !is_backup(path)) {
+            return None;
+        }
+        let (file, copy) = (shown(file), shown(&copy));
+        Some(match users.as_slice() {
+            [] => format!("{file} does not use {copy}, nor does an older descriptor beside it; delete it.\n"),
+            [one] => {
+                format!("{file} no longer uses {copy}. Once you do not need {}, delete both.\n", shown(one))
+            }
+            [first, ..] => format!(
+                "{file} no longer uses {copy}. Once you do not need {} and {} more, delete them all.\n",
+                shown(first),
+                users.len() - 1
+            ),
+        })
     };
-    unnamed(descriptor, file, older).into_iter().map(line).collect()
+    unnamed(descriptor, file, older).into_iter().filter_map(line).collect()
+}
+
+/// The descriptors beside a file that name a copy of a partition table.
+fn users(file: &Path, copy: &Path) -> Vec<PathBuf> {
+    let wanted = identity_of(copy);
+    let uses = |path: &PathBuf| {
+        let Ok(descriptor) = Place::of(path).and_then(|mut place| super::descriptor(&mut place)) else {
+            return false;
+        };
+        let names = |(_, name, ..): (u64, &Path, u64, u64)| {
+            identity_of(&super::named(file, name.as_os_str().as_bytes())) == wanted
+        };
+        descriptor.private().any(names)
+    };
+    let is_named = |path: &PathBuf| {
+        path.file_name().unwrap_or_default().as_bytes().windows(5).any(|part| part == b".vmdk")
+    };
+    let listed = file::directory(file).read_dir().into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = listed.map(|entry| entry.path()).filter(is_named).filter(uses).collect();
+    found.sort();
+    found
 }
 
 /// The sectors of the device in which the partitions begin that a virtual machine has.
@@ -291,14 +332,9 @@ impl Copies {
     }
 }
 
-/// Opening a FIFO must not wait.
 fn open(place: &Place, name: &Path) -> io::Result<File> {
     if name.as_os_str().as_bytes().contains(&b'/') {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32)
-        .open(place.beside(name))?;
-    if opened.metadata()?.is_file() { Ok(opened) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    file::open(&place.beside(name), FileType::is_file)?.ok_or(io::ErrorKind::InvalidInput.into())
 }

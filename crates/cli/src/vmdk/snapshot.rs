@@ -1,19 +1,16 @@
 //! Snapshots: disks that hold what has changed since on another one, which must stay as it was then.
 
 use std::ffi::OsStr;
-use std::fs::OpenOptions;
+use std::fs::FileType;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::OFlags;
 
 use super::descriptor::Descriptor;
 use super::text::Text;
 use crate::devices::identity_of;
 use crate::failure::shown;
-use crate::file::Place;
+use crate::file::{self, Place};
 
 /// As much of a file as is read to find a descriptor, in bytes.
 const START: u64 = 1 << 16;
@@ -42,14 +39,10 @@ pub fn refuse(descriptor: &Descriptor, place: &Place) -> Result<(), String> {
 }
 
 /// The descriptor of a disk: the file itself or, where the data stands in it as well, a part of its beginning (VMware's "Virtual
-/// Disk Format 5.0", "Hosted Sparse Extents"). Opening a FIFO must not wait.
+/// Disk Format 5.0", "Hosted Sparse Extents").
 fn text(path: &Path) -> io::Result<Text> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32)
-        .open(path)?;
     let mut bytes = Vec::new();
-    if file.metadata()?.is_file() {
+    if let Some(file) = file::open(path, FileType::is_file)? {
         file.take(START).read_to_end(&mut bytes)?;
     }
     let place = bytes.get(28..36).filter(|_| bytes.starts_with(b"KDMV"));

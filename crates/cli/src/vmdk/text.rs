@@ -61,19 +61,19 @@ impl Text {
     }
 
     /// Puts lines before the line of this number.
-    pub fn insert(&mut self, at: usize, lines: impl IntoIterator<Item = String>) {
+    pub fn insert(&mut self, at: usize, lines: impl IntoIterator<Item = impl AsRef<[u8]>>) {
         let end = self.end();
         if let Some(last) = at.checked_sub(1).and_then(|before| self.0.get_mut(before))
             && !last.ends_with(b"\n")
         {
             last.extend(if last.ends_with(b"\r") { b"\n" } else { end });
         }
-        let lines: Vec<_> = lines.into_iter().map(|line| [line.as_bytes(), end].concat()).collect();
+        let lines: Vec<_> = lines.into_iter().map(|line| [line.as_ref(), end].concat()).collect();
         self.0.splice(at..at, lines);
     }
 
     /// Puts lines behind all others.
-    pub fn append(&mut self, lines: impl IntoIterator<Item = String>) {
+    pub fn append(&mut self, lines: impl IntoIterator<Item = impl AsRef<[u8]>>) {
         self.insert(self.0.len(), lines);
     }
 
