@@ -168,7 +168,7 @@ pub unsafe extern "C" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     // With other flags it fails, or closes nothing yet.
-    if first <= last && flags.cast_unsigned() & !libc::CLOSE_RANGE_UNSHARE == 0 {
+    if first <= last && flags as c_uint & !libc::CLOSE_RANGE_UNSHARE == 0 {
         report_range(first, last, "close_range");
     }
     // SAFETY: the caller's own call.
@@ -182,7 +182,7 @@ pub unsafe extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) 
 /// As for the C library's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn closefrom(first: c_int) {
-    report_range(first.max(0).cast_unsigned(), c_uint::MAX, "closefrom");
+    report_range(first.max(0) as c_uint, c_uint::MAX, "closefrom");
     // SAFETY: the caller's own call.
     unsafe { next::closefrom(first) }
 }
@@ -192,7 +192,7 @@ fn report_range(first: c_uint, last: c_uint, how: &str) {
     /// The limit of descriptors may be a thousand million, and looking at each takes its time.
     const MOST: c_uint = 65535;
     if log::enabled(Level::Descriptors) {
-        for fd in (first..=last.min(MOST)).map(c_uint::cast_signed) {
+        for fd in (first..=last.min(MOST)).map(|fd| fd as c_int) {
             report(fd, listed(fd), "no longer on", how);
         }
     }

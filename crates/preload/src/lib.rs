@@ -96,8 +96,8 @@ fn traced(
     let (process, thread) = (sys::process(), sys::thread());
     if let Some((receiver, mut memory)) = memory {
         let head = Head {
-            process: process.cast_unsigned(),
-            thread: thread.cast_unsigned(),
+            process: process as u32,
+            thread: thread as u32,
             name: sys::thread_name(),
             fd: caller.fd(),
             request,

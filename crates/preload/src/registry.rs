@@ -86,11 +86,10 @@ pub unsafe fn settle() {
     for (index, listed) in (0..).zip(LISTED.as_slice()) {
         let found = listed.leads_to();
         // What is the user's is only known of a descriptor.
-        if let Ok(key) = found
-            && !listed.for_user
-            && Known::find(key).is_none()
-        {
-            Known::add(key, index);
+        if let Ok(key) = found {
+            if !listed.for_user && Known::find(key).is_none() {
+                Known::add(key, index);
+            }
         }
         // SAFETY: as the caller says.
         unsafe { listed.at_first.set(found) };

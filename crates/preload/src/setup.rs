@@ -187,7 +187,7 @@ fn number(text: &[u8]) -> Option<i32> {
         return None;
     }
     digits.iter().try_fold(0i32, |sum, &digit| {
-        let digit = char::from(digit).to_digit(10)?.cast_signed();
+        let digit = char::from(digit).to_digit(10)? as i32;
         sum.checked_mul(10)?.checked_add(sign * digit)
     })
 }

@@ -81,7 +81,7 @@ fn status(directory: c_int, path: &CStr, flags: c_int) -> Result<Status, Errno> 
         Err(Errno::ENOSYS | Errno::EPERM) => return old_status(directory, path, flags),
         Err(errno) => return Err(errno),
     };
-    let birth = found.stx_btime.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000);
+    let birth = (found.stx_btime.tv_sec as u64).wrapping_mul(1_000_000_000);
     Ok(Status {
         mode: found.stx_mode.into(),
         user: found.stx_uid,
@@ -340,7 +340,7 @@ fn time(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the C library fills its own structure.
     unsafe { libc::clock_gettime(clock, &raw mut now) };
-    now.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec.cast_unsigned())
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
 }
 
 /// The calling thread's name.
