@@ -199,14 +199,13 @@ pub fn preadv(fd: c_int, into: &[Segment], offset: u64) -> Result<usize, Errno> 
 pub fn pwritev(fd: c_int, from: &[Segment], offset: u64, durable: bool) -> Result<usize, Errno> {
     let flags = if durable { libc::RWF_DSYNC } else { 0 };
     // SAFETY: a segment is a `struct iovec`.
-    let written =
-        result(unsafe { syscall(libc::SYS_pwritev2, fd, from.as_ptr(), from.len(), offset, 0, flags) });
-    match written {
+    let written = unsafe { syscall(libc::SYS_pwritev2, fd, from.as_ptr(), from.len(), offset, 0, flags) };
+    match result(written) {
         // Linux before 4.7.
         Err(Errno::ENOSYS | Errno::EOPNOTSUPP) => {
             // SAFETY: as above.
-            let written =
-                result(unsafe { syscall(libc::SYS_pwritev, fd, from.as_ptr(), from.len(), offset, 0) })?;
+            let written = unsafe { syscall(libc::SYS_pwritev, fd, from.as_ptr(), from.len(), offset, 0) };
+            let written = result(written)?;
             if durable {
                 sync(fd)?;
             }
