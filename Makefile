@@ -51,8 +51,9 @@ all: build $(MANUAL:%=$(CARGO_TARGET_DIR)/man/%) $(SHELLS:%=$(CARGO_TARGET_DIR)/
 rust:
 	@scripts/rust
 
+# doctor warns of a library that a group may write, as Debian's umask for users, 002, would have it.
 build: rust
-	$(CARGO) build --release --locked
+	umask 022 && $(CARGO) build --release --locked
 
 $(CARGO_TARGET_DIR)/man/%: man/%.md scripts/man Cargo.toml
 	@mkdir -p $(@D)
