@@ -148,6 +148,21 @@ impl Loop {
         path
     }
 
+    /// Tells the kernel of a partition that no table has: its number, first sector and length in sectors of 512 bytes. By partx(8), which
+    /// takes it from a table that stands there no longer than that: not every distribution has addpart(8).
+    pub fn add_partition(&self, number: u8, start: u64, length: u64) {
+        use std::os::unix::fs::FileExt;
+        let device = File::options().read(true).write(true).open(&self.path).expect("root can");
+        let mut sector = [0; 512];
+        device.read_exact_at(&mut sector, 0).expect("it has one");
+        let table = format!("label: dos\n{number} : start={start}, size={length}, type=83\n");
+        let options = ["--quiet", "--wipe=never", "--no-reread", "--no-tell-kernel"];
+        Run::new("sfdisk").args(options).arg(&self.path).stdin(table).output().expect_out();
+        let number = number.to_string();
+        Run::new("partx").args(["--add", "--nr", &number]).arg(&self.path).output().expect_out();
+        device.write_all_at(&sector, 0).expect("root can");
+    }
+
     /// Tells the device that its image has another size now.
     pub fn resize(&self) {
         let resized = Run::new("losetup").arg("--set-capacity").arg(&self.path).output();

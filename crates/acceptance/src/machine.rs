@@ -20,10 +20,14 @@ pub fn machine(disks: &str) -> Command {
         program(name);
     }
     let own = std::env::current_exe().expect("/proc/self/exe names it");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/machine");
-    let mut command = Command::new(script);
+    let mut command = script();
     command.arg(own).env("DISKS", disks);
     command
+}
+
+/// `scripts/machine`, which runs a command in the machine.
+pub fn script() -> Command {
+    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/machine"))
 }
 
 /// Runs a command of the system that must succeed; words are divided by blanks.

@@ -62,7 +62,7 @@ fn check(disk: &Disk, invocations: &[(&str, i32, &str)]) {
     for (text, status, part) in invocations {
         let outcome = command(disk, text).output();
         let said = outcome.out() + &outcome.err();
-        if outcome.code() != *status || !said.contains(part) {
+        if outcome.code() != *status || !clients::says(&said, part) {
             wrong.push(format!("{text}: {}, not {status} {part:?}: {said}", outcome.code()));
         }
     }
@@ -397,7 +397,11 @@ fn sat(medium: Medium) {
             ("sg_sat_identify --ck_cond DEV", 0, " 08     0000 0000 4244 57"),
             ("sg_sat_identify --packet DEV", 11, "Aborted command"),
             ("sg_sat_identify --ident DEV", 0, "0x3"),
-            ("sg_sat_read_gplog DEV", 0, " 00     0001 0000 0000 0001 0008 0000 0000 0001"),
+            (
+                "sg_sat_read_gplog DEV",
+                0,
+                " 00     0001 0000 0000 0001 0008 0000 0000 0001|log address 04h: 8\n",
+            ),
             ("sg_sat_read_gplog --log=0x30 --page=1 DEV", 0, " 00     0040 "),
             ("sg_sat_read_gplog --log=0x30 --page=1 --dma DEV", 0, " 00     0040 "),
             ("sg_sat_read_gplog --log=0x30 --page=2 DEV", 11, "Aborted command"),
@@ -492,6 +496,10 @@ fn list() {
         // env(1) ends with 127 where there is no such program.
         let outcome = command(&disk, &format!("env {text}")).output();
         let real = rows[&clients::name(text)];
+        // The machine of the table had no such program.
+        if real == 127 {
+            continue;
+        }
         // The machine may lack what one needs that does not ask the device.
         if !text.contains("DEV") {
             let without = Run::new("env").args(text.split(' ')).output();
@@ -503,7 +511,7 @@ fn list() {
             assert_ne!(status, real, "{text} is no exception");
             status
         });
-        if outcome.code() != wanted {
+        if clients::status(text, outcome.code()) != wanted {
             let said = outcome.out() + &outcome.err();
             let said = said.lines().last().unwrap_or_default();
             wrong.push(format!("{text}: {}, not {wanted}: {said}", outcome.code()));

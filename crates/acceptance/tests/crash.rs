@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::process::{Command, ExitCode, Stdio};
 
-use acceptance::machine::{disk, is_machine, machine, run, without_udev};
+use acceptance::machine::{disk, is_machine, machine, run, script, without_udev};
 use acceptance::{Scratch, main as harness, trial};
 
 /// How often the machine is killed.
@@ -40,7 +40,29 @@ fn main() -> ExitCode {
     if is_machine() {
         return inside();
     }
-    harness(vec![trial("crash/kill", &[], kill)])
+    harness(vec![
+        trial("crash/kill", &[], kill),
+        trial("machine/a limit ends one that hangs", &[], hang),
+        trial("machine/a kernel that panics ends", &[], panics),
+    ])
+}
+
+/// A machine that does not end by itself.
+fn hang() {
+    let ended = script().args(["sleep", "10000"]).env("LIMIT", "3").output().expect("the script can be run");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(125), "{said}");
+    assert!(said.contains("machine: ended after 3 seconds (LIMIT).\n"), "{said}");
+}
+
+/// The limit would be said.
+fn panics() {
+    let panic = "cat /proc/cmdline; echo c >/proc/sysrq-trigger; sleep 10000";
+    let ended = script().args(["sh", "-c", panic]).output().expect("the script can be run");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(125) && !said.contains("LIMIT"), "{:?}: {said}", ended.status);
+    let console = String::from_utf8_lossy(&ended.stdout);
+    assert!(console.contains("softlockup_panic=1"), "{console}");
 }
 
 /// In the machine: makes the devices, or finds them again; says which numbers are there, and writes others.

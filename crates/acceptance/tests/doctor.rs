@@ -3,9 +3,9 @@
 mod system;
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
             list,
         ),
         trial("list/names of all kinds", devices, list_names),
-        trial("list/partitions that are not there", &on_devices(&["addpart"]), list_partitions),
+        trial("list/partitions that are not there", &on_devices(&["sfdisk", "partx"]), list_partitions),
         trial("list/the table", &on_devices(&["script", "stty"]), list_table),
         trial("list/a file that is deleted", devices, list_deleted),
         trial("colours/on a terminal alone", &with(&["script"]), colours),
@@ -259,8 +259,7 @@ fn descriptor() {
         assert!(lines(&found, "warning").is_empty(), "{}", found.out());
         assert!(found.out().contains("disk.vmdk describes"), "{}", found.out());
     };
-    let resize =
-        |bytes: u64| fs::File::options().write(true).open(&path).and_then(|file| file.set_len(bytes));
+    let resize = |bytes: u64| File::options().write(true).open(&path).and_then(|file| file.set_len(bytes));
     create(&entry, &[]);
     fits(&entry);
     // The kind that VMware would find there is another.
@@ -1208,7 +1207,7 @@ fn list_partitions() {
     let (path, _) = image(&scratch, "image");
     let device = Loop::attach(&path, &[]);
     // From sector 2048 to 34816.
-    Run::new("addpart").arg(device.path()).args(["3", "2048", "32768"]).output().expect_out();
+    device.add_partition(3, 2048, 32768);
     let node = PathBuf::from(format!("{}p3", device.path().display()));
     let asked = || row(&Run::new(command()).args(["list", "--json"]).output(), &node);
     assert_eq!(asked()["reasons"], json!(["is not there, although the kernel has the device"]));

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         trial("an interruption leaves nothing temporary", &make, interrupted),
         trial("all is removed without a reader", &make, without_reader),
         trial("what the command has made is named", &make, leftovers),
+        trial("an old cargo is refused before it does anything", &make, old_cargo),
         trial("an ordinary user is sent to root", &root, ordinary_user),
         trial("into the running system and out again", &root, running_system),
         trial("a directory that the loader does not trust is refused", &root, untrusted),
@@ -374,6 +375,25 @@ fn without_reader() {
         run("uninstall");
         assert_eq!(files(&root), BTreeMap::new(), "{how}");
     }
+}
+
+fn old_cargo() {
+    let scratch = Scratch::new();
+    let (cargo, log) = (scratch.path("cargo"), scratch.path("log"));
+    let script =
+        format!("#!/bin/sh\necho \"$*\" >>'{}'\necho 'cargo 1.84.1 (66221abde 2024-11-19)'\n", log.display());
+    fs::write(&cargo, script).expect("it is our directory");
+    chmod(&cargo, 0o755);
+    for (cargo, problem) in
+        [(cargo, "version 1.84.1 is too old"), (scratch.path("none"), "there is no such command")]
+    {
+        let said = make(["build", &format!("CARGO={}", cargo.display())]);
+        assert!(!said.success());
+        for part in [problem, "; Rust 1.85 or newer is needed. ", "https://rustup.rs", "apt install cargo"] {
+            assert!(said.err().contains(part), "no {part:?} in {}", said.err());
+        }
+    }
+    assert_eq!(fs::read_to_string(&log).expect("it was asked"), "--version\n");
 }
 
 fn ordinary_user() {

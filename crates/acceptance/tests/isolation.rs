@@ -20,7 +20,7 @@ const HOLD: &str = "what a run makes";
 const MIB: u64 = 1 << 20;
 
 fn main() -> ExitCode {
-    let needs = [Need::Devices, Need::Tool("make"), Need::Tool("strip"), Need::Tool("addpart")];
+    let needs = [Need::Devices, Need::Tool("make"), Need::Tool("strip"), Need::Tool("partx")];
     // What one sees of the system another must not change.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let trial = |name, body: fn()| {
@@ -45,7 +45,7 @@ fn hold() {
     assert!(Path::new(CONF).is_file() && trusted().join(LIBRARY).is_file());
     fs::write("/etc/ld.so.cache", "").expect("it is a copy");
     let disk = Disk::new(Medium::Node, "scsi", 16 * MIB);
-    Run::new("addpart").arg(disk.device()).args(["1", "2048", "2048"]).output().expect_out();
+    disk.loop_device().add_partition(1, 2048, 2048);
     assert!(disk.loop_device().partition(1).exists());
     let link = Name::link("hd", disk.device());
     chmod(disk.device(), 0o606);

@@ -455,7 +455,7 @@ fn no_stderr() {
 
 fn full_stderr() {
     let disk = image("scsi");
-    let script = "head -c 3000000 /dev/zero | tr '\\0' x >&2; sg_turs \"$0\"; head -c 3000000 /dev/zero | tr '\\0' x >&2";
+    let script = "head -c 3000000 /dev/zero | tr '\\0' x >&2; sg_turs --low \"$0\"; head -c 3000000 /dev/zero | tr '\\0' x >&2";
     let outcome = trace(&disk).args(["sh", "-c", script]).arg(disk.path()).output();
     assert_eq!(outcome.code(), 0);
     assert!(outcome.err().len() > 6_000_000);
@@ -606,12 +606,12 @@ fn exit_status() {
 fn signals() {
     let disk = image("scsi");
     // The terminal sends them to the program as well, which decides.
-    let script = "kill -INT $PPID; kill -QUIT $PPID; sg_turs \"$0\"; exit 4";
+    let script = "kill -INT $PPID; kill -QUIT $PPID; sg_turs --low \"$0\"; exit 4";
     let outcome = trace(&disk).args(["sh", "-c", script]).arg(disk.path()).output();
     assert_eq!(outcome.code(), 4);
     assert_eq!(requests(&outcome.err(), &disk).len(), 1, "{}", outcome.err());
     // One that asks to end is passed on.
-    let script = "trap 'sg_turs \"$0\"; exit 6' TERM; kill -TERM $PPID; while :; do sleep 0.01; done";
+    let script = "trap 'sg_turs --low \"$0\"; exit 6' TERM; kill -TERM $PPID; while :; do sleep 0.01; done";
     let outcome = trace(&disk).args(["sh", "-c", script]).arg(disk.path()).output();
     assert_eq!(outcome.code(), 6);
     assert_eq!(requests(&outcome.err(), &disk).len(), 1, "{}", outcome.err());

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+use acceptance::clients::left_out;
 use acceptance::layouts::{Layout, SEEDS};
 use acceptance::{
     Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, assert_same, main as harness, needs, pattern,
@@ -171,9 +172,11 @@ fn refused(outcome: &Outcome, status: i32, words: &str) {
 
 /// What libvmdk says of a file: the value behind each label.
 fn vmdkinfo(file: &Path) -> Vec<(String, String)> {
-    let out = Run::new("vmdkinfo").arg(file).output().expect_out();
-    let fields = out.lines().filter_map(|line| line.trim().split_once(':'));
-    fields.map(|(label, value)| (label.to_owned(), value.trim().to_owned())).collect()
+    let outcome = Run::new("vmdkinfo").arg(file).output();
+    let ended = outcome.err().contains("unable to retrieve extent") && left_out("vmdkinfo");
+    let out = if ended { outcome.out() } else { outcome.expect_out() };
+    let fields = out.lines().filter_map(|line| line.split_once(':'));
+    fields.map(|(label, value)| (label.trim().to_owned(), value.trim().to_owned())).collect()
 }
 
 /// The values of one label.

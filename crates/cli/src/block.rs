@@ -392,8 +392,8 @@ impl Host {
         let mut host = Host { root: root.to_path_buf(), blocks: Vec::new() };
         let unknown = |file| move |error| Unknown { file, error };
         let numbers = unknown(NUMBERS);
-        for entry in fs::read_dir(host.file(NUMBERS)).map_err(&numbers)? {
-            let entry = entry.map_err(&numbers)?;
+        for entry in fs::read_dir(host.file(NUMBERS)).map_err(numbers)? {
+            let entry = entry.map_err(numbers)?;
             let Some(number) = Number::parse(entry.file_name().as_bytes()) else { continue };
             host.blocks.extend(host.block(number));
         }

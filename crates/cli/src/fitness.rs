@@ -241,9 +241,7 @@ pub fn together(listed: &[Device<'_>], host: &Host) -> Vec<Vec<Finding>> {
                 ));
             }
             let parts = (host.by_path(device.path()), host.by_path(other.path()));
-            if let (Some(block), Some(whole)) = parts
-                && block.overlaps(whole)
-            {
+            if matches!(parts, (Some(block), Some(whole)) if block.overlaps(whole)) {
                 findings.push(Finding::problem(
                     format!(
                         "{name} shares its space with {first}, so that each destroys what is on the other"

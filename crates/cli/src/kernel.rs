@@ -129,8 +129,7 @@ fn is_denial(line: &[u8], marks: &[Vec<u8>]) -> bool {
 
 /// The last of a log. The kernel's gives a record at each reading, and fails once where one was overwritten meanwhile.
 fn lines(log: &Path) -> std::io::Result<Vec<u8>> {
-    let mut file =
-        File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(log)?;
+    let mut file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(log)?;
     let status = file.metadata()?;
     if status.is_file() {
         file.seek(SeekFrom::Start(status.len().saturating_sub(MOST)))?;

@@ -55,11 +55,10 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
     for sentence in probed.iter().filter_map(|probed| probed.facts.as_ref().err()) {
         say(sentence);
     }
-    if library == library::NAME
-        && let Some(loaded) = with.library
-        && let Some(sentence) = library::shadowed(Path::new(&loaded)).map_err(failed)?
-    {
-        say(sentence);
+    if let Some(loaded) = with.library.filter(|_| library == library::NAME) {
+        if let Some(sentence) = library::shadowed(Path::new(&loaded)).map_err(failed)? {
+            say(sentence);
+        }
     }
     Ok(ExitCode::from(if probed.iter().all(Probed::is_good) { 0 } else { Failure::FAILED }))
 }

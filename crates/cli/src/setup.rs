@@ -226,25 +226,24 @@ impl Change {
         for line in lines {
             let wanted = parse(line.as_bytes()).next();
             let is_there = parse(&new).any(|found| Some(found) == wanted);
-            if let Some(Ok(Directive::Device(wanted))) = wanted
-                && !is_there
-                && parse(&new)
-                    .flatten()
-                    .any(|found| matches!(found, Directive::Device(found) if found.path == wanted.path))
-            {
-                return Err(format!(
-                    "{FILE} lists {} already, with other options: change that line in the file.",
-                    wanted.printed_path()
-                ));
+            if is_there {
+                continue;
             }
-            if !is_there {
-                if new.last().is_some_and(|&byte| byte != b'\n') {
-                    new.push(b'\n');
+            if let Some(Ok(Directive::Device(wanted))) = wanted {
+                let same = |found| matches!(found, Directive::Device(found) if found.path == wanted.path);
+                if parse(&new).flatten().any(same) {
+                    return Err(format!(
+                        "{FILE} lists {} already, with other options: change that line in the file.",
+                        wanted.printed_path()
+                    ));
                 }
-                new.extend_from_slice(line.as_bytes());
-                new.push(b'\n');
-                added.push(line);
             }
+            if new.last().is_some_and(|&byte| byte != b'\n') {
+                new.push(b'\n');
+            }
+            new.extend_from_slice(line.as_bytes());
+            new.push(b'\n');
+            added.push(line);
         }
         if new.len() as u64 > MOST {
             return Err(format!(

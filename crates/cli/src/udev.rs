@@ -39,10 +39,8 @@ pub fn rule(block: &Block, link: &str, access: &Access) -> Result<String, String
         ));
     }
     let known = quoted(&pattern(&value));
-    if known.starts_with('e')
-        && let Some((number, version)) = version()
-        && number < ESCAPES
-    {
+    let version = known.starts_with('e').then(version).flatten();
+    if let Some((_, version)) = version.filter(|(number, _)| *number < ESCAPES) {
         return Err(format!(
             "is known again by {}, which needs udev {ESCAPES} or newer in a rule, and this udev is {version}: rename that, or leave \
              out --persist.",

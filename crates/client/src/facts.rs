@@ -100,9 +100,9 @@ impl Facts {
     }
 
     fn of(file: &File) -> Facts {
-        let number = |reply: Reply| i32::from_ne_bytes(reply.bytes::<0, _>());
+        let number = |reply: Reply| i32::from_ne_bytes(reply.bytes::<0, 4>());
         Facts {
-            bytes: ask(file, Request::Bytes).map(|reply| u64::from_ne_bytes(reply.bytes::<0, _>())),
+            bytes: ask(file, Request::Bytes).map(|reply| u64::from_ne_bytes(reply.bytes::<0, 8>())),
             sectors: ask(file, Request::Sectors).map(|reply| long::<0>(&reply)),
             sector_size: ask(file, Request::SectorSize).map(number),
             read_only: ask(file, Request::ReadOnly).map(number),
@@ -151,16 +151,16 @@ fn text<T: Display>(answer: &Result<T, Errno>) -> String {
 /// An `unsigned long`.
 fn long<const OFFSET: usize>(reply: &Reply) -> u64 {
     #[cfg(target_pointer_width = "64")]
-    return u64::from_ne_bytes(reply.bytes::<OFFSET, _>());
+    return u64::from_ne_bytes(reply.bytes::<OFFSET, 8>());
     #[cfg(target_pointer_width = "32")]
-    return u32::from_ne_bytes(reply.bytes::<OFFSET, _>()).into();
+    return u32::from_ne_bytes(reply.bytes::<OFFSET, 4>()).into();
 }
 
 impl Geometry {
     fn new(reply: &Reply) -> Geometry {
-        let [heads, sectors] = reply.bytes::<0, _>();
+        let [heads, sectors] = reply.bytes::<0, 2>();
         Geometry {
-            cylinders: u16::from_ne_bytes(reply.bytes::<2, _>()),
+            cylinders: u16::from_ne_bytes(reply.bytes::<2, 2>()),
             heads,
             sectors,
             start: long::<{ size_of::<libc::c_ulong>() }>(reply),
@@ -199,7 +199,7 @@ fn string(bytes: &[u8]) -> String {
 
 impl ScsiAddress {
     fn new(reply: &Reply) -> ScsiAddress {
-        let [id, lun, channel, host] = u32::from_ne_bytes(reply.bytes::<0, _>()).to_le_bytes();
+        let [id, lun, channel, host] = u32::from_ne_bytes(reply.bytes::<0, 4>()).to_le_bytes();
         ScsiAddress { host, channel, id, lun }
     }
 }

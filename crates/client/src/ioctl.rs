@@ -149,7 +149,7 @@ pub fn resend(file: &File, request: u32, given: &Given) -> Result<(), Errno> {
                 u64::from_ne_bytes([a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]])
             };
             let lengths = u32::from_ne_bytes([cdb_length, sense.unwrap_or(0), 0, 0]);
-            header[0] = two(u32::from(b'S'), direction.cast_unsigned());
+            header[0] = two(u32::from(b'S'), *direction as u32);
             header[1] = two(lengths, *length);
             header[2] = data.as_mut_ptr().expose_provenance() as u64;
             header[3] = cdb.as_ptr().expose_provenance() as u64;

@@ -9,8 +9,8 @@ pub const BLOCK_EXT_MAJOR: u32 = 259;
 /// Whether a device number is that of a whole SCSI or IDE disk.
 pub fn is_disk_number(major: u32, minor: u32) -> bool {
     match major {
-        8 | 65..=71 | 128..=135 => minor.is_multiple_of(16),
-        _ => IDE.contains(&major) && minor.is_multiple_of(64),
+        8 | 65..=71 | 128..=135 => minor % 16 == 0,
+        _ => IDE.contains(&major) && minor % 64 == 0,
     }
 }
 

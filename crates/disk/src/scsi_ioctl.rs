@@ -27,7 +27,7 @@ fn scsi(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> R
         SCSI_IOCTL_GET_BUS_NUMBER => int_out(identity::HOST.into())?,
         SCSI_IOCTL_PROBE_HOST if argument == 0 => return Ok(1),
         SCSI_IOCTL_PROBE_HOST => {
-            let room = usize::try_from(int_in()?.cast_unsigned()).unwrap_or(usize::MAX);
+            let room = usize::try_from(int_in()? as u32).unwrap_or(usize::MAX);
             let mut name = [0; identity::ADAPTER.len() + 1];
             for (to, from) in name.iter_mut().zip(identity::ADAPTER) {
                 *to = *from;
@@ -82,7 +82,7 @@ fn scsi_id(device: &Device<'_>) -> [u8; 32] {
 /// The longest transfer, in bytes.
 fn longest_transfer(host: &impl Host) -> Result<u32, Errno> {
     let bytes = host.limit(Limit::MaxSectors)?.saturating_mul(512);
-    Ok(u32::try_from(bytes).unwrap_or(u32::MAX).min(i32::MAX.cast_unsigned()))
+    Ok(u32::try_from(bytes).unwrap_or(u32::MAX).min(i32::MAX as u32))
 }
 
 /// `SG_SCSI_RESET` (drivers/scsi/scsi_error.c, `scsi_ioctl_reset`): there is nothing to reset, so what the adapter has

@@ -41,10 +41,10 @@ impl Decoded {
     pub fn given(host: &impl Host, request: u32, argument: u64) -> Decoded {
         let what = find(request).map_or(Argument::None, |request: &Request| request.argument);
         let mut decoded = Decoded { what, number: argument, bytes: [0; MOST], got: false };
-        if let Argument::In(shape) = what
-            && !decoded.read(host, shape)
-        {
-            decoded.what = Argument::None;
+        if let Argument::In(shape) = what {
+            if !decoded.read(host, shape) {
+                decoded.what = Argument::None;
+            }
         }
         if decoded.what == Argument::In(Shape::SgIo) {
             let command = u64::from_ne_bytes(decoded.at(24));
@@ -125,7 +125,7 @@ impl fmt::Display for Given<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let decoded = self.0;
         match decoded.what {
-            Argument::Number => write!(f, "{}", decoded.number.cast_signed()),
+            Argument::Number => write!(f, "{}", decoded.number as i64),
             Argument::In(shape) => decoded.write(shape, f),
             Argument::None | Argument::Out(_) => write!(f, "{:#x}", decoded.number),
         }

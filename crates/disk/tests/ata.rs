@@ -1985,8 +1985,8 @@ proptest! {
                 let writes = WRITES.contains(&command.command) && !command.data.is_empty();
                 if !writes || entry.contains("ro") {
                     prop_assert!(*after == before, "{:?} {:x?}", way, command);
-                } else if let (Some((registers, _)), false) = (got.registers, command.command == 0x06)
-                    && registers.status == 0x50
+                } else if got.registers.is_some_and(|(registers, _)| registers.status == 0x50)
+                    && command.command != 0x06
                 {
                     let changed = before.iter().zip(after.iter()).filter(|(old, new)| old != new).count();
                     prop_assert!(changed <= command.data.len());

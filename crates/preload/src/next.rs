@@ -266,10 +266,12 @@ impl<'a> Object<'a> {
         let dynamic = self.segments.iter().find(|segment| segment.p_type == PT_DYNAMIC)?;
         let mut entry = self.base.wrapping_add(dynamic.p_vaddr as usize) as *const Dyn;
         let (mut strings, mut symbols, mut versions, mut hash, mut gnu_hash) = (0, 0, 0, 0, 0);
-        // SAFETY: a dynamic section ends with DT_NULL.
-        while let Dyn { tag, value } = unsafe { &*entry }
-            && *tag != DT_NULL
-        {
+        loop {
+            // SAFETY: a dynamic section ends with DT_NULL.
+            let Dyn { tag, value } = unsafe { &*entry };
+            if *tag == DT_NULL {
+                break;
+            }
             // The C library writes addresses into the section; in the vDSO offsets stay.
             let address = if *value < self.base { self.base.wrapping_add(*value) } else { *value };
             match *tag {
@@ -362,11 +364,11 @@ impl Symbols {
         loop {
             // SAFETY: a chain ends with an entry whose lowest bit is set.
             let entry = unsafe { *chain.add((symbol - first) as usize) };
-            if entry | 1 == wanted | 1
+            if entry | 1 == wanted | 1 {
                 // SAFETY: chains name symbols of the table.
-                && let Some(found) = unsafe { self.definition(symbol, name) }
-            {
-                return found;
+                if let Some(found) = unsafe { self.definition(symbol, name) } {
+                    return found;
+                }
             }
             if entry & 1 != 0 {
                 return ptr::null_mut();

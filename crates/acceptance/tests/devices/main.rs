@@ -270,7 +270,7 @@ fn agree(device: &Device, kind: &'static str) {
     if kind != "ide" && device.name != "partition" {
         check("sg_readcap DEV", &format!("Last LBA={} ", blocks - 1));
         check("sg_inq DEV", "BDWRAPPER DISK");
-        check("sg_turs DEV", "");
+        check("sg_turs --low DEV", "");
         check("sg_vpd -p bl DEV", "Block limits");
     }
     match kind {

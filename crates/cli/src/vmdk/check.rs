@@ -312,9 +312,11 @@ fn compare<'a>(descriptor: &Descriptor, place: &Place, text: &'a OsString) -> Re
             );
         }
     }
-    if descriptor.is("partitionedDevice")
-        && let Some(sentence) = table_difference(descriptor, place, &present)?
-    {
+    let differs = match descriptor.is("partitionedDevice") {
+        true => table_difference(descriptor, place, &present)?,
+        false => None,
+    };
+    if let Some(sentence) = differs {
         let remedy = match present.table() {
             Ok(_) => format!("VMware refuses a table that has changed. {}", refresh("")),
             Err(_) => format!("Settle that first. {}", refresh("")),

@@ -170,12 +170,8 @@ impl Create {
         if text.contains(char::is_control) {
             return Err(cannot("has a control character"));
         }
-        if self.flat
-            && let Some(name) = super::beside(path, &self.output)
-        {
-            return Ok(name);
-        }
-        Ok(text.to_owned())
+        let beside = self.flat.then(|| super::beside(path, &self.output)).flatten();
+        Ok(beside.unwrap_or_else(|| text.to_owned()))
     }
 
     /// The name of the private copy, and the lines of the extents.

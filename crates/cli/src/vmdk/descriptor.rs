@@ -87,9 +87,8 @@ impl Descriptor {
                 ));
             }
         }
-        if let Some(parent) = found.0.value("parentCID")
-            && !parent.eq_ignore_ascii_case(b"ffffffff")
-        {
+        let parent = found.0.value("parentCID");
+        if parent.is_some_and(|parent| !parent.eq_ignore_ascii_case(b"ffffffff")) {
             return Err("describes a snapshot, not the disk itself; name the descriptor of the disk, without snapshots".into());
         }
         let mut extents = 0;

@@ -63,9 +63,8 @@ impl Text {
     /// Puts lines before the line of this number.
     pub fn insert(&mut self, at: usize, lines: impl IntoIterator<Item = impl AsRef<[u8]>>) {
         let end = self.end();
-        if let Some(last) = at.checked_sub(1).and_then(|before| self.0.get_mut(before))
-            && !last.ends_with(b"\n")
-        {
+        let last = at.checked_sub(1).and_then(|before| self.0.get_mut(before));
+        if let Some(last) = last.filter(|last| !last.ends_with(b"\n")) {
             last.extend(if last.ends_with(b"\r") { b"\n" } else { end });
         }
         let lines: Vec<_> = lines.into_iter().map(|line| [line.as_ref(), end].concat()).collect();

@@ -76,9 +76,8 @@ impl Data {
         let mut left = most.min(self.left());
         let (mut element, mut offset) = (self.element, self.offset);
         let mut found = 0;
-        while left > 0
-            && let Some(piece) = pieces.get_mut(found)
-        {
+        while left > 0 {
+            let Some(piece) = pieces.get_mut(found) else { break };
             let whole = self.element(host, element)?;
             let length = whole.length.saturating_sub(offset).min(left);
             if length > 0 {

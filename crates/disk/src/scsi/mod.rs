@@ -200,10 +200,8 @@ impl<H: Host> Task<'_, H> {
         let row = row(self.device, self.host, self.byte(0), self.byte(1) & 0x1f)?;
         let operation = row.operation;
         // Once, to whatever command but those that neither say nor clear it (SAM-5, 5.14).
-        if let Some(bytes) = news
-            && !matches!(operation, Operation::Inquiry | Operation::ReportLuns)
-            && !self.device.state.saw(bytes, self.capacity.block)
-        {
+        let tells = !matches!(operation, Operation::Inquiry | Operation::ReportLuns);
+        if news.is_some_and(|bytes| tells && !self.device.state.saw(bytes, self.capacity.block)) {
             return match operation {
                 Operation::RequestSense => self.request_sense(Sense::CAPACITY_CHANGED),
                 _ => Err(Sense::CAPACITY_CHANGED.into()),
