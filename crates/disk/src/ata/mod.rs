@@ -9,6 +9,7 @@ mod log;
 use command::{Command, Operation, Transfer};
 use identify::Settings;
 
+use crate::entry::Kind;
 use crate::geometry::identify_geometry;
 use crate::scsi::data::Data;
 use crate::scsi::sense::Sense;
@@ -150,9 +151,15 @@ pub(crate) fn execute<H: Host>(
             (Err(errno), _) => return Err(lost(errno).into()),
         };
         let Offer { transfer, room, data } = offer;
-        let mut task = Task { device, host, input, command, capacity, data, done };
-        let bytes = task.bytes();
-        if bytes > 0 && (transfer != command.transfer || room.min(task.data.left()) < bytes) {
+        let transfer = match agreed(device.entry.kind, command.transfer, transfer) {
+            Some(transfer) => transfer,
+            None if command.bytes(input, capacity) == 0 => command.transfer,
+            None => return Err(ABORTED),
+        };
+        let mut nowhere = Data::new(0, 0);
+        let data = if transfer == Transfer::None { &mut nowhere } else { data };
+        let mut task = Task { device, host, input, command, transfer, capacity, data, done };
+        if transfer != Transfer::None && room.min(task.data.left()) < task.bytes() {
             return Err(ABORTED);
         }
         let ended = task.run();
@@ -171,12 +178,30 @@ pub(crate) fn execute<H: Host>(
     }
 }
 
+/// How the data of a command moves, given how the host offers to move it; nothing where the command cannot be carried out that
+/// way.
+///
+/// drivers/ide has the disk move data by the command's own protocol alone. A disk behind libata moves it by PIO or DMA,
+/// whichever the protocol says, and carries out a data-in command that has no data-in buffer without giving its data. A data-out
+/// command without data is never carried out.
+fn agreed(kind: Kind, own: Transfer, offered: Transfer) -> Option<Transfer> {
+    match own {
+        _ if own == offered || own == Transfer::None => Some(own),
+        _ if kind != Kind::Sata => None,
+        Transfer::PioOut | Transfer::DmaOut => offered.is_to_disk().then_some(own),
+        _ if offered == Transfer::None || offered.is_to_disk() => Some(Transfer::None),
+        _ => Some(own),
+    }
+}
+
 /// A command that is carried out.
 struct Task<'a, H: Host> {
     device: &'a Device<'a>,
     host: &'a H,
     input: &'a Taskfile,
     command: &'static Command,
+    /// How its data moves; not at all where the host has no place for it.
+    transfer: Transfer,
     capacity: Capacity,
     data: &'a mut Data,
     /// What the registers hold in the end.
@@ -191,10 +216,7 @@ pub const MAX_RANGE_BLOCKS: u16 = 8;
 impl<H: Host> Task<'_, H> {
     /// How many bytes the command moves.
     fn bytes(&self) -> u64 {
-        if self.command.operation.moves_sectors() && self.command.transfer != Transfer::None {
-            return self.blocks().saturating_mul(self.capacity.block.into());
-        }
-        self.command.other_bytes(self.input)
+        self.command.bytes(self.input, self.capacity)
     }
 
     /// COUNT, as wide as the command has it.
@@ -202,13 +224,9 @@ impl<H: Host> Task<'_, H> {
         self.command.count(self.input)
     }
 
-    /// The number of logical blocks: COUNT, of which 0 is the largest.
+    /// The number of logical blocks.
     fn blocks(&self) -> u64 {
-        match self.count() {
-            0 if self.command.extended => 65536,
-            0 => 256,
-            count => count.into(),
-        }
+        self.command.blocks(self.input)
     }
 
     /// The first logical block: an address of 48 bits, of 28, or cylinder, head and sector of the IDENTIFY geometry.
@@ -328,7 +346,7 @@ impl<H: Host> Task<'_, H> {
 
     /// Carries out a SCSI command on blocks (SBC-3); flags go into its byte 1.
     fn on_blocks(&mut self, code: u8, flags: u8, first: u64, blocks: u64) -> Done {
-        let direction = match self.command.transfer {
+        let direction = match self.transfer {
             Transfer::None => Direction::None,
             Transfer::PioIn | Transfer::DmaIn => Direction::In,
             Transfer::PioOut | Transfer::DmaOut => Direction::Out,
@@ -340,9 +358,10 @@ impl<H: Host> Task<'_, H> {
     }
 
     fn move_blocks(&mut self, fua: bool) -> Done {
-        let code = match self.command.transfer {
+        let code = match self.transfer {
+            Transfer::None => VERIFY_16,
             Transfer::PioIn | Transfer::DmaIn => READ_16,
-            _ => WRITE_16,
+            Transfer::PioOut | Transfer::DmaOut => WRITE_16,
         };
         self.on_blocks(code, if fua { 0x08 } else { 0 }, self.first()?, self.blocks())
     }
