@@ -633,6 +633,21 @@ fn seek() {
     }
 }
 
+/// As libata does: nothing, whatever the address. QEMU's SCSI disk, LIO and scsi_debug have neither.
+#[test]
+fn commands_that_a_sata_disk_alone_has() {
+    let sata = Disk { entry: "/x=sata", ..numbered(16) };
+    for cdb in [[0x01, 0, 0, 0, 0, 0], [0x0b, 0, 0, 0, 0, 0], [0x0b, 0x1f, 0xff, 0xff, 0, 0]] {
+        assert_eq!(sata.none(&cdb).good(), [], "{cdb:02x?}");
+        assert_check(&numbered(16).none(&cdb), NO_SUCH_COMMAND);
+    }
+    assert_eq!(sata.none(&[0x01, 0, 0, 0, 0, 1]).check(), cdb_field(5, 0));
+    assert_eq!(sata.none(&[0x0b, 0x20, 0, 0, 0, 0]).check(), cdb_field(1, 5));
+    let (usage, expected) = (report_codes(1, 0x0b, 0, 512), [0, 3, 0, 6, 0x0b, 0x1f, 0xff, 0xff, 0, 0]);
+    assert_eq!(sata.read(&usage, 512).good(), expected);
+    assert_eq!(numbered(16).read(&usage, 512).good(), [0, 1, 0, 0]);
+}
+
 #[test]
 fn report_task_management_functions() {
     let disk = numbered(8);
@@ -739,8 +754,8 @@ fn all_codes(disk: &Disk, timeouts: bool) -> Vec<(u8, u16, bool, u16)> {
     list.chunks(each).map(row).collect()
 }
 
-/// ATA PASS-THROUGH, which a SCSI disk does not have.
-const ATA: [u8; 2] = [0x85, 0xa1];
+/// ATA PASS-THROUGH, REZERO UNIT and SEEK(6), which a SCSI disk does not have.
+const ATA: [u8; 4] = [0x85, 0xa1, 0x01, 0x0b];
 
 #[test]
 fn all_supported_operation_codes() {

@@ -144,7 +144,7 @@ fn rows(device: &Device<'_>, host: &impl Host, operation_code: u8) -> impl Itera
 fn has(device: &Device<'_>, host: &impl Host, operation: Operation) -> bool {
     match operation {
         Operation::Unmap => is_thin(host),
-        Operation::AtaPassThrough => device.entry.kind == Kind::Sata,
+        Operation::AtaPassThrough | Operation::Reposition => device.entry.kind == Kind::Sata,
         Operation::WriteAtomic => inquiry::atomic_blocks(device, host).is_some(),
         // libata has no target ports.
         Operation::ReportTargetPortGroups | Operation::SetTargetPortGroups => device.entry.kind == Kind::Scsi,
@@ -210,7 +210,7 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::cdb((before / 8) as u16, Some(7 - (before % 8) as u8)).into());
         }
         match operation {
-            Operation::Ready | Operation::PreventAllow => Ok(()),
+            Operation::Ready | Operation::PreventAllow | Operation::Reposition => Ok(()),
             Operation::RequestSense => self.request_sense(Sense::NONE),
             Operation::Inquiry => self.inquiry(),
             Operation::ModeSense => self.mode_sense(),
