@@ -518,18 +518,24 @@ fn log_sense(page: u8, subpage: u8, pointer: u8) -> [u8; 10] {
 fn log_pages() {
     let disk = numbered(8);
     for (page, expected) in [
-        (0x00, &[0x00, 0x0d, 0x2f][..]),
-        (0x0d, &[0, 0, 0x03, 2, 0, 0xff, 0, 1, 0x03, 2, 0, 0xff]),
-        (0x2f, &[0, 0, 0x03, 3, 0, 0, 0xff]),
+        (0x00, &[0x00, 0, 0, 3, 0x00, 0x0d, 0x2f][..]),
+        // DS: the parameters are not saved.
+        (0x0d, &[0x8d, 0, 0, 12, 0, 0, 0x03, 2, 0, 0xff, 0, 1, 0x03, 2, 0, 0xff]),
+        (0x2f, &[0xaf, 0, 0, 7, 0, 0, 0x03, 3, 0, 0, 0xff]),
     ] {
-        let reply = disk.read(&log_sense(page, 0, 0), 252).good();
-        assert_eq!(reply, [&[page, 0, 0, expected.len() as u8][..], expected].concat());
+        let mut cdb = log_sense(page, 0, 0);
+        assert_eq!(disk.read(&cdb, 252).good(), expected);
+        // SP, which saves what DS lets be saved (SPC-4, 6.6): openSeaChest_SMART sends it.
+        cdb[1] = 0x01;
+        assert_eq!(disk.read(&cdb, 252).good(), expected);
     }
+    let sent = [0x4d, 0x01, 0x6f, 0, 0, 0, 0, 0, 0x0c, 0];
+    assert_eq!(disk.read(&sent, 12).good(), [0xaf, 0, 0, 7, 0, 0, 0x03, 3, 0, 0, 0xff]);
     for page in (0..0x3f).filter(|page| ![0x00, 0x0d, 0x2f].contains(page)) {
         assert_eq!(disk.read(&log_sense(page, 0, 0), 252).check(), cdb_field(2, 5), "{page:02x}");
     }
-    // SP: there is nothing to be saved.
-    assert_eq!(disk.read(&[0x4d, 1, 0x40, 0, 0, 0, 0, 0, 252, 0], 252).check(), cdb_field(1, 0));
+    // PPC: no list of the parameters that have changed.
+    assert_eq!(disk.read(&[0x4d, 2, 0x40, 0, 0, 0, 0, 0, 252, 0], 252).check(), cdb_field(1, 1));
 }
 
 #[test]
