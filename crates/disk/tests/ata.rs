@@ -545,6 +545,18 @@ fn addresses_by_cylinder_head_and_sector() {
             got.holds(command.leaves(NOT_FOUND));
             assert!(got.data.iter().all(|&byte| byte == POISON));
         }
+        // Logical blocks of 4096 bytes: one cylinder, and some blocks more.
+        let large = match kind {
+            "/x=ide" => "/x=ide,sector=4096",
+            _ => "/x=sata,sector=4096",
+        };
+        let large = Disk { entry: large, ..Disk::new(vec![7; 4096 * 1100]) };
+        let words = identified(&large);
+        assert_eq!((words[1], words[54], &words[57..59]), (1, 1, &[1008, 0][..]));
+        for (cylinder, ended) in [(0, DONE), (1, NOT_FOUND)] {
+            let command = by_chs(Ata::gives(0x20, PioIn, 4096), cylinder, 0, 1, 1);
+            large.ata(way, &command).holds(command.leaves(ended));
+        }
         // What begins in a cylinder that there is may go on behind the last.
         let command = by_chs(Ata::gives(0x20, PioIn, 33 * BLOCK), 1, 15, 63, 33);
         assert!(read(&disk, &command) == part(2015, 33));
@@ -680,6 +692,28 @@ fn logical_blocks_of_4096_bytes() {
         let command = trim(&[(2, 3)]);
         disk.ata(way, &command).holds(command.leaves(DONE));
         assert_eq!(disk.host.changed.get(), Some(("discard", 2 * 4096, 3 * 4096)));
+    }
+}
+
+/// No blocks, or less than one: no address exists, while the disk still says who it is.
+#[test]
+fn a_device_without_blocks() {
+    for (entry, way) in [("/x=ide", Way::Taskfile), ("/x=sata", Way::Sixteen)] {
+        for bytes in [0, 511] {
+            let disk = sized(entry, bytes);
+            let words = identified(&disk);
+            assert_eq!((words[60], words[61], words[100]), (0, 0, 0));
+            let read = Ata::gives(0x20, PioIn, 512).on(0, 1);
+            disk.ata(way, &read).holds(read.leaves(NOT_FOUND));
+            let write = Ata::takes(0x35, DmaOut, vec![1; 512]).wide().on(0, 1);
+            disk.ata(way, &write).holds(write.leaves(NOT_FOUND));
+            let verify = Ata::new(0x40).on(0, 1);
+            disk.ata(way, &verify).holds(verify.leaves(NOT_FOUND));
+            for code in [0xe7, 0xe0] {
+                disk.ata(way, &Ata::new(code)).holds(Ata::new(code).leaves(DONE));
+            }
+            assert_eq!(disk.host.changed.get(), None);
+        }
     }
 }
 
@@ -2121,7 +2155,7 @@ proptest! {
         };
         prop_assert_eq!(number(100, 4), blocks.min((1 << 48) - 1));
         prop_assert_eq!(number(60, 2), blocks.min(0x0fff_ffff));
-        let cylinders = (blocks * (logical / 512) / 1008).clamp(1, 16383);
+        let cylinders = (blocks / 1008).clamp(1, 16383);
         prop_assert_eq!([words[1], words[3], words[6]], [cylinders as u16, 16, 63]);
         prop_assert_eq!([words[54], words[55], words[56]], [cylinders as u16, 16, 63]);
         prop_assert_eq!(number(57, 2), cylinders * 1008);

@@ -107,7 +107,8 @@ impl From<Ended> for Failure {
         let Ended::Check(sense) = ended else { return Failure::Ended(ended) };
         match sense {
             Sense { key: 0x3, code: 0x1100, information, .. } => Failure::Error(UNC, information),
-            Sense::OUT_OF_RANGE => Failure::Error(IDNF, None),
+            // An ATA disk without blocks has no address at all.
+            Sense::OUT_OF_RANGE | Sense::NO_MEDIUM => Failure::Error(IDNF, None),
             Sense { key: 0x3 | 0x4, information, .. } | Sense { code: 0x2707, information, .. } => {
                 Failure::Fault(information)
             }
@@ -142,8 +143,9 @@ pub(crate) fn execute<H: Host>(
     };
     let run = || {
         let command = command::find(input.command, input.features as u8).ok_or(ABORTED)?;
-        let capacity = match (scsi::size(device, host), command.operation) {
-            (Ok((capacity, _)), _) => capacity,
+        let capacity = match (scsi::size(device, host, command.operation.moves_sectors()), command.operation)
+        {
+            (Ok(capacity), _) => capacity,
             // A descriptor that cannot carry requests.
             (Err(Errno::EBADF), _) => return Err(Failure::Ended(Ended::Failed(Errno::EBADF))),
             // Who the disk is can be said whatever has become of it.
@@ -239,7 +241,7 @@ impl<H: Host> Task<'_, H> {
         if device & LBA != 0 {
             return Ok(high << 24 | lba & 0xff_ffff);
         }
-        let geometry = identify_geometry(self.capacity.sectors());
+        let geometry = identify_geometry(self.capacity.blocks);
         let (cylinder, sector) = (lba >> 8 & 0xffff, lba & 0xff);
         let (heads, per_track) = (u64::from(geometry.heads), u64::from(geometry.sectors));
         let there = cylinder < geometry.cylinders.into() && high < heads && (1..=per_track).contains(&sector);
@@ -251,7 +253,7 @@ impl<H: Host> Task<'_, H> {
 
     /// Puts the address of a logical block into the registers, in the form that the command gave its own in.
     fn point_at(&mut self, block: u64) {
-        let geometry = identify_geometry(self.capacity.sectors());
+        let geometry = identify_geometry(self.capacity.blocks);
         let (heads, per_track) = (u64::from(geometry.heads), u64::from(geometry.sectors));
         let (lba, high) = if self.command.extended {
             (block, self.done.device)
@@ -367,6 +369,9 @@ impl<H: Host> Task<'_, H> {
     }
 
     fn flush(&mut self) -> Done {
+        if self.capacity.blocks == 0 {
+            return Ok(());
+        }
         self.on_blocks(SYNCHRONIZE_CACHE_16, 0, 0, 0)
     }
 

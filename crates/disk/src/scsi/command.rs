@@ -74,6 +74,27 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Whether the command is refused while there are no blocks.
+    pub(super) fn needs_medium(self) -> bool {
+        !matches!(
+            self,
+            RequestSense
+                | Inquiry
+                | ModeSense
+                | ModeSelect
+                | LogSense
+                | StartStop
+                | SendDiagnostic
+                | PreventAllow
+                | ReportLuns
+                | ReportTargetPortGroups
+                | SetTargetPortGroups
+                | ReportOperationCodes
+                | ReportTaskManagement
+                | AtaPassThrough
+        )
+    }
+
     /// Whether the data are logical blocks of the disk.
     pub fn moves_blocks(self) -> bool {
         matches!(

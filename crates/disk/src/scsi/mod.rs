@@ -75,16 +75,16 @@ pub(crate) fn execute<H: Host>(
     direction: Direction,
     data: Data,
 ) -> (Ended, u64) {
-    let (capacity, news) = match size(device, host) {
-        Ok(size) => size,
+    let (capacity, tells) = match size(device, host, MOVES_BLOCKS.contains(&cdb[0])) {
+        Ok(capacity) => (capacity, true),
         // A descriptor that cannot carry requests.
         Err(Errno::EBADF) => return (Ended::Failed(Errno::EBADF), 0),
         // Who the disk is can be said whatever has become of it.
-        Err(_) if WITHOUT_MEDIUM.contains(&cdb[0]) => (Capacity::new(0, 512), None),
+        Err(_) if WITHOUT_DEVICE.contains(&cdb[0]) => (Capacity::new(0, 512), false),
         Err(errno) => return (lost(errno), 0),
     };
     let mut task = Task { device, host, cdb, direction, data, capacity };
-    match task.run(news) {
+    match task.run(tells) {
         Ok(()) => (Ended::Good, task.data.used()),
         Err(ended) => (ended, task.data.used()),
     }
@@ -100,21 +100,30 @@ pub(crate) fn translated<H: Host>(
     data: &mut Data,
 ) -> Done {
     let mut task = Task { device, host, cdb, direction, data: *data, capacity };
-    let done = task.run(None);
+    let done = task.run(false);
     *data = task.data;
     done
 }
 
 /// INQUIRY, REQUEST SENSE and REPORT LUNS; and ATA PASS-THROUGH, whose commands look after the size themselves.
-const WITHOUT_MEDIUM: [u8; 5] = [0x12, 0x03, 0xa0, 0x85, 0xa1];
+const WITHOUT_DEVICE: [u8; 5] = [0x12, 0x03, 0xa0, 0x85, 0xa1];
 
-/// The device's size; and that in bytes, where it is another than the last command that cared saw.
-pub(crate) fn size(device: &Device<'_>, host: &impl Host) -> Result<(Capacity, Option<u64>), Errno> {
-    let bytes = host.limit(Limit::Bytes)?;
-    if let Some(block) = device.state.block_of(bytes) {
-        return Ok((Capacity::new(bytes, block), None));
+/// READ and WRITE.
+const MOVES_BLOCKS: [u8; 8] = [0x08, 0x0a, 0x28, 0x2a, 0x88, 0x8a, 0xa8, 0xaa];
+
+/// The device's size at this moment. Commands that move blocks, which are frequent, use the size of a logical block that the
+/// last other command found, as long as the device and its size in bytes are the same.
+pub(crate) fn size(device: &Device<'_>, host: &impl Host, moves_blocks: bool) -> Result<Capacity, Errno> {
+    let (identity, bytes) = (host.identity(), host.limit(Limit::Bytes)?);
+    let known = device.state.block_of(identity, bytes);
+    if let Some(block) = known.filter(|_| moves_blocks) {
+        return Ok(Capacity::new(bytes, block));
     }
-    Ok((Capacity::new(bytes, device.logical_block(host)?), Some(bytes)))
+    let block = device.logical_block(host)?;
+    if known != Some(block) {
+        device.state.remember_block(identity, bytes, block);
+    }
+    Ok(Capacity::new(bytes, block))
 }
 
 /// The row of a CDB, where the disk has it.
@@ -191,23 +200,30 @@ fn unsettled(errno: Errno) -> Ended {
 }
 
 impl<H: Host> Task<'_, H> {
-    fn run(&mut self, news: Option<u64>) -> Done {
+    /// Carries the command out; `tells`: it reports that the capacity has changed.
+    fn run(&mut self, tells: bool) -> Done {
         let row = row(self.device, self.host, self.byte(0), self.byte(1) & 0x1f)?;
         let operation = row.operation;
-        // Once, to whatever command but those that neither say nor clear it (SAM-5, 5.14).
-        if let Some(bytes) = news
-            && !matches!(operation, Operation::Inquiry | Operation::ReportLuns)
-            && !self.device.state.saw(bytes, self.capacity.block)
+        let tells = tells && !matches!(operation, Operation::Inquiry | Operation::ReportLuns);
+        // A unit attention is reported once; INQUIRY and REPORT LUNS neither report nor clear it (SAM-5, 5.14). That there are no
+        // blocks is not reported so: the disk is not ready as long as that lasts.
+        if tells
+            && let Some(before) = self.device.state.changed(self.capacity)
+            && self.capacity.blocks > 0
         {
+            let sense = if before == 0 { Sense::BECAME_READY } else { Sense::CAPACITY_CHANGED };
             return match operation {
-                Operation::RequestSense => self.request_sense(Sense::CAPACITY_CHANGED),
-                _ => Err(Sense::CAPACITY_CHANGED.into()),
+                Operation::RequestSense => self.request_sense(sense),
+                _ => Err(sense.into()),
             };
         }
         let wrong = u128::from_be_bytes(self.cdb) & !row.used_bits();
         if wrong != 0 {
             let before = wrong.leading_zeros();
             return Err(Sense::cdb((before / 8) as u16, Some(7 - (before % 8) as u8)).into());
+        }
+        if self.capacity.blocks == 0 && operation.needs_medium() {
+            return Err(Sense::NO_MEDIUM.into());
         }
         match operation {
             Operation::Ready | Operation::PreventAllow | Operation::Reposition => Ok(()),
