@@ -1318,8 +1318,8 @@ fn write_same() {
             (0, [0x66; 512], ("write", 512 * 4, 512 * 3), 0x66),
             (0, [0; 512], ("zero", 512 * 4, 512 * 3), 0),
             (UNMAP, [0; 512], ("discard", 512 * 4, 512 * 3), 0),
-            // As LIO has it and libiscsi wants it: what is unmapped reads as zeros.
-            (UNMAP, [0xff; 512], ("discard", 512 * 4, 512 * 3), 0),
+            // SBC-3, 4.7.3.4.4 b): what reads as something else than zeros afterwards is written.
+            (UNMAP, [0xff; 512], ("write", 512 * 4, 512 * 3), 0xff),
         ] {
             let disk = numbered(16);
             let reply = disk.write(&blocks_cdb(code, flags, 4, 3), &pattern);
