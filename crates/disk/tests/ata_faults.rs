@@ -118,6 +118,7 @@ fn expected(call: Call, errno: Errno) -> Ending {
         // A descriptor that cannot carry requests.
         Errno::EBADF if call == Call::Limit => Ending::Errno(errno),
         Errno::EROFS | Errno::EPERM | Errno::EBADF if writing => Ending::Registers(ABORTED, None),
+        Errno::EPERM | Errno::EBADF if call == Call::Read => Ending::Registers(ABORTED, None),
         Errno::ENOSPC | Errno::EDQUOT => Ending::Registers(FAULT, None),
         _ => match call {
             Call::Read => Ending::Registers(UNREADABLE, Some(FIRST)),

@@ -173,6 +173,8 @@ pub(crate) fn failed(errno: Errno, block: u64, writing: bool) -> Ended {
         Errno::ENOMEM | Errno::EAGAIN | Errno::ENFILE | Errno::EMFILE => Ended::Busy,
         Errno::ENODEV | Errno::ENXIO => Ended::Gone,
         Errno::EFAULT => Ended::Failed(Errno::EFAULT),
+        // The medium is not to blame, and may be sound.
+        Errno::EPERM | Errno::EACCES | Errno::EBADF => Sense::NO_ACCESS.into(),
         _ if writing => Sense::WRITE_ERROR.at(block).into(),
         _ => Sense::READ_ERROR.at(block).into(),
     }

@@ -49,6 +49,8 @@ impl Sense {
     pub const LIST_LENGTH: Sense = Sense::new(0x5, 0x1a00);
     /// ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE
     pub const OPERATION_CODE: Sense = Sense::new(0x5, 0x2000);
+    /// ILLEGAL REQUEST, ACCESS DENIED - NO ACCESS RIGHTS
+    pub const NO_ACCESS: Sense = Sense::new(0x5, 0x2002);
     /// ILLEGAL REQUEST, LOGICAL BLOCK ADDRESS OUT OF RANGE
     pub const OUT_OF_RANGE: Sense = Sense::new(0x5, 0x2100);
     /// ILLEGAL REQUEST, INVALID FIELD IN CDB
