@@ -6,6 +6,9 @@
 use crate::request::*;
 use crate::{Answer, Capability, Device, Errno, Host, Limit, Medium};
 
+/// Bytes a page: the largest block of the page cache.
+const PAGE: u32 = 4096;
+
 /// What the kernel says of a fresh disk: how far it reads ahead, in 512-byte sectors.
 const READ_AHEAD: u64 = 256;
 
@@ -96,7 +99,21 @@ fn image(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> 
             host.flush()?;
         }
         // A file has no partitions that the kernel knows of, and what is read ahead is the file system's affair.
-        BLKRRPART | BLKRASET | BLKFRASET | BLKBSZSET => admin()?,
+        BLKRRPART | BLKRASET | BLKFRASET => admin()?,
+        // Nor is the size of a page cache's blocks: what the kernel would refuse is refused (blkdev_bszset, set_blocksize).
+        BLKBSZSET => {
+            admin()?;
+            if argument == 0 {
+                return Err(Errno::EINVAL);
+            }
+            let mut size = [0; 4];
+            host.copy_in(argument, &mut size)?;
+            let size = u32::from_ne_bytes(size);
+            let least = device.logical_block(host)?.max(512);
+            if !size.is_power_of_two() || !(least..=PAGE).contains(&size) {
+                return Err(Errno::EINVAL);
+            }
+        }
         // Nobody has set a trace up.
         BLKTRACESTART | BLKTRACESTOP | BLKTRACETEARDOWN => return Err(Errno::EINVAL),
         // Nor can a file be divided (`struct blkpg_ioctl_arg`, which ends with the address of a `blkpg_partition`).

@@ -30,8 +30,8 @@ fn scsi(sectors: u64) -> (u8, u8) {
 }
 
 /// The geometry that an IDENTIFY DEVICE sector claims (words 1, 3 and 6, obsolete since ATA/ATAPI-6): 16 heads, 63
-/// sectors a track, at most 16383 cylinders.
-pub fn identify_geometry(sectors: u64) -> Geometry {
-    let cylinders = (sectors / (16 * 63)).clamp(1, 16383);
+/// sectors a track, at most 16383 cylinders. A sector is a logical block here, since that is what such an address names.
+pub fn identify_geometry(blocks: u64) -> Geometry {
+    let cylinders = (blocks / (16 * 63)).clamp(1, 16383);
     Geometry { cylinders: cylinders as u32, heads: 16, sectors: 63 }
 }

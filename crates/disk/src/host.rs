@@ -100,6 +100,12 @@ pub trait Host {
     /// What stands behind the disk.
     fn medium(&self) -> Medium;
 
+    /// What tells the backing device from others behind the same entry, such as its device number; the same number where it
+    /// cannot be told at no cost.
+    fn identity(&self) -> u64 {
+        0
+    }
+
     /// A property of the backing device.
     fn limit(&self, limit: Limit) -> Result<u64, Errno>;
 

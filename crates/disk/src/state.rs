@@ -3,6 +3,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::Capacity;
 use crate::scsi::mode::Switches;
 
 /// The settings of one device; all bits zero is a fresh one.
@@ -14,10 +15,10 @@ pub struct State {
     pub(crate) reserved_size: Setting,
     /// What MODE SELECT has changed.
     pub(crate) switches: Switches,
-    /// The size in bytes, and 1, when the last SCSI command saw it; 0 before.
-    bytes: AtomicU64,
-    /// Bytes a logical block then.
-    block: AtomicU32,
+    /// The capacity that the last SCSI command saw which could have told of a change: [`packed`]; 0 before.
+    seen: AtomicU64,
+    /// The size of a logical block, by backing device and size: [`block_key`] with the exponent in its lowest bits; 0 before.
+    block: AtomicU64,
     /// `HDIO_SET_…`, in the order of [`crate::hdio`]'s table.
     pub(crate) hdio: [Setting; 9],
     /// The level of an ATA disk's advanced power management; 0: off.
@@ -36,8 +37,8 @@ impl State {
             timeout: Setting::new(),
             reserved_size: Setting::new(),
             switches: Switches::new(),
-            bytes: AtomicU64::new(0),
-            block: AtomicU32::new(0),
+            seen: AtomicU64::new(0),
+            block: AtomicU64::new(0),
             hdio: [const { Setting::new() }; 9],
             power_management: Setting::new(),
             transfer_mode: Setting::new(),
@@ -47,20 +48,50 @@ impl State {
     }
 }
 
+/// How many of the lowest bits of a word hold the exponent of a logical block's size: 9 to 31.
+const EXPONENT: u32 = 5;
+const EXPONENT_BITS: u64 = (1 << EXPONENT) - 1;
+
+/// The number of logical blocks, below 2^59, and the exponent of their size.
+fn packed(capacity: Capacity) -> u64 {
+    capacity.blocks << EXPONENT | exponent(capacity.block)
+}
+
+fn exponent(block: u32) -> u64 {
+    block.checked_ilog2().unwrap_or(0).into()
+}
+
+/// What the size of a logical block is remembered by: a mixture of what the backing device is recognised by and its size in
+/// bytes, with the lowest bits free.
+fn block_key(identity: u64, bytes: u64) -> u64 {
+    // Fibonacci hashing: the upper bits depend on all of the key's.
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mixed = (identity.wrapping_mul(FACTOR).rotate_left(32) ^ bytes).wrapping_mul(FACTOR);
+    (mixed ^ mixed >> 32) & !EXPONENT_BITS
+}
+
 impl State {
-    /// The size of a logical block when the device had this size in bytes, if it was the last that was seen. A device that
-    /// keeps its size keeps its blocks.
-    pub(crate) fn block_of(&self, bytes: u64) -> Option<u32> {
-        let same = self.bytes.load(Ordering::Acquire) == bytes.saturating_add(1);
-        same.then(|| self.block.load(Ordering::Relaxed))
+    /// The size of a logical block of a backing device of this size, if it is the last that was remembered.
+    pub(crate) fn block_of(&self, identity: u64, bytes: u64) -> Option<u32> {
+        let known = self.block.load(Ordering::Relaxed);
+        let exponent = known & EXPONENT_BITS;
+        (exponent != 0 && known & !EXPONENT_BITS == block_key(identity, bytes)).then_some(1 << exponent)
     }
 
-    /// Remembers the size in bytes and of a logical block; whether there were as many logical blocks before.
-    pub(crate) fn saw(&self, bytes: u64, block: u32) -> bool {
-        let blocks = |bytes: u64, block: u32| (bytes.checked_div(block.into()), block);
-        let old_block = self.block.swap(block, Ordering::Relaxed);
-        let old = self.bytes.swap(bytes.saturating_add(1), Ordering::AcqRel).checked_sub(1);
-        old.is_none_or(|old| blocks(old, old_block) == blocks(bytes, block))
+    /// Remembers the size of a logical block.
+    pub(crate) fn remember_block(&self, identity: u64, bytes: u64, block: u32) {
+        self.block.store(block_key(identity, bytes) | exponent(block), Ordering::Relaxed);
+    }
+
+    /// Remembers the capacity; the number of logical blocks before, if that or their size was another.
+    pub(crate) fn changed(&self, capacity: Capacity) -> Option<u64> {
+        let new = packed(capacity);
+        // Threads that only read do not take the cache line from each other.
+        if self.seen.load(Ordering::Relaxed) == new {
+            return None;
+        }
+        let old = self.seen.swap(new, Ordering::Relaxed);
+        (old != 0 && old != new).then_some(old >> EXPONENT)
     }
 }
 

@@ -152,6 +152,34 @@ fn discard_and_zero_of_an_image() {
     assert_eq!(host.changed.get(), None);
 }
 
+/// As blkdev_bszset and set_blocksize of the kernel check it; nothing is set, for a file has no page cache of its own.
+#[test]
+fn the_block_size_of_the_page_cache() {
+    let mut host = Fake::new(Medium::ImageFile, MIB);
+    let set = |host: &Fake, entry, size: u32| {
+        host.put(&size.to_ne_bytes());
+        host.ask(entry, BLKBSZSET)
+    };
+    for entry in KINDS {
+        for size in [512, 1024, 2048, 4096] {
+            assert_eq!(set(&host, entry, size), DONE, "{size}");
+        }
+        for size in [0, 1, 256, 511, 513, 768, 4097, 8192, 1 << 31, u32::MAX] {
+            assert_eq!(set(&host, entry, size), Answer::Error(Errno::EINVAL), "{size}");
+        }
+        let at = |address| host.ask_at(entry, &State::new(), BLKBSZSET, address);
+        assert_eq!(at(0), Answer::Error(Errno::EINVAL));
+        assert_eq!(at(8), Answer::Error(Errno::EFAULT));
+    }
+    // No less than a logical block.
+    for (size, answer) in [(4096, DONE), (2048, Answer::Error(Errno::EINVAL))] {
+        assert_eq!(set(&host, "/x=scsi,sector=4096", size), answer);
+    }
+    // Without the privilege nothing else is looked at.
+    host.root = false;
+    assert_eq!(host.ask_at("/x=scsi", &State::new(), BLKBSZSET, 0), Answer::Error(Errno::EACCES));
+}
+
 #[test]
 fn settings_are_the_devices_own_and_start_fresh() {
     let host = Fake::new(Medium::ImageFile, MIB);

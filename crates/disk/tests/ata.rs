@@ -40,6 +40,11 @@ fn sized(entry: &'static str, bytes: u64) -> Disk {
     Disk { entry, ..Disk::on(Fake::new(Medium::ImageFile, bytes)) }
 }
 
+/// A block of the disk as it is.
+fn block_of(disk: &Disk, number: usize) -> Vec<u8> {
+    disk.host.content.borrow()[512 * number..][..512].to_vec()
+}
+
 fn part(first: u64, blocks: u64) -> Vec<u8> {
     CONTENT[512 * first as usize..][..512 * blocks as usize].to_vec()
 }
@@ -274,27 +279,71 @@ fn every_command_by_every_way_that_carries_it() {
     assert_eq!(sent, 263);
 }
 
-/// Data commands take their own protocol alone, and all of their data.
-#[test]
-fn a_command_with_data_by_another_protocol_is_aborted() {
+/// Every protocol but the command's own, with as much room or data as the command moves.
+fn by_other_protocols(own: &Ata) -> impl Iterator<Item = Ata> {
     const ALL: [Transfer; 5] = [Transfer::None, PioIn, PioOut, DmaIn, DmaOut];
+    let length = own.room.max(own.data.len());
+    ALL.into_iter().filter(|&transfer| transfer != own.transfer).map(move |transfer| {
+        let (room, data) = match transfer {
+            Transfer::None => (0, vec![]),
+            PioIn | DmaIn => (length, vec![]),
+            PioOut | DmaOut if own.room == 0 => (0, own.data.clone()),
+            PioOut | DmaOut => (0, vec![0x99; length]),
+        };
+        Ata { transfer, room, data, ..own.clone() }
+    })
+}
+
+/// drivers/ide has the disk move data by the command's own protocol alone.
+#[test]
+fn an_ide_disk_aborts_a_data_command_by_another_protocol() {
+    for row in TABLE.iter().filter(|row| row.2 != Transfer::None) {
+        by_other_protocols(&right(row)).for_each(|other| refused("/x=ide", Way::Taskfile, &other));
+    }
+}
+
+/// libata does not compare PROTOCOL with the command, so that the disk moves data by PIO or DMA, whichever it is; the command
+/// itself says which way. A data-in command without a data-in buffer gives nothing; a data-out command without data writes
+/// nothing.
+#[test]
+fn a_sata_disk_carries_out_a_data_command_by_another_protocol() {
     for row in TABLE.iter().filter(|row| row.2 != Transfer::None) {
         let own = right(row);
-        let length = own.room.max(own.data.len());
-        for (kind, way) in WHOLE {
-            for transfer in ALL.into_iter().filter(|&transfer| transfer != row.2) {
-                let (room, data) = match transfer {
-                    Transfer::None => (0, vec![]),
-                    PioIn | DmaIn => (length, vec![]),
-                    PioOut | DmaOut => (0, vec![0x99; length]),
-                };
-                refused(kind, way, &Ata { transfer, room, data, ..own.clone() });
+        for way in [Way::Twelve, Way::Sixteen] {
+            for other in by_other_protocols(&own).filter(|other| other.goes(way)) {
+                let takes = matches!(own.transfer, PioOut | DmaOut);
+                if takes && !matches!(other.transfer, PioOut | DmaOut) {
+                    refused("/x=sata", way, &other);
+                    continue;
+                }
+                let disk = multiple("/x=sata");
+                let got = disk.ata(way, &other);
+                got.holds(own.leaves(DONE));
+                let (as_it_is, is_in) = (multiple("/x=sata"), matches!(other.transfer, PioIn | DmaIn));
+                let expected = if is_in || takes { as_it_is.ata(way, &own).data } else { vec![] };
+                assert!(got.data == expected, "{other:x?}");
+                assert!(*disk.host.content.borrow() == *as_it_is.host.content.borrow(), "{other:x?}");
+                let resid = got.reply.map(|reply| reply.resid);
+                assert_eq!(
+                    resid,
+                    Some(if is_in || takes { 0 } else { other.data.len() as i32 }),
+                    "{other:x?}"
+                );
             }
-            let mut short = own.clone();
+        }
+    }
+}
+
+/// A command moves all of its data or is aborted.
+#[test]
+fn too_little_room_or_data_is_aborted() {
+    for row in TABLE.iter().filter(|row| row.2 != Transfer::None) {
+        for (kind, way) in WHOLE {
+            let mut short = right(row);
             short.room = short.room.saturating_sub(512);
             short.data.truncate(short.data.len().saturating_sub(512));
             // One block less; nothing at all is another phase by HDIO_DRIVE_TASKFILE.
-            if short.room + short.data.len() > 0 || way == Way::Sixteen {
+            if short.room + short.data.len() > 0 {
                 refused(kind, way, &short);
             }
         }
@@ -496,6 +545,18 @@ fn addresses_by_cylinder_head_and_sector() {
             got.holds(command.leaves(NOT_FOUND));
             assert!(got.data.iter().all(|&byte| byte == POISON));
         }
+        // Logical blocks of 4096 bytes: one cylinder, and some blocks more.
+        let large = match kind {
+            "/x=ide" => "/x=ide,sector=4096",
+            _ => "/x=sata,sector=4096",
+        };
+        let large = Disk { entry: large, ..Disk::new(vec![7; 4096 * 1100]) };
+        let words = identified(&large);
+        assert_eq!((words[1], words[54], &words[57..59]), (1, 1, &[1008, 0][..]));
+        for (cylinder, ended) in [(0, DONE), (1, NOT_FOUND)] {
+            let command = by_chs(Ata::gives(0x20, PioIn, 4096), cylinder, 0, 1, 1);
+            large.ata(way, &command).holds(command.leaves(ended));
+        }
         // What begins in a cylinder that there is may go on behind the last.
         let command = by_chs(Ata::gives(0x20, PioIn, 33 * BLOCK), 1, 15, 63, 33);
         assert!(read(&disk, &command) == part(2015, 33));
@@ -634,6 +695,28 @@ fn logical_blocks_of_4096_bytes() {
     }
 }
 
+/// No blocks, or less than one: no address exists, while the disk still says who it is.
+#[test]
+fn a_device_without_blocks() {
+    for (entry, way) in [("/x=ide", Way::Taskfile), ("/x=sata", Way::Sixteen)] {
+        for bytes in [0, 511] {
+            let disk = sized(entry, bytes);
+            let words = identified(&disk);
+            assert_eq!((words[60], words[61], words[100]), (0, 0, 0));
+            let read = Ata::gives(0x20, PioIn, 512).on(0, 1);
+            disk.ata(way, &read).holds(read.leaves(NOT_FOUND));
+            let write = Ata::takes(0x35, DmaOut, vec![1; 512]).wide().on(0, 1);
+            disk.ata(way, &write).holds(write.leaves(NOT_FOUND));
+            let verify = Ata::new(0x40).on(0, 1);
+            disk.ata(way, &verify).holds(verify.leaves(NOT_FOUND));
+            for code in [0xe7, 0xe0] {
+                disk.ata(way, &Ata::new(code)).holds(Ata::new(code).leaves(DONE));
+            }
+            assert_eq!(disk.host.changed.get(), None);
+        }
+    }
+}
+
 #[test]
 fn a_protected_disk_aborts_writes() {
     for (kind, way) in [("/x=ide,ro", Way::Taskfile), ("/x=sata,ro", Way::Sixteen)] {
@@ -705,22 +788,15 @@ fn protocols_of_pass_through() {
         let read = sata.read(&cdb(protocol, FROM_DISK | BLOCKS_UNIT | BY_COUNT, &whole), 512);
         let check_power = sata.none(&cdb(protocol, 0, &Ata::new(0xe5)));
         match protocol {
-            4 => {
-                assert_eq!(words(&read.clone().good())[0], 0x0040);
-                assert_eq!(check_power.check(), cdb_field(2, 1));
+            // PIO and DMA: the direction is that of the buffer, as libata has it.
+            4 | 5 | 6 | 10 | 11 => {
+                assert_eq!(words(&read.good())[0], 0x0040, "{protocol}");
+                assert_eq!(check_power.check(), sense(0xb, 0), "{protocol}");
             }
-            // From the disk, but not as IDENTIFY DEVICE does.
-            6 | 10 => {
-                assert_eq!((read.check().key, read.resid), (0xb, 512));
-                assert_eq!(check_power.check(), cdb_field(2, 1));
-            }
-            // To the disk.
-            5 | 11 => {
-                assert_eq!(read.check(), cdb_field(2, 3));
-                assert_eq!(check_power.check(), cdb_field(2, 1));
-            }
+            // Without data.
             3 => {
-                assert_eq!(read.check(), cdb_field(2, 1));
+                assert_eq!((read.status, read.resid), (0, 512));
+                assert!(read.data.is_empty());
                 assert_eq!((check_power.status, check_power.resid), (0, 0));
             }
             _ => {
@@ -801,25 +877,44 @@ fn the_length_of_pass_through() {
 fn directions_of_pass_through() {
     let sata = disk("/x=sata");
     let command = Ata { count: 1, ..identify() };
-    // T_LENGTH 0 with data, and T_DIR against the protocol.
+    // T_LENGTH 0 with data.
     assert_eq!(sata.read(&cdb(4, FROM_DISK, &command), 512).check(), cdb_field(2, 1));
-    assert_eq!(sata.read(&cdb(4, BLOCKS_UNIT | BY_COUNT, &command), 512).check(), cdb_field(2, 3));
-    let write = Ata::takes(0x30, PioOut, vec![1; 512]).on(3, 1);
-    let towards = cdb(5, FROM_DISK | BLOCKS_UNIT | BY_COUNT, &write);
-    assert_eq!(sata.write(&towards, &write.data).check(), cdb_field(2, 3));
+    // T_DIR, and the direction of the protocol, say nothing: that of the buffer counts.
+    for protocol in [4, 5, 6, 10, 11] {
+        for flags in [0, FROM_DISK] {
+            let read = sata.read(&cdb(protocol, flags | BLOCKS_UNIT | BY_COUNT, &command), 512);
+            assert_eq!(read.good().len(), 512, "{protocol} {flags:02x}");
+            let byte = protocol << 4 | flags;
+            let write = Ata::takes(0x30, PioOut, vec![byte; 512]).on(3, 1);
+            let towards = cdb(protocol, flags | BLOCKS_UNIT | BY_COUNT, &write);
+            sata.write(&towards, &write.data).good();
+            assert!(block_of(&sata, 3) == [byte; 512], "{protocol} {flags:02x}");
+        }
+    }
+    sata.write(&Ata::takes(0x30, PioOut, part(3, 1)).on(3, 1).cdb(Way::Sixteen), &part(3, 1));
     // No data by the CDB, some by the header (as libata).
     assert_eq!(sata.read(&cdb(3, 0, &Ata::new(0xe5)), 512).check(), cdb_field(2, 1));
-    // Data by the CDB, the other way by the header.
+    // Data from the disk, none of which can go into a buffer of data to the disk.
     let right = cdb(4, FROM_DISK | BLOCKS_UNIT | BY_COUNT, &command);
-    let reply = sata.send(&right, &Header::new(16, TO_DEV, 512));
-    assert_eq!((reply.status, reply.host_status), (0, ERROR));
-    // Both ways is either.
+    let reply = sata.write(&right, &[0x55; 512]);
+    assert_eq!((reply.status, reply.host_status, reply.resid), (0, 0, 512));
+    assert_eq!(sata.got(DATA, 512), [0x55; 512]);
+    // Both ways is what T_DIR says.
     let reply = sata.send(&right, &Header::new(16, TO_FROM_DEV, 512));
     assert_eq!((reply.status, reply.host_status, reply.resid), (0, 0, 0));
     assert!(*sata.host.content.borrow() == content(BLOCKS));
-    // None at all.
-    let reply = sata.send(&right, &Header::new(16, NONE, 0));
-    assert_eq!(reply.check().key, 0xb);
+    // No buffer: libata does not send such a command, so that no registers come back.
+    for direction in [NONE, FROM_DEV, TO_DEV] {
+        for protocol in [4, 5, 6, 10, 11] {
+            for flags in [0, FROM_DISK | BLOCKS_UNIT | BY_COUNT] {
+                let reply = sata.send(&cdb(protocol, flags, &command), &Header::new(16, direction, 0));
+                assert_eq!(reply.check(), sense(0xb, 0));
+            }
+        }
+    }
+    // READ SECTOR(S) of a block that does not exist fails without data, too.
+    let beyond = Ata { command: 0x20, ..Ata::new(0).on(BLOCKS, 1) };
+    assert_eq!(sata.none(&cdb(3, 0x20, &beyond)).check().registers, Some((beyond.leaves(NOT_FOUND), false)));
 }
 
 #[test]
@@ -1184,10 +1279,14 @@ fn drive_task() {
             let (result, got) = disk.hdio(HDIO_DRIVE_TASK, &given);
             assert_eq!((result, &got[..]), (Ok(()), &expected[..]), "{kind} {given:02x?}");
         }
-        // An error, and data, which there is no place for.
+        // Data, which there is no place for: a libata disk gives none.
+        let (result, got) = disk.hdio(HDIO_DRIVE_TASK, &[0xec, 0, 1, 0, 0, 0, 0]);
+        let (ended, errno) = if kind == "/x=ide" { (0x51, Err(Errno::EIO)) } else { (0x50, Ok(())) };
+        assert_eq!((result, &got[..]), (errno, &[ended, 4 * (ended & 1), 1, 0, 0, 0, 0xa0][..]), "{kind}");
+        // An error; a command that has no data to write.
         for (given, ended) in [
             ([0xff, 1, 2, 3, 4, 5, 6], [0x51, 4, 2, 3, 4, 5, 0xa6]),
-            ([0xec, 0, 1, 0, 0, 0, 0], [0x51, 4, 1, 0, 0, 0, 0xa0]),
+            ([0x30, 0, 1, 3, 0, 0, 0x40], [0x51, 4, 1, 3, 0, 0, 0xe0]),
             ([0x40, 0, 1, BLOCKS as u8, 0, 0, 0x40], [0x51, 0x10, 1, BLOCKS as u8, 0, 0, 0xe0]),
         ] {
             let (result, got) = disk.hdio(HDIO_DRIVE_TASK, &given);
@@ -2056,7 +2155,7 @@ proptest! {
         };
         prop_assert_eq!(number(100, 4), blocks.min((1 << 48) - 1));
         prop_assert_eq!(number(60, 2), blocks.min(0x0fff_ffff));
-        let cylinders = (blocks * (logical / 512) / 1008).clamp(1, 16383);
+        let cylinders = (blocks / 1008).clamp(1, 16383);
         prop_assert_eq!([words[1], words[3], words[6]], [cylinders as u16, 16, 63]);
         prop_assert_eq!([words[54], words[55], words[56]], [cylinders as u16, 16, 63]);
         prop_assert_eq!(number(57, 2), cylinders * 1008);

@@ -108,6 +108,9 @@ fn capacity_words() {
             let geometry = [words[1], words[3], words[6]];
             assert_eq!(geometry, [words[54], words[55], words[56]]);
             assert_eq!(double(&words, 57), geometry.map(u32::from).iter().product::<u32>());
+            // Of logical blocks, and none that does not exist, but for a disk of less than a cylinder.
+            let cylinders = (blocks / 1008).clamp(1, 16383);
+            assert_eq!(double(&words, 57), cylinders as u32 * 1008);
         }
     }
 }

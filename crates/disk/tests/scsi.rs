@@ -518,18 +518,24 @@ fn log_sense(page: u8, subpage: u8, pointer: u8) -> [u8; 10] {
 fn log_pages() {
     let disk = numbered(8);
     for (page, expected) in [
-        (0x00, &[0x00, 0x0d, 0x2f][..]),
-        (0x0d, &[0, 0, 0x03, 2, 0, 0xff, 0, 1, 0x03, 2, 0, 0xff]),
-        (0x2f, &[0, 0, 0x03, 3, 0, 0, 0xff]),
+        (0x00, &[0x00, 0, 0, 3, 0x00, 0x0d, 0x2f][..]),
+        // DS: the parameters are not saved.
+        (0x0d, &[0x8d, 0, 0, 12, 0, 0, 0x03, 2, 0, 0xff, 0, 1, 0x03, 2, 0, 0xff]),
+        (0x2f, &[0xaf, 0, 0, 7, 0, 0, 0x03, 3, 0, 0, 0xff]),
     ] {
-        let reply = disk.read(&log_sense(page, 0, 0), 252).good();
-        assert_eq!(reply, [&[page, 0, 0, expected.len() as u8][..], expected].concat());
+        let mut cdb = log_sense(page, 0, 0);
+        assert_eq!(disk.read(&cdb, 252).good(), expected);
+        // SP, which saves what DS lets be saved (SPC-4, 6.6): openSeaChest_SMART sends it.
+        cdb[1] = 0x01;
+        assert_eq!(disk.read(&cdb, 252).good(), expected);
     }
+    let sent = [0x4d, 0x01, 0x6f, 0, 0, 0, 0, 0, 0x0c, 0];
+    assert_eq!(disk.read(&sent, 12).good(), [0xaf, 0, 0, 7, 0, 0, 0x03, 3, 0, 0, 0xff]);
     for page in (0..0x3f).filter(|page| ![0x00, 0x0d, 0x2f].contains(page)) {
         assert_eq!(disk.read(&log_sense(page, 0, 0), 252).check(), cdb_field(2, 5), "{page:02x}");
     }
-    // SP: there is nothing to be saved.
-    assert_eq!(disk.read(&[0x4d, 1, 0x40, 0, 0, 0, 0, 0, 252, 0], 252).check(), cdb_field(1, 0));
+    // PPC: no list of the parameters that have changed.
+    assert_eq!(disk.read(&[0x4d, 2, 0x40, 0, 0, 0, 0, 0, 252, 0], 252).check(), cdb_field(1, 1));
 }
 
 #[test]
@@ -631,6 +637,21 @@ fn seek() {
     for block in [16, u32::MAX] {
         assert_check(&seek(block), OUT_OF_RANGE);
     }
+}
+
+/// As libata does: nothing, whatever the address. QEMU's SCSI disk, LIO and scsi_debug have neither.
+#[test]
+fn commands_that_a_sata_disk_alone_has() {
+    let sata = Disk { entry: "/x=sata", ..numbered(16) };
+    for cdb in [[0x01, 0, 0, 0, 0, 0], [0x0b, 0, 0, 0, 0, 0], [0x0b, 0x1f, 0xff, 0xff, 0, 0]] {
+        assert_eq!(sata.none(&cdb).good(), [], "{cdb:02x?}");
+        assert_check(&numbered(16).none(&cdb), NO_SUCH_COMMAND);
+    }
+    assert_eq!(sata.none(&[0x01, 0, 0, 0, 0, 1]).check(), cdb_field(5, 0));
+    assert_eq!(sata.none(&[0x0b, 0x20, 0, 0, 0, 0]).check(), cdb_field(1, 5));
+    let (usage, expected) = (report_codes(1, 0x0b, 0, 512), [0, 3, 0, 6, 0x0b, 0x1f, 0xff, 0xff, 0, 0]);
+    assert_eq!(sata.read(&usage, 512).good(), expected);
+    assert_eq!(numbered(16).read(&usage, 512).good(), [0, 1, 0, 0]);
 }
 
 #[test]
@@ -739,8 +760,8 @@ fn all_codes(disk: &Disk, timeouts: bool) -> Vec<(u8, u16, bool, u16)> {
     list.chunks(each).map(row).collect()
 }
 
-/// ATA PASS-THROUGH, which a SCSI disk does not have.
-const ATA: [u8; 2] = [0x85, 0xa1];
+/// ATA PASS-THROUGH, REZERO UNIT and SEEK(6), which a SCSI disk does not have.
+const ATA: [u8; 4] = [0x85, 0xa1, 0x01, 0x0b];
 
 #[test]
 fn all_supported_operation_codes() {
@@ -1273,10 +1294,10 @@ fn write_atomic_is_on_the_medium_when_it_must_be() {
 /// The backing device does not say that it can.
 #[test]
 fn disks_without_atomic_writes_say_so_everywhere() {
-    let mut disk = numbered(64);
     // All of them are shorter than a block, too.
     for (atomic, entry) in [(None, "/x=scsi"), (Some((512, 2048)), "/x=scsi,sector=4096")] {
-        (disk.host.atomic, disk.entry) = (atomic, entry);
+        let mut disk = Disk { entry, ..numbered(64) };
+        disk.host.atomic = atomic;
         for (first, blocks) in [(0, 2), (0, 0), (u64::MAX, 2)] {
             let reply = disk.write(&blocks_cdb(0x9c, 0, first, blocks), &vec![0; 512 * blocks as usize]);
             assert_check(&reply, NO_SUCH_COMMAND);
@@ -1286,8 +1307,8 @@ fn disks_without_atomic_writes_say_so_everywhere() {
         }
         assert!(all_codes(&disk, false).iter().all(|row| row.0 != 0x9c));
         assert_eq!(Limits::of(&disk).atomic, [0; 5]);
+        assert_eq!(disk.host.changed.get(), None);
     }
-    assert_eq!(disk.host.changed.get(), None);
 }
 
 #[test]
@@ -1297,8 +1318,8 @@ fn write_same() {
             (0, [0x66; 512], ("write", 512 * 4, 512 * 3), 0x66),
             (0, [0; 512], ("zero", 512 * 4, 512 * 3), 0),
             (UNMAP, [0; 512], ("discard", 512 * 4, 512 * 3), 0),
-            // As LIO has it and libiscsi wants it: what is unmapped reads as zeros.
-            (UNMAP, [0xff; 512], ("discard", 512 * 4, 512 * 3), 0),
+            // SBC-3, 4.7.3.4.4 b): what reads as something else than zeros afterwards is written.
+            (UNMAP, [0xff; 512], ("write", 512 * 4, 512 * 3), 0xff),
         ] {
             let disk = numbered(16);
             let reply = disk.write(&blocks_cdb(code, flags, 4, 3), &pattern);
@@ -1593,6 +1614,95 @@ fn growth_is_said_once() {
     fresh.read(&[0x12, 0, 0, 0, 96, 0], 96).good();
     grow(&mut fresh);
     fresh.none(&[0; 6]).good();
+}
+
+/// READ CAPACITY, byte for byte, and the first byte of block 3.
+#[track_caller]
+fn seen(disk: &Disk) -> (u32, u8) {
+    let capacity = disk.read(&READ_CAPACITY_10, 8).good();
+    let length = u32::from_be_bytes([capacity[4], capacity[5], capacity[6], capacity[7]]);
+    (length, disk.read(&blocks_cdb(0x28, 0, 3, 1), length as usize).good()[0])
+}
+
+/// One entry can have several devices behind it, and a device can be given other blocks: each is asked, even where all are
+/// of the same size.
+#[test]
+fn blocks_of_another_length() {
+    let mut disk = numbered(64);
+    assert_eq!(seen(&disk), (512, 3));
+    for (logical, identity, expected) in [(4096, 2, (4096, 24)), (512, 1, (512, 3)), (4096, 1, (4096, 24))] {
+        (disk.host.logical, disk.host.identity) = (logical, identity);
+        assert_check(&disk.none(&[0; 6]), CAPACITY_CHANGED);
+        assert_eq!(seen(&disk), expected);
+        disk.none(&[0; 6]).good();
+    }
+    // The first command that one hears of the other device reads no block of the wrong length.
+    (disk.host.logical, disk.host.identity) = (512, 3);
+    assert_check(&disk.read(&blocks_cdb(0x28, 0, 3, 1), 512), CAPACITY_CHANGED);
+    assert_eq!(disk.read(&blocks_cdb(0x28, 0, 3, 1), 512).good(), [3; 512]);
+    // INQUIRY tells of nothing, and takes nothing away.
+    disk.host.logical = 4096;
+    disk.read(&[0x12, 0, 0, 0, 96, 0], 96).good();
+    assert_check(&disk.read(&blocks_cdb(0x28, 0, 3, 1), 4096), CAPACITY_CHANGED);
+    // Another device that is alike is no change.
+    disk.host.identity = 4;
+    assert_eq!(seen(&disk), (4096, 24));
+}
+
+/// No blocks, or less than one: NOT READY, MEDIUM NOT PRESENT, for what needs some.
+#[test]
+fn a_device_without_blocks() {
+    for (entry, bytes) in [("/x=scsi", 0), ("/x=sata", 511), ("/x=scsi,sector=4096", 4095)] {
+        let mut disk = Disk { entry, ..sized(bytes) };
+        let no_medium = (0x2, 0x3a00);
+        let needs: [&[u8]; 14] = [
+            &[0; 6],
+            &READ_CAPACITY_10,
+            &service_action_in(0x10, 0, 32),
+            &service_action_in(0x12, 0, 32),
+            &blocks_cdb(0x08, 0, 0, 1),
+            &blocks_cdb(0x28, 0, 0, 0),
+            &blocks_cdb(0x88, 0, u64::MAX, 1),
+            &blocks_cdb(0x2a, 0, 0, 1),
+            &blocks_cdb(0x2f, 0, 0, 0),
+            &blocks_cdb(0x35, 0, 0, 0),
+            &blocks_cdb(0x41, 0, 0, 1),
+            &blocks_cdb(0x89, 0, 0, 0),
+            &[0x2b, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &unmap_cdb(0),
+        ];
+        for cdb in needs {
+            assert_check(&disk.read(cdb, 4096), no_medium);
+        }
+        // What is wrong with a command by itself is said first.
+        assert_check(&disk.none(&[0xc0; 10]), NO_SUCH_COMMAND);
+        assert_eq!(disk.none(&[0, 0, 0, 0, 0, 1]).check(), cdb_field(5, 0));
+        assert_eq!(disk.read(&[0x12, 0, 0, 0, 96, 0], 96).good()[0], 0);
+        disk.read(&[0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0], 16).good();
+        assert_eq!(disk.read(&[0x03, 0, 0, 0, 18, 0], 18).good()[2], 0);
+        assert_eq!(disk.read(&[0x1a, 0, 0x0a, 0, 12, 0], 12).good()[3..8], [8, 0, 0, 0, 0]);
+        for cdb in [&log_sense(0, 0, 0)[..], &report_codes(0, 0, 0, 512)] {
+            disk.read(cdb, 512).good();
+        }
+        disk.none(&[0x1b, 0, 0, 0, 1, 0]).good();
+        // Blocks: as from a disk that has been given a medium.
+        let length = if entry.ends_with("4096") { 4096 } else { 512 };
+        for cdb in [&READ_CAPACITY_10[..], &blocks_cdb(0x28, 0, 0, 1), &[0; 6]] {
+            disk.host.bytes = 8 * length;
+            disk.read(&[0x12, 0, 0, 0, 96, 0], 96).good();
+            assert_check(&disk.read(cdb, 4096), (0x6, 0x2800));
+            disk.none(&[0; 6]).good();
+            disk.host.bytes = 0;
+            // None any more.
+            assert_check(&disk.none(&[0; 6]), no_medium);
+            assert_check(&disk.none(&[0; 6]), no_medium);
+        }
+        disk.host.bytes = 8 * length;
+        let brought = disk.read(&[0x03, 0, 0, 0, 252, 0], 252).good();
+        assert_eq!(parse_sense(&brought), plain((0x6, 0x2800)));
+        disk.none(&[0; 6]).good();
+        assert_eq!(disk.host.changed.get(), None);
+    }
 }
 
 /// What changes the capacity is the number of blocks.

@@ -7,12 +7,13 @@ use common::{Call, Fault};
 use disk::Errno;
 use disk::scsi::sense::Sense;
 
-const ERRNOS: [Errno; 10] = [
+const ERRNOS: [Errno; 11] = [
     Errno::EIO,
     Errno::ENOSPC,
     Errno::EDQUOT,
     Errno::EROFS,
     Errno::EPERM,
+    Errno::EACCES,
     Errno::ENOMEM,
     Errno::ENODEV,
     Errno::ENXIO,
@@ -27,6 +28,7 @@ const FIRST: u64 = 7;
 
 const READ_ERROR: (u8, u16) = (0x3, 0x1100);
 const WRITE_ERROR: (u8, u16) = (0x3, 0x0c00);
+const NO_ACCESS: (u8, u16) = (0x5, 0x2002);
 const INTERNAL: (u8, u16) = (0x4, 0x4400);
 const PROTECTED: (u8, u16) = (0x7, 0x2700);
 const NO_SPACE: (u8, u16) = (0x7, 0x2707);
@@ -181,7 +183,9 @@ impl Ending {
             Errno::ENOMEM => Ending::Status(BUSY),
             Errno::ENODEV | Errno::ENXIO => Ending::HostStatus(NO_CONNECT),
             Errno::ENOSPC | Errno::EDQUOT if writing || call == Call::Read => of(NO_SPACE),
-            Errno::EROFS | Errno::EPERM if writing => of(PROTECTED),
+            Errno::EROFS | Errno::EPERM | Errno::EACCES if writing => of(PROTECTED),
+            // The caller may not read the device; the medium is not to blame.
+            Errno::EPERM | Errno::EACCES | Errno::EBADF if call == Call::Read => of(NO_ACCESS),
             _ => match call {
                 Call::Read => at_block(READ_ERROR),
                 Call::Write | Call::Zero | Call::Discard => at_block(WRITE_ERROR),
@@ -206,7 +210,7 @@ fn every_error_of_every_call_of_every_command() {
                     continue;
                 }
                 // Whether the file system lets the disk be locked depends on the rights to the file.
-                if call == Call::Lock && matches!(errno, Errno::EROFS | Errno::EPERM) {
+                if call == Call::Lock && matches!(errno, Errno::EROFS | Errno::EPERM | Errno::EACCES) {
                     continue;
                 }
                 let disk = disk(case.write_cache);

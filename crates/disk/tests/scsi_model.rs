@@ -266,8 +266,10 @@ impl Pair {
                 on.copy_from_slice(written);
             }
             OrWrite => on.iter_mut().zip(data).for_each(|(on, from)| *on |= from),
-            WriteSame(_) => on.chunks_mut(size).for_each(|block| block.copy_from_slice(data)),
-            WriteSameUnmap(_) | WriteSameNoData | Unmap => on.fill(0),
+            WriteSame(_) | WriteSameUnmap(_) => {
+                on.chunks_mut(size).for_each(|block| block.copy_from_slice(data));
+            }
+            WriteSameNoData | Unmap => on.fill(0),
             Nothing(_) => {}
         }
         Ok(Vec::new())

@@ -214,6 +214,14 @@ impl Host for Caller {
         self.medium
     }
 
+    fn identity(&self) -> u64 {
+        let Status { device, inode, number: (major, minor), .. } = self.looked_at;
+        match self.medium {
+            Medium::BlockDevice => u64::from(major) << 32 | u64::from(minor),
+            Medium::ImageFile => device ^ inode.rotate_left(32),
+        }
+    }
+
     fn limit(&self, limit: Limit) -> Result<u64, Errno> {
         let block_device = self.medium == Medium::BlockDevice;
         match limit {

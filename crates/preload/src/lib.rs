@@ -64,8 +64,8 @@ fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
         Found::Unknown => return failed(Errno::EPERM),
     };
     let (request, argument) = (request as u32, argument as u64);
-    // SG_IO, which is to be fast, finds it out where it fails.
-    if request != disk::request::SG_IO {
+    // SG_IO, which is to be fast, finds it out where it fails; of a block device's own requests the kernel does.
+    if request != disk::request::SG_IO && family != Family::BlockLayer {
         if let Err(errno) = errno::kept(|| caller.flags()) {
             return failed(errno);
         }

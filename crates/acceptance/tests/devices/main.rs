@@ -13,14 +13,15 @@ use std::time::Duration;
 use acceptance::machine::{disk, is_machine, looped, machine, run, without_udev};
 use acceptance::{Outcome, Run, Scratch, Sgio, library, main as harness, program, trial};
 
+mod clients;
 mod faults;
 mod growth;
 mod partitions;
 
 const MIB: u64 = 1 << 20;
 
-/// The disks that the machine has: for LVM on it, and of the sizes of the golden tables.
-const DISKS: &str = "scsi:512M scsi:1G ide:256M virtio:192M";
+/// The disks that the machine has: for LVM on it, of the sizes of the golden tables, and for the command lines of `clients`.
+const DISKS: &str = "scsi:512M scsi:1G ide:256M virtio:192M scsi:64M sata:64M";
 
 fn main() -> ExitCode {
     if !is_machine() {
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     trials.extend(growth::trials());
     trials.extend(faults::trials());
     trials.push(trial("partitions/numbers are the kernel's", &[], partitions::numbers));
+    trials.extend(clients::trials());
     trials.push(trial("golden/real-disks", &[], golden));
     trials.push(trial("set-user-ID", &[], set_user_id));
     for name in ["guide/a logical volume", "refresh/on FAT"] {

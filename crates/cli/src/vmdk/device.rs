@@ -178,7 +178,7 @@ pub fn read(device: &File, sector: u64, into: &mut [u8]) -> Result<(), String> {
 fn answers(entry: &Entry<'_>, capacity: Capacity) -> Facts {
     let sectors = capacity.sectors();
     let fixed = entry.geometry.unwrap_or_else(|| geometry(entry.kind, sectors));
-    let own = identify_geometry(sectors);
+    let own = identify_geometry(capacity.blocks);
     let identity = Identity {
         model: String::new(),
         serial: String::new(),

@@ -2,6 +2,7 @@
 //! the rows.
 
 use super::Taskfile;
+use crate::Capacity;
 use Operation::*;
 use Transfer::{DmaIn, DmaOut, PioIn, PioOut};
 
@@ -114,6 +115,23 @@ impl Command {
     /// COUNT, as wide as the command has it.
     pub fn count(&self, registers: &Taskfile) -> u16 {
         if self.extended { registers.count } else { registers.count & 0xff }
+    }
+
+    /// The number of logical blocks: COUNT, of which 0 is the largest.
+    pub(super) fn blocks(&self, registers: &Taskfile) -> u64 {
+        match self.count(registers) {
+            0 if self.extended => 65536,
+            0 => 256,
+            count => count.into(),
+        }
+    }
+
+    /// How many bytes it moves.
+    pub(super) fn bytes(&self, registers: &Taskfile, capacity: Capacity) -> u64 {
+        if self.operation.moves_sectors() && self.transfer != Transfer::None {
+            return self.blocks(registers).saturating_mul(capacity.block.into());
+        }
+        self.other_bytes(registers)
     }
 
     /// How many bytes it moves that are no sectors of the disk.

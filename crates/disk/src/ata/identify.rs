@@ -126,7 +126,7 @@ pub fn identify(entry: &Entry<'_>, capacity: Capacity, settings: &Settings) -> [
     let blocks = capacity.blocks.min(MOST_SECTORS);
     let short = |value: u64| [value as u16, (value >> 16) as u16];
 
-    let geometry = identify_geometry(capacity.sectors());
+    let geometry = identify_geometry(capacity.blocks);
     let chs = [geometry.cylinders as u16, u16::from(geometry.heads), u16::from(geometry.sectors)];
     let [cylinders, heads, per_track] = chs;
     set(0, &[0x0040, cylinders, 0xc837, heads, 0, 0, per_track]);

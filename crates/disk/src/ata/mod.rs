@@ -10,6 +10,7 @@ use command::{Command, Operation, Transfer};
 use identify::Settings;
 use log::Page;
 
+use crate::entry::Kind;
 use crate::geometry::identify_geometry;
 use crate::scsi::data::Data;
 use crate::scsi::sense::Sense;
@@ -107,7 +108,8 @@ impl From<Ended> for Failure {
         let Ended::Check(sense) = ended else { return Failure::Ended(ended) };
         match sense {
             Sense { key: 0x3, code: 0x1100, information, .. } => Failure::Error(UNC, information),
-            Sense::OUT_OF_RANGE => Failure::Error(IDNF, None),
+            // An ATA disk without blocks has no address at all.
+            Sense::OUT_OF_RANGE | Sense::NO_MEDIUM => Failure::Error(IDNF, None),
             Sense { key: 0x3 | 0x4, information, .. } | Sense { code: 0x2707, information, .. } => {
                 Failure::Fault(information)
             }
@@ -142,8 +144,9 @@ pub(crate) fn execute<H: Host>(
     };
     let run = || {
         let command = command::find(input.command, input.features as u8).ok_or(ABORTED)?;
-        let capacity = match (scsi::size(device, host), command.operation) {
-            (Ok((capacity, _)), _) => capacity,
+        let capacity = match (scsi::size(device, host, command.operation.moves_sectors()), command.operation)
+        {
+            (Ok(capacity), _) => capacity,
             // A descriptor that cannot carry requests.
             (Err(Errno::EBADF), _) => return Err(Failure::Ended(Ended::Failed(Errno::EBADF))),
             // Who the disk is can be said whatever has become of it.
@@ -151,9 +154,15 @@ pub(crate) fn execute<H: Host>(
             (Err(errno), _) => return Err(lost(errno).into()),
         };
         let Offer { transfer, room, data } = offer;
-        let mut task = Task { device, host, input, command, capacity, data, done };
-        let bytes = task.bytes();
-        if bytes > 0 && (transfer != command.transfer || room.min(task.data.left()) < bytes) {
+        let transfer = match agreed(device.entry.kind, command.transfer, transfer) {
+            Some(transfer) => transfer,
+            None if command.bytes(input, capacity) == 0 => command.transfer,
+            None => return Err(ABORTED),
+        };
+        let mut nowhere = Data::new(0, 0);
+        let data = if transfer == Transfer::None { &mut nowhere } else { data };
+        let mut task = Task { device, host, input, command, transfer, capacity, data, done };
+        if transfer != Transfer::None && room.min(task.data.left()) < task.bytes() {
             return Err(ABORTED);
         }
         let ended = task.run();
@@ -172,12 +181,30 @@ pub(crate) fn execute<H: Host>(
     }
 }
 
+/// How the data of a command moves, given how the host offers to move it; nothing where the command cannot be carried out that
+/// way.
+///
+/// drivers/ide has the disk move data by the command's own protocol alone. A disk behind libata moves it by PIO or DMA,
+/// whichever the protocol says, and carries out a data-in command that has no data-in buffer without giving its data. A data-out
+/// command without data is never carried out.
+fn agreed(kind: Kind, own: Transfer, offered: Transfer) -> Option<Transfer> {
+    match own {
+        _ if own == offered || own == Transfer::None => Some(own),
+        _ if kind != Kind::Sata => None,
+        Transfer::PioOut | Transfer::DmaOut => offered.is_to_disk().then_some(own),
+        _ if offered == Transfer::None || offered.is_to_disk() => Some(Transfer::None),
+        _ => Some(own),
+    }
+}
+
 /// A command that is carried out.
 struct Task<'a, H: Host> {
     device: &'a Device<'a>,
     host: &'a H,
     input: &'a Taskfile,
     command: &'static Command,
+    /// How its data moves; not at all where the host has no place for it.
+    transfer: Transfer,
     capacity: Capacity,
     data: &'a mut Data,
     /// What the registers hold in the end.
@@ -192,10 +219,7 @@ pub const MAX_RANGE_BLOCKS: u16 = 8;
 impl<H: Host> Task<'_, H> {
     /// How many bytes the command moves.
     fn bytes(&self) -> u64 {
-        if self.command.operation.moves_sectors() && self.command.transfer != Transfer::None {
-            return self.blocks().saturating_mul(self.capacity.block.into());
-        }
-        self.command.other_bytes(self.input)
+        self.command.bytes(self.input, self.capacity)
     }
 
     /// COUNT, as wide as the command has it.
@@ -203,13 +227,9 @@ impl<H: Host> Task<'_, H> {
         self.command.count(self.input)
     }
 
-    /// The number of logical blocks: COUNT, of which 0 is the largest.
+    /// The number of logical blocks.
     fn blocks(&self) -> u64 {
-        match self.count() {
-            0 if self.command.extended => 65536,
-            0 => 256,
-            count => count.into(),
-        }
+        self.command.blocks(self.input)
     }
 
     /// The first logical block: an address of 48 bits, of 28, or cylinder, head and sector of the IDENTIFY geometry.
@@ -222,7 +242,7 @@ impl<H: Host> Task<'_, H> {
         if device & LBA != 0 {
             return Ok(high << 24 | lba & 0xff_ffff);
         }
-        let geometry = identify_geometry(self.capacity.sectors());
+        let geometry = identify_geometry(self.capacity.blocks);
         let (cylinder, sector) = (lba >> 8 & 0xffff, lba & 0xff);
         let (heads, per_track) = (u64::from(geometry.heads), u64::from(geometry.sectors));
         let there = cylinder < geometry.cylinders.into() && high < heads && (1..=per_track).contains(&sector);
@@ -234,7 +254,7 @@ impl<H: Host> Task<'_, H> {
 
     /// Puts the address of a logical block into the registers, in the form that the command gave its own in.
     fn point_at(&mut self, block: u64) {
-        let geometry = identify_geometry(self.capacity.sectors());
+        let geometry = identify_geometry(self.capacity.blocks);
         let (heads, per_track) = (u64::from(geometry.heads), u64::from(geometry.sectors));
         let (lba, high) = if self.command.extended {
             (block, self.done.device)
@@ -342,7 +362,7 @@ impl<H: Host> Task<'_, H> {
 
     /// Carries out a SCSI command on blocks (SBC-3); flags go into its byte 1.
     fn on_blocks(&mut self, code: u8, flags: u8, first: u64, blocks: u64) -> Done {
-        let direction = match self.command.transfer {
+        let direction = match self.transfer {
             Transfer::None => Direction::None,
             Transfer::PioIn | Transfer::DmaIn => Direction::In,
             Transfer::PioOut | Transfer::DmaOut => Direction::Out,
@@ -354,14 +374,18 @@ impl<H: Host> Task<'_, H> {
     }
 
     fn move_blocks(&mut self, fua: bool) -> Done {
-        let code = match self.command.transfer {
+        let code = match self.transfer {
+            Transfer::None => VERIFY_16,
             Transfer::PioIn | Transfer::DmaIn => READ_16,
-            _ => WRITE_16,
+            Transfer::PioOut | Transfer::DmaOut => WRITE_16,
         };
         self.on_blocks(code, if fua { 0x08 } else { 0 }, self.first()?, self.blocks())
     }
 
     fn flush(&mut self) -> Done {
+        if self.capacity.blocks == 0 {
+            return Ok(());
+        }
         self.on_blocks(SYNCHRONIZE_CACHE_16, 0, 0, 0)
     }
 

@@ -360,8 +360,8 @@ impl<H: Host> Task<'_, H> {
         if bytes == 0 {
             return Ok(());
         }
-        // What is to be unmapped reads as zeros afterwards (LBPRZ), whatever the pattern: as LIO has it.
-        if unmap || pattern.iter().all(|&byte| byte == 0) {
+        // What is unmapped reads as zeros afterwards (LBPRZ), so that any other pattern is written (SBC-3, 4.7.3.4.4 b).
+        if pattern.iter().all(|&byte| byte == 0) {
             let made = if unmap { self.host.discard(offset, bytes) } else { self.host.zero(offset, bytes) };
             made.map_err(fault)?;
             return self.settle();

@@ -41,6 +41,8 @@ pub enum Operation {
     Verify,
     /// SEEK
     Seek,
+    /// REZERO UNIT, and SEEK of SCSI-2: nothing
+    Reposition,
     /// PRE-FETCH
     PreFetch,
     /// SYNCHRONIZE CACHE
@@ -72,6 +74,27 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Whether the command is refused while there are no blocks.
+    pub(super) fn needs_medium(self) -> bool {
+        !matches!(
+            self,
+            RequestSense
+                | Inquiry
+                | ModeSense
+                | ModeSelect
+                | LogSense
+                | StartStop
+                | SendDiagnostic
+                | PreventAllow
+                | ReportLuns
+                | ReportTargetPortGroups
+                | SetTargetPortGroups
+                | ReportOperationCodes
+                | ReportTaskManagement
+                | AtaPassThrough
+        )
+    }
+
     /// Whether the data are logical blocks of the disk.
     pub fn moves_blocks(self) -> bool {
         matches!(
@@ -206,9 +229,12 @@ const fn action(
 /// Every command of the disk, by operation code.
 pub static COMMANDS: &[Command] = &[
     row("TEST UNIT READY", Ready, Anyone, &[0x00, 0, 0, 0, 0, 0]),
+    // SCSI-2. libata has it, and SEEK(6).
+    row("REZERO UNIT", Reposition, RawIo, &[0x01, 0, 0, 0, 0, 0]),
     row("REQUEST SENSE", RequestSense, Anyone, &[0x03, 0x01, 0, 0, 0xff, 0]),
     row("READ(6)", Read, Anyone, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0]),
     row("WRITE(6)", Write, Writer, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0]),
+    row("SEEK(6)", Reposition, RawIo, &[0x0b, 0x1f, 0xff, 0xff, 0, 0]),
     row("INQUIRY", Inquiry, Anyone, &[0x12, 0x01, 0xff, 0xff, 0xff, 0]),
     row("MODE SELECT(6)", ModeSelect, Writer, &[0x15, 0x10, 0, 0, 0xff, 0]),
     row("MODE SENSE(6)", ModeSense, Anyone, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0]),

@@ -79,16 +79,16 @@ pub(crate) fn execute<H: Host>(
     data: Data,
     timeout: u32,
 ) -> (Ended, u64) {
-    let (capacity, news) = match size(device, host) {
-        Ok(size) => size,
+    let (capacity, tells) = match size(device, host, MOVES_BLOCKS.contains(&cdb[0])) {
+        Ok(capacity) => (capacity, true),
         // A descriptor that cannot carry requests.
         Err(Errno::EBADF) => return (Ended::Failed(Errno::EBADF), 0),
         // Who the disk is can be said whatever has become of it.
-        Err(_) if WITHOUT_MEDIUM.contains(&cdb[0]) => (Capacity::new(0, 512), None),
+        Err(_) if WITHOUT_DEVICE.contains(&cdb[0]) => (Capacity::new(0, 512), false),
         Err(errno) => return (lost(errno), 0),
     };
     let mut task = Task { device, host, cdb, direction, data, timeout, capacity };
-    match task.run(news) {
+    match task.run(tells) {
         Ok(()) => (Ended::Good, task.data.used()),
         Err(ended) => (ended, task.data.used()),
     }
@@ -104,21 +104,30 @@ pub(crate) fn translated<H: Host>(
     data: &mut Data,
 ) -> Done {
     let mut task = Task { device, host, cdb, direction, data: *data, timeout: 0, capacity };
-    let done = task.run(None);
+    let done = task.run(false);
     *data = task.data;
     done
 }
 
 /// INQUIRY, REQUEST SENSE and REPORT LUNS; and ATA PASS-THROUGH, whose commands look after the size themselves.
-const WITHOUT_MEDIUM: [u8; 5] = [0x12, 0x03, 0xa0, 0x85, 0xa1];
+const WITHOUT_DEVICE: [u8; 5] = [0x12, 0x03, 0xa0, 0x85, 0xa1];
 
-/// The device's size; and that in bytes, where it is another than the last command that cared saw.
-pub(crate) fn size(device: &Device<'_>, host: &impl Host) -> Result<(Capacity, Option<u64>), Errno> {
-    let bytes = host.limit(Limit::Bytes)?;
-    if let Some(block) = device.state.block_of(bytes) {
-        return Ok((Capacity::new(bytes, block), None));
+/// READ and WRITE.
+const MOVES_BLOCKS: [u8; 8] = [0x08, 0x0a, 0x28, 0x2a, 0x88, 0x8a, 0xa8, 0xaa];
+
+/// The device's size at this moment. Commands that move blocks, which are frequent, use the size of a logical block that the
+/// last other command found, as long as the device and its size in bytes are the same.
+pub(crate) fn size(device: &Device<'_>, host: &impl Host, moves_blocks: bool) -> Result<Capacity, Errno> {
+    let (identity, bytes) = (host.identity(), host.limit(Limit::Bytes)?);
+    let known = device.state.block_of(identity, bytes);
+    if let Some(block) = known.filter(|_| moves_blocks) {
+        return Ok(Capacity::new(bytes, block));
     }
-    Ok((Capacity::new(bytes, device.logical_block(host)?), Some(bytes)))
+    let block = device.logical_block(host)?;
+    if known != Some(block) {
+        device.state.remember_block(identity, bytes, block);
+    }
+    Ok(Capacity::new(bytes, block))
 }
 
 /// The row of a CDB, where the disk has it.
@@ -148,7 +157,7 @@ fn rows(device: &Device<'_>, host: &impl Host, operation_code: u8) -> impl Itera
 fn has(device: &Device<'_>, host: &impl Host, operation: Operation) -> bool {
     match operation {
         Operation::Unmap => is_thin(host),
-        Operation::AtaPassThrough => device.entry.kind == Kind::Sata,
+        Operation::AtaPassThrough | Operation::Reposition => device.entry.kind == Kind::Sata,
         Operation::WriteAtomic => inquiry::atomic_blocks(device, host).is_some(),
         // libata has no target ports.
         Operation::ReportTargetPortGroups | Operation::SetTargetPortGroups => device.entry.kind == Kind::Scsi,
@@ -163,12 +172,15 @@ pub(crate) fn is_thin(host: &impl Host) -> bool {
 /// What an error of the backing device means, at a logical block.
 pub(crate) fn failed(errno: Errno, block: u64, writing: bool) -> Ended {
     match errno {
-        // EFBIG: the program's limit of a file's size (RLIMIT_FSIZE).
-        Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG => Sense::NO_SPACE.into(),
+        Errno::ENOSPC | Errno::EDQUOT => Sense::NO_SPACE.into(),
+        // The program's limit of a file's size (RLIMIT_FSIZE).
+        Errno::EFBIG if writing => Sense::NO_SPACE.into(),
         Errno::EROFS | Errno::EPERM | Errno::EACCES | Errno::EBADF if writing => Sense::PROTECTED.into(),
         Errno::ENOMEM | Errno::EAGAIN | Errno::ENFILE | Errno::EMFILE => Ended::Busy,
         Errno::ENODEV | Errno::ENXIO => Ended::Gone,
         Errno::EFAULT => Ended::Failed(Errno::EFAULT),
+        // The medium is not to blame, and may be sound.
+        Errno::EPERM | Errno::EACCES | Errno::EBADF => Sense::NO_ACCESS.into(),
         _ if writing => Sense::WRITE_ERROR.at(block).into(),
         _ => Sense::READ_ERROR.at(block).into(),
     }
@@ -196,15 +208,19 @@ fn unsettled(errno: Errno) -> Ended {
 }
 
 impl<H: Host> Task<'_, H> {
-    fn run(&mut self, news: Option<u64>) -> Done {
+    /// Carries the command out; `tells`: it reports that the capacity has changed.
+    fn run(&mut self, tells: bool) -> Done {
         let row = row(self.device, self.host, self.byte(0), self.byte(1) & 0x1f)?;
         let operation = row.operation;
-        // Once, to whatever command but those that neither say nor clear it (SAM-5, 5.14).
-        let tells = !matches!(operation, Operation::Inquiry | Operation::ReportLuns);
-        if news.is_some_and(|bytes| tells && !self.device.state.saw(bytes, self.capacity.block)) {
+        let tells = tells && !matches!(operation, Operation::Inquiry | Operation::ReportLuns);
+        // A unit attention is reported once; INQUIRY and REPORT LUNS neither report nor clear it (SAM-5, 5.14). That there are no
+        // blocks is not reported so: the disk is not ready as long as that lasts.
+        let before = if tells { self.device.state.changed(self.capacity) } else { None };
+        if let Some(before) = before.filter(|_| self.capacity.blocks > 0) {
+            let sense = if before == 0 { Sense::BECAME_READY } else { Sense::CAPACITY_CHANGED };
             return match operation {
-                Operation::RequestSense => self.request_sense(Sense::CAPACITY_CHANGED),
-                _ => Err(Sense::CAPACITY_CHANGED.into()),
+                Operation::RequestSense => self.request_sense(sense),
+                _ => Err(sense.into()),
             };
         }
         let wrong = u128::from_be_bytes(self.cdb) & !row.used_bits();
@@ -212,8 +228,11 @@ impl<H: Host> Task<'_, H> {
             let before = wrong.leading_zeros();
             return Err(Sense::cdb((before / 8) as u16, Some(7 - (before % 8) as u8)).into());
         }
+        if self.capacity.blocks == 0 && operation.needs_medium() {
+            return Err(Sense::NO_MEDIUM.into());
+        }
         match operation {
-            Operation::Ready | Operation::PreventAllow => Ok(()),
+            Operation::Ready | Operation::PreventAllow | Operation::Reposition => Ok(()),
             Operation::RequestSense => self.request_sense(Sense::NONE),
             Operation::Inquiry => self.inquiry(),
             Operation::ModeSense => self.mode_sense(),

@@ -120,9 +120,7 @@ impl<H: Host> Task<'_, H> {
 
     pub(super) fn log_sense(&mut self) -> Done {
         let (page, subpage) = (self.byte(2) & 0x3f, self.byte(3));
-        if self.byte(1) & 0x01 != 0 {
-            return Err(Sense::cdb(1, Some(0)).into());
-        }
+        // SP saves what the pages' DS bits let be saved: nothing.
         if subpage != 0 {
             return Err(Sense::cdb(3, Some(7)).into());
         }
@@ -131,7 +129,8 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::cdb(5, Some(7)).into());
         }
         let mut out = Response::new();
-        out.put(&[page, subpage, 0, 0]);
+        // DS, where there are parameters.
+        out.put(&[if page == 0 { 0 } else { 0x80 | page }, subpage, 0, 0]);
         match page {
             0x00 => out.put(&[0x00, 0x0d, 0x2f]),
             // Temperature: not available, nor is a reference.

@@ -34,14 +34,12 @@ impl<H: Host> Task<'_, H> {
         let (how, flags) = (self.byte(1), self.byte(2));
         let (input, extended) = registers(&self.cdb);
         let (check, from_disk, length) = (flags & 0x20 != 0, flags & 0x08 != 0, flags & 0x03);
-        let (transfer, direction) = match how >> 1 & 0x0f {
-            3 => (Transfer::None, Direction::None),
-            4 => (Transfer::PioIn, Direction::In),
-            5 => (Transfer::PioOut, Direction::Out),
-            6 if from_disk => (Transfer::DmaIn, Direction::In),
-            6 => (Transfer::DmaOut, Direction::Out),
-            10 => (Transfer::DmaIn, Direction::In),
-            11 => (Transfer::DmaOut, Direction::Out),
+        // The protocols that libata has: non-data, PIO and DMA. As there, the direction is that of the data, whatever the
+        // protocol and T_DIR say of it, and whether the command agrees with it is the disk's affair.
+        let protocol = how >> 1 & 0x0f;
+        let is_dma = match protocol {
+            3..=5 => false,
+            6 | 10 | 11 => true,
             _ => return Err(Sense::cdb(1, Some(4)).into()),
         };
         let multiple = command::find(input.command, 0)
@@ -49,16 +47,24 @@ impl<H: Host> Task<'_, H> {
         if how & 0xe0 != 0 && !multiple {
             return Err(Sense::cdb(1, Some(7)).into());
         }
-        if (length == 0) != (direction == Direction::None) || length == 0 && self.direction != Direction::None
-        {
+        let direction = match self.direction {
+            _ if self.data.left() == 0 => Direction::None,
+            Direction::Both if from_disk => Direction::In,
+            Direction::Both => Direction::Out,
+            direction => direction,
+        };
+        if length == 0 && direction != Direction::None {
             return Err(Sense::cdb(2, Some(1)).into());
         }
-        if length != 0 && from_disk != (direction == Direction::In) {
-            return Err(Sense::cdb(2, Some(3)).into());
-        }
-        if direction != Direction::None {
-            self.expect(direction, self.data.left())?;
-        }
+        let transfer = match (protocol, direction, is_dma) {
+            (3, ..) => Transfer::None,
+            // libata does not send the disk a command that is to move no data.
+            (_, Direction::None, _) => return Err(Sense::ABORTED.into()),
+            (_, Direction::Out, false) => Transfer::PioOut,
+            (_, Direction::Out, true) => Transfer::DmaOut,
+            (_, _, false) => Transfer::PioIn,
+            (_, _, true) => Transfer::DmaIn,
+        };
         // T_LENGTH says where the length stands, BYT_BLOK and T_TYPE in which units.
         let number = match length {
             1 => input.features,

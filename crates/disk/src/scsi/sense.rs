@@ -37,6 +37,8 @@ impl Sense {
     pub const NONE: Sense = Sense::new(0x0, 0x0000);
     /// RECOVERED ERROR, ATA PASS-THROUGH INFORMATION AVAILABLE
     pub const REGISTERS: Sense = Sense::new(0x1, 0x001d);
+    /// NOT READY, MEDIUM NOT PRESENT
+    pub const NO_MEDIUM: Sense = Sense::new(0x2, 0x3a00);
     /// MEDIUM ERROR, UNRECOVERED READ ERROR
     pub const READ_ERROR: Sense = Sense::new(0x3, 0x1100);
     /// MEDIUM ERROR, WRITE ERROR
@@ -47,12 +49,16 @@ impl Sense {
     pub const LIST_LENGTH: Sense = Sense::new(0x5, 0x1a00);
     /// ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE
     pub const OPERATION_CODE: Sense = Sense::new(0x5, 0x2000);
+    /// ILLEGAL REQUEST, ACCESS DENIED - NO ACCESS RIGHTS
+    pub const NO_ACCESS: Sense = Sense::new(0x5, 0x2002);
     /// ILLEGAL REQUEST, LOGICAL BLOCK ADDRESS OUT OF RANGE
     pub const OUT_OF_RANGE: Sense = Sense::new(0x5, 0x2100);
     /// ILLEGAL REQUEST, INVALID FIELD IN CDB
     pub const CDB: Sense = Sense::new(0x5, 0x2400);
     /// ILLEGAL REQUEST, INVALID FIELD IN PARAMETER LIST
     pub const LIST: Sense = Sense::new(0x5, 0x2600);
+    /// UNIT ATTENTION, NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED
+    pub const BECAME_READY: Sense = Sense::new(0x6, 0x2800);
     /// UNIT ATTENTION, CAPACITY DATA HAS CHANGED
     pub const CAPACITY_CHANGED: Sense = Sense::new(0x6, 0x2a09);
     /// DATA PROTECT, WRITE PROTECTED

@@ -64,6 +64,8 @@ pub struct Fake {
     pub far: RefCell<Vec<u8>>,
     pub medium: Medium,
     pub bytes: u64,
+    /// What tells the device from others.
+    pub identity: u64,
     pub logical: u64,
     pub physical: u64,
     pub writable: bool,
@@ -102,6 +104,7 @@ impl Fake {
             far: RefCell::new(Vec::new()),
             medium,
             bytes,
+            identity: 1,
             logical: 512,
             physical: 512,
             writable: true,
@@ -230,6 +233,10 @@ impl Host for Fake {
 
     fn medium(&self) -> Medium {
         self.medium
+    }
+
+    fn identity(&self) -> u64 {
+        self.identity
     }
 
     fn limit(&self, limit: Limit) -> Result<u64, Errno> {
