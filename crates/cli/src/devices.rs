@@ -19,6 +19,7 @@ use crate::udev::link_name;
 pub const VARIABLE: &str = "VMWARE_BDWRAPPER_DEVICES";
 
 /// An entry as written, and what it says.
+#[derive(Clone, Copy)]
 pub struct Device<'a> {
     /// The text.
     pub text: &'a OsStr,

@@ -99,7 +99,7 @@ enum Task {
     Trace(trace::Options),
     /// Say what stands in the way of a program and its devices, and what to do
     #[command(
-        override_usage = "vmware-bdwrapper doctor [--device ENTRY]... [--vmdk FILE] [--json] [PROGRAM]"
+        override_usage = "vmware-bdwrapper doctor [--device ENTRY]... [--vmdk FILE] [--json | --quiet] [PROGRAM]"
     )]
     #[command(after_help = "Example:\n  vmware-bdwrapper doctor --device /dev/sd/test vmware")]
     Doctor {
@@ -112,6 +112,9 @@ enum Task {
         /// Print one JSON document
         #[arg(long)]
         json: bool,
+        /// Print problems only
+        #[arg(long, conflicts_with = "json")]
+        quiet: bool,
         /// The program; without it those that /etc/vmware-bdwrapper.conf lists
         program: Option<OsString>,
     },
@@ -145,7 +148,7 @@ enum Task {
     Vmdk(vmdk::Vmdk),
     /// Give the installed library the set-user-ID bit and list programs and devices, or take the bit
     #[command(
-        override_usage = "vmware-bdwrapper setup --setuid [--program FILE]... [--device ENTRY]... [--dry-run]\n       \
+        override_usage = "vmware-bdwrapper setup --setuid [--program FILE]... [--device ENTRY]... [--force] [--dry-run]\n       \
                           vmware-bdwrapper setup --no-setuid [--dry-run]"
     )]
     #[command(after_help = "Example:\n  sudo vmware-bdwrapper setup --setuid --device /dev/sd/test")]
@@ -162,6 +165,9 @@ enum Task {
         /// List this device in the file: PATH[=OPTION,...]
         #[arg(long = "device", value_name = "ENTRY", conflicts_with = "no_setuid")]
         devices: Vec<OsString>,
+        /// List a device that is mounted, swapped on or held, or that the system runs from, all the same
+        #[arg(long, conflicts_with = "no_setuid")]
+        force: bool,
         /// Only say what would be done
         #[arg(long)]
         dry_run: bool,
@@ -244,14 +250,19 @@ fn main() -> ExitCode {
         Task::Probe { devices, json } => probe::probe(devices, json),
         Task::Trace(options) => trace::trace(options),
         Task::Resend { write, paths } => trace::resend(&paths, write).map(|()| ExitCode::SUCCESS),
-        Task::Doctor { devices, vmdk, json, program } => {
-            doctor::doctor(devices, program.as_deref(), vmdk.as_deref(), json)
+        Task::Doctor { devices, vmdk, json, quiet, program } => {
+            let form = match (json, quiet) {
+                (true, _) => doctor::Form::Json,
+                (_, true) => doctor::Form::Problems,
+                _ => doctor::Form::All,
+            };
+            doctor::doctor(devices, program.as_deref(), vmdk.as_deref(), form)
         }
         Task::List { all, json } => list::list(json, all),
         Task::Libdir { loader, root } => libdir::libdir(loader, root).map(|()| ExitCode::SUCCESS),
         Task::Vmdk(task) => vmdk::vmdk(task),
-        Task::Setup { setuid, no_setuid: _, programs, devices, dry_run } => {
-            setup::setup(&setup::Wanted { bit: setuid, programs, devices, dry_run })
+        Task::Setup { setuid, no_setuid: _, programs, devices, force, dry_run } => {
+            setup::setup(&setup::Wanted { bit: setuid, programs, devices, force, dry_run })
                 .map(|()| ExitCode::SUCCESS)
         }
         Task::Link { device, name, owner, group, mode, persist, force, remove, list: _, json, dry_run } => {

@@ -35,10 +35,7 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
     with.env(devices::VARIABLE, devices::list(&texts));
     let without = answers(&mut without, listed.len()).map_err(failed)?;
     let with = answers(&mut with, listed.len()).map_err(failed)?;
-    let host = Host::running().unwrap_or_else(|unknown| {
-        say(unknown.finding());
-        Host::default()
-    });
+    let host = Host::known();
     let answers = without.devices.into_iter().zip(with.devices);
     let devices = listed.iter().zip(devices::clashes(&listed)).zip(fitness::together(&listed, &host));
     let probed: Vec<Probed> = devices
