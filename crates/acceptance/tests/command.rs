@@ -188,17 +188,33 @@ fn set_user_id() {
         "is not installed in a directory that the dynamic loader trusts",
         "/etc/vmware-bdwrapper.conf does not exist",
     ]);
-    make(["install"]).expect_out();
-    refused(&["does not list the program", "does not list"]);
-    fs::write(CONF, format!("executable {}\n", program.display())).expect("root can");
-    let list = format!("'vmware-bdwrapper setup --setuid --device {entry}'");
-    refused(&[&list]);
-    // VMware's launcher has no such rights, and what it starts has: that is said.
+    // A launcher of VMware's does not start, and that is all that is said.
     let launcher = scratch.path("launcher");
     fs::write(&launcher, "#!/bin/sh\n# Starts VMware.\nexec true\n")
         .expect("the scratch directory can be written");
     chmod(&launcher, 0o755);
     let launch = || Run::new(&command).args(["run", "--device", &entry]).arg(&launcher).nobody().output();
+    let other = scratch.copy(&program, "other");
+    chmod(&other, 0o4755);
+    let both = format!("executable {}\nexecutable {}\n", program.display(), other.display());
+    fs::write(CONF, &both).expect("root can");
+    let missing = launch();
+    assert_eq!((missing.code(), sentences(&missing).len()), (126, 1), "{}", missing.err());
+    assert!(missing.err().contains("is not installed where the dynamic loader looks"), "{}", missing.err());
+    remove(Path::new(CONF));
+    make(["install"]).expect_out();
+    refused(&["does not list the program", "does not list"]);
+    // What several programs lack is said once.
+    fs::write(CONF, both).expect("root can");
+    let said = launch();
+    let heading =
+        format!("starts, but {} and {} would not find the devices:", program.display(), other.display());
+    assert_eq!((said.code(), sentences(&said).len()), (0, 2), "{}", said.err());
+    assert!(said.err().contains(&heading), "{}", said.err());
+    fs::write(CONF, format!("executable {}\n", program.display())).expect("root can");
+    let list = format!("'vmware-bdwrapper setup --setuid --device {entry}'");
+    refused(&[&list]);
+    // VMware's launcher has no such rights, and what it starts has: that is said.
     let said = launch();
     assert_eq!(said.code(), 0, "{}", said.err());
     let heading = format!("starts, but {} would not find the devices:", program.display());

@@ -14,8 +14,8 @@ use rustix::process::{getegid, getgroups, getuid};
 
 use crate::block::{self, Block, Host, Kind, Number, System, Use};
 use crate::devices::{self, Device};
-use crate::failure::{cause, quoted, shown};
-use crate::finding::Finding;
+use crate::failure::{cause, quoted, say, shown};
+use crate::finding::{Finding, Verdict};
 use crate::udev::{self, Access};
 
 /// The sector size of the disks that VMware takes, in bytes.
@@ -250,6 +250,25 @@ pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
         others.push(Finding::ok(format!("{} is {free}yours to use as a {kind} disk", shown(path))));
     }
     Fitness { uses, others }
+}
+
+/// Says what stands in the way of listed devices. Where something uses one and `force` does not allow that, all the uses and nothing
+/// else; sentences.
+pub fn judge(listed: &[Device<'_>], force: bool) -> Result<(), Vec<String>> {
+    if listed.is_empty() {
+        return Ok(());
+    }
+    let host = Host::known();
+    let found: Vec<Fitness> = listed.iter().map(|device| of_device(device, &host)).collect();
+    let uses = found.iter().flat_map(|fitness| &fitness.uses);
+    if !force && uses.clone().next().is_some() {
+        return Err(uses.map(Finding::to_string).collect());
+    }
+    let others = found.iter().map(|fitness| &fitness.others).zip(together(listed, &host));
+    let others: Vec<Finding> =
+        others.flat_map(|(others, together)| [others.clone(), together].concat()).collect();
+    uses.chain(&others).filter(|finding| finding.verdict != Verdict::Ok).for_each(say);
+    Ok(())
 }
 
 /// For each device what comes of an earlier one: that is the same, or a whole of which this is a part.

@@ -6,7 +6,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::block::Host;
 use crate::devices::Device;
 use crate::failure::{Failure, cause, say, shown};
 use crate::finding::{Finding, Verdict, only};
@@ -50,7 +49,11 @@ pub fn prepare(texts: &[OsString], command: &[OsString], force: bool) -> Result<
         .split_first()
         .ok_or_else(|| Failure::new(Failure::USAGE, "No program is given: name one behind the options."))?;
     let file = program::find(name)?;
-    judge(&listed, force)?;
+    let otherwise = "The program is not started: give the option --force where that is what you want.";
+    fitness::judge(&listed, force).map_err(|uses| Failure {
+        status: Failure::NOT_EXECUTED,
+        sentences: [uses, vec![otherwise.into()]].concat(),
+    })?;
     let (library, is_secure) = library_for(&file, &listed)?;
     let preload = std::env::var_os(library::VARIABLE);
     let mut command = Command::new(&file);
@@ -67,28 +70,6 @@ pub fn not_started(file: &Path, error: &std::io::Error) -> Failure {
         _ => cause(error),
     };
     program::not_executed(file, &cause)
-}
-
-/// Refuses devices that something uses, or says of them what does, and says what else stands in their way.
-fn judge(listed: &[Device<'_>], force: bool) -> Result<(), Failure> {
-    let host = Host::known();
-    let mut uses = Vec::new();
-    for (device, together) in listed.iter().zip(fitness::together(listed, &host)) {
-        let found = fitness::of_device(device, &host);
-        uses.extend(found.uses);
-        let others = [found.others, together].concat();
-        others.iter().filter(|finding| finding.verdict != Verdict::Ok).for_each(say);
-    }
-    if uses.is_empty() {
-        return Ok(());
-    }
-    if force {
-        uses.iter().for_each(say);
-        return Ok(());
-    }
-    let mut sentences: Vec<String> = uses.iter().map(Finding::to_string).collect();
-    sentences.push("The program is not started: give the option --force where that is what you want.".into());
-    Err(Failure { status: Failure::NOT_EXECUTED, sentences })
 }
 
 /// Says what stands in the way of the set-user-ID programs that VMware's launcher starts sooner or later: those that the

@@ -12,10 +12,8 @@ use std::process::Command;
 use disk::conf::{Directive, parse};
 
 use crate::administrator::{FILE, MOST, OTHERS_WRITE, exposed, read};
-use crate::block::Host;
-use crate::devices::Device;
 use crate::failure::{Failure, cause, print, quoted, say, shown};
-use crate::finding::{Finding, Verdict};
+use crate::finding::Finding;
 use crate::{block, devices, fitness, library, root};
 
 /// The file as it is before anybody has changed it.
@@ -153,7 +151,11 @@ impl Wanted {
     /// The lines that the file shall have.
     fn lines(&self) -> Result<Vec<OsString>, Failure> {
         let listed = devices::parse(&self.devices)?;
-        self.judge(&listed)?;
+        let otherwise = "Nothing was done: add --force to list such a device all the same.";
+        fitness::judge(&listed, self.force).map_err(|uses| Failure {
+            status: Failure::FAILED,
+            sentences: [uses, vec![otherwise.into()]].concat(),
+        })?;
         for device in &listed {
             if !device.entry.force && block::is_real_path(device.path()) {
                 return Err(Failure::new(
@@ -184,29 +186,6 @@ impl Wanted {
             ))
         });
         lines.collect::<Result<_, _>>().map_err(|sentence| Failure::new(Failure::USAGE, sentence))
-    }
-}
-
-impl Wanted {
-    /// Refuses devices that something uses, unless `force`, and says what else is to be known of them.
-    fn judge(&self, listed: &[Device<'_>]) -> Result<(), Failure> {
-        if listed.is_empty() {
-            return Ok(());
-        }
-        let host = Host::known();
-        let (uses, others): (Vec<_>, Vec<_>) = listed
-            .iter()
-            .map(|device| fitness::of_device(device, &host))
-            .map(|fitness| (fitness.uses, fitness.others))
-            .unzip();
-        let uses = uses.concat();
-        if !uses.is_empty() && !self.force {
-            let mut sentences: Vec<String> = uses.iter().map(Finding::to_string).collect();
-            sentences.push("Nothing was done: add --force to list such a device all the same.".into());
-            return Err(Failure { status: Failure::FAILED, sentences });
-        }
-        uses.iter().chain(&others.concat()).filter(|finding| finding.verdict != Verdict::Ok).for_each(say);
-        Ok(())
     }
 }
 
