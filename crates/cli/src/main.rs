@@ -8,6 +8,7 @@ mod completions;
 mod devices;
 mod doctor;
 mod elf;
+mod entry;
 mod failure;
 mod file;
 mod finding;
@@ -35,8 +36,9 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use failure::{Failure, print, say};
 
 /// Lets block devices and image files pass for physical disks, so that VMware takes them.
@@ -239,7 +241,8 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let line = match CommandLine::try_parse() {
+    let line = command_line().try_get_matches().and_then(|found| CommandLine::from_arg_matches(&found));
+    let line = match line {
         Ok(line) => line,
         Err(error) => return not_parsed(&error),
     };
@@ -277,11 +280,37 @@ fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS)
         }
         Task::Completions { shell } => {
-            completions::completions(&CommandLine::command(), &shell).map(|()| ExitCode::SUCCESS)
+            completions::completions(&command_line(), &shell).map(|()| ExitCode::SUCCESS)
         }
         Task::Ask { paths } => probe::ask(&paths).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(Failure::report)
+}
+
+/// The command line.
+fn command_line() -> clap::Command {
+    with_entries(CommandLine::command())
+}
+
+/// A command that, like each of its own, takes all device entries alike: with relative names, by `-d` as by `--device`, and with
+/// their options in the help.
+fn with_entries(command: clap::Command) -> clap::Command {
+    let command = command.mut_subcommands(with_entries);
+    let is_entry = |arg: &Arg| {
+        arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.as_str() == "ENTRY"))
+    };
+    if !command.get_arguments().any(is_entry) {
+        return command;
+    }
+    let example = command.get_after_help().map(|help| format!("\n\n{help}")).unwrap_or_default();
+    let command = command.after_help(entry::help() + &example);
+    command.mut_args(|arg| {
+        if !is_entry(&arg) {
+            return arg;
+        }
+        let short = if arg.get_long() == Some("device") { Some('d') } else { None };
+        arg.value_parser(OsStringValueParser::new().map(entry::absolute)).short(short)
+    })
 }
 
 /// Prints the help or the version, or says what is wrong with the command line.
@@ -297,7 +326,7 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
         return print(text).map_or_else(Failure::report, |()| ExitCode::SUCCESS);
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let line = CommandLine::command();
+        let line = command_line();
         let tasks = line.get_subcommands().filter(|task| !task.is_hide_set()).map(clap::Command::get_name);
         let tasks: Vec<&str> = tasks.collect();
         say(format!(
@@ -316,7 +345,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        CommandLine::command().debug_assert();
+        command_line().debug_assert();
     }
 
     #[test]
