@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         trial("list/the table", &with(&["script", "stty"]), list_table),
         trial("list/a file that is deleted", root, list_deleted),
         trial("colours/on a terminal alone", &with(&["script"]), colours),
+        trial("probe/what is not accepted", &[], not_accepted),
         trial("probe and run/as doctor judges", &with(&["mkfs.ext4", "unshare"]), alike),
     ])
 }
@@ -203,25 +204,23 @@ fn quiet() {
 fn entries() {
     let scratch = Scratch::new();
     let (_, entry) = image(&scratch, "image");
-    problems(
-        &about("relative=scsi"),
-        &["relative=scsi: is not an absolute name"],
-        "write a name that begins with /",
-    );
+    problems(&about("=scsi"), &["=scsi: is not an absolute name"], "write a name that begins with /");
     problems(&about("/dev/vg0/x"), &["does not say which kind of disk"], "add =scsi, =ide or =sata");
     problems(&about("/dev=scsi"), &["/dev: is neither a block device nor an image file"], "name one that is");
     problems(&about("/a:/b=scsi"), &["has a colon"], "--device of its own");
     problems(
         &about("/nonexistent=scsi"),
-        &["/nonexistent cannot be looked at now (No such file or directory)"],
-        "correct its name, or make it",
+        &["/nonexistent does not exist"],
+        "correct its name, or make an image file of that name by 'truncate --size 8G /nonexistent'",
     );
     let empty = scratch.image("empty", 100);
     problems(&about(format!("{}=ide", empty.display())), &["empty has no sector"], "'truncate --size 8G ");
     warning(&about(format!("{entry},sector=4096")), "is to have sectors of 4096 bytes");
     // One bad entry hides nothing of the others.
-    let several = doctor().args(["--device", "x", "--device", &entry, "--device", "/=scsi", "true"]).output();
-    problems(&several, &["x: is not", "/: is neither"], "write a name");
+    let several =
+        doctor().args(["--device", "~/x", "--device", &entry, "--device", "/=scsi", "true"]).output();
+    problems(&several, &["~/x: begins with ~", "/: is neither"], "write $HOME");
+    problems(&about("/dev/bdwrapper-test-x=ide"), &["does not exist"], "or attach the device");
     assert!(lines(&several, "ok").iter().any(|line| line.contains("is free")), "{}", several.out());
     let usage = doctor().arg("--devise").output();
     assert_eq!(usage.code(), 2);
@@ -1301,7 +1300,10 @@ fn alike() {
         let outcome = run.output();
         let found = lines(&outcome, "problem");
         assert!(
-            outcome.code() == 1 && found.len() == 1 && found[0].contains("is mounted on"),
+            outcome.code() == 1
+                && found.len() == 1
+                && found[0].contains("is mounted on")
+                && !outcome.out().contains("would accept"),
             "{}",
             outcome.out()
         );
@@ -1314,6 +1316,17 @@ fn alike() {
         (&device["vmware"]["accepted"], &device["findings"][0]["verdict"]),
         (&json!(true), &json!("problem"))
     );
+}
+
+/// What VMware does not take is not said to be accepted.
+fn not_accepted() {
+    let scratch = Scratch::new();
+    let (_, entry) = image(&scratch, "image");
+    let probe = |entry: &str| Run::new(command()).args(["probe", "--device", entry]).output().out();
+    assert!(probe(&entry).contains("VMware would accept it"), "{}", probe(&entry));
+    let large = probe(&format!("{entry},sector=4096"));
+    assert!(large.contains("VMware takes disks with sectors of 512"), "{large}");
+    assert!(!large.contains("would accept") && large.contains("physical SCSI disk does, but:"), "{large}");
 }
 
 /// What the document says of a device.
@@ -1359,6 +1372,13 @@ fn list() {
     fs::create_dir(&place).expect("it is our directory");
     let in_name_space = mounted(device.path(), &place, &command()).args(["list", "--json"]).output();
     let used = row(&in_name_space, device.path());
+    // The first mount point, and how many more.
+    let script = "mkdir -p \"$2\" && mount \"$0\" \"$1\" && mount \"$0\" \"$2\" && exec \"$3\" list";
+    let second = scratch.path("second");
+    let twice = Run::new("unshare").args(["-m", "sh", "-c", script]).arg(device.path());
+    let twice = twice.args([&place, &second]).arg(command()).output().expect_out();
+    let cell = format!("| no: it is mounted on {} (and 1 more) ", place.display());
+    assert!(twice.contains(&cell) && !twice.contains(&second.display().to_string()), "{twice}");
     assert_eq!(used["uses"], json!([format!("is mounted on {}", place.display())]));
     assert_eq!(used["reasons"], used["uses"]);
     Run::new("wipefs").arg("-qa").arg(device.path()).output().expect_out();

@@ -356,7 +356,7 @@ fn setup_errors() {
     fails(&[], 2, "--setuid");
     fails(&["--setuid", "--no-setuid"], 2, "cannot be used with");
     fails(&["--no-setuid", "--device", DEVICE], 2, "cannot be used with");
-    fails(&["--setuid", "--device", "relative"], 2, "relative: is not an absolute name");
+    fails(&["--setuid", "--device", "relative"], 2, "/relative: does not say which kind");
     fails(&["--setuid", "--device", "/dev/vg/x"], 2, "does not say which kind");
     fails(&["--setuid", "--device", "/dev/sd/a\nallow-user-devices yes"], 2, "has a line break");
     fails(&["--setuid", "--device", "/dev/sd/a "], 2, "ends with a blank");
