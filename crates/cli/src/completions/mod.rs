@@ -56,8 +56,9 @@ fn zsh(text: &str) -> String {
     const LOADED: &str = "autoload -U is-at-least\n";
     let text = text.replace(LOADED, &(LOADED.to_owned() + &with_names(ZSH)));
     let text = text.replace(":GROUP:_default", ":GROUP:_groups");
-    let action = |line: &str| match line.contains(":ENTRY:( )") || line.starts_with("':entry -- ") {
-        true => line.replace(":( )", ":_vmware-bdwrapper_entry"),
+    // The action of an entry, which is empty, stands at the end of its line.
+    let action = |line: &str| match line.contains(":ENTRY:'") || line.starts_with("':entry -- ") {
+        true => line.replace(":' \\", ":_vmware-bdwrapper_entry' \\"),
         false => line.to_owned(),
     };
     text.split_inclusive('\n').map(action).collect()
