@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         trial("doctor/a disk that the system runs from", &with(&["unshare", "addpart", "partx"]), of_system),
         trial(
             "doctor, run, link and setup/a device that is not free",
-            &[&installs[..], &with(&["unshare", "setpriv", "mkfs.ext4"])].concat(),
+            &[installs, &with(&["unshare", "setpriv", "mkfs.ext4"])].concat(),
             not_free,
         ),
         trial("doctor/relative names", installs, relative),
