@@ -25,6 +25,8 @@ fn main() -> ExitCode {
         trial("run/the environment", &[], environment),
         trial("run/a program sees the disk", &[Need::Tool("hdparm")], sees_the_disk),
         trial("run/errors", &[], run_errors),
+        trial("entries/relative names", &[], relative),
+        trial("entries/options in the help", &[], entry_help),
         trial("run/programs that no library reaches", &[], unreachable),
         trial("run/a set-user-ID program", &[installs, devices].concat(), set_user_id),
         trial("probe/image", &[], || probe(Medium::Image)),
@@ -126,10 +128,16 @@ fn run_errors() {
     let absent = disk.scratch().path("absent");
     let text = disk.scratch().path("text");
     fs::write(&text, "no program\n").expect("it is our directory");
+    let equals = disk.scratch().image("a=b.img", MIB);
+    let equals = format!("{}=scsi", equals.display());
     let (absent, text) = (absent.to_str().expect("ASCII"), text.to_str().expect("ASCII"));
     for (arguments, status, said) in [
         (vec!["run", "true"], 2, "No device is given"),
-        (vec!["run", "--device", "relative=scsi", "true"], 2, "relative=scsi: is not an absolute name"),
+        (vec!["run", "--device", "=scsi", "true"], 2, "=scsi: is not an absolute name"),
+        (vec!["run", "--device=~/disk.img=scsi", "true"], 2, "begins with ~, for which a shell puts"),
+        (vec!["run", "-d", "/dev/sd/x=SCSI", "true"], 2, "no option 'SCSI'; write scsi if you mean that"),
+        (vec!["run", "-d", "/dev/sd/x=scs", "true"], 2, "no option 'scs'; write scsi if you mean that"),
+        (vec!["run", "-d", &equals, "true"], 2, "names a file with an equals sign"),
         (vec!["run", "--device", "/dev/vg0/x", "true"], 2, "does not say which kind of disk"),
         (vec!["run", "--device", "/a:/b=scsi", "true"], 2, "has a colon"),
         (
@@ -156,7 +164,50 @@ fn run_errors() {
     // A device that is not there yet is no error.
     let later = run().args(["run", "--device", &format!("{absent}=scsi"), "true"]).output();
     assert_eq!(later.code(), 0);
-    assert!(sentences(&later)[0].contains("it counts from then on"), "{}", later.err());
+    assert!(sentences(&later)[0].contains("it is used as soon as it exists"), "{}", later.err());
+}
+
+/// A name that counts from the current directory, wherever an entry is taken on the command line; in the environment it does not.
+fn relative() {
+    let scratch = Scratch::new();
+    let image = scratch.image("disk.img", 128 * MIB);
+    let entry = format!("{}=scsi", image.display());
+    let at = |words: &str| {
+        let script = format!("cd {} && {} {words}", scratch.directory().display(), command().display());
+        Run::new("sh").args(["-c", &script])
+    };
+    for option in
+        ["--device disk.img=scsi", "--device=./disk.img=scsi", "-d disk.img=scsi", "-ddisk.img=scsi"]
+    {
+        let listed = at(&format!("run {option} sh -c 'echo $VMWARE_BDWRAPPER_DEVICES'")).output();
+        assert_eq!((listed.expect_out(), listed.err()), (format!("{entry}\n"), String::new()), "{option}");
+    }
+    for (words, wanted) in [
+        ("probe -d disk.img=scsi", format!("{} as scsi:", image.display())),
+        ("doctor -d disk.img=scsi true", format!("{} is free", image.display())),
+        ("vmdk create disk.img=scsi -o x.vmdk", "x.vmdk".into()),
+        ("vmdk check x.vmdk -d disk.img=scsi", String::new()),
+    ] {
+        let outcome = at(words).output();
+        assert!(outcome.expect_out().contains(&wanted), "{words}: {}", outcome.out());
+    }
+    let traced = at("trace -d disk.img=scsi true").output();
+    assert!(traced.code() == 0 && traced.err().contains(&entry), "{}", traced.err());
+    let environment = at("run true").env("VMWARE_BDWRAPPER_DEVICES", "disk.img=scsi").output();
+    assert_eq!(environment.code(), 2, "{}", environment.err());
+    assert!(environment.err().contains("disk.img=scsi: is not an absolute name"), "{}", environment.err());
+}
+
+/// Wherever entries are taken, the help has their options.
+fn entry_help() {
+    for task in ["run", "probe", "trace", "doctor", "setup", "vmdk create", "vmdk check", "vmdk refresh"] {
+        let help = run().args(task.split(' ')).arg("--help").output().expect_out();
+        for option in ["scsi ", "sata ", "ro ", "serial=TEXT", "sector=512|4096"] {
+            assert!(help.contains(&format!("\n  {option}")), "{task}: {option}: {help}");
+        }
+    }
+    let help = run().args(["list", "--help"]).output().expect_out();
+    assert!(!help.contains("serial="), "{help}");
 }
 
 fn unreachable() {
@@ -191,17 +242,33 @@ fn set_user_id() {
         "is not installed in a directory that the dynamic loader trusts",
         "/etc/vmware-bdwrapper.conf does not exist",
     ]);
-    make(["install"]).expect_out();
-    refused(&["does not list the program", "does not list"]);
-    fs::write(CONF, format!("executable {}\n", program.display())).expect("root can");
-    let list = format!("'vmware-bdwrapper setup --setuid --device {entry}'");
-    refused(&[&list]);
-    // VMware's launcher has no such rights, and what it starts has: that is said.
+    // A launcher of VMware's does not start, and that is all that is said.
     let launcher = scratch.path("launcher");
     fs::write(&launcher, "#!/bin/sh\n# Starts VMware.\nexec true\n")
         .expect("the scratch directory can be written");
     chmod(&launcher, 0o755);
     let launch = || Run::new(&command).args(["run", "--device", &entry]).arg(&launcher).nobody().output();
+    let other = scratch.copy(&program, "other");
+    chmod(&other, 0o4755);
+    let both = format!("executable {}\nexecutable {}\n", program.display(), other.display());
+    fs::write(CONF, &both).expect("root can");
+    let missing = launch();
+    assert_eq!((missing.code(), sentences(&missing).len()), (126, 1), "{}", missing.err());
+    assert!(missing.err().contains("is not installed where the dynamic loader looks"), "{}", missing.err());
+    remove(Path::new(CONF));
+    make(["install"]).expect_out();
+    refused(&["does not list the program", "does not list"]);
+    // What several programs lack is said once.
+    fs::write(CONF, both).expect("root can");
+    let said = launch();
+    let heading =
+        format!("starts, but {} and {} would not find the devices:", program.display(), other.display());
+    assert_eq!((said.code(), sentences(&said).len()), (0, 2), "{}", said.err());
+    assert!(said.err().contains(&heading), "{}", said.err());
+    fs::write(CONF, format!("executable {}\n", program.display())).expect("root can");
+    let list = format!("'vmware-bdwrapper setup --setuid --device {entry}'");
+    refused(&[&list]);
+    // VMware's launcher has no such rights, and what it starts has: that is said.
     let said = launch();
     assert_eq!(said.code(), 0, "{}", said.err());
     let heading = format!("starts, but {} would not find the devices:", program.display());
@@ -315,7 +382,7 @@ fn refused() {
     let outcome = run().args(["probe", "--device", &format!("{}=scsi", absent.display())]).output();
     assert_eq!(outcome.code(), 1);
     assert!(
-        outcome.err().contains("cannot be opened for reading (No such file or directory)"),
+        outcome.err().contains("absent does not exist: correct its name, or make an image file"),
         "{}",
         outcome.err()
     );

@@ -18,6 +18,10 @@ fn main() -> ExitCode {
         .into_iter()
         .map(|(shell, words)| trial(shell, &[Need::Tool(shell)], move || completes(words)))
         .collect();
+    for (shell, words) in shells {
+        let of_values = move || values(words);
+        trials.push(trial(format!("{shell}/entries, programs and users"), &[Need::Tool(shell)], of_values));
+    }
     // clap's text for fish has no values of arguments without a name.
     for (shell, words) in [shells[0], shells[2]] {
         let values = move || assert!(words("vmware-bdwrapper completions ").contains(&"fish".to_owned()));
@@ -55,15 +59,47 @@ fn completes(words: Words) {
     }
 }
 
-/// As readline calls the function: the command, the word at the cursor and the one before it.
+/// The options of a device entry, programs, users and groups.
+fn values(words: Words) {
+    let scratch = Scratch::new();
+    scratch.image("disk.img", 512);
+    let image = scratch.path("disk.img").display().to_string();
+    let directory = scratch.directory().display().to_string();
+    for start in ["probe --device ", "run --device=", "setup --setuid -d ", "doctor --device ", "trace -d "] {
+        let found = words(&format!("vmware-bdwrapper {start}{image}="));
+        for option in ["scsi", "ide", "sata", "ro", "serial="] {
+            // Some shells complete the word, others what stands behind the last equals sign.
+            let is_it = |word: &String| word == option || word.ends_with(&format!("disk.img={option}"));
+            assert!(found.iter().any(is_it), "{start}: {option}: {found:?}");
+        }
+        let others = |word: &String| word == "-" || word.ends_with('/') || word.ends_with("Cargo.toml");
+        assert!(!found.iter().any(others), "{start}: {found:?}");
+    }
+    let more = words(&format!("vmware-bdwrapper probe --device {image}=scsi,r"));
+    assert!(more.iter().any(|word| word == "ro" || word.ends_with("scsi,ro")), "{more:?}");
+    let files = words(&format!("vmware-bdwrapper probe --device {directory}/di"));
+    assert!(files.iter().any(|word| word.ends_with("disk.img")), "{files:?}");
+    for line in ["run --device /dev/sd/x -- unsha", "run -d /dev/sd/x unsha", "trace unsha", "doctor unsha"] {
+        let found = words(&format!("vmware-bdwrapper {line}"));
+        assert!(found.iter().any(|word| word == "unshare"), "{line}: {found:?}");
+    }
+    for (option, start, name) in [("--owner", "nobo", "nobody"), ("--group", "daem", "daemon")] {
+        let found = words(&format!("vmware-bdwrapper link /dev/sda --as /dev/sd/x {option} {start}"));
+        assert!(found.iter().any(|word| word == name), "{option}: {found:?}");
+    }
+}
+
+/// As readline calls the function: the command, the word at the cursor and the one before it. It takes words apart at equals signs.
 fn bash(line: &str) -> Vec<String> {
     let (_scratch, file) = file("bash", "completions");
+    let words = line.replace('=', " = ");
     let script = "source \"$0\"\n\
+                  COMP_LINE=$1 COMP_POINT=${#1}; shift\n\
                   COMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1))\n\
                   function=$(complete -p vmware-bdwrapper | sed 's/.* -F \\([^ ]*\\) .*/\\1/')\n\
                   $function \"$1\" \"${@: -1}\" \"${@: -2:1}\"\n\
                   printf '%s\\n' \"${COMPREPLY[@]}\"";
-    let run = Run::new("bash").args(["--norc", "-c", script]).arg(file).args(line.split(' '));
+    let run = Run::new("bash").args(["--norc", "-c", script]).arg(file).arg(line).args(words.split(' '));
     run.output().expect_out().lines().map(str::to_owned).collect()
 }
 

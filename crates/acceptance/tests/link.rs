@@ -368,7 +368,9 @@ fn in_use() {
     let why = format!("is mounted on {}: have root run 'umount ", mount.display());
     assert!(refused.err().contains(&why) && refused.err().contains("--force"), "{}", refused.err());
     assert!(!place.exists("/dev/sd"));
-    place.said(with(&device, "/dev/sd/test", &["--force"]));
+    let forced = place.run(with(&device, "/dev/sd/test", &["--force"]));
+    forced.expect_out();
+    assert!(forced.err().contains(&why), "{}", forced.err());
     place.shell(&format!("umount {}", mount.display()));
 }
 

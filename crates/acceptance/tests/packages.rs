@@ -472,7 +472,7 @@ fn setup_errors() {
     fails(&[], 2, "--setuid");
     fails(&["--setuid", "--no-setuid"], 2, "cannot be used with");
     fails(&["--no-setuid", "--device", DEVICE], 2, "cannot be used with");
-    fails(&["--setuid", "--device", "relative"], 2, "relative: is not an absolute name");
+    fails(&["--setuid", "--device", "relative"], 2, "/relative: does not say which kind");
     fails(&["--setuid", "--device", "/dev/vg/x"], 2, "does not say which kind");
     fails(&["--setuid", "--device", "/dev/sd/a\nallow-user-devices yes"], 2, "has a line break");
     fails(&["--setuid", "--device", "/dev/sd/a "], 2, "ends with a blank");
@@ -538,9 +538,12 @@ fn setup_file() {
     assert_eq!(root.conf(), format!("executable /bin/sh\nfoo\ndevice {entry}\n"));
     // The options belong to it.
     assert!(
-        said.ends_with(&format!("Next: vmware-bdwrapper run --device \"{entry}\" -- vmware\n")),
+        said.ends_with(&format!("Next: vmware-bdwrapper run --device \"{entry}\" -- /bin/sh\n")),
         "{said}"
     );
+    // What was listed before is not what was set up just now.
+    let said = root.setup(&["--setuid", "--device", "/srv/other.img=sata"]).expect_out();
+    assert!(said.ends_with("Next: vmware-bdwrapper run --device /srv/other.img=sata -- vmware\n"), "{said}");
     write("executable /bin/sh\n device \t/srv/disk.img=ide \n");
     let said = root.setup(&["--setuid"]).expect_out();
     assert!(said.ends_with("Next: vmware-bdwrapper run --device /srv/disk.img=ide -- vmware\n"), "{said}");
@@ -629,15 +632,27 @@ fn setup_programs() {
     for (program, wrong, remedy) in [
         ("/opt/open/bin/vmx", "the directory /opt/open has the mode 0777", "chmod go-w /opt/open"),
         ("/opt/way/vmx", "the directory /opt/open has the mode 0777", "chmod go-w /opt/open"),
-        ("/opt/users/vmx", "the directory /opt/users belongs to user 1", "chown root /opt/users"),
+        (
+            "/opt/users/vmx",
+            "the directory /opt/users belongs to user 1",
+            "move the program to a directory that root alone",
+        ),
         // What is at the end of a link is as good as the link.
-        ("/opt/users/link", "the directory /opt/users belongs to user 1", "chown root /opt/users"),
-        ("/opt/good/../users/vmx", "the directory /opt/users belongs to user 1", "chown root /opt/users"),
+        (
+            "/opt/users/link",
+            "the directory /opt/users belongs to user 1",
+            "move the program to a directory that root alone",
+        ),
+        (
+            "/opt/good/../users/vmx",
+            "the directory /opt/users belongs to user 1",
+            "move the program to a directory that root alone",
+        ),
         ("/opt/writable/vmx", "it has the mode 0775", "chmod go-w /opt/writable/vmx"),
         ("/tmp/vmx", "the directory /tmp has the mode 1777", "move the program"),
         // Commands for a shell.
         ("/opt/open wide/vmx", "has the mode 0777", "'chmod go-w \"/opt/open wide\"'"),
-        ("/opt/a user's/vmx", "belongs to user 1", "'chown root \"/opt/a user's\"'"),
+        ("/opt/a user's/vmx", "belongs to user 1", "move the program"),
         ("/opt/writable/my vmx", "it has the mode 0775", "'chmod go-w \"/opt/writable/my vmx\"'"),
     ] {
         let refused = root.setup(&["--setuid", "--program", "/bin/sh", "--program", program]);
@@ -645,6 +660,7 @@ fn setup_programs() {
         for text in [program, wrong, remedy] {
             assert!(refused.err().contains(text), "{program}, {text}: {}", refused.err());
         }
+        assert!(!refused.err().contains("chown"), "a directory is its user's: {}", refused.err());
         assert_eq!((root.conf(), root.mode()), (before.clone(), 0o644), "{program}");
     }
     root.setup(&["--setuid", "--program", "/opt/short/vmx", "--program", "/opt/good/bin/vmx"]).expect_out();

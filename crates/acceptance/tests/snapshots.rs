@@ -119,7 +119,7 @@ fn errors() {
         "",
         "rum",
         "run true",
-        "run --device relative=scsi true",
+        "run --device =scsi true",
         "run --device DIR/image true",
         "run --device DIR/image=scsi no-such-program",
         "run --device DIR/image=scsi DIR/text",

@@ -1001,7 +1001,7 @@ fn usage() {
     for (arguments, words) in [
         (vec![], "PROGRAM"),
         (vec!["true"], "No device is given"),
-        (vec!["--device", "relative=scsi", "true"], "relative=scsi: is not an absolute name"),
+        (vec!["--device", "=scsi", "true"], "=scsi: is not an absolute name"),
         (vec!["--replay", "x", "true"], "cannot be used with"),
         (vec!["--write", "true"], "--write"),
         (vec!["--replay", "x", "-o", "y"], "cannot be used with"),

@@ -406,7 +406,7 @@ fn create_refused() {
     assert_eq!(text(&file), before);
     let new = scratch.path("new.vmdk");
     for (arguments, status, words) in [
-        (vec!["relative=scsi"], 2, "is not an absolute name"),
+        (vec!["=scsi"], 2, "is not an absolute name"),
         (vec!["/dev=scsi"], 2, "is neither a block device nor an image file"),
         (vec!["/nonexistent=scsi"], 1, "cannot be looked at"),
         (vec!["/nonexistent"], 2, "does not say which kind"),

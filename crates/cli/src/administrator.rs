@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::devices::Device;
 use crate::failure::{cause, quoted, shown};
 use crate::finding::{Finding, Verdict};
-use crate::{block, loader};
+use crate::{block, library, loader};
 
 /// The administrator's file.
 pub const FILE: &str = "/etc/vmware-bdwrapper.conf";
@@ -35,10 +35,7 @@ pub fn examine(file: &Path, status: &Metadata, devices: &[Device<'_>]) -> Vec<Fi
         path.metadata().is_ok_and(|found| (found.dev(), found.ino()) == (status.dev(), status.ino()))
     };
     match read() {
-        Ok(text) => {
-            let found = compare(&text, file, devices, is_program, may_open, block::is_real_path);
-            exposed(file).into_iter().chain(found).collect()
-        }
+        Ok(text) => compare(&text, file, exposed(file), devices, is_program, may_open, block::is_real_path),
         Err(unread) => vec![unread],
     }
 }
@@ -67,11 +64,11 @@ pub fn read() -> Result<Vec<u8>, Finding> {
     let status = Path::new(FILE).symlink_metadata().map_err(|error| match error.kind() {
         ErrorKind::NotFound => Finding::problem(
             format!("{FILE} does not exist"),
-            "have root run 'vmware-bdwrapper setup --setuid', or write it (vmware-bdwrapper.conf(5))",
+            by_setup("") + ", or write it (vmware-bdwrapper.conf(5))",
         ),
         _ => unreadable(error),
     })?;
-    if let Some(fault) = fault(status.is_file(), status.uid(), status.mode(), status.len()) {
+    if let Some(fault) = fault_of(&status) {
         return Err(fault);
     }
     let mut text = Vec::new();
@@ -83,6 +80,21 @@ pub fn read() -> Result<Vec<u8>, Finding> {
 /// Whether there is a file that could count, and that the user may not read.
 pub fn is_unread() -> bool {
     read().is_err_and(|finding| finding.verdict == Verdict::Warning)
+}
+
+/// What `setup` is to do, with these options: a request without its first capital and full stop. It begins with what `setup` would
+/// refuse to work without.
+pub fn by_setup(options: &str) -> String {
+    let command = format!("'vmware-bdwrapper setup --setuid{options}'");
+    let fault = || fault_of(&Path::new(FILE).symlink_metadata().ok()?);
+    match library::unready().or_else(fault).and_then(|finding| finding.remedy) {
+        Some(first) => format!("{first}, and then {command}"),
+        None => format!("have root run {command}"),
+    }
+}
+
+fn fault_of(status: &Metadata) -> Option<Finding> {
+    fault(status.is_file(), status.uid(), status.mode(), status.len())
 }
 
 /// Why the library ignores a file.
@@ -130,13 +142,13 @@ pub fn exposed(program: &Path) -> Option<Finding> {
         };
         let (place, word, mode) = (shown(directory), quoted(directory), status.mode() & 0o7777);
         let could = "put another program in its place";
+        let elsewhere =
+            "move the program to a directory that root alone can write to, such as /usr/local/bin";
         if status.uid() != 0 {
             let what = format!("the directory {place} belongs to user {}", status.uid());
-            let remedy = format!("run 'chown root {word}', or move the program to a directory of root's");
-            return found(what, could, remedy);
+            return found(what, could, elsewhere.into());
         }
         if mode & OTHERS_WRITE != 0 {
-            let elsewhere = "move the program to a directory that root alone can write to";
             let remedy = match mode & STICKY {
                 0 => format!("run 'chmod go-w {word}', or {elsewhere}"),
                 _ => elsewhere.into(),
@@ -160,6 +172,7 @@ pub fn exposed(program: &Path) -> Option<Finding> {
 fn compare(
     text: &[u8],
     file: &Path,
+    exposed: Option<Finding>,
     devices: &[Device<'_>],
     is_program: impl Fn(&Path) -> bool,
     may_open: impl Fn(&Device<'_>) -> bool,
@@ -180,20 +193,38 @@ fn compare(
         }
     }
     let file = file.canonicalize().unwrap_or(file.into());
-    findings.push(if is_listed {
-        Finding::ok(format!("{FILE} is safe and lists {}", shown(&file)))
-    } else {
-        Finding::problem(
-            format!("{FILE} does not list the program"),
-            format!("have root run 'vmware-bdwrapper setup --setuid --program {}'", quoted(&file)),
-        )
-    });
+    match exposed {
+        // `setup` would not list it.
+        Some(Finding { cause, remedy: Some(remedy), .. }) if !is_listed => findings.push(Finding::problem(
+            format!("{FILE} does not list {cause}"),
+            format!("{remedy}, and then list it by 'vmware-bdwrapper setup --setuid --program FILE'"),
+        )),
+        exposed => {
+            findings.extend(exposed);
+            findings.push(if is_listed {
+                Finding::ok(format!("{FILE} is safe and lists {}", shown(&file)))
+            } else {
+                Finding::problem(
+                    format!("{FILE} does not list the program"),
+                    by_setup(&format!(" --program {}", quoted(&file))),
+                )
+            });
+        }
+    }
     for device in devices {
         let (name, text) = (device.entry.printed_path(), Printed(device.text.as_bytes()));
-        let list =
-            format!("have root run 'vmware-bdwrapper setup --setuid --device {}'", quoted(device.text));
+        let list = || by_setup(&format!(" --device {}", quoted(device.text)));
         let held = listed.iter().find(|entry| entry.path == device.entry.path);
         let unlisted = format!("{FILE} does not list {name}");
+        // What the environment forces does not count; a line that is yet to be added can say so.
+        let force = held.map_or(!user_devices && device.entry.force, |entry| entry.force);
+        if !force && is_real(device.path()) {
+            findings.push(Finding::problem(
+                block::real(device.path()),
+                format!("to use it all the same, have root list it in {FILE} with the option force"),
+            ));
+            continue;
+        }
         findings.push(match held {
             Some(entry) if *entry == device.entry => Finding::ok(format!("{FILE} lists {name}")),
             // Programs without the set-user-ID bit would see another disk.
@@ -211,22 +242,14 @@ fn compare(
             ),
             None if !user_devices => Finding::problem(
                 unlisted,
-                format!("{list}, or add the line 'allow-user-devices yes' to {FILE}"),
+                format!("{}, or add the line 'allow-user-devices yes' to {FILE}", list()),
             ),
             None if !may_open(device) => Finding::problem(
                 format!("{unlisted}, and you may not open it yourself"),
-                format!("{list}, or give you the right"),
+                format!("{}, or give you the right", list()),
             ),
             None => Finding::ok(format!("{FILE} lets users choose {name}")),
         });
-        // What the environment forces does not count; a line that is yet to be added can say so.
-        let force = held.map_or(!user_devices && device.entry.force, |entry| entry.force);
-        if !force && is_real(device.path()) {
-            findings.push(Finding::problem(
-                block::real(device.path()),
-                format!("to use it all the same, have root list it in {FILE} with the option force"),
-            ));
-        }
     }
     findings
 }
@@ -253,7 +276,8 @@ mod tests {
         let devices = devices::parse(&texts).expect("they are right");
         let is_program = |path: &Path| path == Path::new("/usr/bin/vmx");
         let program = Path::new("/opt/vmx");
-        let found = super::compare(text.as_bytes(), program, &devices, is_program, |_| may_open, |_| is_real);
+        let found =
+            super::compare(text.as_bytes(), program, None, &devices, is_program, |_| may_open, |_| is_real);
         let of = |verdict| only(&found, verdict).map(Finding::to_string).collect();
         Findings { obstacles: of(Verdict::Problem), remarks: of(Verdict::Warning) }
     }
@@ -308,7 +332,7 @@ mod tests {
         assert_eq!(real("/dev/sd/a=force", "device /dev/sd/a"), 1);
         assert_eq!(real("/dev/sd/a=force", "allow-user-devices yes"), 1);
         assert_eq!(real("/dev/sd/a=force", ""), 1, "the line that is to be added has the option");
-        assert_eq!(real("/dev/sd/a", ""), 2);
+        assert_eq!(real("/dev/sd/a", ""), 1, "setup would refuse to list it");
     }
 
     #[test]

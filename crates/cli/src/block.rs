@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
 
-use crate::failure::{Failure, cause, quoted, shown};
+use crate::failure::{Failure, cause, quoted, say, shown};
 use crate::finding::Finding;
 use crate::loader::resolve;
 
@@ -216,16 +216,36 @@ impl fmt::Display for Use {
     }
 }
 
-/// What cannot be unmounted while the system runs.
-const SYSTEM: [&str; 3] = ["/", "/usr", "/var"];
+/// Where the running system is mounted, and what starts it; the most telling first.
+const SYSTEM: [&str; 6] = ["/", "/usr", "/var", "/boot", "/boot/efi", "/efi"];
+
+/// Where a mount point stands in [`SYSTEM`]; behind all of them where it is not one of them.
+fn system_rank(place: &Path) -> usize {
+    SYSTEM.iter().position(|own| place == Path::new(own)).unwrap_or(SYSTEM.len())
+}
+
+/// What the running system has on a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct System {
+    /// The device that is mounted: the device itself, a partition of it, or what is made of them.
+    pub mounted: PathBuf,
+    /// Its mount point.
+    pub place: PathBuf,
+}
 
 impl Use {
+    /// The device that holds another.
+    pub fn holder(&self) -> Option<&Path> {
+        match self {
+            Use::Held(holder, _) => Some(holder),
+            Use::Of(_, its) => its.holder(),
+            _ => None,
+        }
+    }
+
     /// What makes the device of this name free, or which to list instead; a request without its first capital and full stop.
     pub fn remedy(&self, name: &Path) -> String {
         match self {
-            Use::Mounted(place) if SYSTEM.iter().any(|own| place == Path::new(own)) => {
-                "list another device, because the system runs from this one".into()
-            }
             Use::Mounted(place) => format!("have root run 'umount {}'", quoted(place)),
             Use::Swap => format!("have root run 'swapoff {}'", quoted(name)),
             Use::Held(holder, kind) => {
@@ -279,6 +299,8 @@ pub struct Block {
     pub links: Vec<PathBuf>,
     /// Why it is not free.
     pub uses: Vec<Use>,
+    /// What the running system has on it.
+    pub system: Option<System>,
     /// What udev's database says of it (udevadm info; `E:` lines).
     pub properties: BTreeMap<String, String>,
     identity: Option<Identity>,
@@ -385,6 +407,14 @@ impl Host {
     /// The running system.
     pub fn running() -> Result<Host, Unknown> {
         Host::below(Path::new("/"))
+    }
+
+    /// The same; where it cannot be looked at, that is said and no device is known.
+    pub fn known() -> Host {
+        Host::running().unwrap_or_else(|unknown| {
+            say(unknown.finding());
+            Host::default()
+        })
     }
 
     /// The system whose `/sys`, `/proc`, `/dev` and `/run/udev` stand below a directory.
@@ -513,6 +543,7 @@ impl Host {
             left_over,
             links: Vec::new(),
             uses: Vec::new(),
+            system: None,
             properties,
             identity,
             directory,
@@ -588,7 +619,9 @@ impl Host {
     /// Finds what uses them, given the text of [`MOUNTS`].
     fn find_uses(&mut self, text: &[u8]) {
         let mut own: Vec<(Number, Use)> = Vec::new();
-        for (number, source, place) in mounts(text) {
+        let mut mounts: Vec<_> = mounts(text).collect();
+        mounts.sort_by_key(|(_, _, place)| system_rank(place));
+        for (number, source, place) in mounts {
             // The number of a btrfs is none of a device.
             let block =
                 self.by_number(number).or_else(|| self.by_path(&source).filter(|_| number.major == 0));
@@ -633,9 +666,56 @@ impl Host {
             found
         };
         let all: Vec<Vec<Use>> = self.blocks.iter().map(uses).collect();
+        let systems = self.systems(&own);
         for (block, uses) in self.blocks.iter_mut().zip(all) {
             block.uses = uses;
+            block.system = systems.get(&block.number).cloned();
         }
+    }
+
+    /// What the running system has on each device that it runs from, given what uses each device itself.
+    fn systems(&self, own: &[(Number, Use)]) -> BTreeMap<Number, System> {
+        let mut found = BTreeMap::new();
+        let mut left = Vec::new();
+        for (number, one) in own {
+            let (Use::Mounted(place), Some(block)) = (one, self.by_number(*number)) else { continue };
+            if system_rank(place) == SYSTEM.len() {
+                continue;
+            }
+            let system = System { mounted: block.best_name(), place: place.clone() };
+            left.push((block, system.clone()));
+            // The other devices of its file system, and partitions that lie within it.
+            let is_btrfs = |other: &Block| {
+                let of = |number| {
+                    own.iter().filter(move |(of, one)| *of == number && matches!(one, Use::Btrfs(_)))
+                };
+                of(block.number).any(|(_, one)| of(other.number).any(|(_, other)| one == other))
+            };
+            let is_within = |other: &Block| other.directory.parent() == Some(block.directory.as_path());
+            let more = self.blocks.iter().filter(|other| is_btrfs(other) || is_within(other));
+            left.extend(more.map(|other| (other, system.clone())));
+        }
+        left.reverse();
+        while let Some((block, system)) = left.pop() {
+            if found.contains_key(&block.number) {
+                continue;
+            }
+            left.extend(self.under(block).map(|other| (other, system.clone())));
+            found.insert(block.number, system);
+        }
+        found
+    }
+
+    /// What a device is made of, or a part of.
+    fn under<'a>(&'a self, block: &'a Block) -> impl Iterator<Item = &'a Block> {
+        let backing = block.file.as_ref().and_then(|file| self.by_path(file)).map(|backing| backing.number);
+        let node = block.directory.file_name();
+        self.blocks.iter().filter(move |other| {
+            let holders = names(&self.root.join(&other.directory).join("holders"));
+            Some(other.number) == backing
+                || block.directory.parent() == Some(other.directory.as_path())
+                || holders.iter().any(|holder| Some(holder.as_os_str()) == node)
+        })
     }
 
     /// The devices that hold one; instead of a part that LVM uses for itself, what is made of that.
@@ -890,8 +970,6 @@ file run/udev/data/b253:0 S:hd/lin\\nE:DM_VG_NAME=vg0\\nE:DM_LV_NAME=lin
         }
         assert_eq!(uses("/dev/mapper/secret"), ["is mounted on /mnt/my data"]);
         assert_eq!(Use::Mounted("/mnt".into()).remedy(Path::new("x")), "have root run 'umount /mnt'");
-        let system = Use::Of("/dev/x1".into(), Box::new(Use::Mounted("/".into())));
-        assert!(system.remedy(Path::new("x")).starts_with("list another device"));
         assert_eq!(uses("/dev/vg0/swap"), ["is swapped on"]);
         assert_eq!(uses("/dev/sdc"), ["is held by /dev/mapper/mpatha"]);
         assert_eq!(uses("/dev/loop1"), ["is held by /dev/md/guests"]);
@@ -905,6 +983,36 @@ file run/udev/data/b253:0 S:hd/lin\\nE:DM_VG_NAME=vg0\\nE:DM_LV_NAME=lin
             at(&host, "/dev/loop0").uses[0].remedy(Path::new("x")).contains("'lvchange -an /dev/vg0/swap'")
         );
         assert!(uses("/dev/mapper/vg0-pool-tpool").contains(&"is held by /dev/vg0/thin".into()));
+    }
+
+    #[test]
+    fn what_the_system_runs_from() {
+        let (_root, mut host) = recorded();
+        let mounted = |host: &mut Host, name: &str, place: &str| {
+            let number = at(host, name).number;
+            host.find_uses(format!("1 1 {number} / {place} rw - ext4 x rw\n").as_bytes());
+        };
+        let on = |host: &Host, name: &str| at(host, name).system.clone().map(|system| system.mounted);
+        assert!(host.blocks.iter().all(|block| block.system.is_none()));
+        // The volume, its physical volume, and no other volume of the group.
+        mounted(&mut host, "/dev/vg0/thin", "/");
+        let root = Some(PathBuf::from("/dev/vg0/thin"));
+        for name in
+            ["/dev/vg0/thin", "/dev/mapper/vg0-pool-tpool", "/dev/mapper/vg0-pool_tdata", "/dev/loop0"]
+        {
+            assert_eq!(on(&host, name), root, "{name}");
+        }
+        for name in ["/dev/vg0/lin", "/dev/md/guests", "/dev/sda", "/dev/loop5"] {
+            assert_eq!(on(&host, name), None, "{name}");
+        }
+        // A partition and its disk, and not the partition beside it.
+        mounted(&mut host, "/dev/loop5p1", "/boot");
+        assert_eq!(on(&host, "/dev/loop5"), Some("/dev/loop5p1".into()));
+        assert_eq!(on(&host, "/dev/loop5p9"), None);
+        mounted(&mut host, "/dev/md/guests", "/usr");
+        assert_eq!(on(&host, "/dev/loop1"), Some("/dev/md/guests".into()));
+        mounted(&mut host, "/dev/mapper/mpatha", "/home");
+        assert!(host.blocks.iter().all(|block| block.system.is_none()), "that can be unmounted");
     }
 
     #[test]

@@ -12,13 +12,14 @@ use rustix::io::Errno;
 
 use crate::failure::{Failure, cause, quoted, shown};
 use crate::finding::Finding;
-use crate::loader;
 use crate::udev::link_name;
+use crate::{entry, loader};
 
 /// The library's variable.
 pub const VARIABLE: &str = "VMWARE_BDWRAPPER_DEVICES";
 
 /// An entry as written, and what it says.
+#[derive(Clone, Copy)]
 pub struct Device<'a> {
     /// The text.
     pub text: &'a OsStr,
@@ -78,14 +79,10 @@ pub fn parse(texts: &[OsString]) -> Result<Vec<Device<'_>>, Failure> {
 }
 
 fn device(text: &OsStr) -> Result<Device<'_>, String> {
-    if text.as_bytes().contains(&b':') {
-        return Err(format!(
-            "{}: has a colon, which separates devices in {VARIABLE}; give each device a --device of its own, and one \
-             whose name has a colon by a symbolic link without.",
-            shown(text)
-        ));
+    if let Some(sentence) = entry::has_colon(text) {
+        return Err(sentence);
     }
-    let entry = Entry::parse(text.as_bytes()).map_err(|error| format!("{error}."))?;
+    let entry = Entry::parse(text.as_bytes()).map_err(|error| entry::explained(text, &error))?;
     let device = Device { text, entry };
     match look(device.path()) {
         Ok(kind) if !kind.is_block_device() && !kind.is_file() => Err(format!(
@@ -115,13 +112,21 @@ pub fn absent(device: &Device<'_>) -> Option<Finding> {
         let cause = format!("{} cannot be looked at now ({}{why})", shown(device.path()), cause(&error));
         return Some(Finding::problem(cause, remedy));
     }
+    let word = quoted(device.path());
     let make = match link_name(device.path()) {
-        Some(_) => format!("'sudo vmware-bdwrapper link DEVICE --as {}' makes it", quoted(device.path())),
-        None => "make it".into(),
+        Some(_) => format!("have it made by 'sudo vmware-bdwrapper link DEVICE --as {word}'"),
+        None if device.path().starts_with("/dev") => {
+            "attach the device ('vmware-bdwrapper list' shows those that exist)".into()
+        }
+        None => format!("make an image file of that name by 'truncate --size 8G {word}'"),
+    };
+    let why = match error.kind() {
+        io::ErrorKind::NotFound => "does not exist".into(),
+        _ => format!("cannot be looked at ({})", cause(&error)),
     };
     Some(Finding::problem(
-        format!("{} cannot be looked at now ({})", shown(device.path()), cause(&error)),
-        format!("correct its name, or {make}, and it counts from then on"),
+        format!("{} {why}", shown(device.path())),
+        format!("correct its name, or {make}, and it is used as soon as it exists"),
     ))
 }
 

@@ -1,5 +1,6 @@
 //! `vmware-bdwrapper doctor`: what stands in the way.
 
+use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,6 +13,8 @@ use crate::colour::styled;
 use crate::devices::Device;
 use crate::failure::{Failure, cause, print, quoted, shown};
 use crate::finding::{Finding, Verdict, only};
+use crate::fitness::Fitness;
+use crate::loader::absolute;
 use crate::{devices, fitness, kernel, launcher, library, probe, program, report, secure, vmdk};
 
 /// What was found, each under the name of its check, and in which programs.
@@ -38,17 +41,40 @@ impl Findings {
     }
 }
 
+/// What is printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// All findings, and what follows from them.
+    All,
+    /// The problems among them.
+    Problems,
+    /// All, as a document.
+    Json,
+}
+
 /// Looks at everything and prints what it finds.
 pub fn doctor(
     options: Vec<OsString>,
     program: Option<&OsStr>,
     vmdk: Option<&Path>,
-    json: bool,
+    form: Form,
 ) -> Result<ExitCode, Failure> {
     let texts = devices::given(options);
     let (listed, wrong) = devices::parsed(&texts);
     let mut findings = Findings::default();
-    let examined = programs(&mut findings, program, &listed);
+    let host = Host::running().unwrap_or_else(|unknown| {
+        findings.add("device", [unknown.finding()]);
+        Host::default()
+    });
+    // Nothing else is said of a device that is not free, because that would lead to its use.
+    let fitness: Vec<Fitness> = listed.iter().map(|device| fitness::of_device(device, &host)).collect();
+    let mut free = listed.clone();
+    let mut is_free = fitness.iter().map(|fitness| fitness.uses.is_empty());
+    free.retain(|_| is_free.next() == Some(true));
+    for fitness in &fitness {
+        findings.add("device", fitness.uses.clone());
+    }
+    let examined = programs(&mut findings, program, &free);
     findings.add("device", wrong.iter().map(|sentence| Finding::sentence(sentence)));
     if texts.is_empty() {
         findings.add(
@@ -59,12 +85,8 @@ pub fn doctor(
             )],
         );
     }
-    let host = Host::running().unwrap_or_else(|unknown| {
-        findings.add("device", [unknown.finding()]);
-        Host::default()
-    });
-    for (device, together) in listed.iter().zip(fitness::together(&listed, &host)) {
-        findings.add("device", fitness::of_device(device, &host).all());
+    for (fitness, together) in fitness.into_iter().zip(fitness::together(&listed, &host)) {
+        findings.add("device", fitness.all());
         findings.add("device", together);
     }
     if let Some(file) = vmdk {
@@ -75,9 +97,10 @@ pub fn doctor(
     }
     let confinement = kernel::confinement(&findings.programs, &listed);
     findings.add("confinement", confinement);
-    findings.add("kernel", [kernel::supervision()]);
+    // The worst first, otherwise in the order of the checks.
+    findings.list.sort_by_key(|(_, finding)| Reverse(finding.verdict));
     let conclusion = conclude(&findings, &texts, &examined, program);
-    say(&findings, &conclusion, json)
+    say(&findings, &conclusion, form)
 }
 
 /// The last line: a word that says how it stands, and the rest of the sentence.
@@ -141,10 +164,10 @@ fn conclude(
 }
 
 /// Prints the findings and what follows from them.
-fn say(findings: &Findings, conclusion: &Conclusion, json: bool) -> Result<ExitCode, Failure> {
+fn say(findings: &Findings, conclusion: &Conclusion, form: Form) -> Result<ExitCode, Failure> {
     let Conclusion { verdict, rest } = conclusion;
     let word = conclusion.word();
-    if json {
+    if form == Form::Json {
         let checks = findings
             .list
             .iter()
@@ -154,8 +177,13 @@ fn say(findings: &Findings, conclusion: &Conclusion, json: bool) -> Result<ExitC
             Document { ready: *verdict == Verdict::Ok, conclusion: &text, checks: checks.collect() };
         print(report::text(&document).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)?;
     } else {
-        let lines: String = findings.list.iter().map(|(_, finding)| finding.line()).collect();
-        print(format!("{lines}{}{rest}\n", styled(word, verdict.style())))?;
+        let is_shown = |finding: &&Finding| form == Form::All || finding.verdict == Verdict::Problem;
+        let shown = findings.list.iter().map(|(_, finding)| finding).filter(is_shown);
+        let mut text: String = shown.map(Finding::line).collect();
+        if form == Form::All {
+            text += &format!("{}{rest}\n", styled(word, verdict.style()));
+        }
+        print(text)?;
     }
     Ok(if findings.first().is_none() { ExitCode::SUCCESS } else { ExitCode::from(Failure::FAILED) })
 }
@@ -164,19 +192,21 @@ fn say(findings: &Findings, conclusion: &Conclusion, json: bool) -> Result<ExitC
 /// they are.
 fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'_>]) -> Vec<PathBuf> {
     let files = match program {
-        Some(name) => program::find(name).map(|file| vec![file]).map_err(|failure| {
+        Some(name) => program::find(name).map(|file| vec![absolute(&file)]).map_err(|failure| {
             failure.sentences.iter().map(|sentence| Finding::sentence(sentence)).collect::<Vec<_>>()
         }),
         None => administrator::programs().map_err(|finding| vec![finding]),
     };
     let files = files.unwrap_or_else(|problems| {
+        // What to do about the programs can need the library.
+        findings.add("library", ordinary());
         findings.add("program", problems);
         Vec::new()
     });
     for file in &files {
         examine(findings, file, listed, true);
     }
-    if findings.list.is_empty() {
+    if !findings.list.iter().any(|(check, _)| *check == "program") {
         let none = format!("None of the programs that {FILE} lists is here");
         findings.add("program", [Finding::warning(none, "name the program behind the options")]);
     }

@@ -12,10 +12,11 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::{getegid, getgroups, getuid};
 
-use crate::block::{self, Block, Host, Kind, Number, Use};
+use crate::block::{self, Block, Host, Kind, Number, System, Use};
 use crate::devices::{self, Device};
-use crate::failure::{cause, quoted, shown};
-use crate::finding::Finding;
+use crate::failure::{cause, quoted, say, shown};
+use crate::finding::{Finding, Verdict};
+use crate::udev::{self, Access};
 
 /// The sector size of the disks that VMware takes, in bytes.
 const SECTOR: u32 = 512;
@@ -38,19 +39,54 @@ pub struct Fitness {
 }
 
 impl Fitness {
-    /// Both.
+    /// What to say: of a device that is not free nothing else, because that would lead to its use.
     pub fn all(self) -> Vec<Finding> {
-        [self.uses, self.others].concat()
+        if self.uses.is_empty() { self.others } else { self.uses }
     }
 }
 
 /// What can be said of a block device without opening it, by the name that the user gave it.
-pub fn of_block(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
-    let uses = block.uses.iter().map(|one| used(name, one));
-    uses.chain(unfit(block, name, options)).collect()
+pub fn of_block(block: &Block, name: &Path, options: Options, host: &Host) -> Fitness {
+    Fitness { uses: uses(block, name, host), others: unfit(block, name, options) }
 }
 
-/// The same without what uses it.
+/// The same; the kernel is asked as well whether something has the device for itself.
+pub fn of_node(block: &Block, name: &Path, options: Options, host: &Host) -> Fitness {
+    let mut fitness = of_block(block, name, options, host);
+    if fitness.uses.is_empty() {
+        fitness.uses.extend(claimed(name));
+    }
+    fitness
+}
+
+/// Why a block device is not free.
+fn uses(block: &Block, name: &Path, host: &Host) -> Vec<Finding> {
+    match &block.system {
+        Some(system) => vec![of_system(block, system, name)],
+        None => block.uses.iter().map(|one| used(name, one, host)).collect(),
+    }
+}
+
+/// Says that the system runs from a device.
+fn of_system(block: &Block, system: &System, name: &Path) -> Finding {
+    let mounted = match system.mounted == block.best_name() {
+        true => "it".into(),
+        false => shown(&system.mounted).to_string(),
+    };
+    Finding::problem(
+        format!(
+            "{} belongs to the running system ({mounted} is mounted on {})",
+            shown(name),
+            shown(&system.place)
+        ),
+        OTHER,
+    )
+}
+
+/// What is to be done where a device cannot be made free.
+const OTHER: &str = "list another device ('vmware-bdwrapper list' shows which are free)";
+
+/// What can be said of a block device that is free.
 fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
     let (shown, word) = (shown(name), quoted(name));
     let mut findings = Vec::new();
@@ -148,26 +184,27 @@ fn taken(device: &Device<'_>, host: &Host) -> Vec<Finding> {
     let path = device.path();
     let Ok(status) = path.metadata() else { return Vec::new() };
     if !status.file_type().is_block_device() {
-        return host.uses_of_file(path).iter().map(|one| used(path, one)).collect();
+        return host.uses_of_file(path).iter().map(|one| used(path, one, host)).collect();
     }
-    let known =
-        host.by_number(Number::of(status.rdev())).map(|block| block.uses.as_slice()).unwrap_or_default();
-    if !known.is_empty() {
-        return known.iter().map(|one| used(path, one)).collect();
-    }
-    if !is_claimed(path) {
-        return Vec::new();
-    }
-    vec![Finding::problem(
-        format!(
-            "{} is used by something that cannot be seen from here, such as a mount in a container",
-            shown(path)
-        ),
-        format!(
-            "have root of the host run 'lsblk {0}' and 'fuser -v {0}', and end what they show",
-            quoted(path)
-        ),
-    )]
+    let block = host.by_number(Number::of(status.rdev()));
+    let known = block.map(|block| uses(block, path, host)).unwrap_or_default();
+    if known.is_empty() { claimed(path).into_iter().collect() } else { known }
+}
+
+/// Says that the kernel has given a device to something that is not known.
+fn claimed(path: &Path) -> Option<Finding> {
+    is_claimed(path).then(|| {
+        Finding::problem(
+            format!(
+                "{} is used by something that cannot be seen from here, such as a mount in a container",
+                shown(path)
+            ),
+            format!(
+                "have root of the host run 'lsblk {0}' and 'fuser -v {0}', and end what they show",
+                quoted(path)
+            ),
+        )
+    })
 }
 
 /// Whether something has a device for itself, as mounts, swapping and holders have it (open(2), `O_EXCL`).
@@ -191,6 +228,7 @@ pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
     };
     let options = Options { read_only: device.entry.read_only, force: device.entry.force };
     let uses = taken(device, host);
+    let block = host.by_number(Number::of(status.rdev())).filter(|_| !status.is_file());
     let mut others = Vec::new();
     if status.is_file() {
         if status.len() < u64::from(SECTOR) {
@@ -198,7 +236,7 @@ pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
         } else {
             others.extend(cut(path, status.len(), device.entry.sector.unwrap_or(SECTOR)));
         }
-    } else if let Some(block) = host.by_number(Number::of(status.rdev())) {
+    } else if let Some(block) = block {
         others = unfit(block, path, options);
         if !block.is_physical_volume() && has_label(path) {
             others.push(physical_volume(path));
@@ -207,7 +245,7 @@ pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
         others.push(real(path));
     }
     others.extend(large_sectors(path, None, &device.entry));
-    others.extend(closed(device, &status));
+    others.extend(closed(device, &status, block));
     if uses.is_empty() && others.is_empty() {
         let kind = device.entry.kind.name();
         let free = if host.is_known() { "free, and " } else { "" };
@@ -224,6 +262,25 @@ pub fn cut(path: &Path, bytes: u64, block: u32) -> Option<Finding> {
         shown(path)
     );
     (rest > 0).then(|| Finding::warning(why, "give it a whole number of sectors"))
+}
+
+/// Says what stands in the way of listed devices. Where something uses one and `force` does not allow that, all the uses and nothing
+/// else; sentences.
+pub fn judge(listed: &[Device<'_>], force: bool) -> Result<(), Vec<String>> {
+    if listed.is_empty() {
+        return Ok(());
+    }
+    let host = Host::known();
+    let found: Vec<Fitness> = listed.iter().map(|device| of_device(device, &host)).collect();
+    let uses = found.iter().flat_map(|fitness| &fitness.uses);
+    if !force && uses.clone().next().is_some() {
+        return Err(uses.map(Finding::to_string).collect());
+    }
+    let others = found.iter().map(|fitness| &fitness.others).zip(together(listed, &host));
+    let others: Vec<Finding> =
+        others.flat_map(|(others, together)| [others.clone(), together].concat()).collect();
+    uses.chain(&others).filter(|finding| finding.verdict != Verdict::Ok).for_each(say);
+    Ok(())
 }
 
 /// For each device what comes of an earlier one: that is the same, or a whole of which this is a part.
@@ -255,8 +312,18 @@ pub fn together(listed: &[Device<'_>], host: &Host) -> Vec<Vec<Finding>> {
     listed.iter().zip(devices::clashes(listed)).enumerate().map(with_earlier).collect()
 }
 
-fn used(name: &Path, one: &Use) -> Finding {
-    Finding::problem(format!("{} {one}", shown(name)), one.remedy(name))
+fn used(name: &Path, one: &Use, host: &Host) -> Finding {
+    Finding::problem(format!("{} {one}", shown(name)), freeing(name, one, host))
+}
+
+/// What makes a device free. A holder that something uses is made free first.
+fn freeing(name: &Path, one: &Use, host: &Host) -> String {
+    let holder = one.holder().and_then(|holder| host.by_path(holder));
+    match holder.map(|holder| (holder, holder.uses.first())) {
+        Some((holder, _)) if holder.system.is_some() => OTHER.into(),
+        Some((holder, Some(its))) => format!("{}, and ask again", freeing(&holder.best_name(), its, host)),
+        _ => one.remedy(name),
+    }
 }
 
 /// Inactive, or else its volumes hold it: it may be a guest's.
@@ -279,7 +346,7 @@ fn empty(name: &Path, remedy: String) -> Finding {
 }
 
 /// Why the user may not use a device himself: the part of VMware that runs as the user opens it as well.
-fn closed(device: &Device<'_>, status: &fs::Metadata) -> Option<Finding> {
+fn closed(device: &Device<'_>, status: &fs::Metadata, block: Option<&Block>) -> Option<Finding> {
     let error = device.refused()?;
     let verb = if device.entry.read_only { "read" } else { "read and write" };
     let (name, word) = (shown(device.path()), quoted(device.path()));
@@ -294,9 +361,11 @@ fn closed(device: &Device<'_>, status: &fs::Metadata) -> Option<Finding> {
         );
         return Some(Finding::problem(why, remedy));
     }
+    let access = Access { owner: Some(user.clone()), group: None, mode: None };
     let (user, group) = (quoted(&user), quoted(&group));
     let mut remedy = format!("have root run 'chown {user} {word}'");
-    if status.file_type().is_block_device() {
+    // Only where `link` would do it.
+    if block.is_some_and(|block| !block.is_real && udev::rule(block, "sd/NAME", &access).is_ok()) {
         let place = if device.entry.kind == disk::entry::Kind::Ide { "hd" } else { "sd" };
         remedy += &format!(
             ", or, for each start of the system, 'vmware-bdwrapper link {word} --as /dev/{place}/NAME --owner {user} --persist'"

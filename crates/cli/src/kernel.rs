@@ -1,4 +1,4 @@
-//! What of the kernel can stand in the way: security modules, and seccomp for a supervisor.
+//! What of the kernel can stand in the way: security modules.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use disk::entry::Printed;
 use rustix::fs::OFlags;
 
 use crate::devices::Device;
-use crate::failure::{cause, quoted, shown};
+use crate::failure::{quoted, shown};
 use crate::finding::Finding;
 use crate::library;
 
@@ -99,23 +99,16 @@ fn profile(program: &Path) -> Finding {
 fn denials(marks: &[Vec<u8>]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for log in ["/dev/kmsg", "/var/log/audit/audit.log"] {
-        match lines(Path::new(log)) {
-            Ok(text) => {
-                let denied = text.split(|&byte| byte == b'\n').rfind(|line| is_denial(line, marks));
-                findings.push(match denied {
-                    Some(line) => Finding::warning(
-                        format!("A security module refused something: '{}' ({log})", Printed(line.trim_ascii())),
-                        "have root allow it in the profile or policy that the line names, if it is still refused",
-                    ),
-                    None => Finding::ok(format!("No security module refused anything, as far as {log} goes back")),
-                });
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => findings.push(Finding::ok(format!(
-                "You may not read {log} ({}); root finds there what security modules refused, by the words DENIED and 'avc: denied'",
-                cause(&error)
-            ))),
-        }
+        // A log that may not be read says nothing.
+        let Ok(text) = lines(Path::new(log)) else { continue };
+        let denied = text.split(|&byte| byte == b'\n').rfind(|line| is_denial(line, marks));
+        findings.push(match denied {
+            Some(line) => Finding::warning(
+                format!("A security module refused something: '{}' ({log})", Printed(line.trim_ascii())),
+                "have root allow it in the profile or policy that the line names, if it is still refused",
+            ),
+            None => Finding::ok(format!("No security module refused anything, as far as {log} goes back")),
+        });
     }
     findings
 }
@@ -145,16 +138,4 @@ fn lines(log: &Path) -> std::io::Result<Vec<u8>> {
         }
     }
     Ok(text)
-}
-
-/// Whether a supervisor could answer the requests of programs that no preloaded library reaches (seccomp_unotify(2)).
-pub fn supervision() -> Finding {
-    let actions = fs::read("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
-    if actions.split(u8::is_ascii_whitespace).any(|word| word == b"user_notif") {
-        return Finding::ok("The kernel has seccomp's user notification, which a supervisor needs");
-    }
-    Finding::warning(
-        "The kernel has no user notification of seccomp, so no supervisor can help programs that the library does not reach",
-        "start Linux 5.0 or newer that is built with CONFIG_SECCOMP_FILTER, where you need that",
-    )
 }

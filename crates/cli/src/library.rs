@@ -11,9 +11,9 @@ use rustix::process::getuid;
 use crate::administrator::OTHERS_WRITE;
 use crate::elf::Elf;
 use crate::failure::{cause, quoted, shown};
-use crate::finding::Finding;
+use crate::finding::{Finding, Verdict};
 use crate::loader::Loader;
-use crate::secure;
+use crate::{administrator, secure};
 
 /// The dynamic loader's variable.
 pub const VARIABLE: &str = "LD_PRELOAD";
@@ -69,13 +69,23 @@ pub fn trusted() -> Vec<Finding> {
         }
         (None, Some(first)) => vec![Finding::problem(
             format!("{} lacks the set-user-ID bit, so the dynamic loader ignores it", shown(first)),
-            "have root run 'vmware-bdwrapper setup --setuid'",
+            administrator::by_setup(""),
         )],
-        (None, None) => vec![Finding::problem(
-            format!("The library {NAME} is not installed in a directory that the dynamic loader trusts"),
-            "have root install the package, or run 'make install'",
-        )],
+        (None, None) => vec![uninstalled()],
     }
+}
+
+fn uninstalled() -> Finding {
+    Finding::problem(
+        format!("The library {NAME} is not installed in a directory that the dynamic loader trusts"),
+        "have root install the package, or run 'make install'",
+    )
+}
+
+/// Why `setup` would not give the installed library the set-user-ID bit.
+pub fn unready() -> Option<Finding> {
+    let Some(file) = installed().ok()?.into_iter().next() else { return Some(uninstalled()) };
+    file_findings(&file, true).into_iter().find(|finding| finding.verdict == Verdict::Problem)
 }
 
 /// Whether a file is a library for this system's programs, and who can change it; `is_secure`: a set-user-ID program, which would

@@ -55,9 +55,7 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
     let _alone = root::alone("link", wanted.dry_run)?;
     let host = Host::running()?;
     let block = find(&host, device)?;
-    if !wanted.force {
-        refuse(block, device)?;
-    }
+    judge(block, device, &host, wanted.force)?;
     let rules = Rules::read()?;
     let is_made = current(path, name, block, &host, rules.has(name), wanted.force)?;
     if !is_made && rules.has(name) && !wanted.persist {
@@ -234,11 +232,14 @@ fn find<'a>(host: &'a Host, device: &Path) -> Result<&'a Block, Failure> {
     }
 }
 
-/// Says what speaks against giving a device to a virtual machine.
-fn refuse(block: &Block, device: &Path) -> Result<(), Failure> {
-    let findings = fitness::of_block(block, device, Options { read_only: true, force: false });
-    for warning in only(&findings, Verdict::Warning) {
-        say(warning);
+/// Says what speaks against giving a device to a virtual machine; `force`: problems do not keep it from that.
+fn judge(block: &Block, device: &Path, host: &Host, force: bool) -> Result<(), Failure> {
+    let findings = fitness::of_node(block, device, Options { read_only: true, force }, host).all();
+    for finding in findings.iter().filter(|finding| force || finding.verdict == Verdict::Warning) {
+        say(finding);
+    }
+    if force {
+        return Ok(());
     }
     let mut sentences: Vec<String> = only(&findings, Verdict::Problem).map(Finding::to_string).collect();
     if sentences.is_empty() {

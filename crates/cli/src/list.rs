@@ -12,7 +12,7 @@ use crate::block::{Block, Host, Identity};
 use crate::colour::{TITLE, styled};
 use crate::failure::{Failure, print, shown};
 use crate::finding::{Finding, Verdict, only};
-use crate::fitness::{self, Options};
+use crate::fitness::{self, Fitness, Options};
 use crate::report;
 
 /// Prints them; those that stand for nothing only where `all` says so.
@@ -20,12 +20,14 @@ pub fn list(json: bool, all: bool) -> Result<ExitCode, Failure> {
     let failed = |sentence| Failure::new(Failure::FAILED, sentence);
     let host = Host::running()?;
     let blocks = host.blocks().iter().filter(|block| all || !block.is_unused());
+    let blocks =
+        blocks.map(|block| (block, fitness::of_block(block, &block.path(), Options::default(), &host)));
     if json {
-        let devices: Vec<Row> = blocks.map(Row::new).collect();
+        let devices: Vec<Row> = blocks.map(|(block, fitness)| Row::new(block, fitness)).collect();
         print(report::text(&Document { devices }).map_err(failed)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rows: Vec<[String; 5]> = blocks.map(cells).collect();
+    let rows: Vec<[String; 5]> = blocks.map(|(block, fitness)| cells(block, fitness)).collect();
     let width = terminal_width();
     if width.is_some_and(|width| width < LEAST) {
         return print(rows.iter().map(facts).collect::<String>()).map(|()| ExitCode::SUCCESS);
@@ -49,16 +51,21 @@ const TITLES: [&str; 5] = ["Device", "Size", "Kind", "Fit", "Name that stays"];
 const LEAST: u16 = 60;
 
 /// What is said of a device under each title.
-fn cells(block: &Block) -> [String; 5] {
+fn cells(block: &Block, fitness: Fitness) -> [String; 5] {
     let link = block.links.first().map(|link| shown(link).to_string());
     let file = block.file.as_ref().filter(|_| !block.is_deleted).map(|file| format!("file {}", shown(file)));
     let name = link.into_iter().chain(file).collect::<Vec<_>>().join(", ");
-    let findings = findings(block);
+    let uses = fitness.uses.len();
+    let findings = fitness.all();
     let reasons: Vec<&str> = findings.iter().map(|finding| reason(block, finding)).collect();
+    let reasons = match (uses, reasons.as_slice()) {
+        (2.., [first, more @ ..]) => format!("{first} (and {} more)", more.len()),
+        _ => reasons.join("; "),
+    };
     let fit = match (is_fit(&findings), reasons.is_empty()) {
         (true, true) => "yes".into(),
-        (true, false) => format!("yes, but it {}", reasons.join("; ")),
-        (false, _) => format!("no: it {}", reasons.join("; ")),
+        (true, false) => format!("yes, but it {reasons}"),
+        (false, _) => format!("no: it {reasons}"),
     };
     [shown(&block.path()).to_string(), size(block.bytes), block.kind.name().into(), fit, name]
 }
@@ -95,10 +102,6 @@ fn terminal_width() -> Option<u16> {
     let out = io::stdout();
     let width = tcgetwinsize(&out).ok().filter(|_| out.is_terminal())?.ws_col;
     (width > 0).then_some(width)
-}
-
-fn findings(block: &Block) -> Vec<Finding> {
-    fitness::of_block(block, &block.path(), Options::default())
 }
 
 fn is_fit(findings: &[Finding]) -> bool {
@@ -164,9 +167,9 @@ enum Named {
 }
 
 impl Row {
-    fn new(block: &Block) -> Row {
+    fn new(block: &Block, fitness: Fitness) -> Row {
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        let findings = findings(block);
+        let findings = fitness.all();
         Row {
             device: text(&block.path()),
             number: block.number.to_string(),

@@ -146,8 +146,13 @@ fn directory(name: &[u8]) -> Option<PathBuf> {
     path.is_absolute().then(|| path.components().collect())
 }
 
-/// Where a name leads in the system below a directory, relative to that: links stay within, as after chroot(2). None
-/// where links lead round in circles.
+/// A name that counts from the current directory, as an absolute one.
+pub fn absolute(name: &Path) -> PathBuf {
+    std::path::absolute(name).unwrap_or(name.into())
+}
+
+/// Where a name leads in the system below a directory, relative to that: links stay within, as after chroot(2). In the running
+/// system a relative name counts from the current directory. None where links lead round in circles.
 pub fn resolve(root: &Path, name: &Path) -> Option<PathBuf> {
     walk(root, name, |_| ())
 }
@@ -161,7 +166,8 @@ pub fn walk(root: &Path, name: &Path, mut visit: impl FnMut(&Path)) -> Option<Pa
             path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
         normal.map(|part| part.as_os_str().to_owned()).collect()
     };
-    let mut left = VecDeque::from(parts(name));
+    let name = if root == Path::new("/") { absolute(name) } else { name.into() };
+    let mut left = VecDeque::from(parts(&name));
     let mut at = PathBuf::new();
     let mut links = 0;
     while let Some(part) = left.pop_front() {

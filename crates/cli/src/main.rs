@@ -8,6 +8,7 @@ mod completions;
 mod devices;
 mod doctor;
 mod elf;
+mod entry;
 mod failure;
 mod file;
 mod finding;
@@ -35,8 +36,9 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use failure::{Failure, print, say};
 
 /// Lets block devices and image files pass for physical disks, so that VMware takes them.
@@ -99,7 +101,7 @@ enum Task {
     Trace(trace::Options),
     /// Say what stands in the way of a program and its devices, and what to do
     #[command(
-        override_usage = "vmware-bdwrapper doctor [--device ENTRY]... [--vmdk FILE] [--json] [PROGRAM]"
+        override_usage = "vmware-bdwrapper doctor [--device ENTRY]... [--vmdk FILE] [--json | --quiet] [PROGRAM]"
     )]
     #[command(after_help = "Example:\n  vmware-bdwrapper doctor --device /dev/sd/test vmware")]
     Doctor {
@@ -112,6 +114,9 @@ enum Task {
         /// Print one JSON document
         #[arg(long)]
         json: bool,
+        /// Print problems only
+        #[arg(long, conflicts_with = "json")]
+        quiet: bool,
         /// The program; without it those that /etc/vmware-bdwrapper.conf lists
         program: Option<OsString>,
     },
@@ -145,7 +150,7 @@ enum Task {
     Vmdk(vmdk::Vmdk),
     /// Give the installed library the set-user-ID bit and list programs and devices, or take the bit
     #[command(
-        override_usage = "vmware-bdwrapper setup --setuid [--program FILE]... [--device ENTRY]... [--dry-run]\n       \
+        override_usage = "vmware-bdwrapper setup --setuid [--program FILE]... [--device ENTRY]... [--force] [--dry-run]\n       \
                           vmware-bdwrapper setup --no-setuid [--dry-run]"
     )]
     #[command(after_help = "Example:\n  sudo vmware-bdwrapper setup --setuid --device /dev/sd/test")]
@@ -162,6 +167,9 @@ enum Task {
         /// List this device in the file: PATH[=OPTION,...]
         #[arg(long = "device", value_name = "ENTRY", conflicts_with = "no_setuid")]
         devices: Vec<OsString>,
+        /// List a device that is mounted, swapped on or held, or that the system runs from, all the same
+        #[arg(long, conflicts_with = "no_setuid")]
+        force: bool,
         /// Only say what would be done
         #[arg(long)]
         dry_run: bool,
@@ -233,7 +241,8 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let line = match CommandLine::try_parse() {
+    let line = command_line().try_get_matches().and_then(|found| CommandLine::from_arg_matches(&found));
+    let line = match line {
         Ok(line) => line,
         Err(error) => return not_parsed(&error),
     };
@@ -244,14 +253,19 @@ fn main() -> ExitCode {
         Task::Probe { devices, json } => probe::probe(devices, json),
         Task::Trace(options) => trace::trace(options),
         Task::Resend { write, paths } => trace::resend(&paths, write).map(|()| ExitCode::SUCCESS),
-        Task::Doctor { devices, vmdk, json, program } => {
-            doctor::doctor(devices, program.as_deref(), vmdk.as_deref(), json)
+        Task::Doctor { devices, vmdk, json, quiet, program } => {
+            let form = match (json, quiet) {
+                (true, _) => doctor::Form::Json,
+                (_, true) => doctor::Form::Problems,
+                _ => doctor::Form::All,
+            };
+            doctor::doctor(devices, program.as_deref(), vmdk.as_deref(), form)
         }
         Task::List { all, json } => list::list(json, all),
         Task::Libdir { loader, root } => libdir::libdir(loader, root).map(|()| ExitCode::SUCCESS),
         Task::Vmdk(task) => vmdk::vmdk(task),
-        Task::Setup { setuid, no_setuid: _, programs, devices, dry_run } => {
-            setup::setup(&setup::Wanted { bit: setuid, programs, devices, dry_run })
+        Task::Setup { setuid, no_setuid: _, programs, devices, force, dry_run } => {
+            setup::setup(&setup::Wanted { bit: setuid, programs, devices, force, dry_run })
                 .map(|()| ExitCode::SUCCESS)
         }
         Task::Link { device, name, owner, group, mode, persist, force, remove, list: _, json, dry_run } => {
@@ -266,11 +280,37 @@ fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS)
         }
         Task::Completions { shell } => {
-            completions::completions(&CommandLine::command(), &shell).map(|()| ExitCode::SUCCESS)
+            completions::completions(&command_line(), &shell).map(|()| ExitCode::SUCCESS)
         }
         Task::Ask { paths } => probe::ask(&paths).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(Failure::report)
+}
+
+/// The command line.
+fn command_line() -> clap::Command {
+    with_entries(CommandLine::command())
+}
+
+/// A command that, like each of its own, takes all device entries alike: with relative names, by `-d` as by `--device`, and with
+/// their options in the help.
+fn with_entries(command: clap::Command) -> clap::Command {
+    let command = command.mut_subcommands(with_entries);
+    let is_entry = |arg: &Arg| {
+        arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.as_str() == "ENTRY"))
+    };
+    if !command.get_arguments().any(is_entry) {
+        return command;
+    }
+    let example = command.get_after_help().map(|help| format!("\n\n{help}")).unwrap_or_default();
+    let command = command.after_help(entry::help() + &example);
+    command.mut_args(|arg| {
+        if !is_entry(&arg) {
+            return arg;
+        }
+        let short = if arg.get_long() == Some("device") { Some('d') } else { None };
+        arg.value_parser(OsStringValueParser::new().map(entry::absolute)).short(short)
+    })
 }
 
 /// Prints the help or the version, or says what is wrong with the command line.
@@ -286,7 +326,7 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
         return print(text).map_or_else(Failure::report, |()| ExitCode::SUCCESS);
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let line = CommandLine::command();
+        let line = command_line();
         let tasks = line.get_subcommands().filter(|task| !task.is_hide_set()).map(clap::Command::get_name);
         let tasks: Vec<&str> = tasks.collect();
         say(format!(
@@ -305,7 +345,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        CommandLine::command().debug_assert();
+        command_line().debug_assert();
     }
 
     #[test]

@@ -35,10 +35,7 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
     with.env(devices::VARIABLE, devices::list(&texts));
     let without = answers(&mut without, listed.len()).map_err(failed)?;
     let with = answers(&mut with, listed.len()).map_err(failed)?;
-    let host = Host::running().unwrap_or_else(|unknown| {
-        say(unknown.finding());
-        Host::default()
-    });
+    let host = Host::known();
     let answers = without.devices.into_iter().zip(with.devices);
     let devices = listed.iter().zip(devices::clashes(&listed)).zip(fitness::together(&listed, &host));
     let probed: Vec<Probed> = devices
@@ -109,7 +106,7 @@ impl<'a> Probed<'a> {
     ) -> Probed<'a> {
         let facts = match answers {
             (Asked(Ok(without)), Asked(Ok(with))) => Ok((without, with)),
-            (Asked(Err(errno)), _) | (_, Asked(Err(errno))) => Err(not_opened(device.path(), errno)),
+            (Asked(Err(errno)), _) | (_, Asked(Err(errno))) => Err(not_opened(device, errno)),
         };
         // Of a device that cannot be opened, and of an entry that does not count, that is enough.
         let findings = match (&facts, &clash) {
@@ -146,11 +143,14 @@ impl<'a> Probed<'a> {
             let _ = writeln!(text, "{table}");
         }
         let _ = match self.conclusion() {
-            Ok(Conclusion::Accepted(disk)) => writeln!(
-                text,
-                "VMware: Facts for {name}: {disk}\nVMware would accept it as a physical {} disk.",
-                disk.adapter
-            ),
+            Ok(Conclusion::Accepted(disk)) => {
+                let adapter = disk.adapter;
+                let conclusion = match self.findings.is_empty() {
+                    true => format!("VMware would accept it as a physical {adapter} disk."),
+                    false => format!("It answers as a physical {adapter} disk does, but:"),
+                };
+                writeln!(text, "VMware: Facts for {name}: {disk}\n{conclusion}")
+            }
             Ok(Conclusion::Refused(reason)) => writeln!(text, "VMware would refuse it: {reason}."),
             Err(_) if self.facts.is_err() => writeln!(text, "It cannot be opened."),
             Err(clash) => writeln!(text, "{clash}"),
@@ -197,10 +197,13 @@ fn answers(question: &mut Command, count: usize) -> Result<Answers, String> {
     }
 }
 
-fn not_opened(path: &Path, errno: Errno) -> String {
+fn not_opened(device: &Device<'_>, errno: Errno) -> String {
+    if let Some(absent) = devices::absent(device) {
+        return absent.to_string();
+    }
+    let path = device.path();
     let error = io::Error::from_raw_os_error(errno.0);
     let advice = match errno {
-        Errno::ENOENT | Errno::ENOTDIR => "make it, or correct the name",
         Errno::EACCES => "probe it as a user who may read it, for example root",
         Errno::EPERM => "probe it outside the container or sandbox that forbids it",
         _ => "name a block device or image file that can",

@@ -6,7 +6,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::block::Host;
 use crate::devices::Device;
 use crate::failure::{Failure, cause, say, shown};
 use crate::finding::{Finding, Verdict, only};
@@ -50,8 +49,12 @@ pub fn prepare(texts: &[OsString], command: &[OsString], force: bool) -> Result<
         .split_first()
         .ok_or_else(|| Failure::new(Failure::USAGE, "No program is given: name one behind the options."))?;
     let file = program::find(name)?;
+    let otherwise = "The program is not started: give the option --force where that is what you want.";
+    fitness::judge(&listed, force).map_err(|uses| Failure {
+        status: Failure::NOT_EXECUTED,
+        sentences: [uses, vec![otherwise.into()]].concat(),
+    })?;
     let (library, is_secure) = library_for(&file, &listed)?;
-    judge(&listed, force)?;
     let preload = std::env::var_os(library::VARIABLE);
     let mut command = Command::new(&file);
     command.arg0(name).args(arguments);
@@ -69,31 +72,6 @@ pub fn not_started(file: &Path, error: &std::io::Error) -> Failure {
     program::not_executed(file, &cause)
 }
 
-/// Refuses devices that something uses, or says of them what does, and says what else stands in their way.
-fn judge(listed: &[Device<'_>], force: bool) -> Result<(), Failure> {
-    let host = Host::running().unwrap_or_else(|unknown| {
-        say(unknown.finding());
-        Host::default()
-    });
-    let mut uses = Vec::new();
-    for (device, together) in listed.iter().zip(fitness::together(listed, &host)) {
-        let found = fitness::of_device(device, &host);
-        uses.extend(found.uses);
-        let others = [found.others, together].concat();
-        others.iter().filter(|finding| finding.verdict != Verdict::Ok).for_each(say);
-    }
-    if uses.is_empty() {
-        return Ok(());
-    }
-    if force {
-        uses.iter().for_each(say);
-        return Ok(());
-    }
-    let mut sentences: Vec<String> = uses.iter().map(Finding::to_string).collect();
-    sentences.push("The program is not started: give the option --force where that is what you want.".into());
-    Err(Failure { status: Failure::NOT_EXECUTED, sentences })
-}
-
 /// Says what stands in the way of the set-user-ID programs that VMware's launcher starts sooner or later: those that the
 /// administrator has listed.
 fn warn_of_others(file: &Path, listed: &[Device<'_>]) {
@@ -101,17 +79,25 @@ fn warn_of_others(file: &Path, listed: &[Device<'_>]) {
         Ok(programs) => programs,
         Err(finding) => return say(finding),
     };
+    // Most often they all lack the same.
+    let mut lacking: Vec<(Vec<String>, Vec<Finding>)> = Vec::new();
     for program in programs {
         let Ok(status) = program.metadata() else { continue };
         if !secure::is_secure(&program, &status).unwrap_or(false) {
             continue;
         }
         let findings = [library::trusted(), administrator::examine(&program, &status, listed)].concat();
-        let problems: Vec<&Finding> = only(&findings, Verdict::Problem).collect();
-        if !problems.is_empty() {
-            say(format!("{} starts, but {} would not find the devices:", shown(file), shown(&program)));
-            problems.into_iter().for_each(say);
+        let problems: Vec<Finding> = only(&findings, Verdict::Problem).cloned().collect();
+        let name = shown(&program).to_string();
+        match lacking.iter_mut().find(|(_, known)| *known == problems) {
+            _ if problems.is_empty() => {}
+            Some((names, _)) => names.push(name),
+            None => lacking.push((vec![name], problems)),
         }
+    }
+    for (names, problems) in lacking {
+        say(format!("{} starts, but {} would not find the devices:", shown(file), names.join(" and ")));
+        problems.iter().for_each(say);
     }
 }
 
@@ -128,11 +114,11 @@ fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), F
         say(finding);
     }
     if !is_secure {
+        let library =
+            library::ordinary().map_err(|sentence| Failure::new(Failure::NOT_EXECUTED, sentence))?;
         if launcher::is_vmwares(file) {
             warn_of_others(file, listed);
         }
-        let library =
-            library::ordinary().map_err(|sentence| Failure::new(Failure::NOT_EXECUTED, sentence))?;
         return Ok((library, false));
     }
     let findings = [library::trusted(), administrator::examine(file, &status, listed)].concat();

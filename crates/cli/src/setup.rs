@@ -14,7 +14,7 @@ use disk::conf::{Directive, parse};
 use crate::administrator::{FILE, MOST, OTHERS_WRITE, exposed, read};
 use crate::failure::{Failure, cause, print, quoted, say, shown};
 use crate::finding::Finding;
-use crate::{block, devices, library, root};
+use crate::{block, devices, fitness, library, root};
 
 /// The file as it is before anybody has changed it.
 const DEFAULT: &[u8] = include_bytes!("../../../data/vmware-bdwrapper.conf");
@@ -29,6 +29,8 @@ pub struct Wanted {
     pub programs: Vec<PathBuf>,
     /// Entries of devices to be listed.
     pub devices: Vec<OsString>,
+    /// List devices that something uses, too.
+    pub force: bool,
     /// Only say what would be done.
     pub dry_run: bool,
 }
@@ -103,7 +105,7 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
         Some(text) => format!(
             "Risk: any user can now have this library loaded into any set-user-ID program; there it does nothing unless \
              {FILE} lists that program.\n{}",
-            next(&text)
+            next(&text, wanted)
         ),
         None => WITHOUT.into(),
     })
@@ -112,8 +114,9 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
 const WITHOUT: &str = "Set-user-ID programs such as vmware-vmx ignore the library without the bit; 'vmware-bdwrapper setup \
                        --setuid' gives it again.\n";
 
-/// What is still to be done, given the text of the file.
-fn next(text: &[u8]) -> String {
+/// What is still to be done, given the text of the file and what was set up just now.
+fn next(text: &[u8], wanted: &Wanted) -> String {
+    let program = wanted.programs.first().map_or_else(|| "vmware".into(), quoted);
     let (mut device, mut has_program, mut user_devices) = (None, false, false);
     let lines = text.split(|&byte| byte == b'\n');
     for (line, directive) in lines.flat_map(|line| parse(line).flatten().map(move |found| (line, found))) {
@@ -122,7 +125,7 @@ fn next(text: &[u8]) -> String {
             // With its options.
             Directive::Device(_) => {
                 let words = line.trim_ascii().strip_prefix(b"device").map(<[u8]>::trim_ascii);
-                device = device.or(words);
+                device = device.or(words.map(OsStr::from_bytes));
             }
             Directive::AllowUserDevices(yes) => user_devices = yes,
             Directive::Messages(_) => {}
@@ -133,10 +136,10 @@ fn next(text: &[u8]) -> String {
             "Next: none of the programs that {FILE} lists is on this machine: install VMware, or list another program by \
              'vmware-bdwrapper setup --setuid --program FILE'.\n"
         )
-    } else if let Some(device) = device {
-        format!("Next: vmware-bdwrapper run --device {} -- vmware\n", quoted(OsStr::from_bytes(device)))
+    } else if let Some(device) = wanted.devices.first().map(OsString::as_os_str).or(device) {
+        format!("Next: vmware-bdwrapper run --device {} -- {program}\n", quoted(device))
     } else if user_devices {
-        "Next: vmware-bdwrapper run --device /dev/sd/NAME -- vmware\n".into()
+        format!("Next: vmware-bdwrapper run --device /dev/sd/NAME -- {program}\n")
     } else {
         format!(
             "Next: {FILE} lists no device: list one by 'vmware-bdwrapper setup --setuid --device /dev/sd/NAME'.\n"
@@ -148,6 +151,11 @@ impl Wanted {
     /// The lines that the file shall have.
     fn lines(&self) -> Result<Vec<OsString>, Failure> {
         let listed = devices::parse(&self.devices)?;
+        let otherwise = "Nothing was done: add --force to list such a device all the same.";
+        fitness::judge(&listed, self.force).map_err(|uses| Failure {
+            status: Failure::FAILED,
+            sentences: [uses, vec![otherwise.into()]].concat(),
+        })?;
         for device in &listed {
             if !device.entry.force && block::is_real_path(device.path()) {
                 return Err(Failure::new(
@@ -159,7 +167,6 @@ impl Wanted {
                 ));
             }
         }
-        listed.iter().filter_map(devices::absent).for_each(say);
         let programs = self.programs.iter().map(|path| {
             if !path.is_absolute() || !path.is_file() {
                 return Err(format!("{}: is no program: give the absolute name of one.", shown(path)));

@@ -120,6 +120,7 @@ fn expected(call: Call, errno: Errno) -> Ending {
         Errno::EROFS | Errno::EPERM | Errno::EBADF if writing => Ending::Registers(ABORTED, None),
         Errno::EPERM | Errno::EBADF if call == Call::Read => Ending::Registers(ABORTED, None),
         Errno::ENOSPC | Errno::EDQUOT => Ending::Registers(FAULT, None),
+        Errno::EFBIG if writing => Ending::Registers(FAULT, None),
         _ => match call {
             Call::Read => Ending::Registers(UNREADABLE, Some(FIRST)),
             Call::Write | Call::Discard => Ending::Registers(FAULT, Some(FIRST)),

@@ -183,6 +183,7 @@ impl Ending {
             Errno::ENOMEM => Ending::Status(BUSY),
             Errno::ENODEV | Errno::ENXIO => Ending::HostStatus(NO_CONNECT),
             Errno::ENOSPC | Errno::EDQUOT if writing || call == Call::Read => of(NO_SPACE),
+            Errno::EFBIG if writing => of(NO_SPACE),
             Errno::EROFS | Errno::EPERM | Errno::EACCES if writing => of(PROTECTED),
             // The caller may not read the device; the medium is not to blame.
             Errno::EPERM | Errno::EACCES | Errno::EBADF if call == Call::Read => of(NO_ACCESS),

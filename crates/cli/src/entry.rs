@@ -1,0 +1,187 @@
+//! How users write device entries: names that count from the current directory, the options, and what is meant by a wrong one.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use disk::entry::{EntryError, Printed, Problem};
+
+use crate::devices::VARIABLE;
+use crate::failure::shown;
+use crate::loader;
+
+/// An option: its name, what follows the name, and what it does.
+type Row = (&'static str, &'static str, &'static str);
+
+/// The options of an entry.
+pub const OPTIONS: [Row; 10] = [
+    ("scsi", "", "Be a SCSI disk; a name in /dev/sd says so itself"),
+    ("ide", "", "Be an IDE disk; a name in /dev/hd says so itself"),
+    ("sata", "", "Be a SATA disk"),
+    ("ro", "", "Be write-protected"),
+    ("force", "", "Use a physical disk"),
+    ("serial=", "TEXT", "Have this serial number: 1 to 20 characters"),
+    ("model=", "TEXT", "Have this model name: 1 to 40 characters"),
+    ("wwn=", "NUMBER", "Have this world-wide name: 16 hexadecimal digits"),
+    ("geometry=", "C/H/S", "Have this geometry: cylinders, heads, sectors per track"),
+    ("sector=", "512|4096", "Have logical blocks of at least this many bytes"),
+];
+
+/// The options for the help.
+pub fn help() -> String {
+    let line = |(name, value, does): &Row| format!("\n  {:<19} {does}", format!("{name}{value}"));
+    format!("Options of an entry, PATH=OPTION[,OPTION]...:{}", OPTIONS.iter().map(line).collect::<String>())
+}
+
+/// An entry of the command line with an absolute name.
+pub fn absolute(entry: OsString) -> OsString {
+    let bytes = entry.as_bytes();
+    // What cannot be a name in the current directory stays as it is, and is explained.
+    if bytes.is_empty() || b"/~=".contains(&bytes[0]) {
+        return entry;
+    }
+    let (name, options) = bytes.split_at(first_equals(bytes));
+    let name = loader::absolute(Path::new(OsStr::from_bytes(name)));
+    OsString::from_vec([name.as_os_str().as_bytes(), options].concat())
+}
+
+/// Where the name ends.
+fn first_equals(entry: &[u8]) -> usize {
+    entry.iter().position(|&byte| byte == b'=').unwrap_or(entry.len())
+}
+
+/// Says what is wrong with an entry.
+pub fn explained(entry: &OsStr, error: &EntryError<'_>) -> String {
+    let text = shown(entry);
+    match error.problem {
+        Problem::NotAbsolute if entry.as_bytes().starts_with(b"~") => format!(
+            "{text}: begins with ~, for which a shell puts the home directory only at the beginning of a word; write $HOME instead, or \
+             an absolute name."
+        ),
+        Problem::UnknownOption { .. } | Problem::EmptyOption | Problem::BadValue { .. }
+            if has_equals(entry.as_bytes()) =>
+        {
+            format!(
+                "{text}: names a file with an equals sign, which separates a name from its options; name it by a symbolic link \
+                 without."
+            )
+        }
+        Problem::UnknownOption { option } => match meant(&String::from_utf8_lossy(option)) {
+            Some(name) => {
+                format!("{text}: there is no option '{}'; write {name} if you mean that.", Printed(option))
+            }
+            None => format!("{error}."),
+        },
+        _ => format!("{error}."),
+    }
+}
+
+/// Says of an entry with a colon what that does.
+pub fn has_colon(entry: &OsStr) -> Option<String> {
+    entry.as_bytes().contains(&b':').then(|| {
+        format!(
+            "{}: has a colon, which separates devices in {VARIABLE}; give each device a --device of its own, and one whose name has a \
+             colon by a symbolic link without.",
+            shown(entry)
+        )
+    })
+}
+
+/// Whether there is a file or a directory whose name goes on behind the first equals sign of an entry.
+fn has_equals(entry: &[u8]) -> bool {
+    let ends = (first_equals(entry) + 1..=entry.len())
+        .filter(|&end| matches!(entry.get(end), None | Some(b'=' | b'/')));
+    ends.map(|end| Path::new(OsStr::from_bytes(&entry[..end]))).any(|name| name.symlink_metadata().is_ok())
+}
+
+/// The option that is meant by a wrong one: in capitals, or with a slip of the pen.
+fn meant(option: &str) -> Option<&'static str> {
+    let has_value = option.contains('=');
+    let word = option.split('=').next().unwrap_or_default().to_lowercase();
+    let slips = |name: &str| strsim::damerau_levenshtein(&word, name.trim_end_matches('='));
+    let names = OPTIONS.iter().map(|(name, ..)| *name);
+    // A short word has too many neighbours.
+    let allowed = usize::from(word.len() > 2);
+    names
+        .filter(|name| name.ends_with('=') == has_value || slips(name) == 0)
+        .map(|name| (slips(name), name))
+        .filter(|(slips, _)| *slips <= allowed)
+        .min_by_key(|(slips, _)| *slips)
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use disk::entry::Entry;
+
+    fn said(entry: &str) -> String {
+        let error = Entry::parse(entry.as_bytes()).expect_err("it is wrong");
+        explained(OsStr::new(entry), &error)
+    }
+
+    #[test]
+    fn the_options_are_those_of_the_parser() {
+        let names: Vec<&str> = OPTIONS.iter().map(|(name, ..)| *name).collect();
+        let (last, others) = names.split_last().expect("there are some");
+        assert!(said("/x=bogus").contains(&format!("there are {} and {last}.", others.join(", "))));
+        for (name, value, _) in OPTIONS {
+            let value = match value {
+                "NUMBER" => "0123456789abcdef",
+                "C/H/S" => "1/1/1",
+                _ => value.split('|').next().unwrap_or_default(),
+            };
+            let entry = format!("/dev/sd/x={name}{value}");
+            assert!(Entry::parse(entry.as_bytes()).is_ok(), "{entry}");
+        }
+    }
+
+    #[test]
+    fn names_count_from_the_current_directory() {
+        let here = std::env::current_dir().expect("there is one");
+        for (entry, wanted) in [
+            ("disk.img=scsi", "disk.img=scsi"),
+            ("./a/disk.img=ide,serial=1", "a/disk.img=ide,serial=1"),
+            ("disk.img", "disk.img"),
+        ] {
+            assert_eq!(absolute(entry.into()), here.join(wanted).into_os_string());
+        }
+        for entry in ["", "=scsi", "/x=scsi", "~/x=scsi"] {
+            assert_eq!(absolute(entry.into()), entry);
+        }
+    }
+
+    #[test]
+    fn what_is_meant() {
+        for (option, name) in [
+            ("SCSI", Some("scsi")),
+            ("scs", Some("scsi")),
+            ("Sata", Some("sata")),
+            ("RO", Some("ro")),
+            ("forse", Some("force")),
+            ("Serial=1", Some("serial=")),
+            ("serial", Some("serial=")),
+            ("rw", None),
+            ("bogus", None),
+            ("", None),
+        ] {
+            assert_eq!(meant(option), name, "{option}");
+        }
+        assert_eq!(said("/x=SCSI"), "/x=SCSI: there is no option 'SCSI'; write scsi if you mean that.");
+        assert!(said("~/x=scsi").contains("begins with ~"));
+        assert!(said("=scsi").contains("is not an absolute name"));
+    }
+
+    #[test]
+    fn names_with_an_equals_sign() {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        std::fs::create_dir(directory.path().join("a=b")).expect("it is ours");
+        std::fs::write(directory.path().join("a=b/c=d"), "").expect("it is ours");
+        for name in ["a=b/c=d=scsi", "a=b/c=d", "a=b/later=scsi"] {
+            let entry = format!("{}/{name}", directory.path().display());
+            assert!(said(&entry).contains("equals sign"), "{}", said(&entry));
+        }
+        let other = format!("{}/later=d=scsi", directory.path().display());
+        assert!(said(&other).contains("there is no option 'd=scsi'"), "{}", said(&other));
+    }
+}
