@@ -11,7 +11,11 @@ use std::time::{Duration, Instant};
 
 use client::Given;
 use comfy_table::{Table, presets};
-use disk::request::{Argument, HDIO_GETGEO, SCSI_IOCTL_SEND_COMMAND, SG_IO, find};
+use disk::request::{
+    Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, HDIO_GETGEO, Request,
+    SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
+};
+use disk::{ata, drive, scsi};
 use indicatif::{ProgressBar, ProgressBarIter, ProgressDrawTarget};
 use serde::{Deserialize, Serialize};
 
@@ -213,14 +217,39 @@ fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(line).map_err(|error| format!("is no record ({error})"))
 }
 
-/// What a request is given anew, or why it is not made.
+/// What a request is given again, or why it is not made.
 fn given(record: &Record, write: bool) -> Result<Given, &'static str> {
+    let given = recorded(record)?;
+    match write || changes_nothing(record.request, &given) {
+        true => Ok(given),
+        false => Err("it could change the device (--write)"),
+    }
+}
+
+/// Whether the row of a request, and that of the command which it sends, say that it changes nothing.
+fn changes_nothing(request: u32, given: &Given) -> bool {
+    let scsi = |cdb: &[u8]| {
+        let mut whole = [0; 16];
+        whole.iter_mut().zip(cdb).for_each(|(to, from)| *to = *from);
+        let command = scsi::command::find(whole[0], whole[1] & 0x1f);
+        command.is_some_and(|command| command.changes_nothing(&whole))
+    };
+    match (request, given) {
+        (SG_IO, Given::Command { cdb, .. }) => scsi(cdb),
+        (SCSI_IOCTL_SEND_COMMAND, Given::Memory(bytes)) => bytes.get(8..).is_some_and(scsi),
+        (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE, Given::Memory(bytes)) => {
+            let registers = drive::registers(request, bytes);
+            registers.is_some_and(|registers| ata::command::changes_nothing(&registers))
+        }
+        _ => find(request).is_some_and(Request::changes_nothing),
+    }
+}
+
+/// What a request was given, where all of it is recorded.
+fn recorded(record: &Record) -> Result<Given, &'static str> {
     const NOT_WHOLE: &str = "not all that it was given is recorded";
     if find(record.request).is_none() {
         return Err("what it does is not known");
-    }
-    if !write && !record.is_harmless() {
-        return Err("it could change the device (--write)");
     }
     if let Some(moved) = record.moved() {
         let [cdb_length, room] = record.given.at(8);
@@ -249,7 +278,7 @@ fn given(record: &Record, write: bool) -> Result<Given, &'static str> {
         _ if record.request == SCSI_IOCTL_SEND_COMMAND && record.given.at::<4>(0) != [0; 4] => {
             Err("its data is not recorded")
         }
-        _ if record.request == disk::request::HDIO_DRIVE_TASKFILE && moves_to_disk(record) => {
+        _ if record.request == HDIO_DRIVE_TASKFILE && moves_to_disk(record) => {
             Err("its data is not recorded")
         }
         _ => Ok(Given::Memory(record.given.0.clone())),
@@ -438,7 +467,7 @@ fn difference(recorded: &Record, now: &Record) -> Vec<Field> {
     // Of the header: status to resid (include/scsi/sg.h). Addresses and times differ.
     let got = |record: &Record| match record.request {
         SG_IO => record.got.0.get(64..76).unwrap_or_default().to_vec(),
-        _ => record.got.0.clone(),
+        _ => record.written().to_vec(),
     };
     let (before, after) = (got(recorded), got(now));
     let outcome = |record: &Record| (record.result, record.errno, record.forwarded);
