@@ -646,6 +646,20 @@ mod tests {
             let (head, parts) = Head::parse(&bytes).expect("it is whole");
             Record::new(&head, &parts)
         };
+        // A CDB of 12 bytes is no shorter than it is: DATA SET MANAGEMENT and IDENTIFY DEVICE.
+        let trim = record(SG_IO, &[0xa1, 12, 6, 1, 1, 0, 0, 0, 0x40, 0x06, 0, 0], -2, &[1; 8]);
+        assert_eq!(decode::name(&trim), "SG_IO ATA PASS-THROUGH(12) DATA SET MANAGEMENT");
+        assert!(given(&trim, false).is_err_and(|why| why.contains("--write")) && given(&trim, true).is_ok());
+        let identify = record(SG_IO, &[0xa1, 8, 0x0e, 0, 1, 0, 0, 0, 0x40, 0xec, 0, 0], -3, &[]);
+        assert!(given(&identify, false).is_ok());
+        // The CDB that is sent says what it does, not the one beside it.
+        let mut other = record(SCSI_IOCTL_SEND_COMMAND, &[0x12, 0, 0, 0, 36, 0], 0, &[]);
+        other.given.0 = [&[0; 8][..], &[0x1b, 0, 0, 0, 1, 0]].concat();
+        assert!(given(&other, false).is_err() && given(&other, true).is_ok());
+        let mut setting = record(disk::request::SG_SET_TIMEOUT, &[], 0, &[]);
+        assert!(given(&setting, false).is_err() && given(&setting, true).is_ok());
+        setting.request = disk::request::SG_GET_TIMEOUT;
+        assert!(given(&setting, false).is_ok());
         let inquiry = record(SG_IO, &[0x12, 0, 0, 0, 36, 0], -3, &[]);
         assert!(
             matches!(given(&inquiry, false), Ok(Given::Command { data, length: 8, .. }) if data.is_empty())
@@ -660,6 +674,28 @@ mod tests {
         assert!(given(&record(disk::request::BLKPG, &[], 0, &[]), true).is_err());
         assert!(given(&record(disk::request::BLKROSET, &[], 0, &[]), false).is_err());
         assert!(given(&record(disk::request::BLKROSET, &[], 0, &[]), true).is_ok());
+    }
+
+    /// What stands where the caller has put it was not returned.
+    #[test]
+    fn registers_that_came_back() {
+        let got = |request, errno: i32, given: &[u8], got: &[u8]| {
+            let result = if errno == 0 { Ok(0) } else { Err(disk::Errno(errno)) };
+            let parts = [vec![], given.to_vec(), got.to_vec(), vec![], vec![], vec![]];
+            let bytes = message(&head(request, result), &parts);
+            let (head, parts) = Head::parse(&bytes).expect("it is whole");
+            decode::got(&Record::new(&head, &parts))
+        };
+        let identify = [0xec, 0, 0, 1];
+        assert_eq!(got(HDIO_DRIVE_CMD, 0, &identify, &identify), "0");
+        assert_eq!(got(HDIO_DRIVE_CMD, 5, &identify, &identify), "EIO");
+        assert_eq!(got(HDIO_DRIVE_CMD, 0, &identify, &[0x50, 0, 1, 1]), "status 50 error 00 count 01");
+        let task = [0x40, 0, 1, 2, 3, 4, 0x40];
+        assert_eq!(got(HDIO_DRIVE_TASK, 5, &task, &task), "EIO");
+        assert_eq!(
+            got(HDIO_DRIVE_TASK, 5, &task, &[0x51, 4, 1, 2, 3, 4, 0xe0]),
+            "EIO; status 51 error 04 count 01 lba 40302 device e0"
+        );
     }
 
     #[test]
