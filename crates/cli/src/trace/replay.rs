@@ -25,7 +25,7 @@ use super::receiver::{self, Message, Receiver, Sender};
 use super::record::{FROM_DISK, Moved, Record, digits};
 use super::{Family, failed};
 use crate::failure::{Failure, cause, print, say, shown};
-use crate::{devices, library};
+use crate::{devices, library, report};
 
 /// The longest line of a trace: twice what the largest record needs.
 const LONGEST: u64 = 256 * 1024;
@@ -456,10 +456,7 @@ impl Tally {
 }
 
 fn object(object: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(object);
-    let text =
-        text.map_err(|error| Failure::new(Failure::FAILED, format!("No JSON can be made: {error}.")))?;
-    print(text + "\n")
+    print(report::line(object).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)
 }
 
 /// What of two records differs that should not.
