@@ -9,7 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use acceptance::{Disk, Medium, Need, Outcome, Run, Scratch, main as harness, needs, trial};
+use acceptance::{Disk, Medium, Need, Outcome, Run, Scratch, main as harness, needs, pattern, trial};
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestError, TestRunner};
 use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind, listen, recv,
     socket_with,
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         trial("replay/another kind", &[], replay_other_kind),
         trial("replay/what differs", &[], replay_fields),
         trial("replay/what changes the device", &[], replay_writes),
+        trial("replay/what changes nothing", &[], replay_changes_nothing),
         trial("replay/no library", &[], replay_without_library),
         trial("replay/hostile", &[], replay_hostile),
         trial("usage", &[], usage),
@@ -139,7 +143,7 @@ fn words(medium: Medium) {
             "hdparm -C DEV",
             &[
                 "hdparm 3: HDIO_DRIVE_CMD CHECK POWER MODE (command e5 features 00 count 00 lba 0 device 00) -> status 50 error 00 \
-               count ff lba 0 device 00; answered",
+               count ff; answered",
             ],
         ),
     ];
@@ -780,7 +784,7 @@ line 6: SG_IO READ CAPACITY(10) [25 00 00 00 00 00 00 00 00 00], 8 bytes from th
 |-----------------------|-------|--------------------------------------|
 | BLKROSET              | 1     | it could change the device (--write) |
 | SG_IO START STOP UNIT | 1     | it could change the device (--write) |
-| SG_IO WRITE(10)       | 1     | it could change the device (--write) |
+| SG_IO WRITE(10)       | 1     | its data is not recorded             |
 | unknown request       | 1     | what it does is not known            |
 ";
     assert_eq!(outcome.out(), expected);
@@ -887,6 +891,205 @@ fn replay_writes() {
     assert!(
         content[..4096].iter().all(|&byte| byte == 0) && content[4096..].iter().all(|&byte| byte == 0x33)
     );
+}
+
+/// Whatever is recorded: without `--write`, the device keeps each byte, time stamp and setting.
+fn replay_changes_nothing() {
+    for kind in ["scsi", "ide", "sata"] {
+        let disk = Disk::new(Medium::Image, kind, MIB);
+        let path = disk.path().display();
+        let content = pattern(MIB);
+        fs::write(disk.image(), &content).expect("it is ours");
+        // What shows the settings, of a process that has changed none.
+        let questions = disk.scratch().path("questions.json");
+        let gets = (0x302..=0x310).map(|request| format!("get 3 {request:#x} 512\n"));
+        let gets: String = gets.chain(["get 3 0x2202 8\nget 3 0x2272 8\nget 3 0x125e 8\n".into()]).collect();
+        let [asked, commands] = ["asked", "commands"].map(|name| disk.scratch().path(name));
+        fs::write(&asked, format!("open open {path}\n{gets}")).expect("it is ours");
+        let lines = "in 3 5a003f00000000100000 4096\nin 3 850806000000000000000000000000ec00 512\n\
+                     in 3 85080e00d0000100004f00c200b000 512\nin 3 850806003000010000000000000040ec00 512\n";
+        fs::write(&commands, format!("open r {path}\n{lines}")).expect("it is ours");
+        let run = trace(&disk).args(["--json", "-o"]).arg(&questions);
+        let script = "\"$0\" <\"$2\"; \"$1\" <\"$3\"";
+        let run = run.args(["sh", "-c", script]).arg(disk.scratch().program("clients"));
+        let run = run.arg(disk.scratch().program("sgio")).args([&asked, &commands]);
+        run.output().expect_out();
+        let questions = fs::read_to_string(&questions).expect("it is the trace");
+        let mut questions = questions.lines();
+        let begin = questions.next().expect("a trace begins so");
+        let questions: Vec<&str> = questions.collect();
+        let status = || {
+            let status = disk.image().metadata().expect("it exists");
+            let times = [status.atime(), status.mtime(), status.ctime()];
+            (times, [status.atime_nsec(), status.mtime_nsec(), status.ctime_nsec()], status.blocks())
+        };
+        let file = disk.scratch().path("random.json");
+        let mut runner = TestRunner::new(Config {
+            cases: 6,
+            max_shrink_iters: 64,
+            failure_persistence: None,
+            ..Config::default()
+        });
+        let result = runner.run(&prop::collection::vec(random_record(&disk), 400), |records| {
+            let lines: Vec<String> = records.iter().map(Value::to_string).collect();
+            fs::write(&file, format!("{begin}\n{}\n{}\n", lines.join("\n"), questions.join("\n")))
+                .expect("it is ours");
+            // So long ago that the kernel would note the next access (`relatime`).
+            let times = fs::FileTimes::new().set_accessed(std::time::UNIX_EPOCH);
+            File::open(disk.image()).and_then(|image| image.set_times(times)).expect("it is ours");
+            let before = status();
+            let outcome = replay(&file).arg("--json").output();
+            prop_assert_eq!(status(), before);
+            let out = outcome.out();
+            prop_assert!(outcome.err().is_empty() && [0, 1].contains(&outcome.code()), "{}", outcome.err());
+            prop_assert!(fs::read(disk.image()).expect("it is ours") == content, "the data: {out}");
+            let first = 2 + records.len() as u64;
+            for line in out.lines() {
+                let object: Value = serde_json::from_str(line).expect("it is JSON");
+                prop_assert!(object["line"].as_u64().is_none_or(|number| number < first), "{}", object);
+            }
+            Ok(())
+        });
+        match result {
+            Err(TestError::Fail(reason, records)) => {
+                panic!("{kind}: {reason}: {} requests, first {:#?}", records.len(), records.first())
+            }
+            result => result.expect("the runner works"),
+        }
+    }
+}
+
+/// A request as a trace could have it: more often than not one that a disk carries out.
+fn random_record(disk: &Disk) -> impl Strategy<Value = Value> + use<> {
+    use disk::request::{
+        HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, REQUESTS, SCSI_IOCTL_SEND_COMMAND, SG_IO,
+        family,
+    };
+    let device = disk.path().to_str().expect("ASCII").to_owned();
+    let requests = REQUESTS.iter().map(|request| request.number);
+    let requests: Vec<u32> = requests.filter(|request| family(*request).is_some()).collect();
+    let request = prop_oneof![
+        4 => Just(SG_IO),
+        1 => Just(SCSI_IOCTL_SEND_COMMAND),
+        2 => select(vec![HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE]),
+        2 => select(requests),
+    ];
+    let bytes = prop::collection::vec(any::<u8>(), 64);
+    let ranges = prop::collection::vec((0..2000u64, 1..64u64), 64);
+    let ata = select(disk::ata::command::COMMANDS.iter().collect::<Vec<_>>());
+    let scsi = select(disk::scsi::command::COMMANDS.iter().collect::<Vec<_>>());
+    (request, scsi, ata, bytes, ranges, any::<[bool; 3]>()).prop_map(
+        move |(request, scsi, ata, bytes, ranges, [is_ata, is_12, is_small])| {
+            let cdb = if is_ata { pass_through(ata, &bytes, is_12) } else { cdb(scsi, &bytes, is_small) };
+            let is_to_disk = if is_ata { ata.transfer.is_to_disk() } else { bytes[63] & 1 == 0 };
+            let data: Vec<u8> =
+                ranges.iter().flat_map(|(first, blocks)| (blocks << 48 | first).to_le_bytes()).collect();
+            let mut given = vec![0; 88];
+            let data = match request {
+                SG_IO => {
+                    let length =
+                        if is_ata && ata.transfer == disk::ata::command::Transfer::None { 0 } else { 512u32 };
+                    let direction: i32 = if length == 0 {
+                        -1
+                    } else if is_to_disk {
+                        -2
+                    } else {
+                        -3
+                    };
+                    given[0] = b'S';
+                    given[4..8].copy_from_slice(&direction.to_ne_bytes());
+                    (given[8], given[9]) = (cdb.len() as u8, 64);
+                    given[12..16].copy_from_slice(&length.to_ne_bytes());
+                    given[32] = 1;
+                    data
+                }
+                SCSI_IOCTL_SEND_COMMAND => {
+                    given = [&0u32.to_ne_bytes()[..], &512u32.to_ne_bytes(), &cdb].concat();
+                    Vec::new()
+                }
+                _ => {
+                    given = registers(request, ata, &bytes);
+                    Vec::new()
+                }
+            };
+            let is_command = matches!(request, SG_IO | SCSI_IOCTL_SEND_COMMAND);
+            json!({
+                "program": "random", "pid": 1, "tid": 1, "fd": 3, "device": device, "kind": "scsi",
+                "request": request, "argument": bytes[0] & 31, "result": 0, "errno": 0, "forwarded": false,
+                "nanoseconds": 1, "given": hexadecimal(&given), "data": hexadecimal(&data),
+                "cdb": if is_command { hexadecimal(&cdb) } else { String::new() }, "data_length": data.len(),
+            })
+        },
+    )
+}
+
+/// A CDB of a SCSI command whose reserved bits are 0; a small one names blocks that exist.
+fn cdb(command: &disk::scsi::command::Command, bytes: &[u8], is_small: bool) -> Vec<u8> {
+    let mut cdb: Vec<u8> = command.usage.iter().zip(bytes).map(|(usage, byte)| usage & byte).collect();
+    let end = cdb.len() - 1;
+    if is_small {
+        cdb[2..end].iter_mut().for_each(|byte| *byte = 0);
+        cdb[end - 1] = command.usage[end - 1] & 1;
+    }
+    cdb[0] = command.operation_code();
+    cdb[1] = command.action().unwrap_or(cdb[1]);
+    cdb
+}
+
+/// The low byte of FEATURES and the bytes of LBA with which the disk takes an ATA command.
+fn low_registers(command: &disk::ata::command::Command, bytes: &[u8]) -> [u8; 4] {
+    let features = command.subcommand.unwrap_or(1);
+    if command.code == disk::ata::command::SMART {
+        [features, bytes[1], 0x4f, 0xc2]
+    } else {
+        [features, bytes[1], 1, 0]
+    }
+}
+
+/// ATA PASS-THROUGH of a command, with one block of data where it has any.
+fn pass_through(command: &disk::ata::command::Command, bytes: &[u8], is_12: bool) -> Vec<u8> {
+    use disk::ata::command::Transfer as T;
+    let (protocol, flags) = match command.transfer {
+        T::None => (3, 0),
+        T::PioIn => (4, 0x0e),
+        T::PioOut => (5, 0x06),
+        T::DmaIn => (6, 0x0e),
+        T::DmaOut => (6, 0x06),
+    };
+    let [features, low, mid, high] = low_registers(command, bytes);
+    match is_12 {
+        true => vec![0xa1, protocol << 1, flags, features, 1, low, mid, high, 0x40, command.code, 0, 0],
+        false => {
+            let how = protocol << 1 | u8::from(command.extended);
+            vec![0x85, how, flags, 0, features, 0, 1, 0, low, 0, mid, 0, high, 0x40, command.code, 0]
+        }
+    }
+}
+
+/// What is given to a request that sends an ATA command by its registers; to any other request, anything.
+fn registers(request: u32, command: &disk::ata::command::Command, bytes: &[u8]) -> Vec<u8> {
+    use disk::ata::command::Transfer as T;
+    use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE};
+    let [features, low, mid, high] = low_registers(command, bytes);
+    match request {
+        HDIO_DRIVE_CMD => vec![command.code, 1, features, u8::from(command.transfer != T::None)],
+        HDIO_DRIVE_TASK => vec![command.code, features, 1, low, mid, high, 0x40],
+        HDIO_DRIVE_TASKFILE => {
+            let (phase, kind, size) = match command.transfer {
+                T::None => (0i32, 0i32, 0u64),
+                T::PioIn => (1, 1, 512),
+                T::PioOut => (4, 2, 512),
+                T::DmaIn => (0x20, 1, 512),
+                T::DmaOut => (0x40, 4, 512),
+            };
+            let (out, into) = if command.transfer.is_to_disk() { (size, 0) } else { (0, size) };
+            let numbers = [phase.to_ne_bytes(), kind.to_ne_bytes()].concat();
+            let sizes = [out.to_ne_bytes(), into.to_ne_bytes()].concat();
+            let low = [0, features, 1, low, mid, high, 0x40, command.code];
+            [&low[..], &[0; 8], &[0; 8], &numbers, &sizes].concat()
+        }
+        _ => bytes[..usize::from(bytes[2] & 31)].to_vec(),
+    }
 }
 
 fn replay_hostile() {

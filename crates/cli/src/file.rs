@@ -46,12 +46,16 @@ pub struct Place {
 impl Place {
     /// The place of a file that need not exist; a symbolic link to one is followed.
     pub fn of(path: &Path) -> Result<Place, String> {
-        let file = followed(path);
-        let name = file.file_name().ok_or_else(|| no_file(path))?.to_owned();
+        Place::unfollowed(&followed(path))
+    }
+
+    /// The place of what has this very name, be it a symbolic link.
+    pub fn unfollowed(path: &Path) -> Result<Place, String> {
+        let name = path.file_name().ok_or_else(|| no_file(path))?.to_owned();
         let directory = OpenOptions::new()
             .read(true)
             .custom_flags((OFlags::PATH | OFlags::DIRECTORY).bits() as i32)
-            .open(directory(&file))
+            .open(directory(path))
             .map_err(|error| {
                 format!(
                     "{}: cannot be reached ({}); its directory must be there, and one that you may search.",
@@ -59,9 +63,8 @@ impl Place {
                     cause(&error)
                 )
             })?;
-        let place = Place { path: file, directory, name, lock: None, read: None };
-        let number = |status: io::Result<Metadata>| status.ok().map(|status| (status.dev(), status.ino()));
-        let is_it = number(opened(&place.directory).metadata()) == number(place.directory.metadata());
+        let place = Place { path: path.into(), directory, name, lock: None, read: None };
+        let is_it = number(&opened(&place.directory).metadata()) == number(&place.directory.metadata());
         if is_it { Ok(place) } else { Err("/proc is not mounted; run 'mount -t proc proc /proc'.".into()) }
     }
 
@@ -101,6 +104,15 @@ impl Place {
     /// What opens another file in the same directory.
     pub fn beside(&self, name: impl AsRef<Path>) -> PathBuf {
         opened(&self.directory).join(name)
+    }
+
+    /// What has the name now, to be looked at: a symbolic link is not followed, and nothing is opened that would notice it.
+    pub fn found(&self) -> io::Result<Option<(File, Metadata)>> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        match OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(self.beside(&self.name)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            found => found.and_then(|file| file.metadata().map(|status| Some((file, status)))),
+        }
     }
 
     /// Reads a small regular file; a sentence says why it cannot be read. It is the one that `replace` replaces.
@@ -143,6 +155,41 @@ impl Place {
         }
     }
 
+    /// Makes the file with these rights, all of it or nothing; it does not exist yet.
+    pub fn create_with(&self, bytes: &[u8], rights: &Rights) -> Result<(), String> {
+        self.put(&self.name, bytes, Some(rights)).map_err(|error| not_written(&self.path, &error))?;
+        self.sync()
+    }
+
+    /// Makes an empty file in place of `old`, which [`Place::found`] has found, with its rights; the old one stays what it is for
+    /// whoever has it open.
+    pub fn renew(&self, old: Option<&File>) -> Result<File, String> {
+        let cannot = |error: io::Error| {
+            format!("{}: cannot be made ({}); name another file.", shown(&self.path), cause(&error))
+        };
+        let target = self.beside(&self.name);
+        let Some(old) = old else {
+            let file = temporary(&target, b"", None).map_err(cannot)?;
+            return file.persist_noclobber(&target).map_err(|error| cannot(error.error));
+        };
+        let rights = Rights::of(&opened(old)).map_err(cannot)?;
+        let file = temporary(&target, b"", Some(&rights)).map_err(cannot)?;
+        self.check_unchanged(old)?;
+        file.persist(&target).map_err(|error| cannot(error.error))
+    }
+
+    /// Refuses where the name is another file's by now.
+    fn check_unchanged(&self, old: &File) -> Result<(), String> {
+        let now = self.beside(&self.name).symlink_metadata();
+        if number(&now).is_some() && number(&now) == number(&old.metadata()) {
+            return Ok(());
+        }
+        Err(format!(
+            "{}: has been replaced by another program meanwhile, so nothing was changed; try again.",
+            shown(&self.path)
+        ))
+    }
+
     /// Makes a file beside it under the first name that is free, `STEM.EXTENSION`, `STEM-1.EXTENSION` and so on, with these
     /// rights or those of new files; the name.
     pub fn create_numbered(
@@ -182,14 +229,7 @@ impl Place {
         let rights = Rights::of(&opened(&old)).map_err(cannot)?;
         let target = self.beside(&self.name);
         let file = temporary(&target, bytes, Some(&rights)).map_err(cannot)?;
-        let number = |status: Metadata| (status.dev(), status.ino());
-        let (own, now) = (old.metadata().map_err(cannot)?, target.symlink_metadata().map_err(cannot)?);
-        if number(own) != number(now) {
-            return Err(format!(
-                "{}: has been replaced by another program meanwhile, so nothing was changed; try again.",
-                shown(&self.path)
-            ));
-        }
+        self.check_unchanged(&old)?;
         let backup = if keep { Some(self.backup(&old, &rights).map_err(cannot)?) } else { None };
         if let Err(error) = file.persist(&target) {
             if let Some(backup) = &backup {
@@ -293,6 +333,11 @@ pub fn open(path: &Path, is_wanted: impl Fn(&FileType) -> bool) -> io::Result<Op
     OpenOptions::new().read(true).custom_flags(flags).open(opened(&looked)).map(Some)
 }
 
+/// The number of a file, where it can be had.
+fn number(status: &io::Result<Metadata>) -> Option<(u64, u64)> {
+    status.as_ref().ok().map(|status| (status.dev(), status.ino()))
+}
+
 /// The name by which this process reaches what it has open, wherever that is now.
 pub fn opened(file: &File) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
@@ -392,5 +437,51 @@ pub fn is_free(path: &Path) -> Result<(), String> {
             shown(path),
             shown(&lock)
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// Whoever owns the directory can move it, and put something else under its name, between any two steps.
+    #[test]
+    fn what_was_looked_at_is_what_is_replaced() {
+        let root = tempfile::tempdir().expect("it can be made");
+        let [theirs, away, ours] = ["theirs", "away", "ours"].map(|name| root.path().join(name));
+        for directory in [&theirs, &ours] {
+            fs::create_dir(directory).expect("it is ours");
+        }
+        fs::write(theirs.join("old"), "old").expect("it is ours");
+        let places = ["new", "old"].map(|name| Place::unfollowed(&theirs.join(name)).expect("it exists"));
+        let found = places.each_ref().map(|place| place.found().expect("it can be looked at"));
+        fs::rename(&theirs, &away).expect("it is ours");
+        symlink(&ours, &theirs).expect("it is ours");
+        for (place, found) in places.iter().zip(&found) {
+            let old = found.as_ref().map(|(file, _)| file);
+            place
+                .renew(old)
+                .and_then(|mut file| file.write_all(b"trace").map_err(|error| error.to_string()))
+                .expect("it can be made");
+        }
+        assert_eq!(fs::read_dir(&ours).expect("it is ours").count(), 0);
+        for name in ["new", "old"] {
+            assert_eq!(fs::read(away.join(name)).expect("it is ours"), b"trace");
+        }
+        // Another file has the name by now, or any has.
+        for (place, found) in places.iter().zip(&found) {
+            let old = found.as_ref().map(|(file, _)| file);
+            place.renew(old).expect_err("it is not the one that was looked at");
+        }
+        symlink(ours.join("x"), away.join("link")).expect("it is ours");
+        let place = Place::unfollowed(&away.join("link")).expect("it exists");
+        let (_, status) = place.found().expect("it can be looked at").expect("it exists");
+        assert!(status.is_symlink());
+        let place = Place::of(&away.join("absent")).expect("it can be");
+        let rights = Rights { mode: 0o640, ..Rights::of(&away.join("new")).expect("it exists") };
+        place.create_with(b"text", &rights).expect("it can be made");
+        assert_eq!(away.join("absent").metadata().expect("it exists").mode() & 0o777, 0o640);
+        place.create_with(b"text", &rights).expect_err("it exists");
     }
 }

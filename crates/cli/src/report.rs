@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use client::{Adapter, Chs, Conclusion, Facts};
+use disk::entry::can_be_shown;
 use serde::Serialize;
 
 use crate::finding::{self, Verdict};
@@ -72,8 +73,27 @@ pub fn document(devices: Vec<Report<'_>>) -> Result<String, String> {
 
 /// The text of any document.
 pub fn text(document: &impl Serialize) -> Result<String, String> {
-    let text = serde_json::to_string_pretty(document);
-    text.map(|text| text + "\n").map_err(|error| format!("The document cannot be made: {error}."))
+    finished(serde_json::to_string_pretty(document))
+}
+
+/// The text of a document in one line.
+pub fn line(document: &impl Serialize) -> Result<String, String> {
+    finished(serde_json::to_string(document))
+}
+
+/// Ends the text of a document, and escapes in its strings what a terminal would act upon.
+fn finished(text: serde_json::Result<String>) -> Result<String, String> {
+    let text = text.map_err(|error| format!("The document cannot be made: {error}."))?;
+    let mut escaped = String::new();
+    for character in text.chars() {
+        match character {
+            // Those of the layout: in strings there are no others.
+            '\n' => escaped.push(character),
+            _ if can_be_shown(character) => escaped.push(character),
+            _ => escaped += &format!("\\u{:04x}", u32::from(character)),
+        }
+    }
+    Ok(escaped + "\n")
 }
 
 impl From<Result<Conclusion, &str>> for Vmware {
@@ -109,5 +129,28 @@ impl From<Result<Conclusion, &str>> for Vmware {
 impl From<Chs> for Geometry {
     fn from(Chs { cylinders, heads, sectors }: Chs) -> Geometry {
         Geometry { cylinders, heads, sectors }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_act_upon() {
+        let value = [
+            "a\tb\u{1b}[2J",
+            "\u{7f}\u{85}\u{9b}31m\u{61c}",
+            "\u{202e}txt\u{2066}\u{200f}",
+            "\u{e4}\u{2028}",
+        ];
+        for (text, newlines) in [(text(&value), 6), (line(&value), 1)] {
+            let text = text.expect("it can be written");
+            let others = text.chars().filter(|&character| character != '\n');
+            assert!(others.clone().all(can_be_shown), "{text}");
+            assert_eq!(text.len() - others.map(char::len_utf8).sum::<usize>(), newlines, "{text}");
+            let read: Vec<String> = serde_json::from_str(&text).expect("it can be read");
+            assert_eq!(read, value);
+        }
     }
 }

@@ -9,8 +9,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
 
-use crate::failure::{Failure, cause, say, shown};
-use crate::file::{self, Place, Rights};
+use crate::failure::{Failure, cause, say};
+use crate::file::{Place, Rights};
 
 /// For root alone, as its directory is: a lock on what others may open could be held by them.
 const LOCK: &str = "/run/vmware-bdwrapper.lock";
@@ -52,16 +52,9 @@ fn required(task: &str) -> Result<(), Failure> {
 /// Makes a file of root's with mode 0644, or replaces one, whose owner and mode stay, in one step. Where `keep` says so the old
 /// file stays under another name, which is returned.
 pub fn put(path: &Path, text: &[u8], keep: bool) -> Result<Option<PathBuf>, String> {
+    let place = Place::of(path)?;
     if path.exists() {
-        return Place::of(path)?.replace(text, keep);
+        return place.replace(text, keep);
     }
-    let write = || -> io::Result<()> {
-        let rights = Rights { user: 0, group: 0, mode: 0o644, list: None };
-        let new = file::temporary(path, text, Some(&rights))?;
-        new.persist_noclobber(path)?;
-        File::open(file::directory(path))?.sync_all()
-    };
-    write().map(|()| None).map_err(|error| {
-        format!("{} cannot be written ({}): nothing of it was changed.", shown(path), cause(&error))
-    })
+    place.create_with(text, &Rights { user: 0, group: 0, mode: 0o644, list: None }).map(|()| None)
 }

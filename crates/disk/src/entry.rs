@@ -295,9 +295,11 @@ impl fmt::Display for Printed<'_> {
 
 /// Whether a character changes nothing on a terminal but the place where it stands: not so control characters and
 /// those that change the direction of writing.
-fn can_be_shown(character: char) -> bool {
-    let direction =
-        matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+pub fn can_be_shown(character: char) -> bool {
+    let direction = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
     !character.is_control() && !direction
 }
 

@@ -9,7 +9,7 @@ use crate::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, HDIO_GET_IDENTITY,
     SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
 };
-use crate::scsi::command::{self, Operation};
+use crate::scsi::command::{self, Recorded};
 use crate::scsi::{Direction, sat};
 use crate::{Errno, Host, drive, sg};
 
@@ -321,16 +321,18 @@ impl Memory {
         self
     }
 
-    /// What a trace may have of the data of its SCSI command: nothing of what is on the disk, nor what could be a password, as
-    /// that of a command that nobody knows.
+    /// Which data of its SCSI command a trace may have: what the command's row allows.
     fn shown(&self) -> Shown {
         let cdb = self.cdb.first_chunk().copied().unwrap_or([0; 16]);
         let [code, action, ..] = cdb;
         let command = command::find(code, action & 0x1f).filter(|_| self.cdb_length > 0);
-        let long = |at| u32::from_be_bytes(part(&cdb, at)).into();
-        let short = |at| u16::from_be_bytes(part(&cdb, at)).into();
-        match command.map(|command| command.operation) {
-            Some(Operation::AtaPassThrough) => {
+        match command.map(|command| command.recorded) {
+            Some(Recorded::DataIn) => Shown::FromDisk,
+            Some(Recorded::ParameterList { at, bytes }) => {
+                let length = cdb.iter().skip(at.into()).take(bytes.into());
+                Shown::ToDisk(length.fold(0, |length, &byte| length << 8 | u64::from(byte)))
+            }
+            Some(Recorded::OfAtaCommand) => {
                 let (registers, _) = sat::registers(&cdb);
                 match shown_of_ata(&registers) {
                     Some(command) if command.transfer.is_to_disk() => {
@@ -340,13 +342,7 @@ impl Memory {
                     None => Shown::Nothing,
                 }
             }
-            // Their parameter lists, by length (SPC-4, 6.10 and after).
-            Some(Operation::ModeSelect) if code == 0x15 => Shown::ToDisk(cdb[4].into()),
-            Some(Operation::ModeSelect | Operation::Unmap) => Shown::ToDisk(short(7)),
-            Some(Operation::SendDiagnostic) => Shown::ToDisk(short(3)),
-            Some(Operation::SetTargetPortGroups) => Shown::ToDisk(long(6)),
-            Some(operation) if !operation.moves_blocks() => Shown::FromDisk,
-            _ => Shown::Nothing,
+            Some(Recorded::Nothing) | None => Shown::Nothing,
         }
     }
 
@@ -418,8 +414,8 @@ impl Memory {
     }
 }
 
-/// As [`Memory::shown`], of an ATA command: its row, where there is anything.
+/// The row of an ATA command whose data a trace may have.
 fn shown_of_ata(registers: &Taskfile) -> Option<&'static Command> {
     let found = ata::command::find(registers.command, registers.features.to_le_bytes()[0]);
-    found.filter(|command| !command.operation.moves_sectors())
+    found.filter(|command| command.recorded)
 }

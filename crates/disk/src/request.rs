@@ -127,6 +127,13 @@ impl Request {
         let (start, length) = (usize::from(self.name.0), usize::from(self.name.1));
         NAMES.get(start..start + length).unwrap_or_default()
     }
+
+    /// Whether the request changes neither the disk nor a setting. `false` for one that sends a command: the command's row
+    /// says what that does.
+    pub fn changes_nothing(&self) -> bool {
+        matches!(self.argument, Argument::Out(_))
+            || matches!(self.number, SG_GET_TIMEOUT | CDROM_GET_CAPABILITY | CDROM_DRIVE_STATUS)
+    }
 }
 
 /// The row of a request.

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use disk::Errno;
-use disk::ata::Registers;
 use disk::entry::Printed;
 use disk::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO, Shape,
@@ -249,45 +248,50 @@ fn registers_in(record: &Record) -> String {
     )
 }
 
-/// What the registers held when it had ended.
-struct Ended(Registers);
+/// What the registers held when it had ended, as far as the request returns them.
+struct Ended {
+    status: u8,
+    error: u8,
+    count: u16,
+    /// LBA and DEVICE.
+    place: Option<(u64, u8)>,
+}
 
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Registers { status, error, count, lba, device } = self.0;
-        write!(f, "status {status:02x} error {error:02x} count {count:02x} lba {lba:x} device {device:02x}")
+        let Ended { status, error, count, place } = self;
+        write!(f, "status {status:02x} error {error:02x} count {count:02x}")?;
+        place.map_or(Ok(()), |(lba, device)| write!(f, " lba {lba:x} device {device:02x}"))
     }
 }
 
 fn registers_out(record: &Record) -> Option<Ended> {
-    let got = &record.got;
     let wide = |low: u8, high: u8| u16::from_le_bytes([low, high]);
-    let registers = match record.request {
-        HDIO_DRIVE_CMD if !got.0.is_empty() => {
-            let [status, error, count] = got.at(0);
-            Registers { status, error, count: count.into(), lba: 0, device: 0 }
+    let lba = |low, mid, high, d, e, f| u64::from_le_bytes([low, mid, high, d, e, f, 0, 0]);
+    match (record.request, record.written()) {
+        (HDIO_DRIVE_CMD, &[status, error, count, ..]) => {
+            Some(Ended { status, error, count: count.into(), place: None })
         }
-        HDIO_DRIVE_TASK if !got.0.is_empty() => {
-            let [status, error, count, low, mid, high, device] = got.at(0);
-            let lba = u32::from_le_bytes([low, mid, high, 0]).into();
-            Registers { status, error, count: count.into(), lba, device }
+        (HDIO_DRIVE_TASK, &[status, error, count, low, mid, high, device]) => {
+            let place = Some((lba(low, mid, high, 0, 0, 0), device));
+            Some(Ended { status, error, count: count.into(), place })
         }
-        HDIO_DRIVE_TASKFILE if !got.0.is_empty() => {
-            let [_, error, count, low, mid, high, device, status] = got.at(0);
-            let [_, _, count_high, d, e, f] = got.at(8);
-            let lba = u64::from_le_bytes([low, mid, high, d, e, f, 0, 0]);
-            Registers { status, error, count: wide(count, count_high), lba, device }
+        (
+            HDIO_DRIVE_TASKFILE,
+            &[_, error, count, low, mid, high, device, status, _, _, count_high, d, e, f, ..],
+        ) => {
+            let place = Some((lba(low, mid, high, d, e, f), device));
+            Some(Ended { status, error, count: wide(count, count_high), place })
         }
         // ATA Status Return (SAT-3, 12.2.2.6), which stands first.
-        _ => match record.sense.at::<22>(0) {
-            [0x72, _, _, _, _, _, _, _, 9, 12, _, error, ch, c, d, a, e, b, f, h, device, status] => {
-                let lba = u64::from_le_bytes([a, b, h, d, e, f, 0, 0]);
-                Registers { status, error, count: wide(c, ch), lba, device }
+        _ => match record.sense.0[..] {
+            [0x72, _, _, _, _, _, _, _, 9, 12, _, error, ch, c, d, a, e, b, f, h, device, status, ..] => {
+                let place = Some((lba(a, b, h, d, e, f), device));
+                Some(Ended { status, error, count: wide(c, ch), place })
             }
-            _ => return None,
+            _ => None,
         },
-    };
-    Some(Ended(registers))
+    }
 }
 
 /// A SCSI status, and what the sense data says.

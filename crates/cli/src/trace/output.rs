@@ -16,7 +16,8 @@ use super::record::Record;
 use crate::block::Host;
 use crate::devices::Device;
 use crate::failure::{Failure, cause, say, shown};
-use crate::file::{self, Rights};
+use crate::file::{Place, opened};
+use crate::report;
 
 /// What stands in the table's place where there is nothing to be counted.
 const NOTHING: &str = "\
@@ -153,9 +154,9 @@ impl Output {
     }
 
     fn object(&mut self, object: &impl Serialize) {
-        match serde_json::to_string(object) {
-            Ok(text) => self.line(&(text + "\n")),
-            Err(error) => self.fail(&error.to_string()),
+        match report::line(object) {
+            Ok(text) => self.line(&text),
+            Err(sentence) => self.fail(&sentence),
         }
     }
 
@@ -179,18 +180,28 @@ impl Output {
     }
 }
 
+/// Makes the file, or makes it again. What is looked at is what is replaced, whoever may write its directory.
 fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
     let usage = |why: &str| Err(Failure::new(Failure::USAGE, format!("{}: {why}.", shown(path))));
-    match path.symlink_metadata() {
-        Ok(found) if found.is_symlink() => {
+    let failed = |sentence| Failure::new(Failure::FAILED, sentence);
+    const NO_FILE: &str =
+        "is no regular file, so the trace is not written there; name a file, or leave -o out";
+    if path.file_name().is_none() {
+        return usage(NO_FILE);
+    }
+    let place = Place::unfollowed(path).map_err(failed)?;
+    let old = place.found();
+    match &old {
+        Err(error) => {
+            return usage(&format!("cannot be looked at ({}); name another file", cause(error)));
+        }
+        Ok(Some((_, found))) if found.is_symlink() => {
             return usage("is a symbolic link, which somebody else may have made; name the file itself");
         }
-        Ok(found) if !found.is_file() => {
-            return usage(
-                "is no regular file, so the trace is not written there; name a file, or leave -o out",
-            );
+        Ok(Some((_, found))) if !found.is_file() => {
+            return usage(NO_FILE);
         }
-        Ok(found) => {
+        Ok(Some((file, found))) => {
             let is_it = |device: &Device<'_>| {
                 let listed = device.path().metadata();
                 listed.is_ok_and(|listed| (listed.dev(), listed.ino()) == (found.dev(), found.ino()))
@@ -205,28 +216,18 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
                 ));
             }
             // What uses it keeps the old file only as long as it has it open.
-            let uses = Host::running().map_or_else(|_| Vec::new(), |host| host.uses_of_file(path));
+            let uses = Host::running().map_or_else(|_| Vec::new(), |host| host.uses_of_file(&opened(file)));
             if let Some(one) = uses.first() {
                 return usage(&format!("{one}, which would lose what is on it; name another file"));
             }
         }
-        Err(_) if devices.iter().any(|device| device.path() == path) => {
+        Ok(None) if devices.iter().any(|device| device.path() == path) => {
             return usage("is to be a listed device; name another file");
         }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return usage(&format!("cannot be looked at ({}); name another file", cause(&error)));
-        }
-        Err(_) => {}
+        Ok(None) => {}
     }
     // Whoever could read the old file, and nobody else, can read the new one.
-    let rights = if path.exists() { Rights::of(path).map(Some) } else { Ok(None) };
-    let made = rights
-        .and_then(|rights| file::temporary(path, b"", rights.as_ref()))
-        .and_then(|file| file.persist(path).map_err(|error| error.error));
-    made.map_err(|error| {
-        let sentence = format!("{} cannot be made ({}): name another file.", shown(path), cause(&error));
-        Failure::new(Failure::FAILED, sentence)
-    })
+    place.renew(old.ok().flatten().map(|(file, _)| file).as_ref()).map_err(failed)
 }
 
 /// Nanoseconds for people.

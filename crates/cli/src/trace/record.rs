@@ -3,11 +3,8 @@
 use std::fmt::Write;
 
 use super::absent;
-use disk::host::part;
 use disk::record::{Head, Part, Parts};
-use disk::request::{
-    Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
-};
+use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SG_IO, find};
 use disk::scsi::command::{self, Command, Operation as Scsi};
 use disk::scsi::sat;
 use disk::{ata, drive};
@@ -43,7 +40,7 @@ pub struct Record {
     /// What the argument's address held before.
     #[serde(default, skip_serializing_if = "Bytes::is_empty")]
     pub given: Bytes,
-    /// What the request wrote there.
+    /// What it held afterwards.
     #[serde(default, skip_serializing_if = "Bytes::is_empty")]
     pub got: Bytes,
     /// The CDB of a SCSI command.
@@ -69,9 +66,9 @@ impl Bytes {
         self.0.is_empty()
     }
 
-    /// Some of them at an offset; zeros where there are none.
+    /// Some of them at an offset; a zero for each that does not exist.
     pub fn at<const N: usize>(&self, offset: usize) -> [u8; N] {
-        part(&self.0, offset)
+        std::array::from_fn(|index| self.0.get(offset + index).copied().unwrap_or(0))
     }
 }
 
@@ -182,6 +179,19 @@ impl Record {
         }
     }
 
+    /// What the request wrote where its argument leads. The requests that send an ATA command by its registers may write nothing
+    /// there, even if they have data: what the caller gave stands there still.
+    pub fn written(&self) -> &[u8] {
+        match self.request {
+            HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE
+                if self.given.0.starts_with(&self.got.0) =>
+            {
+                &[]
+            }
+            _ => &self.got.0,
+        }
+    }
+
     /// The row of its ATA command.
     pub fn ata_command(&self) -> Option<&'static ata::command::Command> {
         let taskfile = self.taskfile()?;
@@ -195,61 +205,6 @@ impl Record {
         let ata = self.ata_command().is_none();
         let ata = ata && self.taskfile().is_some_and(|taskfile| absent::ata(taskfile.command).is_none());
         find(self.request).is_none() || scsi || ata
-    }
-
-    /// Whether the device is the same afterwards.
-    pub fn is_harmless(&self) -> bool {
-        let ata = || {
-            self.ata_command().is_some_and(|command| {
-                use ata::command::Operation as O;
-                use ata::command::Transfer as T;
-                match command.operation {
-                    O::Nop | O::Verify | O::CheckPower | O::NativeMax | O::SmartStatus => true,
-                    O::Read
-                    | O::Multiple(_)
-                    | O::Identify
-                    | O::ReadLog
-                    | O::SmartData
-                    | O::SmartThresholds
-                    | O::SmartLog => matches!(command.transfer, T::PioIn | T::DmaIn),
-                    _ => false,
-                }
-            })
-        };
-        match self.request {
-            SG_IO | SCSI_IOCTL_SEND_COMMAND => self.command().is_some_and(|command| {
-                use Scsi as O;
-                match command.operation {
-                    O::AtaPassThrough => ata(),
-                    O::Ready
-                    | O::RequestSense
-                    | O::Inquiry
-                    | O::ModeSense
-                    | O::ReadCapacity10
-                    | O::ReadCapacity16
-                    | O::Read
-                    | O::Verify
-                    | O::Seek
-                    | O::PreFetch
-                    | O::ReadDefectData
-                    | O::GetLbaStatus
-                    | O::ReportLuns
-                    | O::ReportTargetPortGroups
-                    | O::ReportOperationCodes
-                    | O::ReportTaskManagement => true,
-                    // Its SP bit saves parameters.
-                    O::LogSense => self.cdb.at::<2>(0)[1] & 1 == 0,
-                    _ => false,
-                }
-            }),
-            HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE => ata(),
-            disk::request::SG_GET_TIMEOUT
-            | disk::request::SG_SET_TIMEOUT
-            | disk::request::SG_SET_RESERVED_SIZE
-            | disk::request::CDROM_GET_CAPABILITY
-            | disk::request::CDROM_DRIVE_STATUS => true,
-            request => matches!(find(request).map(|row| row.argument), Some(Argument::Out(_))),
-        }
     }
 }
 

@@ -11,7 +11,11 @@ use std::time::{Duration, Instant};
 
 use client::Given;
 use comfy_table::{Table, presets};
-use disk::request::{Argument, HDIO_GETGEO, SCSI_IOCTL_SEND_COMMAND, SG_IO, find};
+use disk::request::{
+    Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, HDIO_GETGEO, Request,
+    SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
+};
+use disk::{ata, drive, scsi};
 use indicatif::{ProgressBar, ProgressBarIter, ProgressDrawTarget};
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +25,7 @@ use super::receiver::{self, Message, Receiver, Sender};
 use super::record::{FROM_DISK, Moved, Record, digits};
 use super::{Family, failed};
 use crate::failure::{Failure, cause, print, say, shown};
-use crate::{devices, library};
+use crate::{devices, library, report};
 
 /// The longest line of a trace: twice what the largest record needs.
 const LONGEST: u64 = 256 * 1024;
@@ -213,14 +217,39 @@ fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(line).map_err(|error| format!("is no record ({error})"))
 }
 
-/// What a request is given anew, or why it is not made.
+/// What a request is given again, or why it is not made.
 fn given(record: &Record, write: bool) -> Result<Given, &'static str> {
+    let given = recorded(record)?;
+    match write || changes_nothing(record.request, &given) {
+        true => Ok(given),
+        false => Err("it could change the device (--write)"),
+    }
+}
+
+/// Whether the row of a request, and that of the command which it sends, say that it changes nothing.
+fn changes_nothing(request: u32, given: &Given) -> bool {
+    let scsi = |cdb: &[u8]| {
+        let mut whole = [0; 16];
+        whole.iter_mut().zip(cdb).for_each(|(to, from)| *to = *from);
+        let command = scsi::command::find(whole[0], whole[1] & 0x1f);
+        command.is_some_and(|command| command.changes_nothing(&whole))
+    };
+    match (request, given) {
+        (SG_IO, Given::Command { cdb, .. }) => scsi(cdb),
+        (SCSI_IOCTL_SEND_COMMAND, Given::Memory(bytes)) => bytes.get(8..).is_some_and(scsi),
+        (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE, Given::Memory(bytes)) => {
+            let registers = drive::registers(request, bytes);
+            registers.is_some_and(|registers| ata::command::changes_nothing(&registers))
+        }
+        _ => find(request).is_some_and(Request::changes_nothing),
+    }
+}
+
+/// What a request was given, where all of it is recorded.
+fn recorded(record: &Record) -> Result<Given, &'static str> {
     const NOT_WHOLE: &str = "not all that it was given is recorded";
     if find(record.request).is_none() {
         return Err("what it does is not known");
-    }
-    if !write && !record.is_harmless() {
-        return Err("it could change the device (--write)");
     }
     if let Some(moved) = record.moved() {
         let [cdb_length, room] = record.given.at(8);
@@ -249,7 +278,7 @@ fn given(record: &Record, write: bool) -> Result<Given, &'static str> {
         _ if record.request == SCSI_IOCTL_SEND_COMMAND && record.given.at::<4>(0) != [0; 4] => {
             Err("its data is not recorded")
         }
-        _ if record.request == disk::request::HDIO_DRIVE_TASKFILE && moves_to_disk(record) => {
+        _ if record.request == HDIO_DRIVE_TASKFILE && moves_to_disk(record) => {
             Err("its data is not recorded")
         }
         _ => Ok(Given::Memory(record.given.0.clone())),
@@ -427,10 +456,7 @@ impl Tally {
 }
 
 fn object(object: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(object);
-    let text =
-        text.map_err(|error| Failure::new(Failure::FAILED, format!("No JSON can be made: {error}.")))?;
-    print(text + "\n")
+    print(report::line(object).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)
 }
 
 /// What of two records differs that should not.
@@ -438,7 +464,7 @@ fn difference(recorded: &Record, now: &Record) -> Vec<Field> {
     // Of the header: status to resid (include/scsi/sg.h). Addresses and times differ.
     let got = |record: &Record| match record.request {
         SG_IO => record.got.0.get(64..76).unwrap_or_default().to_vec(),
-        _ => record.got.0.clone(),
+        _ => record.written().to_vec(),
     };
     let (before, after) = (got(recorded), got(now));
     let outcome = |record: &Record| (record.result, record.errno, record.forwarded);
@@ -617,6 +643,20 @@ mod tests {
             let (head, parts) = Head::parse(&bytes).expect("it is whole");
             Record::new(&head, &parts)
         };
+        // A CDB of 12 bytes is no shorter than it is: DATA SET MANAGEMENT and IDENTIFY DEVICE.
+        let trim = record(SG_IO, &[0xa1, 12, 6, 1, 1, 0, 0, 0, 0x40, 0x06, 0, 0], -2, &[1; 8]);
+        assert_eq!(decode::name(&trim), "SG_IO ATA PASS-THROUGH(12) DATA SET MANAGEMENT");
+        assert!(given(&trim, false).is_err_and(|why| why.contains("--write")) && given(&trim, true).is_ok());
+        let identify = record(SG_IO, &[0xa1, 8, 0x0e, 0, 1, 0, 0, 0, 0x40, 0xec, 0, 0], -3, &[]);
+        assert!(given(&identify, false).is_ok());
+        // The CDB that is sent says what it does, not the one beside it.
+        let mut other = record(SCSI_IOCTL_SEND_COMMAND, &[0x12, 0, 0, 0, 36, 0], 0, &[]);
+        other.given.0 = [&[0; 8][..], &[0x1b, 0, 0, 0, 1, 0]].concat();
+        assert!(given(&other, false).is_err() && given(&other, true).is_ok());
+        let mut setting = record(disk::request::SG_SET_TIMEOUT, &[], 0, &[]);
+        assert!(given(&setting, false).is_err() && given(&setting, true).is_ok());
+        setting.request = disk::request::SG_GET_TIMEOUT;
+        assert!(given(&setting, false).is_ok());
         let inquiry = record(SG_IO, &[0x12, 0, 0, 0, 36, 0], -3, &[]);
         assert!(
             matches!(given(&inquiry, false), Ok(Given::Command { data, length: 8, .. }) if data.is_empty())
@@ -631,6 +671,28 @@ mod tests {
         assert!(given(&record(disk::request::BLKPG, &[], 0, &[]), true).is_err());
         assert!(given(&record(disk::request::BLKROSET, &[], 0, &[]), false).is_err());
         assert!(given(&record(disk::request::BLKROSET, &[], 0, &[]), true).is_ok());
+    }
+
+    /// What stands where the caller has put it was not returned.
+    #[test]
+    fn registers_that_came_back() {
+        let got = |request, errno: i32, given: &[u8], got: &[u8]| {
+            let result = if errno == 0 { Ok(0) } else { Err(disk::Errno(errno)) };
+            let parts = [vec![], given.to_vec(), got.to_vec(), vec![], vec![], vec![]];
+            let bytes = message(&head(request, result), &parts);
+            let (head, parts) = Head::parse(&bytes).expect("it is whole");
+            decode::got(&Record::new(&head, &parts))
+        };
+        let identify = [0xec, 0, 0, 1];
+        assert_eq!(got(HDIO_DRIVE_CMD, 0, &identify, &identify), "0");
+        assert_eq!(got(HDIO_DRIVE_CMD, 5, &identify, &identify), "EIO");
+        assert_eq!(got(HDIO_DRIVE_CMD, 0, &identify, &[0x50, 0, 1, 1]), "status 50 error 00 count 01");
+        let task = [0x40, 0, 1, 2, 3, 4, 0x40];
+        assert_eq!(got(HDIO_DRIVE_TASK, 5, &task, &task), "EIO");
+        assert_eq!(
+            got(HDIO_DRIVE_TASK, 5, &task, &[0x51, 4, 1, 2, 3, 4, 0xe0]),
+            "EIO; status 51 error 04 count 01 lba 40302 device e0"
+        );
     }
 
     #[test]

@@ -107,11 +107,30 @@ pub struct Command {
     pub transfer: Transfer,
     /// Whether addresses have 48 bits and counts 16; else 28 and 8.
     pub extended: bool,
+    /// Whether it changes neither the medium nor a setting nor the state of the disk.
+    pub changes_nothing: bool,
+    /// Whether a trace may record its data: neither sectors nor what could be a password.
+    pub recorded: bool,
     /// What it does.
     pub operation: Operation,
 }
 
 impl Command {
+    /// The same command, which changes nothing.
+    const fn reads(self) -> Command {
+        Command { changes_nothing: true, ..self }
+    }
+
+    /// The same command, which changes nothing and returns no sectors.
+    const fn asks(self) -> Command {
+        Command { changes_nothing: true, recorded: true, ..self }
+    }
+
+    /// The same command, whose data may be recorded.
+    const fn recorded(self) -> Command {
+        Command { recorded: true, ..self }
+    }
+
     /// COUNT, as wide as the command has it.
     pub fn count(&self, registers: &Taskfile) -> u16 {
         if self.extended { registers.count } else { registers.count & 0xff }
@@ -151,64 +170,79 @@ pub fn find(code: u8, features: u8) -> Option<&'static Command> {
         .find(|command| command.code == code && command.subcommand.is_none_or(|own| own == features))
 }
 
+/// Whether a command changes neither the medium nor a setting nor the state of the disk. An unknown one may change anything.
+pub fn changes_nothing(registers: &Taskfile) -> bool {
+    let [features, _] = registers.features.to_le_bytes();
+    find(registers.command, features).is_some_and(|command| command.changes_nothing)
+}
+
+/// A row that says neither that the command changes nothing nor that its data may be recorded.
 const fn short(name: &'static str, code: u8, transfer: Transfer, operation: Operation) -> Command {
-    Command { name, code, subcommand: None, transfer, extended: false, operation }
+    Command {
+        name,
+        code,
+        subcommand: None,
+        transfer,
+        extended: false,
+        changes_nothing: false,
+        recorded: false,
+        operation,
+    }
 }
 
 const fn long(name: &'static str, code: u8, transfer: Transfer, operation: Operation) -> Command {
-    Command { name, code, subcommand: None, transfer, extended: true, operation }
+    Command { extended: true, ..short(name, code, transfer, operation) }
 }
 
 /// The COMMAND register of all SMART commands.
 pub const SMART: u8 = 0xb0;
 
 const fn smart(name: &'static str, features: u8, transfer: Transfer, operation: Operation) -> Command {
-    Command { name, code: SMART, subcommand: Some(features), transfer, extended: false, operation }
+    Command { subcommand: Some(features), ..short(name, SMART, transfer, operation) }
 }
 
 /// The COMMAND register of SET FEATURES.
 pub const SET_FEATURES: u8 = 0xef;
 
 const fn feature(name: &'static str, features: u8, operation: Operation) -> Command {
-    let transfer = Transfer::None;
-    Command { name, code: SET_FEATURES, subcommand: Some(features), transfer, extended: false, operation }
+    Command { subcommand: Some(features), ..short(name, SET_FEATURES, Transfer::None, operation) }
 }
 
 /// Every command of the disk, by its code. Those without retry, and READ NATIVE MAX ADDRESS, are of earlier standards.
 pub static COMMANDS: &[Command] = &[
-    short("NOP", 0x00, Transfer::None, Nop),
-    long("DATA SET MANAGEMENT", 0x06, DmaOut, Trim),
-    short("READ SECTOR(S)", 0x20, PioIn, Read),
-    short("READ SECTOR(S) without retry", 0x21, PioIn, Read),
-    long("READ SECTOR(S) EXT", 0x24, PioIn, Read),
-    long("READ DMA EXT", 0x25, DmaIn, Read),
-    long("READ NATIVE MAX ADDRESS EXT", 0x27, Transfer::None, NativeMax),
-    long("READ MULTIPLE EXT", 0x29, PioIn, Multiple(false)),
-    long("READ LOG EXT", 0x2f, PioIn, ReadLog),
+    short("NOP", 0x00, Transfer::None, Nop).reads(),
+    long("DATA SET MANAGEMENT", 0x06, DmaOut, Trim).recorded(),
+    short("READ SECTOR(S)", 0x20, PioIn, Read).reads(),
+    short("READ SECTOR(S) without retry", 0x21, PioIn, Read).reads(),
+    long("READ SECTOR(S) EXT", 0x24, PioIn, Read).reads(),
+    long("READ DMA EXT", 0x25, DmaIn, Read).reads(),
+    long("READ NATIVE MAX ADDRESS EXT", 0x27, Transfer::None, NativeMax).asks(),
+    long("READ MULTIPLE EXT", 0x29, PioIn, Multiple(false)).reads(),
+    long("READ LOG EXT", 0x2f, PioIn, ReadLog).asks(),
     short("WRITE SECTOR(S)", 0x30, PioOut, Write(false)),
     short("WRITE SECTOR(S) without retry", 0x31, PioOut, Write(false)),
     long("WRITE SECTOR(S) EXT", 0x34, PioOut, Write(false)),
     long("WRITE DMA EXT", 0x35, DmaOut, Write(false)),
     long("WRITE MULTIPLE EXT", 0x39, PioOut, Multiple(false)),
     long("WRITE DMA FUA EXT", 0x3d, DmaOut, Write(true)),
-    short("READ VERIFY SECTOR(S)", 0x40, Transfer::None, Verify),
-    short("READ VERIFY SECTOR(S) without retry", 0x41, Transfer::None, Verify),
-    long("READ VERIFY SECTOR(S) EXT", 0x42, Transfer::None, Verify),
-    long("READ LOG DMA EXT", 0x47, DmaIn, ReadLog),
+    short("READ VERIFY SECTOR(S)", 0x40, Transfer::None, Verify).reads(),
+    short("READ VERIFY SECTOR(S) without retry", 0x41, Transfer::None, Verify).reads(),
+    long("READ VERIFY SECTOR(S) EXT", 0x42, Transfer::None, Verify).reads(),
+    long("READ LOG DMA EXT", 0x47, DmaIn, ReadLog).asks(),
     short("EXECUTE DEVICE DIAGNOSTIC", 0x90, Transfer::None, Diagnostic),
-    smart("SMART READ DATA", 0xd0, PioIn, SmartData),
-    smart("SMART READ ATTRIBUTE THRESHOLDS", 0xd1, PioIn, SmartThresholds),
+    smart("SMART READ DATA", 0xd0, PioIn, SmartData).asks(),
+    smart("SMART READ ATTRIBUTE THRESHOLDS", 0xd1, PioIn, SmartThresholds).asks(),
     smart("SMART ENABLE/DISABLE ATTRIBUTE AUTOSAVE", 0xd2, Transfer::None, SmartAutosave),
     smart("SMART EXECUTE OFF-LINE IMMEDIATE", 0xd4, Transfer::None, SmartOffline),
-    smart("SMART READ LOG", 0xd5, PioIn, SmartLog),
+    smart("SMART READ LOG", 0xd5, PioIn, SmartLog).asks(),
     smart("SMART ENABLE OPERATIONS", 0xd8, Transfer::None, Smart(true)),
     smart("SMART DISABLE OPERATIONS", 0xd9, Transfer::None, Smart(false)),
-    smart("SMART RETURN STATUS", 0xda, Transfer::None, SmartStatus),
-    short("READ MULTIPLE", 0xc4, PioIn, Multiple(false)),
+    smart("SMART RETURN STATUS", 0xda, Transfer::None, SmartStatus).asks(),
+    short("READ MULTIPLE", 0xc4, PioIn, Multiple(false)).reads(),
     short("WRITE MULTIPLE", 0xc5, PioOut, Multiple(false)),
     short("SET MULTIPLE MODE", 0xc6, Transfer::None, SetMultiple),
-    short("READ DMA", 0xc8, DmaIn, Read),
-    short("READ DMA without retry", 0xc9, DmaIn, Read),
+    short("READ DMA", 0xc8, DmaIn, Read).reads(),
+    short("READ DMA without retry", 0xc9, DmaIn, Read).reads(),
     short("WRITE DMA", 0xca, DmaOut, Write(false)),
     short("WRITE DMA without retry", 0xcb, DmaOut, Write(false)),
     long("WRITE MULTIPLE FUA EXT", 0xce, PioOut, Multiple(true)),
@@ -216,11 +250,11 @@ pub static COMMANDS: &[Command] = &[
     short("IDLE IMMEDIATE", 0xe1, Transfer::None, Idle),
     short("STANDBY", 0xe2, Transfer::None, Standby),
     short("IDLE", 0xe3, Transfer::None, Idle),
-    short("CHECK POWER MODE", 0xe5, Transfer::None, CheckPower),
+    short("CHECK POWER MODE", 0xe5, Transfer::None, CheckPower).asks(),
     short("SLEEP", 0xe6, Transfer::None, Standby),
     short("FLUSH CACHE", 0xe7, Transfer::None, Flush),
     long("FLUSH CACHE EXT", 0xea, Transfer::None, Flush),
-    short("IDENTIFY DEVICE", 0xec, PioIn, Identify),
+    short("IDENTIFY DEVICE", 0xec, PioIn, Identify).asks(),
     feature("SET FEATURES, enable write cache", 0x02, WriteCache(true)),
     feature("SET FEATURES, set transfer mode", 0x03, TransferMode),
     feature("SET FEATURES, enable APM", 0x05, PowerManagement(true)),
@@ -230,5 +264,5 @@ pub static COMMANDS: &[Command] = &[
     feature("SET FEATURES, disable APM", 0x85, PowerManagement(false)),
     feature("SET FEATURES, enable read look-ahead", 0xaa, LookAhead(true)),
     feature("SET FEATURES, enable reverting to power-on defaults", 0xcc, Defaults),
-    short("READ NATIVE MAX ADDRESS", 0xf8, Transfer::None, NativeMax),
+    short("READ NATIVE MAX ADDRESS", 0xf8, Transfer::None, NativeMax).asks(),
 ];

@@ -1,6 +1,8 @@
 //! The commands, one row each (SPC-4, SBC-3 and SAT-3). Dispatch, the checks of the CDB, REPORT SUPPORTED OPERATION
 //! CODES, the permission filter and the names in traces all come from the rows.
 
+use super::sat;
+use crate::ata;
 use Operation::*;
 use Permission::{Anyone, RawIo, Writer};
 
@@ -94,14 +96,6 @@ impl Operation {
                 | AtaPassThrough
         )
     }
-
-    /// Whether the data are logical blocks of the disk.
-    pub fn moves_blocks(self) -> bool {
-        matches!(
-            self,
-            Read | Write | WriteAtomic | WriteAndVerify | Verify | WriteSame | CompareAndWrite | OrWrite
-        )
-    }
 }
 
 /// Who may send a command (the kernel's `scsi_cmd_allowed`, drivers/scsi/scsi_ioctl.c).
@@ -115,6 +109,43 @@ pub enum Permission {
     RawIo,
 }
 
+/// What a command does to the disk. A row that does not say it changes the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It can change the medium, a setting or the state of the disk.
+    Changes,
+    /// It changes nothing.
+    Reads,
+    /// It changes nothing where these bits of a byte of the CDB are 0.
+    ReadsUnless {
+        /// The byte.
+        byte: u8,
+        /// Its bits.
+        bits: u8,
+    },
+    /// That of the ATA command in the CDB.
+    OfAtaCommand,
+}
+
+/// The data of a command that a trace may record: neither logical blocks nor what could be a password. A row that does not say it
+/// allows nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// None.
+    Nothing,
+    /// The data-in buffer.
+    DataIn,
+    /// The parameter list.
+    ParameterList {
+        /// The byte of the CDB where its length begins.
+        at: u8,
+        /// How many bytes that has.
+        bytes: u8,
+    },
+    /// That of the ATA command in the CDB.
+    OfAtaCommand,
+}
+
 /// A row of the table.
 #[derive(Debug)]
 pub struct Command {
@@ -126,6 +157,10 @@ pub struct Command {
     pub permission: Permission,
     /// Whether byte 1 holds a service action.
     pub service_action: bool,
+    /// What it does to the disk.
+    pub effect: Effect,
+    /// Which of its data a trace may record.
+    pub recorded: Recorded,
     /// The CDB usage data (SPC-4, 6.35.3): operation code, then a mask of the bits that are looked at. Bits outside must be
     /// 0.
     pub usage: &'static [u8],
@@ -153,6 +188,43 @@ impl Command {
             used[1] |= 0x1f;
         }
         u128::from_be_bytes(used)
+    }
+
+    /// Whether this CDB of the command changes neither the medium nor a setting nor the state of the disk.
+    pub fn changes_nothing(&self, cdb: &[u8; 16]) -> bool {
+        match self.effect {
+            Effect::Changes => false,
+            Effect::Reads => true,
+            Effect::ReadsUnless { byte, bits } => {
+                cdb.get(usize::from(byte)).is_some_and(|byte| byte & bits == 0)
+            }
+            Effect::OfAtaCommand => ata::command::changes_nothing(&sat::registers(cdb).0),
+        }
+    }
+
+    /// The same command, which changes nothing.
+    const fn reads(self) -> Command {
+        Command { effect: Effect::Reads, ..self }
+    }
+
+    /// The same command, which changes nothing and returns no logical blocks.
+    const fn asks(self) -> Command {
+        Command { effect: Effect::Reads, recorded: Recorded::DataIn, ..self }
+    }
+
+    /// The same command, which saves something where these bits of a byte of its CDB are not 0.
+    const fn unless(self, byte: u8, bits: u8) -> Command {
+        Command { effect: Effect::ReadsUnless { byte, bits }, ..self }
+    }
+
+    /// The same command, for which the row of an ATA command speaks.
+    const fn passes_through(self) -> Command {
+        Command { effect: Effect::OfAtaCommand, recorded: Recorded::OfAtaCommand, ..self }
+    }
+
+    /// The same command, whose parameter list may be recorded.
+    const fn list(self, at: u8, bytes: u8) -> Command {
+        Command { recorded: Recorded::ParameterList { at, bytes }, ..self }
     }
 
     /// Whether a CDB is one of this command.
@@ -214,7 +286,15 @@ const fn row(
     permission: Permission,
     usage: &'static [u8],
 ) -> Command {
-    Command { name, operation, permission, service_action: false, usage }
+    Command {
+        name,
+        operation,
+        permission,
+        service_action: false,
+        effect: Effect::Changes,
+        recorded: Recorded::Nothing,
+        usage,
+    }
 }
 
 const fn action(
@@ -223,57 +303,62 @@ const fn action(
     permission: Permission,
     usage: &'static [u8],
 ) -> Command {
-    Command { name, operation, permission, service_action: true, usage }
+    Command { service_action: true, ..row(name, operation, permission, usage) }
 }
 
 /// Every command of the disk, by operation code.
 pub static COMMANDS: &[Command] = &[
-    row("TEST UNIT READY", Ready, Anyone, &[0x00, 0, 0, 0, 0, 0]),
+    row("TEST UNIT READY", Ready, Anyone, &[0x00, 0, 0, 0, 0, 0]).asks(),
     // SCSI-2. libata has it, and SEEK(6).
-    row("REZERO UNIT", Reposition, RawIo, &[0x01, 0, 0, 0, 0, 0]),
-    row("REQUEST SENSE", RequestSense, Anyone, &[0x03, 0x01, 0, 0, 0xff, 0]),
-    row("READ(6)", Read, Anyone, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0]),
+    row("REZERO UNIT", Reposition, RawIo, &[0x01, 0, 0, 0, 0, 0]).asks(),
+    row("REQUEST SENSE", RequestSense, Anyone, &[0x03, 0x01, 0, 0, 0xff, 0]).asks(),
+    row("READ(6)", Read, Anyone, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0]).reads(),
     row("WRITE(6)", Write, Writer, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0]),
-    row("SEEK(6)", Reposition, RawIo, &[0x0b, 0x1f, 0xff, 0xff, 0, 0]),
-    row("INQUIRY", Inquiry, Anyone, &[0x12, 0x01, 0xff, 0xff, 0xff, 0]),
-    row("MODE SELECT(6)", ModeSelect, Writer, &[0x15, 0x10, 0, 0, 0xff, 0]),
-    row("MODE SENSE(6)", ModeSense, Anyone, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0]),
+    row("SEEK(6)", Reposition, RawIo, &[0x0b, 0x1f, 0xff, 0xff, 0, 0]).asks(),
+    row("INQUIRY", Inquiry, Anyone, &[0x12, 0x01, 0xff, 0xff, 0xff, 0]).asks(),
+    row("MODE SELECT(6)", ModeSelect, Writer, &[0x15, 0x10, 0, 0, 0xff, 0]).list(4, 1),
+    row("MODE SENSE(6)", ModeSense, Anyone, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0]).asks(),
     row("START STOP UNIT", StartStop, Anyone, &[0x1b, 0x01, 0, 0x0f, 0xf7, 0]),
-    row("SEND DIAGNOSTIC", SendDiagnostic, RawIo, &[0x1d, 0xf7, 0, 0xff, 0xff, 0]),
+    row("SEND DIAGNOSTIC", SendDiagnostic, RawIo, &[0x1d, 0xf7, 0, 0xff, 0xff, 0]).list(3, 2),
     row("PREVENT ALLOW MEDIUM REMOVAL", PreventAllow, Writer, &[0x1e, 0, 0, 0, 0x03, 0]),
-    row("READ CAPACITY(10)", ReadCapacity10, Anyone, &[0x25, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0x01, 0]),
-    row("READ(10)", Read, Anyone, &[0x28, 0x1c, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
+    row("READ CAPACITY(10)", ReadCapacity10, Anyone, &[0x25, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0x01, 0])
+        .asks(),
+    row("READ(10)", Read, Anyone, &[0x28, 0x1c, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]).reads(),
     row("WRITE(10)", Write, Writer, &[0x2a, 0x18, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
     // SBC-2 made it obsolete; there are programs that send it.
-    row("SEEK(10)", Seek, Anyone, &[0x2b, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]),
+    row("SEEK(10)", Seek, Anyone, &[0x2b, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]).reads(),
     row(
         "WRITE AND VERIFY(10)",
         WriteAndVerify,
         Writer,
         &[0x2e, 0x16, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0],
     ),
-    row("VERIFY(10)", Verify, Anyone, &[0x2f, 0x16, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
-    row("PRE-FETCH(10)", PreFetch, RawIo, &[0x34, 0x02, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
+    row("VERIFY(10)", Verify, Anyone, &[0x2f, 0x16, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]).reads(),
+    row("PRE-FETCH(10)", PreFetch, RawIo, &[0x34, 0x02, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]).reads(),
     row(
         "SYNCHRONIZE CACHE(10)",
         SynchronizeCache,
         Writer,
         &[0x35, 0x02, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0],
     ),
-    row("READ DEFECT DATA(10)", ReadDefectData, Anyone, &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    row("READ DEFECT DATA(10)", ReadDefectData, Anyone, &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0]).asks(),
     row("WRITE SAME(10)", WriteSame, Writer, &[0x41, 0x18, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
     // The kernel lets anyone send it, for READ SUB-CHANNEL of a CD has the same code.
-    row("UNMAP", Unmap, Writer, &[0x42, 0x01, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0]),
-    row("LOG SENSE", LogSense, Anyone, &[0x4d, 0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0]),
-    row("MODE SELECT(10)", ModeSelect, Writer, &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
-    row("MODE SENSE(10)", ModeSense, Anyone, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0]),
+    row("UNMAP", Unmap, Writer, &[0x42, 0x01, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0]).list(7, 2),
+    // SP saves the parameters.
+    row("LOG SENSE", LogSense, Anyone, &[0x4d, 0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0])
+        .asks()
+        .unless(1, 0x01),
+    row("MODE SELECT(10)", ModeSelect, Writer, &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0]).list(7, 2),
+    row("MODE SENSE(10)", ModeSense, Anyone, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0]).asks(),
     row(
         "ATA PASS-THROUGH(16)",
         AtaPassThrough,
         RawIo,
         &[0x85, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0],
-    ),
-    row("READ(16)", Read, Anyone, &sixteen(0x88, 0x1c)),
+    )
+    .passes_through(),
+    row("READ(16)", Read, Anyone, &sixteen(0x88, 0x1c)).reads(),
     row(
         "COMPARE AND WRITE",
         CompareAndWrite,
@@ -283,8 +368,8 @@ pub static COMMANDS: &[Command] = &[
     row("WRITE(16)", Write, Writer, &sixteen(0x8a, 0x18)),
     row("ORWRITE(16)", OrWrite, RawIo, &sixteen(0x8b, 0x18)),
     row("WRITE AND VERIFY(16)", WriteAndVerify, RawIo, &sixteen(0x8e, 0x16)),
-    row("VERIFY(16)", Verify, Anyone, &sixteen(0x8f, 0x16)),
-    row("PRE-FETCH(16)", PreFetch, RawIo, &sixteen(0x90, 0x02)),
+    row("VERIFY(16)", Verify, Anyone, &sixteen(0x8f, 0x16)).reads(),
+    row("PRE-FETCH(16)", PreFetch, RawIo, &sixteen(0x90, 0x02)).reads(),
     row("SYNCHRONIZE CACHE(16)", SynchronizeCache, RawIo, &sixteen(0x91, 0x02)),
     row("WRITE SAME(16)", WriteSame, Writer, &sixteen(0x93, 0x19)),
     // SBC-4, 5.48. The bits of ATOMIC BOUNDARY are reserved, for the disk has none.
@@ -299,55 +384,63 @@ pub static COMMANDS: &[Command] = &[
         ReadCapacity16,
         Anyone,
         &[0x9e, 0x10, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0],
-    ),
+    )
+    .asks(),
     action(
         "GET LBA STATUS",
         GetLbaStatus,
         Anyone,
         &[0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
-    ),
-    row("REPORT LUNS", ReportLuns, Anyone, &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
+    )
+    .asks(),
+    row("REPORT LUNS", ReportLuns, Anyone, &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]).asks(),
     // The kernel lets writers send it, for BLANK of a CD has the same code.
     row(
         "ATA PASS-THROUGH(12)",
         AtaPassThrough,
         Writer,
         &[0xa1, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
-    ),
+    )
+    .passes_through(),
     action(
         "REPORT TARGET PORT GROUPS",
         ReportTargetPortGroups,
         Anyone,
         &[0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
-    ),
+    )
+    .asks(),
     action(
         "REPORT SUPPORTED OPERATION CODES",
         ReportOperationCodes,
         Anyone,
         &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
-    ),
+    )
+    .asks(),
     action(
         "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
         ReportTaskManagement,
         Anyone,
         &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
-    ),
+    )
+    .asks(),
     action(
         "SET TARGET PORT GROUPS",
         SetTargetPortGroups,
         Anyone,
         &[0xa4, 0x0a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
-    ),
-    row("READ(12)", Read, Anyone, &twelve(0xa8, 0x1c)),
+    )
+    .list(6, 4),
+    row("READ(12)", Read, Anyone, &twelve(0xa8, 0x1c)).reads(),
     row("WRITE(12)", Write, Writer, &twelve(0xaa, 0x18)),
     row("WRITE AND VERIFY(12)", WriteAndVerify, Writer, &twelve(0xae, 0x16)),
-    row("VERIFY(12)", Verify, RawIo, &twelve(0xaf, 0x16)),
+    row("VERIFY(12)", Verify, RawIo, &twelve(0xaf, 0x16)).reads(),
     row(
         "READ DEFECT DATA(12)",
         ReadDefectData,
         RawIo,
         &[0xb7, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
-    ),
+    )
+    .asks(),
 ];
 
 /// A logical block address of 8 bytes and a length of 4.

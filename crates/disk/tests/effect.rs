@@ -1,0 +1,150 @@
+//! What the rows say of a command's effect is true: those that change nothing leave the medium and every setting.
+
+mod common;
+
+use common::sg::{Disk, Header};
+use disk::Medium;
+use disk::ata::command as ata;
+use disk::scsi::command::{COMMANDS, Operation, find};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+const BYTES: usize = 1 << 16;
+
+/// A CDB of any command of the table, most of whose reserved bits are 0.
+fn cdb() -> impl Strategy<Value = Vec<u8>> {
+    let rows = 0..COMMANDS.len();
+    (rows, any::<[u8; 16]>(), select(ata::COMMANDS.iter().collect::<Vec<_>>()), 0..8u8).prop_map(
+        |(row, bytes, ata, choice)| {
+            let row = &COMMANDS[row];
+            let mut cdb: Vec<u8> = row.usage.iter().zip(bytes).map(|(usage, byte)| usage & byte).collect();
+            cdb[0] = row.operation_code();
+            if let Some(action) = row.action() {
+                cdb[1] = action;
+            }
+            match row.operation {
+                Operation::AtaPassThrough => pass_through(&mut cdb, ata, bytes[0]),
+                // Near enough, and few enough, to be there.
+                _ if choice > 0 && cdb.len() > 6 => {
+                    let end = cdb.len() - 1;
+                    cdb[2..end - 1].iter_mut().for_each(|byte| *byte = 0);
+                    cdb[end - 1] = bytes[15] & 7 & row.usage[end - 1];
+                }
+                _ => {}
+            }
+            cdb
+        },
+    )
+}
+
+/// A pass-through of this ATA command by its protocol, with one block of data.
+fn pass_through(cdb: &mut [u8], command: &ata::Command, bits: u8) {
+    use ata::Transfer as T;
+    let (protocol, from_disk) = match command.transfer {
+        T::None => (3, false),
+        T::PioIn => (4, true),
+        T::PioOut => (5, false),
+        T::DmaIn => (6, true),
+        T::DmaOut => (6, false),
+    };
+    let length = if command.transfer == T::None { 0 } else { 0x06 | if from_disk { 0x08 } else { 0 } };
+    let features = command.subcommand.unwrap_or(bits & 1);
+    // The signature of SMART is in LBA mid and high.
+    let code = command.code;
+    let [mid, high] = if code == ata::SMART { [0x4f, 0xc2] } else { [0, 0] };
+    match cdb.len() {
+        12 => cdb[1..].copy_from_slice(&[
+            protocol << 1,
+            length,
+            features,
+            1,
+            bits >> 4,
+            mid,
+            high,
+            0x40,
+            code,
+            0,
+            0,
+        ]),
+        _ => {
+            let extended = u8::from(command.extended);
+            cdb[1..].copy_from_slice(&[
+                protocol << 1 | extended,
+                length,
+                0,
+                features,
+                0,
+                1,
+                0,
+                bits >> 4,
+                0,
+                mid,
+                0,
+                high,
+                0x40,
+                code,
+                0,
+            ]);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2048))]
+    #[test]
+    fn what_changes_nothing_changes_nothing(
+        cdb in cdb(),
+        entry in select(vec!["/x=scsi", "/x=sata", "/x=sata,ro"]),
+        direction in select(vec![-1, -2, -3, -4]),
+        data in any::<[u8; 32]>(),
+    ) {
+        let content: Vec<u8> = (0..BYTES).map(|at| (at % 251) as u8 + 1).collect();
+        let mut disk = Disk::new(content.clone());
+        disk.entry = entry;
+        disk.host.medium = Medium::ImageFile;
+        // The size is seen, and reported, once.
+        disk.none(&[0; 6]);
+        let before = format!("{:?}", disk.state);
+        let mut whole = [0; 16];
+        whole[..cdb.len()].copy_from_slice(&cdb);
+        let row = find(cdb[0], cdb[1] & 0x1f).expect("it is in the table");
+        let data = data.repeat(128);
+        let length = if direction == -1 { 0 } else { data.len() };
+        disk.put(common::sg::DATA, &data);
+        let _ = disk.try_send(&cdb, &Header::new(cdb.len(), direction, length));
+        let changed = *disk.host.content.borrow() != content
+            || disk.host.changed.get().is_some()
+            || format!("{:?}", disk.state) != before;
+        prop_assert!(!changed || !row.changes_nothing(&whole), "{}", row.name);
+    }
+}
+
+#[test]
+fn what_changes_something_says_so() {
+    let changes = |cdb: &[u8]| {
+        let mut whole = [0; 16];
+        whole[..cdb.len()].copy_from_slice(cdb);
+        !find(cdb[0], cdb[1] & 0x1f).expect("it is in the table").changes_nothing(&whole)
+    };
+    for (cdb, wanted) in [
+        (&[0x12, 0, 0, 0, 36, 0][..], false),
+        (&[0x1b, 0, 0, 0, 1, 0], true),
+        (&[0x1d, 0x04, 0, 0, 0, 0], true),
+        (&[0x1e, 0, 0, 0, 1, 0], true),
+        (&[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0], true),
+        (&[0x4d, 0, 0x4d, 0, 0, 0, 0, 0, 16, 0], false),
+        (&[0x4d, 1, 0x4d, 0, 0, 0, 0, 0, 16, 0], true),
+        (&[0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], true),
+        // IDENTIFY DEVICE, DATA SET MANAGEMENT, SMART READ DATA, SMART DISABLE OPERATIONS, SET FEATURES, an unknown one.
+        (&[0xa1, 8, 0x0e, 0, 1, 0, 0, 0, 0x40, 0xec, 0, 0], false),
+        (&[0xa1, 12, 0x06, 1, 1, 0, 0, 0, 0x40, 0x06, 0, 0], true),
+        (&[0xa1, 8, 0x0e, 0xd0, 1, 0, 0x4f, 0xc2, 0, 0xb0, 0, 0], false),
+        (&[0xa1, 6, 0, 0xd9, 0, 0, 0x4f, 0xc2, 0, 0xb0, 0, 0], true),
+        (&[0xa1, 6, 0, 0x02, 0, 0, 0, 0, 0, 0xef, 0, 0], true),
+        (&[0xa1, 6, 0, 0, 0, 0, 0, 0, 0, 0xf4, 0, 0], true),
+        (&[0x85, 8, 0x0e, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x40, 0xec, 0], false),
+        (&[0x85, 13, 0x06, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0x40, 0x06, 0], true),
+    ] {
+        assert_eq!(changes(cdb), wanted, "{cdb:02x?}");
+    }
+}
