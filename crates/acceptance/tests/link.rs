@@ -444,7 +444,7 @@ fn not_written() {
     let refused = persist("nobody");
     is_refused(
         &refused,
-        &[&format!("{RULES} cannot be written (Read-only file system)"), "without --persist"],
+        &[&format!("{RULES}: cannot be written (Read-only file system)"), "without --persist"],
     );
     assert!(!place.exists("/dev/sd"));
     assert_eq!(stat(), "root\n");
