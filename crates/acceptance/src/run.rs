@@ -26,6 +26,7 @@ pub struct Run {
     environment: Vec<(OsString, OsString)>,
     trace: Option<(PathBuf, Vec<OsString>)>,
     nobody: bool,
+    default_signals: bool,
     stdin: Vec<u8>,
     stderr: Option<Stdio>,
 }
@@ -39,6 +40,7 @@ impl Run {
             environment: Vec::new(),
             trace: None,
             nobody: false,
+            default_signals: false,
             stdin: Vec::new(),
             stderr: None,
         }
@@ -78,6 +80,13 @@ impl Run {
         self
     }
 
+    /// Has it ignore no signal that this process ignores, as one does that a shell without job control started in the background,
+    /// or nohup(1).
+    pub fn default_signals(mut self) -> Run {
+        self.default_signals = true;
+        self
+    }
+
     /// What it reads from its standard input.
     pub fn stdin(mut self, text: impl Into<Vec<u8>>) -> Run {
         self.stdin = text.into();
@@ -98,11 +107,19 @@ impl Run {
     }
 
     fn command(&self) -> Command {
+        let started = |program: &OsStr| match self.default_signals {
+            true => {
+                let mut command = Command::new("env");
+                command.args(["--default-signal=INT,QUIT,HUP", "--"]).arg(program);
+                command
+            }
+            false => Command::new(program),
+        };
         let mut command = match &self.trace {
-            None => Command::new(&self.program),
+            None => started(&self.program),
             Some((file, options)) => {
                 // The library is for the traced program, not for strace.
-                let mut command = Command::new("strace");
+                let mut command = started(OsStr::new("strace"));
                 command.arg("-o").arg(file).args(options);
                 for (name, value) in &self.environment {
                     let mut setting = name.clone();

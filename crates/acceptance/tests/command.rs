@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         trial("probe/another library than the installed one", installs, shadowed),
         trial("probe/what is refused", devices, refused),
         trial("probe/json", &[], json_document),
+        trial("json/what a terminal would act upon", &[], json_on_a_terminal),
         trial("usage", &[], usage),
         trial("usage/the manual", &[], manual),
         trial("installed", installs, installed),
@@ -52,6 +53,32 @@ fn main() -> ExitCode {
         ]);
     }
     harness(trials)
+}
+
+/// What changes a terminal or the direction of writing is escaped in every document, as in every text.
+fn json_on_a_terminal() {
+    let scratch = Scratch::new();
+    let name = "a\u{9b}2J\u{202e}b\u{85}\u{2066}\u{61c}c";
+    let entry = format!("{}=scsi", scratch.image(name, MIB).display());
+    let trace = scratch.path("trace.json");
+    let clients = scratch.program("clients");
+    let get = format!("open open {}\nget 3 0x5382 8\n", scratch.path(name).display());
+    let record = run().args(["trace", "--json", "-o"]).arg(&trace).args(["--device", &entry]).arg(clients);
+    record.stdin(get).output().expect_out();
+    let other = format!("{}=ide", scratch.path(name).display());
+    let documents = [
+        fs::read_to_string(&trace).expect("it is the trace"),
+        run().args(["probe", "--json", "--device", &entry]).output().out(),
+        run().args(["doctor", "--json", "--device", &entry]).output().out(),
+        run().args(["trace", "--json", "--device", &other, "--replay"]).arg(&trace).output().out(),
+    ];
+    for (index, document) in documents.iter().enumerate() {
+        let act = |letter: char| !disk::entry::can_be_shown(letter) && letter != '\n';
+        assert!(!document.is_empty() && !document.contains(act), "{index}: {document:?}");
+    }
+    let record: Value =
+        serde_json::from_str(documents[0].lines().nth(1).expect("it was asked")).expect("it is JSON");
+    assert_eq!(record["device"], scratch.path(name).to_str().expect("it is UTF-8"));
 }
 
 fn run() -> Run {

@@ -2,6 +2,7 @@
 
 mod system;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         trial("output/under a loop device", &needs(Medium::Loop, &[]), output_under_a_loop_device),
         trial("a full disk", &[], full_disk),
         trial("replay/the same", &[Need::Devices, Need::Tool("hdparm"), Need::Tool("sg_inq")], replay_same),
+        trial("a full disk/on a terminal", &[Need::Tool("script")], full_disk_on_a_terminal),
         trial("replay/another size", &[], replay_other_size),
         trial("replay/another kind", &[], replay_other_kind),
         trial("replay/what differs", &[], replay_fields),
@@ -490,8 +492,11 @@ fn no_socket() {
 /// The name of a trace's socket is anybody's once the trace has ended.
 fn impostor() {
     let disk = image("scsi");
+    // Each has another name: a child of another test may hold the socket of the one before for a moment.
+    let names = Cell::new(0);
     let heard = |user: Uid, nobody: bool, namespace: bool| {
-        let name = format!("{:036}", std::process::id());
+        names.set(names.get() + 1);
+        let name = format!("{:032}{:04}", std::process::id(), names.get());
         // The credentials that a sender sees are those of the thread at its listen(2).
         let listener = std::thread::spawn(move || {
             set_thread_uid(user).expect("this is root");
@@ -609,6 +614,7 @@ fn exit_status() {
 
 fn signals() {
     let disk = image("scsi");
+    let trace = |disk: &Disk| trace(disk).default_signals();
     // The terminal sends them to the program as well, which decides.
     let script = "kill -INT $PPID; kill -QUIT $PPID; sg_turs --low \"$0\"; exit 4";
     let outcome = trace(&disk).args(["sh", "-c", script]).arg(disk.path()).output();
@@ -709,6 +715,28 @@ fn full_disk() {
         assert_eq!(outcome.code(), status);
     }
     assert!(done.exists());
+}
+
+/// What can be said nowhere else is said on the terminal.
+fn full_disk_on_a_terminal() {
+    let disk = image("scsi");
+    let words = |output: &str| {
+        let line = format!(
+            "{} trace --device {} {output} -- sh -c 'exit 0' 2>/dev/full",
+            command().display(),
+            disk.entry()
+        );
+        let outcome = Run::new("script").args(["-q", "-e", "-c", &line, "/dev/null"]).output();
+        assert_eq!(outcome.code(), 1, "{}", outcome.out());
+        outcome.out()
+    };
+    assert!(
+        words("")
+            .contains("vmware-bdwrapper: The trace cannot be written any further (No space left on device)"),
+        "{}",
+        words("")
+    );
+    assert!(words("-o /no/such/directory/trace").contains("vmware-bdwrapper: /no/such/directory/trace: "));
 }
 
 fn replay(file: &Path) -> Run {

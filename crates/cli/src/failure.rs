@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt::Display;
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -42,9 +43,16 @@ impl Failure {
     }
 }
 
-/// Writes a message to the standard error. Where that is impossible there is nobody to be told.
+/// Writes a message to the standard error or, where that cannot be written, to the terminal. A reader that has left has chosen to
+/// be told nothing.
 pub fn say(message: impl Display) {
-    let _ = writeln!(io::stderr(), "vmware-bdwrapper: {message}");
+    let line = format!("vmware-bdwrapper: {message}\n");
+    let written = io::stderr().write_all(line.as_bytes());
+    if written.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe) {
+        // Without a terminal the exit status alone can tell.
+        let terminal = OpenOptions::new().write(true).open("/dev/tty");
+        let _ = terminal.and_then(|mut terminal| terminal.write_all(line.as_bytes()));
+    }
 }
 
 /// Writes to the standard output; a reader that has left is no failure.

@@ -548,10 +548,7 @@ pub fn list(json: bool) -> Result<(), Failure> {
     });
     let links: Vec<Link> = links.collect();
     if json {
-        let document = serde_json::to_string_pretty(&Document { links });
-        return print(
-            document.map_err(|error| failed(format!("The document cannot be made: {error}.")))? + "\n",
-        );
+        return print(crate::report::text(&Document { links }).map_err(failed)?);
     }
     if links.is_empty() {
         return print("There are no links in /dev/sd and /dev/hd, and no rules for any.\n");

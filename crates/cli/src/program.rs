@@ -11,6 +11,7 @@ use rustix::fs::{Access, access};
 use crate::elf::{Elf, Machine};
 use crate::failure::{Failure, cause, shown};
 use crate::finding::Finding;
+use crate::secure;
 
 /// Where programs are looked for without `PATH`, as execvp(3) does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -94,29 +95,48 @@ pub fn unstartable(file: &Path) -> Option<Finding> {
     ))
 }
 
-/// Says why a preloaded library cannot reach a program, where that is so; a file that cannot be read is not judged.
+/// Says why a preloaded library cannot reach a program, or may not; a file that cannot be read is not judged.
 pub fn unreachable(file: &Path) -> Option<Finding> {
     let program = Elf::read(file)?;
     let own = Elf::own()?.machine;
-    let why = obstacle(&program, own)?;
+    let is_secure = || file.metadata().and_then(|status| secure::is_secure(file, &status)).unwrap_or(false);
+    let why = match obstacle(&program, own) {
+        None => return None,
+        // Its loader takes no preloaded library in secure mode, under whatever name.
+        Some(Obstacle::Musl) if is_secure() => {
+            "runs on the C library musl, which loads no library into a set-user-ID program"
+        }
+        Some(Obstacle::Musl) => {
+            return Some(Finding::warning(
+                format!("{} runs on the C library musl, with which the library is not tested", shown(file)),
+                "see with 'vmware-bdwrapper trace' whether the library answers it",
+            ));
+        }
+        Some(Obstacle::Other(why)) => why,
+    };
     Some(Finding::problem(
         format!("{} {why}, so it will find the devices as they are without the library", shown(file)),
         "name a program of this system that is linked dynamically",
     ))
 }
 
-fn obstacle(program: &Elf, own: Machine) -> Option<&'static str> {
+/// What stands between a program and a preloaded library.
+#[derive(Debug, PartialEq, Eq)]
+enum Obstacle {
+    Musl,
+    Other(&'static str),
+}
+
+fn obstacle(program: &Elf, own: Machine) -> Option<Obstacle> {
     if program.machine != own {
-        return Some(match (program.machine.is_64, own.is_64) {
+        return Some(Obstacle::Other(match (program.machine.is_64, own.is_64) {
             (false, true) => "is a 32-bit program and the library a 64-bit one",
             _ => "is a program of another architecture than the library",
-        });
+        }));
     }
     match &program.interpreter {
-        None => Some("is statically linked and loads no library"),
-        Some(loader) if loader.file_name()?.as_bytes().starts_with(b"ld-musl") => {
-            Some("runs on the C library musl, which the library is not for")
-        }
+        None => Some(Obstacle::Other("is statically linked and loads no library")),
+        Some(loader) if loader.file_name()?.as_bytes().starts_with(b"ld-musl") => Some(Obstacle::Musl),
         Some(_) => None,
     }
 }
@@ -148,8 +168,8 @@ mod tests {
             obstacle(&Elf { machine, interpreter: loader.map(PathBuf::from) }, own)
         };
         assert_eq!(with(own, Some("/lib64/ld-linux-x86-64.so.2")), None);
-        assert!(with(own, None).is_some_and(|why| why.contains("statically")));
-        assert!(with(own, Some("/lib/ld-musl-x86_64.so.1")).is_some_and(|why| why.contains("musl")));
+        assert!(matches!(with(own, None), Some(Obstacle::Other(why)) if why.contains("statically")));
+        assert_eq!(with(own, Some("/lib/ld-musl-x86_64.so.1")), Some(Obstacle::Musl));
         let other = Machine { is_64: !own.is_64, ..own };
         assert!(with(other, Some("/lib/ld-linux.so.2")).is_some());
     }

@@ -5,7 +5,7 @@ mod common;
 use common::sg::{Disk, Header};
 use disk::Medium;
 use disk::ata::command as ata;
-use disk::scsi::command::{COMMANDS, Operation, find};
+use disk::scsi::command::{COMMANDS, Operation as O, Recorded, find};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -23,7 +23,7 @@ fn cdb() -> impl Strategy<Value = Vec<u8>> {
                 cdb[1] = action;
             }
             match row.operation {
-                Operation::AtaPassThrough => pass_through(&mut cdb, ata, bytes[0]),
+                O::AtaPassThrough => pass_through(&mut cdb, ata, bytes[0]),
                 // Near enough, and few enough, to be there.
                 _ if choice > 0 && cdb.len() > 6 => {
                     let end = cdb.len() - 1;
@@ -146,5 +146,27 @@ fn what_changes_something_says_so() {
         (&[0x85, 13, 0x06, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0x40, 0x06, 0], true),
     ] {
         assert_eq!(changes(cdb), wanted, "{cdb:02x?}");
+    }
+}
+
+/// A trace is public: no row allows logical blocks in it.
+#[test]
+fn no_blocks_are_recorded() {
+    for row in COMMANDS {
+        let moves_blocks = matches!(
+            row.operation,
+            O::Read
+                | O::Write
+                | O::WriteAtomic
+                | O::WriteAndVerify
+                | O::Verify
+                | O::WriteSame
+                | O::CompareAndWrite
+                | O::OrWrite
+        );
+        assert!(!moves_blocks || row.recorded == Recorded::Nothing, "{}", row.name);
+    }
+    for row in ata::COMMANDS {
+        assert!(!row.operation.moves_sectors() || !row.recorded, "{}", row.name);
     }
 }

@@ -88,8 +88,7 @@ impl Check {
                     .map(|copy| shown(copy).to_string())
                     .collect(),
             };
-            let text = serde_json::to_string_pretty(&document);
-            print(text.map_err(|error| failed(format!("The document cannot be made: {error}.")))? + "\n")?;
+            print(crate::report::text(&document).map_err(failed)?)?;
         } else if differences.is_empty() {
             let spare = spare(&descriptor, &self.file, None);
             print(format!("{} describes {device} as it is.\n{spare}", shown(&self.file)))?;
