@@ -487,7 +487,11 @@ fn no_socket() {
 fn impostor() {
     let disk = image("scsi");
     let heard = |user: Uid, nobody: bool, namespace: bool| {
-        let name = format!("{:036}", std::process::id());
+        // Another trial may be starting a child, which has the last socket until it executes its program.
+        let directory = disk.scratch().path("").display().to_string();
+        let random =
+            directory.trim_end_matches('/').rsplit('-').next().expect("a part of it is random").to_owned();
+        let name = format!("{:0>36}", format!("{random}-{}-{nobody}-{namespace}", user.as_raw()));
         // The credentials that a sender sees are those of the thread at its listen(2).
         let listener = std::thread::spawn(move || {
             set_thread_uid(user).expect("this is root");
