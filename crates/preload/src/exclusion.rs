@@ -26,29 +26,17 @@ impl Exclusion {
         Exclusion(AtomicU64::new(0))
     }
 
-    /// Keeps other threads out until the result is dropped. `EAGAIN` where they take longer than the deadline (in the time of
-    /// [`sys::milliseconds`]), and where this thread is at it already: in a handler of a signal.
-    pub fn of_threads(&self, deadline: u64) -> Result<Alone<'_>, Errno> {
+    /// Keeps other threads out until the result is dropped; `None` where one is at it. Only while no signal is handled: its handler
+    /// might leave by siglongjmp(3), and find itself in its own way.
+    pub fn of_threads(&self) -> Option<Alone<'_>> {
         let (process, thread) = (sys::process(), sys::thread());
         let this = (process as u64) << 32 | thread as u64;
-        let mut pause = Pause::new();
-        loop {
-            let Err(holder) = self.0.compare_exchange(0, this, Ordering::Acquire, Ordering::Relaxed) else {
-                return Ok(Alone { exclusion: self, this });
-            };
-            if holder == this {
-                return Err(Errno::EAGAIN);
-            }
-            // A child has the word of its parent, whose threads it does not have.
-            let is_there = holder >> 32 == process as u64 && sys::has_thread(holder as c_int);
-            if !is_there {
-                if self.0.compare_exchange(holder, this, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                    return Ok(Alone { exclusion: self, this });
-                }
-                continue;
-            }
-            pause.before(deadline)?;
-        }
+        let take = |holder| self.0.compare_exchange(holder, this, Ordering::Acquire, Ordering::Relaxed);
+        let alone = || Alone { exclusion: self, this };
+        let Err(holder) = take(0) else { return Some(alone()) };
+        // A child has the word of its parent, whose threads it does not have.
+        let is_there = holder != this && holder >> 32 == process as u64 && sys::has_thread(holder as c_int);
+        (!is_there && take(holder).is_ok()).then(alone)
     }
 }
 

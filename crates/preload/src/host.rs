@@ -312,9 +312,9 @@ impl Host for Caller {
     ) -> Result<(), UpdateError> {
         let flags = libc::O_RDWR | self.flags().map_err(UpdateError::Exclude)? & libc::O_DIRECT;
         let deadline = sys::milliseconds().saturating_add(patience.into());
-        let _alone = self.exclusion.of_threads(deadline).map_err(UpdateError::Exclude)?;
         let thread = sys::thread();
-        exclusion::until(deadline, || {
+        let mut attempt = || {
+            let Some(_alone) = self.exclusion.of_threads() else { return Ok(false) };
             let once = || {
                 task::make_room(self.fd);
                 // Before the reopening closes the task's copy of the descriptor, which alone tells.
@@ -329,7 +329,8 @@ impl Host for Caller {
                 Ok(true)
             };
             task::run(once).map_err(UpdateError::Exclude)?
-        })
+        };
+        exclusion::until(deadline, || sys::without_signals(&mut attempt))
     }
 
     fn sync(&self) -> Result<(), Errno> {
