@@ -93,6 +93,12 @@ pub fn make_room(except: c_int) {
 /// Errors: `ENODEV` where the descriptor is open on something else; `EAGAIN` where there is no /proc or no descriptor;
 /// those of open(2).
 pub fn reopen(fd: c_int, looked_at: &Status, flags: c_int) -> Result<File, Errno> {
+    // First: opening something else could wait, or do something of its own.
+    if !sys::fstat(fd)?.is_same_file(looked_at) {
+        return Err(Errno::ENODEV);
+    }
+    // Somebody's lease is not waited for (fcntl(2), "Leases"): EAGAIN.
+    let flags = if looked_at.kind() == libc::S_IFREG { flags | libc::O_NONBLOCK } else { flags };
     let file = match File::reopen(fd, flags) {
         Err(Errno::EMFILE) => {
             make_room(fd);
