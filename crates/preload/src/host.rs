@@ -8,7 +8,7 @@ use disk::request::{BLKBSZGET, BLKGETSIZE64, BLKIOMIN, BLKPBSZGET, BLKROGET, BLK
 use disk::{Capability, Errno, Host, Limit, Medium};
 use libc::iovec;
 
-use crate::exclusion::{self, Exclusion};
+use crate::exclusion::{self, Exclusion, Own};
 use crate::facts::Facts;
 use crate::sys::{File, Memory, Status};
 use crate::{errno, next, rights, sys, task};
@@ -88,11 +88,7 @@ impl Caller {
         self.reopened_as(libc::O_RDWR | self.flags()? & libc::O_DIRECT, act)
     }
 
-    fn reopened_as<T>(
-        &self,
-        flags: c_int,
-        act: impl FnOnce(&File) -> Result<T, Errno>,
-    ) -> Result<T, Errno> {
+    fn reopened_as<T>(&self, flags: c_int, act: impl FnOnce(&File) -> Result<T, Errno>) -> Result<T, Errno> {
         task::run(|| act(&task::reopen(self.fd, &self.looked_at, flags)?))?
     }
 
@@ -249,14 +245,15 @@ impl Host for Caller {
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
-        let segment = |rest: &mut [u8]| Segment {
-            address: rest.as_mut_ptr().addr() as u64,
-            length: rest.len() as u64,
-        };
+        let segment =
+            |rest: &mut [u8]| Segment { address: rest.as_mut_ptr().addr() as u64, length: rest.len() as u64 };
         let mut done = 0;
         while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let (at, segment) = (offset.saturating_add(done as u64), segment(rest));
-            match self.buffered(|| self.read_at(at, &[segment]), |file| Ok(sys::preadv(file.fd(), &[segment], at)? as u64)) {
+            match self.buffered(
+                || self.read_at(at, &[segment]),
+                |file| Ok(sys::preadv(file.fd(), &[segment], at)? as u64),
+            ) {
                 Ok(0) => return Err(Errno::EIO),
                 Ok(more) => done = done.saturating_add(more as usize),
                 Err(Errno::EINTR) => {}
@@ -318,9 +315,9 @@ impl Host for Caller {
             let once = || {
                 task::make_room(self.fd);
                 // Before the reopening closes the task's copy of the descriptor, which alone tells.
-                let own_lock = exclusion::has_own_write_lock(thread, self.fd);
+                let own = Own::of(thread, self.fd);
                 let file = task::reopen(self.fd, &self.looked_at, flags).map_err(UpdateError::Exclude)?;
-                let others = exclusion::of_processes(&file, &self.looked_at, own_lock);
+                let others = exclusion::of_processes(&file, &self.looked_at, own);
                 let Some(_others) = others.map_err(UpdateError::Exclude)? else { return Ok(false) };
                 read_all(&file, offset, medium).map_err(UpdateError::Read)?;
                 if change(medium) {

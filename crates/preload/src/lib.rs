@@ -25,10 +25,10 @@ mod task;
 use core::ffi::{c_int, c_ulong, c_void};
 
 use disk::record::{Head, Memory};
+use disk::request::Family;
 use disk::trace::{Decoded, Given, Got, Named, Outcome};
 use disk::{Answer, Device, Errno};
 use host::Caller;
-use disk::request::Family;
 use log::Level;
 use registry::Found;
 

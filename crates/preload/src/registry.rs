@@ -83,7 +83,8 @@ static KNOWN: [Known; 4096] = [const { Known::new() }; 4096];
 ///
 /// Only called while the library is set up, by one thread.
 pub unsafe fn add(entry: Entry<'static>, by: By) -> bool {
-    let alike = LISTED.as_slice().iter().filter(|listed| (listed.by == By::FileAlone) == (by == By::FileAlone));
+    let alike =
+        LISTED.as_slice().iter().filter(|listed| (listed.by == By::FileAlone) == (by == By::FileAlone));
     if alike.count() >= MOST {
         return false;
     }
@@ -365,7 +366,11 @@ pub fn report() {
 /// The first entry whose name led to a device or file.
 fn first(key: Key) -> Option<&'static Listed> {
     let listed = |listed: &&Listed| listed.by != By::FileAlone;
-    LISTED.as_slice().iter().filter(listed).find(|listed| matches!(listed.at_first.get(), Some(Ok(found)) if *found == key))
+    LISTED
+        .as_slice()
+        .iter()
+        .filter(listed)
+        .find(|listed| matches!(listed.at_first.get(), Some(Ok(found)) if *found == key))
 }
 
 impl fmt::Display for Key {

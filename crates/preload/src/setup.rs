@@ -7,8 +7,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use disk::entry::{Entry, EntryError, Printed, entries};
 
 use crate::log::{self, Level};
-use crate::secure::Policy;
 use crate::registry::By;
+use crate::secure::Policy;
 use crate::{errno, next, record, registry, rights, storage, sys};
 
 /// Nobody has begun; [`READY`]; else the thread that is at it, by the address of its `errno`.

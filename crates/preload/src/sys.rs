@@ -98,7 +98,9 @@ pub fn stat_with_birth(path: &CStr) -> Result<(Status, u64), Errno> {
     match statx(libc::AT_FDCWD, path, 0, libc::STATX_BASIC_STATS | libc::STATX_BTIME) {
         Ok(found) => Ok(((&found).into(), birth_of(&found))),
         // Linux before 4.11, or a sandbox.
-        Err(Errno::ENOSYS | Errno::EPERM | Errno::EINVAL | Errno::EACCES) => stat(path).map(|status| (status, 0)),
+        Err(Errno::ENOSYS | Errno::EPERM | Errno::EINVAL | Errno::EACCES) => {
+            stat(path).map(|status| (status, 0))
+        }
         Err(errno) => Err(errno),
     }
 }
@@ -659,7 +661,9 @@ type SignalSet = u64;
 fn set_mask(how: c_int, set: SignalSet) -> SignalSet {
     let mut before = 0;
     // SAFETY: both sets have the size that is given.
-    unsafe { syscall(libc::SYS_rt_sigprocmask, how, &raw const set, &raw mut before, size_of::<SignalSet>()) };
+    unsafe {
+        syscall(libc::SYS_rt_sigprocmask, how, &raw const set, &raw mut before, size_of::<SignalSet>())
+    };
     before
 }
 
