@@ -26,29 +26,17 @@ impl Exclusion {
         Exclusion(AtomicU64::new(0))
     }
 
-    /// Keeps other threads out until the result is dropped. `EAGAIN` where they take longer than the deadline (in the time of
-    /// [`sys::milliseconds`]), and where this thread is at it already: in a handler of a signal.
-    pub fn of_threads(&self, deadline: u64) -> Result<Alone<'_>, Errno> {
+    /// Keeps other threads out until the result is dropped; `None` where one is at it. Only while no signal is handled: its handler
+    /// might leave by siglongjmp(3), and find itself in its own way.
+    pub fn of_threads(&self) -> Option<Alone<'_>> {
         let (process, thread) = (sys::process(), sys::thread());
         let this = (process as u64) << 32 | thread as u64;
-        let mut pause = Pause::new();
-        loop {
-            let Err(holder) = self.0.compare_exchange(0, this, Ordering::Acquire, Ordering::Relaxed) else {
-                return Ok(Alone { exclusion: self, this });
-            };
-            if holder == this {
-                return Err(Errno::EAGAIN);
-            }
-            // A child has the word of its parent, whose threads it does not have.
-            let is_there = holder >> 32 == process as u64 && sys::has_thread(holder as c_int);
-            if !is_there {
-                if self.0.compare_exchange(holder, this, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                    return Ok(Alone { exclusion: self, this });
-                }
-                continue;
-            }
-            pause.before(deadline)?;
-        }
+        let take = |holder| self.0.compare_exchange(holder, this, Ordering::Acquire, Ordering::Relaxed);
+        let alone = || Alone { exclusion: self, this };
+        let Err(holder) = take(0) else { return Some(alone()) };
+        // A child has the word of its parent, whose threads it does not have.
+        let is_there = holder != this && holder >> 32 == process as u64 && sys::has_thread(holder as c_int);
+        (!is_there && take(holder).is_ok()).then(alone)
     }
 }
 
@@ -96,45 +84,69 @@ impl Pause {
     }
 }
 
-/// Whether a thread's descriptor has locked the byte for writing, as part of the whole file for example: then no other process can, and
-/// it would be in its own way.
-pub fn has_own_write_lock(thread: c_int, fd: c_int) -> bool {
-    let mut name = Name::new();
-    let mut text = [0; 2048];
-    let _ = write!(name, "/proc/self/task/{thread}/fdinfo/{fd}");
-    let open = |name| File::open(name, libc::O_RDONLY | libc::O_CLOEXEC);
-    let length = name.as_c_str().and_then(open).and_then(|file| file.read(&mut text)).unwrap_or(0);
-    let lines = text.get(..length).unwrap_or_default().split(|&byte| byte == b'\n');
-    // "lock:\t1: OFDLCK  ADVISORY  WRITE -1 08:01:123 0 EOF" (fs/locks.c, lock_get_status)
-    lines.filter_map(|line| line.strip_prefix(b"lock:")).any(|lock| {
-        let mut words = lock.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).skip(1);
-        let is_of_bytes = matches!(words.next(), Some(b"POSIX" | b"OFDLCK"));
-        let writing = words.nth(1) == Some(b"WRITE");
-        let bound = |word: Option<&[u8]>| match word {
-            Some(b"EOF") => Some(i64::MAX),
-            Some(digits) => digits.iter().try_fold(0i64, |sum, &digit| {
-                sum.checked_mul(10)?.checked_add(char::from(digit).to_digit(10)?.into())
-            }),
-            None => None,
-        };
-        let (start, end) = (bound(words.nth(2)), bound(words.next()));
-        is_of_bytes
-            && writing
-            && start.is_some_and(|start| start <= BYTE)
-            && end.is_some_and(|end| end >= BYTE)
-    })
+/// What the program has locked itself through a descriptor: nobody else can then, and this library would be in its own way.
+#[derive(Clone, Copy, Default)]
+pub struct Own {
+    /// The byte for writing, as part of the whole file for example.
+    byte: bool,
+    /// The file by flock(2), exclusively.
+    file: bool,
 }
 
-/// Keeps other processes out as long as the file and the result are open; `None` where one is at it. `own_lock`: see
-/// [`has_own_write_lock`]. In a task of its own.
-pub fn of_processes(file: &File, looked_at: &Status, own_lock: bool) -> Result<Option<Locked>, Errno> {
-    if !own_lock && !lock(file)? {
+impl Own {
+    /// What a thread's descriptor has locked. In a task of its own.
+    pub fn of(thread: c_int, fd: c_int) -> Own {
+        let mut name = Name::new();
+        let (mut text, mut length) = ([0; 16384], 0);
+        let _ = write!(name, "/proc/self/task/{thread}/fdinfo/{fd}");
+        if let Ok(file) = name.as_c_str().and_then(|name| File::open(name, libc::O_RDONLY | libc::O_CLOEXEC))
+        {
+            while let Ok(more @ 1..) = file.read(text.get_mut(length..).unwrap_or_default()) {
+                length = more.saturating_add(length);
+            }
+        }
+        let lines = text.get(..length).unwrap_or_default().split(|&byte| byte == b'\n');
+        // "lock:\t1: OFDLCK  ADVISORY  WRITE -1 08:01:123 0 EOF" (fs/locks.c, lock_get_status)
+        let mut own = Own::default();
+        for lock in lines.filter_map(|line| line.strip_prefix(b"lock:")) {
+            let mut words = lock.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).skip(1);
+            let kind = words.next();
+            if words.nth(1) != Some(b"WRITE") {
+                continue;
+            }
+            let bound = |word: Option<&[u8]>| match word {
+                Some(b"EOF") => Some(i64::MAX),
+                Some(digits) => digits.iter().try_fold(0i64, |sum, &digit| {
+                    sum.checked_mul(10)?.checked_add(char::from(digit).to_digit(10)?.into())
+                }),
+                None => None,
+            };
+            let (start, end) = (bound(words.nth(2)), bound(words.next()));
+            match kind {
+                Some(b"FLOCK") => own.file = true,
+                Some(b"POSIX" | b"OFDLCK") => {
+                    own.byte |=
+                        start.is_some_and(|start| start <= BYTE) && end.is_some_and(|end| end >= BYTE);
+                }
+                _ => {}
+            }
+        }
+        own
+    }
+}
+
+/// Keeps other processes out as long as the file and the result are open; `None` where one is at it. In
+/// a task of its own.
+pub fn of_processes(file: &File, looked_at: &Status, own: Own) -> Result<Option<Locked>, Errno> {
+    // A lock of the byte through the program's descriptor keeps out who has not inherited that.
+    let locked = if own.byte { lock_file(file, own)? } else { lock(file, own)? };
+    if !locked {
         return Ok(None);
     }
     // A block device can have several nodes, each an inode with locks of its own.
     let node = system_node(looked_at)?;
     if let Some(node) = &node {
-        if !lock(node)? {
+        if !lock(node, Own::default())? {
             return Ok(None);
         }
     }
@@ -146,7 +158,18 @@ pub struct Locked {
     _node: Option<File>,
 }
 
-fn lock(file: &File) -> Result<bool, Errno> {
+/// By flock(2), unless the program has done so itself.
+fn lock_file(file: &File, own: Own) -> Result<bool, Errno> {
+    if own.file {
+        return Ok(true);
+    }
+    match sys::lock_file(file) {
+        Err(Errno::EAGAIN) => Ok(false),
+        locked => locked.map(|()| true),
+    }
+}
+
+fn lock(file: &File, own: Own) -> Result<bool, Errno> {
     match sys::lock_byte(file, libc::F_WRLCK, BYTE) {
         Err(Errno::EAGAIN) => {}
         locked => return locked.map(|()| true),
@@ -154,13 +177,10 @@ fn lock(file: &File) -> Result<bool, Errno> {
     match sys::conflict(file, BYTE)? {
         // The program's own: as long as it has that, no other process gets this far.
         Some(conflict) if conflict.kind == libc::F_WRLCK => Ok(conflict.process == sys::process()),
-        Some(_) => {
-            let both = sys::lock_byte(file, libc::F_RDLCK, BYTE).and_then(|()| sys::lock_file(file));
-            match both {
-                Err(Errno::EAGAIN) => Ok(false),
-                both => both.map(|()| true),
-            }
-        }
+        Some(_) => match sys::lock_byte(file, libc::F_RDLCK, BYTE) {
+            Err(Errno::EAGAIN) => Ok(false),
+            locked => locked.and_then(|()| lock_file(file, own)),
+        },
         // It has gone meanwhile.
         None => Ok(false),
     }

@@ -8,7 +8,7 @@ use disk::request::{BLKBSZGET, BLKGETSIZE64, BLKIOMIN, BLKPBSZGET, BLKROGET, BLK
 use disk::{Capability, Errno, Host, Limit, Medium};
 use libc::iovec;
 
-use crate::exclusion::{self, Exclusion};
+use crate::exclusion::{self, Exclusion, Own};
 use crate::facts::Facts;
 use crate::sys::{File, Memory, Status};
 use crate::{errno, next, rights, sys, task};
@@ -317,15 +317,15 @@ impl Host for Caller {
     ) -> Result<(), UpdateError> {
         let flags = libc::O_RDWR | self.flags().map_err(UpdateError::Exclude)? & libc::O_DIRECT;
         let deadline = sys::milliseconds().saturating_add(patience.into());
-        let _alone = self.exclusion.of_threads(deadline).map_err(UpdateError::Exclude)?;
         let thread = sys::thread();
-        exclusion::until(deadline, || {
+        let mut attempt = || {
+            let Some(_alone) = self.exclusion.of_threads() else { return Ok(false) };
             let once = || {
                 task::make_room(self.fd);
                 // Before the reopening closes the task's copy of the descriptor, which alone tells.
-                let own_lock = exclusion::has_own_write_lock(thread, self.fd);
+                let own = Own::of(thread, self.fd);
                 let file = task::reopen(self.fd, &self.looked_at, flags).map_err(UpdateError::Exclude)?;
-                let others = exclusion::of_processes(&file, &self.looked_at, own_lock);
+                let others = exclusion::of_processes(&file, &self.looked_at, own);
                 let Some(_others) = others.map_err(UpdateError::Exclude)? else { return Ok(false) };
                 read_all(&file, offset, medium).map_err(UpdateError::Read)?;
                 if change(medium) {
@@ -334,7 +334,8 @@ impl Host for Caller {
                 Ok(true)
             };
             task::run(once).map_err(UpdateError::Exclude)?
-        })
+        };
+        exclusion::until(deadline, || sys::without_signals(&mut attempt))
     }
 
     fn sync(&self) -> Result<(), Errno> {

@@ -171,7 +171,7 @@ fn look_up(fd: c_int) -> Result<Option<Hit>, Errno> {
     if let Some(known) = known(&status, birth) {
         return Ok(hit(known));
     }
-    let Some((place, key)) = named(&status, birth) else { return Ok(None) };
+    let Some((place, key)) = named(&status, birth)? else { return Ok(None) };
     // The program has its own descriptor table, which the look at /sys leaves alone.
     let facts = Facts::of(&status, |number| task::run(|| Facts::learn(number)).unwrap_or_default());
     Known::add(key, place, facts);
@@ -195,30 +195,39 @@ fn known(status: &Status, birth: impl Fn() -> u64) -> Option<(usize, Facts)> {
 }
 
 /// The first entry whose name leads to a device or file now: it may have appeared, or lead elsewhere since.
-fn named(status: &Status, birth: impl Fn() -> u64) -> Option<(usize, Key)> {
+fn named(status: &Status, birth: impl Fn() -> u64) -> Result<Option<(usize, Key)>, Errno> {
     let all = LISTED.as_slice();
     let leads_to = |listed: &Listed| {
         // What takes longer is done only where it could be this one.
-        if listed.by == By::User && !sys::stat(listed.path).ok()?.is_same_file(status) {
-            return None;
+        if listed.by == By::User && !sys::stat(listed.path).is_ok_and(|found| found.is_same_file(status)) {
+            return Ok(None);
         }
-        let (key, _) = listed.leads_to().ok()?;
+        let key = match listed.leads_to() {
+            Ok((key, _)) => key,
+            Err(Problem::Unknown(errno)) => return Err(errno),
+            Err(_) => return Ok(None),
+        };
         let is_this = if key.inode == 0 {
             status.kind() == libc::S_IFBLK && key.device == number(status)
         } else {
             (key.device, key.inode) == (status.device, status.inode) && key.birth == birth()
         };
-        is_this.then_some(key)
+        Ok(is_this.then_some(key))
     };
-    let mut named = all.iter().enumerate().filter(|(_, listed)| listed.by != By::FileAlone);
-    let (place, key) = named.find_map(|(place, listed)| leads_to(listed).map(|key| (place, key)))?;
-    if all.get(place)?.by != By::User {
-        return Some((place, key));
+    let first = |wanted: &dyn Fn(&Listed) -> bool| {
+        let mut found = all.iter().enumerate().filter(|(_, listed)| wanted(listed));
+        found
+            .find_map(|(place, listed)| leads_to(listed).map(|key| Some((place, key?))).transpose())
+            .transpose()
+    };
+    let found = first(&|listed| listed.by != By::FileAlone)?;
+    match found {
+        // What the configuration file lists is what the file says, whatever name the user gives it.
+        Some((place, _)) if all.get(place).is_some_and(|listed| listed.by == By::User) => {
+            Ok(first(&|rule| rule.by != By::User)?.or(found))
+        }
+        found => Ok(found),
     }
-    // What the configuration file lists is what the file says, whatever name the user gives it.
-    let mut rules = all.iter().enumerate().filter(|(_, rule)| rule.by != By::User);
-    let rule = rules.find_map(|(place, rule)| leads_to(rule).map(|key| (place, key)));
-    Some(rule.unwrap_or((place, key)))
 }
 
 /// The number of a block device in one word.
@@ -291,6 +300,8 @@ impl Known {
 enum Problem {
     /// It cannot be looked at.
     Missing(Errno),
+    /// It cannot be told whether the real user may open it.
+    Unknown(Errno),
     /// It is neither a block device nor a file.
     NoDisk(u32),
     /// It is a physical disk.
@@ -304,6 +315,7 @@ impl Listed {
         let (status, birth) = if self.by == By::User {
             rights::real_user_can_open(self.path, !self.entry.read_only).map_err(|errno| match errno {
                 Errno::ENOENT => Problem::Missing(errno),
+                Errno::EAGAIN | Errno::ENFILE | Errno::ENOMEM => Problem::Unknown(errno),
                 _ => Problem::NotTheUsers(errno),
             })?
         } else {
@@ -354,7 +366,7 @@ pub fn report() {
                 }
                 _ => log::say(Level::Startup, format_args!("{path}: listed as {kind}, {key}")),
             },
-            Some(Err(problem @ Problem::Missing(_))) => {
+            Some(Err(problem @ (Problem::Missing(_) | Problem::Unknown(_)))) => {
                 log::say(Level::Startup, format_args!("{path}: {problem}"));
             }
             Some(Err(problem)) => log::say(Level::Errors, format_args!("{path}: {problem}")),
@@ -385,7 +397,7 @@ impl fmt::Display for Key {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::Missing(errno) => {
+            Problem::Missing(errno) | Problem::Unknown(errno) => {
                 write!(f, "cannot be looked at now ({}); it counts as soon as it can", errno)
             }
             Problem::NoDisk(found) => {

@@ -47,12 +47,15 @@ pub fn are_of_the_machine() -> bool {
 /// What the real user, with the groups that the program was started with, can open by a path for reading or, with `writing`, for
 /// both. The path is walked and the file looked at with the rights of that user, and it is held in between: a link that
 /// is exchanged meanwhile leads to one file or the other. The result is what the file is, and when its inode was made.
+///
+/// Errors: `EAGAIN`, `ENFILE` and `ENOMEM` where it cannot be told.
 pub fn real_user_can_open(path: &CStr, writing: bool) -> Result<(Status, u64), Errno> {
     let at_start = REAL.get().copied().flatten().ok_or(Errno::EPERM)?;
     if sys::real_rights() != Some(at_start) {
         return Err(Errno::EPERM);
     }
-    task::run(|| {
+    let looked = task::run(|| {
+        task::make_room(-1);
         // SAFETY: this is a task of its own.
         unsafe { sys::take_real_rights() };
         let file = File::open(path, libc::O_PATH | libc::O_CLOEXEC)?;
@@ -61,5 +64,6 @@ pub fn real_user_can_open(path: &CStr, writing: bool) -> Result<(Status, u64), E
         let _ = write!(name, "/proc/thread-self/fd/{}", file.fd());
         sys::access(name.as_c_str()?, if writing { libc::R_OK | libc::W_OK } else { libc::R_OK })?;
         Ok((status, birth))
-    })?
+    });
+    looked.unwrap_or(Err(Errno::EAGAIN))
 }

@@ -2,11 +2,10 @@
 //!
 //! Closing any descriptor of a file drops the locks that the process has on it (fcntl(2), "Advisory record locking"), and one
 //! that is opened in the program's table can meet one that another thread opens. So the rare ways that open something
-//! run in a task that shares the program's memory, but has a descriptor table of its own (clone(2) without
-//! `CLONE_FILES`). It is a thread that no C library knows: no child to be waited for, no signal at its end, and a job
-//! control stop takes both.
+//! run in a task that shares the program's memory, but has a descriptor table of its own. It is a thread that no C library
+//! knows: no child to be waited for, no signal at its end, and a job control stop takes both.
 
-use core::ffi::{c_int, c_void};
+use core::ffi::{c_int, c_uint, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -34,21 +33,33 @@ pub fn run<T>(act: impl FnOnce() -> T) -> Result<T, Errno> {
 }
 
 fn run_on<F: FnOnce() -> T, T>(mut stack: Memory, act: F) -> Result<T, Errno> {
+    // As pthread_create(3): sandboxes that forbid new processes kill a program that leaves any of these out (QEMU's).
     const FLAGS: c_int = libc::CLONE_VM
         | libc::CLONE_FS
+        | libc::CLONE_FILES
         | libc::CLONE_SIGHAND
         | libc::CLONE_THREAD
         | libc::CLONE_SYSVSEM
+        | libc::CLONE_SETTLS
+        | libc::CLONE_PARENT_SETTID
         | libc::CLONE_CHILD_CLEARTID;
     let mut work = Work { act: Some(act), result: None };
     // The kernel makes it 0 when the task does not use its memory any more.
     let runs = AtomicU32::new(1);
     let top = stack.as_mut().as_mut_ptr_range().end;
-    let nothing = ptr::null_mut::<c_void>();
+    let mut number: c_int = 0;
     // SAFETY: the stack is the task's alone, `start` gets the address of what it works on, and all of it lives until the task has
     // ended: this function waits for that.
     let task = unsafe {
-        libc::clone(start::<F, T>, top.cast(), FLAGS, (&raw mut work).cast(), nothing, nothing, runs.as_ptr())
+        libc::clone(
+            start::<F, T>,
+            top.cast(),
+            FLAGS,
+            (&raw mut work).cast(),
+            &raw mut number,
+            thread_pointer(),
+            runs.as_ptr(),
+        )
     };
     if task == -1 {
         return Err(Errno(errno::get()));
@@ -66,11 +77,39 @@ fn run_on<F: FnOnce() -> T, T>(mut stack: Memory, act: F) -> Result<T, Errno> {
 extern "C" fn start<F: FnOnce() -> T, T>(work: *mut c_void) -> c_int {
     // SAFETY: `run_on` gave its address, and touches it only when the task has ended.
     let work = unsafe { &mut *work.cast::<Work<F, T>>() };
-    work.result = work.act.take().map(|act| act());
+    if has_own_table() {
+        work.result = work.act.take().map(|act| act());
+        // What the program closes from now on is not kept open by a copy.
+        // SAFETY: the table is the task's alone.
+        unsafe { syscall(libc::SYS_close_range, 0, c_uint::MAX, 0) };
+    }
     // Not by returning: before glibc 2.25 that ended the process.
     // SAFETY: it ends this task alone.
     unsafe { syscall(libc::SYS_exit, 0) };
     0
+}
+
+/// Gives the task a descriptor table of its own.
+fn has_own_table() -> bool {
+    // It closes nothing. Before Linux 5.9: unshare(2), which sandboxes allow less often.
+    // SAFETY: no memory is involved.
+    unsafe {
+        syscall(libc::SYS_close_range, c_uint::MAX, c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) == 0
+            || syscall(libc::SYS_unshare, libc::CLONE_FILES) == 0
+    }
+}
+
+/// Where the calling thread's variables are, `errno` among them: the task has the same.
+fn thread_pointer() -> *mut c_void {
+    let pointer;
+    // SAFETY: it reads a register; on x86-64 the first word there is its own address (System V ABI, "Thread-Local Storage").
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        core::arch::asm!("mov {}, fs:0", out(reg) pointer, options(nostack, readonly, preserves_flags));
+        #[cfg(target_arch = "aarch64")]
+        core::arch::asm!("mrs {}, tpidr_el0", out(reg) pointer, options(nostack, nomem, preserves_flags));
+    }
+    pointer
 }
 
 /// Closes the task's copies of some descriptors, so that it can open others where the program has none left.
@@ -85,6 +124,12 @@ pub fn make_room(except: c_int) {
 /// Errors: `ENODEV` where the descriptor is open on something else; `EAGAIN` where there is no /proc or no descriptor;
 /// those of open(2).
 pub fn reopen(fd: c_int, looked_at: &Status, flags: c_int) -> Result<File, Errno> {
+    // First: opening something else could wait, or do something of its own.
+    if !sys::fstat(fd)?.is_same_file(looked_at) {
+        return Err(Errno::ENODEV);
+    }
+    // Somebody's lease is not waited for (fcntl(2), "Leases"): EAGAIN.
+    let flags = if looked_at.kind() == libc::S_IFREG { flags | libc::O_NONBLOCK } else { flags };
     let file = match File::reopen(fd, flags) {
         Err(Errno::EMFILE) => {
             make_room(fd);
