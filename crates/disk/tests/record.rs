@@ -7,7 +7,7 @@ use disk::entry::Kind;
 use disk::host::Host;
 use disk::record::{Head, MOST_DATA, Memory};
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO};
-use disk::{Answer, State};
+use disk::{Answer, Medium, State};
 
 /// Where the parts of a command stand.
 const CDB: u64 = FAR;
@@ -178,7 +178,8 @@ fn nothing_of_what_is_on_the_disk() {
 
 #[test]
 fn send_command() {
-    let (host, state) = (disk(), State::new());
+    // The number is FIBMAP's on an image file.
+    let (host, state) = (Fake { medium: Medium::BlockDevice, ..disk() }, State::new());
     let send = |to_disk: u32, from_disk: u32, cdb: &[u8]| {
         let lengths = [to_disk, from_disk].map(u32::to_ne_bytes).concat();
         host.put(&[&lengths[..], cdb, &[SECRET; 600]].concat());

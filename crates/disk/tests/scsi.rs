@@ -2049,6 +2049,8 @@ fn send_command(disk: &Disk, to_disk: u32, from_disk: u32, cdb: &[u8], data: &[u
 fn the_old_way_to_send_a_command() {
     const GOOD: Answer = Answer::Value(0);
     let mut disk = numbered(16);
+    // The number is FIBMAP's on an image file.
+    disk.host.medium = Medium::BlockDevice;
     let inquiry = [0x12, 0, 0, 0, 36, 0];
     let expected = disk.read(&inquiry, 36).good();
     let (answer, bytes) = send_command(&disk, 0, 36, &inquiry, &[]);
