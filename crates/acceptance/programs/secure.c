@@ -7,12 +7,14 @@
  *     exec    executes itself in a child, in the environment as it is
  *     preload executes itself in a child, with the library in LD_PRELOAD again
  *     root    makes root its real user in a child
+ *     groups  takes group 6 as its only supplementary one in a child
  *     stderr  has the first PATH open as its standard error, which it asks nothing, in a child
  *     close   asks in a child, makes each PATH root's alone, and asks again
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/fs.h>
 #include <linux/hdreg.h>
 #include <stdio.h>
@@ -113,6 +115,10 @@ int main(int count, char **arguments)
         }
         if (!strcmp(command, "root")) {
             if (setreuid(0, 0))
+                return 4;
+        } else if (!strcmp(command, "groups")) {
+            gid_t group = 6;
+            if (setgroups(1, &group))
                 return 4;
         } else if (!strcmp(command, "stderr")) {
             close(2);

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use acceptance::{Disk, Loop, Medium, Need, Run, Scratch, Sgio, main as harness, needs, trial};
+use acceptance::{Disk, Loop, Medium, Need, Run, Scratch, Sgio, Trial, main as harness, needs, trial};
 use disk::request::{REQUESTS, family};
 use disk::scsi::command::{COMMANDS, Operation};
 
@@ -13,8 +13,8 @@ const MIB: u64 = 1 << 20;
 const KINDS: [&str; 3] = ["scsi", "ide", "sata"];
 
 fn main() -> ExitCode {
-    let root: &[Need] = &[Need::Root];
-    let root_strace: &[Need] = &[Need::Root, Need::Tool("strace")];
+    let root: &[Need] = &[Need::Devices];
+    let root_strace: &[Need] = &[Need::Devices, Need::Tool("strace")];
     let mut trials = vec![
         trial("question/overlayfs-append", root, overlay_append),
         trial("question/overlayfs-capabilities", root, overlay_capabilities),
@@ -39,6 +39,13 @@ fn main() -> ExitCode {
             }));
         }
     }
+    for (file_system, tool) in [("xfs", "mkfs.xfs"), ("btrfs", "mkfs.btrfs")] {
+        let needs = [root_strace, &[Need::Tool(tool)]].concat();
+        let body = move || KINDS.iter().for_each(|kind| questions_on(file_system, kind));
+        trials.push(kernel_trial(&format!("question/{file_system}"), "/proc/filesystems", file_system, &needs, body));
+    }
+    let needs_volume = [root_strace, &[Need::Tool("lvcreate")]].concat();
+    trials.push(kernel_trial("question/lvm", "/proc/devices", "device-mapper", &needs_volume, questions_on_volume));
     for kind in KINDS {
         trials.push(trial(format!("question/loop-{kind}"), root_strace, move || questions_on_loop(kind)));
         trials.push(trial(format!("process/stack-{kind}"), root, move || stack(kind)));
@@ -56,6 +63,21 @@ fn main() -> ExitCode {
         trials.push(trial(format!("descriptor/exchanged-{command}"), root, move || exchanged(command)));
     }
     harness(trials)
+}
+
+/// A trial that is left out where the kernel has not got something: no tool can give it to a machine.
+fn kernel_trial(
+    name: &str,
+    list: &str,
+    what: &str,
+    needs: &[Need],
+    body: impl FnOnce() + Send + 'static,
+) -> Trial {
+    let list = fs::read_to_string(list).expect("the kernel makes it");
+    if list.split_whitespace().any(|word| word == what) {
+        return trial(name, needs, body);
+    }
+    Trial::test(name, || Ok(())).with_kind(format!("needs a kernel with {what}")).with_ignored_flag(true)
 }
 
 /// Whether a command can write the medium.
@@ -205,10 +227,10 @@ impl Mount {
                 mount(&["-t", "overlay", "-o", &options, "overlay"]);
             }
             _ => {
-                let attached = Loop::attach(&scratch.image("file-system", 64 * MIB), &[]);
-                let made = Run::new("mkfs.ext4").args(["-q", "-F"]).arg(attached.path()).output();
-                assert!(made.success(), "mkfs.ext4: {}", made.err());
-                mount(&["-t", "ext4", attached.path().to_str().expect("ASCII")]);
+                let attached = Loop::attach(&scratch.image("file-system", 512 * MIB), &[]);
+                let made = Run::new(format!("mkfs.{file_system}")).arg("-q").arg(attached.path()).output();
+                assert!(made.success(), "mkfs.{file_system}: {}", made.err());
+                mount(&["-t", file_system, attached.path().to_str().expect("ASCII")]);
                 device = Some(attached);
             }
         }
@@ -255,6 +277,29 @@ fn questions_on_loop(kind: &'static str) {
         ask_everything(disk.scratch(), disk.device(), &entry, flags);
         assert_eq!(state(disk.image()), before, "{entry}: the file behind the device has changed");
     }
+}
+
+fn questions_on_volume() {
+    let scratch = Scratch::new();
+    let device = Loop::attach(&scratch.image("physical", 64 * MIB), &[]);
+    let group = format!("bdwrapper-test-{}", std::process::id());
+    let run = |words: &[&str]| {
+        let done = Run::new(words[0]).args(&words[1..]).env("DM_DISABLE_UDEV", "1").output();
+        assert!(done.success(), "{words:?}: {}", done.err());
+    };
+    let physical = device.path().to_str().expect("ASCII");
+    run(&["vgcreate", "-qq", &group, physical]);
+    run(&["lvcreate", "-qq", "-y", "-an", "-Zn", "-L", "8M", "-n", "volume", &group]);
+    run(&["vgchange", "-qq", "-ay", &group]);
+    let volume = std::path::PathBuf::from(format!("/dev/{group}/volume"));
+    for kind in KINDS {
+        for (flags, option) in [("rw", ""), ("r", ",ro")] {
+            let before = fs::read(device.path()).expect("root can read it");
+            ask_everything(&scratch, &volume, &format!("{}={kind}{option}", volume.display()), flags);
+            assert!(fs::read(device.path()).expect("root can") == before, "{kind}{option}: the volume has changed");
+        }
+    }
+    run(&["vgremove", "-qq", "-y", "-f", &group]);
 }
 
 /// A program appends to an image while another asks what the disk is: nothing is lost.

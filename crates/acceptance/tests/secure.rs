@@ -5,7 +5,7 @@ mod system;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{chown, symlink};
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -42,6 +42,9 @@ fn main() -> ExitCode {
             &needs,
             user_changes,
         ),
+        trial("groups that the program takes are not the user's", &needs, groups),
+        trial("a link that is exchanged shows no file of another's", &needs, exchanged_link),
+        trial("what the file lists is what the file says, under every name", &needs, every_name),
         trial("a user cannot force a real disk", &devices, force),
         trial("messages go nowhere but where they went at first", &needs, stderr_replaced),
         trial("messages are the administrator's to allow", &needs, messages),
@@ -206,6 +209,68 @@ fn children() {
 fn refused(outcome: &Outcome) -> bool {
     let err = outcome.err();
     err.lines().count() == 1 && err.contains(LIBRARY) && err.contains("cannot be preloaded")
+}
+
+/// A file that the user could open only in a group that he is not in.
+fn groups() {
+    let setting = Setting::new();
+    let (image, entry) = setting.image("image");
+    setting.conf("allow-user-devices yes");
+    chown(&image, Some(0), Some(6)).expect("root can");
+    chmod(&image, 0o660);
+    let paths = [Path::new("-c"), Path::new("groups"), &image];
+    assert_eq!(seen(&setting.run(&entry, &paths).output(), &image), Seen::Bare);
+    // One of the user's own is not found any more either, when the program has changed the groups.
+    chown(&image, Some(65534), None).expect("root can");
+    assert_eq!(seen(&setting.run(&entry, &[&image]).output(), &image), Seen::Scsi);
+}
+
+/// A link that leads to a file of the user's and to one of root's in turn, while programs look where it leads.
+fn exchanged_link() {
+    let setting = Setting::new();
+    let (own, _) = setting.image("own");
+    let (secret, _) = setting.image("secret");
+    chown(&own, Some(65534), None).expect("root can");
+    chmod(&secret, 0o600);
+    setting.conf("allow-user-devices yes\nmessages yes");
+    let link = setting.scratch.path("link");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let inode = fs::metadata(&secret).expect("it is ours").ino().to_string();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let other = setting.scratch.path("other-link");
+            for target in [&own, &secret].iter().cycle() {
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                symlink(target, &other).expect("the directory is ours");
+                fs::rename(&other, &link).expect("the directory is ours");
+            }
+        });
+        // Many names give many looks in each run.
+        let entries: Vec<String> = (0..100).map(|number| format!("{}=scsi,serial={number}", link.display())).collect();
+        for _ in 0..20 {
+            let outcome = setting.run(entries.join(":"), &[&secret]).level(10).output();
+            assert_eq!(seen(&outcome, &secret), Seen::Bare, "{}", outcome.err());
+            assert!(!outcome.err().contains(&inode), "{}", outcome.err());
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+/// A device of the configuration file, which the user names in other ways.
+fn every_name() {
+    let setting = Setting::new();
+    let (image, _) = setting.image("image");
+    setting.conf(&format!("device {}=ide\nallow-user-devices yes", image.display()));
+    let (link, hard_link) = (setting.scratch.path("link"), setting.scratch.path("hard-link"));
+    symlink(&image, &link).expect("the directory is ours");
+    fs::hard_link(&image, &hard_link).expect("the directory is ours");
+    let name = image.display();
+    for other in [format!("/{name}"), format!("/.{name}"), link.display().to_string(), hard_link.display().to_string()] {
+        let outcome = setting.run(format!("{other}=scsi"), &[Path::new(&other)]).output();
+        assert_eq!(seen(&outcome, Path::new(&other)), Seen::Ide, "{other}");
+    }
 }
 
 fn modes() {
