@@ -42,10 +42,22 @@ fn main() -> ExitCode {
     for (file_system, tool) in [("xfs", "mkfs.xfs"), ("btrfs", "mkfs.btrfs")] {
         let needs = [root_strace, &[Need::Tool(tool)]].concat();
         let body = move || KINDS.iter().for_each(|kind| questions_on(file_system, kind));
-        trials.push(kernel_trial(&format!("question/{file_system}"), "/proc/filesystems", file_system, &needs, body));
+        trials.push(kernel_trial(
+            &format!("question/{file_system}"),
+            "/proc/filesystems",
+            file_system,
+            &needs,
+            body,
+        ));
     }
     let needs_volume = [root_strace, &[Need::Tool("lvcreate")]].concat();
-    trials.push(kernel_trial("question/lvm", "/proc/devices", "device-mapper", &needs_volume, questions_on_volume));
+    trials.push(kernel_trial(
+        "question/lvm",
+        "/proc/devices",
+        "device-mapper",
+        &needs_volume,
+        questions_on_volume,
+    ));
     for kind in KINDS {
         trials.push(trial(format!("question/loop-{kind}"), root_strace, move || questions_on_loop(kind)));
         trials.push(trial(format!("process/stack-{kind}"), root, move || stack(kind)));
@@ -296,7 +308,10 @@ fn questions_on_volume() {
         for (flags, option) in [("rw", ""), ("r", ",ro")] {
             let before = fs::read(device.path()).expect("root can read it");
             ask_everything(&scratch, &volume, &format!("{}={kind}{option}", volume.display()), flags);
-            assert!(fs::read(device.path()).expect("root can") == before, "{kind}{option}: the volume has changed");
+            assert!(
+                fs::read(device.path()).expect("root can") == before,
+                "{kind}{option}: the volume has changed"
+            );
         }
     }
     run(&["vgremove", "-qq", "-y", "-f", &group]);

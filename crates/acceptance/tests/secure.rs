@@ -248,7 +248,8 @@ fn exchanged_link() {
             }
         });
         // Many names give many looks in each run.
-        let entries: Vec<String> = (0..100).map(|number| format!("{}=scsi,serial={number}", link.display())).collect();
+        let entries: Vec<String> =
+            (0..100).map(|number| format!("{}=scsi,serial={number}", link.display())).collect();
         for _ in 0..20 {
             let outcome = setting.run(entries.join(":"), &[&secret]).level(10).output();
             assert_eq!(seen(&outcome, &secret), Seen::Bare, "{}", outcome.err());
@@ -267,7 +268,9 @@ fn every_name() {
     symlink(&image, &link).expect("the directory is ours");
     fs::hard_link(&image, &hard_link).expect("the directory is ours");
     let name = image.display();
-    for other in [format!("/{name}"), format!("/.{name}"), link.display().to_string(), hard_link.display().to_string()] {
+    for other in
+        [format!("/{name}"), format!("/.{name}"), link.display().to_string(), hard_link.display().to_string()]
+    {
         let outcome = setting.run(format!("{other}=scsi"), &[Path::new(&other)]).output();
         assert_eq!(seen(&outcome, Path::new(&other)), Seen::Ide, "{other}");
     }
