@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         trial("exclusion/own-locks-and-increments", root, increments_under_own_lock),
         trial("descriptor/window", root, window),
         trial("identity/cannot-be-told", root, identity_unknown),
+        trial("identity/o-path", root, path_descriptors),
         trial("set-up/threads-wait", root, threads_wait),
         trial("process/file-size-limit", &[], file_size),
         trial("process/message-beyond-limit", &[], message_beyond_limit),
@@ -558,6 +559,26 @@ fn identity_unknown() {
     for request in ["0x5382", "0x2285", "0x5393", "0x31f", "0x4c00"] {
         let answer = client.ask(&format!("value {fd} {request} 0"));
         assert_eq!(answer, "-1 EPERM", "{request}");
+    }
+}
+
+/// A descriptor that cannot carry requests gets the kernel's answer to all of them, traced or not.
+fn path_descriptors() {
+    for (medium, option) in
+        [(Medium::Image, ""), (Medium::Image, ",ro"), (Medium::Loop, ""), (Medium::Loop, ",ro")]
+    {
+        for level in [1, 1000] {
+            let disk = Disk::new(medium, "sata", MIB);
+            let entry = format!("{}=sata{option}", disk.path().display());
+            let run = Run::new(disk.scratch().program("clients")).with(&disk.scratch().library(), entry);
+            let mut client = run.level(level).start(&disk.scratch().path("stderr"));
+            let answer = client.ask(&format!("open path {}", disk.path().display()));
+            let fd = answer.strip_suffix(" -").expect("it is opened");
+            for request in REQUESTS.iter().filter(|request| family(request.number).is_some()) {
+                let answer = client.ask(&format!("get {fd} {:#x} 1", request.number));
+                assert!(answer.starts_with("-1 EBADF"), "{medium:?}{option}: {}: {answer}", request.name());
+            }
+        }
     }
 }
 

@@ -60,6 +60,11 @@ impl Caller {
         self.flags().is_ok_and(|flags| flags & flag != 0)
     }
 
+    /// Whether it is open on a block device.
+    pub fn is_block_device(&self) -> bool {
+        self.medium == Medium::BlockDevice
+    }
+
     /// The descriptor.
     pub fn fd(&self) -> c_int {
         self.fd
@@ -322,7 +327,7 @@ impl Host for Caller {
             let Some(_alone) = self.exclusion.of_threads() else { return Ok(false) };
             let once = || {
                 task::make_room(self.fd);
-                // Before the reopening closes the task's copy of the descriptor, which alone tells.
+                // From the caller's table: a POSIX lock is shown only there (fs/locks.c, show_fd_locks).
                 let own = Own::of(thread, self.fd);
                 let file = task::reopen(self.fd, &self.looked_at, flags).map_err(UpdateError::Exclude)?;
                 let others = exclusion::of_processes(&file, &self.looked_at, own);
@@ -369,18 +374,23 @@ impl Host for Caller {
             }
             // tmpfs. lseek(2) moves what the caller reads next, so that it needs a descriptor of its own.
             Err(Errno::EOPNOTSUPP | Errno::ENOTTY | Errno::EINVAL) => {
-                self.reopened_as(libc::O_RDONLY, |file| match sys::seek(file, offset, libc::SEEK_DATA) {
-                    Ok(data) if data > offset => {
-                        Ok(Extent { is_mapped: false, length: data.saturating_sub(offset) })
-                    }
-                    Ok(_) => {
-                        let hole = sys::seek(file, offset, libc::SEEK_HOLE).unwrap_or(u64::MAX);
-                        Ok(Extent { is_mapped: true, length: hole.saturating_sub(offset) })
-                    }
-                    // No data any more.
-                    Err(Errno::ENXIO) => Ok(Extent { is_mapped: false, length: u64::MAX }),
-                    Err(_) => Ok(ALL),
-                })
+                let found =
+                    self.reopened_as(libc::O_RDONLY, |file| match sys::seek(file, offset, libc::SEEK_DATA) {
+                        Ok(data) if data > offset => {
+                            Ok(Extent { is_mapped: false, length: data.saturating_sub(offset) })
+                        }
+                        Ok(_) => {
+                            let hole = sys::seek(file, offset, libc::SEEK_HOLE).unwrap_or(u64::MAX);
+                            Ok(Extent { is_mapped: true, length: hole.saturating_sub(offset) })
+                        }
+                        // No data any more.
+                        Err(Errno::ENXIO) => Ok(Extent { is_mapped: false, length: u64::MAX }),
+                        Err(_) => Ok(ALL),
+                    });
+                match found {
+                    Err(errno) if errno != Errno::ENODEV => Ok(ALL),
+                    found => found,
+                }
             }
             Err(_) => Ok(ALL),
         }

@@ -2,7 +2,7 @@
 //! all others as they are.
 //!
 //! It may be called at any time: before its own constructor, in a signal handler, in a child of vfork(2), in threads at
-//! once. So it takes no lock, allocates nothing, keeps no descriptor and leaves `errno` alone unless a call fails.
+//! once. So it waits for no lock (COMPARE AND WRITE and ORWRITE try theirs until their timeout), allocates nothing, keeps no descriptor and leaves `errno` alone unless a call fails.
 #![no_std]
 
 mod errno;
@@ -64,8 +64,9 @@ fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
         Found::Unknown => return failed(Errno::EPERM),
     };
     let (request, argument) = (request as u32, argument as u64);
-    // SG_IO, which is to be fast, finds it out where it fails; of a block device's own requests the kernel does.
-    if request != disk::request::SG_IO && family != Family::BlockLayer {
+    // SG_IO, which is to be fast, finds it out where it fails; of what is left to the kernel that does.
+    let by_kernel = family == Family::BlockLayer && caller.is_block_device() && !device.entry.read_only;
+    if request != disk::request::SG_IO && !by_kernel {
         if let Err(errno) = errno::kept(|| caller.flags()) {
             return failed(errno);
         }
@@ -102,7 +103,7 @@ fn traced(
     let start = sys::nanoseconds();
     let (result, forwarded) = match disk::answer(device, caller, request, argument) {
         Answer::Value(value) => (Ok(value), false),
-        Answer::Error(errno) => (Err(errno), false),
+        Answer::Error(errno) => (Err(caller.flags().err().unwrap_or(errno)), false),
         Answer::Forward => match forward() {
             -1 => (Err(Errno(errno::get())), true),
             value => (Ok(value), true),

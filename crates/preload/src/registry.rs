@@ -38,6 +38,8 @@ pub enum By {
 
 /// A listed device.
 struct Listed {
+    /// Its place among those of the environment; of what the configuration file alone lists, counted from the end.
+    index: u8,
     entry: Entry<'static>,
     path: &'static CStr,
     by: By,
@@ -85,13 +87,15 @@ static KNOWN: [Known; 4096] = [const { Known::new() }; 4096];
 pub unsafe fn add(entry: Entry<'static>, by: By) -> bool {
     let alike =
         LISTED.as_slice().iter().filter(|listed| (listed.by == By::FileAlone) == (by == By::FileAlone));
-    if alike.count() >= MOST {
+    let alike = alike.count();
+    if alike >= MOST {
         return false;
     }
+    let index = if by == By::FileAlone { !(alike as u8) } else { alike as u8 };
     let Some(path) = keep_path(entry.path) else { return false };
     let (at_first, state, exclusion) = (OnceCell::new(), State::new(), Exclusion::new());
     // SAFETY: as the caller says.
-    unsafe { LISTED.push(Listed { entry, path, by, at_first, state, exclusion }) }
+    unsafe { LISTED.push(Listed { index, entry, path, by, at_first, state, exclusion }) }
 }
 
 /// Looks where the names lead now, and remembers it.
@@ -126,9 +130,9 @@ pub enum Found {
 /// The listed device that a descriptor is open on.
 pub fn find(fd: c_int) -> Found {
     match look_up(fd) {
-        Ok(Some(Hit { place, listed, status, facts })) => {
+        Ok(Some(Hit { listed, status, facts })) => {
             let medium = if status.kind() == libc::S_IFBLK { Medium::BlockDevice } else { Medium::ImageFile };
-            let device = Device { entry: &listed.entry, index: place as u8, state: &listed.state };
+            let device = Device { entry: &listed.entry, index: listed.index, state: &listed.state };
             Found::Listed(device, Caller::new(fd, medium, status, facts, &listed.exclusion))
         }
         Ok(None) | Err(Errno::EBADF) => Found::Other,
@@ -148,7 +152,6 @@ pub fn is_listed(fd: c_int) -> bool {
 
 /// An entry, and what a descriptor is open on that it lists.
 struct Hit {
-    place: usize,
     listed: &'static Listed,
     status: Status,
     facts: Facts,
@@ -165,7 +168,7 @@ fn look_up(fd: c_int) -> Result<Option<Hit>, Errno> {
     }
     let hit = |(place, facts): (usize, Facts)| {
         let listed = all.get(place)?;
-        Some(Hit { place, listed, status, facts })
+        Some(Hit { listed, status, facts })
     };
     let birth = || sys::birth(fd);
     if let Some(known) = known(&status, birth) {
@@ -199,8 +202,12 @@ fn named(status: &Status, birth: impl Fn() -> u64) -> Result<Option<(usize, Key)
     let all = LISTED.as_slice();
     let leads_to = |listed: &Listed| {
         // What takes longer is done only where it could be this one.
-        if listed.by == By::User && !sys::stat(listed.path).is_ok_and(|found| found.is_same_file(status)) {
-            return Ok(None);
+        if listed.by == By::User {
+            match sys::stat(listed.path) {
+                Ok(found) if found.is_same_file(status) => {}
+                Err(errno) if is_unclear(errno) => return Err(errno),
+                _ => return Ok(None),
+            }
         }
         let key = match listed.leads_to() {
             Ok((key, _)) => key,
@@ -274,7 +281,9 @@ impl Known {
             let [known_device, known_inode, known_birth, facts] =
                 [&known.device, &known.inode, &known.birth, &known.facts]
                     .map(|part| part.load(Ordering::Relaxed));
-            if (known_device, known_inode) == (device, inode) && (inode == 0 || known_birth == birth()) {
+            // Where it cannot be told any more when the inode was made, the rest decides.
+            let is_as_old = || matches!(birth(), now if now == 0 || now == known_birth);
+            if (known_device, known_inode) == (device, inode) && (inode == 0 || is_as_old()) {
                 return Some((place, Facts(facts)));
             }
         }
@@ -319,7 +328,9 @@ impl Listed {
                 _ => Problem::NotTheUsers(errno),
             })?
         } else {
-            sys::stat_with_birth(self.path).map_err(Problem::Missing)?
+            sys::stat_with_birth(self.path).map_err(|errno| {
+                if is_unclear(errno) { Problem::Unknown(errno) } else { Problem::Missing(errno) }
+            })?
         };
         let key = match status.kind() {
             // The user may open this node of the device, which says nothing of others.
@@ -332,6 +343,11 @@ impl Listed {
         }
         Ok((key, status))
     }
+}
+
+/// Whether an error says nothing of where a name leads: there was no memory, or a sandbox refused the call.
+fn is_unclear(errno: Errno) -> bool {
+    matches!(errno, Errno::EPERM | Errno::ENOSYS | Errno::ENOMEM | Errno::ENFILE)
 }
 
 fn is_real_disk((major, minor): (u32, u32)) -> bool {

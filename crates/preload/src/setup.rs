@@ -27,9 +27,9 @@ pub fn ready() -> bool {
 #[cold]
 #[inline(never)]
 fn begin() -> bool {
-    /// How often it is looked again whether the set-up has ended, and the time in between in nanoseconds. In a child that
-    /// was forked meanwhile it does not end.
-    const MOST: u32 = 20_000;
+    /// How long the set-up is waited for, in milliseconds, and the time between two looks in nanoseconds. In a child that was
+    /// forked meanwhile it does not end.
+    const MOST: u64 = 1000;
     const PAUSE: u32 = 50_000;
     let this = errno::address();
     if PHASE.compare_exchange(NEW, this, Ordering::Acquire, Ordering::Acquire).is_ok() {
@@ -37,7 +37,8 @@ fn begin() -> bool {
         PHASE.store(READY, Ordering::Release);
         return true;
     }
-    for _ in 0..MOST {
+    let deadline = sys::milliseconds().saturating_add(MOST);
+    while sys::milliseconds() < deadline {
         match PHASE.load(Ordering::Acquire) {
             READY => return true,
             holder if holder == this => return false,

@@ -415,7 +415,10 @@ pub fn real_rights() -> Option<[u64; 3]> {
 ///
 /// Only in a task of its own: the C library knows nothing of it.
 pub unsafe fn take_real_rights() {
+    // The kernel takes from the memory, which is the program's too, what PR_SET_DUMPABLE has said of it.
     // SAFETY: no memory is involved.
+    let is_dumpable = unsafe { syscall(libc::SYS_prctl, libc::PR_GET_DUMPABLE, 0, 0, 0, 0) == 1 };
+    // SAFETY: as above.
     unsafe {
         syscall(libc::SYS_setfsgid, syscall(libc::SYS_getgid));
         syscall(libc::SYS_setfsuid, syscall(libc::SYS_getuid));
@@ -429,6 +432,10 @@ pub unsafe fn take_real_rights() {
             // SAFETY: both have the size of the kernel's structures.
             unsafe { syscall(libc::SYS_capset, header.as_mut_ptr(), data.as_ptr()) };
         }
+    }
+    if is_dumpable {
+        // SAFETY: no memory is involved.
+        unsafe { syscall(libc::SYS_prctl, libc::PR_SET_DUMPABLE, 1, 0, 0, 0) };
     }
 }
 

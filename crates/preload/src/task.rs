@@ -26,7 +26,7 @@ struct Work<F, T> {
 /// Does something in a task with a descriptor table of its own, and waits for it; no signal is handled meanwhile. Descriptors that
 /// it opens are closed when it ends, and all that the program has are open in it under the same numbers.
 ///
-/// Errors are those of clone(2) and mmap(2).
+/// Errors are those of clone(2) and mmap(2); `EAGAIN` if the task cannot get a table of its own.
 pub fn run<T>(act: impl FnOnce() -> T) -> Result<T, Errno> {
     let stack = Memory::map(STACK)?;
     sys::without_signals(|| run_on(stack, act))
@@ -79,7 +79,8 @@ extern "C" fn start<F: FnOnce() -> T, T>(work: *mut c_void) -> c_int {
     let work = unsafe { &mut *work.cast::<Work<F, T>>() };
     if has_own_table() {
         work.result = work.act.take().map(|act| act());
-        // What the program closes from now on is not kept open by a copy.
+        // What the program closes from now on is not kept open by a copy. Before Linux 5.9 the copies are closed when the task has
+        // ended, a moment after it is waited for.
         // SAFETY: the table is the task's alone.
         unsafe { syscall(libc::SYS_close_range, 0, c_uint::MAX, 0) };
     }
