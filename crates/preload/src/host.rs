@@ -195,7 +195,7 @@ impl Host for Caller {
         let start = address & !(PAGE - 1);
         let in_one_page = address.wrapping_sub(start).saturating_add(length) <= PAGE;
         if in_one_page && sys::can_be_changed(address) {
-            self.prepared.set((address, length));
+            self.prepared.set((start, PAGE));
             return;
         }
         let end = address.saturating_add(length).checked_next_multiple_of(PAGE).unwrap_or(start);
