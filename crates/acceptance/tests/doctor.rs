@@ -645,6 +645,12 @@ fn programs() {
     let musl = of(&program_with("bypass", "bypass-musl", &musl));
     warning_line(&musl, "runs on the C library musl, with which the library is not tested");
     assert!(!musl.out().contains("without the library"), "{}", musl.out());
+    let sanitized = program_with("bypass", "bypass-asan", &["-O2", "-fsanitize=address"]);
+    warning_line(&of(&sanitized), "is built with AddressSanitizer");
+    let first = Run::new("gcc").arg("-print-file-name=libasan.so").output().expect_out();
+    let ordered =
+        doctor().args(["--device", &entry]).arg(&sanitized).env("LD_PRELOAD", first.trim()).output();
+    assert!(!ordered.out().contains("AddressSanitizer"), "{}", ordered.out());
     // The head of a 32-bit file (elf(5)): class 1, machine 3 (Intel 80386), and nothing behind it.
     let mut head = [0; 52];
     head[..7].copy_from_slice(b"\x7fELF\x01\x01\x01");

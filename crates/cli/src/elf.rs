@@ -5,9 +5,9 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use object::elf::{FileHeader32, FileHeader64};
+use object::elf::{DT_NEEDED, FileHeader32, FileHeader64};
 use object::read::ReadCache;
-use object::read::elf::{FileHeader, ProgramHeader};
+use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use object::{Endianness, FileKind};
 
 /// An executable.
@@ -17,6 +17,8 @@ pub struct Elf {
     pub machine: Machine,
     /// The dynamic loader that starts it (`PT_INTERP`); none in a static program.
     pub interpreter: Option<PathBuf>,
+    /// Whether it needs the library of AddressSanitizer (`DT_NEEDED`).
+    pub has_address_sanitizer: bool,
 }
 
 /// A kind of processor.
@@ -57,8 +59,25 @@ impl Elf {
         let segments = header.program_headers(endian, data).ok()?;
         let interpreter = segments.iter().find_map(|segment| segment.interpreter(endian, data).ok()?);
         let interpreter = interpreter.map(|name| PathBuf::from(OsStr::from_bytes(name)));
-        Some(Elf { machine, interpreter })
+        let has_address_sanitizer = needs::<H>(header, data, b"libasan.so").unwrap_or(false);
+        Some(Elf { machine, interpreter, has_address_sanitizer })
     }
+}
+
+/// Whether a program needs a library whose name begins so.
+fn needs<H: FileHeader<Endian = Endianness>>(
+    header: &H,
+    data: &ReadCache<File>,
+    start: &[u8],
+) -> Option<bool> {
+    let endian = header.endian().ok()?;
+    let sections = header.sections(endian, data).ok()?;
+    let (dynamic, strings) = sections.dynamic(endian, data).ok()??;
+    let strings = sections.strings(endian, data, strings).ok()?;
+    let needed = dynamic.iter().filter(|entry| entry.d_tag(endian).into() == u64::from(DT_NEEDED));
+    let mut names =
+        needed.filter_map(|entry| strings.get(u32::try_from(entry.d_val(endian).into()).ok()?).ok());
+    Some(names.any(|name| name.starts_with(start)))
 }
 
 #[cfg(test)]

@@ -101,6 +101,15 @@ pub fn unreachable(file: &Path) -> Option<Finding> {
     let own = Elf::own()?.machine;
     let is_secure = || file.metadata().and_then(|status| secure::is_secure(file, &status)).unwrap_or(false);
     let why = match obstacle(&program, own) {
+        None if program.has_address_sanitizer && !preloads("asan") => {
+            return Some(Finding::warning(
+                format!(
+                    "{} is built with AddressSanitizer, which refuses a library that is loaded before its own",
+                    shown(file)
+                ),
+                "put that first: 'LD_PRELOAD=$(gcc -print-file-name=libasan.so) vmware-bdwrapper run ...'",
+            ));
+        }
         None => return None,
         // Its loader takes no preloaded library in secure mode, under whatever name.
         Some(Obstacle::Musl) if is_secure() => {
@@ -118,6 +127,11 @@ pub fn unreachable(file: &Path) -> Option<Finding> {
         format!("{} {why}, so it will find the devices as they are without the library", shown(file)),
         "name a program of this system that is linked dynamically",
     ))
+}
+
+/// Whether `LD_PRELOAD` names a library with this in its name.
+fn preloads(part: &str) -> bool {
+    std::env::var_os("LD_PRELOAD").is_some_and(|list| list.to_string_lossy().contains(part))
 }
 
 /// What stands between a program and a preloaded library.
@@ -165,7 +179,8 @@ mod tests {
     fn what_no_library_reaches() {
         let own = Elf::own().expect("Linux runs ELF files").machine;
         let with = |machine, loader: Option<&str>| {
-            obstacle(&Elf { machine, interpreter: loader.map(PathBuf::from) }, own)
+            let interpreter = loader.map(PathBuf::from);
+            obstacle(&Elf { machine, interpreter, has_address_sanitizer: false }, own)
         };
         assert_eq!(with(own, Some("/lib64/ld-linux-x86-64.so.2")), None);
         assert!(matches!(with(own, None), Some(Obstacle::Other(why)) if why.contains("statically")));
