@@ -79,6 +79,22 @@ pub fn trial(name: impl Into<String>, needs: &[Need], body: impl FnOnce() + Send
     Trial::test(name, || Ok(())).with_kind(missing).with_ignored_flag(true)
 }
 
+/// A trial that is left out where the kernel has not got something, which stands in a list such as `/proc/filesystems`: no tool can give it
+/// to a machine.
+pub fn kernel_trial(
+    name: &str,
+    list: &str,
+    what: &str,
+    needs: &[Need],
+    body: impl FnOnce() + Send + 'static,
+) -> Trial {
+    let list = std::fs::read_to_string(list).expect("the kernel makes it");
+    if list.split_whitespace().any(|word| word == what) {
+        return trial(name, needs, body);
+    }
+    Trial::test(name, || Ok(())).with_kind(format!("needs a kernel with {what}")).with_ignored_flag(true)
+}
+
 /// Runs the trials that the command line asks for.
 pub fn main(trials: Vec<Trial>) -> ExitCode {
     isolation::enter();

@@ -27,7 +27,7 @@ pub use build::{library, program, program_with, python};
 pub use clients::command;
 pub use data::{assert_same, pattern};
 pub use fixture::{Disk, Loop, Medium, Name, Scratch};
-pub use harness::{Need, is_root, main, needs, trial};
+pub use harness::{Need, is_root, kernel_trial, main, needs, trial};
 pub use isolation::PRIVILEGE;
 pub use libtest_mimic::Trial;
 pub use run::{Outcome, Run, Session};

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use acceptance::{Disk, Loop, Medium, Need, Run, Scratch, Sgio, Trial, main as harness, needs, trial};
+use acceptance::{Disk, Loop, Medium, Need, Run, Scratch, Sgio, kernel_trial, main as harness, needs, trial};
 use disk::request::{REQUESTS, family};
 use disk::scsi::command::{COMMANDS, Operation};
 
@@ -76,21 +76,6 @@ fn main() -> ExitCode {
         trials.push(trial(format!("descriptor/exchanged-{command}"), root, move || exchanged(command)));
     }
     harness(trials)
-}
-
-/// A trial that is left out where the kernel has not got something: no tool can give it to a machine.
-fn kernel_trial(
-    name: &str,
-    list: &str,
-    what: &str,
-    needs: &[Need],
-    body: impl FnOnce() + Send + 'static,
-) -> Trial {
-    let list = fs::read_to_string(list).expect("the kernel makes it");
-    if list.split_whitespace().any(|word| word == what) {
-        return trial(name, needs, body);
-    }
-    Trial::test(name, || Ok(())).with_kind(format!("needs a kernel with {what}")).with_ignored_flag(true)
 }
 
 /// Whether a command can write the medium.

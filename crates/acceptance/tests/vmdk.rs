@@ -11,10 +11,9 @@ use std::sync::OnceLock;
 use acceptance::clients::left_out;
 use acceptance::layouts::{Layout, SEEDS};
 use acceptance::{
-    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, assert_same, main as harness, needs, pattern,
-    trial,
+    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, assert_same, kernel_trial, main as harness, needs,
+    pattern, trial,
 };
-use libtest_mimic::Trial;
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
@@ -112,14 +111,6 @@ fn main() -> ExitCode {
     let fat = &[Need::Devices, Need::Tool("unshare"), Need::Tool("mkfs.vfat")];
     trials.push(kernel_trial("refresh/on FAT", "/proc/filesystems", "vfat", fat, on_fat));
     harness(trials)
-}
-
-/// A trial that is left out where the kernel has not got something: no tool can give it to a machine.
-fn kernel_trial(name: &str, list: &str, what: &str, needs: &[Need], body: fn()) -> Trial {
-    if text(Path::new(list)).split_whitespace().any(|word| word == what) {
-        return trial(name, needs, body);
-    }
-    Trial::test(name, || Ok(())).with_kind(format!("needs a kernel with {what}")).with_ignored_flag(true)
 }
 
 /// The command.

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use disk::Errno;
 use disk::host::UpdateError;
 
-use crate::sys::{self, File, Name, Status};
+use crate::sys::{self, File, Name, Status, decimal};
 
 /// The byte that is locked.
 const BYTE: i64 = 1 << 62;
@@ -116,9 +116,7 @@ impl Own {
             }
             let bound = |word: Option<&[u8]>| match word {
                 Some(b"EOF") => Some(i64::MAX),
-                Some(digits) => digits.iter().try_fold(0i64, |sum, &digit| {
-                    sum.checked_mul(10)?.checked_add(char::from(digit).to_digit(10)?.into())
-                }),
+                Some(digits) => decimal(digits).and_then(|number| i64::try_from(number).ok()),
                 None => None,
             };
             let (start, end) = (bound(words.nth(2)), bound(words.next()));

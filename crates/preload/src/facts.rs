@@ -5,7 +5,8 @@ use core::fmt::Write;
 use disk::Errno;
 use disk::host::Provisioning;
 
-use crate::sys::{File, Name};
+use crate::rights;
+use crate::sys::{File, Name, Status, decimal};
 
 /// What was learned of a block device, in one word. 0: nothing, which is a device that keeps its space.
 #[derive(Clone, Copy, Default)]
@@ -15,6 +16,15 @@ pub struct Facts(pub u64);
 const THIN: u64 = 1 << 32;
 
 impl Facts {
+    /// What is learned of a block device; of a file there is nothing to be learned.
+    pub fn of(status: &Status, learn: impl FnOnce((u32, u32)) -> Facts) -> Facts {
+        if status.kind() != libc::S_IFBLK {
+            return Facts::default();
+        }
+        rights::learn();
+        learn(status.number)
+    }
+
     /// Asks for the limits of a device's queue (Documentation/ABI/stable/sysfs-block).
     pub fn learn(number: (u32, u32)) -> Facts {
         let limit = |attribute| queue(number, attribute);
@@ -41,10 +51,7 @@ fn queue((major, minor): (u32, u32), attribute: &str) -> Result<u64, Errno> {
         let mut text = [0; 24];
         let length = File::open(name.as_c_str()?, libc::O_RDONLY | libc::O_CLOEXEC)?.read(&mut text)?;
         let digits = text.get(..length).unwrap_or_default().trim_ascii();
-        let number = digits.iter().try_fold(0u64, |sum, &digit| {
-            sum.checked_mul(10)?.checked_add(char::from(digit).to_digit(10)?.into())
-        });
-        number.ok_or(Errno::EINVAL)
+        decimal(digits).ok_or(Errno::EINVAL)
     };
     read("").or_else(|_| read("../"))
 }

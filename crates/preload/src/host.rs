@@ -220,10 +220,9 @@ impl Host for Caller {
     }
 
     fn identity(&self) -> u64 {
-        let Status { device, inode, number: (major, minor), .. } = self.looked_at;
         match self.medium {
-            Medium::BlockDevice => u64::from(major) << 32 | u64::from(minor),
-            Medium::ImageFile => device ^ inode.rotate_left(32),
+            Medium::BlockDevice => self.looked_at.device_number(),
+            Medium::ImageFile => self.looked_at.device ^ self.looked_at.inode.rotate_left(32),
         }
     }
 
@@ -258,41 +257,20 @@ impl Host for Caller {
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
-        let segment =
-            |rest: &mut [u8]| Segment { address: rest.as_mut_ptr().addr() as u64, length: rest.len() as u64 };
-        let mut done = 0;
-        while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let (at, segment) = (offset.saturating_add(done as u64), segment(rest));
-            match self.buffered(
-                || self.read_at(at, &[segment]),
-                |file| Ok(sys::preadv(file.fd(), &[segment], at)? as u64),
-            ) {
-                Ok(0) => return Err(Errno::EIO),
-                Ok(more) => done = done.saturating_add(more as usize),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(())
+        whole(into.len(), |done| {
+            let (at, rest) = (offset.saturating_add(done as u64), [rest_of(into, done)]);
+            self.buffered(|| self.read_at(at, &rest), |file| Ok(sys::preadv(file.fd(), &rest, at)? as u64))
+        })
     }
 
     fn write(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
-        let mut done = 0;
-        while let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
-            let segment = Segment { address: rest.as_ptr().addr() as u64, length: rest.len() as u64 };
-            let at = offset.saturating_add(done as u64);
-            let written = self.buffered(
-                || self.write_at(at, &[segment], durable),
-                |file| Ok(sys::pwritev(file.fd(), &[segment], at, durable)? as u64),
-            );
-            match written {
-                Ok(0) => return Err(Errno::EIO),
-                Ok(more) => done = done.saturating_add(more as usize),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(())
+        whole(from.len(), |done| {
+            let (at, rest) = (offset.saturating_add(done as u64), [rest_of(from, done)]);
+            self.buffered(
+                || self.write_at(at, &rest, durable),
+                |file| Ok(sys::pwritev(file.fd(), &rest, at, durable)? as u64),
+            )
+        })
     }
 
     fn atomic_unit(&self) -> Option<(u32, u32)> {
@@ -472,32 +450,45 @@ impl Caller {
     }
 }
 
-/// Reads all of a buffer.
-fn read_all(file: &File, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
+/// Moves so many bytes by steps that begin where the last one ended and say how many they moved. `EIO` where one moves none.
+fn whole(length: usize, mut step: impl FnMut(usize) -> Result<u64, Errno>) -> Result<(), Errno> {
     let mut done = 0;
-    while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        let segment = Segment { address: rest.as_mut_ptr().addr() as u64, length: rest.len() as u64 };
-        match sys::preadv(file.fd(), &[segment], offset.saturating_add(done as u64)) {
+    while done < length {
+        match step(done) {
             Ok(0) => return Err(Errno::EIO),
-            Ok(more) => done = done.saturating_add(more),
-            // The file system wants whole blocks of its own of an O_DIRECT descriptor.
-            Err(Errno::EINVAL) if file.is_direct() => file.turn_direct_off()?,
+            Ok(more) => done = done.saturating_add(more as usize),
+            Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }
     }
     Ok(())
 }
 
+/// What is left of a buffer after the first bytes.
+fn rest_of(buffer: &[u8], done: usize) -> Segment {
+    let rest = buffer.get(done..).unwrap_or_default();
+    Segment { address: rest.as_ptr().addr() as u64, length: rest.len() as u64 }
+}
+
+/// Reads all of a buffer.
+fn read_all(file: &File, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
+    whole(into.len(), |done| {
+        let (at, rest) = (offset.saturating_add(done as u64), [rest_of(into, done)]);
+        match sys::preadv(file.fd(), &rest, at) {
+            // The file system wants whole blocks of its own of an O_DIRECT descriptor.
+            Err(Errno::EINVAL) if file.is_direct() => {
+                file.turn_direct_off()?;
+                Ok(sys::preadv(file.fd(), &rest, at)? as u64)
+            }
+            moved => Ok(moved? as u64),
+        }
+    })
+}
+
 /// Writes all of a buffer.
 fn write_all(file: &File, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
-    let mut done = 0;
-    while let Some(rest) = from.get(done..).filter(|rest| !rest.is_empty()) {
-        let segment = Segment { address: rest.as_ptr().addr() as u64, length: rest.len() as u64 };
-        match sys::pwritev(file.fd(), &[segment], offset.saturating_add(done as u64), durable) {
-            Ok(0) => return Err(Errno::EIO),
-            Ok(more) => done = done.saturating_add(more),
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
+    whole(from.len(), |done| {
+        let at = offset.saturating_add(done as u64);
+        Ok(sys::pwritev(file.fd(), &[rest_of(from, done)], at, durable)? as u64)
+    })
 }

@@ -185,7 +185,7 @@ fn look_up(fd: c_int) -> Result<Option<Hit>, Errno> {
 /// The entry whose name has led to a device or file.
 fn known(status: &Status, birth: impl Fn() -> u64) -> Option<(usize, Facts)> {
     if status.kind() == libc::S_IFBLK {
-        let known = Known::find(number(status), 0, || 0);
+        let known = Known::find(status.device_number(), 0, || 0);
         // A user's entry lists a node, not the device.
         return known.or_else(|| {
             if !LISTED.as_slice().iter().any(|listed| listed.by == By::User) {
@@ -215,7 +215,7 @@ fn named(status: &Status, birth: impl Fn() -> u64) -> Result<Option<(usize, Key)
             Err(_) => return Ok(None),
         };
         let is_this = if key.inode == 0 {
-            status.kind() == libc::S_IFBLK && key.device == number(status)
+            status.kind() == libc::S_IFBLK && key.device == status.device_number()
         } else {
             (key.device, key.inode) == (status.device, status.inode) && key.birth == birth()
         };
@@ -234,23 +234,6 @@ fn named(status: &Status, birth: impl Fn() -> u64) -> Result<Option<(usize, Key)
             Ok(first(&|rule| rule.by != By::User)?.or(found))
         }
         found => Ok(found),
-    }
-}
-
-/// The number of a block device in one word.
-fn number(status: &Status) -> u64 {
-    let (major, minor) = status.number;
-    u64::from(major) << 32 | u64::from(minor)
-}
-
-impl Facts {
-    /// What is learned of a block device; of a file there is nothing to be learned.
-    fn of(status: &Status, learn: impl FnOnce((u32, u32)) -> Facts) -> Facts {
-        if status.kind() != libc::S_IFBLK {
-            return Facts::default();
-        }
-        rights::learn();
-        learn(status.number)
     }
 }
 
@@ -334,7 +317,9 @@ impl Listed {
         };
         let key = match status.kind() {
             // The user may open this node of the device, which says nothing of others.
-            libc::S_IFBLK if self.by != By::User => Key { device: number(&status), inode: 0, birth: 0 },
+            libc::S_IFBLK if self.by != By::User => {
+                Key { device: status.device_number(), inode: 0, birth: 0 }
+            }
             libc::S_IFBLK | libc::S_IFREG => Key { device: status.device, inode: status.inode, birth },
             kind => return Err(Problem::NoDisk(kind)),
         };

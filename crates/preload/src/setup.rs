@@ -212,8 +212,5 @@ fn number(text: &[u8]) -> Option<i32> {
     if digits.is_empty() {
         return None;
     }
-    digits.iter().try_fold(0i32, |sum, &digit| {
-        let digit = i32::try_from(char::from(digit).to_digit(10)?).ok()?;
-        sum.checked_mul(10)?.checked_add(sign * digit)
-    })
+    i32::try_from(i64::try_from(sys::decimal(digits)?).ok()? * sign).ok()
 }

@@ -39,11 +39,28 @@ impl Status {
         self.mode & libc::S_IFMT
     }
 
+    /// The number of a device in one word, as `device` has it.
+    pub fn device_number(&self) -> u64 {
+        in_one_word(self.number)
+    }
+
     /// Whether both are of one file, as far as that can be told while it is open.
     pub fn is_same_file(&self, other: &Status) -> bool {
         (self.device, self.inode, self.kind(), self.number)
             == (other.device, other.inode, other.kind(), other.number)
     }
+}
+
+/// The major and the minor number of a device in one word.
+fn in_one_word((major, minor): (u32, u32)) -> u64 {
+    u64::from(major) << 32 | u64::from(minor)
+}
+
+/// A decimal number; no digit is 0.
+pub fn decimal(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0u64, |sum, &digit| {
+        sum.checked_mul(10)?.checked_add(char::from(digit).to_digit(10)?.into())
+    })
 }
 
 /// fstat(2). Where a sandbox refuses it, the other calls that tell the same are tried.
@@ -71,7 +88,7 @@ impl From<&libc::stat> for Status {
         Status {
             mode: found.st_mode,
             user: found.st_uid,
-            device: u64::from(libc::major(found.st_dev)) << 32 | u64::from(libc::minor(found.st_dev)),
+            device: in_one_word((libc::major(found.st_dev), libc::minor(found.st_dev))),
             inode: found.st_ino,
             number: (libc::major(found.st_rdev), libc::minor(found.st_rdev)),
             size: u64::try_from(found.st_size).unwrap_or(0),
@@ -110,7 +127,7 @@ impl From<&libc::statx> for Status {
         Status {
             mode: found.stx_mode.into(),
             user: found.stx_uid,
-            device: u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor),
+            device: in_one_word((found.stx_dev_major, found.stx_dev_minor)),
             inode: found.stx_ino,
             number: (found.stx_rdev_major, found.stx_rdev_minor),
             size: found.stx_size,

@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use acceptance::machine::{disk, is_machine, looped, machine, run, without_udev};
-use acceptance::{Outcome, Run, Scratch, Sgio, library, main as harness, program, trial};
+use acceptance::{Outcome, Run, Scratch, Sgio, Trial, library, main as harness, program, trial};
 
 mod clients;
 mod faults;
@@ -49,42 +49,33 @@ fn main() -> ExitCode {
     trials.push(trial("golden/real-disks", &[], golden));
     trials.push(trial("set-user-ID", &[], set_user_id));
     for name in ["guide/a logical volume", "refresh/on FAT"] {
-        trials.push(trial(format!("vmdk/{name}"), &[], move || {
-            run("modprobe -a dm-mod vfat nls_cp437 nls_ascii");
-            without_udev();
-            let outcome = Run::new(sibling("vmdk"))
-                .env("CI", "true")
-                .env("VIRTUAL_MACHINE", "1")
-                .args(["--exact", name])
-                .output();
-            assert!(
-                outcome.success() && outcome.out().contains("1 passed"),
-                "{}{}",
-                outcome.out(),
-                outcome.err()
-            );
-        }));
+        trials.push(sibling_trial("vmdk", name, "dm-mod vfat nls_cp437 nls_ascii"));
     }
     for name in ["question/xfs", "question/btrfs", "question/lvm"] {
-        trials.push(trial(format!("engine/{name}"), &[], move || {
-            run("modprobe -a dm-mod xfs btrfs overlay");
-            without_udev();
-            let outcome = Run::new(sibling("engine"))
-                .env("CI", "true")
-                .env("VIRTUAL_MACHINE", "1")
-                .args(["--exact", name])
-                .output();
-            assert!(
-                outcome.success() && outcome.out().contains("1 passed"),
-                "{}{}",
-                outcome.out(),
-                outcome.err()
-            );
-        }));
+        trials.push(sibling_trial("engine", name, "dm-mod xfs btrfs overlay"));
     }
     // udev would have its hands on the devices of the others.
     trials.push(trial("links persist", &[], links_persist));
     harness(trials)
+}
+
+/// A trial of another test program, with modules of the kernel that it needs.
+fn sibling_trial(program: &'static str, name: &'static str, modules: &'static str) -> Trial {
+    trial(format!("{program}/{name}"), &[], move || {
+        run(&format!("modprobe -a {modules}"));
+        without_udev();
+        let outcome = Run::new(sibling(program))
+            .env("CI", "true")
+            .env("VIRTUAL_MACHINE", "1")
+            .args(["--exact", name])
+            .output();
+        assert!(
+            outcome.success() && outcome.out().contains("1 passed"),
+            "{}{}",
+            outcome.out(),
+            outcome.err()
+        );
+    })
 }
 
 /// A kind of device, and how it is made.
