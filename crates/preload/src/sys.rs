@@ -271,8 +271,8 @@ pub fn pwritev(fd: c_int, from: &[Segment], offset: u64, durable: bool) -> Resul
         // Linux before 4.7.
         Err(Errno::ENOSYS | Errno::EOPNOTSUPP) => {
             // SAFETY: a segment is a `struct iovec`.
-            let written =
-                result(unsafe { syscall(libc::SYS_pwritev, fd, from.as_ptr(), from.len(), offset, 0) })?;
+            let written = unsafe { syscall(libc::SYS_pwritev, fd, from.as_ptr(), from.len(), offset, 0) };
+            let written = result(written)?;
             if durable {
                 sync(fd)?;
             }

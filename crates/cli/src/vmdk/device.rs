@@ -109,9 +109,7 @@ impl<'a> Present<'a> {
         let host = if self.is_block { Host::running().unwrap_or_default() } else { Host::default() };
         let mut findings = Vec::from_iter(fitness::large_sectors(path, host.by_path(path), &self.entry));
         findings.extend(fitness::cut(path, self.bytes, self.block));
-        if let Ok(Some(bytes)) = self.made_for()
-            && bytes != 512
-        {
+        if let Some(bytes) = self.made_for().ok().flatten().filter(|&bytes| bytes != 512) {
             findings.push(Finding::warning(
                 format!(
                     "{} has a GPT made for {bytes}-byte sectors, which a virtual machine with its 512 does not find",
