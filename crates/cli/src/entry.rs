@@ -6,9 +6,9 @@ use std::path::Path;
 
 use disk::entry::{EntryError, Printed, Problem};
 
-use crate::devices::VARIABLE;
-use crate::failure::shown;
-use crate::loader;
+use crate::entries::VARIABLE;
+use crate::program::loader;
+use crate::say::failure::shown;
 
 /// An option: its name, what follows the name, and what it does.
 type Row = (&'static str, &'static str, &'static str);

@@ -1,34 +1,15 @@
 //! `vmware-bdwrapper`: launches programs with the library and shows what they will see.
 #![forbid(unsafe_code)]
 
-mod administrator;
-mod block;
-mod colour;
-mod completions;
-mod devices;
-mod doctor;
-mod elf;
+mod check;
+mod command;
+mod entries;
 mod entry;
-mod failure;
 mod file;
-mod finding;
-mod fitness;
-mod kernel;
-mod launcher;
-mod libdir;
-mod library;
-mod link;
-mod list;
-mod loader;
-mod probe;
+mod host;
 mod program;
-mod report;
-mod root;
-mod run;
-mod secure;
-mod setup;
+mod say;
 mod trace;
-mod udev;
 mod vmdk;
 
 use std::ffi::OsString;
@@ -39,11 +20,11 @@ use std::process::ExitCode;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
-use failure::{Failure, print, say};
+use say::failure::{Failure, print, say};
 
 /// Lets block devices and image files pass for physical disks, so that VMware takes them.
 #[derive(Parser)]
-#[command(version, after_help = EXAMPLES, max_term_width = 100, styles = colour::CLAP)]
+#[command(version, after_help = EXAMPLES, max_term_width = 100, styles = say::colour::CLAP)]
 struct CommandLine {
     #[command(subcommand)]
     task: Task,
@@ -248,41 +229,43 @@ fn main() -> ExitCode {
     };
     let done = match line.task {
         Task::Run { devices, log_level, force, command } => {
-            run::run(devices, log_level.as_deref(), force, &command).map(|never| match never {})
+            command::run::run(devices, log_level.as_deref(), force, &command).map(|never| match never {})
         }
-        Task::Probe { devices, json } => probe::probe(devices, json),
+        Task::Probe { devices, json } => command::probe::probe(devices, json),
         Task::Trace(options) => trace::trace(options),
         Task::Resend { write, paths } => trace::resend(&paths, write).map(|()| ExitCode::SUCCESS),
         Task::Doctor { devices, vmdk, json, quiet, program } => {
             let form = match (json, quiet) {
-                (true, _) => doctor::Form::Json,
-                (_, true) => doctor::Form::Problems,
-                _ => doctor::Form::All,
+                (true, _) => command::doctor::Form::Json,
+                (_, true) => command::doctor::Form::Problems,
+                _ => command::doctor::Form::All,
             };
-            doctor::doctor(devices, program.as_deref(), vmdk.as_deref(), form)
+            command::doctor::doctor(devices, program.as_deref(), vmdk.as_deref(), form)
         }
-        Task::List { all, json } => list::list(json, all),
-        Task::Libdir { loader, root } => libdir::libdir(loader, root).map(|()| ExitCode::SUCCESS),
+        Task::List { all, json } => command::list::list(json, all),
+        Task::Libdir { loader, root } => command::libdir::libdir(loader, root).map(|()| ExitCode::SUCCESS),
         Task::Vmdk(task) => vmdk::vmdk(task),
         Task::Setup { setuid, no_setuid: _, programs, devices, force, dry_run } => {
-            setup::setup(&setup::Wanted { bit: setuid, programs, devices, force, dry_run })
+            command::setup::setup(&command::setup::Wanted { bit: setuid, programs, devices, force, dry_run })
                 .map(|()| ExitCode::SUCCESS)
         }
         Task::Link { device, name, owner, group, mode, persist, force, remove, list: _, json, dry_run } => {
-            let access = udev::Access { owner, group, mode };
+            let access = host::udev::Access { owner, group, mode };
             match (device, name, remove) {
-                (Some(device), Some(name), _) => {
-                    link::make(&device, &name, &link::Wanted { access, persist, force, dry_run })
-                }
-                (_, _, Some(name)) => link::remove(&name, force, dry_run),
-                _ => link::list(json),
+                (Some(device), Some(name), _) => command::link::make(
+                    &device,
+                    &name,
+                    &command::link::Wanted { access, persist, force, dry_run },
+                ),
+                (_, _, Some(name)) => command::link::remove(&name, force, dry_run),
+                _ => command::link::list(json),
             }
             .map(|()| ExitCode::SUCCESS)
         }
         Task::Completions { shell } => {
-            completions::completions(&command_line(), &shell).map(|()| ExitCode::SUCCESS)
+            command::completions::completions(&command_line(), &shell).map(|()| ExitCode::SUCCESS)
         }
-        Task::Ask { paths } => probe::ask(&paths).map(|()| ExitCode::SUCCESS),
+        Task::Ask { paths } => command::probe::ask(&paths).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(Failure::report)
 }
@@ -317,9 +300,9 @@ fn with_entries(command: clap::Command) -> clap::Command {
 fn not_parsed(error: &clap::Error) -> ExitCode {
     let text = error.render();
     let is_coloured = if error.use_stderr() {
-        colour::are_wanted(&io::stderr())
+        say::colour::are_wanted(&io::stderr())
     } else {
-        colour::are_wanted(&io::stdout())
+        say::colour::are_wanted(&io::stdout())
     };
     let text = if is_coloured { text.ansi().to_string() } else { text.to_string() };
     if !error.use_stderr() {

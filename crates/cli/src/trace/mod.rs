@@ -21,9 +21,9 @@ use rustix::process::{
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::devices;
-use crate::failure::{Failure, cause, say, shown};
-use crate::run::{LOG_LEVEL, Prepared, not_started, prepare};
+use crate::command::run::{LOG_LEVEL, Prepared, not_started, prepare};
+use crate::entries;
+use crate::say::failure::{Failure, cause, say, shown};
 use output::Output;
 use receiver::{Message, Receiver};
 
@@ -77,8 +77,8 @@ pub fn trace(options: Options) -> Result<ExitCode, Failure> {
 
 /// Starts the program and shows its requests.
 fn watch(Options { devices, json, output, force, command, .. }: Options) -> Result<ExitCode, Failure> {
-    let texts = devices::texts(devices)?;
-    let listed = devices::parse(&texts)?;
+    let texts = entries::texts(devices)?;
+    let listed = entries::parse(&texts)?;
     let Prepared { file, mut command, is_secure } = prepare(&texts, &command, force)?;
     if is_secure {
         say(format!(

@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::decode;
 use super::record::Record;
-use crate::block::Host;
-use crate::devices::Device;
-use crate::failure::{Failure, cause, say, shown};
-use crate::file::{Place, opened};
-use crate::report;
+use crate::entries::Device;
+use crate::file::replace::{Place, opened};
+use crate::host::block::Host;
+use crate::say::failure::{Failure, cause, say, shown};
+use crate::say::json;
 
 /// What stands in the table's place where there is nothing to be counted.
 const NOTHING: &str = "\
@@ -154,7 +154,7 @@ impl Output {
     }
 
     fn object(&mut self, object: &impl Serialize) {
-        match report::line(object) {
+        match json::line(object) {
             Ok(text) => self.line(&text),
             Err(sentence) => self.fail(&sentence),
         }

@@ -19,7 +19,7 @@ use rustix::process::geteuid;
 
 use super::failed;
 use super::record::Record;
-use crate::failure::Failure;
+use crate::say::failure::Failure;
 
 /// What arrives.
 pub enum Message {

@@ -24,8 +24,10 @@ use super::output::Begin;
 use super::receiver::{self, Message, Receiver, Sender};
 use super::record::{FROM_DISK, Moved, Record, digits};
 use super::{Family, failed};
-use crate::failure::{Failure, cause, print, say, shown};
-use crate::{devices, library, report};
+use crate::check::library;
+use crate::entries;
+use crate::say::failure::{Failure, cause, print, say, shown};
+use crate::say::json;
 
 /// The longest line of a trace: twice what the largest record needs.
 const LONGEST: u64 = 256 * 1024;
@@ -114,7 +116,7 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
         true => begin.devices.iter().map(OsString::from).collect(),
         false => devices,
     };
-    let listed = devices::parse(&devices::texts(texts.clone())?)?
+    let listed = entries::parse(&entries::texts(texts.clone())?)?
         .iter()
         .map(|device| device.entry.path.to_vec())
         .collect::<Vec<_>>();
@@ -299,15 +301,15 @@ struct Replay {
 
 impl Replay {
     fn start(texts: &[OsString], write: bool) -> Result<Replay, Failure> {
-        let listed = devices::parse(texts)?;
+        let listed = entries::parse(texts)?;
         let library = library::ordinary().map_err(|sentence| Failure::new(Failure::FAILED, sentence))?;
         let receiver = Receiver::new()?;
         let mut command = Command::new("/proc/self/exe");
         command.arg("resend").args(write.then_some("--write")).arg("--");
-        command.args(listed.iter().map(devices::Device::path));
+        command.args(listed.iter().map(entries::Device::path));
         let existing = library::removed(std::env::var_os(library::VARIABLE).as_deref());
         command.env(library::VARIABLE, library::appended(existing.as_deref(), &library));
-        command.env(devices::VARIABLE, devices::list(texts));
+        command.env(entries::VARIABLE, entries::list(texts));
         command.env(disk::record::VARIABLE, receiver.variable());
         command.stdin(Stdio::piped());
         let stopped = |error| failed("The process that makes the requests cannot be started", &error);
@@ -456,7 +458,7 @@ impl Tally {
 }
 
 fn object(object: &impl Serialize) -> Result<(), Failure> {
-    print(report::line(object).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)
+    print(json::line(object).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)
 }
 
 /// What of two records differs that should not.

@@ -11,8 +11,8 @@ use super::adapter::{Adapter, Bus, Guest, Slot};
 use super::descriptor::{Data, Descriptor, Extent};
 use super::text::{Pair, Text};
 use super::{options, snapshot};
-use crate::failure::{Failure, print, quoted, shown};
-use crate::file::{self, Place};
+use crate::file::replace::{self, Place};
+use crate::say::failure::{Failure, print, quoted, shown};
 
 /// What is asked for by `attach`.
 #[derive(clap::Args)]
@@ -45,7 +45,7 @@ impl Attach {
         let mut place = Place::of(&self.file)?;
         let descriptor = super::descriptor(&mut place)?;
         let mut machine = Machine::open(&self.vmx)?;
-        file::is_free(&self.file)?;
+        replace::is_free(&self.file)?;
         if let Some(slot) = machine.slots_of(&self.file).next() {
             return Err(format!(
                 "{}: has {} already, as {slot}; to move it, take it away first by 'vmware-bdwrapper vmdk detach {} {}'.",
@@ -77,7 +77,7 @@ impl Attach {
         machine.knows(slot.bus).map_err(|why| format!("{}: {why}", shown(&self.vmx)))?;
         let mut lines = machine.controller_lines(slot, adapter);
         // What the descriptor names stands beside it, and not beside a link to it.
-        let name = machine.name_of(&file::followed(&self.file))?;
+        let name = machine.name_of(&replace::followed(&self.file))?;
         lines.push(format!("{slot}.present = \"TRUE\""));
         lines.push(format!("{slot}.fileName = \"{name}\""));
         if descriptor.is_on_device() {
@@ -97,7 +97,7 @@ impl Detach {
 
     fn detach(self) -> Result<Result<(), Failure>, String> {
         let mut machine = Machine::open(&self.vmx)?;
-        file::is_free(&self.file)?;
+        replace::is_free(&self.file)?;
         let slots: Vec<Slot> = machine.slots_of(&self.file).collect();
         let Some(first) = slots.first() else {
             return Err(format!(
@@ -161,7 +161,7 @@ impl Machine {
         if text.pairs().any(|pair| is_of_suspended(&pair)) {
             return Err(format!("{name}: is of a suspended virtual machine; resume it and shut it down."));
         }
-        file::is_free(path)?;
+        replace::is_free(path)?;
         Ok(Machine { place, text })
     }
 
@@ -184,7 +184,7 @@ impl Machine {
     /// Whether a name in this file is a disk's.
     fn is(&self, name: &[u8], disk: &Path) -> bool {
         let path = super::named(self.place.path(), name);
-        absolute(&file::followed(&path)) == absolute(&file::followed(disk))
+        absolute(&replace::followed(&path)) == absolute(&replace::followed(disk))
     }
 
     /// Where a disk is attached.
@@ -339,7 +339,7 @@ enum Controller {
 
 /// The name of a file that may be gone, without symbolic links on the way to its directory.
 fn absolute(path: &Path) -> PathBuf {
-    let directory = file::directory(path);
+    let directory = replace::directory(path);
     let directory =
         directory.canonicalize().or_else(|_| std::path::absolute(directory)).unwrap_or(directory.into());
     path.file_name().map_or(directory.clone(), |name| directory.join(name))

@@ -12,10 +12,10 @@ use super::descriptor::{Data, Descriptor, Family};
 use super::device::{Absence, Present, read};
 use super::partitioned::{Copies, Layout, spare, starts, unnamed};
 use super::{GEOMETRY, options, snapshot};
-use crate::devices::Device;
-use crate::failure::{Failure, cause, print, quoted, say, shown};
-use crate::file::{self, Place};
-use crate::finding::Finding;
+use crate::entries::Device;
+use crate::file::replace::{self, Place};
+use crate::say::failure::{Failure, cause, print, quoted, say, shown};
+use crate::say::finding::Finding;
 
 /// What is asked for by `check`.
 #[derive(clap::Args)]
@@ -88,7 +88,7 @@ impl Check {
                     .map(|copy| shown(copy).to_string())
                     .collect(),
             };
-            print(crate::report::text(&document).map_err(failed)?)?;
+            print(crate::say::json::text(&document).map_err(failed)?)?;
         } else if differences.is_empty() {
             let spare = spare(&descriptor, &self.file, None);
             print(format!("{} describes {device} as it is.\n{spare}", shown(&self.file)))?;
@@ -111,7 +111,7 @@ impl Refresh {
     pub fn run(mut self) -> Result<(), Failure> {
         let failed = |sentence| Failure::new(Failure::FAILED, sentence);
         let mut place = Place::locked(&self.file).map_err(failed)?;
-        file::is_free(&self.file).map_err(failed)?;
+        replace::is_free(&self.file).map_err(failed)?;
         self.file = place.path().into();
         let name = shown(&self.file);
         let mut descriptor = super::descriptor(&mut place).map_err(failed)?;

@@ -14,9 +14,9 @@ use super::descriptor::{Data, Descriptor, Extent};
 use super::device::{Absence, Present, path};
 use super::partitioned::{self, Copies, Layout};
 use super::{GEOMETRY, options, snapshot};
-use crate::devices;
-use crate::failure::{Failure, print, say, shown};
-use crate::file::{self, Place};
+use crate::entries;
+use crate::file::replace::{self, Place};
+use crate::say::failure::{Failure, print, say, shown};
 
 /// What is asked for.
 #[derive(clap::Args)]
@@ -49,7 +49,7 @@ impl Create {
         let failed = |sentence| Failure::new(Failure::FAILED, sentence);
         self.partitions |= !self.chosen.is_empty();
         let texts = [self.entry()];
-        let listed = devices::parse(&texts)?;
+        let listed = entries::parse(&texts)?;
         let entry = listed[0].entry;
         let (place, old) = self.place(path(&entry)).map_err(failed)?;
         self.output = place.path().into();
@@ -129,7 +129,7 @@ impl Create {
             return Err(format!("{}: is a directory; name a file in it.", shown(&self.output)));
         }
         if !self.force {
-            return Err(file::exists(&self.output));
+            return Err(replace::exists(&self.output));
         }
         let number = |path: &Path| path.metadata().ok().map(|status| (status.dev(), status.ino()));
         let name = shown(&self.output);
@@ -149,7 +149,7 @@ impl Create {
                 Printed(kind)
             ));
         }
-        file::is_free(&self.output)?;
+        replace::is_free(&self.output)?;
         snapshot::refuse(&old, &place)?;
         Ok((place, Some(old)))
     }

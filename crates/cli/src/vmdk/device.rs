@@ -12,11 +12,11 @@ use disk::geometry::{geometry, identify_geometry};
 use rustix::fs::OFlags;
 
 use super::table::{self, Table};
-use crate::block::{Host, is_real_path};
-use crate::failure::{cause, quoted, shown};
-use crate::file;
-use crate::finding::Finding;
-use crate::fitness;
+use crate::check::device;
+use crate::file::replace;
+use crate::host::block::{Host, is_real_path};
+use crate::say::failure::{cause, quoted, shown};
+use crate::say::finding::Finding;
 
 /// A device and what VMware concludes from its answers.
 pub struct Present<'a> {
@@ -63,7 +63,7 @@ impl<'a> Present<'a> {
         let path = path(&entry);
         let name = entry.printed_path();
         // What is looked at is what is asked and read, whatever has the name then.
-        let looked = file::look(path, OFlags::empty());
+        let looked = replace::look(path, OFlags::empty());
         let looked = looked.and_then(|looked| Ok((looked.metadata()?, looked)));
         let (status, looked) = looked.map_err(|error| {
             Absence::Gone(format!(
@@ -86,7 +86,8 @@ impl<'a> Present<'a> {
             let error = io::Error::from_raw_os_error(errno.0);
             Absence::Useless(format!("{name}: {what} ({}); make it one that you may read.", cause(&error)))
         };
-        let asked = Facts::ask(&file::opened(&looked)).map_err(|errno| useless("cannot be opened", errno))?;
+        let asked =
+            Facts::ask(&replace::opened(&looked)).map_err(|errno| useless("cannot be opened", errno))?;
         let (bytes, backing) = match is_block {
             false => (status.len(), 512),
             true => (
@@ -107,8 +108,8 @@ impl<'a> Present<'a> {
     pub fn unfit(&self) -> Vec<Finding> {
         let path = path(&self.entry);
         let host = if self.is_block { Host::running().unwrap_or_default() } else { Host::default() };
-        let mut findings = Vec::from_iter(fitness::large_sectors(path, host.by_path(path), &self.entry));
-        findings.extend(fitness::cut(path, self.bytes, self.block));
+        let mut findings = Vec::from_iter(device::large_sectors(path, host.by_path(path), &self.entry));
+        findings.extend(device::cut(path, self.bytes, self.block));
         if let Some(bytes) = self.made_for().ok().flatten().filter(|&bytes| bytes != 512) {
             findings.push(Finding::warning(
                 format!(
@@ -124,7 +125,7 @@ impl<'a> Present<'a> {
     /// Opens it for reading.
     pub fn open(&self) -> Result<File, String> {
         let name = path(&self.entry);
-        File::open(file::opened(&self.looked)).map_err(|error| {
+        File::open(replace::opened(&self.looked)).map_err(|error| {
             format!("{}: cannot be opened ({}); it must be readable.", shown(name), cause(&error))
         })
     }

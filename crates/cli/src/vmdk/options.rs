@@ -8,9 +8,9 @@ use disk::entry::{Entry, Kind};
 
 use super::adapter::Adapter;
 use super::descriptor::{Descriptor, Family};
-use crate::devices;
-use crate::failure::{Failure, shown};
-use crate::file;
+use crate::entries;
+use crate::file::replace;
+use crate::say::failure::{Failure, shown};
 
 /// The options of the entry.
 pub const KEY: &str = "ddb.bdwrapper.options";
@@ -68,15 +68,15 @@ pub fn path(descriptor: &Descriptor, file: &Path) -> Result<PathBuf, String> {
     })?;
     match name.is_absolute() {
         true => Ok(name.to_path_buf()),
-        false => std::path::absolute(file::directory(file).join(name))
+        false => std::path::absolute(replace::directory(file).join(name))
             .map_err(|_| format!("{}: has an image without name; correct it.", shown(file))),
     }
 }
 
 /// Whether two names are of the same device, as they are to the library.
 pub fn is_same(path: &Path, other: &Path) -> bool {
-    let number = devices::identity_of(path);
-    other == path || (number.is_some() && devices::identity_of(other) == number)
+    let number = entries::identity_of(path);
+    other == path || (number.is_some() && entries::identity_of(other) == number)
 }
 
 /// The text of the entry that a descriptor is for: as given, as the environment has it, as the descriptor remembers it, or as
@@ -85,7 +85,7 @@ pub fn entry(descriptor: &Descriptor, file: &Path, given: Option<OsString>) -> R
     let path = path(descriptor, file).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?;
     let is_device = |other: &Path| is_same(&path, other);
     if let Some(given) = given {
-        let parsed = devices::parse(std::slice::from_ref(&given))?;
+        let parsed = entries::parse(std::slice::from_ref(&given))?;
         if !is_device(parsed[0].path()) {
             return Err(Failure::new(
                 Failure::USAGE,
@@ -99,7 +99,7 @@ pub fn entry(descriptor: &Descriptor, file: &Path, given: Option<OsString>) -> R
         }
         return Ok(given);
     }
-    let list = std::env::var_os(devices::VARIABLE).unwrap_or_default();
+    let list = std::env::var_os(entries::VARIABLE).unwrap_or_default();
     for text in disk::entry::entries(list.as_bytes()) {
         if Entry::parse(text).is_ok_and(|entry| is_device(Path::new(OsStr::from_bytes(entry.path)))) {
             return Ok(OsStr::from_bytes(text).into());

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use super::descriptor::Descriptor;
 use super::text::Text;
-use crate::devices::identity_of;
-use crate::failure::shown;
-use crate::file::{self, Place};
+use crate::entries::identity_of;
+use crate::file::replace::{self, Place};
+use crate::say::failure::shown;
 
 /// As much of a file as is read to find a descriptor, in bytes.
 const START: u64 = 1 << 16;
@@ -42,7 +42,7 @@ pub fn refuse(descriptor: &Descriptor, place: &Place) -> Result<(), String> {
 /// Disk Format 5.0", "Hosted Sparse Extents").
 fn text(path: &Path) -> io::Result<Text> {
     let mut bytes = Vec::new();
-    if let Some(file) = file::open(path, FileType::is_file)? {
+    if let Some(file) = replace::open(path, FileType::is_file)? {
         file.take(START).read_to_end(&mut bytes)?;
     }
     let place = bytes.get(28..36).filter(|_| bytes.starts_with(b"KDMV"));

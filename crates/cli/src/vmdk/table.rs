@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::path::Path;
 
-use crate::failure::quoted;
-use crate::file::crc32;
+use crate::file::replace::crc32;
+use crate::say::failure::quoted;
 
 /// What a disk's table says.
 #[derive(Debug, PartialEq, Eq)]

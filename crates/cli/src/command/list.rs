@@ -8,12 +8,12 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
-use crate::block::{Block, Host, Identity};
-use crate::colour::{TITLE, styled};
-use crate::failure::{Failure, print, shown};
-use crate::finding::{Finding, Verdict, only};
-use crate::fitness::{self, Fitness, Options};
-use crate::report;
+use crate::check::device::{self, Fitness, Options};
+use crate::host::block::{Block, Host, Identity};
+use crate::say::colour::{TITLE, styled};
+use crate::say::failure::{Failure, print, shown};
+use crate::say::finding::{Finding, Verdict, only};
+use crate::say::json;
 
 /// Prints them; those that stand for nothing only where `all` says so.
 pub fn list(json: bool, all: bool) -> Result<ExitCode, Failure> {
@@ -21,10 +21,10 @@ pub fn list(json: bool, all: bool) -> Result<ExitCode, Failure> {
     let host = Host::running()?;
     let blocks = host.blocks().iter().filter(|block| all || !block.is_unused());
     let blocks =
-        blocks.map(|block| (block, fitness::of_block(block, &block.path(), Options::default(), &host)));
+        blocks.map(|block| (block, device::of_block(block, &block.path(), Options::default(), &host)));
     if json {
         let devices: Vec<Row> = blocks.map(|(block, fitness)| Row::new(block, fitness)).collect();
-        print(report::text(&Document { devices }).map_err(failed)?)?;
+        print(json::text(&Document { devices }).map_err(failed)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<[String; 5]> = blocks.map(|(block, fitness)| cells(block, fitness)).collect();

@@ -10,10 +10,11 @@ use disk::entry::{Entry, entries};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
-use crate::failure::{Failure, cause, quoted, shown};
-use crate::finding::Finding;
-use crate::udev::link_name;
-use crate::{entry, loader};
+use crate::entry;
+use crate::host::udev::link_name;
+use crate::program::loader;
+use crate::say::failure::{Failure, cause, quoted, shown};
+use crate::say::finding::Finding;
 
 /// The library's variable.
 pub const VARIABLE: &str = "VMWARE_BDWRAPPER_DEVICES";

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use crate::elf::{Elf, Machine};
-use crate::failure::{Failure, cause, shown};
-use crate::finding::Finding;
-use crate::secure;
+use crate::program::elf::{Elf, Machine};
+use crate::program::secure;
+use crate::say::failure::{Failure, cause, shown};
+use crate::say::finding::Finding;
 
 /// Where programs are looked for without `PATH`, as execvp(3) does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";

@@ -11,13 +11,17 @@ use std::process::Command;
 
 use disk::conf::{Directive, parse};
 
-use crate::administrator::{FILE, MOST, OTHERS_WRITE, exposed, read};
-use crate::failure::{Failure, cause, print, quoted, say, shown};
-use crate::finding::Finding;
-use crate::{block, devices, fitness, library, root};
+use crate::check::config::{FILE, MOST, OTHERS_WRITE, exposed, read};
+use crate::check::device;
+use crate::check::library;
+use crate::entries;
+use crate::file::system;
+use crate::host::block;
+use crate::say::failure::{Failure, cause, print, quoted, say, shown};
+use crate::say::finding::Finding;
 
 /// The file as it is before anybody has changed it.
-const DEFAULT: &[u8] = include_bytes!("../../../data/vmware-bdwrapper.conf");
+const DEFAULT: &[u8] = include_bytes!("../../../../data/vmware-bdwrapper.conf");
 
 const SET_USER_ID: u32 = 0o4000;
 
@@ -38,7 +42,7 @@ pub struct Wanted {
 /// Does it. Everything is looked at before anything is changed.
 pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
     let _alone =
-        root::alone(if wanted.bit { "setup --setuid" } else { "setup --no-setuid" }, wanted.dry_run)?;
+        system::alone(if wanted.bit { "setup --setuid" } else { "setup --no-setuid" }, wanted.dry_run)?;
     let failed = |sentence| Failure::new(Failure::FAILED, sentence);
     let lines = wanted.lines()?;
     for program in &wanted.programs {
@@ -150,9 +154,9 @@ fn next(text: &[u8], wanted: &Wanted) -> String {
 impl Wanted {
     /// The lines that the file shall have.
     fn lines(&self) -> Result<Vec<OsString>, Failure> {
-        let listed = devices::parse(&self.devices)?;
+        let listed = entries::parse(&self.devices)?;
         let otherwise = "Nothing was done: add --force to list such a device all the same.";
-        fitness::judge(&listed, self.force).map_err(|uses| Failure {
+        device::judge(&listed, self.force).map_err(|uses| Failure {
             status: Failure::FAILED,
             sentences: [uses, vec![otherwise.into()]].concat(),
         })?;
@@ -265,7 +269,7 @@ impl Change {
     fn carry_out(&self) -> Result<Option<PathBuf>, String> {
         match &self.old {
             Some(old) if *old == self.new => Ok(None),
-            _ => root::put(Path::new(FILE), &self.new, true),
+            _ => system::put(Path::new(FILE), &self.new, true),
         }
     }
 }

@@ -10,8 +10,8 @@ use std::path::Path;
 use rustix::fs::{StatVfsMountFlags, getxattr, statvfs};
 use rustix::process::{getegid, geteuid, getgid, getuid};
 
-use crate::failure::quoted;
-use crate::program::is_script;
+use crate::program::find::is_script;
+use crate::say::failure::quoted;
 
 /// The bit of a file's mode.
 const SET_USER_ID: u32 = 0o4000;

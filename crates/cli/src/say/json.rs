@@ -6,7 +6,7 @@ use client::{Adapter, Chs, Conclusion, Facts};
 use disk::entry::can_be_shown;
 use serde::Serialize;
 
-use crate::finding::{self, Verdict};
+use crate::say::finding::{self, Verdict};
 
 /// What is said of one device.
 #[derive(Serialize)]

@@ -9,8 +9,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
 
-use crate::failure::{Failure, cause, say};
-use crate::file::{Place, Rights};
+use crate::file::replace::{Place, Rights};
+use crate::say::failure::{Failure, cause, say};
 
 /// For root alone, as its directory is: a lock on what others may open could be held by them.
 const LOCK: &str = "/run/vmware-bdwrapper.lock";

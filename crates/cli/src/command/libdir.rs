@@ -3,8 +3,8 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::failure::{Failure, print, shown};
-use crate::loader::{Loader, resolve};
+use crate::program::loader::{Loader, resolve};
+use crate::say::failure::{Failure, print, shown};
 
 /// Prints the directory.
 pub fn libdir(loader: Option<PathBuf>, root: Option<PathBuf>) -> Result<(), Failure> {

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
 
-use crate::failure::{Failure, cause, quoted, say, shown};
-use crate::finding::Finding;
-use crate::loader::resolve;
+use crate::program::loader::resolve;
+use crate::say::failure::{Failure, cause, quoted, say, shown};
+use crate::say::finding::Finding;
 
 /// The unit of `size` in sysfs, in bytes, whatever the device's sectors are.
 const SIZE_UNIT: u64 = 512;
@@ -868,7 +868,7 @@ pub mod tests {
     use tempfile::TempDir;
 
     /// A recorded system, and what the kernel's documents say of ZFS, Ceph and btrfs.
-    const RECORDED: &str = include_str!("../testdata/host.txt");
+    const RECORDED: &str = include_str!("../../testdata/host.txt");
     const OTHERS: &str = "\
 link sys/dev/block/230:0 ../../devices/virtual/block/zd0
 file sys/devices/virtual/block/zd0/size 2048\\n

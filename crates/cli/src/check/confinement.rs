@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use disk::entry::Printed;
 use rustix::fs::OFlags;
 
-use crate::devices::Device;
-use crate::failure::{quoted, shown};
-use crate::finding::Finding;
-use crate::library;
+use crate::check::library;
+use crate::entries::Device;
+use crate::say::failure::{quoted, shown};
+use crate::say::finding::Finding;
 
 /// How much of a log is read, in bytes.
 const MOST: u64 = 8 << 20;

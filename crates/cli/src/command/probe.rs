@@ -10,18 +10,20 @@ use client::{Asked, Conclusion, Errno, Facts};
 use comfy_table::{Table, presets};
 use serde::{Deserialize, Serialize};
 
-use crate::block::Host;
-use crate::devices::Device;
-use crate::failure::{Failure, cause, print, say, shown};
-use crate::finding::{Finding, Verdict, only};
-use crate::report::{self, Report};
-use crate::{devices, fitness, library};
+use crate::check::device;
+use crate::check::library;
+use crate::entries;
+use crate::entries::Device;
+use crate::host::block::Host;
+use crate::say::failure::{Failure, cause, print, say, shown};
+use crate::say::finding::{Finding, Verdict, only};
+use crate::say::json::{self, Report};
 
 /// Asks each device and says what comes of it.
 pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
     let failed = |sentence| Failure::new(Failure::FAILED, sentence);
-    let texts = devices::texts(options)?;
-    let listed = devices::parse(&texts)?;
+    let texts = entries::texts(options)?;
+    let listed = entries::parse(&texts)?;
     let library = library::ordinary().map_err(failed)?;
     let existing = library::removed(std::env::var_os(library::VARIABLE).as_deref());
     let mut without = question(&listed);
@@ -29,22 +31,22 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
         Some(value) => without.env(library::VARIABLE, value),
         None => without.env_remove(library::VARIABLE),
     };
-    without.env_remove(devices::VARIABLE);
+    without.env_remove(entries::VARIABLE);
     let mut with = question(&listed);
     with.env(library::VARIABLE, library::appended(existing.as_deref(), &library));
-    with.env(devices::VARIABLE, devices::list(&texts));
+    with.env(entries::VARIABLE, entries::list(&texts));
     let without = answers(&mut without, listed.len()).map_err(failed)?;
     let with = answers(&mut with, listed.len()).map_err(failed)?;
     let host = Host::known();
     let answers = without.devices.into_iter().zip(with.devices);
-    let devices = listed.iter().zip(devices::clashes(&listed)).zip(fitness::together(&listed, &host));
+    let devices = listed.iter().zip(entries::clashes(&listed)).zip(device::together(&listed, &host));
     let probed: Vec<Probed> = devices
         .zip(answers)
         .map(|(((device, clash), together), answers)| Probed::new(device, clash, together, answers, &host))
         .collect();
     if json {
         let devices = probed.iter().map(Probed::report).collect();
-        print(report::document(devices).map_err(failed)?)?;
+        print(json::document(devices).map_err(failed)?)?;
     } else {
         let texts: Vec<String> = probed.iter().map(Probed::text).collect();
         print(texts.join("\n"))?;
@@ -110,7 +112,7 @@ impl<'a> Probed<'a> {
         };
         // Of a device that cannot be opened, and of an entry that does not count, that is enough.
         let findings = match (&facts, &clash) {
-            (Ok(_), None) => [fitness::of_device(device, host).all(), together].concat(),
+            (Ok(_), None) => [device::of_device(device, host).all(), together].concat(),
             _ => Vec::new(),
         };
         let findings = findings.into_iter().filter(|finding| finding.verdict != Verdict::Ok).collect();
@@ -171,7 +173,7 @@ impl<'a> Probed<'a> {
             without,
             with,
             vmware: self.conclusion().into(),
-            findings: self.findings.iter().map(report::Finding::from).collect(),
+            findings: self.findings.iter().map(json::Finding::from).collect(),
         }
     }
 }
@@ -198,7 +200,7 @@ fn answers(question: &mut Command, count: usize) -> Result<Answers, String> {
 }
 
 fn not_opened(device: &Device<'_>, errno: Errno) -> String {
-    if let Some(absent) = devices::absent(device) {
+    if let Some(absent) = entries::absent(device) {
         return absent.to_string();
     }
     let path = device.path();

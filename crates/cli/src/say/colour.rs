@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal};
 pub use clap::builder::styling::Style;
 use clap::builder::styling::{AnsiColor, Styles};
 
-use crate::finding::Verdict;
+use crate::say::finding::Verdict;
 
 /// Of titles.
 pub const TITLE: Style = Style::new().bold();

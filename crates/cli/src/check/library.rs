@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 use rustix::process::getuid;
 
-use crate::administrator::OTHERS_WRITE;
-use crate::elf::Elf;
-use crate::failure::{cause, quoted, shown};
-use crate::finding::{Finding, Verdict};
-use crate::loader::Loader;
-use crate::{administrator, secure};
+use crate::check::config;
+use crate::check::config::OTHERS_WRITE;
+use crate::program::elf::Elf;
+use crate::program::loader::Loader;
+use crate::program::secure;
+use crate::say::failure::{cause, quoted, shown};
+use crate::say::finding::{Finding, Verdict};
 
 /// The dynamic loader's variable.
 pub const VARIABLE: &str = "LD_PRELOAD";
@@ -69,7 +70,7 @@ pub fn trusted() -> Vec<Finding> {
         }
         (None, Some(first)) => vec![Finding::problem(
             format!("{} lacks the set-user-ID bit, so the dynamic loader ignores it", shown(first)),
-            administrator::by_setup(""),
+            config::by_setup(""),
         )],
         (None, None) => vec![uninstalled()],
     }

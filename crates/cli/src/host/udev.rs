@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::block::{Block, Identity, Kind};
-use crate::failure::shown;
+use crate::host::block::{Block, Identity, Kind};
+use crate::say::failure::shown;
 
 /// The rights to a device.
 pub struct Access {
@@ -187,7 +187,7 @@ pub fn link_name(path: &Path) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::tests::{at, recorded};
+    use crate::host::block::tests::{at, recorded};
 
     fn access() -> Access {
         Access { owner: None, group: None, mode: None }

@@ -6,10 +6,16 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::devices::Device;
-use crate::failure::{Failure, cause, say, shown};
-use crate::finding::{Finding, Verdict, only};
-use crate::{administrator, devices, fitness, launcher, library, program, secure};
+use crate::check::config;
+use crate::check::device;
+use crate::check::library;
+use crate::check::script;
+use crate::entries;
+use crate::entries::Device;
+use crate::program::find;
+use crate::program::secure;
+use crate::say::failure::{Failure, cause, say, shown};
+use crate::say::finding::{Finding, Verdict, only};
 
 /// The library's variable for the amount of messages.
 pub const LOG_LEVEL: &str = "VMWARE_BDWRAPPER_LOG_LEVEL";
@@ -24,7 +30,7 @@ pub fn run(
     force: bool,
     command: &[OsString],
 ) -> Result<Infallible, Failure> {
-    let texts = devices::texts(options)?;
+    let texts = entries::texts(options)?;
     let Prepared { file, mut command, .. } = prepare(&texts, command, force)?;
     if let Some(level) = log_level {
         command.env(LOG_LEVEL, level);
@@ -44,13 +50,13 @@ pub struct Prepared {
 
 /// Finds a program, and says what the user should know. A device that something uses is refused unless `force`.
 pub fn prepare(texts: &[OsString], command: &[OsString], force: bool) -> Result<Prepared, Failure> {
-    let listed = devices::parse(texts)?;
+    let listed = entries::parse(texts)?;
     let (name, arguments) = command
         .split_first()
         .ok_or_else(|| Failure::new(Failure::USAGE, "No program is given: name one behind the options."))?;
-    let file = program::find(name)?;
+    let file = find::find(name)?;
     let otherwise = "The program is not started: give the option --force where that is what you want.";
-    fitness::judge(&listed, force).map_err(|uses| Failure {
+    device::judge(&listed, force).map_err(|uses| Failure {
         status: Failure::NOT_EXECUTED,
         sentences: [uses, vec![otherwise.into()]].concat(),
     })?;
@@ -59,7 +65,7 @@ pub fn prepare(texts: &[OsString], command: &[OsString], force: bool) -> Result<
     let mut command = Command::new(&file);
     command.arg0(name).args(arguments);
     command.env(library::VARIABLE, library::appended(preload.as_deref(), &library));
-    command.env(devices::VARIABLE, devices::list(texts));
+    command.env(entries::VARIABLE, entries::list(texts));
     Ok(Prepared { file, command, is_secure })
 }
 
@@ -69,13 +75,13 @@ pub fn not_started(file: &Path, error: &std::io::Error) -> Failure {
         std::io::ErrorKind::NotFound => "its interpreter or dynamic loader does not exist".into(),
         _ => cause(error),
     };
-    program::not_executed(file, &cause)
+    find::not_executed(file, &cause)
 }
 
 /// Says what stands in the way of the set-user-ID programs that VMware's launcher starts sooner or later: those that the
 /// administrator has listed.
 fn warn_of_others(file: &Path, listed: &[Device<'_>]) {
-    let programs = match administrator::programs() {
+    let programs = match config::programs() {
         Ok(programs) => programs,
         Err(finding) => return say(finding),
     };
@@ -86,7 +92,7 @@ fn warn_of_others(file: &Path, listed: &[Device<'_>]) {
         if !secure::is_secure(&program, &status).unwrap_or(false) {
             continue;
         }
-        let findings = [library::trusted(), administrator::examine(&program, &status, listed)].concat();
+        let findings = [library::trusted(), config::examine(&program, &status, listed)].concat();
         let problems: Vec<Finding> = only(&findings, Verdict::Problem).cloned().collect();
         let name = shown(&program).to_string();
         match lacking.iter_mut().find(|(_, known)| *known == problems) {
@@ -103,11 +109,11 @@ fn warn_of_others(file: &Path, listed: &[Device<'_>]) {
 
 /// The name by which the program takes the library, and whether it runs in secure mode; says what the user should know.
 fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), Failure> {
-    let cannot = |error: std::io::Error| program::not_executed(file, &cause(&error));
+    let cannot = |error: std::io::Error| find::not_executed(file, &cause(&error));
     let status = file.metadata().map_err(cannot)?;
-    [program::unstartable(file), program::unreachable(file)].iter().flatten().for_each(say);
+    [find::unstartable(file), find::unreachable(file)].iter().flatten().for_each(say);
     let is_secure = secure::is_secure(file, &status).map_err(cannot)?;
-    if let Some(finding) = launcher::starter(file, is_secure) {
+    if let Some(finding) = script::starter(file, is_secure) {
         if is_secure {
             return Err(Failure::new(Failure::NOT_EXECUTED, finding.to_string()));
         }
@@ -116,12 +122,12 @@ fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), F
     if !is_secure {
         let library =
             library::ordinary().map_err(|sentence| Failure::new(Failure::NOT_EXECUTED, sentence))?;
-        if launcher::is_vmwares(file) {
+        if script::is_vmwares(file) {
             warn_of_others(file, listed);
         }
         return Ok((library, false));
     }
-    let findings = [library::trusted(), administrator::examine(file, &status, listed)].concat();
+    let findings = [library::trusted(), config::examine(file, &status, listed)].concat();
     for remark in only(&findings, Verdict::Warning) {
         say(remark);
     }

@@ -7,15 +7,24 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::administrator::{self, FILE};
-use crate::block::Host;
-use crate::colour::styled;
-use crate::devices::Device;
-use crate::failure::{Failure, cause, print, quoted, shown};
-use crate::finding::{Finding, Verdict, only};
-use crate::fitness::Fitness;
-use crate::loader::absolute;
-use crate::{devices, fitness, kernel, launcher, library, probe, program, report, secure, vmdk};
+use crate::check::config::{self, FILE};
+use crate::check::confinement;
+use crate::check::device;
+use crate::check::device::Fitness;
+use crate::check::library;
+use crate::check::script;
+use crate::command::probe;
+use crate::entries;
+use crate::entries::Device;
+use crate::host::block::Host;
+use crate::program::find;
+use crate::program::loader::absolute;
+use crate::program::secure;
+use crate::say::colour::styled;
+use crate::say::failure::{Failure, cause, print, quoted, shown};
+use crate::say::finding::{Finding, Verdict, only};
+use crate::say::json;
+use crate::vmdk;
 
 /// What was found, each under the name of its check, and in which programs.
 #[derive(Default)]
@@ -59,15 +68,15 @@ pub fn doctor(
     vmdk: Option<&Path>,
     form: Form,
 ) -> Result<ExitCode, Failure> {
-    let texts = devices::given(options);
-    let (listed, wrong) = devices::parsed(&texts);
+    let texts = entries::given(options);
+    let (listed, wrong) = entries::parsed(&texts);
     let mut findings = Findings::default();
     let host = Host::running().unwrap_or_else(|unknown| {
         findings.add("device", [unknown.finding()]);
         Host::default()
     });
     // Nothing else is said of a device that is not free, because that would lead to its use.
-    let fitness: Vec<Fitness> = listed.iter().map(|device| fitness::of_device(device, &host)).collect();
+    let fitness: Vec<Fitness> = listed.iter().map(|device| device::of_device(device, &host)).collect();
     let mut free = listed.clone();
     let mut is_free = fitness.iter().map(|fitness| fitness.uses.is_empty());
     free.retain(|_| is_free.next() == Some(true));
@@ -81,11 +90,11 @@ pub fn doctor(
             "device",
             [Finding::warning(
                 "No device is given",
-                format!("name one by --device ENTRY, or set {}", devices::VARIABLE),
+                format!("name one by --device ENTRY, or set {}", entries::VARIABLE),
             )],
         );
     }
-    for (fitness, together) in fitness.into_iter().zip(fitness::together(&listed, &host)) {
+    for (fitness, together) in fitness.into_iter().zip(device::together(&listed, &host)) {
         findings.add("device", fitness.all());
         findings.add("device", together);
     }
@@ -95,7 +104,7 @@ pub fn doctor(
         });
         findings.add("vmdk", found);
     }
-    let confinement = kernel::confinement(&findings.programs, &listed);
+    let confinement = confinement::confinement(&findings.programs, &listed);
     findings.add("confinement", confinement);
     // The worst first, otherwise in the order of the checks.
     findings.list.sort_by_key(|(_, finding)| Reverse(finding.verdict));
@@ -171,11 +180,11 @@ fn say(findings: &Findings, conclusion: &Conclusion, form: Form) -> Result<ExitC
         let checks = findings
             .list
             .iter()
-            .map(|(check, finding)| Check { check, finding: report::Finding::from(finding) });
+            .map(|(check, finding)| Check { check, finding: json::Finding::from(finding) });
         let text = format!("{word}{rest}");
         let document =
             Document { ready: *verdict == Verdict::Ok, conclusion: &text, checks: checks.collect() };
-        print(report::text(&document).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)?;
+        print(json::text(&document).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)?;
     } else {
         let is_shown = |finding: &&Finding| form == Form::All || finding.verdict == Verdict::Problem;
         let shown = findings.list.iter().map(|(_, finding)| finding).filter(is_shown);
@@ -192,10 +201,10 @@ fn say(findings: &Findings, conclusion: &Conclusion, form: Form) -> Result<ExitC
 /// they are.
 fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'_>]) -> Vec<PathBuf> {
     let files = match program {
-        Some(name) => program::find(name).map(|file| vec![absolute(&file)]).map_err(|failure| {
+        Some(name) => find::find(name).map(|file| vec![absolute(&file)]).map_err(|failure| {
             failure.sentences.iter().map(|sentence| Finding::sentence(sentence)).collect::<Vec<_>>()
         }),
-        None => administrator::programs().map_err(|finding| vec![finding]),
+        None => config::programs().map_err(|finding| vec![finding]),
     };
     let files = files.unwrap_or_else(|problems| {
         // What to do about the programs can need the library.
@@ -228,10 +237,10 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
             return findings.add("program", [Finding::problem(cause, "name a program that can")]);
         }
     };
-    if let Some(problem) = launcher::starter(file, is_secure) {
+    if let Some(problem) = script::starter(file, is_secure) {
         return findings.add("program", [problem]);
     }
-    if let Some(problem) = program::unstartable(file).or_else(|| program::unreachable(file)) {
+    if let Some(problem) = find::unstartable(file).or_else(|| find::unreachable(file)) {
         findings.add("program", [problem]);
     } else if is_secure {
         findings.add(
@@ -246,12 +255,12 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
     }
     if is_secure {
         findings.add("library", library::trusted());
-        findings.is_unread |= administrator::is_unread();
-        findings.add("configuration", administrator::examine(file, &status, listed));
+        findings.is_unread |= config::is_unread();
+        findings.add("configuration", config::examine(file, &status, listed));
     } else {
         findings.add("library", ordinary());
     }
-    if let Some(script) = launcher::read(file) {
+    if let Some(script) = script::read(file) {
         if script.findings.is_empty() {
             findings.add("program", [Finding::ok(format!("{name} is a script, and keeps LD_PRELOAD"))]);
         }
@@ -322,5 +331,5 @@ struct Document<'a> {
 struct Check<'a> {
     check: &'static str,
     #[serde(flatten)]
-    finding: report::Finding<'a>,
+    finding: json::Finding<'a>,
 }

@@ -6,10 +6,10 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::failure::shown;
-use crate::finding::Finding;
-use crate::library::VARIABLE;
-use crate::program;
+use crate::check::library::VARIABLE;
+use crate::program::find;
+use crate::say::failure::shown;
+use crate::say::finding::Finding;
 
 /// How much of a script is read, in bytes.
 const MOST: u64 = 1 << 20;
@@ -55,7 +55,7 @@ pub fn read(file: &Path) -> Option<Launcher> {
 
 /// The text of a script of a shell.
 fn text(file: &Path) -> Option<Vec<u8>> {
-    if !program::is_script(file) {
+    if !find::is_script(file) {
         return None;
     }
     let mut text = Vec::new();

@@ -12,10 +12,12 @@ use disk::conf::{Directive, parse};
 use disk::entry::Printed;
 use rustix::io::Errno;
 
-use crate::devices::Device;
-use crate::failure::{cause, quoted, shown};
-use crate::finding::{Finding, Verdict};
-use crate::{block, library, loader};
+use crate::check::library;
+use crate::entries::Device;
+use crate::host::block;
+use crate::program::loader;
+use crate::say::failure::{cause, quoted, shown};
+use crate::say::finding::{Finding, Verdict};
 
 /// The administrator's file.
 pub const FILE: &str = "/etc/vmware-bdwrapper.conf";
@@ -257,8 +259,8 @@ fn compare(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devices;
-    use crate::finding::only;
+    use crate::entries;
+    use crate::say::finding::only;
     use std::ffi::OsString;
 
     #[derive(Debug)]
@@ -273,7 +275,7 @@ mod tests {
 
     fn examined<const N: usize>(texts: [&str; N], text: &str, may_open: bool, is_real: bool) -> Findings {
         let texts = texts.map(OsString::from);
-        let devices = devices::parse(&texts).expect("they are right");
+        let devices = entries::parse(&texts).expect("they are right");
         let is_program = |path: &Path| path == Path::new("/usr/bin/vmx");
         let program = Path::new("/opt/vmx");
         let found =

@@ -8,8 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::elf::Elf;
-use crate::failure::{cause, shown};
+use crate::program::elf::Elf;
+use crate::say::failure::{cause, shown};
 
 /// A dynamic loader of the GNU C library.
 pub struct Loader(PathBuf);

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, OFlags, XattrFlags, fgetxattr, flock, fremovexa
 use rustix::io::Errno;
 use tempfile::{Builder, NamedTempFile};
 
-use crate::failure::{cause, say, shown};
+use crate::say::failure::{cause, say, shown};
 
 /// The most bytes that a descriptor or a `.vmx` file may have.
 const MOST: u64 = 1 << 20;

@@ -9,13 +9,14 @@ use std::process::{Command, Output, Stdio};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use crate::block::{Block, Host, Kind};
-use crate::failure::{Failure, cause, print, quoted, say, shown};
-use crate::finding::{Finding, Verdict, only};
-use crate::fitness::Options;
-use crate::loader::resolve;
-use crate::udev::{self, Access, link_name};
-use crate::{fitness, root};
+use crate::check::device;
+use crate::check::device::Options;
+use crate::file::system;
+use crate::host::block::{Block, Host, Kind};
+use crate::host::udev::{self, Access, link_name};
+use crate::program::loader::resolve;
+use crate::say::failure::{Failure, cause, print, quoted, say, shown};
+use crate::say::finding::{Finding, Verdict, only};
 
 /// Our rules, a line each.
 const RULES: &str = "/etc/udev/rules.d/90-vmware-bdwrapper.rules";
@@ -52,7 +53,7 @@ fn failed(sentence: impl Into<String>) -> Failure {
 pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> {
     let name = checked(path)?;
     wanted.access.check()?;
-    let _alone = root::alone("link", wanted.dry_run)?;
+    let _alone = system::alone("link", wanted.dry_run)?;
     let host = Host::running()?;
     let block = find(&host, device)?;
     judge(block, device, &host, wanted.force)?;
@@ -129,7 +130,7 @@ fn carry_out(path: &Path, target: Option<&Path>, block: &Block, wanted: &Wanted)
 /// Removes a link and the rule that makes it.
 pub fn remove(path: &Path, force: bool, dry_run: bool) -> Result<(), Failure> {
     let name = checked(path)?;
-    let _alone = root::alone("link --remove", dry_run)?;
+    let _alone = system::alone("link --remove", dry_run)?;
     let rules = Rules::read()?;
     let link = path.symlink_metadata();
     let (is_link, has_rule) = (link.as_ref().is_ok_and(|link| link.is_symlink()), rules.has(name));
@@ -198,7 +199,7 @@ fn say_rights(block: &Block, given: bool) -> Result<(), Failure> {
     print(format!(
         "{} still {}: 'chown root:disk {2}' and 'chmod 0660 {2}' give it back the rights that udev gives to disks\n",
         shown(&path),
-        fitness::rights(&status),
+        device::rights(&status),
         quoted(&path)
     ))
 }
@@ -234,7 +235,7 @@ fn find<'a>(host: &'a Host, device: &Path) -> Result<&'a Block, Failure> {
 
 /// Says what speaks against giving a device to a virtual machine; `force`: problems do not keep it from that.
 fn judge(block: &Block, device: &Path, host: &Host, force: bool) -> Result<(), Failure> {
-    let findings = fitness::of_node(block, device, Options { read_only: true, force }, host).all();
+    let findings = device::of_node(block, device, Options { read_only: true, force }, host).all();
     for finding in findings.iter().filter(|finding| force || finding.verdict == Verdict::Warning) {
         say(finding);
     }
@@ -491,7 +492,7 @@ impl Rules {
         }
         let directory = path.parent().unwrap_or(path);
         fs::create_dir_all(directory).map_err(|error| failed(not_made(directory, &error)))?;
-        root::put(path, self.0.as_bytes(), false).map(drop).map_err(failed)
+        system::put(path, self.0.as_bytes(), false).map(drop).map_err(failed)
     }
 }
 
@@ -548,7 +549,7 @@ pub fn list(json: bool) -> Result<(), Failure> {
     });
     let links: Vec<Link> = links.collect();
     if json {
-        return print(crate::report::text(&Document { links }).map_err(failed)?);
+        return print(crate::say::json::text(&Document { links }).map_err(failed)?);
     }
     if links.is_empty() {
         return print("There are no links in /dev/sd and /dev/hd, and no rules for any.\n");

@@ -12,11 +12,11 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::{getegid, getgroups, getuid};
 
-use crate::block::{self, Block, Host, Kind, Number, System, Use};
-use crate::devices::{self, Device};
-use crate::failure::{cause, quoted, say, shown};
-use crate::finding::{Finding, Verdict};
-use crate::udev::{self, Access};
+use crate::entries::{self, Device};
+use crate::host::block::{self, Block, Host, Kind, Number, System, Use};
+use crate::host::udev::{self, Access};
+use crate::say::failure::{cause, quoted, say, shown};
+use crate::say::finding::{Finding, Verdict};
 
 /// The sector size of the disks that VMware takes, in bytes.
 const SECTOR: u32 = 512;
@@ -221,7 +221,7 @@ fn is_claimed(path: &Path) -> bool {
 pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
     let path = device.path();
     let only = |others| Fitness { uses: Vec::new(), others };
-    let status = match (devices::absent(device), path.metadata()) {
+    let status = match (entries::absent(device), path.metadata()) {
         (Some(absent), _) => return only(vec![absent]),
         (None, Err(_)) => return only(Vec::new()),
         (None, Ok(status)) => status,
@@ -287,9 +287,9 @@ pub fn judge(listed: &[Device<'_>], force: bool) -> Result<(), Vec<String>> {
 pub fn together(listed: &[Device<'_>], host: &Host) -> Vec<Vec<Finding>> {
     let with_earlier = |(at, (device, clash)): (usize, (&Device<'_>, Option<String>))| {
         let mut findings: Vec<Finding> = clash.iter().map(|sentence| Finding::sentence(sentence)).collect();
-        let (name, own) = (shown(device.path()), devices::identity(device));
+        let (name, own) = (shown(device.path()), entries::identity(device));
         for other in &listed[..at] {
-            let (first, theirs) = (shown(other.path()), devices::identity(other));
+            let (first, theirs) = (shown(other.path()), entries::identity(other));
             let is_same = own.is_some() && own == theirs;
             if is_same && device.entry.kind == other.entry.kind {
                 findings.push(Finding::warning(
@@ -309,7 +309,7 @@ pub fn together(listed: &[Device<'_>], host: &Host) -> Vec<Vec<Finding>> {
         }
         findings
     };
-    listed.iter().zip(devices::clashes(listed)).enumerate().map(with_earlier).collect()
+    listed.iter().zip(entries::clashes(listed)).enumerate().map(with_earlier).collect()
 }
 
 fn used(name: &Path, one: &Use, host: &Host) -> Finding {

@@ -4,7 +4,7 @@ use clap::{Arg, Command, ValueHint};
 use clap_complete::{Shell, generate};
 
 use crate::entry;
-use crate::failure::{Failure, print};
+use crate::say::failure::{Failure, print};
 
 /// What clap does not know of each shell: the options of device entries, and in bash programs and users.
 const BASH: &str = include_str!("bash");

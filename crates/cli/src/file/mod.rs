@@ -1,0 +1,4 @@
+//! Finds files, and replaces them so that no moment shows half of one.
+
+pub mod replace;
+pub mod system;

@@ -1,0 +1,4 @@
+//! What this system knows about its block devices.
+
+pub mod block;
+pub mod udev;

@@ -1,0 +1,6 @@
+//! Messages, findings and documents.
+
+pub mod colour;
+pub mod failure;
+pub mod finding;
+pub mod json;
