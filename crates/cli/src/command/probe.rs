@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use client::{Asked, Conclusion, Errno, Facts};
 use comfy_table::{Table, presets};
 use serde::{Deserialize, Serialize};
+use vmware::{Asked, Conclusion, Errno, Facts};
 
 use crate::check::device;
 use crate::check::library;

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use client::{Adapter, Chs, Conclusion, Facts};
 use disk::entry::can_be_shown;
 use serde::Serialize;
+use vmware::{Adapter, Chs, Conclusion, Facts};
 
 use crate::say::finding::{self, Verdict};
 

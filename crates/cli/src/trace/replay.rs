@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use client::Given;
 use comfy_table::{Table, presets};
 use disk::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, HDIO_GETGEO, Request,
@@ -18,6 +17,7 @@ use disk::request::{
 use disk::{ata, drive, scsi};
 use indicatif::{ProgressBar, ProgressBarIter, ProgressDrawTarget};
 use serde::{Deserialize, Serialize};
+use vmware::Given;
 
 use super::decode;
 use super::output::Begin;
@@ -261,7 +261,7 @@ fn recorded(record: &Record) -> Result<Given, &'static str> {
         {
             return Err(NOT_WHOLE);
         }
-        if moved.length > client::LONGEST {
+        if moved.length > vmware::LONGEST {
             return Err("it moves too much");
         }
         let from_disk = moved.direction == FROM_DISK;
@@ -275,7 +275,7 @@ fn recorded(record: &Record) -> Result<Given, &'static str> {
     }
     match find(record.request).map(|request| request.argument) {
         Some(Argument::Number | Argument::None) => Ok(Given::Number(record.argument)),
-        _ if !client::is_self_contained(record.request) => Err(NOT_WHOLE),
+        _ if !vmware::is_self_contained(record.request) => Err(NOT_WHOLE),
         Some(Argument::In(_)) if record.given.0.is_empty() => Err(NOT_WHOLE),
         _ if record.request == SCSI_IOCTL_SEND_COMMAND && record.given.at::<4>(0) != [0; 4] => {
             Err("its data is not recorded")
@@ -352,7 +352,7 @@ pub fn resend(paths: &[PathBuf], write: bool) -> Result<(), Failure> {
     let sender = Sender::of_environment().map_err(failed)?;
     let mut files = Vec::new();
     for path in paths {
-        files.push(client::open(path, write).map_err(|error| {
+        files.push(vmware::open(path, write).map_err(|error| {
             let sentence = format!(
                 "{} cannot be opened for {} ({}): name a device that can.",
                 shown(path),
@@ -367,7 +367,7 @@ pub fn resend(paths: &[PathBuf], write: bool) -> Result<(), Failure> {
             serde_json::from_str(&line.map_err(failed)?).map_err(|error| failed(error.into()))?;
         if let Some(file) = files.get(order.device) {
             // What is not made is not recorded, which is what the other process sees.
-            let _ = client::resend(file, order.request, &order.given);
+            let _ = vmware::resend(file, order.request, &order.given);
         }
         sender.done().map_err(failed)?;
     }

@@ -70,11 +70,11 @@ impl Adapter {
     }
 
     /// Whether VMware takes a disk on it that answers so; for SATA and NVMe it goes by the disk.
-    pub fn suits(self, disk: client::Adapter) -> bool {
+    pub fn suits(self, disk: vmware::Adapter) -> bool {
         match self {
-            Adapter::Ide => disk == client::Adapter::Ide,
+            Adapter::Ide => disk == vmware::Adapter::Ide,
             Adapter::Sata | Adapter::Nvme => true,
-            _ => disk != client::Adapter::Ide,
+            _ => disk != vmware::Adapter::Ide,
         }
     }
 

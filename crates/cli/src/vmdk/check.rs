@@ -257,7 +257,7 @@ fn compare<'a>(descriptor: &Descriptor, place: &Place, text: &'a OsString) -> Re
             format!("Make the descriptor anew: {}", anew()),
         );
     }
-    let is_ide = present.disk.adapter == client::Adapter::Ide;
+    let is_ide = present.disk.adapter == vmware::Adapter::Ide;
     let word = descriptor.0.value(options::ADAPTER).or(descriptor.0.value("ddb.adapterType"));
     match descriptor.family() {
         Some(family) if needs_library && (family == Family::Ide) != is_ide => differ(

@@ -5,11 +5,11 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 
-use client::{Conclusion, Disk, Errno, Facts, Geometry, Identity, ScsiAddress};
 use disk::Capacity;
 use disk::entry::{Entry, Kind};
 use disk::geometry::{geometry, identify_geometry};
 use rustix::fs::OFlags;
+use vmware::{Conclusion, Disk, Errno, Facts, Geometry, Identity, ScsiAddress};
 
 use super::table::{self, Table};
 use crate::check::device;

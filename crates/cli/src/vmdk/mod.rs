@@ -73,7 +73,7 @@ const GEOMETRY: [&str; 6] = [
 ];
 
 /// Their values.
-fn numbers(disk: &client::Disk) -> [u64; 6] {
+fn numbers(disk: &vmware::Disk) -> [u64; 6] {
     let (own, bios) = (disk.physical, disk.bios);
     [own.cylinders, own.heads, own.sectors, bios.cylinders, bios.heads, bios.sectors].map(u64::from)
 }
