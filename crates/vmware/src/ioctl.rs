@@ -4,29 +4,29 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-use disk::Errno;
+use disk::{Errno, request};
 use serde::{Deserialize, Serialize};
 
 /// The requests that are asked. Each writes at most [`Reply::SIZE`] bytes and reads none.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum Request {
-    /// `BLKROGET` (linux/fs.h): an `int`.
-    ReadOnly = 0x125e,
-    /// `BLKGETSIZE` (linux/fs.h): an `unsigned long`, in 512-byte sectors.
-    Sectors = 0x1260,
-    /// `BLKSSZGET` (linux/fs.h): an `int`, in bytes.
-    SectorSize = 0x1268,
-    /// `BLKGETSIZE64` (linux/fs.h): 64 bits, in bytes.
-    Bytes = 0x8008_1272,
-    /// `HDIO_GETGEO` (linux/hdreg.h): a `struct hd_geometry`.
-    Geometry = 0x0301,
-    /// `HDIO_GET_IDENTITY` (linux/hdreg.h): the 512 bytes of IDENTIFY DEVICE.
-    Identity = 0x030d,
-    /// `SCSI_IOCTL_GET_IDLUN` (scsi/scsi_ioctl.h): two 32-bit numbers.
-    IdLun = 0x5382,
-    /// `SCSI_IOCTL_GET_BUS_NUMBER` (scsi/scsi.h): an `int`.
-    BusNumber = 0x5386,
+    /// An `int`.
+    ReadOnly = request::BLKROGET,
+    /// An `unsigned long`, in 512-byte sectors.
+    Sectors = request::BLKGETSIZE,
+    /// An `int`, in bytes.
+    SectorSize = request::BLKSSZGET,
+    /// 64 bits, in bytes.
+    Bytes = request::BLKGETSIZE64,
+    /// A `struct hd_geometry`.
+    Geometry = request::HDIO_GETGEO,
+    /// The 512 bytes of IDENTIFY DEVICE.
+    Identity = request::HDIO_GET_IDENTITY,
+    /// Two 32-bit numbers.
+    IdLun = request::SCSI_IOCTL_GET_IDLUN,
+    /// An `int`.
+    BusNumber = request::SCSI_IOCTL_GET_BUS_NUMBER,
 }
 
 /// What a request wrote; zeros behind it.

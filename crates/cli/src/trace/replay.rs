@@ -7,7 +7,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
 
 use comfy_table::{Table, presets};
 use disk::request::{
@@ -15,7 +14,6 @@ use disk::request::{
     SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
 };
 use disk::{ata, drive, scsi};
-use indicatif::{ProgressBar, ProgressBarIter, ProgressDrawTarget};
 use serde::{Deserialize, Serialize};
 use vmware::Given;
 
@@ -109,7 +107,7 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(unread("it is no regular file"));
     }
-    let mut lines = Lines::new(File::open(file).map_err(unreadable)?).map_err(unreadable)?;
+    let mut lines = Lines::new(File::open(file).map_err(unreadable)?);
     let first = lines.next().map_err(unreadable)?.unwrap_or_default();
     let begin: Begin = parse(&first).map_err(|why| wrong(1, why))?;
     let texts: Vec<OsString> = match devices.is_empty() {
@@ -159,11 +157,10 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
             Err(why) => result.leave_out(&recorded, why),
             Ok(order) => {
                 let now = replay.make(&order, &recorded.device)?;
-                lines.bar.suspend(|| result.compare(lines.number, &recorded, &now))?;
+                result.compare(lines.number, &recorded, &now)?;
             }
         }
     }
-    lines.bar.finish_and_clear();
     if !is_whole {
         say(format!(
             "{}: has no summary at its end, so requests may be missing: the trace was cut off.",
@@ -184,27 +181,17 @@ fn unanswered(device: &str) -> Failure {
 
 /// The lines of a file, however long it is.
 struct Lines {
-    reader: BufReader<ProgressBarIter<File>>,
+    reader: BufReader<File>,
     number: u64,
-    /// How much has been read; shown on a terminal when it takes longer than [`PATIENCE`].
-    bar: ProgressBar,
-    begun: Instant,
 }
 
-const PATIENCE: Duration = Duration::from_secs(1);
-
 impl Lines {
-    fn new(file: File) -> io::Result<Lines> {
-        let bar = ProgressBar::with_draw_target(Some(file.metadata()?.len()), ProgressDrawTarget::hidden());
-        let reader = BufReader::new(bar.wrap_read(file));
-        Ok(Lines { reader, number: 0, bar, begun: Instant::now() })
+    fn new(file: File) -> Lines {
+        Lines { reader: BufReader::new(file), number: 0 }
     }
 
     /// The next one with its end; what is too long is cut off.
     fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
-        if self.bar.is_hidden() && self.begun.elapsed() > PATIENCE {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        }
         let mut line = Vec::new();
         self.reader.by_ref().take(LONGEST).read_until(b'\n', &mut line)?;
         self.number += 1;
