@@ -5,89 +5,25 @@
 pub mod command;
 pub mod identify;
 mod log;
+pub mod registers;
 
 use command::{Command, Operation, Transfer};
 use identify::Settings;
 use log::Page;
+use registers::{ABRT, ERR, FAULT, IDNF, LBA, OBSOLETE, READY, SECOND, SMART_SIGNATURE, UNC};
+pub use registers::{Registers, Taskfile};
 
+use crate::device::{Capacity, Device};
 use crate::entry::Kind;
+use crate::errno::Errno;
 use crate::geometry::identify_geometry;
-use crate::scsi::data::Data;
+use crate::host::Host;
+use crate::medium::{is_protected, is_thin, size};
+use crate::scsi::dispatch::translated;
 use crate::scsi::sense::Sense;
-use crate::scsi::{self, Direction, Ended, lost, mode};
-use crate::{Capacity, Device, Errno, Host, hdio};
-
-/// What a host writes to the registers of a disk (ACS-3, 7.1.3). Commands with 28-bit addresses look at the low byte of
-/// `features` and `count`, the low three of `lba` and the low four bits of `device`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Taskfile {
-    /// COMMAND
-    pub command: u8,
-    /// FEATURES
-    pub features: u16,
-    /// COUNT
-    pub count: u16,
-    /// LBA, of 48 bits.
-    pub lba: u64,
-    /// DEVICE
-    pub device: u8,
-}
-
-/// What the registers hold when a command has ended (ACS-3, 9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Registers {
-    /// STATUS
-    pub status: u8,
-    /// ERROR
-    pub error: u8,
-    /// COUNT
-    pub count: u16,
-    /// LBA, of 48 bits.
-    pub lba: u64,
-    /// DEVICE
-    pub device: u8,
-}
-
-/// STATUS: device ready, and its obsolete bit that says that a seek has ended.
-const READY: u8 = 0x50;
-/// STATUS: device fault.
-const FAULT: u8 = 0x20;
-/// STATUS: ERROR says why the command failed.
-const ERR: u8 = 0x01;
-
-/// ERROR: the command, or what it asks for, is none of the disk's.
-const ABRT: u8 = 0x04;
-/// ERROR: there is no such address.
-const IDNF: u8 = 0x10;
-/// ERROR: the data cannot be read.
-const UNC: u8 = 0x40;
-
-/// DEVICE: the address is a logical block address.
-pub const LBA: u8 = 0x40;
-/// DEVICE: bits that have been 1 since the first ATA disks.
-const OBSOLETE: u8 = 0xa0;
-/// DEVICE: the command is the second disk's of a cable, which there is none of.
-const SECOND: u8 = 0x10;
-
-/// LBA of every SMART command, from bit 8 on (ACS-3, 7.48).
-pub const SMART_SIGNATURE: u64 = 0xc24f;
-
-impl Registers {
-    /// Whether the command failed.
-    pub fn failed(&self) -> bool {
-        self.status & (ERR | FAULT) != 0
-    }
-
-    /// What a SCSI client is told of a command that failed (SAT-3, 11.7).
-    pub fn sense(&self) -> Sense {
-        match self.error {
-            _ if self.status & FAULT != 0 => Sense::INTERNAL,
-            UNC => Sense::READ_ERROR,
-            IDNF => Sense::OUT_OF_RANGE,
-            _ => Sense::ABORTED,
-        }
-    }
-}
+use crate::scsi::task::{Direction, Ended, failed, lost};
+use crate::settings::{self, multiple, set_multiple};
+use crate::transfer::Data;
 
 /// Why a command fails.
 #[derive(Clone, Copy)]
@@ -144,8 +80,7 @@ pub(crate) fn execute<H: Host>(
     };
     let run = || {
         let command = command::find(input.command, input.features as u8).ok_or(ABORTED)?;
-        let capacity = match (scsi::size(device, host, command.operation.moves_sectors()), command.operation)
-        {
+        let capacity = match (size(device, host, command.operation.moves_sectors()), command.operation) {
             (Ok(capacity), _) => capacity,
             // A descriptor that cannot carry requests.
             (Err(Errno::EBADF), _) => return Err(Failure::Ended(Ended::Failed(Errno::EBADF))),
@@ -271,7 +206,7 @@ impl<H: Host> Task<'_, H> {
     }
 
     fn run(&mut self) -> Done {
-        let smart_is_on = self.device.state.switches.is_on(mode::SMART);
+        let smart_is_on = self.device.state.switches.is_on(settings::SMART);
         if self.command.code == command::SMART {
             let signed = self.input.lba >> 8 & 0xffff == SMART_SIGNATURE;
             if !signed || !(smart_is_on || self.command.operation == Operation::Smart(true)) {
@@ -283,7 +218,7 @@ impl<H: Host> Task<'_, H> {
             Operation::Nop => return Err(ABORTED),
             Operation::Read => self.move_blocks(false)?,
             Operation::Write(fua) => self.move_blocks(fua)?,
-            Operation::Multiple(_) if hdio::multiple(state) == 0 => return Err(ABORTED),
+            Operation::Multiple(_) if multiple(state) == 0 => return Err(ABORTED),
             Operation::Multiple(fua) => self.move_blocks(fua)?,
             Operation::Verify => self.on_blocks(VERIFY_16, 0, self.first()?, self.blocks())?,
             Operation::SetMultiple => {
@@ -291,7 +226,7 @@ impl<H: Host> Task<'_, H> {
                 if !identify::has_multiple(count) {
                     return Err(ABORTED);
                 }
-                hdio::set_multiple(state, count);
+                set_multiple(state, count);
             }
             Operation::Trim => self.trim()?,
             Operation::Flush | Operation::Standby => self.flush()?,
@@ -313,10 +248,10 @@ impl<H: Host> Task<'_, H> {
                 if !on {
                     self.flush()?;
                 }
-                state.switches.turn(mode::WCE, on);
+                state.switches.turn(settings::WCE, on);
             }
-            Operation::LookAhead(on) => state.switches.turn(mode::DRA, !on),
-            Operation::Smart(on) => state.switches.turn(mode::SMART, on),
+            Operation::LookAhead(on) => state.switches.turn(settings::DRA, !on),
+            Operation::Smart(on) => state.switches.turn(settings::SMART, on),
             Operation::PowerManagement(false) => state.power_management.set(0),
             Operation::PowerManagement(true) => match self.count() {
                 level @ 0x01..=0xfe => state.power_management.set(level.into()),
@@ -370,7 +305,7 @@ impl<H: Host> Task<'_, H> {
         let [a, b, c, d, e, f, g, h] = first.to_be_bytes();
         let [i, j, k, l] = u32::try_from(blocks).unwrap_or(u32::MAX).to_be_bytes();
         let cdb = [code, flags, a, b, c, d, e, f, g, h, i, j, k, l, 0, 0];
-        Ok(scsi::translated(self.device, self.host, self.capacity, cdb, direction, self.data)?)
+        Ok(translated(self.device, self.host, self.capacity, cdb, direction, self.data)?)
     }
 
     fn move_blocks(&mut self, fua: bool) -> Done {
@@ -405,10 +340,10 @@ impl<H: Host> Task<'_, H> {
     fn trim(&mut self) -> Done {
         let whole = self.bytes();
         let is_trim = self.input.features & 0x01 != 0;
-        if !is_trim || whole == 0 || self.count() > MAX_RANGE_BLOCKS || !scsi::is_thin(self.host) {
+        if !is_trim || whole == 0 || self.count() > MAX_RANGE_BLOCKS || !is_thin(self.host) {
             return Err(ABORTED);
         }
-        if scsi::is_protected(self.device, self.host)? {
+        if is_protected(self.device, self.host)? {
             return Err(ABORTED);
         }
         let ranges = *self.data;
@@ -429,7 +364,7 @@ impl<H: Host> Task<'_, H> {
                 if carry_out {
                     let given_back =
                         self.host.discard(first.saturating_mul(block), blocks.saturating_mul(block));
-                    given_back.map_err(|errno| scsi::failed(errno, first, true))?;
+                    given_back.map_err(|errno| failed(errno, first, true))?;
                 }
             }
         }

@@ -1,45 +1,17 @@
 //! Commands on logical blocks (SBC-3, clause 5).
 
-use super::data::AT_ONCE;
-use super::inquiry::{
-    MAX_COMPARE_AND_WRITE, MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME, atomic_blocks,
-};
+use super::inquiry::{MAX_COMPARE_AND_WRITE, MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME};
 use super::response::Response;
 use super::sense::Sense;
-use super::{Direction, Done, Ended, Task, failed, is_thin, lost, mode, unsettled};
-use crate::host::{Extent, Segment, UpdateError};
-use crate::sg::{LONGEST, longest_transfer};
-use crate::{Capacity, Errno, Host};
+use super::task::{Direction, Done, Ended, Task, failed, lost, unsettled};
+use crate::errno::Errno;
+use crate::host::{Extent, Host, Segment, UpdateError};
+use crate::medium::{LONGEST, Range, atomic_blocks, is_thin, longest_transfer};
+use crate::settings::WCE;
+use crate::transfer::AT_ONCE;
 
 /// The most bytes that are worked on at once where data cannot go straight between device and caller.
 const PIECE: u64 = 256 * 1024;
-
-/// Logical blocks of a command.
-#[derive(Clone, Copy)]
-pub(super) struct Range {
-    /// The first.
-    first: u64,
-    /// How many.
-    blocks: u64,
-    capacity: Capacity,
-}
-
-impl Range {
-    /// The first byte.
-    fn offset(&self) -> u64 {
-        self.first.saturating_mul(self.capacity.block.into())
-    }
-
-    /// How many bytes.
-    fn bytes(&self) -> u64 {
-        self.blocks.saturating_mul(self.capacity.block.into())
-    }
-
-    /// The block that a byte is in.
-    fn block_of(&self, offset: u64) -> u64 {
-        offset.checked_div(self.capacity.block.into()).unwrap_or(0)
-    }
-}
 
 impl<H: Host> Task<'_, H> {
     /// The blocks that the CDB names, which must exist.
@@ -103,7 +75,7 @@ impl<H: Host> Task<'_, H> {
 
     /// Whether what is written must be on the medium when the command ends.
     fn is_durable(&self, fua: bool) -> bool {
-        fua || !self.device.state.switches.is_on(mode::WCE)
+        fua || !self.device.state.switches.is_on(WCE)
     }
 
     fn check_writable(&self) -> Done {

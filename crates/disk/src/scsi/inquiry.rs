@@ -2,11 +2,13 @@
 
 use super::response::Response;
 use super::sense::Sense;
-use crate::ata::identify as ata_identify;
+use crate::device::Device;
 use crate::entry::Kind;
-use crate::host::Provisioning;
-use crate::sg::{LONGEST, longest_transfer};
-use crate::{Device, Errno, Host, identity};
+use crate::errno::Errno;
+use crate::host::{Host, Provisioning};
+use crate::identity;
+use crate::medium::{atomic_blocks, longest_transfer};
+use crate::sat::ata_information;
 
 /// The longest list of blocks to unmap, and of descriptors for that.
 pub const MAX_UNMAP_BLOCKS: u32 = 1 << 20;
@@ -131,34 +133,6 @@ fn identification(device: &Device<'_>, out: &mut Response) {
     if device.entry.kind == Kind::Scsi {
         out.put(&[0x61, 0x95, 0, 4, 0, 0, GROUP[0], GROUP[1]]);
     }
-}
-
-/// ATA information (SAT-3, 10.3.6): who translates, the signature of an ATA disk, the command that says who it is and what that
-/// says.
-#[inline(never)]
-fn ata_information(device: &Device<'_>, host: &impl Host, out: &mut Response) -> Result<(), Errno> {
-    out.fill(8);
-    out.put(b"BDWRAP  ");
-    out.put(b"SAT             ");
-    out.put(identity::REVISION);
-    // A register FIS: STATUS, ERROR, LBA, DEVICE and COUNT; port 0.
-    out.put(&[0x34, 0, 0x50, 0x01, 0x01, 0, 0, 0, 0, 0, 0, 0, 0x01]);
-    out.fill(56);
-    // IDENTIFY DEVICE
-    out.put(&[0xec, 0, 0, 0]);
-    let mut identity = [0; 512];
-    ata_identify::sector(device, host, device.capacity(host)?, &mut identity);
-    out.put(&identity);
-    Ok(())
-}
-
-/// The least and the most blocks of a WRITE ATOMIC, powers of two, where the disk has that command.
-pub fn atomic_blocks(device: &Device<'_>, host: &impl Host) -> Option<(u32, u32)> {
-    let (least, most) = host.atomic_unit()?;
-    let block = device.logical_block(host).ok()?;
-    let least = least.checked_div(block)?.max(1);
-    let most = most.min(LONGEST as u32).checked_div(block)?;
-    (least <= most).then_some((least, most))
 }
 
 /// Block limits.

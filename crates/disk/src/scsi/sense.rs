@@ -1,6 +1,6 @@
 //! Sense data (SPC-4, 4.5): why a command failed.
 
-use crate::ata::Registers;
+use crate::ata::registers::Registers;
 
 /// A field of the CDB or of the parameter list that is wrong (SPC-4, 4.5.2.4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

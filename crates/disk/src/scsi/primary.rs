@@ -1,12 +1,13 @@
 //! Commands that say something of the disk, or change a setting of it (SPC-4, clause 6; SBC-3, clause 5).
 
-use super::command::{COMMANDS, Command};
+use super::command::{COMMANDS, Command, has, rows, supported};
 use super::inquiry::{self, GROUP, PORT, Refused};
 use super::mode::{self, Values};
 use super::response::Response;
 use super::sense::Sense;
-use super::{Done, Task, has, is_thin, lost, row, rows, unsettled};
-use crate::Host;
+use super::task::{Done, Task, lost, unsettled};
+use crate::host::Host;
+use crate::medium::is_thin;
 
 impl<H: Host> Task<'_, H> {
     pub(super) fn request_sense(&mut self, sense: Sense) -> Done {
@@ -296,7 +297,7 @@ impl<H: Host> Task<'_, H> {
         let wanted = if has_actions { u8::try_from(action).unwrap_or(0xff) } else { 0 };
         // 3 looks at the service action of a command that has none, too.
         let known = action == 0 || has_actions || self.byte(2) & 0x07 == 1;
-        let found = row(self.device, self.host, code, wanted).ok().filter(|_| known);
+        let found = supported(self.device, self.host, code, wanted).ok().filter(|_| known);
         self.one_command(found, timeouts, &mut out);
         self.give(&out, self.u32(6))
     }

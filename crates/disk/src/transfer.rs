@@ -1,7 +1,7 @@
 //! The caller's buffer of a command: one piece of memory, or a list of pieces.
 
-use crate::host::Segment;
-use crate::{Errno, Host};
+use crate::errno::Errno;
+use crate::host::{Host, Segment};
 
 /// The most pieces that are handed to the host at once.
 pub const AT_ONCE: usize = 32;

@@ -2,14 +2,18 @@
 //! Linux 5.13 (ide-ioctls.c, ide-taskfile.c), and the first two as libata does (drivers/ata/libata-scsi.c, `ata_cmd_ioctl`
 //! and `ata_task_ioctl`).
 
+use super::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE};
 use crate::ata::command::{SET_FEATURES, SMART, Transfer};
-use crate::ata::{self, Offer, Registers, SMART_SIGNATURE, Taskfile};
+use crate::ata::registers::SMART_SIGNATURE;
+use crate::ata::{self, Offer, Registers, Taskfile};
+use crate::bytes::part;
+use crate::device::Device;
 use crate::entry::Kind;
-use crate::host::part;
-use crate::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE};
-use crate::scsi::Ended;
-use crate::scsi::data::Data;
-use crate::{Device, Errno, Host, hdio};
+use crate::errno::Errno;
+use crate::host::Host;
+use crate::scsi::task::Ended;
+use crate::settings::multiple;
+use crate::transfer::Data;
 
 /// What the requests say of a command that failed, or that did not come to its end.
 fn outcome(registers: Result<Registers, Ended>) -> Result<Registers, Errno> {
@@ -231,7 +235,7 @@ pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> 
     }
     let input = of_taskfile(request);
     let (transfer, at, size) = match phase {
-        MULTI_IN | MULTI_OUT if hdio::multiple(device.state) == 0 => return Err(Errno::EPERM),
+        MULTI_IN | MULTI_OUT if multiple(device.state) == 0 => return Err(Errno::EPERM),
         NO_DATA => (Transfer::None, 0, 0),
         IN | MULTI_IN => (Transfer::PioIn, in_at, in_size),
         OUT | MULTI_OUT => (Transfer::PioOut, out_at, out_size),

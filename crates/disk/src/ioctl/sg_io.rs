@@ -1,13 +1,15 @@
 //! Ways to send a disk a SCSI command: `SG_IO` and `SCSI_IOCTL_SEND_COMMAND` (the kernel's drivers/scsi/scsi_ioctl.c).
 
-use crate::host::part;
+use crate::bytes::part;
+use crate::device::Device;
+use crate::errno::Errno;
+use crate::host::{Capability, Host};
+use crate::medium::{LONGEST, longest_transfer};
 use crate::scsi::command::{self, Permission};
-use crate::scsi::data::Data;
-use crate::scsi::{Direction, Ended, execute, mode};
-use crate::{Capability, Device, Errno, Host, Limit};
-
-/// The most bytes that one command moves, where the backing device's limit is not larger.
-pub(crate) const LONGEST: u64 = 4 << 20;
+use crate::scsi::dispatch::execute;
+use crate::scsi::task::{Direction, Ended};
+use crate::settings::D_SENSE;
+use crate::transfer::Data;
 
 /// The longest CDB that is taken.
 const LONGEST_CDB: usize = 32;
@@ -28,11 +30,6 @@ const DRIVER_SENSE: u16 = 0x08;
 
 /// `SG_INFO_CHECK`
 const INFO_CHECK: u32 = 0x01;
-
-/// The most bytes that one command moves.
-pub(crate) fn longest_transfer(host: &impl Host) -> Result<u64, Errno> {
-    Ok(host.limit(Limit::MaxSectors)?.saturating_mul(512).max(LONGEST))
-}
 
 /// Whether the caller may send a command.
 fn is_allowed(host: &impl Host, cdb: &[u8]) -> bool {
@@ -120,7 +117,7 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
     let (status, host_status) = match ended {
         Ended::Good => (0, 0),
         Ended::Check(sense) => {
-            let (bytes, count) = sense.bytes(device.state.switches.is_on(mode::D_SENSE));
+            let (bytes, count) = sense.bytes(device.state.switches.is_on(D_SENSE));
             let count = count.min(sense_room.into());
             if sense_at != 0 && count > 0 {
                 host.copy_out(sense_at, bytes.get(..count).unwrap_or_default())?;
@@ -212,7 +209,7 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
             Ok(0)
         }
         Ended::Check(sense) => {
-            let (bytes, count) = sense.bytes(device.state.switches.is_on(mode::D_SENSE));
+            let (bytes, count) = sense.bytes(device.state.switches.is_on(D_SENSE));
             host.copy_out(at, bytes.get(..count.min(OLD_SENSE)).unwrap_or_default())?;
             Ok(CHECK_CONDITION.into())
         }

@@ -1,10 +1,15 @@
 //! ATA PASS-THROUGH: an ATA command in a CDB (SAT-3, 12.2).
 
-use super::sense::Sense;
-use super::{Direction, Done, Ended, Task};
-use crate::Host;
 use crate::ata::command::{self, Operation, Transfer};
-use crate::ata::{self, Offer, Taskfile};
+use crate::ata::registers::{FAULT, IDNF, UNC};
+use crate::ata::{self, Offer, Registers, Taskfile, identify};
+use crate::device::Device;
+use crate::errno::Errno;
+use crate::host::Host;
+use crate::identity;
+use crate::scsi::response::Response;
+use crate::scsi::sense::Sense;
+use crate::scsi::task::{Direction, Done, Ended, Task};
 
 /// The registers in the CDB of an ATA PASS-THROUGH, and whether they are those of a command of 48 bits, for which ATA
 /// PASS-THROUGH (12) has no room.
@@ -30,7 +35,7 @@ pub fn registers(cdb: &[u8; 16]) -> (Taskfile, bool) {
 }
 
 impl<H: Host> Task<'_, H> {
-    pub(super) fn ata_pass_through(&mut self) -> Done {
+    pub(crate) fn ata_pass_through(&mut self) -> Done {
         let (how, flags) = (self.byte(1), self.byte(2));
         let (input, extended) = registers(&self.cdb);
         let (check, from_disk, length) = (flags & 0x20 != 0, flags & 0x08 != 0, flags & 0x03);
@@ -86,4 +91,39 @@ impl<H: Host> Task<'_, H> {
         }
         Ok(())
     }
+}
+
+impl Registers {
+    /// What a SCSI client is told of a command that failed (SAT-3, 11.7).
+    pub fn sense(&self) -> Sense {
+        match self.error {
+            _ if self.status & FAULT != 0 => Sense::INTERNAL,
+            UNC => Sense::READ_ERROR,
+            IDNF => Sense::OUT_OF_RANGE,
+            _ => Sense::ABORTED,
+        }
+    }
+}
+
+/// ATA information (SAT-3, 10.3.6): who translates, the signature of an ATA disk, the command that says who it is and what that
+/// says.
+#[inline(never)]
+pub(crate) fn ata_information(
+    device: &Device<'_>,
+    host: &impl Host,
+    out: &mut Response,
+) -> Result<(), Errno> {
+    out.fill(8);
+    out.put(b"BDWRAP  ");
+    out.put(b"SAT             ");
+    out.put(identity::REVISION);
+    // A register FIS: STATUS, ERROR, LBA, DEVICE and COUNT; port 0.
+    out.put(&[0x34, 0, 0x50, 0x01, 0x01, 0, 0, 0, 0, 0, 0, 0, 0x01]);
+    out.fill(56);
+    // IDENTIFY DEVICE
+    out.put(&[0xec, 0, 0, 0]);
+    let mut identity = [0; 512];
+    identify::sector(device, host, device.capacity(host)?, &mut identity);
+    out.put(&identity);
+    Ok(())
 }

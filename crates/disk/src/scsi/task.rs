@@ -1,0 +1,145 @@
+//! A command that is carried out, and how it ends.
+
+use super::response::Response;
+use super::sense::Sense;
+use crate::device::{Capacity, Device};
+use crate::errno::Errno;
+use crate::host::Host;
+use crate::medium;
+use crate::transfer::Data;
+
+/// Which way the caller lets data go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// No data.
+    None,
+    /// To the disk.
+    Out,
+    /// From the disk.
+    In,
+    /// Either way.
+    Both,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// GOOD
+    Good,
+    /// CHECK CONDITION
+    Check(Sense),
+    /// BUSY: there was no memory.
+    Busy,
+    /// The host adapter saw another amount of data than there is room for (`DID_ERROR`); nothing was moved.
+    Overrun,
+    /// The device is gone (`DID_NO_CONNECT`).
+    Gone,
+    /// The caller's memory is bad: the request itself fails.
+    Failed(Errno),
+}
+
+impl From<Sense> for Ended {
+    fn from(sense: Sense) -> Ended {
+        Ended::Check(sense)
+    }
+}
+
+/// A command that is carried out.
+pub(crate) struct Task<'a, H: Host> {
+    pub(crate) device: &'a Device<'a>,
+    pub(crate) host: &'a H,
+    pub(crate) cdb: [u8; 16],
+    pub(crate) direction: Direction,
+    pub(crate) data: Data,
+    /// The caller's timeout in milliseconds; 0: none.
+    pub(crate) timeout: u32,
+    /// The device's size when the command began.
+    pub(crate) capacity: Capacity,
+}
+
+pub(crate) type Done = Result<(), Ended>;
+
+/// What an error of the backing device means, at a logical block.
+pub(crate) fn failed(errno: Errno, block: u64, writing: bool) -> Ended {
+    match errno {
+        Errno::ENOSPC | Errno::EDQUOT => Sense::NO_SPACE.into(),
+        // The program's limit of a file's size (RLIMIT_FSIZE).
+        Errno::EFBIG if writing => Sense::NO_SPACE.into(),
+        Errno::EROFS | Errno::EPERM | Errno::EACCES | Errno::EBADF if writing => Sense::PROTECTED.into(),
+        Errno::ENOMEM | Errno::EAGAIN | Errno::ENFILE | Errno::EMFILE => Ended::Busy,
+        Errno::ENODEV | Errno::ENXIO => Ended::Gone,
+        Errno::EFAULT => Ended::Failed(Errno::EFAULT),
+        // The medium is not to blame, and may be sound.
+        Errno::EPERM | Errno::EACCES | Errno::EBADF => Sense::NO_ACCESS.into(),
+        _ if writing => Sense::WRITE_ERROR.at(block).into(),
+        _ => Sense::READ_ERROR.at(block).into(),
+    }
+}
+
+/// What an error means where no block is concerned.
+pub(crate) fn lost(errno: Errno) -> Ended {
+    match failed(errno, 0, false) {
+        Ended::Check(_) => Sense::INTERNAL.into(),
+        ended => ended,
+    }
+}
+
+/// What an error means when a cache is written to the medium: nobody knows of which block.
+pub(crate) fn unsettled(errno: Errno) -> Ended {
+    match failed(errno, 0, true) {
+        Ended::Check(sense) => Sense { information: None, ..sense }.into(),
+        ended => ended,
+    }
+}
+
+impl<H: Host> Task<'_, H> {
+    pub(crate) fn is_protected(&self) -> Result<bool, Ended> {
+        medium::is_protected(self.device, self.host)
+    }
+
+    /// A byte of the CDB.
+    pub(crate) fn byte(&self, at: usize) -> u8 {
+        self.cdb.get(at).copied().unwrap_or(0)
+    }
+
+    /// A big-endian number of the CDB, of 2 bytes.
+    pub(crate) fn u16(&self, at: usize) -> u16 {
+        u16::from_be_bytes([self.byte(at), self.byte(at.saturating_add(1))])
+    }
+
+    /// A big-endian number of the CDB, of 4 bytes.
+    pub(crate) fn u32(&self, at: usize) -> u32 {
+        u32::from(self.u16(at)) << 16 | u32::from(self.u16(at.saturating_add(2)))
+    }
+
+    /// A big-endian number of the CDB, of 8 bytes.
+    pub(crate) fn u64(&self, at: usize) -> u64 {
+        u64::from(self.u32(at)) << 32 | u64::from(self.u32(at.saturating_add(4)))
+    }
+
+    /// Gives the caller a response, cut at the allocation length of the CDB.
+    pub(crate) fn give(&mut self, response: &Response, allocation_length: u32) -> Done {
+        let bytes = response.bytes();
+        let most = usize::try_from(allocation_length).unwrap_or(usize::MAX);
+        let given = bytes.get(..most).unwrap_or(bytes);
+        if given.is_empty() {
+            return Ok(());
+        }
+        self.expect(Direction::In, 1)?;
+        self.data.put(self.host, given).map_err(Ended::Failed)
+    }
+
+    /// Checks that the caller has room, or data, for so many bytes.
+    pub(crate) fn expect(&self, direction: Direction, bytes: u64) -> Done {
+        let way = self.direction == direction || self.direction == Direction::Both;
+        if bytes == 0 || way && self.data.left() >= bytes { Ok(()) } else { Err(Ended::Overrun) }
+    }
+
+    /// Takes the caller's parameter list.
+    pub(crate) fn take<'b>(&mut self, list: &'b mut [u8], length: usize) -> Result<&'b [u8], Ended> {
+        let list = list.get_mut(..length).ok_or(Sense::LIST_LENGTH)?;
+        self.expect(Direction::Out, length as u64)?;
+        self.data.get(self.host, list).map_err(Ended::Failed)?;
+        Ok(list)
+    }
+}
