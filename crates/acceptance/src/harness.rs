@@ -12,7 +12,7 @@ use crate::isolation::{self, Privilege, privilege};
 /// What a trial cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// The machine's superuser: for loop devices and device nodes.
+    /// The machine's superuser: for loop devices, device nodes and CAP_SYS_RAWIO.
     Devices,
     /// The superuser: for other users' files and processes, and for mounts. That of a user namespace will do.
     Root,

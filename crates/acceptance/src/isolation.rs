@@ -58,6 +58,9 @@ done
 mount --move /mnt /dev
 exec "$@""#;
 
+/// Makes a `/run` of the program's own, for that of the machine's superuser cannot be written in a user namespace.
+const OWN_RUN: &str = r#"mount -t tmpfs -o mode=755 tmpfs /run && exec "$@""#;
+
 /// What this program may do: as root of the machine only when it is isolated.
 pub(crate) fn privilege() -> Privilege {
     if is_machine() {
@@ -91,9 +94,7 @@ fn again(privilege: Privilege) -> Command {
     let own = std::env::current_exe().expect("/proc/self/exe names this test program");
     let mut command = Command::new("unshare");
     command.args(options(privilege));
-    if privilege == Privilege::Machine {
-        command.args(["sh", "-c", OWN_DEV, "sh"]);
-    }
+    command.args(["sh", "-c", if privilege == Privilege::Machine { OWN_DEV } else { OWN_RUN }, "sh"]);
     let path = std::env::var("PATH").unwrap_or_default();
     command.arg(own).env("PATH", format!("{PATH}:{path}")).env(PRIVILEGE, privilege.name());
     command

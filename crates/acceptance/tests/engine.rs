@@ -69,7 +69,9 @@ fn main() -> ExitCode {
             trials.push(trial(format!("locks/{name}-{flags}"), root, move || locks(medium, flags)));
         }
         let needs = needs(medium, &["cc"]);
-        trials.push(trial(format!("exclusion/{name}-handlers"), &needs, move || handlers(medium)));
+        // ORWRITE needs CAP_SYS_RAWIO.
+        let raw = [&needs[..], &[Need::Devices]].concat();
+        trials.push(trial(format!("exclusion/{name}-handlers"), &raw, move || handlers(medium)));
         trials.push(trial(format!("process/{name}-small-stack"), &needs, move || small_stack(medium)));
     }
     for command in ["bounced", "same", "unmap", "compare", "or", "ata"] {
