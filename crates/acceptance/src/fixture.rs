@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
+use crate::isolation::{Privilege, privilege};
 use crate::run::Run;
 
 /// A temporary directory that every user can read, with a copy of the library in it.
@@ -102,6 +103,7 @@ impl Loop {
     }
 
     fn attach_with(image: &Path, options: &[&str], before: impl FnOnce(&Path)) -> Loop {
+        assert!(privilege() == Privilege::Machine, "a trial with loop devices has Need::Devices");
         let lock = File::open(FREE).expect("the kernel has loop devices");
         flock(&lock, FlockOperation::LockExclusive).expect("a file can be locked");
         let mut before = Some(before);

@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         trial("partitions/broken tables", &[Need::Tool("sgdisk")], broken_tables),
         trial(
             "partitions/what is said to do spares the table",
-            &[Need::Root, Need::Tool("sgdisk"), Need::Tool("partx")],
+            &[Need::Devices, Need::Tool("sgdisk"), Need::Tool("partx")],
             advice,
         ),
         trial(
@@ -55,7 +55,11 @@ fn main() -> ExitCode {
             &[Need::Tool("partx"), Need::Tool("sgdisk")],
             numbers_of_partx,
         ),
-        trial("partitions/a table for smaller sectors", &[Need::Root, Need::Tool("sgdisk")], smaller_sectors),
+        trial(
+            "partitions/a table for smaller sectors",
+            &[Need::Devices, Need::Tool("sgdisk")],
+            smaller_sectors,
+        ),
         trial("partitions/what stands behind an extent stays", &[Need::Tool("sgdisk")], extents_keep),
         trial("partitions/nodes of partitions", &[Need::Tool("sgdisk")], partition_nodes),
         trial("partitions/growth", &[Need::Tool("sgdisk"), Need::Tool("sfdisk")], partition_growth),
