@@ -104,9 +104,10 @@ fn again(privilege: Privilege) -> Command {
 pub(crate) fn in_namespace(trial: &str) {
     let output = again(Privilege::Namespace).args(["--exact", trial]).output();
     let output = output.expect("unshare(1) has been run before");
-    let out = String::from_utf8_lossy(&output.stdout);
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && out.contains(" 1 passed"), "in a user namespace: {out}{err}");
+    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    // scripts/test counts no line of its report.
+    let report: String = out.lines().chain(err.lines()).map(|line| format!("| {line}\n")).collect();
+    assert!(output.status.success() && out.contains(" 1 passed"), "in a user namespace:\n{report}");
 }
 
 /// Makes this program independent of how it was started, and starts it again in mounts of its own where it is root's.
