@@ -2516,8 +2516,7 @@ impl Walk {
         for (name, reserved) in &self.names {
             lines = lines.replace(name, reserved.path().to_str().expect("ASCII"));
         }
-        let lines =
-            lines.replace("vg0", &self.volume_group).replace("vmware-bdwrapper ", "vmware_bdwrapper ");
+        let lines = lines.replace("VG", &self.volume_group).replace("vmware-bdwrapper ", "vmware_bdwrapper ");
         // Root needs no sudo, and the command is not installed.
         let script = format!(
             "sudo() {{ command \"$@\"; }}\ntruncate() {{ {as_user} env truncate \"$@\"; }}\n\
