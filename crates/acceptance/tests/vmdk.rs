@@ -99,22 +99,25 @@ fn main() -> ExitCode {
         }
     }
     for reader in [Reader::Root, Reader::User] {
-        let walks: &[Need] = &[Need::Devices, Need::Tool("setpriv")];
-        for (section, tools, run) in GUIDE_SECTIONS {
-            let (name, needs) = (format!("guide/{section}/{reader:?}"), [walks, tools].concat());
+        let needs = |sections: &[Section]| -> Vec<Need> {
+            let all = [Need::Devices, Need::Tool("setpriv")];
+            all.into_iter().chain(sections.iter().flat_map(Section::needs)).collect()
+        };
+        for section in &GUIDE_SECTIONS {
+            let (name, needs) =
+                (format!("guide/{}/{reader:?}", section.title), needs(std::slice::from_ref(section)));
             let body = move || {
                 let walk = Walk::new(reader);
-                run(&walk);
+                (section.run)(&walk);
                 walk.is_undone();
             };
-            trials.push(match section {
-                "A logical volume" => kernel_trial(&name, "/proc/devices", "device-mapper", &needs, body),
+            trials.push(match section.title {
+                VOLUME => kernel_trial(&name, "/proc/devices", "device-mapper", &needs, body),
                 _ => trial(name, &needs, body),
             });
         }
-        let all: Vec<Need> = GUIDE_SECTIONS.iter().flat_map(|(_, tools, _)| *tools).copied().collect();
-        let needs = [walks, &all].concat();
-        trials.push(trial(format!("guide/in order/{reader:?}"), &needs, move || guide_in_order(reader)));
+        let name = format!("guide/in order/{reader:?}");
+        trials.push(trial(name, &needs(&GUIDE_SECTIONS), move || guide_in_order(reader)));
     }
     let fat = &[Need::Devices, Need::Tool("unshare"), Need::Tool("mkfs.vfat")];
     trials.push(kernel_trial("refresh/on FAT", "/proc/filesystems", "vfat", fat, on_fat));
@@ -2447,12 +2450,30 @@ fn refreshed(old: &str) -> String {
         .replace("ectors = \"52\"", "ectors = \"57\"")
 }
 
-/// The guide's sections with commands, what the commands need, and what runs them.
-const GUIDE_SECTIONS: [(&str, &[Need], fn(&Walk)); 4] = [
-    ("A loop device", &[], guide_loop),
-    ("A logical volume", &[Need::Tool("lvextend")], guide_volume),
-    ("A disk with a GPT, chosen partitions", &[Need::Tool("sgdisk")], guide_partitions),
-    ("Growing without a restart", &[Need::Tool("sg_turs")], guide_online),
+/// A section of the guide with commands.
+struct Section {
+    title: &'static str,
+    tool: Option<&'static str>,
+    run: fn(&Walk),
+}
+
+impl Section {
+    const fn new(title: &'static str, tool: Option<&'static str>, run: fn(&Walk)) -> Section {
+        Section { title, tool, run }
+    }
+
+    fn needs(&self) -> impl Iterator<Item = Need> {
+        self.tool.map(Need::Tool).into_iter()
+    }
+}
+
+const VOLUME: &str = "A logical volume";
+
+static GUIDE_SECTIONS: [Section; 4] = [
+    Section::new("A loop device", None, guide_loop),
+    Section::new(VOLUME, Some("lvextend"), guide_volume),
+    Section::new("A disk with a GPT, chosen partitions", Some("sgdisk"), guide_partitions),
+    Section::new("Growing without a restart", Some("sg_turs"), guide_online),
 ];
 
 /// The blocks of commands in a section of the guide.
@@ -2586,7 +2607,7 @@ fn guide_volume(walk: &Walk) {
     let create = Run::new("vgcreate").arg(&walk.volume_group).arg(device.path());
     create.env(WITHOUT_UDEV, "1").output().expect_out();
     let _group = Group(&walk.volume_group);
-    let blocks: [_; 2] = guide("A logical volume");
+    let blocks: [_; 2] = guide(VOLUME);
     for block in blocks {
         walk.succeed(&block);
     }
@@ -2626,9 +2647,9 @@ fn guide_online(walk: &Walk) {
 fn guide_in_order(reader: Reader) {
     let walk = Walk::new(reader);
     let has_volumes = text(Path::new("/proc/devices")).contains("device-mapper");
-    for (section, _, run) in GUIDE_SECTIONS {
-        if section != "A logical volume" || has_volumes {
-            run(&walk);
+    for section in &GUIDE_SECTIONS {
+        if section.title != VOLUME || has_volumes {
+            (section.run)(&walk);
         }
     }
     walk.is_undone();
@@ -2639,7 +2660,7 @@ fn guide_is_complete() {
     let text = text(Path::new(GUIDE));
     for part in text.split("\n## ").skip(1) {
         let title = part.lines().next().unwrap_or_default();
-        let runs = GUIDE_SECTIONS.iter().any(|(section, ..)| *section == title);
+        let runs = GUIDE_SECTIONS.iter().any(|section| section.title == title);
         assert_eq!(part.contains("```"), runs, "{title}");
     }
     assert_eq!(text.matches("losetup --find").count(), text.matches("losetup --detach").count());
