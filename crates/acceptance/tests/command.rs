@@ -4,10 +4,10 @@ mod system;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use acceptance::{Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, main as harness, trial};
 use serde_json::{Value, json};
@@ -20,6 +20,9 @@ fn main() -> ExitCode {
     let root: &[Need] = &[Need::Root];
     let devices: &[Need] = &[Need::Devices];
     let installs: &[Need] = &[Need::Root, Need::Tool("cc"), Need::Tool("make")];
+    let sudo = [Need::Devices, Need::Tool("setpriv")];
+    let clients = ["hdparm", "sg_readcap", "sg_inq", "sg_opcodes"].map(Need::Tool);
+    let namespaces = [Need::Root, Need::Tool("unshare"), Need::Tool("hdparm"), Need::Tool("smartctl")];
     let mut trials = vec![
         trial("run/the exit status is the program's", &[], exit_status),
         trial("run/the environment", &[], environment),
@@ -40,8 +43,13 @@ fn main() -> ExitCode {
         trial("usage", &[], usage),
         trial("usage/the manual", &[], manual),
         trial("installed", installs, installed),
-        trial("readme/a loop device and back", devices, readme_loop),
-        trial("readme/what can be pasted", &[], readme_pasted),
+        trial("readme/a loop device and back", devices, || readme_loop(true)),
+        trial("readme/a loop device and back, with sudo", &sudo, || readme_loop(false)),
+        trial("documents/image files", &clients, || image_files(false)),
+        trial("documents/image files in a user namespace", &namespaces, || image_files(true)),
+        trial("documents/what can be pasted", &[], readme_pasted),
+        trial("manual/from nothing to VMware", &[installs, devices].concat(), || manual_loop(true)),
+        trial("manual/from nothing to VMware, with sudo", &[installs, &sudo].concat(), || manual_loop(false)),
         trial("demo", &[], || drop(demo(false))),
         trial("demo/as an ordinary user", root, || assert!(demo(true).contains("is an ordinary file"))),
     ];
@@ -561,60 +569,150 @@ fn installed() {
     assert!(old.expect_out().contains("identity=BDWRAPPER DISK/BDW"), "{}", old.out());
 }
 
-/// The blocks of commands in a section of the README.
-fn readme(section: &str) -> Vec<String> {
-    let text = fs::read_to_string(sources().join("README.md")).expect("it is part of the sources");
+/// The blocks of commands in a section of a document.
+fn blocks(document: &str, section: &str) -> Vec<String> {
+    let text = fs::read_to_string(sources().join(document)).expect("it is part of the sources");
     let part = text.split("\n## ").find(|part| part.lines().next() == Some(section));
-    let part = part.unwrap_or_else(|| panic!("the README has no section {section}"));
+    let part = part.unwrap_or_else(|| panic!("{document} has no section {section}"));
     part.split("```\n").skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// What the README gives to the user, its last block of the section takes back.
-fn readme_loop() {
-    let scratch = Scratch::new();
-    let name = Name::reserved("sd");
-    let blocks = readme("A loop device as a SCSI disk");
-    let run = |block: &str| {
-        // Root needs no sudo, and the command is not installed.
+/// A directory in which commands of a document run, as root or as a user with sudo.
+struct Reader {
+    scratch: Scratch,
+    /// What stands for `/dev/sd/test`.
+    name: Name,
+    is_root: bool,
+    device: OnceLock<Loop>,
+}
+
+impl Reader {
+    fn new(is_root: bool) -> Reader {
+        let scratch = Scratch::new();
+        for directory in ["release", "bin"] {
+            fs::create_dir(scratch.path(directory)).expect("it is our directory");
+        }
+        scratch.copy(&command(), "release/vmware-bdwrapper");
+        scratch.copy(&acceptance::library(), "release/libvmware_bdwrapper.so");
+        if !is_root {
+            chown(scratch.directory(), Some(65534), Some(65534)).expect("root can");
+        }
+        Reader { scratch, name: Name::reserved("sd"), is_root, device: OnceLock::new() }
+    }
+
+    /// Runs a block; what it prints.
+    fn run(&self, block: &str) -> String {
+        let name = self.name.path().to_str().expect("ASCII");
+        let (user, as_user) = match self.is_root {
+            true => ("root", ""),
+            false => ("nobody", "setpriv --reuid=65534 --regid=65534 --clear-groups"),
+        };
+        // What sudo(8) would do; and the command is not installed.
         let script = format!(
-            "set -e\ncd '{}'\nsudo() {{ \"$@\"; }}\nvmware_bdwrapper() {{ '{}' \"$@\"; }}\n\
-             if [ -e loop ]; then loop=$(cat loop); fi\n{}\necho \"$loop\" >loop\n",
-            scratch.directory().display(),
-            command().display(),
+            "set -e\ncd '{}'\nPATH=$PWD/bin:$PATH\n\
+             sudo() {{ if [ \"$1\" = vmware-bdwrapper ]; then shift; ./release/vmware-bdwrapper \"$@\"; else command \"$@\"; fi; }}\n\
+             dd() {{ {as_user} env dd \"$@\"; }}\nvmware() {{ {as_user} bin/vmware; }}\n\
+             vmware_bdwrapper() {{ {as_user} ./release/vmware-bdwrapper \"$@\"; }}\n\
+             if [ -e loop ]; then loop=$(cat loop); fi\n{}echo \"$loop\" >loop\n",
+            self.scratch.directory().display(),
             block
-                .replace("/dev/sd/test", name.path().to_str().expect("ASCII"))
+                .replace("/dev/sd/test", name)
                 .replace("vmware-bdwrapper ", "vmware_bdwrapper ")
+                .replace("sudo vmware_bdwrapper ", "sudo vmware-bdwrapper ")
         );
-        Run::new("sh").args(["-c", &script]).env("USER", "nobody").output().expect_out()
-    };
-    let said = run(&blocks[0]);
-    let loop_file = fs::read_to_string(scratch.path("loop")).expect("it was written");
-    let device = Loop::adopt(loop_file.trim_end().into());
+        let said = Run::new("sh").args(["-c", &script]).env("USER", user).output().expect_out();
+        let loop_file = fs::read_to_string(self.scratch.path("loop")).expect("it was written");
+        self.device.get_or_init(|| Loop::adopt(loop_file.trim_end().into()));
+        said
+    }
+
+    fn owner(&self) -> u32 {
+        fs::metadata(self.device.get().expect("it is attached").path()).expect("it exists").uid()
+    }
+
+    /// Runs the block that takes back what the others gave to the user.
+    fn undo(&self, block: &str) {
+        assert_eq!(self.owner(), if self.is_root { 0 } else { 65534 });
+        self.run(block);
+        assert_eq!(self.owner(), 0, "the next file that is attached there would be the user's");
+        assert!(self.name.path().symlink_metadata().is_err());
+        assert!(block.contains("losetup --detach"), "{block}");
+    }
+}
+
+fn readme_loop(is_root: bool) {
+    let reader = Reader::new(is_root);
+    let blocks = blocks("README.md", "A loop device as a SCSI disk");
+    let said = reader.run(&blocks[0]);
     assert!(said.contains("VMware would accept it as a physical SCSI disk."), "{said}");
-    let owner = || fs::metadata(device.path()).expect("it exists").uid();
-    assert_eq!(owner(), 65534);
-    run(blocks.last().expect("there are some"));
-    assert_eq!(owner(), 0, "the next file that is attached there would be the user's");
-    assert!(name.path().symlink_metadata().is_err());
+    reader.undo(blocks.last().expect("there are some"));
+}
+
+/// From nothing to VMware, as libvmware-bdwrapper(7) has it; its set-user-ID program is one that asks the same.
+fn manual_loop(is_root: bool) {
+    let _system = System::clean();
+    make(["install"]).expect_out();
+    let reader = Reader::new(is_root);
+    let vmx = reader.scratch.program("secure");
+    chmod(&vmx, 0o4755);
+    let vmware = Path::new("/usr/lib/vmware/bin");
+    fs::create_dir_all(vmware).expect("root can");
+    symlink(&vmx, vmware.join("vmware-vmx")).expect("root can");
+    let script = format!("#!/bin/sh\nexec /usr/lib/vmware/bin/vmware-vmx {}\n", reader.name.path().display());
+    fs::write(reader.scratch.path("bin/vmware"), script).expect("it is our directory");
+    chmod(&reader.scratch.path("bin/vmware"), 0o755);
+    let [make, undo, _] =
+        blocks("man/libvmware-bdwrapper.7.md", "Examples").try_into().expect("three blocks");
+    let said = reader.run(&make);
+    assert!(said.contains(if is_root { "secure=0" } else { "secure=1" }), "{said}");
+    assert!(said.contains("bytes=134217728") && !said.contains("idlun=E"), "{said}");
+    reader.undo(&undo);
+}
+
+/// Runs what documents do with an image file: the lines that make a user namespace, or the others.
+fn image_files(in_namespace: bool) {
+    for (document, count) in [("README.md", [5, 2]), ("man/vmware-bdwrapper.1.md", [2, 1])] {
+        let scratch = Scratch::new();
+        for name in ["toy.img", "disk.img"] {
+            scratch.image(name, 128 * MIB);
+        }
+        let text = fs::read_to_string(sources().join(document)).expect("it is part of the sources");
+        let lines = text.split("```\n").skip(1).step_by(2).flat_map(str::lines).filter(|line| {
+            let is_on_image = line.contains(" toy.img") || line.contains(" disk.img");
+            let is_on_loop = ["dd ", "loop="].iter().any(|start| line.starts_with(start));
+            is_on_image && !is_on_loop && line.contains("unshare") == in_namespace
+        });
+        let lines: Vec<&str> = lines.collect();
+        assert_eq!(lines.len(), count[usize::from(in_namespace)], "{document}: {lines:?}");
+        for line in lines {
+            let line = line.replace("vmware-bdwrapper ", &format!("{} ", command().display()));
+            let script = format!("cd '{}' && {line}", scratch.directory().display());
+            Run::new("sh").args(["-c", &script]).output().expect_out();
+        }
+    }
 }
 
 /// Nothing that is pasted as it stands destroys a disk, or has root work in a directory that anybody can make.
 fn readme_pasted() {
-    let text = fs::read_to_string(sources().join("README.md")).expect("it is part of the sources");
-    for line in text.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if words.contains(&"mdadm") && words.contains(&"--create") {
-            let disks = words.iter().skip_while(|word| !word.starts_with("--raid-devices")).skip(1);
-            assert!(
-                disks.clone().count() > 0 && disks.clone().all(|disk| disk.starts_with("/dev/DISK")),
-                "{line}"
-            );
-        }
-        if words.contains(&"lvcreate") {
-            assert_eq!(words.last(), Some(&"VG"), "{line}");
-        }
-        for place in ["/tmp/", "/var/tmp/"] {
-            assert!(!line.contains(place) || line.contains("mktemp"), "{line}");
+    let folder = |name: &str| fs::read_dir(sources().join(name)).expect("it is part of the sources");
+    let pages = folder("docs").chain(folder("man")).map(|file| file.expect("it can be read").path());
+    for page in pages.chain([sources().join("README.md")]) {
+        let text = fs::read_to_string(page).expect("it is a text");
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if words.contains(&"mdadm") && words.contains(&"--create") {
+                let disks = words.iter().skip_while(|word| !word.starts_with("--raid-devices")).skip(1);
+                assert!(
+                    disks.clone().count() > 0 && disks.clone().all(|disk| disk.starts_with("/dev/DISK")),
+                    "{line}"
+                );
+            }
+            if words.contains(&"lvcreate") {
+                assert_eq!(words.last(), Some(&"VG"), "{line}");
+            }
+            for place in ["/tmp/", "/var/tmp/"] {
+                assert!(!line.contains(place) || line.contains("mktemp"), "{line}");
+            }
         }
     }
 }

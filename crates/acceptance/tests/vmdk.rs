@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use acceptance::clients::left_out;
 use acceptance::layouts::{Layout, SEEDS};
@@ -93,9 +94,6 @@ fn main() -> ExitCode {
         trial("hostile/an unwritable directory", root, unwritable),
         trial("hostile/a full disk", &[Need::Root, Need::Tool("unshare")], full_disk),
         trial("hostile/killed", &[strace], killed),
-        trial("guide/a loop device", devices, guide_loop),
-        trial("guide/chosen partitions", &[Need::Devices, Need::Tool("sgdisk")], guide_partitions),
-        trial("guide/without stopping", &[Need::Devices, Need::Tool("sg_turs")], guide_online),
         trial("guide/is complete", &[], guide_is_complete),
     ];
     for medium in [Medium::Image, Medium::Loop] {
@@ -104,14 +102,27 @@ fn main() -> ExitCode {
             trials.push(trial(format!("create/{medium:?} as {kind}"), &needs, move || create(medium, kind)));
         }
     }
-    let volume = &[Need::Devices, Need::Tool("lvextend")];
-    trials.push(kernel_trial(
-        "guide/a logical volume",
-        "/proc/devices",
-        "device-mapper",
-        volume,
-        guide_volume,
-    ));
+    for reader in [Reader::Root, Reader::User] {
+        let needs = |sections: &[Section]| -> Vec<Need> {
+            let all = [Need::Devices, Need::Tool("setpriv")];
+            all.into_iter().chain(sections.iter().flat_map(Section::needs)).collect()
+        };
+        for section in &GUIDE_SECTIONS {
+            let (name, needs) =
+                (format!("guide/{}/{reader:?}", section.title), needs(std::slice::from_ref(section)));
+            let body = move || {
+                let walk = Walk::new(reader);
+                (section.run)(&walk);
+                walk.is_undone();
+            };
+            trials.push(match section.title {
+                VOLUME => kernel_trial(&name, "/proc/devices", "device-mapper", &needs, body),
+                _ => trial(name, &needs, body),
+            });
+        }
+        let name = format!("guide/in order/{reader:?}");
+        trials.push(trial(name, &needs(&GUIDE_SECTIONS), move || guide_in_order(reader)));
+    }
     let fat = &[Need::Devices, Need::Tool("unshare"), Need::Tool("mkfs.vfat")];
     trials.push(kernel_trial("refresh/on FAT", "/proc/filesystems", "vfat", fat, on_fat));
     harness(trials)
@@ -2443,88 +2454,152 @@ fn refreshed(old: &str) -> String {
         .replace("ectors = \"52\"", "ectors = \"57\"")
 }
 
-/// The guide's commands, by section: the blocks of each.
-fn guide(section: &str) -> Vec<Vec<String>> {
+/// A section of the guide with commands.
+struct Section {
+    title: &'static str,
+    tool: Option<&'static str>,
+    run: fn(&Walk),
+}
+
+impl Section {
+    const fn new(title: &'static str, tool: Option<&'static str>, run: fn(&Walk)) -> Section {
+        Section { title, tool, run }
+    }
+
+    fn needs(&self) -> impl Iterator<Item = Need> {
+        self.tool.map(Need::Tool).into_iter()
+    }
+}
+
+const VOLUME: &str = "A logical volume";
+
+static GUIDE_SECTIONS: [Section; 4] = [
+    Section::new("A loop device", None, guide_loop),
+    Section::new(VOLUME, Some("lvextend"), guide_volume),
+    Section::new("A disk with a GPT, chosen partitions", Some("sgdisk"), guide_partitions),
+    Section::new("Growing without a restart", Some("sg_turs"), guide_online),
+];
+
+/// The blocks of commands in a section of the guide.
+fn guide<const COUNT: usize>(section: &str) -> [String; COUNT] {
     let guide = text(Path::new(GUIDE));
     let part = guide.split("\n## ").find(|part| part.lines().next() == Some(section));
     let part = part.unwrap_or_else(|| panic!("the guide has no section {section}"));
     let blocks = part.split("```sh\n").skip(1).map(|block| block.split("```").next().expect("its end"));
-    blocks.map(|block| block.lines().map(str::to_owned).collect()).collect()
+    let blocks: Vec<String> = blocks.map(str::to_owned).collect();
+    blocks.try_into().unwrap_or_else(|blocks| panic!("{section}: {blocks:?}"))
+}
+
+/// Who runs the commands of the guide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    Root,
+    /// `nobody`, where a command does not begin with `sudo`.
+    User,
+}
+
+/// A directory with a virtual machine, in which commands of the guide run.
+struct Walk {
+    reader: Reader,
+    scratch: Scratch,
+    /// What stands for the guide's names.
+    names: [(&'static str, Name); 2],
+    volume_group: String,
+    /// What the commands have attached.
+    devices: Mutex<Vec<Loop>>,
 }
 
 /// Has LVM make the nodes of volumes by itself: udev makes them in another `/dev`.
 const WITHOUT_UDEV: &str = "DM_DISABLE_UDEV";
 
-/// A directory with a virtual machine, in which commands of the guide run.
-struct Walk {
-    scratch: Scratch,
-    name: Name,
-    volume_group: String,
-    /// What the commands have attached.
-    device: OnceLock<Loop>,
-}
-
 impl Walk {
-    fn new() -> Walk {
+    fn new(reader: Reader) -> Walk {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
         let scratch = Scratch::new();
+        fs::create_dir(scratch.path("release")).expect("it is our directory");
+        scratch.copy(&command(), "release/vmware-bdwrapper");
+        scratch.copy(&acceptance::library(), "release/libvmware_bdwrapper.so");
         fs::write(scratch.path("Windows.vmx"), VMX).expect("it is our directory");
-        let volume_group = format!("bdwrapper{}", std::process::id());
-        Walk { scratch, name: Name::reserved("sd"), volume_group, device: OnceLock::new() }
+        if reader == Reader::User {
+            for path in [scratch.directory(), &scratch.path("Windows.vmx")] {
+                chown(path, Some(65534), Some(65534)).expect("root can");
+            }
+        }
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let volume_group = format!("bdwrapper{}x{count}", std::process::id());
+        let names = ["/dev/sd/test", "/dev/sd/parts"].map(|name| (name, Name::reserved("sd")));
+        Walk { reader, scratch, names, volume_group, devices: Mutex::default() }
     }
 
-    /// Runs lines one by one; each that fails says so on the standard output.
-    fn run(&self, lines: &[String]) -> String {
-        let name = self.name.path().to_str().expect("ASCII");
-        let lines: String = lines
-            .iter()
-            .map(|line| line.replace("/dev/sd/test", name).replace("vg0", &self.volume_group))
-            .map(|line| format!("{line} || echo \"status $?\"\n"))
-            .collect();
+    /// Runs a block; a line that fails says so on the standard output.
+    fn run(&self, block: &str) -> String {
+        let (user, as_user) = match self.reader {
+            Reader::Root => ("root", ""),
+            Reader::User => ("nobody", "setpriv --reuid=65534 --regid=65534 --clear-groups"),
+        };
+        let mut lines: String = block.lines().map(|line| format!("{line} || echo \"status $?\"\n")).collect();
+        for (name, reserved) in &self.names {
+            lines = lines.replace(name, reserved.path().to_str().expect("ASCII"));
+        }
+        let lines = lines.replace("VG", &self.volume_group).replace("vmware-bdwrapper ", "vmware_bdwrapper ");
         // Root needs no sudo, and the command is not installed.
         let script = format!(
-            "sudo() {{ \"$@\"; }}\nvmware_bdwrapper() {{ '{}' \"$@\"; }}\ncd '{}'\nif [ -e loop ]; then loop=$(cat loop); fi\n{}\
+            "sudo() {{ command \"$@\"; }}\ntruncate() {{ {as_user} env truncate \"$@\"; }}\n\
+             vmware_bdwrapper() {{ {as_user} ./release/vmware-bdwrapper \"$@\"; }}\n\
+             cd '{}'\nif [ -e loop ]; then loop=$(cat loop); fi\n{lines}\
              if [ -n \"${{loop-}}\" ]; then echo \"$loop\" > loop; fi\n",
-            command().display(),
             self.scratch.directory().display(),
-            lines.replace("vmware-bdwrapper ", "vmware_bdwrapper ")
         );
-        let outcome = Run::new("sh").args(["-c", &script]).env(WITHOUT_UDEV, "1").output();
+        let outcome = Run::new("sh").args(["-c", &script]).env("USER", user).env(WITHOUT_UDEV, "1").output();
         if let Ok(device) = fs::read_to_string(self.scratch.path("loop")) {
-            self.device.get_or_init(|| Loop::adopt(device.trim_end().into()));
+            let mut devices = self.devices.lock().expect("nothing has panicked");
+            if devices.last().is_none_or(|last| last.path() != Path::new(device.trim_end())) {
+                devices.push(Loop::adopt(device.trim_end().into()));
+            }
         }
         format!("{}{}", outcome.expect_out(), outcome.err())
     }
+
+    /// Runs a block of which no line fails.
+    fn succeed(&self, block: &str) {
+        let said = self.run(block);
+        assert!(!said.contains("status"), "{said}");
+    }
+
+    /// The commands have taken back what they gave.
+    fn is_undone(&self) {
+        for (_, name) in &self.names {
+            assert!(name.path().symlink_metadata().is_err(), "{}", name.path().display());
+        }
+        for device in self.devices.lock().expect("nothing has panicked").iter() {
+            let owner = fs::metadata(device.path()).expect("it exists").uid();
+            assert_eq!(owner, 0, "the next file that is attached there would be the user's");
+        }
+    }
 }
 
-fn guide_loop() {
-    let walk = Walk::new();
-    let [make, grow, follow] = guide("A loop device").try_into().expect("three blocks");
-    let said = walk.run(&make);
-    assert!(!said.contains("status"), "{said}");
+fn guide_loop(walk: &Walk) {
+    let [make, grow, follow, undo] = guide("A loop device");
+    walk.succeed(&make);
     let vmx = walk.scratch.path("Windows.vmx");
-    assert!(text(&vmx).contains("scsi0:1.fileName = \"test.vmdk\""));
+    let before = text(&vmx);
+    assert!(before.contains("scsi0:1.fileName = \"test.vmdk\""));
+    let disk = walk.names[0].1.path();
     let data = pattern(128 * MIB);
-    OpenOptions::new()
-        .write(true)
-        .open(walk.name.path())
-        .and_then(|disk| disk.write_all_at(&data, 0))
-        .expect("root can");
-    let said = walk.run(&grow);
-    assert!(!said.contains("status"), "{said}");
+    let written = OpenOptions::new().write(true).open(disk).and_then(|disk| disk.write_all_at(&data, 0));
+    written.expect("root can");
+    walk.succeed(&grow);
     let said = walk.run(&follow);
     assert_eq!(said.matches("status").count(), 1, "the first check alone: {said}");
     assert!(said.contains("has grown from 262144 to 524288 sectors") && said.contains("status 1"), "{said}");
     assert!(said.contains("as it is.\n"), "{said}");
     assert!(walk.scratch.path("test.vmdk.bak").exists());
-    assert_same("the data", &fs::read(walk.name.path()).expect("root can")[..data.len()], &data);
-    let [undo] = guide("Undoing it").try_into().expect("one block");
-    let said = walk.run(&undo);
-    assert!(!said.contains("status"), "{said}");
+    assert_same("the data", &fs::read(disk).expect("root can")[..data.len()], &data);
+    walk.succeed(&undo);
     assert_eq!(text(&vmx), VMX);
 }
 
-fn guide_volume() {
-    let walk = Walk::new();
+fn guide_volume(walk: &Walk) {
     let image = walk.scratch.image("pv", 256 * MIB);
     let device = Loop::attach(&image, &[]);
     struct Group<'a>(&'a str);
@@ -2536,61 +2611,61 @@ fn guide_volume() {
     let create = Run::new("vgcreate").arg(&walk.volume_group).arg(device.path());
     create.env(WITHOUT_UDEV, "1").output().expect_out();
     let _group = Group(&walk.volume_group);
-    let [make, grow] = guide("A logical volume").try_into().expect("two blocks");
-    for block in [make, grow] {
-        let said = walk.run(&block);
-        assert!(!said.contains("status"), "{said}");
+    let blocks: [_; 2] = guide(VOLUME);
+    for block in blocks {
+        walk.succeed(&block);
     }
     let file = walk.scratch.path("windows.vmdk");
     assert!(text(&file).contains(&format!("RW 196608 FLAT \"/dev/{}/windows\" 0\n", walk.volume_group)));
     check(&file).expect_out();
 }
 
-fn guide_partitions() {
-    let walk = Walk::new();
-    let [make, grow] = guide("A disk with a GPT, chosen partitions").try_into().expect("two blocks");
-    for block in [make, grow] {
-        let said = walk.run(&block);
-        assert!(!said.contains("status"), "{said}");
-    }
-    let file = walk.scratch.path("test.vmdk");
+fn guide_partitions(walk: &Walk) {
+    let [make, grow, undo] = guide("A disk with a GPT, chosen partitions");
+    walk.succeed(&make);
+    walk.succeed(&grow);
+    let file = walk.scratch.path("parts.vmdk");
     check(&file).expect_out();
     assert_eq!(assembled(&file).len() as u64, 256 * MIB);
+    walk.succeed(&undo);
 }
 
-fn guide_online() {
-    let walk = Walk::new();
-    let make = guide("A loop device").swap_remove(0);
-    let said = walk.run(&make);
-    assert!(!said.contains("status"), "{said}");
-    let [ask, grow] = guide("Without stopping anything").try_into().expect("two blocks");
+fn guide_online(walk: &Walk) {
+    let [ask, grow] = guide("Growing without a restart");
     // The library's messages say when the program has asked for the first time.
     let log = walk.scratch.path("log");
-    let asking = [format!("VMWARE_BDWRAPPER_LOG_LEVEL=1000 {} 2> log", ask[0])];
+    let ask = ask.replace("vmware-bdwrapper ", "VMWARE_BDWRAPPER_LOG_LEVEL=1000 vmware-bdwrapper ");
+    let asking = format!("exec 2> log\n{ask}");
     let said = std::thread::scope(|scope| {
         let client = scope.spawn(|| walk.run(&asking));
         while !fs::read_to_string(&log).is_ok_and(|log| log.contains("SG_IO")) && !client.is_finished() {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        let said = walk.run(&grow);
-        assert!(!said.contains("status"), "{said}");
-        let out = client.join().expect("it cannot panic");
-        out + &fs::read_to_string(&log).expect("the program has run")
+        walk.succeed(&grow);
+        client.join().expect("it cannot panic") + &text(&log)
     });
     assert_eq!(said.matches("apacity data has changed").count(), 1, "{said}");
+}
+
+/// The whole guide, from top to bottom.
+fn guide_in_order(reader: Reader) {
+    let walk = Walk::new(reader);
+    let has_volumes = text(Path::new("/proc/devices")).contains("device-mapper");
+    for section in &GUIDE_SECTIONS {
+        if section.title != VOLUME || has_volumes {
+            (section.run)(&walk);
+        }
+    }
+    walk.is_undone();
 }
 
 /// Every command of the guide is in a section that a test above runs.
 fn guide_is_complete() {
     let text = text(Path::new(GUIDE));
-    let sections = [
-        "A loop device",
-        "A logical volume",
-        "A disk with a GPT, chosen partitions",
-        "Undoing it",
-        "Without stopping anything",
-    ];
-    let blocks: usize = sections.iter().map(|section| guide(section).len()).sum();
-    assert_eq!(text.matches("```").count(), 2 * blocks);
-    assert_eq!(text.matches("\n## ").count(), sections.len());
+    for part in text.split("\n## ").skip(1) {
+        let title = part.lines().next().unwrap_or_default();
+        let runs = GUIDE_SECTIONS.iter().any(|section| section.title == title);
+        assert_eq!(part.contains("```"), runs, "{title}");
+    }
+    assert_eq!(text.matches("losetup --find").count(), text.matches("losetup --detach").count());
 }

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     trials.extend(clients::trials());
     trials.push(trial("golden/real-disks", &[], golden));
     trials.push(trial("set-user-ID", &[], set_user_id));
-    for name in ["guide/a logical volume", "refresh/on FAT"] {
+    for name in ["guide/A logical volume/Root", "guide/A logical volume/User", "refresh/on FAT"] {
         trials.push(sibling_trial("vmdk", name, "dm-mod vfat nls_cp437 nls_ascii"));
     }
     for name in ["question/xfs", "question/btrfs", "question/lvm"] {
