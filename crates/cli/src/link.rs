@@ -6,7 +6,6 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::block::{Block, Host, Kind};
@@ -15,7 +14,7 @@ use crate::finding::{Finding, Verdict, only};
 use crate::fitness::Options;
 use crate::loader::resolve;
 use crate::udev::{self, Access, link_name};
-use crate::{fitness, root};
+use crate::{fitness, root, terminal};
 
 /// Our rules, a line each.
 const RULES: &str = "/etc/udev/rules.d/90-vmware-bdwrapper.rules";
@@ -553,16 +552,17 @@ pub fn list(json: bool) -> Result<(), Failure> {
     if links.is_empty() {
         return print("There are no links in /dev/sd and /dev/hd, and no rules for any.\n");
     }
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN).set_header(["Link", "Device", "Kind", "Persistent", "State"]);
-    for link in links {
-        let device = link.device.or(link.target).unwrap_or_default();
-        let cells = [&link.name, &device].map(|name| shown(name).to_string());
-        let [name, device] = cells;
-        let persistent = if link.persistent { "yes" } else { "no" };
-        table.add_row([&name, &device, link.kind.unwrap_or_default(), persistent, link.state]);
+    let rows: Vec<[String; 5]> = links.into_iter().map(Link::cells).collect();
+    print(terminal::table(["Link", "Device", "Kind", "Persistent", "State"], &rows, 5, str::to_owned))
+}
+
+impl Link {
+    fn cells(self) -> [String; 5] {
+        let device = self.device.or(self.target).unwrap_or_default();
+        let [name, device] = [&self.name, &device].map(|name| shown(name).to_string());
+        let persistent = if self.persistent { "yes" } else { "no" };
+        [name, device, self.kind.unwrap_or_default().into(), persistent.into(), self.state.into()]
     }
-    print(format!("{table}\n"))
 }
 
 fn walk(directory: &Path, names: &mut Vec<PathBuf>) {
