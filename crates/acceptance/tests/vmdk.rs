@@ -410,8 +410,11 @@ fn create_refused() {
         refused(&vmdk("create").arg("-o").arg(&new).args(&arguments).output(), status, words);
         assert!(!new.exists(), "{words}");
     }
-    let empty = scratch.image("empty", 511);
-    refused(&create_at(&format!("{}=scsi", empty.display()), &new).output(), 1, "less than a sector");
+    for (bytes, words) in [(0, "is empty"), (511, "is smaller than a sector")] {
+        let empty = scratch.image("empty", bytes).display().to_string();
+        let words = format!("{empty}: {words}; give it a size by 'truncate --size 8G {empty}'.");
+        refused(&create_at(&format!("{empty}=scsi"), &new).output(), 1, &words);
+    }
     refused(&create_at(&entry, &scratch.path("no/such.vmdk")).output(), 1, "(No such file or directory)");
     for (name, has) in [
         ("a\"b", "has a quote"),

@@ -15,7 +15,7 @@ use crate::failure::{Failure, cause, print, quoted, shown};
 use crate::finding::{Finding, Verdict, only};
 use crate::fitness::Fitness;
 use crate::loader::absolute;
-use crate::{devices, fitness, kernel, launcher, library, probe, program, report, secure, vmdk};
+use crate::{devices, fitness, kernel, launcher, library, probe, program, report, secure, terminal, vmdk};
 
 /// What was found, each under the name of its check, and in which programs.
 #[derive(Default)]
@@ -74,8 +74,14 @@ pub fn doctor(
     for fitness in &fitness {
         findings.add("device", fitness.uses.clone());
     }
-    let examined = programs(&mut findings, program, &free);
+    // What is wrong with the question comes before what the answer would need.
     findings.add("device", wrong.iter().map(|sentence| Finding::sentence(sentence)));
+    let described = vmdk.map(|file| vmdk::examine(file, &listed, &host)).transpose();
+    let described = described.unwrap_or_else(|failure| {
+        findings.add("vmdk", failure.sentences.iter().map(|sentence| Finding::sentence(sentence)));
+        None
+    });
+    let examined = programs(&mut findings, program, &free);
     if texts.is_empty() {
         findings.add(
             "device",
@@ -85,16 +91,12 @@ pub fn doctor(
             )],
         );
     }
-    for (fitness, together) in fitness.into_iter().zip(fitness::together(&listed, &host)) {
-        findings.add("device", fitness.all());
+    let fitness = fitness.into_iter().zip(&listed).zip(fitness::together(&listed, &host));
+    for ((fitness, device), together) in fitness {
+        findings.add("device", fitness.for_programs(&findings.programs, device).all());
         findings.add("device", together);
     }
-    if let Some(file) = vmdk {
-        let found = vmdk::examine(file, &listed).unwrap_or_else(|failure| {
-            failure.sentences.iter().map(|sentence| Finding::sentence(sentence)).collect()
-        });
-        findings.add("vmdk", found);
-    }
+    findings.add("vmdk", described.into_iter().flatten());
     let confinement = kernel::confinement(&findings.programs, &listed);
     findings.add("confinement", confinement);
     // The worst first, otherwise in the order of the checks.
@@ -183,7 +185,7 @@ fn say(findings: &Findings, conclusion: &Conclusion, form: Form) -> Result<ExitC
         if form == Form::All {
             text += &format!("{}{rest}\n", styled(word, verdict.style()));
         }
-        print(text)?;
+        print(terminal::wrapped(&text))?;
     }
     Ok(if findings.first().is_none() { ExitCode::SUCCESS } else { ExitCode::from(Failure::FAILED) })
 }
@@ -198,8 +200,10 @@ fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'
         None => administrator::programs().map_err(|finding| vec![finding]),
     };
     let files = files.unwrap_or_else(|problems| {
-        // What to do about the programs can need the library.
-        findings.add("library", ordinary());
+        // What to do about a missing file can need the library.
+        if program.is_none() {
+            findings.add("library", ordinary());
+        }
         findings.add("program", problems);
         Vec::new()
     });

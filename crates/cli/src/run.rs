@@ -50,7 +50,7 @@ pub fn prepare(texts: &[OsString], command: &[OsString], force: bool) -> Result<
         .ok_or_else(|| Failure::new(Failure::USAGE, "No program is given: name one behind the options."))?;
     let file = program::find(name)?;
     let otherwise = "The program is not started: give the option --force where that is what you want.";
-    fitness::judge(&listed, force).map_err(|uses| Failure {
+    fitness::judge(&listed, std::slice::from_ref(&file), force).map_err(|uses| Failure {
         status: Failure::NOT_EXECUTED,
         sentences: [uses, vec![otherwise.into()]].concat(),
     })?;
