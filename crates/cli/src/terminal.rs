@@ -7,8 +7,8 @@ use rustix::termios::tcgetwinsize;
 
 use crate::colour::{TITLE, styled};
 
-/// A terminal with fewer columns has no room for a table that does not fit by itself.
-const LEAST: usize = 60;
+/// A sentence in a column has at least this width where it has more than that.
+const TEXT: usize = 20;
 
 /// How many columns the terminal has that the standard output is; none where it is no terminal.
 fn width() -> Option<usize> {
@@ -31,21 +31,23 @@ pub fn table<const N: usize>(
     let widest = |line: &str| line.chars().count();
     let natural = table.lines().map(|line| widest(&line)).max().unwrap_or(0);
     if let Some(width) = width().filter(|&width| width < natural) {
-        let words = |column: usize| {
+        let least = |column: usize| {
             let cells = rows.iter().map(|row| row[column].as_str()).chain([titles[column]]);
-            let words =
-                cells.flat_map(|cell| if column < whole { vec![cell] } else { cell.split(' ').collect() });
-            words.map(widest).max().unwrap_or(0)
+            let of_cell = |cell: &str| {
+                let words = cell.split(' ').map(widest).max().unwrap_or(0);
+                if column < whole { widest(cell) } else { words.max(widest(cell).min(TEXT)) }
+            };
+            cells.map(of_cell).max().unwrap_or(0)
         };
-        let words: Vec<usize> = (0..N).map(words).collect();
+        let least: Vec<usize> = (0..N).map(least).collect();
         // Each column has a line and two blanks.
-        if width < LEAST || width < words.iter().sum::<usize>() + 3 * N + 1 {
+        if width < least.iter().sum::<usize>() + 3 * N + 1 {
             return rows.iter().map(|row| facts(titles, row, &style)).collect();
         }
         let columns = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns(width));
-        for (column, words) in table.column_iter_mut().zip(words) {
-            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(columns(words + 2))));
+        for (column, least) in table.column_iter_mut().zip(least) {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(columns(least + 2))));
         }
     }
     let text = table.to_string();
