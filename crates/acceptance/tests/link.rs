@@ -605,6 +605,9 @@ fn ordinary_user() {
         let refused = Run::new(&command).arg("link").args(arguments).nobody().output();
         assert_eq!(refused.code(), 1);
         assert!(refused.err().contains("Only root can change the system's files"), "{}", refused.err());
+        // It can be pasted.
+        let command = format!("run 'sudo vmware-bdwrapper link {}'", arguments.join(" "));
+        assert!(refused.err().contains(&command), "{}", refused.err());
     }
     Run::new(&command).args(["link", "--list"]).nobody().output().expect_out();
 }

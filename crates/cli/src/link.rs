@@ -51,7 +51,7 @@ fn failed(sentence: impl Into<String>) -> Failure {
 pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> {
     let name = checked(path)?;
     wanted.access.check()?;
-    let _alone = root::alone("link", wanted.dry_run)?;
+    let _alone = root::alone(wanted.dry_run)?;
     let host = Host::running()?;
     let block = find(&host, device)?;
     judge(block, device, &host, wanted.force)?;
@@ -128,7 +128,7 @@ fn carry_out(path: &Path, target: Option<&Path>, block: &Block, wanted: &Wanted)
 /// Removes a link and the rule that makes it.
 pub fn remove(path: &Path, force: bool, dry_run: bool) -> Result<(), Failure> {
     let name = checked(path)?;
-    let _alone = root::alone("link --remove", dry_run)?;
+    let _alone = root::alone(dry_run)?;
     let rules = Rules::read()?;
     let link = path.symlink_metadata();
     let (is_link, has_rule) = (link.as_ref().is_ok_and(|link| link.is_symlink()), rules.has(name));

@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
 
-use crate::failure::{Failure, cause, say};
+use crate::failure::{Failure, cause, quoted, say};
 use crate::file::{Place, Rights};
 
 /// For root alone, as its directory is: a lock on what others may open could be held by them.
@@ -27,13 +27,13 @@ impl Drop for Alone {
     }
 }
 
-/// Waits until no other run changes the system's files; a failure for whoever is not root. `task` is what to run as root. A dry run
-/// changes nothing and needs neither.
-pub fn alone(task: &str, dry_run: bool) -> Result<Option<Alone>, Failure> {
+/// Waits until no other run changes the system's files; a failure for whoever is not root. A dry run changes nothing and needs
+/// neither.
+pub fn alone(dry_run: bool) -> Result<Option<Alone>, Failure> {
     if dry_run {
         return Ok(None);
     }
-    required(task)?;
+    required()?;
     loop {
         match lock() {
             Ok(Some(lock)) => return Ok(Some(Alone { _lock: lock })),
@@ -65,12 +65,13 @@ fn lock() -> io::Result<Option<File>> {
     Ok(is_it.then_some(file))
 }
 
-/// A failure for whoever is not root; `task` is what to run as root.
-fn required(task: &str) -> Result<(), Failure> {
+/// A failure for whoever is not root, with the same command for root.
+fn required() -> Result<(), Failure> {
     if geteuid().is_root() {
         return Ok(());
     }
-    let sentence = format!("Only root can change the system's files: run 'sudo vmware-bdwrapper {task}'.");
+    let words: String = std::env::args_os().skip(1).map(|word| format!(" {}", quoted(&word))).collect();
+    let sentence = format!("Only root can change the system's files: run 'sudo vmware-bdwrapper{words}'.");
     Err(Failure::new(Failure::FAILED, sentence))
 }
 

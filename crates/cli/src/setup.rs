@@ -38,8 +38,7 @@ pub struct Wanted {
 
 /// Does it. Everything is looked at before anything is changed.
 pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
-    let _alone =
-        root::alone(if wanted.bit { "setup --setuid" } else { "setup --no-setuid" }, wanted.dry_run)?;
+    let _alone = root::alone(wanted.dry_run)?;
     let failed = |sentence| Failure::new(Failure::FAILED, sentence);
     let lines = wanted.lines()?;
     for program in &wanted.programs {
