@@ -196,6 +196,23 @@ fn run_errors() {
         );
         assert_eq!(outcome.out(), "");
     }
+    // What is no file, or stands where the user may not look, is no program; one that may not be executed is.
+    let [closed, directory, file] = ["closed", "directory", "file"].map(|name| disk.scratch().path(name));
+    for place in [&closed, &directory, &file] {
+        fs::create_dir(place).expect("it is our directory");
+    }
+    fs::create_dir(directory.join("no-such-program")).expect("it is our directory");
+    fs::write(file.join("no-such-program"), "").expect("it is our directory");
+    fs::write(closed.join("true"), "").expect("it is our directory");
+    chmod(&closed, 0);
+    let search = |places: &[&Path], program: &str| {
+        let path = std::env::join_paths(places.iter().copied().chain([Path::new("/usr/bin")]))
+            .expect("they have no colon");
+        run().args(["run", "--device", "/dev/sd/x", program]).env("PATH", &path).nobody().output().code()
+    };
+    assert_eq!(search(&[&closed, &directory], "no-such-program"), 127);
+    assert_eq!(search(&[&closed, &directory, &file], "no-such-program"), 126);
+    assert_eq!(search(&[&closed, &file], "true"), 0);
     // A device that is not there yet is no error.
     let later = run().args(["run", "--device", &format!("{absent}=scsi"), "true"]).output();
     assert_eq!(later.code(), 0);
@@ -758,9 +775,11 @@ fn demo(ordinary_user: bool) -> String {
     let demo = Run::new(scratch.path("scripts/demo")).env("CARGO_TARGET_DIR", scratch.directory());
     let demo = if ordinary_user { demo.nobody() } else { demo };
     let out = demo.output().expect_out();
-    for words in ["Adap=SCSI", "Adap=IDE", "Model=BDWRAPPER DISK", "134217728", "are gone again"] {
+    for words in ["Adap=SCSI", "Adap=IDE", "Model=BDWRAPPER DISK", "134217728", " gone again"] {
         assert!(out.contains(words), "{words}: {out}");
     }
+    let gone = "The image, the device and the links are gone again.";
+    assert_eq!(out.contains(gone), out.contains("is an ordinary loop device"), "{out}");
     assert_eq!(out.contains("hdparm -g"), out.contains("is an ordinary loop device"), "{out}");
     assert!(!Path::new("/dev/sd/bdwrapper-demo").exists() && !Path::new("/dev/hd/bdwrapper-demo").exists());
     out

@@ -27,6 +27,10 @@ fn main() -> ExitCode {
         let values = move || assert!(words("vmware-bdwrapper completions ").contains(&"fish".to_owned()));
         trials.push(trial(format!("{shell}/values of an argument"), &[Need::Tool(shell)], values));
     }
+    for (shell, words) in shells {
+        let blanks = move || blanks(words);
+        trials.push(trial(format!("{shell}/names with blanks"), &[Need::Tool(shell)], blanks));
+    }
     trials.push(trial("zsh/the function of a directory", &[Need::Tool("zsh")], zsh_directory));
     trials.push(trial("help and errors", &[], errors));
     acceptance::main(trials)
@@ -89,22 +93,50 @@ fn values(words: Words) {
     }
 }
 
-/// As readline calls the function: the command, the word at the cursor and the one before it. It takes words apart at equals signs.
+/// The options of an entry whose name has a blank, in each way to quote it.
+fn blanks(words: Words) {
+    let scratch = Scratch::new();
+    scratch.image("my disk.img", 512);
+    let image = scratch.path("my disk.img").display().to_string();
+    let escaped = image.replace(' ', "\\ ");
+    for start in ["probe --device ", "run -d ", "vmdk create "] {
+        for name in [format!("'{image}"), format!("\"{image}"), escaped.clone()] {
+            let found = words(&format!("vmware-bdwrapper {start}{name}=s"));
+            for option in ["scsi", "sata"] {
+                let is_it = |word: &String| word == option || word.ends_with(&format!("disk.img={option}"));
+                assert!(found.iter().any(is_it), "{start}{name}: {option}: {found:?}");
+            }
+        }
+    }
+    // What follows such a name is still a program.
+    let program = words(&format!("vmware-bdwrapper run --device '{image}=scsi' -- unsha"));
+    assert!(program.iter().any(|word| word == "unshare"), "{program:?}");
+}
+
+/// As readline calls the function: the command, the word at the cursor and the one before it. It takes words apart at equals signs,
+/// but not behind a quotation mark that is open.
 fn bash(line: &str) -> Vec<String> {
     let (_scratch, file) = file("bash", "completions");
-    let words = line.replace('=', " = ");
+    let is_open = |mark: &char| line.matches(*mark).count() % 2 == 1;
+    let (start, open) = match ['\'', '"'].iter().find(|mark| is_open(mark)) {
+        Some(mark) => line.rsplit_once(*mark).expect("it is there"),
+        None => (line, ""),
+    };
+    let mut words: Vec<String> = start.replace('=', " = ").split(' ').map(str::to_owned).collect();
+    *words.last_mut().expect("the command") += open;
     let script = "source \"$0\"\n\
                   COMP_LINE=$1 COMP_POINT=${#1}; shift\n\
                   COMP_WORDS=(\"$@\") COMP_CWORD=$(($# - 1))\n\
                   function=$(complete -p vmware-bdwrapper | sed 's/.* -F \\([^ ]*\\) .*/\\1/')\n\
                   $function \"$1\" \"${@: -1}\" \"${@: -2:1}\"\n\
                   printf '%s\\n' \"${COMPREPLY[@]}\"";
-    let run = Run::new("bash").args(["--norc", "-c", script]).arg(file).arg(line).args(words.split(' '));
+    let run = Run::new("bash").args(["--norc", "-c", script]).arg(file).arg(line).args(words);
     run.output().expect_out().lines().map(str::to_owned).collect()
 }
 
 fn fish(line: &str) -> Vec<String> {
     let (scratch, file) = file("fish", "completions");
+    let line = line.replace('\\', "\\\\").replace('\'', "\\'");
     let script = format!("source {file}; complete -C '{line}'");
     let out = Run::new("fish").args(["-N", "-c", &script]).env("HOME", scratch.directory()).output();
     // What it is follows behind a tab.
@@ -147,9 +179,18 @@ fn zsh_directory() {
 }
 
 fn errors() {
-    for task in ["completions", "link", "setup"] {
-        let help = Run::new(command()).args([task, "--help"]).output().expect_out();
-        assert!(help.contains("Example:"), "{help}");
+    let tasks = ["run", "probe", "trace", "doctor", "list", "libdir", "vmdk", "setup", "link", "completions"];
+    let parts = ["create", "check", "refresh", "attach", "detach"].map(|part| vec!["vmdk", part]);
+    for task in tasks.map(|task| vec![task]).into_iter().chain(parts) {
+        let help = Run::new(command()).args(&task).arg("--help").output().expect_out();
+        let is_command = |line: &&str| {
+            let text = line.trim_start();
+            text.len() + 2 <= line.len()
+                && (text.starts_with("vmware-bdwrapper ") || text.starts_with("sudo "))
+        };
+        let (_, examples) = help.rsplit_once("\nExample").expect("it has one");
+        let wanted = if examples.lines().filter(is_command).count() > 1 { "s:\n" } else { ":\n" };
+        assert!(examples.starts_with(wanted), "{task:?}: {help}");
     }
     for arguments in [&["completions"][..], &["completions", "powershell"]] {
         let outcome = Run::new(command()).args(arguments).output();

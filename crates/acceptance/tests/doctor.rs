@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         ),
         trial("doctor/a device that is unfit", &on_devices(&["blockdev"]), unfit),
         trial("doctor/a user without rights", root, rights),
+        trial("doctor/what is opened with root's rights", installs, opened_by_root),
         trial("doctor/a group of the next session", &with(&["unshare", "setpriv"]), next_session),
         trial("doctor/without /sys or /proc", &on_devices(&["unshare"]), without_sys_or_proc),
         trial(
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         trial("list/partitions that are not there", &on_devices(&["sfdisk", "partx"]), list_partitions),
         trial("list/the table", &on_devices(&["script", "stty"]), list_table),
         trial("list/a file that is deleted", devices, list_deleted),
+        trial("wrapping/on a terminal alone", &with(&["script", "stty"]), wrapping),
         trial("colours/on a terminal alone", &with(&["script"]), colours),
         trial("probe/what is not accepted", &[], not_accepted),
         trial("probe and run/as doctor judges", &on_devices(&["mkfs.ext4", "unshare"]), alike),
@@ -143,7 +145,7 @@ fn ready() {
     for words in [
         "true runs with your rights",
         "Programs that run with your rights get",
-        &format!("{} is free, and yours to use as a scsi disk", path.display()),
+        &format!("{} is free, and yours to use as a SCSI disk", path.display()),
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }
@@ -154,6 +156,10 @@ fn ready() {
         let run = Run::new("bash").arg("-c").arg(format!("{} {start}", command().display())).output();
         assert_eq!((run.code(), run.err().as_str()), (0, ""), "{start}");
     };
+    for (kind, name) in [("ide", "an IDE"), ("sata", "a SATA")] {
+        let said = lines(&about(entry.replace("=scsi", &format!("={kind}"))), "ok").join("\n");
+        assert!(said.contains(&format!("yours to use as {name} disk")), "{said}");
+    }
     start(&outcome);
     let last = outcome.out().lines().last().map(str::to_owned).unwrap_or_default();
     let subject = format!("Ready: {entry} for /");
@@ -360,7 +366,7 @@ fn hostile() {
     serde_json::from_str::<Value>(&document.expect_out()).expect("it is JSON");
     // The same names as a program and as a descriptor; files without an end.
     let odd = doctor().arg("--vmdk").arg(&path).arg("--device").arg(&entry).arg(&path).output();
-    problems(&odd, &["cannot be executed", ": is no descriptor"], "name a program that can");
+    problems(&odd, &[": is no descriptor", "cannot be executed"], "name the small text file");
     let endless = doctor().args(["--vmdk", "/dev/zero", "--device"]).arg(&entry).arg("true").output();
     problems(&endless, &["/dev/zero: is no regular file"], "name one");
     let pipe = scratch.path("pipe");
@@ -470,7 +476,7 @@ fn of_system() {
         let run = mounted_on(&scratch, number, place).arg(command());
         let outcome = run.args(["doctor", "--device", &entry, "true"]).output();
         let cause = format!("is mounted on {place})");
-        problems(&outcome, &["belongs to the running system (", &cause][..1], "list another device");
+        problems(&outcome, &["belongs to the running system (", &cause][..1], "use another device");
         assert!(outcome.out().contains(&cause) && !outcome.out().contains("umount"), "{}", outcome.out());
     };
     for place in ["/", "/usr", "/boot/efi"] {
@@ -487,6 +493,7 @@ fn not_free() {
     make(["install"]).expect_out();
     setting.conf("");
     let before = fs::read(CONF).expect("it was written");
+    let listed = setting.scratch.image("listed", MIB);
     let device = Loop::attach(&setting.scratch.path("image"), &[]);
     file_system(device.path());
     // A name that an ordinary user may not open.
@@ -494,6 +501,8 @@ fn not_free() {
     chmod(node.path(), 0o600);
     let name = node.path().display().to_string();
     let entry = format!("{name}=scsi");
+    let descriptor = setting.scratch.path("disk.vmdk");
+    Run::new(command()).args(["vmdk", "create", &entry, "-o"]).arg(&descriptor).output().expect_out();
     let judged = |start: &dyn Fn() -> Run, cause: &str| {
         let exposes = |text: &str| {
             [" setup ", " link ", "chown", "usermod", "option force"].iter().any(|word| text.contains(word))
@@ -507,12 +516,25 @@ fn not_free() {
         let run = task(user(), &["run"]).arg(&setting.program).output();
         assert_eq!((run.code(), run.out().as_str()), (126, ""), "{}", run.err());
         assert!(run.err().contains(cause) && !exposes(&run.err()), "{}", run.err());
+        // A descriptor that is for the device, and would lead to its use.
+        let described = start().arg(&setting.command).args(["doctor", "--vmdk"]).arg(&descriptor);
+        let described = described.arg(format!("--device={}=scsi", listed.display())).arg("true").output();
+        problems(&described, &[cause], "");
+        let check = start().arg(&setting.command).args(["vmdk", "check", "--device", &format!("{name}=ide")]);
+        let check = check.arg(&descriptor).output();
+        assert!(check.code() == 1 && check.out().contains(cause), "{}{}", check.out(), check.err());
+        for out in [described.out(), check.out()] {
+            let leads =
+                ["--device", "vmdk create", "vmdk refresh", "option"].iter().any(|word| out.contains(word));
+            assert!(!leads && !exposes(&out), "{out}");
+        }
         let link = ["link", &name, "--as", "/dev/sd/bdwrapper-test-in-use"];
         let link = start().arg(&setting.command).args(link).output();
         let setup = task(start(), &["setup", "--setuid"]).output();
         for refused in [link, setup] {
             assert_eq!((refused.code(), refused.out().as_str()), (1, ""), "{}", refused.err());
             assert!(refused.err().contains(cause) && refused.err().contains("--force"), "{}", refused.err());
+            assert!(!refused.err().contains("list another device"), "{}", refused.err());
         }
         assert!(!Path::new("/dev/sd/bdwrapper-test-in-use").exists());
         assert_eq!(fs::read(CONF).expect("it was written"), before, "setup changed it");
@@ -580,6 +602,15 @@ fn order() {
     let install = "have root install the package, or run 'make install'";
     // Nothing is installed, and `setup` would refuse.
     first(&asked(), install);
+    // What is wrong with the question comes before that.
+    let question = |words: &[&str]| Run::new(&setting.command).arg("doctor").args(words).nobody().output();
+    let program = setting.program.display().to_string();
+    first(
+        &question(&["--device", &setting.entry, "--vmdk", "/nonexistent", &program]),
+        "name a file that you",
+    );
+    first(&question(&["--device", "/a", &program]), "add =scsi, =ide or =sata");
+    first(&question(&["--device", &setting.entry, "no-such-program"]), "There is no program");
     first(&Run::new(&setting.command).arg("doctor").nobody().output(), "have root run 'make install'");
     for advised in [asked().out(), Run::new(&setting.command).arg("doctor").output().out()] {
         let behind = advised.lines().filter(|line| line.contains("'vmware-bdwrapper setup "));
@@ -898,6 +929,27 @@ fn rights() {
     is_ready(&asked(&entry));
 }
 
+/// Who opens a device is the program.
+fn opened_by_root() {
+    let setting = Setting::new();
+    make(["install"]).expect_out();
+    setting.conf(&format!("device {}", setting.entry));
+    let path = setting.scratch.path("image");
+    chmod(&path, 0o600);
+    let closed = format!("You may not read and write {}", path.display());
+    let asked = setting.asked(&setting.entry);
+    warning(&asked, &closed);
+    warning(&asked, "although the set-user-ID programs may for which /etc/vmware-bdwrapper.conf lists it");
+    // A program of the user's, and one of another user's.
+    let user =
+        Run::new(&setting.command).args(["doctor", "--device", &setting.entry, "true"]).nobody().output();
+    assert!(lines(&user, "problem").iter().any(|line| line.contains(&closed)), "{}", user.out());
+    chown(&setting.program, Some(1), None).expect("root can");
+    chmod(&setting.program, 0o4755);
+    let other = setting.asked(&setting.entry);
+    assert!(lines(&other, "problem").iter().any(|line| line.contains(&closed)), "{}", other.out());
+}
+
 fn installed_library() {
     let system = System::clean();
     let scratch = Scratch::new();
@@ -1134,6 +1186,22 @@ fn configuration() {
     problems(&asked(), &["as ide, and not as scsi"], "write the entry as the file has it");
     setting.conf(&format!("device {}=scsi,serial=1", path));
     warning(&asked(), "and its options hold instead of those of");
+    // One device under another name is not listed as another disk.
+    let other = setting.scratch.path("other");
+    symlink(&path, &other).expect("root can");
+    let lists = format!("lists the same device by the line 'device {path}=scsi,serial=1'");
+    for kind in ["scsi", "ide"] {
+        let contradicting = setting.asked(&format!("{}={kind}", other.display()));
+        problems(&contradicting, &[&lists], &format!("('--device {path}=scsi,serial=1')"));
+        assert!(!contradicting.out().contains(" setup "), "{}", contradicting.out());
+    }
+    setting.conf(&format!("device {path}=scsi,serial=1\nallow-user-devices yes"));
+    warning(&setting.asked(&format!("{}=scsi", other.display())), &lists);
+    problems(
+        &setting.asked(&format!("{}=ide", other.display())),
+        &[&lists],
+        "write the entry as the file has it",
+    );
     setting.conf("allow-user-devices yes\nallow\n\u{1b}[2J\u{ff}");
     let wrong = asked();
     is_ready(&wrong);
@@ -1332,6 +1400,10 @@ fn not_accepted() {
     let (_, entry) = image(&scratch, "image");
     let probe = |entry: &str| Run::new(command()).args(["probe", "--device", entry]).output().out();
     assert!(probe(&entry).contains("VMware would accept it"), "{}", probe(&entry));
+    // Without a sector there is no geometry.
+    let empty = probe(&format!("{}=ide", scratch.image("empty", 0).display()));
+    let identity = empty.lines().find(|line| line.contains("HDIO_GET_IDENTITY")).unwrap_or_default();
+    assert!(identity.contains("no sectors") && !identity.contains("1/16/63"), "{empty}");
     let large = probe(&format!("{entry},sector=4096"));
     assert!(large.contains("VMware takes disks with sectors of 512"), "{large}");
     assert!(!large.contains("would accept") && large.contains("physical SCSI disk does, but:"), "{large}");
@@ -1446,11 +1518,17 @@ fn list_table() {
         path.display()
     );
     assert!(narrow.contains(&facts) && !narrow.contains('|'), "{narrow}");
-    for columns in [60, 80, 120] {
+    // No name is broken: a longer one than there is room for stands in a line of its own.
+    for columns in [60, 80, 120, 200] {
         let out = list(columns, "--all");
-        let widths: Vec<usize> = out.lines().map(|line| line.chars().count()).collect();
-        assert!(widths.iter().all(|width| *width <= columns as usize), "{columns}: {out}");
-        assert!(out.contains(&format!("| {} ", device.path().display())), "{out}");
+        assert!(out.contains(path.to_str().expect("ASCII")), "{columns}: {out}");
+        if out.starts_with('|') {
+            let widths: Vec<usize> = out.lines().map(|line| line.chars().count()).collect();
+            assert!(widths.iter().all(|width| *width <= columns as usize), "{columns}: {out}");
+            assert!(out.contains(&format!("| {} ", device.path().display())), "{out}");
+        } else {
+            assert!(columns < 200 && out.contains(&facts), "{columns}: {out}");
+        }
     }
     let piped = |options: &[&str]| Run::new(command()).arg("list").args(options).output().expect_out();
     let line = piped(&[]).lines().find(|line| line.contains(name)).map(str::to_owned);
@@ -1486,6 +1564,53 @@ fn list_deleted() {
     warning(&about(format!("{}=scsi", device.path().display())), "stands for a file that is deleted");
 }
 
+/// Sentences are broken at blanks, commands that can be pasted and tables' cells nowhere else.
+fn wrapping() {
+    let scratch = Scratch::new();
+    let (_, entry) = image(&scratch, "image");
+    let shown = |columns: u32, task: &str| {
+        let script = format!("stty cols {columns} && {} {task}", command().display());
+        Run::new("script")
+            .args(["-qec", &script, "/dev/null"])
+            .env("TERM", "dumb")
+            .output()
+            .out()
+            .replace("\r\n", "\n")
+    };
+    let absent = "doctor --device /nonexistent-image=scsi true";
+    for task in [absent, "--help", "run --help", "setup --help", "link --help", "vmdk create --help"] {
+        for columns in [60, 80] {
+            let out = shown(columns, task);
+            let is_whole = |line: &str| {
+                line.trim_start().starts_with("vmware-bdwrapper ")
+                    || line.contains("sudo ")
+                    || line.contains('\'')
+            };
+            for line in out.lines().filter(|line| !is_whole(line)) {
+                assert!(line.chars().count() <= columns as usize, "{task}: {line}");
+            }
+            let piped =
+                Run::new("sh").args(["-c", &format!("{} {task}", command().display())]).output().out();
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(words(&out), words(&piped), "{task}");
+        }
+    }
+    let out = shown(60, absent);
+    assert!(out.contains("'truncate --size 8G /nonexistent-image'"), "{out}");
+    let ready = shown(60, &format!("doctor --device {entry} true"));
+    assert!(ready.contains(&format!("vmware-bdwrapper run --device {entry} -- true\n")), "{ready}");
+    // Without room for a table each row is a line for each answer.
+    let probe = shown(40, &format!("probe --device {entry}"));
+    assert!(probe.contains("BLKGETSIZE64\n  without: ENOTTY\n  with: 134217728\n"), "{probe}");
+    let wide = shown(200, &format!("probe --device {entry}"));
+    assert_eq!(wide, Run::new(command()).args(["probe", "--device", &entry]).output().expect_out());
+    let probe = shown(60, &format!("probe --device {entry}"));
+    assert!(
+        probe.lines().filter(|line| line.starts_with('|')).all(|line| line.chars().count() <= 60),
+        "{probe}"
+    );
+}
+
 /// Verdicts and titles have colours where people look at them.
 fn colours() {
     let scratch = Scratch::new();
@@ -1495,7 +1620,8 @@ fn colours() {
         Run::new("script").args(["-qec", &script, "/dev/null"]).output().out()
     };
     let doctor = format!("doctor --device {entry} true");
-    for task in [doctor.as_str(), "list", "--help", "doctor --help", "doctor --bogus"] {
+    let probe = format!("probe --device {entry}");
+    for task in [doctor.as_str(), &probe, "list", "--help", "doctor --help", "doctor --bogus"] {
         assert!(shown("TERM=xterm", task).contains("\x1b["), "{task}");
         for plain in ["TERM=xterm NO_COLOR=1", "TERM=dumb"] {
             assert!(!shown(plain, task).contains('\x1b'), "{plain}: {task}");

@@ -30,6 +30,11 @@ fn main() -> ExitCode {
         trial("what is there already", &root, replaced),
         trial("what is removed", &root, removed),
         trial("several at once", &root, at_once),
+        trial(
+            "a narrow terminal",
+            &[&root[..], &[Need::Tool("script"), Need::Tool("stty")]].concat(),
+            narrow,
+        ),
         trial("a device that is in use", &[Need::Devices, Need::Tool("mkfs.ext4")], in_use),
         trial("rules of other lines stay", &root, rules),
         trial("a rule that cannot be written", &root, not_written),
@@ -338,6 +343,29 @@ fn removed() {
         assert!(!place.exists(name));
     }
     assert_eq!(place.shell("ls -A /dev/sd"), "null\n");
+    // Nothing stays of one that fails, and nothing of those that are done.
+    let refused = place.run(["--remove", "/dev/sd/no-such-link"]);
+    assert!(refused.code() == 1 && refused.err().contains("There is no link"), "{}", refused.err());
+    assert_eq!(place.run(["/dev/null", "--as", "/dev/sd/test"]).code(), 2);
+    assert_eq!(place.shell("ls -A /run"), "udev\n");
+}
+
+/// On a terminal without room for the table each link has a line for each fact.
+fn narrow() {
+    let place = Place::new();
+    let device = place.loop_device("image");
+    place.said(arguments(&device, "/dev/sd/a-link-with-a-long-name"));
+    let listed = |columns: u32| {
+        let script = format!("stty cols {columns}; {} link --list", command().display());
+        let run = place.enter("script").args(["-qec", &script, "/dev/null"]);
+        run.output().expect_out().replace("\r\n", "\n")
+    };
+    let facts = format!(
+        "/dev/sd/a-link-with-a-long-name\n  device: {}\n  kind: loop\n  persistent: no\n  state: ok\n",
+        device.path().display()
+    );
+    assert_eq!(listed(50), facts);
+    assert!(listed(100).starts_with("| Link "), "{}", listed(100));
 }
 
 /// None of the rules is lost.
@@ -577,6 +605,9 @@ fn ordinary_user() {
         let refused = Run::new(&command).arg("link").args(arguments).nobody().output();
         assert_eq!(refused.code(), 1);
         assert!(refused.err().contains("Only root can change the system's files"), "{}", refused.err());
+        // It can be pasted.
+        let command = format!("run 'sudo vmware-bdwrapper link {}'", arguments.join(" "));
+        assert!(refused.err().contains(&command), "{}", refused.err());
     }
     Run::new(&command).args(["link", "--list"]).nobody().output().expect_out();
 }

@@ -501,6 +501,19 @@ fn setup_errors() {
         .expect("it is ours");
     fails(&["--setuid", "--device", DEVICE], 1, "with other options");
     fails(&["--setuid", "--device", &format!("/{}=ide", "x".repeat(1000))], 1, "at most 65536");
+    // One device under another name, as another disk.
+    fs::write(root.path(CONF), "device /srv/a.img=scsi\n").expect("it is ours");
+    fs::write(root.path("/srv/a.img"), [0; 4096]).expect("it is ours");
+    symlink("a.img", root.path("/srv/other")).expect("it is ours");
+    let same =
+        "has the line 'device /srv/a.img=scsi', which is the same device as that of 'device /srv/other=ide'";
+    fails(&["--setuid", "--device", "/srv/other=ide"], 1, same);
+    let lines = "'device /srv/a.img=scsi', which is the same device as that of 'device /srv/other=scsi,ro'";
+    fails(&["--setuid", "--device", "/srv/other=scsi,ro"], 1, lines);
+    let alike = root.setup(&["--setuid", "--device", "/srv/other=scsi", "--dry-run"]).expect_out();
+    assert!(alike.contains("device /srv/other=scsi\n"), "{alike}");
+    fs::write(root.path(CONF), "").expect("it is ours");
+    fails(&["--setuid", "--device", "/srv/a.img=scsi", "--device", "/srv/other=ide"], 1, same);
     fs::remove_file(root.path(CONF)).expect("it is ours");
     symlink("/etc/passwd", root.path(CONF)).expect("it is ours");
     fails(&["--setuid"], 1, "is no regular file");

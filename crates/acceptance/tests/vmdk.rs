@@ -425,8 +425,11 @@ fn create_refused() {
         refused(&vmdk("create").arg("-o").arg(&new).args(&arguments).output(), status, words);
         assert!(!new.exists(), "{words}");
     }
-    let empty = scratch.image("empty", 511);
-    refused(&create_at(&format!("{}=scsi", empty.display()), &new).output(), 1, "less than a sector");
+    for (bytes, words) in [(0, "is empty"), (511, "is smaller than a sector")] {
+        let empty = scratch.image(&format!("empty-{bytes}"), bytes).display().to_string();
+        let words = format!("{empty}: {words}; give it a size by 'truncate --size 8G {empty}'.");
+        refused(&create_at(&format!("{empty}=scsi"), &new).output(), 1, &words);
+    }
     refused(&create_at(&entry, &scratch.path("no/such.vmdk")).output(), 1, "(No such file or directory)");
     for (name, has) in [
         ("a\"b", "has a quote"),
@@ -1814,7 +1817,9 @@ fn attach_refused() {
     refused(&attach(&vmx, &vmx), 1, "is no descriptor");
     refused(&attach(&file, &scratch.path("no.vmx")), 1, "cannot be read (No such file or directory)");
     refused(&vmdk("attach").arg(&file).output(), 2, "VMX");
-    refused(&Run::new(command()).arg("vmdk").output(), 2, "subcommand");
+    let alone = Run::new(command()).arg("vmdk").output();
+    assert_eq!((alone.code(), alone.out().as_str()), (2, ""), "{}", alone.err());
+    assert!(alone.err().contains("Commands:\n  create "), "{}", alone.err());
 }
 
 /// What a snapshot is based on stays as it is.

@@ -13,7 +13,7 @@ mod trace;
 mod vmdk;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -122,7 +122,7 @@ enum Task {
         root: Option<PathBuf>,
     },
     /// Describe devices as virtual disks of VMware's: .vmdk files
-    #[command(subcommand, arg_required_else_help = false)]
+    #[command(subcommand)]
     #[command(
         after_help = "Examples:\n  vmware-bdwrapper vmdk create /dev/vg0/windows=scsi -o windows.vmdk\n  vmware-bdwrapper vmdk attach \
                       windows.vmdk Windows.vmx\n  vmware-bdwrapper vmdk check windows.vmdk      # what has changed\n  \
@@ -306,18 +306,14 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
     };
     let text = if is_coloured { text.ansi().to_string() } else { text.to_string() };
     if !error.use_stderr() {
-        return print(text).map_or_else(Failure::report, |()| ExitCode::SUCCESS);
+        return print(say::terminal::wrapped(&text)).map_or_else(Failure::report, |()| ExitCode::SUCCESS);
     }
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let line = command_line();
-        let tasks = line.get_subcommands().filter(|task| !task.is_hide_set()).map(clap::Command::get_name);
-        let tasks: Vec<&str> = tasks.collect();
-        say(format!(
-            "No command is given: there are {}; 'vmware-bdwrapper --help' says more.",
-            tasks.join(", ")
-        ));
-    } else {
-        say(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+    match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Where that cannot be written nobody reads it.
+            let _ = io::stderr().write_all(text.as_bytes());
+        }
+        _ => say(text.strip_prefix("error: ").unwrap_or(&text).trim_end()),
     }
     ExitCode::from(Failure::USAGE)
 }

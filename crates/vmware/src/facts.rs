@@ -218,7 +218,12 @@ impl Display for Geometry {
 impl Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Identity { model, serial, firmware, cylinders, heads, sectors, capacity } = self;
-        write!(f, "{model}, {serial}, {firmware}, {cylinders}/{heads}/{sectors}, {capacity} sectors")
+        write!(f, "{model}, {serial}, {firmware}, ")?;
+        match capacity {
+            // What such a disk says of its geometry means nothing.
+            0 => f.write_str("no sectors"),
+            _ => write!(f, "{cylinders}/{heads}/{sectors}, {capacity} sectors"),
+        }
     }
 }
 

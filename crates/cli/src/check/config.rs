@@ -9,13 +9,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use disk::conf::{Directive, parse};
-use disk::entry::Printed;
+use disk::entry::{Entry, Printed};
 use rustix::io::Errno;
 
 use crate::check::library;
+use crate::entries;
 use crate::entries::Device;
 use crate::host::block;
 use crate::program::loader;
+use crate::program::secure;
 use crate::say::failure::{cause, quoted, shown};
 use crate::say::finding::{Finding, Verdict};
 
@@ -50,6 +52,37 @@ pub fn programs() -> Result<Vec<PathBuf>, Finding> {
         _ => None,
     });
     Ok(listed.filter(|path| path.is_file()).collect())
+}
+
+/// The devices that the text of the file lists.
+pub fn devices(text: &[u8]) -> Vec<Device<'_>> {
+    let of_line = |line| {
+        let Some(Ok(Directive::Device(entry))) = parse(line).next() else { return None };
+        let text = line.trim_ascii().strip_prefix(b"device")?.trim_ascii();
+        Some(Device { text: OsStr::from_bytes(text), entry })
+    };
+    text.split(|&byte| byte == b'\n').filter_map(of_line).collect()
+}
+
+/// Which of these is the same device under another name and with other options.
+pub fn contradicted<'a>(listed: &'a [Device<'a>], device: &Device<'_>) -> Option<&'a Device<'a>> {
+    let (path, number) = (device.entry.path, entries::identity(device)?);
+    listed.iter().find(|other| {
+        other.entry.path != path
+            && Entry { path, ..other.entry } != device.entry
+            && entries::identity(other) == Some(number)
+    })
+}
+
+/// Whether all these programs open a device with root's rights: they have the set-user-ID bit, and the file lists it.
+pub fn is_opened_by_root(programs: &[PathBuf], device: &Device<'_>) -> bool {
+    let is_roots = |file: &PathBuf| {
+        file.metadata().is_ok_and(|status| {
+            status.uid() == 0 && secure::has_bit(&status) && secure::is_secure(file, &status).unwrap_or(false)
+        })
+    };
+    let is_listed = |text: Vec<u8>| devices(&text).iter().any(|one| one.entry.path == device.entry.path);
+    !programs.is_empty() && programs.iter().all(is_roots) && read().is_ok_and(is_listed)
 }
 
 /// The text; where the library ignores the file, or the user may not read it, that.
@@ -181,13 +214,12 @@ fn compare(
     is_real: impl Fn(&Path) -> bool,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let (mut is_listed, mut user_devices, mut listed) = (false, false, Vec::new());
+    let (mut is_listed, mut user_devices, listed) = (false, false, self::devices(text));
     for line in parse(text) {
         match line {
             Ok(Directive::Executable(path)) => is_listed |= is_program(Path::new(OsStr::from_bytes(path))),
             Ok(Directive::AllowUserDevices(yes)) => user_devices = yes,
-            Ok(Directive::Device(entry)) => listed.push(entry),
-            Ok(Directive::Messages(_)) => {}
+            Ok(Directive::Device(_) | Directive::Messages(_)) => {}
             Err(error) => findings.push(Finding::warning(
                 format!("{FILE}, {error}. The line does not count"),
                 "have root correct it",
@@ -216,7 +248,7 @@ fn compare(
     for device in devices {
         let (name, text) = (device.entry.printed_path(), Printed(device.text.as_bytes()));
         let list = || by_setup(&format!(" --device {}", quoted(device.text)));
-        let held = listed.iter().find(|entry| entry.path == device.entry.path);
+        let held = listed.iter().map(|one| one.entry).find(|entry| entry.path == device.entry.path);
         let unlisted = format!("{FILE} does not list {name}");
         // What the environment forces does not count; a line that is yet to be added can say so.
         let force = held.map_or(!user_devices && device.entry.force, |entry| entry.force);
@@ -227,8 +259,24 @@ fn compare(
             ));
             continue;
         }
+        if let Some(other) = contradicted(&listed, device).filter(|_| held.is_none()) {
+            let cause = format!(
+                "{FILE} lists the same device by the line 'device {}', with other options than {text}",
+                shown(other.text)
+            );
+            let remedy = format!(
+                "write the entry as the file has it ('--device {}'), or have root change that line",
+                quoted(other.text)
+            );
+            // What the line says holds under the other name, too.
+            findings.push(match user_devices && other.entry.kind == device.entry.kind {
+                true => Finding::warning(cause, remedy),
+                false => Finding::problem(cause, remedy),
+            });
+            continue;
+        }
         findings.push(match held {
-            Some(entry) if *entry == device.entry => Finding::ok(format!("{FILE} lists {name}")),
+            Some(entry) if entry == device.entry => Finding::ok(format!("{FILE} lists {name}")),
             // Programs without the set-user-ID bit would see another disk.
             Some(entry) if entry.kind != device.entry.kind => Finding::problem(
                 format!(

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::{getegid, getgroups, getuid};
 
+use crate::check::config::{self, FILE};
 use crate::entries::{self, Device};
 use crate::host::block::{self, Block, Host, Kind, Number, System, Use};
 use crate::host::udev::{self, Access};
@@ -34,6 +35,8 @@ pub struct Options {
 pub struct Fitness {
     /// Why it is not free.
     pub uses: Vec<Finding>,
+    /// Why the user may not open it himself.
+    closed: Option<Finding>,
     /// All else.
     pub others: Vec<Finding>,
 }
@@ -41,13 +44,26 @@ pub struct Fitness {
 impl Fitness {
     /// What to say: of a device that is not free nothing else, because that would lead to its use.
     pub fn all(self) -> Vec<Finding> {
-        if self.uses.is_empty() { self.others } else { self.uses }
+        if self.uses.is_empty() { self.others.into_iter().chain(self.closed).collect() } else { self.uses }
+    }
+
+    /// The same for whoever starts these programs: what they open with root's rights need not be open to the user.
+    pub fn for_programs(mut self, programs: &[PathBuf], device: &Device<'_>) -> Fitness {
+        if let Some(Finding { cause, remedy: Some(remedy), .. }) = &self.closed {
+            if config::is_opened_by_root(programs, device) {
+                self.closed = Some(Finding::warning(
+                    format!("{cause}, although the set-user-ID programs may for which {FILE} lists it"),
+                    format!("where a program that runs with your rights is to use it, too, {remedy}"),
+                ));
+            }
+        }
+        self
     }
 }
 
 /// What can be said of a block device without opening it, by the name that the user gave it.
 pub fn of_block(block: &Block, name: &Path, options: Options, host: &Host) -> Fitness {
-    Fitness { uses: uses(block, name, host), others: unfit(block, name, options) }
+    Fitness { uses: uses(block, name, host), closed: None, others: unfit(block, name, options) }
 }
 
 /// The same; the kernel is asked as well whether something has the device for itself.
@@ -84,7 +100,7 @@ fn of_system(block: &Block, system: &System, name: &Path) -> Finding {
 }
 
 /// What is to be done where a device cannot be made free.
-const OTHER: &str = "list another device ('vmware-bdwrapper list' shows which are free)";
+const OTHER: &str = "use another device ('vmware-bdwrapper list' shows which are free)";
 
 /// What can be said of a block device that is free.
 fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
@@ -126,7 +142,7 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
     if block.is_internal() {
         findings.push(Finding::problem(
             format!("{shown} is a part that LVM uses for itself"),
-            "list the logical volume that it is a part of ('lvs --all --options +devices' shows which)",
+            "use the logical volume that it is a part of ('lvs --all --options +devices' shows which)",
         ));
     }
     if matches!(block.kind, Kind::Cd | Kind::Floppy | Kind::Ram | Kind::Zram) {
@@ -135,7 +151,7 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
                 "{shown} is a device of kind {}, which keeps nothing or can be taken out",
                 block.kind.name()
             ),
-            "list a device that keeps what is written to it ('vmware-bdwrapper list' shows some)",
+            "use a device that keeps what is written to it ('vmware-bdwrapper list' shows some)",
         ));
     }
     if block.is_real && !options.force {
@@ -155,7 +171,7 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
 fn of_large_sectors(block: &Block, name: &Path) -> Option<Finding> {
     let remedy = match block.kind {
         Kind::Loop => format!("have root run 'losetup --sector-size {SECTOR} {}'", quoted(name)),
-        _ => format!("list a device whose sectors have {SECTOR} bytes"),
+        _ => format!("use a device whose sectors have {SECTOR} bytes"),
     };
     let why = format!(
         "{} has sectors of {} bytes, and VMware takes disks with sectors of {SECTOR}",
@@ -180,8 +196,7 @@ pub fn large_sectors(path: &Path, block: Option<&Block>, entry: &Entry<'_>) -> O
 }
 
 /// Why a device is not free. Where the user may read it, the kernel is asked as well.
-fn taken(device: &Device<'_>, host: &Host) -> Vec<Finding> {
-    let path = device.path();
+pub fn taken(path: &Path, host: &Host) -> Vec<Finding> {
     let Ok(status) = path.metadata() else { return Vec::new() };
     if !status.file_type().is_block_device() {
         return host.uses_of_file(path).iter().map(|one| used(path, one, host)).collect();
@@ -220,14 +235,14 @@ fn is_claimed(path: &Path) -> bool {
 /// All that can be said of a listed device.
 pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
     let path = device.path();
-    let only = |others| Fitness { uses: Vec::new(), others };
+    let only = |others| Fitness { uses: Vec::new(), closed: None, others };
     let status = match (entries::absent(device), path.metadata()) {
         (Some(absent), _) => return only(vec![absent]),
         (None, Err(_)) => return only(Vec::new()),
         (None, Ok(status)) => status,
     };
     let options = Options { read_only: device.entry.read_only, force: device.entry.force };
-    let uses = taken(device, host);
+    let uses = taken(path, host);
     let block = host.by_number(Number::of(status.rdev())).filter(|_| !status.is_file());
     let mut others = Vec::new();
     if status.is_file() {
@@ -245,13 +260,17 @@ pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
         others.push(real(path));
     }
     others.extend(large_sectors(path, None, &device.entry));
-    others.extend(closed(device, &status, block));
-    if uses.is_empty() && others.is_empty() {
-        let kind = device.entry.kind.name();
+    let closed = closed(device, &status, block);
+    if uses.is_empty() && closed.is_none() && others.is_empty() {
+        let kind = match device.entry.kind {
+            disk::entry::Kind::Scsi => "a SCSI",
+            disk::entry::Kind::Ide => "an IDE",
+            disk::entry::Kind::Sata => "a SATA",
+        };
         let free = if host.is_known() { "free, and " } else { "" };
-        others.push(Finding::ok(format!("{} is {free}yours to use as a {kind} disk", shown(path))));
+        others.push(Finding::ok(format!("{} is {free}yours to use as {kind} disk", shown(path))));
     }
-    Fitness { uses, others }
+    Fitness { uses, closed, others }
 }
 
 /// What of a device is no whole block, and so not on the disk.
@@ -265,20 +284,22 @@ pub fn cut(path: &Path, bytes: u64, block: u32) -> Option<Finding> {
 }
 
 /// Says what stands in the way of listed devices. Where something uses one and `force` does not allow that, all the uses and nothing
-/// else; sentences.
-pub fn judge(listed: &[Device<'_>], force: bool) -> Result<(), Vec<String>> {
+/// else; sentences. Who opens them are these programs.
+pub fn judge(listed: &[Device<'_>], programs: &[PathBuf], force: bool) -> Result<(), Vec<String>> {
     if listed.is_empty() {
         return Ok(());
     }
     let host = Host::known();
-    let found: Vec<Fitness> = listed.iter().map(|device| of_device(device, &host)).collect();
+    let of_device = |device| of_device(device, &host).for_programs(programs, device);
+    let found: Vec<Fitness> = listed.iter().map(of_device).collect();
     let uses = found.iter().flat_map(|fitness| &fitness.uses);
     if !force && uses.clone().next().is_some() {
         return Err(uses.map(Finding::to_string).collect());
     }
-    let others = found.iter().map(|fitness| &fitness.others).zip(together(listed, &host));
-    let others: Vec<Finding> =
-        others.flat_map(|(others, together)| [others.clone(), together].concat()).collect();
+    let others = found.iter().zip(together(listed, &host)).flat_map(|(fitness, together)| {
+        fitness.others.iter().chain(&fitness.closed).cloned().chain(together).collect::<Vec<_>>()
+    });
+    let others: Vec<Finding> = others.collect();
     uses.chain(&others).filter(|finding| finding.verdict != Verdict::Ok).for_each(say);
     Ok(())
 }
@@ -330,7 +351,7 @@ fn freeing(name: &Path, one: &Use, host: &Host) -> String {
 fn physical_volume(name: &Path) -> Finding {
     Finding::warning(
         format!("{} is a physical volume of LVM", shown(name)),
-        "list a logical volume instead ('lvs' shows them), unless it is the guest that has it so",
+        "use a logical volume instead ('lvs' shows them), unless it is the guest that has it so",
     )
 }
 

@@ -24,6 +24,7 @@ use crate::say::colour::styled;
 use crate::say::failure::{Failure, cause, print, quoted, shown};
 use crate::say::finding::{Finding, Verdict, only};
 use crate::say::json;
+use crate::say::terminal;
 use crate::vmdk;
 
 /// What was found, each under the name of its check, and in which programs.
@@ -83,8 +84,14 @@ pub fn doctor(
     for fitness in &fitness {
         findings.add("device", fitness.uses.clone());
     }
-    let examined = programs(&mut findings, program, &free);
+    // What is wrong with the question comes before what the answer would need.
     findings.add("device", wrong.iter().map(|sentence| Finding::sentence(sentence)));
+    let described = vmdk.map(|file| vmdk::examine(file, &listed, &host)).transpose();
+    let described = described.unwrap_or_else(|failure| {
+        findings.add("vmdk", failure.sentences.iter().map(|sentence| Finding::sentence(sentence)));
+        None
+    });
+    let examined = programs(&mut findings, program, &free);
     if texts.is_empty() {
         findings.add(
             "device",
@@ -94,16 +101,12 @@ pub fn doctor(
             )],
         );
     }
-    for (fitness, together) in fitness.into_iter().zip(device::together(&listed, &host)) {
-        findings.add("device", fitness.all());
+    let fitness = fitness.into_iter().zip(&listed).zip(device::together(&listed, &host));
+    for ((fitness, device), together) in fitness {
+        findings.add("device", fitness.for_programs(&findings.programs, device).all());
         findings.add("device", together);
     }
-    if let Some(file) = vmdk {
-        let found = vmdk::examine(file, &listed).unwrap_or_else(|failure| {
-            failure.sentences.iter().map(|sentence| Finding::sentence(sentence)).collect()
-        });
-        findings.add("vmdk", found);
-    }
+    findings.add("vmdk", described.into_iter().flatten());
     let confinement = confinement::confinement(&findings.programs, &listed);
     findings.add("confinement", confinement);
     // The worst first, otherwise in the order of the checks.
@@ -192,7 +195,7 @@ fn say(findings: &Findings, conclusion: &Conclusion, form: Form) -> Result<ExitC
         if form == Form::All {
             text += &format!("{}{rest}\n", styled(word, verdict.style()));
         }
-        print(text)?;
+        print(terminal::wrapped(&text))?;
     }
     Ok(if findings.first().is_none() { ExitCode::SUCCESS } else { ExitCode::from(Failure::FAILED) })
 }
@@ -207,8 +210,10 @@ fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'
         None => config::programs().map_err(|finding| vec![finding]),
     };
     let files = files.unwrap_or_else(|problems| {
-        // What to do about the programs can need the library.
-        findings.add("library", ordinary());
+        // What to do about a missing file can need the library.
+        if program.is_none() {
+            findings.add("library", ordinary());
+        }
         findings.add("program", problems);
         Vec::new()
     });

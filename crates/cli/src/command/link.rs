@@ -6,7 +6,6 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::check::device;
@@ -17,6 +16,7 @@ use crate::host::udev::{self, Access, link_name};
 use crate::program::loader::resolve;
 use crate::say::failure::{Failure, cause, print, quoted, say, shown};
 use crate::say::finding::{Finding, Verdict, only};
+use crate::say::terminal;
 
 /// Our rules, a line each.
 const RULES: &str = "/etc/udev/rules.d/90-vmware-bdwrapper.rules";
@@ -53,7 +53,7 @@ fn failed(sentence: impl Into<String>) -> Failure {
 pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> {
     let name = checked(path)?;
     wanted.access.check()?;
-    let _alone = system::alone("link", wanted.dry_run)?;
+    let _alone = system::alone(wanted.dry_run)?;
     let host = Host::running()?;
     let block = find(&host, device)?;
     judge(block, device, &host, wanted.force)?;
@@ -130,7 +130,7 @@ fn carry_out(path: &Path, target: Option<&Path>, block: &Block, wanted: &Wanted)
 /// Removes a link and the rule that makes it.
 pub fn remove(path: &Path, force: bool, dry_run: bool) -> Result<(), Failure> {
     let name = checked(path)?;
-    let _alone = system::alone("link --remove", dry_run)?;
+    let _alone = system::alone(dry_run)?;
     let rules = Rules::read()?;
     let link = path.symlink_metadata();
     let (is_link, has_rule) = (link.as_ref().is_ok_and(|link| link.is_symlink()), rules.has(name));
@@ -554,16 +554,17 @@ pub fn list(json: bool) -> Result<(), Failure> {
     if links.is_empty() {
         return print("There are no links in /dev/sd and /dev/hd, and no rules for any.\n");
     }
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN).set_header(["Link", "Device", "Kind", "Persistent", "State"]);
-    for link in links {
-        let device = link.device.or(link.target).unwrap_or_default();
-        let cells = [&link.name, &device].map(|name| shown(name).to_string());
-        let [name, device] = cells;
-        let persistent = if link.persistent { "yes" } else { "no" };
-        table.add_row([&name, &device, link.kind.unwrap_or_default(), persistent, link.state]);
+    let rows: Vec<[String; 5]> = links.into_iter().map(Link::cells).collect();
+    print(terminal::table(["Link", "Device", "Kind", "Persistent", "State"], &rows, 5, str::to_owned))
+}
+
+impl Link {
+    fn cells(self) -> [String; 5] {
+        let device = self.device.or(self.target).unwrap_or_default();
+        let [name, device] = [&self.name, &device].map(|name| shown(name).to_string());
+        let persistent = if self.persistent { "yes" } else { "no" };
+        [name, device, self.kind.unwrap_or_default().into(), persistent.into(), self.state.into()]
     }
-    print(format!("{table}\n"))
 }
 
 fn walk(directory: &Path, names: &mut Vec<PathBuf>) {

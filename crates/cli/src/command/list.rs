@@ -1,19 +1,17 @@
 //! `vmware-bdwrapper list`: the block devices of this host, and which of them are fit to be listed.
 
-use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
-use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 use crate::check::device::{self, Fitness, Options};
 use crate::host::block::{Block, Host, Identity};
-use crate::say::colour::{TITLE, styled};
+use crate::say::colour::styled;
 use crate::say::failure::{Failure, print, shown};
 use crate::say::finding::{Finding, Verdict, only};
 use crate::say::json;
+use crate::say::terminal;
 
 /// Prints them; those that stand for nothing only where `all` says so.
 pub fn list(json: bool, all: bool) -> Result<ExitCode, Failure> {
@@ -28,27 +26,11 @@ pub fn list(json: bool, all: bool) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<[String; 5]> = blocks.map(|(block, fitness)| cells(block, fitness)).collect();
-    let width = terminal_width();
-    if width.is_some_and(|width| width < LEAST) {
-        return print(rows.iter().map(facts).collect::<String>()).map(|()| ExitCode::SUCCESS);
-    }
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN).set_header(TITLES).add_rows(rows);
-    // Elsewhere each device has a line of its own, for grep(1) and its kin.
-    if let Some(width) = width {
-        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-        table.column_iter_mut().take(3).for_each(|column| {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        });
-    }
-    print(coloured(&table.to_string()))?;
+    print(terminal::table(TITLES, &rows, 3, fitness_styled))?;
     Ok(ExitCode::SUCCESS)
 }
 
 const TITLES: [&str; 5] = ["Device", "Size", "Kind", "Fit", "Name that stays"];
-
-/// A terminal with fewer columns has no room for the table.
-const LEAST: u16 = 60;
 
 /// What is said of a device under each title.
 fn cells(block: &Block, fitness: Fitness) -> [String; 5] {
@@ -70,38 +52,11 @@ fn cells(block: &Block, fitness: Fitness) -> [String; 5] {
     [shown(&block.path()).to_string(), size(block.bytes), block.kind.name().into(), fit, name]
 }
 
-/// The same in a line each.
-fn facts(row: &[String; 5]) -> String {
-    let [device, rest @ ..] = row;
-    let titles = TITLES.iter().skip(1).map(|title| title.to_lowercase());
-    let lines = titles.zip(rest).filter(|(_, fact)| !fact.is_empty());
-    let lines: String = lines.map(|(title, fact)| format!("  {title}: {}\n", fitness_styled(fact))).collect();
-    format!("{}\n{lines}", styled(device, TITLE))
-}
-
-/// The table with colours where they are wanted, which do not count to its width.
-fn coloured(table: &str) -> String {
-    let (title, rows) = table.split_once('\n').unwrap_or((table, ""));
-    let mut text = styled(title, TITLE) + "\n";
-    for row in rows.lines() {
-        let cells: Vec<String> = row.split("| ").map(fitness_styled).collect();
-        text += &(cells.join("| ") + "\n");
-    }
-    text
-}
-
 /// A cell, of which the word that says whether the device is fit is coloured.
 fn fitness_styled(cell: &str) -> String {
     let words = [("yes, but", Verdict::Warning), ("yes", Verdict::Ok), ("no:", Verdict::Problem)];
     let found = words.iter().find_map(|(word, verdict)| Some((word, verdict, cell.strip_prefix(word)?)));
     found.map_or_else(|| cell.to_owned(), |(word, verdict, rest)| styled(word, verdict.style()) + rest)
-}
-
-/// How many columns the terminal has that the standard output is; none where it is no terminal.
-fn terminal_width() -> Option<u16> {
-    let out = io::stdout();
-    let width = tcgetwinsize(&out).ok().filter(|_| out.is_terminal())?.ws_col;
-    (width > 0).then_some(width)
 }
 
 fn is_fit(findings: &[Finding]) -> bool {

@@ -1,12 +1,10 @@
 //! `vmware-bdwrapper probe`: what VMware would find.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use comfy_table::{Table, presets};
 use serde::{Deserialize, Serialize};
 use vmware::{Asked, Conclusion, Errno, Facts};
 
@@ -15,9 +13,11 @@ use crate::check::library;
 use crate::entries;
 use crate::entries::Device;
 use crate::host::block::Host;
+use crate::say::colour::styled;
 use crate::say::failure::{Failure, cause, print, say, shown};
 use crate::say::finding::{Finding, Verdict, only};
 use crate::say::json::{self, Report};
+use crate::say::terminal;
 
 /// Asks each device and says what comes of it.
 pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
@@ -136,29 +136,36 @@ impl<'a> Probed<'a> {
         let (name, kind) = (entry.printed_path(), entry.kind.name());
         let mut text = format!("{name} as {kind}:\n");
         if let Ok((without, with)) = &self.facts {
-            let mut table = Table::new();
-            table.load_preset(presets::ASCII_MARKDOWN).set_header(["Request", "without", "with"]);
-            for ((request, without), (_, with)) in without.rows().into_iter().zip(with.rows()) {
-                table.add_row([request, &without, &with]);
-            }
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{table}");
+            let rows = without.rows().into_iter().zip(with.rows());
+            let rows = rows.map(|((request, without), (_, with))| [request.to_owned(), without, with]);
+            let rows: Vec<[String; 3]> = rows.collect();
+            text += &terminal::table(["Request", "without", "with"], &rows, 1, str::to_owned);
         }
-        let _ = match self.conclusion() {
+        let worst = self.findings.iter().map(|finding| finding.verdict).max();
+        let said = |words: &str, verdict: Verdict, rest: &str| styled(words, verdict.style()) + rest;
+        let conclusion = match self.conclusion() {
             Ok(Conclusion::Accepted(disk)) => {
                 let adapter = disk.adapter;
-                let conclusion = match self.findings.is_empty() {
-                    true => format!("VMware would accept it as a physical {adapter} disk."),
-                    false => format!("It answers as a physical {adapter} disk does, but:"),
-                };
-                writeln!(text, "VMware: Facts for {name}: {disk}\n{conclusion}")
+                text += &format!("VMware: Facts for {name}: {disk}\n");
+                match worst {
+                    None => said(
+                        "VMware would accept it",
+                        Verdict::Ok,
+                        &format!(" as a physical {adapter} disk."),
+                    ),
+                    Some(worst) => {
+                        said("It answers", worst, &format!(" as a physical {adapter} disk does, but:"))
+                    }
+                }
             }
-            Ok(Conclusion::Refused(reason)) => writeln!(text, "VMware would refuse it: {reason}."),
-            Err(_) if self.facts.is_err() => writeln!(text, "It cannot be opened."),
-            Err(clash) => writeln!(text, "{clash}"),
+            Ok(Conclusion::Refused(reason)) => {
+                said("VMware would refuse it", Verdict::Problem, &format!(": {reason}."))
+            }
+            Err(_) if self.facts.is_err() => said("It cannot be opened", Verdict::Problem, "."),
+            Err(clash) => clash.to_owned(),
         };
-        text.extend(self.findings.iter().map(Finding::line));
-        text
+        let findings = self.findings.iter().map(Finding::line).collect::<String>();
+        text + &terminal::wrapped(&format!("{conclusion}\n{findings}"))
     }
 
     /// For programs.

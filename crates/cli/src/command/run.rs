@@ -56,7 +56,7 @@ pub fn prepare(texts: &[OsString], command: &[OsString], force: bool) -> Result<
         .ok_or_else(|| Failure::new(Failure::USAGE, "No program is given: name one behind the options."))?;
     let file = find::find(name)?;
     let otherwise = "The program is not started: give the option --force where that is what you want.";
-    device::judge(&listed, force).map_err(|uses| Failure {
+    device::judge(&listed, std::slice::from_ref(&file), force).map_err(|uses| Failure {
         status: Failure::NOT_EXECUTED,
         sentences: [uses, vec![otherwise.into()]].concat(),
     })?;

@@ -11,10 +11,12 @@ use std::process::Command;
 
 use disk::conf::{Directive, parse};
 
+use crate::check::config;
 use crate::check::config::{FILE, MOST, OTHERS_WRITE, exposed, read};
 use crate::check::device;
 use crate::check::library;
 use crate::entries;
+use crate::entries::Device;
 use crate::file::system;
 use crate::host::block;
 use crate::say::failure::{Failure, cause, print, quoted, say, shown};
@@ -41,8 +43,7 @@ pub struct Wanted {
 
 /// Does it. Everything is looked at before anything is changed.
 pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
-    let _alone =
-        system::alone(if wanted.bit { "setup --setuid" } else { "setup --no-setuid" }, wanted.dry_run)?;
+    let _alone = system::alone(wanted.dry_run)?;
     let failed = |sentence| Failure::new(Failure::FAILED, sentence);
     let lines = wanted.lines()?;
     for program in &wanted.programs {
@@ -121,20 +122,15 @@ const WITHOUT: &str = "Set-user-ID programs such as vmware-vmx ignore the librar
 /// What is still to be done, given the text of the file and what was set up just now.
 fn next(text: &[u8], wanted: &Wanted) -> String {
     let program = wanted.programs.first().map_or_else(|| "vmware".into(), quoted);
-    let (mut device, mut has_program, mut user_devices) = (None, false, false);
-    let lines = text.split(|&byte| byte == b'\n');
-    for (line, directive) in lines.flat_map(|line| parse(line).flatten().map(move |found| (line, found))) {
+    let (mut has_program, mut user_devices) = (false, false);
+    for directive in parse(text).flatten() {
         match directive {
             Directive::Executable(path) => has_program |= Path::new(OsStr::from_bytes(path)).is_file(),
-            // With its options.
-            Directive::Device(_) => {
-                let words = line.trim_ascii().strip_prefix(b"device").map(<[u8]>::trim_ascii);
-                device = device.or(words.map(OsStr::from_bytes));
-            }
             Directive::AllowUserDevices(yes) => user_devices = yes,
-            Directive::Messages(_) => {}
+            Directive::Device(_) | Directive::Messages(_) => {}
         }
     }
+    let device = config::devices(text).first().map(|device| device.text);
     if !has_program {
         format!(
             "Next: none of the programs that {FILE} lists is on this machine: install VMware, or list another program by \
@@ -156,7 +152,7 @@ impl Wanted {
     fn lines(&self) -> Result<Vec<OsString>, Failure> {
         let listed = entries::parse(&self.devices)?;
         let otherwise = "Nothing was done: add --force to list such a device all the same.";
-        device::judge(&listed, self.force).map_err(|uses| Failure {
+        device::judge(&listed, &[], self.force).map_err(|uses| Failure {
             status: Failure::FAILED,
             sentences: [uses, vec![otherwise.into()]].concat(),
         })?;
@@ -246,6 +242,16 @@ impl Change {
                     return Err(format!(
                         "{FILE} lists {} already, with other options: change that line in the file.",
                         wanted.printed_path()
+                    ));
+                }
+                let listed = config::devices(&new);
+                let wanted = Device { text: &line, entry: wanted };
+                if let Some(other) = config::contradicted(&listed, &wanted) {
+                    return Err(format!(
+                        "{FILE} has the line 'device {}', which is the same device as that of '{}', with other options: give both \
+                         the same, or change that line in the file.",
+                        shown(other.text),
+                        shown(&line)
                     ));
                 }
             }

@@ -1,8 +1,8 @@
 //! What only root may change.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -10,42 +10,68 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
 
 use crate::file::replace::{Place, Rights};
-use crate::say::failure::{Failure, cause, say};
+use crate::say::failure::{Failure, cause, quoted, say};
 
 /// For root alone, as its directory is: a lock on what others may open could be held by them.
 const LOCK: &str = "/run/vmware-bdwrapper.lock";
 
-/// Waits until no other run changes the system's files, and keeps others waiting until the result is dropped; a failure for
-/// whoever is not root. `task` is what to run as root. A dry run changes nothing and needs neither.
-pub fn alone(task: &str, dry_run: bool) -> Result<Option<File>, Failure> {
+/// Keeps other runs waiting until it is dropped.
+pub struct Alone {
+    _lock: File,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // While it is locked. Who waits for it finds that its name is gone.
+        let _ = fs::remove_file(LOCK);
+    }
+}
+
+/// Waits until no other run changes the system's files; a failure for whoever is not root. A dry run changes nothing and needs
+/// neither.
+pub fn alone(dry_run: bool) -> Result<Option<Alone>, Failure> {
     if dry_run {
         return Ok(None);
     }
-    required(task)?;
-    let lock = || -> io::Result<File> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(LOCK)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => {
-                say(format!("{LOCK}: waits for another run of setup or link; lslocks(8) shows it."));
-                retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
+    required()?;
+    loop {
+        match lock() {
+            Ok(Some(lock)) => return Ok(Some(Alone { _lock: lock })),
+            // The run that had it is done, and has removed it.
+            Ok(None) => {}
+            Err(error) => {
+                let sentence = format!(
+                    "{LOCK} cannot be locked ({}), so nothing was changed: mend that first.",
+                    cause(&error)
+                );
+                return Err(Failure::new(Failure::FAILED, sentence));
             }
-            done => done?,
         }
-        Ok(file)
-    };
-    lock().map(Some).map_err(|error| {
-        let sentence =
-            format!("{LOCK} cannot be locked ({}), so nothing was changed: mend that first.", cause(&error));
-        Failure::new(Failure::FAILED, sentence)
-    })
+    }
 }
 
-/// A failure for whoever is not root; `task` is what to run as root.
-fn required(task: &str) -> Result<(), Failure> {
+/// The file, locked; none where it has lost its name.
+fn lock() -> io::Result<Option<File>> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(LOCK)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => {
+            say(format!("{LOCK}: waits for another run of setup or link; lslocks(8) shows it."));
+            retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
+        }
+        done => done?,
+    }
+    let number = |status: io::Result<Metadata>| status.ok().map(|status| (status.dev(), status.ino()));
+    let is_it = number(file.metadata()) == number(Path::new(LOCK).symlink_metadata());
+    Ok(is_it.then_some(file))
+}
+
+/// A failure for whoever is not root, with the same command for root.
+fn required() -> Result<(), Failure> {
     if geteuid().is_root() {
         return Ok(());
     }
-    let sentence = format!("Only root can change the system's files: run 'sudo vmware-bdwrapper {task}'.");
+    let words: String = std::env::args_os().skip(1).map(|word| format!(" {}", quoted(&word))).collect();
+    let sentence = format!("Only root can change the system's files: run 'sudo vmware-bdwrapper{words}'.");
     Err(Failure::new(Failure::FAILED, sentence))
 }
 

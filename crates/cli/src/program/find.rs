@@ -19,16 +19,20 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// Looks for a program as execvp(3) does. The result has a slash.
 pub fn find(name: &OsStr) -> Result<PathBuf, Failure> {
     if name.as_bytes().contains(&b'/') {
-        return executable(PathBuf::from(name)).map_err(|(_, failure)| failure);
+        return executable(PathBuf::from(name));
     }
     let path = std::env::var_os("PATH").unwrap_or(DEFAULT_PATH.into());
     let mut denied = None;
     for directory in std::env::split_paths(&path).filter(|_| !name.is_empty()) {
         let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { &directory };
-        match executable(directory.join(name)) {
+        let file = directory.join(name);
+        // What is no file, or stands where the user may not look, is passed over.
+        if !file.is_file() {
+            continue;
+        }
+        match executable(file) {
             Ok(file) => return Ok(file),
-            Err((true, failure)) => denied = denied.or(Some(failure)),
-            Err((false, _)) => {}
+            Err(failure) => denied = denied.or(Some(failure)),
         }
     }
     Err(denied.unwrap_or_else(|| {
@@ -42,18 +46,18 @@ pub fn find(name: &OsStr) -> Result<PathBuf, Failure> {
     }))
 }
 
-/// A file that may be executed; otherwise whether there is one, and what is wrong.
-fn executable(file: PathBuf) -> Result<PathBuf, (bool, Failure)> {
+/// A file that may be executed.
+fn executable(file: PathBuf) -> Result<PathBuf, Failure> {
     match file.metadata() {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             let sentence = format!("There is no program {}: correct its path.", shown(&file));
-            Err((false, Failure::new(Failure::NOT_FOUND, sentence)))
+            Err(Failure::new(Failure::NOT_FOUND, sentence))
         }
-        Err(error) => Err((true, not_executed(&file, &cause(&error)))),
-        Ok(status) if !status.is_file() => Err((true, not_executed(&file, "it is no regular file"))),
+        Err(error) => Err(not_executed(&file, &cause(&error))),
+        Ok(status) if !status.is_file() => Err(not_executed(&file, "it is no regular file")),
         Ok(_) => match access(&file, Access::EXEC_OK) {
             Ok(()) => Ok(file),
-            Err(error) => Err((true, not_executed(&file, &cause(&error.into())))),
+            Err(error) => Err(not_executed(&file, &cause(&error.into()))),
         },
     }
 }

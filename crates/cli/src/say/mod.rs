@@ -4,3 +4,4 @@ pub mod colour;
 pub mod failure;
 pub mod finding;
 pub mod json;
+pub mod terminal;

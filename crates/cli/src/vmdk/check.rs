@@ -12,8 +12,10 @@ use super::descriptor::{Data, Descriptor, Family};
 use super::device::{Absence, Present, read};
 use super::partitioned::{Copies, Layout, spare, starts, unnamed};
 use super::{GEOMETRY, options, snapshot};
+use crate::check::device;
 use crate::entries::Device;
 use crate::file::replace::{self, Place};
+use crate::host::block::Host;
 use crate::say::failure::{Failure, cause, print, quoted, say, shown};
 use crate::say::finding::Finding;
 
@@ -73,7 +75,13 @@ impl Check {
         self.file = place.path().into();
         let descriptor = super::descriptor(&mut place).map_err(failed)?;
         let text = options::entry(&descriptor, &self.file, self.device)?;
-        let (entry, present, differences) = compare(&descriptor, &place, &text).map_err(failed)?;
+        let (entry, present, mut differences) = compare(&descriptor, &place, &text).map_err(failed)?;
+        let host = Host::running().unwrap_or_default();
+        let uses = device::taken(&options::path(&descriptor, &self.file).map_err(failed)?, &host);
+        // Nothing that leads to the use of a device that is not free.
+        if let Some(first) = uses.first() {
+            differences.iter_mut().for_each(|difference| difference.remedy = first.to_string());
+        }
         let device = entry.printed_path();
         if self.json {
             let document = Document {
@@ -181,14 +189,19 @@ impl Refresh {
     }
 }
 
-/// For `doctor`: how a descriptor differs from its device, which has to be listed where VMware opens it as a disk.
-pub fn examine(file: &Path, listed: &[Device<'_>]) -> Result<Vec<Finding>, Failure> {
+/// For `doctor`: how a descriptor differs from its device, which has to be listed where VMware opens it as a disk. Of one that is not
+/// free nothing else is said, because that would lead to its use.
+pub fn examine(file: &Path, listed: &[Device<'_>], host: &Host) -> Result<Vec<Finding>, Failure> {
     let failed = |sentence| Failure::new(Failure::FAILED, sentence);
     let mut place = Place::of(file).map_err(failed)?;
     let descriptor = super::descriptor(&mut place).map_err(failed)?;
     let path = options::path(&descriptor, place.path()).map_err(failed)?;
     let as_listed = listed.iter().find(|device| options::is_same(&path, device.path()));
     let text = options::entry(&descriptor, place.path(), as_listed.map(|device| device.text.into()))?;
+    let uses = device::taken(&path, host);
+    if !uses.is_empty() {
+        return Ok(uses);
+    }
     let mut findings = Vec::new();
     if as_listed.is_none() && descriptor.is_on_device() {
         findings.push(Finding::problem(

@@ -95,6 +95,13 @@ impl<'a> Present<'a> {
                 asked.sector_size.ok().and_then(|size| u32::try_from(size).ok()).unwrap_or(512),
             ),
         };
+        if !is_block && bytes < 512 {
+            let problem = if bytes == 0 { "is empty" } else { "is smaller than a sector" };
+            return Err(Absence::Useless(format!(
+                "{name}: {problem}; give it a size by 'truncate --size 8G {}'.",
+                quoted(path)
+            )));
+        }
         let block = backing.max(entry.sector.unwrap_or(512));
         match Conclusion::from(&answers(&entry, Capacity::new(bytes, block))) {
             Conclusion::Accepted(disk) => Ok(Present { entry, looked, is_block, bytes, block, disk }),
@@ -104,10 +111,14 @@ impl<'a> Present<'a> {
         }
     }
 
-    /// What of it is not on the disk, and what VMware does not take well.
+    /// Why it is not free; else what of it is not on the disk, and what VMware does not take well.
     pub fn unfit(&self) -> Vec<Finding> {
         let path = path(&self.entry);
         let host = if self.is_block { Host::running().unwrap_or_default() } else { Host::default() };
+        let uses = device::taken(path, &host);
+        if !uses.is_empty() {
+            return uses;
+        }
         let mut findings = Vec::from_iter(device::large_sectors(path, host.by_path(path), &self.entry));
         findings.extend(device::cut(path, self.bytes, self.block));
         if let Some(bytes) = self.made_for().ok().flatten().filter(|&bytes| bytes != 512) {

@@ -32,7 +32,7 @@ pub use check::examine;
 pub enum Vmdk {
     /// Describe a device or image file as a virtual disk
     #[command(
-        after_help = "Example:\n  vmware-bdwrapper vmdk create /dev/sd/test -o test.vmdk\n  vmware-bdwrapper vmdk create \
+        after_help = "Examples:\n  vmware-bdwrapper vmdk create /dev/sd/test -o test.vmdk\n  vmware-bdwrapper vmdk create \
                       /dev/vg0/all=ide -o one.vmdk --partitions --partition 2"
     )]
     Create(create::Create),
