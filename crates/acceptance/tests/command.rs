@@ -497,6 +497,11 @@ fn usage() {
         assert_eq!((outcome.code(), outcome.out().as_str()), (2, ""), "{arguments:?}");
         assert!(outcome.err().starts_with("vmware-bdwrapper: "), "{}", outcome.err());
     }
+    // Without a command the help follows.
+    for task in [&[][..], &["vmdk"]] {
+        let help = run().args(task).arg("--help").output().expect_out();
+        assert!(run().args(task).output().err().contains(help.trim_end()), "{task:?}");
+    }
     // A reader that leaves early is no error.
     let pipe = Run::new("sh").args(["-c", "\"$0\" --help | true"]).arg(command()).output();
     assert_eq!((pipe.code(), pipe.err().as_str()), (0, ""));

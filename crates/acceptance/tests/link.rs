@@ -347,7 +347,7 @@ fn removed() {
     let refused = place.run(["--remove", "/dev/sd/no-such-link"]);
     assert!(refused.code() == 1 && refused.err().contains("There is no link"), "{}", refused.err());
     assert_eq!(place.run(["/dev/null", "--as", "/dev/sd/test"]).code(), 2);
-    assert_eq!(place.shell("ls -A /run"), "udev\n");
+    assert!(!place.exists("/run/vmware-bdwrapper.lock"));
 }
 
 /// On a terminal without room for the table each link has a line for each fact.
@@ -355,6 +355,7 @@ fn narrow() {
     let place = Place::new();
     let device = place.loop_device("image");
     place.said(arguments(&device, "/dev/sd/a-link-with-a-long-name"));
+    place.shell("mkdir /dev/pts; mount -t devpts -o ptmxmode=666 devpts /dev/pts; ln -s pts/ptmx /dev/ptmx");
     let listed = |columns: u32| {
         let script = format!("stty cols {columns}; {} link --list", command().display());
         let run = place.enter("script").args(["-qec", &script, "/dev/null"]);

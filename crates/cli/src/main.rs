@@ -13,7 +13,7 @@ mod trace;
 mod vmdk;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -308,12 +308,12 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         return print(say::terminal::wrapped(&text)).map_or_else(Failure::report, |()| ExitCode::SUCCESS);
     }
+    let text = text.trim_end();
     match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // Where that cannot be written nobody reads it.
-            let _ = io::stderr().write_all(text.as_bytes());
+            say(format!("No command is given: write one of these.\n\n{text}"));
         }
-        _ => say(text.strip_prefix("error: ").unwrap_or(&text).trim_end()),
+        _ => say(text.strip_prefix("error: ").unwrap_or(text)),
     }
     ExitCode::from(Failure::USAGE)
 }
