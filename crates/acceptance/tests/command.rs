@@ -260,6 +260,16 @@ fn entry_help() {
     }
     let help = run().args(["list", "--help"]).output().expect_out();
     assert!(!help.contains("serial="), "{help}");
+    let page = fs::read_to_string(sources().join("man/libvmware-bdwrapper.7.md")).expect("it is there");
+    let help = run().args(["run", "--help"]).output().expect_out();
+    let (_, options) = help.split_once("\nOptions of an entry").expect("it has them");
+    let options = options.split("\n\n").next().expect("there is a first part").lines().skip(1);
+    let in_manual = |line: &str| {
+        let word = line.split_whitespace().next().expect("a line has words");
+        let name = word.find('=').map_or(word, |at| &word[..=at]);
+        assert!(page.contains(&format!("\n- `{name}`")), "libvmware-bdwrapper(7) does not explain {name}");
+    };
+    assert_eq!(options.map(in_manual).count(), 10);
 }
 
 fn unreachable() {
