@@ -2,10 +2,11 @@
 
 use super::command::{Operation, supported};
 use super::sense::Sense;
-use super::task::{Direction, Done, Outcome, Task, lost};
+use super::task::{Direction, Done, Outcome, Task};
 use crate::device::{Capacity, Device};
 use crate::errno::Errno;
 use crate::host::Host;
+use crate::medium::io::Error;
 use crate::medium::size;
 use crate::transfer::Data;
 
@@ -25,28 +26,13 @@ pub(crate) fn execute<H: Host>(
         Err(Errno::EBADF) => return (Outcome::CallerFault(Errno::EBADF), 0),
         // Who the disk is can be said whatever has become of it.
         Err(_) if WITHOUT_DEVICE.contains(&cdb[0]) => (Capacity::new(0, 512), false),
-        Err(errno) => return (lost(errno), 0),
+        Err(errno) => return (Error::backing(errno).into(), 0),
     };
     let mut task = Task { device, host, cdb, direction, data, timeout, capacity };
     match task.run(tells) {
         Ok(()) => (Outcome::Good, task.data.used()),
         Err(ended) => (ended, task.data.used()),
     }
-}
-
-/// Carries out a command for one of another set that does the same, and tells nobody that the device has another size.
-pub(crate) fn translated<H: Host>(
-    device: &Device<'_>,
-    host: &H,
-    capacity: Capacity,
-    cdb: [u8; 16],
-    direction: Direction,
-    data: &mut Data,
-) -> Done {
-    let mut task = Task { device, host, cdb, direction, data: *data, timeout: 0, capacity };
-    let done = task.run(false);
-    *data = task.data;
-    done
 }
 
 /// INQUIRY, REQUEST SENSE and REPORT LUNS; and ATA PASS-THROUGH, whose commands look after the size themselves.
