@@ -2,8 +2,9 @@
 
 use disk::entry::Kind;
 use disk::host::Host;
-use disk::record::{Head, MOST_DATA, Memory};
+use disk::record::{Head, MOST_DATA};
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO};
+use disk::trace::capture::Memory;
 use disk::{Answer, Medium, State};
 use memory_disk::host::{BASE, FAR, MemoryHost};
 use memory_disk::sg_io::{CDB, DATA, FROM_DEV, Header, TO_DEV};

@@ -9,7 +9,7 @@ use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use disk::entry::{Entry, Printed};
-use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
+use disk::physical_disk::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
 use disk::{Device, Errno, Medium, State};
 
 use crate::exclusion::Exclusion;

@@ -3,8 +3,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::Capacity;
-use crate::scsi::mode::Switches;
+use crate::device::Capacity;
 
 /// The settings of one device; all bits zero is a fresh one.
 #[derive(Debug, Default)]
@@ -19,13 +18,13 @@ pub struct State {
     seen: AtomicU64,
     /// The size of a logical block, by backing device and size: [`block_key`] with the exponent in its lowest bits; 0 before.
     block: AtomicU64,
-    /// `HDIO_SET_…`, in the order of [`crate::hdio`]'s table.
+    /// `HDIO_SET_…`, in the order of the table of HDIO requests.
     pub(crate) hdio: [Setting; 9],
     /// The level of an ATA disk's advanced power management; 0: off.
     pub(crate) power_management: Setting,
     /// Its DMA mode, as SET FEATURES names it.
     pub(crate) transfer_mode: Setting,
-    /// Its last self-test, and the block that it could not read: see [`crate::ata`]'s logs.
+    /// Its last self-test, and the block that it could not read: see the logs of `ata`.
     pub(crate) self_test: Setting,
     pub(crate) self_test_block: Number,
 }
@@ -128,5 +127,64 @@ impl Setting {
 
     pub(crate) fn set(&self, value: u32) {
         self.0.store(value.saturating_add(1), Ordering::Relaxed);
+    }
+}
+
+/// WCE of the caching page: the write cache is on.
+pub const WCE: u32 = 1;
+/// SWP of the control page: software write protect.
+pub const SWP: u32 = 2;
+/// D_SENSE of the control page: sense data in the descriptor format.
+pub const D_SENSE: u32 = 4;
+/// DRA of the caching page: read look-ahead is off. The library never reads ahead, so that it is easy to obey.
+pub const DRA: u32 = 8;
+/// SMART of an ATA disk is on.
+pub const SMART: u32 = 16;
+
+/// What can be changed; a bit is set where it is not the default.
+#[derive(Debug, Default)]
+pub struct Switches(AtomicU32);
+
+/// The write cache is on, and SMART; all else is off.
+pub(crate) const DEFAULTS: u32 = WCE | SMART;
+
+impl Switches {
+    pub(crate) const fn new() -> Switches {
+        Switches(AtomicU32::new(0))
+    }
+
+    /// Whether a switch is on.
+    pub fn is_on(&self, switch: u32) -> bool {
+        self.get() & switch != 0
+    }
+
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed) ^ DEFAULTS
+    }
+
+    /// Turns a switch on or off.
+    pub(crate) fn turn(&self, switch: u32, on: bool) {
+        self.change(switch, if on { switch } else { 0 });
+    }
+
+    /// Turns those of `which` on that are in `on`, and the others of them off; what other threads do with the rest stays.
+    pub(crate) fn change(&self, which: u32, on: u32) {
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+            Some(old & !which | (on ^ DEFAULTS) & which)
+        });
+    }
+}
+
+const MULTIPLE: usize = 2;
+
+/// The sectors of one READ MULTIPLE; 0 where multiple mode is off.
+pub(crate) fn multiple(state: &State) -> u8 {
+    state.hdio.get(MULTIPLE).map_or(0, |setting| setting.get(0) as u8)
+}
+
+/// Sets [`multiple`].
+pub(crate) fn set_multiple(state: &State, count: u8) {
+    if let Some(setting) = state.hdio.get(MULTIPLE) {
+        setting.set(count.into());
     }
 }

@@ -2,17 +2,20 @@
 //! ide-disk_ioctl.c), a few on a libata disk (drivers/ata/libata-scsi.c, `ata_sas_scsi_ioctl`), the geometry
 //! alone on a SCSI disk.
 
+use super::hdio_drive;
+use super::request::*;
 use crate::ata::command::{SET_FEATURES, Transfer};
 use crate::ata::identify::{self, MAX_MULTIPLE, OBSOLETE_IDENTITY, has_multiple, hd_driveid};
 use crate::ata::{self, Offer, Taskfile};
+use crate::device::Device;
 use crate::entry::Kind;
+use crate::errno::Errno;
 use crate::geometry::geometry;
-use crate::request::*;
-use crate::scsi::data::Data;
-use crate::scsi::mode;
-use crate::{Capability, Device, Errno, Host, State, drive};
+use crate::host::{Capability, Host};
+use crate::settings::{WCE, multiple};
+use crate::transfer::Data;
 
-/// A setting of an IDE disk; its place in the table is its place in [`crate::State`].
+/// A setting of an IDE disk; its place in the table is its place in [`crate::settings::State`].
 struct Setting {
     get: u32,
     set: u32,
@@ -23,7 +26,6 @@ struct Setting {
 }
 
 const IO_32BIT: usize = 0;
-const MULTIPLE: usize = 2;
 
 const SETTINGS: [Setting; 9] = [
     Setting { get: HDIO_GET_32BIT, set: HDIO_SET_32BIT, default: 0, most: 3 },
@@ -69,13 +71,13 @@ pub(crate) fn answer(
                 require(host, Capability::Admin)?;
             }
             match request {
-                HDIO_DRIVE_CMD => drive::command(device, host, argument)?,
-                HDIO_DRIVE_TASK => drive::task(device, host, argument)?,
-                _ => drive::taskfile(device, host, argument)?,
+                HDIO_DRIVE_CMD => hdio_drive::command(device, host, argument)?,
+                HDIO_DRIVE_TASK => hdio_drive::task(device, host, argument)?,
+                _ => hdio_drive::taskfile(device, host, argument)?,
             }
         }
         (HDIO_GET_WCACHE, Kind::Ide) => {
-            let on = device.state.switches.is_on(mode::WCE);
+            let on = device.state.switches.is_on(WCE);
             host.copy_out(argument, &u64::from(on).to_ne_bytes())?;
         }
         (HDIO_SET_WCACHE, Kind::Ide) => {
@@ -180,17 +182,5 @@ fn write_cache(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<(
     match ata::execute(device, host, &input, offer) {
         Ok(registers) if !registers.failed() => Ok(()),
         _ => Err(Errno::EIO),
-    }
-}
-
-/// The sectors of one READ MULTIPLE; 0 where multiple mode is off.
-pub(crate) fn multiple(state: &State) -> u8 {
-    state.hdio.get(MULTIPLE).map_or(0, |setting| setting.get(0) as u8)
-}
-
-/// Sets [`multiple`].
-pub(crate) fn set_multiple(state: &State, count: u8) {
-    if let Some(setting) = state.hdio.get(MULTIPLE) {
-        setting.set(count.into());
     }
 }
