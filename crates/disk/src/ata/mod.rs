@@ -18,7 +18,7 @@ use crate::geometry::identify_geometry;
 use crate::host::Host;
 use crate::medium::io::{self, Compare, Error};
 use crate::medium::{Range, is_durable, is_protected, is_thin, size};
-use crate::settings::{self, multiple, set_multiple};
+use crate::settings;
 use crate::transfer::Data;
 
 /// Why a command fails.
@@ -213,7 +213,7 @@ impl<H: Host> Task<'_, H> {
             Operation::Nop => return Err(ABORTED),
             Operation::Read => self.move_blocks(false)?,
             Operation::Write(fua) => self.move_blocks(fua)?,
-            Operation::Multiple(_) if multiple(state) == 0 => return Err(ABORTED),
+            Operation::Multiple(_) if state.multiple.get(0) == 0 => return Err(ABORTED),
             Operation::Multiple(fua) => self.move_blocks(fua)?,
             Operation::Verify => io::verify(self.host, self.range(self.first()?)?, Compare::Nothing)?,
             Operation::SetMultiple => {
@@ -221,7 +221,7 @@ impl<H: Host> Task<'_, H> {
                 if !identify::has_multiple(count) {
                     return Err(ABORTED);
                 }
-                set_multiple(state, count);
+                state.multiple.set(count.into());
             }
             Operation::Trim => self.trim()?,
             Operation::Flush | Operation::Standby => self.flush()?,
