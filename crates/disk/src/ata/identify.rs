@@ -1,12 +1,13 @@
 //! The IDENTIFY DEVICE sector of an ATA disk (ACS-3, 7.12.6).
 
+use crate::bytes::copy;
 use crate::device::{Capacity, Device};
 use crate::entry::{Entry, Kind};
 use crate::geometry::identify_geometry;
 use crate::host::Host;
 use crate::identity;
 use crate::medium::is_thin;
-use crate::settings::{DRA, SMART, WCE, multiple};
+use crate::settings::{DRA, SMART, WCE};
 
 /// The most sectors of one READ MULTIPLE (word 47).
 pub const MAX_MULTIPLE: u8 = 16;
@@ -68,7 +69,7 @@ impl Settings {
             look_ahead: !state.switches.is_on(DRA),
             smart: state.switches.is_on(SMART),
             power_management: state.power_management.get(0) as u8,
-            multiple: multiple(state),
+            multiple: state.multiple.get(0) as u8,
             transfer_mode: state.transfer_mode.get(fresh.transfer_mode.into()) as u8,
             ..fresh
         }
@@ -120,11 +121,7 @@ fn when(on: bool, bits: u16) -> u16 {
 /// The 256 words, strings as on the wire: each word's first character in its high byte.
 pub fn identify(entry: &Entry<'_>, capacity: Capacity, settings: &Settings) -> [u16; 256] {
     let mut words = [0; 256];
-    let mut set = |at: usize, values: &[u16]| {
-        for (word, value) in words.iter_mut().skip(at).zip(values) {
-            *word = *value;
-        }
-    };
+    let mut set = |at: usize, values: &[u16]| copy(&mut words, at, values);
     let serial_ata = entry.kind == Kind::Sata;
     let blocks = capacity.blocks.min(MOST_SECTORS);
     let short = |value: u64| [value as u16, (value >> 16) as u16];
@@ -137,9 +134,7 @@ pub fn identify(entry: &Entry<'_>, capacity: Capacity, settings: &Settings) -> [
     set(57, &short(u64::from(cylinders) * u64::from(heads) * u64::from(per_track)));
 
     let mut firmware = [b' '; 8];
-    for (to, from) in firmware.iter_mut().zip(identity::REVISION) {
-        *to = *from;
-    }
+    copy(&mut firmware, 0, identity::REVISION);
     set(10, &text::<10>(&identity::serial(entry)));
     set(23, &text::<4>(&firmware));
     set(27, &text::<20>(&identity::model(entry)));
