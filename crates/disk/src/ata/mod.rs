@@ -21,7 +21,7 @@ use crate::host::Host;
 use crate::medium::{is_protected, is_thin, size};
 use crate::scsi::dispatch::translated;
 use crate::scsi::sense::Sense;
-use crate::scsi::task::{Direction, Ended, failed, lost};
+use crate::scsi::task::{Direction, Outcome, failed, lost};
 use crate::settings::{self, multiple, set_multiple};
 use crate::transfer::Data;
 
@@ -33,19 +33,21 @@ enum Failure {
     /// The device cannot write, or not any more.
     Fault(Option<u64>),
     /// It did not come to an end as commands do.
-    Ended(Ended),
+    Ended(Outcome),
 }
 
 const ABORTED: Failure = Failure::Error(ABRT, None);
 
-impl From<Ended> for Failure {
+impl From<Outcome> for Failure {
     /// What the outcome of a SCSI command on blocks means.
-    fn from(ended: Ended) -> Failure {
-        let Ended::Check(sense) = ended else { return Failure::Ended(ended) };
+    fn from(ended: Outcome) -> Failure {
+        let Outcome::CheckCondition(sense) = ended else { return Failure::Ended(ended) };
         match sense {
             Sense { key: 0x3, code: 0x1100, information, .. } => Failure::Error(UNC, information),
             // An ATA disk without blocks has no address at all.
-            Sense::OUT_OF_RANGE | Sense::NO_MEDIUM => Failure::Error(IDNF, None),
+            Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE | Sense::MEDIUM_NOT_PRESENT => {
+                Failure::Error(IDNF, None)
+            }
             Sense { key: 0x3 | 0x4, information, .. } | Sense { code: 0x2707, information, .. } => {
                 Failure::Fault(information)
             }
@@ -70,7 +72,7 @@ pub(crate) fn execute<H: Host>(
     host: &H,
     input: &Taskfile,
     offer: Offer<'_>,
-) -> Result<Registers, Ended> {
+) -> Result<Registers, Outcome> {
     let mut done = Registers {
         status: READY,
         error: 0,
@@ -83,7 +85,7 @@ pub(crate) fn execute<H: Host>(
         let capacity = match (size(device, host, command.operation.moves_sectors()), command.operation) {
             (Ok(capacity), _) => capacity,
             // A descriptor that cannot carry requests.
-            (Err(Errno::EBADF), _) => return Err(Failure::Ended(Ended::Failed(Errno::EBADF))),
+            (Err(Errno::EBADF), _) => return Err(Failure::Ended(Outcome::CallerFault(Errno::EBADF))),
             // Who the disk is can be said whatever has become of it.
             (Err(_), Operation::Identify) => Capacity::new(0, 512),
             (Err(errno), _) => return Err(lost(errno).into()),
@@ -97,7 +99,7 @@ pub(crate) fn execute<H: Host>(
         let mut nowhere = Data::new(0, 0);
         let data = if transfer == Transfer::None { &mut nowhere } else { data };
         let mut task = Task { device, host, input, command, transfer, capacity, data, done };
-        if transfer != Transfer::None && room.min(task.data.left()) < task.bytes() {
+        if transfer != Transfer::None && room.min(task.data.residual()) < task.bytes() {
             return Err(ABORTED);
         }
         let ended = task.run();
@@ -292,7 +294,7 @@ impl<H: Host> Task<'_, H> {
         if !fill(self, &mut page) {
             return Err(ABORTED);
         }
-        self.data.put(self.host, &page.0).map_err(|errno| Failure::Ended(Ended::Failed(errno)))
+        self.data.put(self.host, &page.0).map_err(|errno| Failure::Ended(Outcome::CallerFault(errno)))
     }
 
     /// Carries out a SCSI command on blocks (SBC-3); flags go into its byte 1.
@@ -352,7 +354,9 @@ impl<H: Host> Task<'_, H> {
             *self.data = ranges;
             for _ in 0..whole / 8 {
                 let mut entry = [0; 8];
-                self.data.get(self.host, &mut entry).map_err(|errno| Failure::Ended(Ended::Failed(errno)))?;
+                self.data
+                    .get(self.host, &mut entry)
+                    .map_err(|errno| Failure::Ended(Outcome::CallerFault(errno)))?;
                 let entry = u64::from_le_bytes(entry);
                 let (first, blocks) = (entry & 0xffff_ffff_ffff, entry >> 48);
                 if blocks == 0 {

@@ -11,14 +11,14 @@ use crate::device::Device;
 use crate::entry::Kind;
 use crate::errno::Errno;
 use crate::host::Host;
-use crate::scsi::task::Ended;
+use crate::scsi::task::Outcome;
 use crate::settings::multiple;
 use crate::transfer::Data;
 
 /// What the requests say of a command that failed, or that did not come to its end.
-fn outcome(registers: Result<Registers, Ended>) -> Result<Registers, Errno> {
+fn outcome(registers: Result<Registers, Outcome>) -> Result<Registers, Errno> {
     registers.map_err(|ended| match ended {
-        Ended::Failed(errno) => errno,
+        Outcome::CallerFault(errno) => errno,
         _ => Errno::EIO,
     })
 }
@@ -63,7 +63,7 @@ pub(crate) fn command(device: &Device<'_>, host: &impl Host, argument: u64) -> R
     }
     if ide {
         // All of the buffer is the driver's.
-        while data.left() > 0 {
+        while data.residual() > 0 {
             data.put(host, &[0; 64])?;
         }
     }
@@ -230,7 +230,7 @@ pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> 
     // The driver copies all of it before it looks at anything else.
     let mut all = Data::new(out_at, u64::from(out_size).saturating_add(in_size.into()));
     let mut piece = [0; 512];
-    while all.left() > 0 {
+    while all.residual() > 0 {
         all.get(host, &mut piece)?;
     }
     let input = of_taskfile(request);

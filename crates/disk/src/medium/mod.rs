@@ -3,7 +3,7 @@
 use crate::device::{Capacity, Device};
 use crate::errno::Errno;
 use crate::host::{Host, Limit};
-use crate::scsi::task::{Ended, lost};
+use crate::scsi::task::{Outcome, lost};
 use crate::settings::SWP;
 
 /// The most bytes that one command moves, where the backing device's limit is not larger.
@@ -34,7 +34,7 @@ pub(crate) fn is_thin(host: &impl Host) -> bool {
 }
 
 /// Whether nothing may be written.
-pub(crate) fn is_protected(device: &Device<'_>, host: &impl Host) -> Result<bool, Ended> {
+pub(crate) fn is_protected(device: &Device<'_>, host: &impl Host) -> Result<bool, Outcome> {
     Ok(device.state.switches.is_on(SWP) || device.read_only(host).map_err(lost)?)
 }
 

@@ -3,7 +3,7 @@
 use super::inquiry::{MAX_COMPARE_AND_WRITE, MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME};
 use super::response::Response;
 use super::sense::Sense;
-use super::task::{Direction, Done, Ended, Task, failed, lost, unsettled};
+use super::task::{Direction, Done, Outcome, Task, failed, lost, unsettled};
 use crate::errno::Errno;
 use crate::host::{Extent, Host, Segment, UpdateError};
 use crate::medium::{LONGEST, Range, atomic_blocks, is_thin, longest_transfer};
@@ -15,7 +15,7 @@ const PIECE: u64 = 256 * 1024;
 
 impl<H: Host> Task<'_, H> {
     /// The blocks that the CDB names, which must exist.
-    pub(super) fn range(&self) -> Result<Range, Ended> {
+    pub(super) fn range(&self) -> Result<Range, Outcome> {
         let code = self.byte(0);
         let (first, blocks) = match (code >> 5, code) {
             (0, _) => {
@@ -36,7 +36,7 @@ impl<H: Host> Task<'_, H> {
 
     /// The blocks that the CDB names, where all of their data goes between device and caller: no more than one command moves
     /// (MAXIMUM TRANSFER LENGTH of the block limits), and no more than the caller has room, or data, for.
-    fn moved(&self, direction: Direction) -> Result<Range, Ended> {
+    fn moved(&self, direction: Direction) -> Result<Range, Outcome> {
         let range = self.range()?;
         if range.bytes() > LONGEST && range.bytes() > longest_transfer(self.host).map_err(lost)? {
             return Err(self.too_many());
@@ -46,7 +46,7 @@ impl<H: Host> Task<'_, H> {
     }
 
     /// INVALID FIELD IN CDB that names the number of blocks.
-    fn too_many(&self) -> Ended {
+    fn too_many(&self) -> Outcome {
         let place = match self.byte(0) >> 5 {
             1 | 2 => 7,
             5 => 6,
@@ -55,11 +55,11 @@ impl<H: Host> Task<'_, H> {
         Sense::cdb(place, Some(7)).into()
     }
 
-    fn within(&self, first: u64, blocks: u64) -> Result<Range, Ended> {
+    fn within(&self, first: u64, blocks: u64) -> Result<Range, Outcome> {
         let capacity = self.capacity;
         match first.checked_add(blocks) {
             Some(end) if end <= capacity.blocks => Ok(Range { first, blocks, capacity }),
-            _ => Err(Sense::OUT_OF_RANGE.into()),
+            _ => Err(Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE.into()),
         }
     }
 
@@ -79,7 +79,7 @@ impl<H: Host> Task<'_, H> {
     }
 
     fn check_writable(&self) -> Done {
-        if self.is_protected()? { Err(Sense::PROTECTED.into()) } else { Ok(()) }
+        if self.is_protected()? { Err(Sense::WRITE_PROTECTED.into()) } else { Ok(()) }
     }
 
     pub(super) fn read(&mut self) -> Done {
@@ -109,7 +109,8 @@ impl<H: Host> Task<'_, H> {
         if range.blocks == 0 {
             return Ok(());
         }
-        let (least, most) = atomic_blocks(self.device, self.host).ok_or(Sense::OPERATION_CODE)?;
+        let (least, most) =
+            atomic_blocks(self.device, self.host).ok_or(Sense::INVALID_COMMAND_OPERATION_CODE)?;
         if !range.blocks.is_power_of_two() || range.blocks < least.into() || range.blocks > most.into() {
             return Err(Sense::cdb(12, Some(7)).into());
         }
@@ -120,7 +121,7 @@ impl<H: Host> Task<'_, H> {
         let length = range.bytes() as usize;
         let mut scratch = self.host.scratch(length).map_err(lost)?;
         let data = scratch.as_mut().get_mut(..length).unwrap_or_default();
-        self.data.get(self.host, data).map_err(Ended::Failed)?;
+        self.data.get(self.host, data).map_err(Outcome::CallerFault)?;
         let written = self.host.write_atomic(range.offset(), data, self.is_durable(self.fua()));
         written.map_err(|errno| failed(errno, range.first, true))
     }
@@ -148,7 +149,7 @@ impl<H: Host> Task<'_, H> {
         let mut offset = range.offset();
         let mut pieces = [Segment::default(); AT_ONCE];
         while left > 0 {
-            let count = self.data.next(self.host, left, &mut pieces).map_err(Ended::Failed)?;
+            let count = self.data.next(self.host, left, &mut pieces).map_err(Outcome::CallerFault)?;
             let moved = match straight(self, offset, pieces.get(..count).unwrap_or_default()) {
                 Err(Errno::EINTR) => 0,
                 Err(Errno::EINVAL) => {
@@ -158,7 +159,7 @@ impl<H: Host> Task<'_, H> {
                     moved.map_err(|errno| self.fault(errno, range, offset, length, writing))?
                 }
                 Ok(moved) if moved > 0 => {
-                    self.data.advance(self.host, moved).map_err(Ended::Failed)?;
+                    self.data.advance(self.host, moved).map_err(Outcome::CallerFault)?;
                     moved
                 }
                 // The device has become shorter.
@@ -172,14 +173,14 @@ impl<H: Host> Task<'_, H> {
     }
 
     /// What an error in a part of the range means. Which block cannot be read is found by reading them one by one.
-    fn fault(&self, errno: Errno, range: Range, offset: u64, length: u64, writing: bool) -> Ended {
+    fn fault(&self, errno: Errno, range: Range, offset: u64, length: u64, writing: bool) -> Outcome {
         let block = u64::from(range.capacity.block);
         let first = range.block_of(offset);
         let blocks = length.checked_div(block).unwrap_or(0);
-        if writing || blocks < 2 || !matches!(failed(errno, 0, false), Ended::Check(_)) {
+        if writing || blocks < 2 || !matches!(failed(errno, 0, false), Outcome::CheckCondition(_)) {
             return failed(errno, first, writing);
         }
-        let Ok(mut scratch) = self.host.scratch(block as usize) else { return Ended::Busy };
+        let Ok(mut scratch) = self.host.scratch(block as usize) else { return Outcome::Busy };
         let scratch = scratch.as_mut().get_mut(..block as usize).unwrap_or_default();
         let bad = (first..first.saturating_add(blocks))
             .find(|bad| self.host.read(bad.saturating_mul(block), scratch).is_err());
@@ -265,13 +266,13 @@ impl<H: Host> Task<'_, H> {
         let block = range.capacity.block as usize;
         let mut same = self.host.scratch(if compare == 3 { block } else { 0 }).map_err(lost)?;
         if compare == 3 && range.blocks > 0 {
-            self.data.get(self.host, same.as_mut()).map_err(Ended::Failed)?;
+            self.data.get(self.host, same.as_mut()).map_err(Outcome::CallerFault)?;
         }
         self.each_piece(range, |task, offset, medium, other| {
             match compare {
                 0 => return Ok(()),
                 1 => {
-                    task.data.get(task.host, other).map_err(Ended::Failed)?;
+                    task.data.get(task.host, other).map_err(Outcome::CallerFault)?;
                 }
                 _ => other.chunks_mut(block.max(1)).for_each(|part| {
                     part.iter_mut().zip(same.as_mut().iter()).for_each(|(to, from)| *to = *from);
@@ -281,7 +282,7 @@ impl<H: Host> Task<'_, H> {
                 None => Ok(()),
                 Some(place) => {
                     let block = range.block_of(offset.saturating_add(place as u64));
-                    Err(Sense::MISCOMPARE.at(block).into())
+                    Err(Sense::MISCOMPARE_DURING_VERIFY_OPERATION.at(block).into())
                 }
             }
         })
@@ -318,15 +319,17 @@ impl<H: Host> Task<'_, H> {
         if !no_data {
             self.expect(Direction::Out, 1)?;
             // A pattern of any other length is none.
-            if self.data.left() != block as u64 {
-                return Err(Sense::CDB.into());
+            if self.data.residual() != block as u64 {
+                return Err(Sense::INVALID_FIELD_IN_CDB.into());
             }
         }
         let fault = |errno| failed(errno, range.first, true);
         let mut pattern = self.host.scratch(block).map_err(lost)?;
         let pattern = pattern.as_mut();
         if !no_data {
-            self.data.get(self.host, pattern.get_mut(..block).unwrap_or_default()).map_err(Ended::Failed)?;
+            self.data
+                .get(self.host, pattern.get_mut(..block).unwrap_or_default())
+                .map_err(Outcome::CallerFault)?;
         }
         let (offset, bytes) = (range.offset(), range.bytes());
         if bytes == 0 {
@@ -369,12 +372,12 @@ impl<H: Host> Task<'_, H> {
             return Ok(());
         }
         if length < 8 {
-            return Err(Sense::LIST_LENGTH.into());
+            return Err(Sense::PARAMETER_LIST_LENGTH_ERROR.into());
         }
         self.check_writable()?;
         self.expect(Direction::Out, length as u64)?;
         let mut header = [0; 8];
-        self.data.get(self.host, &mut header).map_err(Ended::Failed)?;
+        self.data.get(self.host, &mut header).map_err(Outcome::CallerFault)?;
         let descriptors = usize::from(u16::from_be_bytes([header[2], header[3]]));
         let count = descriptors.min(length - 8) / 16;
         if count as u64 > u64::from(MAX_UNMAP_DESCRIPTORS) {
@@ -400,13 +403,13 @@ impl<H: Host> Task<'_, H> {
             discarded.map_err(|errno| failed(errno, range.first, true))
         });
         self.data = after;
-        self.data.advance(self.host, self.data.left()).map_err(Ended::Failed)?;
+        self.data.advance(self.host, self.data.residual()).map_err(Outcome::CallerFault)?;
         unmapped
     }
 
-    fn next_descriptor(&mut self) -> Result<Range, Ended> {
+    fn next_descriptor(&mut self) -> Result<Range, Outcome> {
         let mut bytes = [0; 16];
-        self.data.get(self.host, &mut bytes).map_err(Ended::Failed)?;
+        self.data.get(self.host, &mut bytes).map_err(Outcome::CallerFault)?;
         let first = bytes.first_chunk().map_or(0, |part| u64::from_be_bytes(*part));
         let blocks =
             bytes.get(8..).and_then(|rest| rest.first_chunk()).map_or(0, |part| u32::from_be_bytes(*part));
@@ -431,7 +434,7 @@ impl<H: Host> Task<'_, H> {
         let parts = [&mut expected, &mut written];
         for part in parts {
             let part = part.as_mut().get_mut(..length).unwrap_or_default();
-            self.data.get(self.host, part).map_err(Ended::Failed)?;
+            self.data.get(self.host, part).map_err(Outcome::CallerFault)?;
         }
         let medium = medium.as_mut().get_mut(..length).unwrap_or_default();
         let (expected, written) = (expected.as_mut(), written.as_mut());
@@ -442,7 +445,7 @@ impl<H: Host> Task<'_, H> {
             miscompare.is_none()
         })?;
         match miscompare {
-            Some(place) => Err(Sense::MISCOMPARE.at(place as u64).into()),
+            Some(place) => Err(Sense::MISCOMPARE_DURING_VERIFY_OPERATION.at(place as u64).into()),
             None => Ok(()),
         }
     }
@@ -457,7 +460,7 @@ impl<H: Host> Task<'_, H> {
         let memory = || self.host.scratch(length).map_err(lost);
         let (mut data, mut medium) = (memory()?, memory()?);
         let data = data.as_mut().get_mut(..length).unwrap_or_default();
-        self.data.get(self.host, data).map_err(Ended::Failed)?;
+        self.data.get(self.host, data).map_err(Outcome::CallerFault)?;
         let medium = medium.as_mut().get_mut(..length).unwrap_or_default();
         self.update(range, medium, |medium| {
             medium.iter_mut().zip(data.iter()).for_each(|(on, from)| *on |= from);
@@ -488,7 +491,7 @@ impl<H: Host> Task<'_, H> {
         let (first, allocation) = (self.u64(2), self.u32(10));
         let capacity = self.capacity;
         if first >= capacity.blocks {
-            return Err(Sense::OUT_OF_RANGE.into());
+            return Err(Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE.into());
         }
         let room = (allocation.saturating_sub(8) / 16).clamp(1, 16);
         let mut out = Response::new();

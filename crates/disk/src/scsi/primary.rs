@@ -99,13 +99,13 @@ impl<H: Host> Task<'_, H> {
         let mut list = [0; 512];
         let list = self.take(&mut list, length)?;
         if length < header {
-            return Err(Sense::LIST_LENGTH.into());
+            return Err(Sense::PARAMETER_LIST_LENGTH_ERROR.into());
         }
         let byte = |at: usize| list.get(at).copied().unwrap_or(0);
         let descriptor = if ten { usize::from(byte(6)) << 8 | usize::from(byte(7)) } else { byte(3).into() };
         let start = header + descriptor;
         if start > length {
-            return Err(Sense::LIST_LENGTH.into());
+            return Err(Sense::PARAMETER_LIST_LENGTH_ERROR.into());
         }
         if descriptor != 0 {
             // The block length stands at the end of the only descriptor, and cannot be changed.

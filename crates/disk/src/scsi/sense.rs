@@ -34,50 +34,50 @@ impl Sense {
     }
 
     /// Nothing to report.
-    pub const NONE: Sense = Sense::new(0x0, 0x0000);
+    pub const NO_SENSE: Sense = Sense::new(0x0, 0x0000);
     /// RECOVERED ERROR, ATA PASS-THROUGH INFORMATION AVAILABLE
-    pub const REGISTERS: Sense = Sense::new(0x1, 0x001d);
+    pub const ATA_PASS_THROUGH_INFORMATION_AVAILABLE: Sense = Sense::new(0x1, 0x001d);
     /// NOT READY, MEDIUM NOT PRESENT
-    pub const NO_MEDIUM: Sense = Sense::new(0x2, 0x3a00);
+    pub const MEDIUM_NOT_PRESENT: Sense = Sense::new(0x2, 0x3a00);
     /// MEDIUM ERROR, UNRECOVERED READ ERROR
-    pub const READ_ERROR: Sense = Sense::new(0x3, 0x1100);
+    pub const UNRECOVERED_READ_ERROR: Sense = Sense::new(0x3, 0x1100);
     /// MEDIUM ERROR, WRITE ERROR
     pub const WRITE_ERROR: Sense = Sense::new(0x3, 0x0c00);
     /// HARDWARE ERROR, INTERNAL TARGET FAILURE
-    pub const INTERNAL: Sense = Sense::new(0x4, 0x4400);
+    pub const INTERNAL_TARGET_FAILURE: Sense = Sense::new(0x4, 0x4400);
     /// ILLEGAL REQUEST, PARAMETER LIST LENGTH ERROR
-    pub const LIST_LENGTH: Sense = Sense::new(0x5, 0x1a00);
+    pub const PARAMETER_LIST_LENGTH_ERROR: Sense = Sense::new(0x5, 0x1a00);
     /// ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE
-    pub const OPERATION_CODE: Sense = Sense::new(0x5, 0x2000);
+    pub const INVALID_COMMAND_OPERATION_CODE: Sense = Sense::new(0x5, 0x2000);
     /// ILLEGAL REQUEST, ACCESS DENIED - NO ACCESS RIGHTS
-    pub const NO_ACCESS: Sense = Sense::new(0x5, 0x2002);
+    pub const ACCESS_DENIED_NO_ACCESS_RIGHTS: Sense = Sense::new(0x5, 0x2002);
     /// ILLEGAL REQUEST, LOGICAL BLOCK ADDRESS OUT OF RANGE
-    pub const OUT_OF_RANGE: Sense = Sense::new(0x5, 0x2100);
+    pub const LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE: Sense = Sense::new(0x5, 0x2100);
     /// ILLEGAL REQUEST, INVALID FIELD IN CDB
-    pub const CDB: Sense = Sense::new(0x5, 0x2400);
+    pub const INVALID_FIELD_IN_CDB: Sense = Sense::new(0x5, 0x2400);
     /// ILLEGAL REQUEST, INVALID FIELD IN PARAMETER LIST
-    pub const LIST: Sense = Sense::new(0x5, 0x2600);
+    pub const INVALID_FIELD_IN_PARAMETER_LIST: Sense = Sense::new(0x5, 0x2600);
     /// UNIT ATTENTION, NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED
-    pub const BECAME_READY: Sense = Sense::new(0x6, 0x2800);
+    pub const NOT_READY_TO_READY_CHANGE: Sense = Sense::new(0x6, 0x2800);
     /// UNIT ATTENTION, CAPACITY DATA HAS CHANGED
-    pub const CAPACITY_CHANGED: Sense = Sense::new(0x6, 0x2a09);
+    pub const CAPACITY_DATA_HAS_CHANGED: Sense = Sense::new(0x6, 0x2a09);
     /// DATA PROTECT, WRITE PROTECTED
-    pub const PROTECTED: Sense = Sense::new(0x7, 0x2700);
+    pub const WRITE_PROTECTED: Sense = Sense::new(0x7, 0x2700);
     /// DATA PROTECT, SPACE ALLOCATION FAILED WRITE PROTECT
-    pub const NO_SPACE: Sense = Sense::new(0x7, 0x2707);
+    pub const SPACE_ALLOCATION_FAILED_WRITE_PROTECT: Sense = Sense::new(0x7, 0x2707);
     /// ABORTED COMMAND, NO ADDITIONAL SENSE INFORMATION
-    pub const ABORTED: Sense = Sense::new(0xb, 0x0000);
+    pub const ABORTED_COMMAND: Sense = Sense::new(0xb, 0x0000);
     /// MISCOMPARE, MISCOMPARE DURING VERIFY OPERATION
-    pub const MISCOMPARE: Sense = Sense::new(0xe, 0x1d00);
+    pub const MISCOMPARE_DURING_VERIFY_OPERATION: Sense = Sense::new(0xe, 0x1d00);
 
     /// INVALID FIELD IN CDB: this byte, and this bit of it.
     pub const fn cdb(byte: u16, bit: Option<u8>) -> Sense {
-        Sense { field: Some(Field { in_cdb: true, byte, bit }), ..Sense::CDB }
+        Sense { field: Some(Field { in_cdb: true, byte, bit }), ..Sense::INVALID_FIELD_IN_CDB }
     }
 
     /// INVALID FIELD IN PARAMETER LIST: this byte, and this bit of it.
     pub const fn list(byte: u16, bit: Option<u8>) -> Sense {
-        Sense { field: Some(Field { in_cdb: false, byte, bit }), ..Sense::LIST }
+        Sense { field: Some(Field { in_cdb: false, byte, bit }), ..Sense::INVALID_FIELD_IN_PARAMETER_LIST }
     }
 
     /// The same about a logical block, or with an offset.
