@@ -91,10 +91,37 @@ impl<H: Host> Task<'_, H> {
             Sense::ATA_PASS_THROUGH_INFORMATION_AVAILABLE
         };
         if registers.failed() || check {
-            return Err(Outcome::CheckCondition(Sense { registers: Some((registers, extended)), ..sense }));
+            return Err(Outcome::CheckCondition(Sense {
+                descriptor: Some(status_return(&registers, extended)),
+                ..sense
+            }));
         }
         Ok(())
     }
+}
+
+/// Returns an ATA Status Return descriptor (SAT-3, 12.2.2.6). `extended`: the command has 48-bit addresses.
+fn status_return(registers: &Registers, extended: bool) -> [u8; 14] {
+    let Registers { status, error, count, lba, device } = *registers;
+    let [count_low, count_high] = count.to_le_bytes();
+    let [a, b, c, d, e, f, ..] = lba.to_le_bytes();
+    let high = |byte| if extended { byte } else { 0 };
+    [
+        0x09,
+        12,
+        extended.into(),
+        error,
+        high(count_high),
+        count_low,
+        high(d),
+        a,
+        high(e),
+        b,
+        high(f),
+        c,
+        device,
+        status,
+    ]
 }
 
 impl Registers {

@@ -1,11 +1,12 @@
 //! Finds the row of a command, checks the CDB and calls what carries the command out.
 
-use super::command::{self, Command, Needs, Operation, supported};
+use super::command::{Command, Needs, Operation, supported};
 use super::sense::Sense;
-use super::task::{Direction, Done, Outcome, Task, lost};
+use super::task::{Direction, Done, Outcome, Task};
 use crate::device::{Capacity, Device};
 use crate::errno::Errno;
 use crate::host::Host;
+use crate::medium::io::Error;
 use crate::medium::size;
 use crate::transfer::Data;
 
@@ -25,7 +26,7 @@ pub(crate) fn execute<H: Host>(
         // A descriptor that cannot carry requests.
         Err(Errno::EBADF) => return (Outcome::CallerFault(Errno::EBADF), 0),
         Err(_) if row.is_some_and(|row| row.needs == Needs::Nothing) => (Capacity::new(0, 512), false),
-        Err(errno) => return (lost(errno), 0),
+        Err(errno) => return (Error::backing(errno).into(), 0),
     };
     let row = match supported(device, host, row, cdb[0]) {
         Ok(row) => row,
@@ -36,22 +37,6 @@ pub(crate) fn execute<H: Host>(
         Ok(()) => (Outcome::Good, task.data.used()),
         Err(outcome) => (outcome, task.data.used()),
     }
-}
-
-/// Carries out a command for one of another set that does the same, and tells nobody that the device has another size.
-pub(crate) fn translated<H: Host>(
-    device: &Device<'_>,
-    host: &H,
-    capacity: Capacity,
-    cdb: [u8; 16],
-    direction: Direction,
-    data: &mut Data,
-) -> Done {
-    let row = supported(device, host, command::find(cdb[0], 0), cdb[0])?;
-    let mut task = Task { device, host, row, cdb, direction, data: *data, timeout: 0, capacity };
-    let done = task.run(false);
-    *data = task.data;
-    done
 }
 
 impl<H: Host> Task<'_, H> {

@@ -1,7 +1,5 @@
 //! Sense data (SPC-4, 4.5): why a command failed.
 
-use crate::ata::registers::Registers;
-
 /// A field of the CDB or of the parameter list that is wrong (SPC-4, 4.5.2.4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
@@ -24,13 +22,13 @@ pub struct Sense {
     pub information: Option<u64>,
     /// Which field is wrong.
     pub field: Option<Field>,
-    /// The registers of an ATA command, and whether they have 48-bit addresses.
-    pub registers: Option<(Registers, bool)>,
+    /// A descriptor of another standard (ATA Status Return: SAT-3, 12.2.2.6).
+    pub descriptor: Option<[u8; 14]>,
 }
 
 impl Sense {
     const fn new(key: u8, code: u16) -> Sense {
-        Sense { key, code, information: None, field: None, registers: None }
+        Sense { key, code, information: None, field: None, descriptor: None }
     }
 
     /// Nothing to report.
@@ -93,10 +91,9 @@ impl Sense {
         [0x80 | u8::from(in_cdb) << 6 | bit, high, low]
     }
 
-    /// In the fixed format (SPC-4, 4.5.3), or where `descriptor` says so in the descriptor format (4.5.2); and how many of
-    /// the bytes count. The registers of an ATA command have a descriptor alone, which clients read without a look at the
-    /// format.
-    pub fn bytes(&self, descriptor: bool) -> ([u8; 28], usize) {
+    /// Returns the sense data and its length: in descriptor format (SPC-4, 4.5.2) if `descriptor_format` says so or it has a
+    /// descriptor of another standard, which clients read without a look at the format; else in fixed format (4.5.3).
+    pub fn bytes(&self, descriptor_format: bool) -> ([u8; 28], usize) {
         let mut out = [0; 28];
         let [code, qualifier] = self.code.to_be_bytes();
         let mut put = |at: usize, bytes: &[u8]| {
@@ -104,7 +101,7 @@ impl Sense {
                 *to = *from;
             }
         };
-        if !descriptor && self.registers.is_none() {
+        if !descriptor_format && self.descriptor.is_none() {
             let information = self.information.and_then(|information| u32::try_from(information).ok());
             let valid = if information.is_some() { 0xf0 } else { 0x70 };
             put(0, &[valid, 0, self.key]);
@@ -126,17 +123,8 @@ impl Sense {
             put(length + 4, &self.specific());
             length += 8;
         }
-        if let Some((registers, extended)) = self.registers {
-            // ATA Status Return (SAT-3, 12.2.2.6).
-            let Registers { status, error, count, lba, device } = registers;
-            let [count_low, count_high] = count.to_le_bytes();
-            let [a, b, c, d, e, f, ..] = lba.to_le_bytes();
-            put(length, &[0x09, 12, extended.into(), error, 0, count_low, 0, a, 0, b, 0, c, device, status]);
-            if extended {
-                for (at, high) in [(4, count_high), (6, d), (8, e), (10, f)] {
-                    put(length + at, &[high]);
-                }
-            }
+        if let Some(descriptor) = self.descriptor {
+            put(length, &descriptor);
             length += 14;
         }
         put(7, &[(length - 8) as u8]);

@@ -7,6 +7,7 @@ use crate::device::{Capacity, Device};
 use crate::errno::Errno;
 use crate::host::Host;
 use crate::medium;
+use crate::medium::io::Error;
 use crate::transfer::Data;
 
 /// Which way the caller lets data go.
@@ -45,6 +46,23 @@ impl From<Sense> for Outcome {
     }
 }
 
+impl From<Error> for Outcome {
+    fn from(error: Error) -> Outcome {
+        match error {
+            Error::Read(lba) => Sense::UNRECOVERED_READ_ERROR.at(lba).into(),
+            Error::Write(lba) => Sense { information: lba, ..Sense::WRITE_ERROR }.into(),
+            Error::Miscompare(lba) => Sense::MISCOMPARE_DURING_VERIFY_OPERATION.at(lba).into(),
+            Error::NoSpace => Sense::SPACE_ALLOCATION_FAILED_WRITE_PROTECT.into(),
+            Error::WriteProtected => Sense::WRITE_PROTECTED.into(),
+            Error::AccessDenied => Sense::ACCESS_DENIED_NO_ACCESS_RIGHTS.into(),
+            Error::Internal => Sense::INTERNAL_TARGET_FAILURE.into(),
+            Error::NoMemory => Outcome::Busy,
+            Error::Gone => Outcome::NoConnect,
+            Error::CallerFault(errno) => Outcome::CallerFault(errno),
+        }
+    }
+}
+
 /// A command that is carried out.
 pub(crate) struct Task<'a, H: Host> {
     pub(crate) device: &'a Device<'a>,
@@ -62,44 +80,9 @@ pub(crate) struct Task<'a, H: Host> {
 
 pub(crate) type Done = Result<(), Outcome>;
 
-/// What an error of the backing device means, at a logical block.
-pub(crate) fn failed(errno: Errno, block: u64, writing: bool) -> Outcome {
-    match errno {
-        Errno::ENOSPC | Errno::EDQUOT => Sense::SPACE_ALLOCATION_FAILED_WRITE_PROTECT.into(),
-        // The program's limit of a file's size (RLIMIT_FSIZE).
-        Errno::EFBIG if writing => Sense::SPACE_ALLOCATION_FAILED_WRITE_PROTECT.into(),
-        Errno::EROFS | Errno::EPERM | Errno::EACCES | Errno::EBADF if writing => {
-            Sense::WRITE_PROTECTED.into()
-        }
-        Errno::ENOMEM | Errno::EAGAIN | Errno::ENFILE | Errno::EMFILE => Outcome::Busy,
-        Errno::ENODEV | Errno::ENXIO => Outcome::NoConnect,
-        Errno::EFAULT => Outcome::CallerFault(Errno::EFAULT),
-        // The medium is not to blame, and may be sound.
-        Errno::EPERM | Errno::EACCES | Errno::EBADF => Sense::ACCESS_DENIED_NO_ACCESS_RIGHTS.into(),
-        _ if writing => Sense::WRITE_ERROR.at(block).into(),
-        _ => Sense::UNRECOVERED_READ_ERROR.at(block).into(),
-    }
-}
-
-/// What an error means where no block is concerned.
-pub(crate) fn lost(errno: Errno) -> Outcome {
-    match failed(errno, 0, false) {
-        Outcome::CheckCondition(_) => Sense::INTERNAL_TARGET_FAILURE.into(),
-        ended => ended,
-    }
-}
-
-/// What an error means when a cache is written to the medium: nobody knows of which block.
-pub(crate) fn unsettled(errno: Errno) -> Outcome {
-    match failed(errno, 0, true) {
-        Outcome::CheckCondition(sense) => Sense { information: None, ..sense }.into(),
-        ended => ended,
-    }
-}
-
 impl<H: Host> Task<'_, H> {
     pub(crate) fn is_protected(&self) -> Result<bool, Outcome> {
-        medium::is_protected(self.device, self.host)
+        Ok(medium::is_protected(self.device, self.host).map_err(Error::backing)?)
     }
 
     /// A byte of the CDB.
