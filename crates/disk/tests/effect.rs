@@ -159,6 +159,6 @@ fn no_blocks_are_recorded() {
         assert!(!moves_blocks || !row.recorded, "{}", row.name);
     }
     for row in ata::COMMANDS {
-        assert!(!row.operation.moves_sectors() || !row.recorded, "{}", row.name);
+        assert!(!row.moves_sectors() || !row.recorded, "{}", row.name);
     }
 }
