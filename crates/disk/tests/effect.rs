@@ -5,6 +5,7 @@ mod common;
 use common::sg::{Disk, Header};
 use disk::Medium;
 use disk::ata::command as ata;
+use disk::sat;
 use disk::scsi::command::{COMMANDS, DataPhase, Effect, Operation as O, find};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -117,7 +118,7 @@ proptest! {
         prop_assert!(!medium_changed || may_change_medium, "{}", row.name);
         let changed = medium_changed
             || format!("{:?}", disk.state) != before;
-        prop_assert!(!changed || !row.changes_nothing(&whole), "{}", row.name);
+        prop_assert!(!changed || !sat::changes_nothing(row, &whole), "{}", row.name);
     }
 }
 
@@ -126,7 +127,8 @@ fn what_changes_something_says_so() {
     let changes = |cdb: &[u8]| {
         let mut whole = [0; 16];
         whole[..cdb.len()].copy_from_slice(cdb);
-        !find(cdb[0], cdb[1] & 0x1f).expect("it is in the table").changes_nothing(&whole)
+        let command = find(cdb[0], cdb[1] & 0x1f).expect("it is in the table");
+        !sat::changes_nothing(command, &whole)
     };
     for (cdb, wanted) in [
         (&[0x12, 0, 0, 0, 36, 0][..], false),

@@ -5,9 +5,9 @@ use crate::device::Device;
 use crate::errno::Errno;
 use crate::host::{Capability, Host};
 use crate::medium::{LONGEST, longest_transfer};
+use crate::sat;
 use crate::scsi::command::{Command, Permission, find, permission_without_row};
-use crate::scsi::dispatch::execute;
-use crate::scsi::task::{Direction, Outcome};
+use crate::scsi::task::{Direction, Outcome, Received};
 use crate::settings::D_SENSE;
 use crate::transfer::Data;
 
@@ -109,7 +109,8 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
 
     let start = host.milliseconds();
     let room = data.residual();
-    let (ended, used) = execute(device, host, row, shortened(cdb), direction, data, timeout);
+    let (ended, used) =
+        sat::execute(device, host, Received { row, cdb: shortened(cdb), direction, data, timeout });
     let mut sense_length = 0u8;
     let (status, host_status) = match ended {
         Outcome::Good => (0, 0),
@@ -194,7 +195,7 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
         (0, from_disk) => (Direction::In, Data::new(at, from_disk.into())),
         (to_disk, _) => (Direction::Out, Data::new(at.wrapping_add(length as u64), to_disk.into())),
     };
-    let (ended, used) = execute(device, host, row, cdb, direction, data, 0);
+    let (ended, used) = sat::execute(device, host, Received { row, cdb, direction, data, timeout: 0 });
     match ended {
         Outcome::Good => {
             if direction == Direction::In {

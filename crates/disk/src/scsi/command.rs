@@ -4,13 +4,10 @@
 
 use super::response::Response;
 use super::sense::Sense;
-use super::task::{Direction, Outcome};
-use crate::ata;
 use crate::device::Device;
 use crate::entry::Kind;
 use crate::host::Host;
 use crate::medium::{atomic_blocks, is_thin};
-use crate::sat;
 use Operation::*;
 use Permission::{Anyone, RawIo, Writer};
 
@@ -202,17 +199,6 @@ pub struct Command {
     pub disks: Disks,
 }
 
-impl DataPhase {
-    /// The direction of the data; none of that which the command does not know itself.
-    pub(super) fn direction(self) -> Direction {
-        match self {
-            DataPhase::In(_) | DataPhase::BlocksIn => Direction::In,
-            DataPhase::Out(_) | DataPhase::BlocksOut => Direction::Out,
-            DataPhase::None | DataPhase::OfAtaCommand => Direction::None,
-        }
-    }
-}
-
 impl Command {
     /// The operation code.
     pub fn operation_code(&self) -> u8 {
@@ -270,12 +256,12 @@ impl Command {
     /// Whether this CDB of the command changes neither the medium nor a setting nor the state of the disk.
     pub fn changes_nothing(&self, cdb: &[u8; 16]) -> bool {
         match self.effect {
-            Effect::ChangesMedium | Effect::ChangesState => false,
+            // Of an ATA command it is not known here.
+            Effect::ChangesMedium | Effect::ChangesState | Effect::OfAtaCommand => false,
             Effect::Reads => true,
             Effect::ReadsUnless { byte, bits } => {
                 cdb.get(usize::from(byte)).is_some_and(|byte| byte & bits == 0)
             }
-            Effect::OfAtaCommand => ata::command::changes_nothing(&sat::registers(cdb).0),
         }
     }
 
@@ -386,14 +372,12 @@ pub(super) fn supported(
     host: &impl Host,
     row: Option<&'static Command>,
     operation_code: u8,
-) -> Result<&'static Command, Outcome> {
+) -> Result<&'static Command, Sense> {
     match row {
         Some(row) if has(device, host, row) => Ok(row),
         // The service action is wrong where there are others.
-        _ if rows(device, host, operation_code).any(|row| row.service_action) => {
-            Err(Sense::cdb(1, Some(4)).into())
-        }
-        _ => Err(Sense::INVALID_COMMAND_OPERATION_CODE.into()),
+        _ if rows(device, host, operation_code).any(|row| row.service_action) => Err(Sense::cdb(1, Some(4))),
+        _ => Err(Sense::INVALID_COMMAND_OPERATION_CODE),
     }
 }
 

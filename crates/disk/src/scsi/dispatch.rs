@@ -2,25 +2,22 @@
 
 use super::command::{Command, Needs, Operation, supported};
 use super::sense::Sense;
-use super::task::{Direction, Done, Outcome, Task};
+use super::task::{Done, Outcome, Received, Task};
 use crate::device::{Capacity, Device};
 use crate::errno::Errno;
 use crate::host::Host;
 use crate::medium::io::Error;
 use crate::medium::size;
-use crate::transfer::Data;
 
-/// Carries out a command; the result says how it ended and how many bytes were moved. `row`: that of the CDB, whose bytes
-/// behind its end are 0; the timeout is in milliseconds, 0 for none.
+/// Carries out a command; the result is its outcome and how many bytes were moved. `translate` carries out commands of another
+/// standard, whose CDB has been checked.
 pub(crate) fn execute<H: Host>(
     device: &Device<'_>,
     host: &H,
-    row: Option<&'static Command>,
-    cdb: [u8; 16],
-    direction: Direction,
-    data: Data,
-    timeout: u32,
+    received: Received,
+    translate: impl FnOnce(&mut Task<'_, H>) -> Option<Done>,
 ) -> (Outcome, u64) {
+    let Received { row, cdb, direction, data, timeout } = received;
     let (capacity, tells) = match size(device, host, row.is_some_and(Command::is_frequent)) {
         Ok(capacity) => (capacity, true),
         // A descriptor that cannot carry requests.
@@ -30,10 +27,10 @@ pub(crate) fn execute<H: Host>(
     };
     let row = match supported(device, host, row, cdb[0]) {
         Ok(row) => row,
-        Err(outcome) => return (outcome, 0),
+        Err(sense) => return (sense.into(), 0),
     };
     let mut task = Task { device, host, row, cdb, direction, data, timeout, capacity };
-    match task.run(tells) {
+    match task.run(tells, translate) {
         Ok(()) => (Outcome::Good, task.data.used()),
         Err(outcome) => (outcome, task.data.used()),
     }
@@ -41,12 +38,13 @@ pub(crate) fn execute<H: Host>(
 
 impl<H: Host> Task<'_, H> {
     /// Carries the command out; `tells`: it reports that the capacity has changed.
-    fn run(&mut self, tells: bool) -> Done {
+    fn run(&mut self, tells: bool, translate: impl FnOnce(&mut Self) -> Option<Done>) -> Done {
         let Command { operation, needs, reports_unit_attention, .. } = *self.row;
         let tells = tells && reports_unit_attention;
         // A unit attention is reported once. That there are no blocks is not reported so: the disk is not ready as long as that
         // lasts.
-        let before = if tells { self.device.state.changed(self.capacity) } else { None };
+        let before =
+            if tells { self.device.state.changed(self.capacity.blocks, self.capacity.block) } else { None };
         if let Some(before) = before.filter(|_| self.capacity.blocks > 0) {
             let sense =
                 if before == 0 { Sense::NOT_READY_TO_READY_CHANGE } else { Sense::CAPACITY_DATA_HAS_CHANGED };
@@ -62,6 +60,9 @@ impl<H: Host> Task<'_, H> {
         }
         if self.capacity.blocks == 0 && needs == Needs::Medium {
             return Err(Sense::MEDIUM_NOT_PRESENT.into());
+        }
+        if let Some(done) = translate(self) {
+            return done;
         }
         match operation {
             Operation::Ready | Operation::PreventAllow | Operation::Reposition => Ok(()),
@@ -93,7 +94,7 @@ impl<H: Host> Task<'_, H> {
             Operation::SetTargetPortGroups => self.set_target_port_groups(),
             Operation::ReportOperationCodes => self.report_operation_codes(),
             Operation::ReportTaskManagement => self.report_task_management(),
-            Operation::AtaPassThrough => self.ata_pass_through(),
+            Operation::AtaPassThrough => Err(Sense::INVALID_COMMAND_OPERATION_CODE.into()),
         }
     }
 }

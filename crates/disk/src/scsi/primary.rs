@@ -18,6 +18,7 @@ impl<H: Host> Task<'_, H> {
         self.give(&out)
     }
 
+    #[inline(never)]
     pub(super) fn inquiry(&mut self) -> Done {
         let page = self.byte(2);
         let mut response = Response::new();

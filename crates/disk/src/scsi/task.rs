@@ -50,7 +50,8 @@ impl From<Error> for Outcome {
     fn from(error: Error) -> Outcome {
         match error {
             Error::Read(lba) => Sense::UNRECOVERED_READ_ERROR.at(lba).into(),
-            Error::Write(lba) => Sense { information: lba, ..Sense::WRITE_ERROR }.into(),
+            Error::Write(lba) => Sense::WRITE_ERROR.at(lba).into(),
+            Error::Flush => Sense::WRITE_ERROR.into(),
             Error::Miscompare(lba) => Sense::MISCOMPARE_DURING_VERIFY_OPERATION.at(lba).into(),
             Error::NoSpace => Sense::SPACE_ALLOCATION_FAILED_WRITE_PROTECT.into(),
             Error::WriteProtected => Sense::WRITE_PROTECTED.into(),
@@ -61,6 +62,18 @@ impl From<Error> for Outcome {
             Error::CallerFault(errno) => Outcome::CallerFault(errno),
         }
     }
+}
+
+/// A command as it was received.
+pub(crate) struct Received {
+    /// The row of the CDB, if it is in the table.
+    pub(crate) row: Option<&'static Command>,
+    /// Its bytes behind the end of the CDB are 0.
+    pub(crate) cdb: [u8; 16],
+    pub(crate) direction: Direction,
+    pub(crate) data: Data,
+    /// The caller's timeout in milliseconds; 0: none.
+    pub(crate) timeout: u32,
 }
 
 /// A command that is carried out.
@@ -135,7 +148,12 @@ impl<H: Host> Task<'_, H> {
 
     /// Checks that the caller has room, or data, for so many bytes of the command's data phase.
     pub(crate) fn expect(&self, bytes: u64) -> Done {
-        let way = self.direction == self.row.data.direction() || self.direction == Direction::Both;
+        let direction = match self.row.data {
+            DataPhase::In(_) | DataPhase::BlocksIn => Direction::In,
+            DataPhase::Out(_) | DataPhase::BlocksOut => Direction::Out,
+            DataPhase::None | DataPhase::OfAtaCommand => Direction::None,
+        };
+        let way = self.direction == direction || self.direction == Direction::Both;
         if bytes == 0 || way && self.data.residual() >= bytes { Ok(()) } else { Err(Outcome::LengthMismatch) }
     }
 
