@@ -3,6 +3,8 @@
 //! The first byte says what kind of disk it is; see [`disk`]. Commands follow, each as [`Record`] lays it out.
 #![no_main]
 
+use disk::scsi::command::Operation::{AtaPassThrough, OrWrite, Write, WriteAndVerify};
+use disk::scsi::command::{Command, find};
 use disk::{Errno, Medium};
 use libfuzzer_sys::fuzz_target;
 use memory_disk::host::POISON;
@@ -113,12 +115,12 @@ impl<'a> Record<'a> {
         disk.host.fault.set(self.fault());
         let before = disk.host.content.borrow().clone();
         let answer = disk.try_send(self.cdb, &header);
-        if answer.is_err()
-            && !matches!(self.cdb[0], 0x0a | 0x2a | 0x2e | 0x85 | 0x8a | 0x8e | 0xa1 | 0xaa | 0xae)
-        {
-            // What has been written before bad memory is met may stay; all else is as it was.
-            let changes = matches!(self.cdb[0], 0x8b);
-            assert!(changes || *disk.host.content.borrow() == before);
+        // What has been written before bad memory is met may stay; all else is as it was.
+        let row = find(self.cdb[0], self.cdb[1] & 0x1f);
+        let writes =
+            |row: &Command| matches!(row.operation, Write | WriteAndVerify | OrWrite | AtaPassThrough);
+        if answer.is_err() && !row.is_some_and(writes) {
+            assert!(*disk.host.content.borrow() == before);
         }
         if disk.entry == "/x=scsi,ro" {
             assert!(*disk.host.content.borrow() == before, "a protected disk does not change");

@@ -2,7 +2,7 @@
 #![no_main]
 
 use disk::ata::identify::{Settings, identify};
-use disk::entry::{Entry, Kind, entries};
+use disk::entry::{Entry, Kind, OPTIONS, entries};
 use disk::geometry::identify_geometry;
 use disk::{Capacity, conf, identity};
 use libfuzzer_sys::fuzz_target;
@@ -12,6 +12,9 @@ fuzz_target!(|input: &[u8]| {
         one(text);
     }
     one(input);
+    for option in OPTIONS {
+        one(&[b"/x=ide,", option.name.as_bytes(), input].concat());
+    }
     let lines = input.split(|&byte| byte == b'\n').count();
     for directive in conf::parse(input) {
         match directive {

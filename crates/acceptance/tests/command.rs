@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock};
 
 use acceptance::{Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, main as harness, trial};
+use disk::entry::OPTIONS;
 use serde_json::{Value, json};
 use system::{CONF, LIBRARY, System, chmod, command, make, remove, sources};
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         trial("json/what a terminal would act upon", &[], json_on_a_terminal),
         trial("usage", &[], usage),
         trial("usage/the manual", &[], manual),
+        trial("usage/the options of an entry in the manual", &[], entry_manual),
         trial("installed", installs, installed),
         trial("readme/a loop device and back", devices, || readme_loop(true)),
         trial("readme/a loop device and back, with sudo", &sudo, || readme_loop(false)),
@@ -254,8 +256,9 @@ fn relative() {
 fn entry_help() {
     for task in ["run", "probe", "trace", "doctor", "setup", "vmdk create", "vmdk check", "vmdk refresh"] {
         let help = run().args(task.split(' ')).arg("--help").output().expect_out();
-        for option in ["scsi ", "sata ", "ro ", "serial=TEXT", "sector=512|4096"] {
-            assert!(help.contains(&format!("\n  {option}")), "{task}: {option}: {help}");
+        for option in OPTIONS {
+            let option = format!("{}{}", option.name, option.value);
+            assert!(help.contains(&format!("\n  {option} ")), "{task}: {option}: {help}");
         }
     }
     let help = run().args(["list", "--help"]).output().expect_out();
@@ -577,6 +580,16 @@ fn manual() {
             assert_eq!(options(usage), of_help, "{name}: the usage, and what is below");
         }
     }
+}
+
+/// libvmware-bdwrapper(7) explains each option of an entry, in the order of the help, and nothing else.
+fn entry_manual() {
+    let page = fs::read_to_string(sources().join("man/libvmware-bdwrapper.7.md")).expect("it is there");
+    let section = page.split("\n## ").find(|section| section.starts_with("Device entries\n"));
+    let lines = section.expect("it has one").lines().filter_map(|line| line.strip_prefix("- `"));
+    let explained: Vec<&str> = lines.filter_map(|line| line.split('`').next()).collect();
+    let names: Vec<&str> = OPTIONS.iter().map(|option| option.name).collect();
+    assert_eq!(explained, names);
 }
 
 /// As after `make install`: the bare name is found, and nothing else is needed.

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use acceptance::{Disk, Loop, Medium, Need, Run, Scratch, Sgio, kernel_trial, main as harness, needs, trial};
 use disk::request::{REQUESTS, family};
-use disk::scsi::command::{COMMANDS, Operation};
+use disk::scsi::command::{COMMANDS, Effect, Operation};
 
 const MIB: u64 = 1 << 20;
 const KINDS: [&str; 3] = ["scsi", "ide", "sata"];
@@ -80,16 +80,10 @@ fn main() -> ExitCode {
     harness(trials)
 }
 
-/// Whether a command can write the medium.
-fn writes(operation: Operation) -> bool {
-    use Operation::{CompareAndWrite, OrWrite, Unmap, Write, WriteAndVerify, WriteAtomic, WriteSame};
-    matches!(operation, Write | WriteAtomic | WriteAndVerify | WriteSame | Unmap | CompareAndWrite | OrWrite)
-}
-
 /// A line for `sgio` for every command and request that does not write the medium, on a descriptor.
 fn questions(fd: &str) -> Vec<String> {
     let mut lines = Vec::new();
-    for command in COMMANDS.iter().filter(|command| !writes(command.operation)) {
+    for command in COMMANDS.iter().filter(|command| command.effect != Effect::ChangesMedium) {
         let mut cdb = command.usage.to_vec();
         // Operation code and service action; one block, or as much as there is room for; every page.
         cdb[1..].fill(0);

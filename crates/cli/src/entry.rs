@@ -4,32 +4,16 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use disk::entry::{EntryError, Printed, Problem};
+use disk::entry::{EntryError, EntryOption, OPTIONS, Printed, Problem};
 
 use crate::entries::VARIABLE;
 use crate::program::loader;
 use crate::say::failure::shown;
 
-/// An option: its name, what follows the name, and what it does.
-type Row = (&'static str, &'static str, &'static str);
-
-/// The options of an entry.
-pub const OPTIONS: [Row; 10] = [
-    ("scsi", "", "Be a SCSI disk; a name in /dev/sd says so itself"),
-    ("ide", "", "Be an IDE disk; a name in /dev/hd says so itself"),
-    ("sata", "", "Be a SATA disk"),
-    ("ro", "", "Be write-protected"),
-    ("force", "", "Use a physical disk"),
-    ("serial=", "TEXT", "Have this serial number: 1 to 20 characters"),
-    ("model=", "TEXT", "Have this model name: 1 to 40 characters"),
-    ("wwn=", "NUMBER", "Have this world-wide name: 16 hexadecimal digits"),
-    ("geometry=", "C/H/S", "Have this geometry: cylinders, heads, sectors per track"),
-    ("sector=", "512|4096", "Have logical blocks of at least this many bytes"),
-];
-
 /// The options for the help.
 pub fn help() -> String {
-    let line = |(name, value, does): &Row| format!("\n  {:<19} {does}", format!("{name}{value}"));
+    let line =
+        |option: &EntryOption| format!("\n  {:<19} {}", option.name.to_owned() + option.value, option.help);
     format!("Options of an entry, PATH=OPTION[,OPTION]...:{}", OPTIONS.iter().map(line).collect::<String>())
 }
 
@@ -99,7 +83,7 @@ fn meant(option: &str) -> Option<&'static str> {
     let has_value = option.contains('=');
     let word = option.split('=').next().unwrap_or_default().to_lowercase();
     let slips = |name: &str| strsim::damerau_levenshtein(&word, name.trim_end_matches('='));
-    let names = OPTIONS.iter().map(|(name, ..)| *name);
+    let names = OPTIONS.iter().map(|option| option.name);
     // A short word has too many neighbours.
     let allowed = usize::from(word.len() > 2);
     names
@@ -118,22 +102,6 @@ mod tests {
     fn said(entry: &str) -> String {
         let error = Entry::parse(entry.as_bytes()).expect_err("it is wrong");
         explained(OsStr::new(entry), &error)
-    }
-
-    #[test]
-    fn the_options_are_those_of_the_parser() {
-        let names: Vec<&str> = OPTIONS.iter().map(|(name, ..)| *name).collect();
-        let (last, others) = names.split_last().expect("there are some");
-        assert!(said("/x=bogus").contains(&format!("there are {} and {last}.", others.join(", "))));
-        for (name, value, _) in OPTIONS {
-            let value = match value {
-                "NUMBER" => "0123456789abcdef",
-                "C/H/S" => "1/1/1",
-                _ => value.split('|').next().unwrap_or_default(),
-            };
-            let entry = format!("/dev/sd/x={name}{value}");
-            assert!(Entry::parse(entry.as_bytes()).is_ok(), "{entry}");
-        }
     }
 
     #[test]

@@ -87,8 +87,7 @@ impl<'a> Entry<'a> {
         if path.len() >= PATH_MAX {
             return Err(error(Problem::PathTooLong));
         }
-        let mut kind = None;
-        let mut entry = Entry {
+        let entry = Entry {
             path,
             kind: Kind::Scsi,
             read_only: false,
@@ -99,43 +98,115 @@ impl<'a> Entry<'a> {
             geometry: None,
             sector: None,
         };
-        if let Some(options) = halves.next() {
-            for option in options.split(|&byte| byte == b',') {
-                let (name, value) = match option.iter().position(|&byte| byte == b'=') {
-                    Some(at) => {
-                        let (name, rest) = option.split_at_checked(at).unwrap_or_default();
-                        (name, rest.get(1..))
-                    }
-                    None => (option, None),
-                };
-                let bad = || error(Problem::BadValue { name, value: value.unwrap_or_default() });
-                let twice = match (name, value) {
-                    (b"scsi", None) => kind.replace(Kind::Scsi).is_some(),
-                    (b"ide", None) => kind.replace(Kind::Ide).is_some(),
-                    (b"sata", None) => kind.replace(Kind::Sata).is_some(),
-                    (b"ro", None) => core::mem::replace(&mut entry.read_only, true),
-                    (b"force", None) => core::mem::replace(&mut entry.force, true),
-                    (b"serial", Some(text)) => {
-                        entry.serial.replace(printable(text, 20).ok_or_else(bad)?).is_some()
-                    }
-                    (b"model", Some(text)) => {
-                        entry.model.replace(printable(text, 40).ok_or_else(bad)?).is_some()
-                    }
-                    (b"wwn", Some(text)) => entry.wwn.replace(wwn(text).ok_or_else(bad)?).is_some(),
-                    (b"geometry", Some(text)) => {
-                        entry.geometry.replace(geometry(text).ok_or_else(bad)?).is_some()
-                    }
-                    (b"sector", Some(text)) => entry.sector.replace(sector(text).ok_or_else(bad)?).is_some(),
-                    (b"", None) => return Err(error(Problem::EmptyOption)),
-                    _ => return Err(error(Problem::UnknownOption { option })),
-                };
-                if twice {
-                    return Err(error(Problem::Twice { option }));
+        let mut draft = Draft { entry, kind: None };
+        for text in halves.next().into_iter().flat_map(|options| options.split(|&byte| byte == b',')) {
+            let found = OPTIONS.iter().find_map(|option| Some((option, option.value_in(text)?)));
+            let (option, value) = found.ok_or(error(match text {
+                b"" => Problem::EmptyOption,
+                _ => Problem::UnknownOption { option: text },
+            }))?;
+            match (option.set)(&mut draft, value) {
+                Some(false) => {}
+                Some(true) => return Err(error(Problem::Twice { option: text })),
+                None => {
+                    let EntryOption { name, takes, .. } = *option;
+                    return Err(error(Problem::BadValue { name, takes, value }));
                 }
             }
         }
-        entry.kind = kind.or(Kind::of_path(path)).ok_or(error(Problem::NoKind))?;
-        Ok(entry)
+        let kind = draft.kind.or(Kind::of_path(path)).ok_or(error(Problem::NoKind))?;
+        Ok(Entry { kind, ..draft.entry })
+    }
+}
+
+/// An entry that is being parsed.
+struct Draft<'a> {
+    entry: Entry<'a>,
+    kind: Option<Kind>,
+}
+
+/// Sets an option to a value; the result says whether it was set before, and is nothing where the value is wrong.
+type Set = for<'a> fn(&mut Draft<'a>, &'a [u8]) -> Option<bool>;
+
+/// An option of an entry.
+pub struct EntryOption {
+    /// The name, with the equals sign that a value follows.
+    pub name: &'static str,
+    /// The value, as the help and the manual write it.
+    pub value: &'static str,
+    /// What the value can be.
+    pub takes: &'static str,
+    /// What the option does.
+    pub help: &'static str,
+    set: Set,
+}
+
+/// Every option of an entry, in the order of the manual.
+pub static OPTIONS: &[EntryOption] = &[
+    EntryOption::word("scsi", "Be a SCSI disk; a name in /dev/sd says so itself", |draft, _| {
+        replaced(&mut draft.kind, Some(Kind::Scsi))
+    }),
+    EntryOption::word("ide", "Be an IDE disk; a name in /dev/hd says so itself", |draft, _| {
+        replaced(&mut draft.kind, Some(Kind::Ide))
+    }),
+    EntryOption::word("sata", "Be a SATA disk", |draft, _| replaced(&mut draft.kind, Some(Kind::Sata))),
+    EntryOption::word("ro", "Be write-protected", |draft, _| {
+        Some(core::mem::replace(&mut draft.entry.read_only, true))
+    }),
+    EntryOption::word("force", "Use a physical disk", |draft, _| {
+        Some(core::mem::replace(&mut draft.entry.force, true))
+    }),
+    EntryOption {
+        name: "serial=",
+        value: "TEXT",
+        takes: "1 to 20 printable ASCII characters without , and :",
+        help: "Have this serial number: 1 to 20 characters",
+        set: |draft, text| replaced(&mut draft.entry.serial, printable(text, 20)),
+    },
+    EntryOption {
+        name: "model=",
+        value: "TEXT",
+        takes: "1 to 40 printable ASCII characters without , and :",
+        help: "Have this model name: 1 to 40 characters",
+        set: |draft, text| replaced(&mut draft.entry.model, printable(text, 40)),
+    },
+    EntryOption {
+        name: "wwn=",
+        value: "NUMBER",
+        takes: "16 hexadecimal digits",
+        help: "Have this world-wide name: 16 hexadecimal digits",
+        set: |draft, text| replaced(&mut draft.entry.wwn, wwn(text)),
+    },
+    EntryOption {
+        name: "geometry=",
+        value: "C/H/S",
+        takes: "CYLINDERS/HEADS/SECTORS of at most 65535/255/63",
+        help: "Have this geometry: cylinders, heads, sectors per track",
+        set: |draft, text| replaced(&mut draft.entry.geometry, geometry(text)),
+    },
+    EntryOption {
+        name: "sector=",
+        value: "512|4096",
+        takes: "512 or 4096",
+        help: "Have logical blocks of at least this many bytes",
+        set: |draft, text| replaced(&mut draft.entry.sector, sector(text)),
+    },
+];
+
+fn replaced<T>(place: &mut Option<T>, value: Option<T>) -> Option<bool> {
+    Some(place.replace(value?).is_some())
+}
+
+impl EntryOption {
+    /// An option without a value.
+    const fn word(name: &'static str, help: &'static str, set: Set) -> EntryOption {
+        EntryOption { name, value: "", takes: "", help, set }
+    }
+
+    /// The value in an option as written, if it is this one.
+    fn value_in<'a>(&self, text: &'a [u8]) -> Option<&'a [u8]> {
+        let value = text.strip_prefix(self.name.as_bytes())?;
+        (value.is_empty() || !self.value.is_empty()).then_some(value)
     }
 }
 
@@ -230,7 +301,9 @@ pub enum Problem<'a> {
     /// The option does not take this value.
     BadValue {
         /// The option's name.
-        name: &'a [u8],
+        name: &'static str,
+        /// What it takes.
+        takes: &'static str,
         /// The value as written.
         value: &'a [u8],
     },
@@ -247,23 +320,23 @@ impl fmt::Display for EntryError<'_> {
                 "does not say which kind of disk it is to be; add =scsi, =ide or =sata (only /dev/sd... and /dev/hd... need none)",
             ),
             Problem::EmptyOption => f.write_str("has an empty option; write PATH=OPTION,OPTION"),
-            Problem::UnknownOption { option } => write!(
-                f,
-                "there is no option '{}'; there are scsi, ide, sata, ro, force, serial=, model=, wwn=, geometry= and sector=",
-                Printed(option)
-            ),
+            Problem::UnknownOption { option } => {
+                write!(f, "there is no option '{}'; there are ", Printed(option))?;
+                OPTIONS.iter().enumerate().try_for_each(|(index, option)| {
+                    f.write_str(match index {
+                        0 => "",
+                        _ if index + 1 == OPTIONS.len() => " and ",
+                        _ => ", ",
+                    })?;
+                    f.write_str(option.name)
+                })
+            }
             Problem::Twice { option } => {
                 write!(f, "option '{}' contradicts or repeats an earlier one; give one", Printed(option))
             }
-            Problem::BadValue { name, value } => {
-                let wanted = match name {
-                    b"serial" => "1 to 20 printable ASCII characters without , and :",
-                    b"model" => "1 to 40 printable ASCII characters without , and :",
-                    b"wwn" => "16 hexadecimal digits",
-                    b"geometry" => "CYLINDERS/HEADS/SECTORS of at most 65535/255/63",
-                    _ => "512 or 4096",
-                };
-                write!(f, "'{}' is no {}; it takes {wanted}", Printed(value), Printed(name))
+            Problem::BadValue { name, takes, value } => {
+                let name = name.strip_suffix('=').unwrap_or(name);
+                write!(f, "'{}' is no {name}; it takes {takes}", Printed(value))
             }
         }
     }

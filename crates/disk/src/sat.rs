@@ -14,8 +14,7 @@ use crate::scsi::dispatch;
 use crate::scsi::inquiry::ATA_INFORMATION;
 use crate::scsi::response::Response;
 use crate::scsi::sense::Sense;
-use crate::scsi::task::{Direction, Done, Outcome, Task};
-use crate::transfer::Data;
+use crate::scsi::task::{Direction, Done, Outcome, Received, Task};
 
 /// The registers in the CDB of an ATA PASS-THROUGH, and whether they are those of a command of 48 bits, for which ATA
 /// PASS-THROUGH (12) has no room.
@@ -41,16 +40,9 @@ pub fn registers(cdb: &[u8; 16]) -> (Taskfile, bool) {
 }
 
 /// Carries out a SCSI command; the result is its outcome and how many bytes were moved. What a translator adds to the commands
-/// of a SCSI disk it carries out itself. Bytes behind the CDB's end are 0; the timeout is in milliseconds, 0 for none.
-pub(crate) fn execute<H: Host>(
-    device: &Device<'_>,
-    host: &H,
-    cdb: [u8; 16],
-    direction: Direction,
-    data: Data,
-    timeout: u32,
-) -> (Outcome, u64) {
-    dispatch::execute(device, host, cdb, direction, data, timeout, |task, operation| match operation {
+/// of a SCSI disk it carries out itself.
+pub(crate) fn execute<H: Host>(device: &Device<'_>, host: &H, received: Received) -> (Outcome, u64) {
+    dispatch::execute(device, host, received, |task| match task.row.operation {
         Operation::AtaPassThrough => Some(pass_through(task)),
         Operation::Inquiry if asks_ata_information(task) => Some(ata_information(task)),
         _ => None,
@@ -177,5 +169,5 @@ fn ata_information<H: Host>(task: &mut Task<'_, H>) -> Done {
     let capacity = task.device.capacity(task.host).map_err(Error::backing)?;
     identify::sector(task.device, task.host, capacity, &mut identity);
     out.put(&identity);
-    task.give(&out, task.u16(3).into())
+    task.give(&out)
 }

@@ -3,7 +3,7 @@
 use disk::Medium;
 use disk::ata::command as ata;
 use disk::sat;
-use disk::scsi::command::{COMMANDS, Operation as O, Recorded, find};
+use disk::scsi::command::{COMMANDS, DataPhase, Effect, Operation as O, find};
 use memory_disk::Disk;
 use memory_disk::ata::{Ata, LBA, SMART_SIGNATURE, Way};
 use memory_disk::sg_io::{DATA, FROM_DEV, Header, NONE, TO_DEV, TO_FROM_DEV};
@@ -81,8 +81,10 @@ proptest! {
         let length = if direction == NONE { 0 } else { data.len() };
         disk.put(DATA, &data);
         let _ = disk.try_send(&cdb, &Header::new(cdb.len(), direction, length));
-        let changed = *disk.host.content.borrow() != content
-            || disk.host.changed.get().is_some()
+        let medium_changed = *disk.host.content.borrow() != content || disk.host.changed.get().is_some();
+        let may_change_medium = matches!(row.effect, Effect::ChangesMedium | Effect::OfAtaCommand);
+        prop_assert!(!medium_changed || may_change_medium, "{}", row.name);
+        let changed = medium_changed
             || format!("{:?}", disk.state) != before;
         prop_assert!(!changed || !sat::changes_nothing(row, &whole), "{}", row.name);
     }
@@ -123,20 +125,10 @@ fn what_changes_something_says_so() {
 #[test]
 fn no_blocks_are_recorded() {
     for row in COMMANDS {
-        let moves_blocks = matches!(
-            row.operation,
-            O::Read
-                | O::Write
-                | O::WriteAtomic
-                | O::WriteAndVerify
-                | O::Verify
-                | O::WriteSame
-                | O::CompareAndWrite
-                | O::OrWrite
-        );
-        assert!(!moves_blocks || row.recorded == Recorded::Nothing, "{}", row.name);
+        let moves_blocks = matches!(row.data, DataPhase::BlocksIn | DataPhase::BlocksOut);
+        assert!(!moves_blocks || !row.recorded, "{}", row.name);
     }
     for row in ata::COMMANDS {
-        assert!(!row.operation.moves_sectors() || !row.recorded, "{}", row.name);
+        assert!(!row.moves_sectors() || !row.recorded, "{}", row.name);
     }
 }

@@ -203,40 +203,14 @@ fn fields(record: &Record) -> String {
     let Some(command) = record.command() else { return String::new() };
     let cdb = &record.cdb;
     let page = |byte: usize| cdb.at::<1>(byte)[0];
-    let place = || {
-        let (lba, blocks) = match cdb.0[..] {
-            [0x08 | 0x0a, high, mid, low, length, ..] => {
-                let lba = u32::from_be_bytes([0, high & 0x1f, mid, low]);
-                (lba.into(), if length == 0 { 256 } else { length.into() })
-            }
-            [code, ..] => match code >> 5 {
-                1 | 2 => (u32::from_be_bytes(cdb.at(2)).into(), u16::from_be_bytes(cdb.at(7)).into()),
-                5 => (u32::from_be_bytes(cdb.at(2)).into(), u32::from_be_bytes(cdb.at(6))),
-                _ => (u64::from_be_bytes(cdb.at(2)), u32::from_be_bytes(cdb.at(10))),
-            },
-            [] => (0, 0),
-        };
-        (lba, blocks)
-    };
-    match command.operation {
+    let pages = match command.operation {
         O::Inquiry if page(1) & 1 != 0 => format!(" page {:02x}h", page(2)),
         O::ModeSense | O::LogSense => format!(" page {:02x}h", page(2) & 0x3f),
-        O::Read
-        | O::Write
-        | O::WriteAndVerify
-        | O::Verify
-        | O::PreFetch
-        | O::SynchronizeCache
-        | O::WriteSame
-        | O::OrWrite => {
-            let (lba, blocks) = place();
-            format!(" LBA {lba}, {blocks} blocks")
-        }
-        O::WriteAtomic => format!(" LBA {}, {} blocks", place().0, u16::from_be_bytes(cdb.at(12))),
-        O::CompareAndWrite => format!(" LBA {}, {} blocks", place().0, page(13)),
-        O::Seek | O::GetLbaStatus => format!(" LBA {}", place().0),
         _ => String::new(),
-    }
+    };
+    let lba = command.lba(&cdb.at(0)).map(|lba| format!(" LBA {lba}"));
+    let blocks = command.blocks(&cdb.at(0)).map(|blocks| format!(", {blocks} blocks"));
+    pages + &lba.unwrap_or_default() + &blocks.unwrap_or_default()
 }
 
 /// An ATA command's registers.

@@ -118,3 +118,32 @@ pub fn entry(descriptor: &Descriptor, file: &Path, given: Option<OsString>) -> R
         None => with(b"scsi"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use disk::entry::OPTIONS;
+
+    /// An option decides on size and geometry, and is remembered, or it does not.
+    #[test]
+    fn each_option_is_remembered_or_not() {
+        for option in OPTIONS {
+            let value = match option.value {
+                "NUMBER" => "0123456789abcdef",
+                "C/H/S" => "1/2/3",
+                value => value.split('|').next().unwrap_or_default(),
+            };
+            let text = format!("/dev/sd/x={}{value}", option.name);
+            let entry = Entry::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+            let options = worth_keeping(&entry, Adapter::Lsilogic, false).unwrap_or_default();
+            match option.name {
+                "force" | "geometry=" | "sector=" => {
+                    assert_eq!(options, format!("scsi,{}{value}", option.name));
+                }
+                "ide" | "sata" => assert_eq!(options, option.name),
+                "scsi" | "ro" | "serial=" | "model=" | "wwn=" => assert_eq!(options, "", "{text}"),
+                name => panic!("{name}: say here whether a descriptor has to remember it"),
+            }
+        }
+    }
+}

@@ -1,5 +1,5 @@
-//! The commands, one row each (ACS-3, clause 7). Dispatch, the protocol that the host must offer and the names all come from
-//! the rows.
+//! The commands, one row each (ACS-3, clause 7). Dispatch, the protocol that the host must offer, the length of the data, and
+//! what a trace names, records and sends again all come from the rows.
 
 use super::registers::Taskfile;
 use crate::device::Capacity;
@@ -68,13 +68,6 @@ pub enum Operation {
     SmartStatus,
 }
 
-impl Operation {
-    /// Whether the data are sectors of the disk.
-    pub fn moves_sectors(self) -> bool {
-        matches!(self, Read | Write(_) | Multiple(_))
-    }
-}
-
 /// How data moves (ACS-3, 7.1.2: the command's protocol).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transfer {
@@ -97,6 +90,17 @@ impl Transfer {
     }
 }
 
+/// What the data of a command is, if it has any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Sectors of the disk.
+    Sectors,
+    /// As many pages of 512 bytes as COUNT says.
+    Pages,
+    /// 512 bytes.
+    Page,
+}
+
 /// A row of the table.
 #[derive(Debug)]
 pub struct Command {
@@ -108,12 +112,16 @@ pub struct Command {
     pub subcommand: Option<u8>,
     /// The protocol.
     pub transfer: Transfer,
+    /// What its data is.
+    pub content: Content,
     /// Whether addresses have 48 bits and counts 16; else 28 and 8.
     pub extended: bool,
     /// Whether it changes neither the medium nor a setting nor the state of the disk.
     pub changes_nothing: bool,
-    /// Whether a trace may record its data: neither sectors nor what could be a password.
+    /// Whether a trace may record its data, which could not be a password. Sectors are never recorded.
     pub recorded: bool,
+    /// Whether the command can say what it says whatever has become of the backing device.
+    pub works_without_device: bool,
     /// What it does.
     pub operation: Operation,
 }
@@ -124,14 +132,23 @@ impl Command {
         Command { changes_nothing: true, ..self }
     }
 
-    /// The same command, which changes nothing and returns no sectors.
+    /// The same command, which changes nothing and returns at most a page, which may be recorded.
     const fn asks(self) -> Command {
-        Command { changes_nothing: true, recorded: true, ..self }
+        Command { content: Content::Page, recorded: true, ..self.reads() }
     }
 
-    /// The same command, whose data may be recorded.
-    const fn recorded(self) -> Command {
-        Command { recorded: true, ..self }
+    /// The same command, whose data are pages that may be recorded.
+    const fn pages(self) -> Command {
+        Command { content: Content::Pages, recorded: true, ..self }
+    }
+
+    const fn works_without_device(self) -> Command {
+        Command { works_without_device: true, ..self }
+    }
+
+    /// Whether the data are sectors of the disk.
+    pub fn moves_sectors(&self) -> bool {
+        self.transfer != Transfer::None && self.content == Content::Sectors
     }
 
     /// COUNT, as wide as the command has it.
@@ -150,7 +167,7 @@ impl Command {
 
     /// How many bytes it moves.
     pub(super) fn bytes(&self, registers: &Taskfile, capacity: Capacity) -> u64 {
-        if self.operation.moves_sectors() && self.transfer != Transfer::None {
+        if self.moves_sectors() {
             return self.blocks(registers).saturating_mul(capacity.block.into());
         }
         self.other_bytes(registers)
@@ -158,10 +175,11 @@ impl Command {
 
     /// How many bytes it moves that are no sectors of the disk.
     pub fn other_bytes(&self, registers: &Taskfile) -> u64 {
-        match self.operation {
-            _ if self.transfer == Transfer::None || self.operation.moves_sectors() => 0,
-            Trim | SmartLog | ReadLog => 512 * u64::from(self.count(registers)),
-            _ => 512,
+        match self.content {
+            _ if self.transfer == Transfer::None => 0,
+            Content::Sectors => 0,
+            Content::Pages => 512 * u64::from(self.count(registers)),
+            Content::Page => 512,
         }
     }
 }
@@ -179,16 +197,18 @@ pub fn changes_nothing(registers: &Taskfile) -> bool {
     find(registers.command, features).is_some_and(|command| command.changes_nothing)
 }
 
-/// A row that says neither that the command changes nothing nor that its data may be recorded.
+/// A row that allows nothing but to carry the command out: whatever else it may be, it has to say.
 const fn short(name: &'static str, code: u8, transfer: Transfer, operation: Operation) -> Command {
     Command {
         name,
         code,
         subcommand: None,
         transfer,
+        content: Content::Sectors,
         extended: false,
         changes_nothing: false,
         recorded: false,
+        works_without_device: false,
         operation,
     }
 }
@@ -214,14 +234,14 @@ const fn feature(name: &'static str, features: u8, operation: Operation) -> Comm
 /// Every command of the disk, by its code. Those without retry, and READ NATIVE MAX ADDRESS, are of earlier standards.
 pub static COMMANDS: &[Command] = &[
     short("NOP", 0x00, Transfer::None, Nop).reads(),
-    long("DATA SET MANAGEMENT", 0x06, DmaOut, Trim).recorded(),
+    long("DATA SET MANAGEMENT", 0x06, DmaOut, Trim).pages(),
     short("READ SECTOR(S)", 0x20, PioIn, Read).reads(),
     short("READ SECTOR(S) without retry", 0x21, PioIn, Read).reads(),
     long("READ SECTOR(S) EXT", 0x24, PioIn, Read).reads(),
     long("READ DMA EXT", 0x25, DmaIn, Read).reads(),
     long("READ NATIVE MAX ADDRESS EXT", 0x27, Transfer::None, NativeMax).asks(),
     long("READ MULTIPLE EXT", 0x29, PioIn, Multiple(false)).reads(),
-    long("READ LOG EXT", 0x2f, PioIn, ReadLog).asks(),
+    long("READ LOG EXT", 0x2f, PioIn, ReadLog).reads().pages(),
     short("WRITE SECTOR(S)", 0x30, PioOut, Write(false)),
     short("WRITE SECTOR(S) without retry", 0x31, PioOut, Write(false)),
     long("WRITE SECTOR(S) EXT", 0x34, PioOut, Write(false)),
@@ -231,13 +251,13 @@ pub static COMMANDS: &[Command] = &[
     short("READ VERIFY SECTOR(S)", 0x40, Transfer::None, Verify).reads(),
     short("READ VERIFY SECTOR(S) without retry", 0x41, Transfer::None, Verify).reads(),
     long("READ VERIFY SECTOR(S) EXT", 0x42, Transfer::None, Verify).reads(),
-    long("READ LOG DMA EXT", 0x47, DmaIn, ReadLog).asks(),
+    long("READ LOG DMA EXT", 0x47, DmaIn, ReadLog).reads().pages(),
     short("EXECUTE DEVICE DIAGNOSTIC", 0x90, Transfer::None, Diagnostic),
     smart("SMART READ DATA", 0xd0, PioIn, SmartData).asks(),
     smart("SMART READ ATTRIBUTE THRESHOLDS", 0xd1, PioIn, SmartThresholds).asks(),
     smart("SMART ENABLE/DISABLE ATTRIBUTE AUTOSAVE", 0xd2, Transfer::None, SmartAutosave),
     smart("SMART EXECUTE OFF-LINE IMMEDIATE", 0xd4, Transfer::None, SmartOffline),
-    smart("SMART READ LOG", 0xd5, PioIn, SmartLog).asks(),
+    smart("SMART READ LOG", 0xd5, PioIn, SmartLog).reads().pages(),
     smart("SMART ENABLE OPERATIONS", 0xd8, Transfer::None, Smart(true)),
     smart("SMART DISABLE OPERATIONS", 0xd9, Transfer::None, Smart(false)),
     smart("SMART RETURN STATUS", 0xda, Transfer::None, SmartStatus).asks(),
@@ -257,7 +277,7 @@ pub static COMMANDS: &[Command] = &[
     short("SLEEP", 0xe6, Transfer::None, Standby),
     short("FLUSH CACHE", 0xe7, Transfer::None, Flush),
     long("FLUSH CACHE EXT", 0xea, Transfer::None, Flush),
-    short("IDENTIFY DEVICE", 0xec, PioIn, Identify).asks(),
+    short("IDENTIFY DEVICE", 0xec, PioIn, Identify).asks().works_without_device(),
     feature("SET FEATURES, enable write cache", 0x02, WriteCache(true)),
     feature("SET FEATURES, set transfer mode", 0x03, TransferMode),
     feature("SET FEATURES, enable APM", 0x05, PowerManagement(true)),

@@ -75,13 +75,12 @@ pub(crate) fn execute<H: Host>(
     };
     let run = || {
         let command = command::find(input.command, input.features as u8).ok_or(ABORTED)?;
-        let capacity = match (size(device, host, command.operation.moves_sectors()), command.operation) {
-            (Ok(capacity), _) => capacity,
+        let capacity = match size(device, host, command.moves_sectors()) {
+            Ok(capacity) => capacity,
             // A descriptor that cannot carry requests.
-            (Err(Errno::EBADF), _) => return Err(Error::CallerFault(Errno::EBADF).into()),
-            // Who the disk is can be said whatever has become of it.
-            (Err(_), Operation::Identify) => Capacity::new(0, 512),
-            (Err(errno), _) => return Err(Error::backing(errno).into()),
+            Err(Errno::EBADF) => return Err(Error::CallerFault(Errno::EBADF).into()),
+            Err(_) if command.works_without_device => Capacity::new(0, 512),
+            Err(errno) => return Err(Error::backing(errno).into()),
         };
         let Offer { transfer, room, data } = offer;
         let transfer = match agreed(device.entry.kind, command.transfer, transfer) {

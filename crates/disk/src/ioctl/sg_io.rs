@@ -6,8 +6,8 @@ use crate::errno::Errno;
 use crate::host::{Capability, Host};
 use crate::medium::{LONGEST, longest_transfer};
 use crate::sat;
-use crate::scsi::command::{self, Permission};
-use crate::scsi::task::{Direction, Outcome};
+use crate::scsi::command::{Command, Permission, find, permission_without_row};
+use crate::scsi::task::{Direction, Outcome, Received};
 use crate::settings::D_SENSE;
 use crate::transfer::Data;
 
@@ -32,12 +32,8 @@ const DRIVER_SENSE: u16 = 0x08;
 const INFO_CHECK: u32 = 0x01;
 
 /// Whether the caller may send a command.
-fn is_allowed(host: &impl Host, cdb: &[u8]) -> bool {
-    let [code, action] = [0, 1].map(|at| cdb.get(at).copied().unwrap_or(0));
-    let permission = match command::find(code, action & 0x1f) {
-        Some(command) => command.permission,
-        None => command::permission_without_row(code),
-    };
+fn is_allowed(host: &impl Host, row: Option<&Command>, operation_code: u8) -> bool {
+    let permission = row.map_or_else(|| permission_without_row(operation_code), |row| row.permission);
     match permission {
         Permission::Anyone => true,
         Permission::Writer => host.writable() || host.capable(Capability::RawIo),
@@ -100,7 +96,8 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
         return Err(Errno::EMSGSIZE);
     }
     host.copy_in(command, given)?;
-    if !is_allowed(host, &cdb) {
+    let row = find(cdb[0], cdb[1] & 0x1f);
+    if !is_allowed(host, row, cdb[0]) {
         return Err(Errno::EPERM);
     }
     let data = match pieces {
@@ -112,7 +109,8 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
 
     let start = host.milliseconds();
     let room = data.residual();
-    let (ended, used) = sat::execute(device, host, shortened(cdb), direction, data, timeout);
+    let (ended, used) =
+        sat::execute(device, host, Received { row, cdb: shortened(cdb), direction, data, timeout });
     let mut sense_length = 0u8;
     let (status, host_status) = match ended {
         Outcome::Good => (0, 0),
@@ -188,7 +186,8 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
     host.copy_in(at, cdb.get_mut(..1).unwrap_or_default())?;
     let length = command_length(cdb[0]);
     host.copy_in(at, cdb.get_mut(..length).unwrap_or_default())?;
-    if !is_allowed(host, &cdb) {
+    let row = find(cdb[0], cdb[1] & 0x1f);
+    if !is_allowed(host, row, cdb[0]) {
         return Err(Errno::EPERM);
     }
     let (direction, data) = match (to_disk, from_disk) {
@@ -196,7 +195,7 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
         (0, from_disk) => (Direction::In, Data::new(at, from_disk.into())),
         (to_disk, _) => (Direction::Out, Data::new(at.wrapping_add(length as u64), to_disk.into())),
     };
-    let (ended, used) = sat::execute(device, host, cdb, direction, data, 0);
+    let (ended, used) = sat::execute(device, host, Received { row, cdb, direction, data, timeout: 0 });
     match ended {
         Outcome::Good => {
             if direction == Direction::In {

@@ -3,52 +3,37 @@
 use super::inquiry::{MAX_COMPARE_AND_WRITE, MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME};
 use super::response::Response;
 use super::sense::Sense;
-use super::task::{Direction, Done, Outcome, Task};
+use super::task::{Done, Outcome, Task};
 use crate::bytes::{copy, part};
 use crate::host::{Extent, Host};
 use crate::medium::io::{self, Compare, Error};
 use crate::medium::{LONGEST, Range, atomic_blocks, is_durable, is_thin, longest_transfer};
 
 impl<H: Host> Task<'_, H> {
+    /// The LBA that the CDB names.
+    fn lba(&self) -> u64 {
+        self.row.lba(&self.cdb).unwrap_or(0)
+    }
+
     /// The blocks that the CDB names, which must exist.
     pub(super) fn range(&self) -> Result<Range, Outcome> {
-        let code = self.byte(0);
-        let (first, blocks) = match (code >> 5, code) {
-            (0, _) => {
-                let first = self.u32(0) & 0x001f_ffff;
-                let blocks = self.byte(4);
-                (first.into(), if blocks == 0 { 256 } else { blocks.into() })
-            }
-            (1 | 2, _) => (self.u32(2).into(), self.u16(7).into()),
-            (5, _) => (self.u32(2).into(), self.u32(6).into()),
-            // COMPARE AND WRITE
-            (_, 0x89) => (self.u64(2), self.byte(13).into()),
-            // WRITE ATOMIC
-            (_, 0x9c) => (self.u64(2), self.u16(12).into()),
-            _ => (self.u64(2), self.u32(10).into()),
-        };
-        self.within(first, blocks)
+        self.within(self.lba(), self.row.blocks(&self.cdb).unwrap_or(0))
     }
 
     /// The blocks that the CDB names, where all of their data goes between device and caller: no more than one command moves
     /// (MAXIMUM TRANSFER LENGTH of the block limits), and no more than the caller has room, or data, for.
-    fn moved(&self, direction: Direction) -> Result<Range, Outcome> {
+    fn moved(&self) -> Result<Range, Outcome> {
         let range = self.range()?;
         if range.bytes() > LONGEST && range.bytes() > longest_transfer(self.host).map_err(Error::backing)? {
             return Err(self.too_many());
         }
-        self.expect(direction, range.bytes())?;
+        self.expect(range.bytes())?;
         Ok(range)
     }
 
-    /// INVALID FIELD IN CDB that names the number of blocks.
+    /// INVALID FIELD IN CDB that names the transfer length.
     fn too_many(&self) -> Outcome {
-        let place = match self.byte(0) >> 5 {
-            1 | 2 => 7,
-            5 => 6,
-            _ => 10,
-        };
-        Sense::cdb(place, Some(7)).into()
+        Sense::cdb(self.row.transfer_length.map_or(0, |field| field.at.into()), Some(7)).into()
     }
 
     fn within(&self, first: u64, blocks: u64) -> Result<Range, Outcome> {
@@ -57,7 +42,7 @@ impl<H: Host> Task<'_, H> {
 
     /// There is nothing to be moved, but the block must exist.
     pub(super) fn seek(&self) -> Done {
-        self.within(self.u32(2).into(), 1).map(drop)
+        self.within(self.lba(), 1).map(drop)
     }
 
     /// FUA of the CDB: the data must be on the medium, not in a cache.
@@ -70,7 +55,7 @@ impl<H: Host> Task<'_, H> {
     }
 
     pub(super) fn read(&mut self) -> Done {
-        let range = self.moved(Direction::In)?;
+        let range = self.moved()?;
         if self.fua() && range.blocks > 0 {
             io::sync(self.host)?;
         }
@@ -79,7 +64,7 @@ impl<H: Host> Task<'_, H> {
 
     pub(super) fn write(&mut self) -> Done {
         self.check_writable()?;
-        let range = self.moved(Direction::Out)?;
+        let range = self.moved()?;
         let durable = is_durable(self.device, self.fua());
         Ok(io::write(self.host, range, &mut self.data, durable)?)
     }
@@ -95,12 +80,12 @@ impl<H: Host> Task<'_, H> {
         let (least, most) =
             atomic_blocks(self.device, self.host).ok_or(Sense::INVALID_COMMAND_OPERATION_CODE)?;
         if !range.blocks.is_power_of_two() || range.blocks < least.into() || range.blocks > most.into() {
-            return Err(Sense::cdb(12, Some(7)).into());
+            return Err(self.too_many());
         }
         if range.first & range.blocks.wrapping_sub(1) != 0 {
             return Err(Sense::cdb(2, Some(7)).into());
         }
-        self.expect(Direction::Out, range.bytes())?;
+        self.expect(range.bytes())?;
         let durable = is_durable(self.device, self.fua());
         Ok(io::write_atomic(self.host, range, &mut self.data, durable)?)
     }
@@ -111,7 +96,7 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::cdb(1, Some(2)).into());
         }
         self.check_writable()?;
-        let range = self.moved(Direction::Out)?;
+        let range = self.moved()?;
         let mut written = self.data;
         io::write(self.host, range, &mut self.data, true)?;
         let compare = if compare == 0 { Compare::Nothing } else { Compare::Data(&mut written) };
@@ -129,7 +114,7 @@ impl<H: Host> Task<'_, H> {
             1 => range.bytes(),
             _ => range.bytes().min(range.block.into()),
         };
-        self.expect(Direction::Out, out)?;
+        self.expect(out)?;
         let compare = match compare {
             0 => Compare::Nothing,
             1 => Compare::Data(&mut self.data),
@@ -144,10 +129,9 @@ impl<H: Host> Task<'_, H> {
     }
 
     pub(super) fn write_same(&mut self) -> Done {
-        let code = self.byte(0);
         let (unmap, anchor) = (self.byte(1) & 0x08 != 0, self.byte(1) & 0x10 != 0);
-        // NDOB: there is no data, the blocks become zeros.
-        let no_data = code == 0x93 && self.byte(1) & 0x01 != 0;
+        // NDOB, which WRITE SAME(16) alone has: there is no data, the blocks become zeros.
+        let no_data = self.byte(1) & 0x01 != 0;
         let thin = is_thin(self.host);
         if anchor {
             return Err(Sense::cdb(1, Some(4)).into());
@@ -166,7 +150,7 @@ impl<H: Host> Task<'_, H> {
         }
         let block = range.block as usize;
         if !no_data {
-            self.expect(Direction::Out, 1)?;
+            self.expect(1)?;
             // A pattern of any other length is none.
             if self.data.residual() != block as u64 {
                 return Err(Sense::INVALID_FIELD_IN_CDB.into());
@@ -196,7 +180,7 @@ impl<H: Host> Task<'_, H> {
         if self.byte(1) & 0x01 != 0 {
             return Err(Sense::cdb(1, Some(0)).into());
         }
-        let length = usize::from(self.u16(7));
+        let length = self.list_length();
         if length == 0 {
             return Ok(());
         }
@@ -204,7 +188,7 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::PARAMETER_LIST_LENGTH_ERROR.into());
         }
         self.check_writable()?;
-        self.expect(Direction::Out, length as u64)?;
+        self.expect(length as u64)?;
         let mut header = [0; 8];
         self.data.get(self.host, &mut header).map_err(Outcome::CallerFault)?;
         let descriptors = usize::from(u16::from_be_bytes([header[2], header[3]]));
@@ -248,13 +232,13 @@ impl<H: Host> Task<'_, H> {
         self.check_writable()?;
         let range = self.range()?;
         if range.blocks > MAX_COMPARE_AND_WRITE.into() {
-            return Err(Sense::cdb(13, Some(7)).into());
+            return Err(self.too_many());
         }
         if range.blocks == 0 {
             return Ok(());
         }
         let length = range.bytes() as usize;
-        self.expect(Direction::Out, range.bytes().saturating_mul(2))?;
+        self.expect(range.bytes().saturating_mul(2))?;
         let memory = || self.host.scratch(length).map_err(Error::backing);
         let (mut expected, mut written, mut medium) = (memory()?, memory()?, memory()?);
         let parts = [&mut expected, &mut written];
@@ -278,7 +262,7 @@ impl<H: Host> Task<'_, H> {
 
     pub(super) fn or_write(&mut self) -> Done {
         self.check_writable()?;
-        let range = self.moved(Direction::Out)?;
+        let range = self.moved()?;
         let length = range.bytes() as usize;
         if length == 0 {
             return Ok(());
@@ -309,12 +293,12 @@ impl<H: Host> Task<'_, H> {
 
     /// As many extents as the caller has room for, at most 16.
     pub(super) fn get_lba_status(&mut self) -> Done {
-        let (first, allocation) = (self.u64(2), self.u32(10));
+        let first = self.lba();
         let capacity = self.capacity;
         if first >= capacity.blocks {
             return Err(Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE.into());
         }
-        let room = (allocation.saturating_sub(8) / 16).clamp(1, 16);
+        let room = (self.allocation_length().saturating_sub(8) / 16).clamp(1, 16);
         let mut out = Response::new();
         out.put(&[0; 8]);
         let mut at = first;
@@ -341,6 +325,6 @@ impl<H: Host> Task<'_, H> {
         }
         let length = out.len().saturating_sub(4) as u32;
         out.set(0, &length.to_be_bytes());
-        self.give(&out, allocation)
+        self.give(&out)
     }
 }

@@ -1,8 +1,9 @@
-//! The commands, one row each (SPC-4, SBC-3 and SAT-3). Dispatch, the checks of the CDB, REPORT SUPPORTED OPERATION
-//! CODES, the permission filter and the names in traces all come from the rows.
+//! The commands, one row each (SPC-4, SBC-3 and SAT-3). A row says everything about its command: dispatch, the checks of
+//! the CDB, REPORT SUPPORTED OPERATION CODES, the permission filter, and what a trace names, records and sends again all
+//! come from it.
 
+use super::response::Response;
 use super::sense::Sense;
-use super::task::Outcome;
 use crate::device::Device;
 use crate::entry::Kind;
 use crate::host::Host;
@@ -10,7 +11,8 @@ use crate::medium::{atomic_blocks, is_thin};
 use Operation::*;
 use Permission::{Anyone, RawIo, Writer};
 
-/// What a command does.
+/// The handler of a command. It is not a function in the row, since handlers are generic over the host and a static table is
+/// not; dispatch matches all of them, and the compiler names one that is missing there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// TEST UNIT READY
@@ -79,29 +81,6 @@ pub enum Operation {
     AtaPassThrough,
 }
 
-impl Operation {
-    /// Whether the command is refused while there are no blocks.
-    pub(super) fn needs_medium(self) -> bool {
-        !matches!(
-            self,
-            RequestSense
-                | Inquiry
-                | ModeSense
-                | ModeSelect
-                | LogSense
-                | StartStop
-                | SendDiagnostic
-                | PreventAllow
-                | ReportLuns
-                | ReportTargetPortGroups
-                | SetTargetPortGroups
-                | ReportOperationCodes
-                | ReportTaskManagement
-                | AtaPassThrough
-        )
-    }
-}
-
 /// Who may send a command (the kernel's `scsi_cmd_allowed`, drivers/scsi/scsi_ioctl.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
@@ -113,14 +92,42 @@ pub enum Permission {
     RawIo,
 }
 
-/// What a command does to the disk. A row that does not say it changes the disk.
+/// The field of a CDB that begins at a byte, big-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its first byte.
+    pub at: u8,
+    /// How many bytes it has.
+    pub bytes: u8,
+}
+
+/// The data phase of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataPhase {
+    /// There is none.
+    None,
+    /// Parameter data from the disk, cut at the allocation length where the CDB has one.
+    In(Option<Field>),
+    /// A parameter list of this length.
+    Out(Field),
+    /// Logical blocks from the disk.
+    BlocksIn,
+    /// Logical blocks to the disk.
+    BlocksOut,
+    /// That of the ATA command in the CDB.
+    OfAtaCommand,
+}
+
+/// What a command does to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It can change the medium, a setting or the state of the disk.
-    Changes,
+    /// It can change anything. A row that does not say otherwise has this effect.
+    ChangesMedium,
+    /// It can change a setting or the state of the disk, but no logical block.
+    ChangesState,
     /// It changes nothing.
     Reads,
-    /// It changes nothing where these bits of a byte of the CDB are 0.
+    /// It changes nothing where these bits of a byte of the CDB are 0, and the state of the disk otherwise.
     ReadsUnless {
         /// The byte.
         byte: u8,
@@ -131,23 +138,30 @@ pub enum Effect {
     OfAtaCommand,
 }
 
-/// The data of a command that a trace may record: neither logical blocks nor what could be a password. A row that does not say it
-/// allows nothing.
+/// What must exist for a command to be carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recorded {
-    /// None.
+pub enum Needs {
+    /// Logical blocks; else the command ends with MEDIUM NOT PRESENT.
+    Medium,
+    /// A backing device whose size is known.
+    Device,
+    /// Nothing: the command can say what it says whatever has become of the backing device.
     Nothing,
-    /// The data-in buffer.
-    DataIn,
-    /// The parameter list.
-    ParameterList {
-        /// The byte of the CDB where its length begins.
-        at: u8,
-        /// How many bytes that has.
-        bytes: u8,
-    },
-    /// That of the ATA command in the CDB.
-    OfAtaCommand,
+}
+
+/// Which disks have a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disks {
+    /// All of them.
+    All,
+    /// Those of kind `scsi`.
+    Scsi,
+    /// Those of kind `sata`.
+    Sata,
+    /// Thin-provisioned ones.
+    Thin,
+    /// Those that can write several logical blocks as one.
+    Atomic,
 }
 
 /// A row of the table.
@@ -155,19 +169,34 @@ pub enum Recorded {
 pub struct Command {
     /// The name in the standard.
     pub name: &'static str,
-    /// What it does.
+    /// Its handler.
     pub operation: Operation,
     /// Who may send it.
     pub permission: Permission,
-    /// Whether byte 1 holds a service action.
-    pub service_action: bool,
-    /// What it does to the disk.
-    pub effect: Effect,
-    /// Which of its data a trace may record.
-    pub recorded: Recorded,
     /// The CDB usage data (SPC-4, 6.35.3): operation code, then a mask of the bits that are looked at. Bits outside must be
     /// 0.
     pub usage: &'static [u8],
+    /// The bits of a CDB that need not be 0, its first byte uppermost: those that have been compared already, those that
+    /// are looked at, and those behind its end.
+    used_bits: u128,
+    /// Whether byte 1 holds a service action.
+    pub service_action: bool,
+    /// Its data phase.
+    pub data: DataPhase,
+    /// The LBA.
+    pub lba: Option<Field>,
+    /// The transfer length, in logical blocks.
+    pub transfer_length: Option<Field>,
+    /// What it does to the disk.
+    pub effect: Effect,
+    /// Whether a trace may record its data, which could not be a password. Logical blocks are never recorded.
+    pub recorded: bool,
+    /// What must exist for it to be carried out.
+    pub needs: Needs,
+    /// Whether it reports a pending unit attention (SAM-5, 5.14).
+    pub reports_unit_attention: bool,
+    /// Which disks have it.
+    pub disks: Disks,
 }
 
 impl Command {
@@ -181,24 +210,54 @@ impl Command {
         self.service_action.then(|| self.usage.get(1).copied().unwrap_or(0) & 0x1f)
     }
 
-    /// The bits of a CDB that need not be 0, its first byte uppermost: those that have been compared already, those that
-    /// are looked at, and those behind its end.
-    pub fn used_bits(&self) -> u128 {
-        let mut used = [0xff; 16];
-        for (used, usage) in used.iter_mut().zip(self.usage).skip(1) {
-            *used = *usage;
+    /// The bits of a CDB that must be 0 and are not, its first byte uppermost.
+    pub(super) fn reserved_bits(&self, cdb: &[u8; 16]) -> u128 {
+        u128::from_be_bytes(*cdb) & !self.used_bits
+    }
+
+    /// The value of a field in a CDB of this command, without reserved bits.
+    pub fn value(&self, field: Field, cdb: &[u8; 16]) -> u64 {
+        let Field { at, bytes } = field;
+        let behind = 16 - u32::from(at) - u32::from(bytes);
+        let value = (u128::from_be_bytes(*cdb) & self.used_bits) >> (8 * behind);
+        value as u64 & u64::MAX >> (64 - 8 * u32::from(bytes))
+    }
+
+    /// Whether a field is in the CDB, and every byte of it is looked at.
+    const fn has_field(&self, field: Option<Field>) -> bool {
+        let Some(Field { at, bytes }) = field else { return true };
+        let end = at as usize + bytes as usize;
+        let mut at = at as usize;
+        let mut is_inside = at < end && bytes <= 8 && end <= self.usage.len();
+        while is_inside && at < end {
+            is_inside = self.usage[at] != 0;
+            at += 1;
         }
-        if self.service_action {
-            used[1] |= 0x1f;
-        }
-        u128::from_be_bytes(used)
+        is_inside
+    }
+
+    /// The LBA in a CDB of this command.
+    pub fn lba(&self, cdb: &[u8; 16]) -> Option<u64> {
+        self.lba.map(|field| self.value(field, cdb))
+    }
+
+    /// The number of logical blocks in a CDB of this command.
+    pub fn blocks(&self, cdb: &[u8; 16]) -> Option<u64> {
+        let blocks = self.transfer_length.map(|field| self.value(field, cdb))?;
+        // 0 stands for 256 in READ(6) and WRITE(6).
+        Some(if blocks == 0 && self.usage.len() == 6 { 256 } else { blocks })
+    }
+
+    /// Whether the command is so frequent that it is spared the look at the size of a logical block.
+    pub(super) fn is_frequent(&self) -> bool {
+        matches!(self.operation, Read | Write)
     }
 
     /// Whether this CDB of the command changes neither the medium nor a setting nor the state of the disk.
     pub fn changes_nothing(&self, cdb: &[u8; 16]) -> bool {
         match self.effect {
             // Of an ATA command it is not known here.
-            Effect::Changes | Effect::OfAtaCommand => false,
+            Effect::ChangesMedium | Effect::ChangesState | Effect::OfAtaCommand => false,
             Effect::Reads => true,
             Effect::ReadsUnless { byte, bits } => {
                 cdb.get(usize::from(byte)).is_some_and(|byte| byte & bits == 0)
@@ -206,34 +265,87 @@ impl Command {
         }
     }
 
-    /// The same command, which changes nothing.
+    /// Whether a CDB is one of this command.
+    pub fn is(&self, operation_code: u8, action: u8) -> bool {
+        self.operation_code() == operation_code && self.action().is_none_or(|own| own == action)
+    }
+}
+
+/// What the rows are made of: each of these is the same command, of which something more is said.
+impl Command {
+    /// It changes nothing.
     const fn reads(self) -> Command {
         Command { effect: Effect::Reads, ..self }
     }
 
-    /// The same command, which changes nothing and returns no logical blocks.
-    const fn asks(self) -> Command {
-        Command { effect: Effect::Reads, recorded: Recorded::DataIn, ..self }
+    /// It changes no logical block.
+    const fn sets(self) -> Command {
+        Command { effect: Effect::ChangesState, ..self }
     }
 
-    /// The same command, which saves something where these bits of a byte of its CDB are not 0.
+    /// It changes nothing, and returns parameter data of an allocation length that may be recorded.
+    const fn asks(self, at: u8, bytes: u8) -> Command {
+        Command { data: DataPhase::In(Some(Field { at, bytes })), recorded: true, ..self.reads() }
+    }
+
+    /// It changes nothing, and returns parameter data, all of which may be recorded.
+    const fn asks_whole(self) -> Command {
+        Command { data: DataPhase::In(None), recorded: true, ..self.reads() }
+    }
+
+    /// It takes a parameter list that may be recorded.
+    const fn list(self, at: u8, bytes: u8) -> Command {
+        Command { data: DataPhase::Out(Field { at, bytes }), recorded: true, ..self }
+    }
+
+    /// It changes something where these bits of a byte of its CDB are not 0.
     const fn unless(self, byte: u8, bits: u8) -> Command {
         Command { effect: Effect::ReadsUnless { byte, bits }, ..self }
     }
 
-    /// The same command, for which the row of an ATA command speaks.
+    /// It names a logical block.
+    const fn block(self, at: u8, bytes: u8) -> Command {
+        Command { lba: Some(Field { at, bytes }), ..self }
+    }
+
+    /// It names logical blocks.
+    const fn range(self, [lba, length]: [Field; 2]) -> Command {
+        Command { lba: Some(lba), transfer_length: Some(length), ..self }
+    }
+
+    /// It returns logical blocks, and changes nothing.
+    const fn blocks_in(self, range: [Field; 2]) -> Command {
+        Command { data: DataPhase::BlocksIn, ..self.range(range).reads() }
+    }
+
+    /// It takes logical blocks.
+    const fn blocks_out(self, range: [Field; 2]) -> Command {
+        Command { data: DataPhase::BlocksOut, ..self.range(range) }
+    }
+
+    /// The row of an ATA command speaks for it, which looks after the size itself.
     const fn passes_through(self) -> Command {
-        Command { effect: Effect::OfAtaCommand, recorded: Recorded::OfAtaCommand, ..self }
+        Command {
+            data: DataPhase::OfAtaCommand,
+            effect: Effect::OfAtaCommand,
+            recorded: true,
+            needs: Needs::Nothing,
+            disks: Disks::Sata,
+            ..self
+        }
     }
 
-    /// The same command, whose parameter list may be recorded.
-    const fn list(self, at: u8, bytes: u8) -> Command {
-        Command { recorded: Recorded::ParameterList { at, bytes }, ..self }
+    const fn needs(self, needs: Needs) -> Command {
+        Command { needs, ..self }
     }
 
-    /// Whether a CDB is one of this command.
-    pub fn is(&self, operation_code: u8, action: u8) -> bool {
-        self.operation_code() == operation_code && self.action().is_none_or(|own| own == action)
+    const fn on(self, disks: Disks) -> Command {
+        Command { disks, ..self }
+    }
+
+    /// It neither reports nor clears a unit attention.
+    const fn skips_unit_attention(self) -> Command {
+        Command { reports_unit_attention: false, ..self }
     }
 }
 
@@ -254,20 +366,18 @@ pub fn find(operation_code: u8, action: u8) -> Option<&'static Command> {
     COMMANDS.iter().skip(first.into()).find(|command| command.is(operation_code, action))
 }
 
-/// The row of a CDB, where the disk has it.
+/// The row of a CDB, where the disk has it. `row`: what [`find`] returned.
 pub(super) fn supported(
     device: &Device<'_>,
     host: &impl Host,
+    row: Option<&'static Command>,
     operation_code: u8,
-    action: u8,
-) -> Result<&'static Command, Outcome> {
-    match find(operation_code, action) {
-        Some(command) if has(device, host, command.operation) => Ok(command),
+) -> Result<&'static Command, Sense> {
+    match row {
+        Some(row) if has(device, host, row) => Ok(row),
         // The service action is wrong where there are others.
-        _ if rows(device, host, operation_code).any(|row| row.service_action) => {
-            Err(Sense::cdb(1, Some(4)).into())
-        }
-        _ => Err(Sense::INVALID_COMMAND_OPERATION_CODE.into()),
+        _ if rows(device, host, operation_code).any(|row| row.service_action) => Err(Sense::cdb(1, Some(4))),
+        _ => Err(Sense::INVALID_COMMAND_OPERATION_CODE),
     }
 }
 
@@ -278,18 +388,17 @@ pub(super) fn rows(
     operation_code: u8,
 ) -> impl Iterator<Item = &'static Command> {
     let all = COMMANDS.iter().filter(move |row| row.operation_code() == operation_code);
-    all.filter(move |row| has(device, host, row.operation))
+    all.filter(move |row| has(device, host, row))
 }
 
-/// Whether the disk has a command that not every disk has.
-pub(super) fn has(device: &Device<'_>, host: &impl Host, operation: Operation) -> bool {
-    match operation {
-        Unmap => is_thin(host),
-        AtaPassThrough | Reposition => device.entry.kind == Kind::Sata,
-        WriteAtomic => atomic_blocks(device, host).is_some(),
-        // libata has no target ports.
-        ReportTargetPortGroups | SetTargetPortGroups => device.entry.kind == Kind::Scsi,
-        _ => true,
+/// Whether the disk has a command.
+pub(super) fn has(device: &Device<'_>, host: &impl Host, row: &Command) -> bool {
+    match row.disks {
+        Disks::All => true,
+        Disks::Scsi => device.entry.kind == Kind::Scsi,
+        Disks::Sata => device.entry.kind == Kind::Sata,
+        Disks::Thin => is_thin(host),
+        Disks::Atomic => atomic_blocks(device, host).is_some(),
     }
 }
 
@@ -323,20 +432,34 @@ pub fn permission_without_row(operation_code: u8) -> Permission {
     }
 }
 
+/// A row that allows nothing but to carry the command out: whatever else it may be, it has to say.
 const fn row(
     name: &'static str,
     operation: Operation,
     permission: Permission,
     usage: &'static [u8],
 ) -> Command {
+    let mut used = [0xff; 16];
+    let mut at = 1;
+    while at < usage.len() {
+        used[at] = usage[at];
+        at += 1;
+    }
     Command {
         name,
         operation,
         permission,
-        service_action: false,
-        effect: Effect::Changes,
-        recorded: Recorded::Nothing,
         usage,
+        used_bits: u128::from_be_bytes(used),
+        service_action: false,
+        data: DataPhase::None,
+        lba: None,
+        transfer_length: None,
+        effect: Effect::ChangesMedium,
+        recorded: false,
+        needs: Needs::Medium,
+        reports_unit_attention: true,
+        disks: Disks::All,
     }
 }
 
@@ -346,54 +469,73 @@ const fn action(
     permission: Permission,
     usage: &'static [u8],
 ) -> Command {
-    Command { service_action: true, ..row(name, operation, permission, usage) }
+    let row = row(name, operation, permission, usage);
+    Command { service_action: true, used_bits: row.used_bits | 0x1f << 112, ..row }
 }
+
+/// Where CDBs of each length name logical blocks: LBA and transfer length (SBC-3, clause 5).
+const SIX: [Field; 2] = [Field { at: 1, bytes: 3 }, Field { at: 4, bytes: 1 }];
+const TEN: [Field; 2] = [Field { at: 2, bytes: 4 }, Field { at: 7, bytes: 2 }];
+const TWELVE: [Field; 2] = [Field { at: 2, bytes: 4 }, Field { at: 6, bytes: 4 }];
+const SIXTEEN: [Field; 2] = [Field { at: 2, bytes: 8 }, Field { at: 10, bytes: 4 }];
+const COMPARE: [Field; 2] = [Field { at: 2, bytes: 8 }, Field { at: 13, bytes: 1 }];
+const ATOMIC: [Field; 2] = [Field { at: 2, bytes: 8 }, Field { at: 12, bytes: 2 }];
 
 /// Every command of the disk, by operation code.
 pub static COMMANDS: &[Command] = &[
-    row("TEST UNIT READY", Ready, Anyone, &[0x00, 0, 0, 0, 0, 0]).asks(),
+    row("TEST UNIT READY", Ready, Anyone, &[0x00, 0, 0, 0, 0, 0]).reads(),
     // SCSI-2. libata has it, and SEEK(6).
-    row("REZERO UNIT", Reposition, RawIo, &[0x01, 0, 0, 0, 0, 0]).asks(),
-    row("REQUEST SENSE", RequestSense, Anyone, &[0x03, 0x01, 0, 0, 0xff, 0]).asks(),
-    row("READ(6)", Read, Anyone, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0]).reads(),
-    row("WRITE(6)", Write, Writer, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0]),
-    row("SEEK(6)", Reposition, RawIo, &[0x0b, 0x1f, 0xff, 0xff, 0, 0]).asks(),
-    row("INQUIRY", Inquiry, Anyone, &[0x12, 0x01, 0xff, 0xff, 0xff, 0]).asks(),
-    row("MODE SELECT(6)", ModeSelect, Writer, &[0x15, 0x10, 0, 0, 0xff, 0]).list(4, 1),
-    row("MODE SENSE(6)", ModeSense, Anyone, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0]).asks(),
-    row("START STOP UNIT", StartStop, Anyone, &[0x1b, 0x01, 0, 0x0f, 0xf7, 0]),
-    row("SEND DIAGNOSTIC", SendDiagnostic, RawIo, &[0x1d, 0xf7, 0, 0xff, 0xff, 0]).list(3, 2),
-    row("PREVENT ALLOW MEDIUM REMOVAL", PreventAllow, Writer, &[0x1e, 0, 0, 0, 0x03, 0]),
+    row("REZERO UNIT", Reposition, RawIo, &[0x01, 0, 0, 0, 0, 0]).reads().on(Disks::Sata),
+    row("REQUEST SENSE", RequestSense, Anyone, &[0x03, 0x01, 0, 0, 0xff, 0]).asks(4, 1).needs(Needs::Nothing),
+    row("READ(6)", Read, Anyone, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0]).blocks_in(SIX),
+    row("WRITE(6)", Write, Writer, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0]).blocks_out(SIX),
+    row("SEEK(6)", Reposition, RawIo, &[0x0b, 0x1f, 0xff, 0xff, 0, 0]).reads().on(Disks::Sata),
+    row("INQUIRY", Inquiry, Anyone, &[0x12, 0x01, 0xff, 0xff, 0xff, 0])
+        .asks(3, 2)
+        .needs(Needs::Nothing)
+        .skips_unit_attention(),
+    row("MODE SELECT(6)", ModeSelect, Writer, &[0x15, 0x10, 0, 0, 0xff, 0])
+        .list(4, 1)
+        .sets()
+        .needs(Needs::Device),
+    row("MODE SENSE(6)", ModeSense, Anyone, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0])
+        .asks(4, 1)
+        .needs(Needs::Device),
+    row("START STOP UNIT", StartStop, Anyone, &[0x1b, 0x01, 0, 0x0f, 0xf7, 0]).sets().needs(Needs::Device),
+    row("SEND DIAGNOSTIC", SendDiagnostic, RawIo, &[0x1d, 0xf7, 0, 0xff, 0xff, 0])
+        .list(3, 2)
+        .sets()
+        .needs(Needs::Device),
+    row("PREVENT ALLOW MEDIUM REMOVAL", PreventAllow, Writer, &[0x1e, 0, 0, 0, 0x03, 0])
+        .sets()
+        .needs(Needs::Device),
     row("READ CAPACITY(10)", ReadCapacity10, Anyone, &[0x25, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0x01, 0])
-        .asks(),
-    row("READ(10)", Read, Anyone, &[0x28, 0x1c, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]).reads(),
-    row("WRITE(10)", Write, Writer, &[0x2a, 0x18, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
+        .asks_whole(),
+    row("READ(10)", Read, Anyone, &ten(0x28, 0x1c)).blocks_in(TEN),
+    row("WRITE(10)", Write, Writer, &ten(0x2a, 0x18)).blocks_out(TEN),
     // SBC-2 made it obsolete; there are programs that send it.
-    row("SEEK(10)", Seek, Anyone, &[0x2b, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]).reads(),
-    row(
-        "WRITE AND VERIFY(10)",
-        WriteAndVerify,
-        Writer,
-        &[0x2e, 0x16, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0],
-    ),
-    row("VERIFY(10)", Verify, Anyone, &[0x2f, 0x16, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]).reads(),
-    row("PRE-FETCH(10)", PreFetch, RawIo, &[0x34, 0x02, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]).reads(),
-    row(
-        "SYNCHRONIZE CACHE(10)",
-        SynchronizeCache,
-        Writer,
-        &[0x35, 0x02, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0],
-    ),
-    row("READ DEFECT DATA(10)", ReadDefectData, Anyone, &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0]).asks(),
-    row("WRITE SAME(10)", WriteSame, Writer, &[0x41, 0x18, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
+    row("SEEK(10)", Seek, Anyone, &[0x2b, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]).block(2, 4).reads(),
+    row("WRITE AND VERIFY(10)", WriteAndVerify, Writer, &ten(0x2e, 0x16)).blocks_out(TEN),
+    row("VERIFY(10)", Verify, Anyone, &ten(0x2f, 0x16)).blocks_out(TEN).reads(),
+    row("PRE-FETCH(10)", PreFetch, RawIo, &ten(0x34, 0x02)).range(TEN).reads(),
+    row("SYNCHRONIZE CACHE(10)", SynchronizeCache, Writer, &ten(0x35, 0x02)).range(TEN).sets(),
+    row("READ DEFECT DATA(10)", ReadDefectData, Anyone, &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0])
+        .asks(7, 2),
+    row("WRITE SAME(10)", WriteSame, Writer, &ten(0x41, 0x18)).blocks_out(TEN),
     // The kernel lets anyone send it, for READ SUB-CHANNEL of a CD has the same code.
-    row("UNMAP", Unmap, Writer, &[0x42, 0x01, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0]).list(7, 2),
+    row("UNMAP", Unmap, Writer, &[0x42, 0x01, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0]).list(7, 2).on(Disks::Thin),
     // SP saves the parameters.
     row("LOG SENSE", LogSense, Anyone, &[0x4d, 0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0])
-        .asks()
-        .unless(1, 0x01),
-    row("MODE SELECT(10)", ModeSelect, Writer, &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0]).list(7, 2),
-    row("MODE SENSE(10)", ModeSense, Anyone, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0]).asks(),
+        .asks(7, 2)
+        .unless(1, 0x01)
+        .needs(Needs::Device),
+    row("MODE SELECT(10)", ModeSelect, Writer, &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0])
+        .list(7, 2)
+        .sets()
+        .needs(Needs::Device),
+    row("MODE SENSE(10)", ModeSense, Anyone, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0])
+        .asks(7, 2)
+        .needs(Needs::Device),
     row(
         "ATA PASS-THROUGH(16)",
         AtaPassThrough,
@@ -401,42 +543,49 @@ pub static COMMANDS: &[Command] = &[
         &[0x85, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0],
     )
     .passes_through(),
-    row("READ(16)", Read, Anyone, &sixteen(0x88, 0x1c)).reads(),
+    row("READ(16)", Read, Anyone, &sixteen(0x88, 0x1c)).blocks_in(SIXTEEN),
     row(
         "COMPARE AND WRITE",
         CompareAndWrite,
         RawIo,
         &[0x89, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0],
-    ),
-    row("WRITE(16)", Write, Writer, &sixteen(0x8a, 0x18)),
-    row("ORWRITE(16)", OrWrite, RawIo, &sixteen(0x8b, 0x18)),
-    row("WRITE AND VERIFY(16)", WriteAndVerify, RawIo, &sixteen(0x8e, 0x16)),
-    row("VERIFY(16)", Verify, Anyone, &sixteen(0x8f, 0x16)).reads(),
-    row("PRE-FETCH(16)", PreFetch, RawIo, &sixteen(0x90, 0x02)).reads(),
-    row("SYNCHRONIZE CACHE(16)", SynchronizeCache, RawIo, &sixteen(0x91, 0x02)),
-    row("WRITE SAME(16)", WriteSame, Writer, &sixteen(0x93, 0x19)),
+    )
+    .blocks_out(COMPARE),
+    row("WRITE(16)", Write, Writer, &sixteen(0x8a, 0x18)).blocks_out(SIXTEEN),
+    row("ORWRITE(16)", OrWrite, RawIo, &sixteen(0x8b, 0x18)).blocks_out(SIXTEEN),
+    row("WRITE AND VERIFY(16)", WriteAndVerify, RawIo, &sixteen(0x8e, 0x16)).blocks_out(SIXTEEN),
+    row("VERIFY(16)", Verify, Anyone, &sixteen(0x8f, 0x16)).blocks_out(SIXTEEN).reads(),
+    row("PRE-FETCH(16)", PreFetch, RawIo, &sixteen(0x90, 0x02)).range(SIXTEEN).reads(),
+    row("SYNCHRONIZE CACHE(16)", SynchronizeCache, RawIo, &sixteen(0x91, 0x02)).range(SIXTEEN).sets(),
+    row("WRITE SAME(16)", WriteSame, Writer, &sixteen(0x93, 0x19)).blocks_out(SIXTEEN),
     // SBC-4, 5.48. The bits of ATOMIC BOUNDARY are reserved, for the disk has none.
     row(
         "WRITE ATOMIC(16)",
         WriteAtomic,
         RawIo,
         &[0x9c, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff, 0x1f, 0],
-    ),
+    )
+    .blocks_out(ATOMIC)
+    .on(Disks::Atomic),
     action(
         "READ CAPACITY(16)",
         ReadCapacity16,
         Anyone,
         &[0x9e, 0x10, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0],
     )
-    .asks(),
+    .asks(10, 4),
     action(
         "GET LBA STATUS",
         GetLbaStatus,
         Anyone,
         &[0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
     )
-    .asks(),
-    row("REPORT LUNS", ReportLuns, Anyone, &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]).asks(),
+    .block(2, 8)
+    .asks(10, 4),
+    row("REPORT LUNS", ReportLuns, Anyone, &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0])
+        .asks(6, 4)
+        .needs(Needs::Nothing)
+        .skips_unit_attention(),
     // The kernel lets writers send it, for BLANK of a CD has the same code.
     row(
         "ATA PASS-THROUGH(12)",
@@ -445,55 +594,99 @@ pub static COMMANDS: &[Command] = &[
         &[0xa1, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
     )
     .passes_through(),
+    // libata has no target ports.
     action(
         "REPORT TARGET PORT GROUPS",
         ReportTargetPortGroups,
         Anyone,
         &[0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
     )
-    .asks(),
+    .asks(6, 4)
+    .needs(Needs::Device)
+    .on(Disks::Scsi),
     action(
         "REPORT SUPPORTED OPERATION CODES",
         ReportOperationCodes,
         Anyone,
         &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
     )
-    .asks(),
+    .asks(6, 4)
+    .needs(Needs::Device),
     action(
         "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
         ReportTaskManagement,
         Anyone,
         &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
     )
-    .asks(),
+    .asks(6, 4)
+    .needs(Needs::Device),
     action(
         "SET TARGET PORT GROUPS",
         SetTargetPortGroups,
         Anyone,
         &[0xa4, 0x0a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
     )
-    .list(6, 4),
-    row("READ(12)", Read, Anyone, &twelve(0xa8, 0x1c)).reads(),
-    row("WRITE(12)", Write, Writer, &twelve(0xaa, 0x18)),
-    row("WRITE AND VERIFY(12)", WriteAndVerify, Writer, &twelve(0xae, 0x16)),
-    row("VERIFY(12)", Verify, RawIo, &twelve(0xaf, 0x16)).reads(),
+    .list(6, 4)
+    .sets()
+    .needs(Needs::Device)
+    .on(Disks::Scsi),
+    row("READ(12)", Read, Anyone, &twelve(0xa8, 0x1c)).blocks_in(TWELVE),
+    row("WRITE(12)", Write, Writer, &twelve(0xaa, 0x18)).blocks_out(TWELVE),
+    row("WRITE AND VERIFY(12)", WriteAndVerify, Writer, &twelve(0xae, 0x16)).blocks_out(TWELVE),
+    row("VERIFY(12)", Verify, RawIo, &twelve(0xaf, 0x16)).blocks_out(TWELVE).reads(),
     row(
         "READ DEFECT DATA(12)",
         ReadDefectData,
         RawIo,
         &[0xb7, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
     )
-    .asks(),
+    .asks(6, 4),
 ];
 
-/// A logical block address of 8 bytes and a length of 4.
+/// A logical block address of 4 bytes and a transfer length of 2.
+const fn ten(operation_code: u8, flags: u8) -> [u8; 10] {
+    let f = 0xff;
+    [operation_code, flags, f, f, f, f, 0x1f, f, f, 0]
+}
+
+/// A logical block address of 8 bytes and a transfer length of 4.
 const fn sixteen(operation_code: u8, flags: u8) -> [u8; 16] {
     let f = 0xff;
     [operation_code, flags, f, f, f, f, f, f, f, f, f, f, f, f, 0x1f, 0]
 }
 
-/// A logical block address of 4 bytes and a length of 4.
+/// A logical block address of 4 bytes and a transfer length of 4.
 const fn twelve(operation_code: u8, flags: u8) -> [u8; 12] {
     let f = 0xff;
     [operation_code, flags, f, f, f, f, f, f, f, f, 0x1f, 0]
+}
+
+/// The list of all commands with their timeouts fits into a response.
+const _: () = assert!(4 + 20 * COMMANDS.len() <= Response::MOST);
+
+/// The fields of each row are in its CDB, and their bits are looked at.
+const _: () = {
+    let mut at = 0;
+    while at < COMMANDS.len() {
+        let row = &COMMANDS[at];
+        let length = match row.data {
+            DataPhase::In(length) => length,
+            DataPhase::Out(length) => Some(length),
+            _ => None,
+        };
+        assert!(row.has_field(row.lba) && row.has_field(row.transfer_length) && row.has_field(length));
+        at += 1;
+    }
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_says_nothing_allows_nothing() {
+        let row = row("VENDOR SPECIFIC", Ready, RawIo, &[0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert!(!row.recorded && !row.changes_nothing(&[0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
+        assert!(row.needs == Needs::Medium && row.reports_unit_attention);
+    }
 }

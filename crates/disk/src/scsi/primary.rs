@@ -1,6 +1,6 @@
 //! Commands that say something of the disk, or change a setting of it (SPC-4, clause 6; SBC-3, clause 5).
 
-use super::command::{COMMANDS, Command, has, rows, supported};
+use super::command::{COMMANDS, Command, find, has, rows, supported};
 use super::inquiry::{self, GROUP, PORT};
 use super::mode::{self, Values};
 use super::response::Response;
@@ -15,12 +15,12 @@ impl<H: Host> Task<'_, H> {
         let (bytes, length) = sense.bytes(self.byte(1) & 0x01 != 0);
         let mut out = Response::new();
         out.put(bytes.get(..length).unwrap_or_default());
-        self.give(&out, self.byte(4).into())
+        self.give(&out)
     }
 
     #[inline(never)]
     pub(super) fn inquiry(&mut self) -> Done {
-        let (page, length) = (self.byte(2), self.u16(3));
+        let page = self.byte(2);
         let mut response = Response::new();
         if self.byte(1) & 0x01 == 0 {
             if page != 0 {
@@ -30,7 +30,7 @@ impl<H: Host> Task<'_, H> {
         } else {
             inquiry::page(self.device, self.host, page, &mut response)?;
         }
-        self.give(&response, length.into())
+        self.give(&response)
     }
 
     pub(super) fn mode_sense(&mut self) -> Done {
@@ -77,11 +77,11 @@ impl<H: Host> Task<'_, H> {
         if ten {
             let length = out.len().saturating_sub(2) as u16;
             out.set(0, &length.to_be_bytes());
-            self.give(&out, self.u16(7).into())
+            self.give(&out)
         } else {
             let length = out.len().saturating_sub(1) as u8;
             out.set(0, &[length]);
-            self.give(&out, self.byte(4).into())
+            self.give(&out)
         }
     }
 
@@ -90,13 +90,13 @@ impl<H: Host> Task<'_, H> {
         if self.byte(1) & 0x10 == 0 {
             return Err(Sense::cdb(1, Some(4)).into());
         }
-        let length = if ten { self.u16(7).into() } else { usize::from(self.byte(4)) };
+        let length = self.list_length();
         if length == 0 {
             return Ok(());
         }
         let header = if ten { 8 } else { 4 };
         let mut list = [0; 512];
-        let list = self.take(&mut list, length)?;
+        let list = self.take(&mut list)?;
         if length < header {
             return Err(Sense::PARAMETER_LIST_LENGTH_ERROR.into());
         }
@@ -141,7 +141,7 @@ impl<H: Host> Task<'_, H> {
         }
         let length = out.len().saturating_sub(4) as u16;
         out.set(2, &length.to_be_bytes());
-        self.give(&out, self.u16(7).into())
+        self.give(&out)
     }
 
     /// The disk has no motor. It cannot be ejected.
@@ -158,7 +158,7 @@ impl<H: Host> Task<'_, H> {
     }
 
     pub(super) fn send_diagnostic(&mut self) -> Done {
-        if self.u16(3) != 0 {
+        if self.list_length() != 0 {
             return Err(Sense::cdb(3, Some(7)).into());
         }
         // The default self-test, or none, and the short and extended ones in the background and foreground: all pass
@@ -179,7 +179,7 @@ impl<H: Host> Task<'_, H> {
         let mut out = Response::new();
         out.put(&last.to_be_bytes());
         out.put(&capacity.block.to_be_bytes());
-        self.give(&out, u32::MAX)
+        self.give(&out)
     }
 
     pub(super) fn read_capacity_16(&mut self) -> Done {
@@ -197,7 +197,7 @@ impl<H: Host> Task<'_, H> {
         let thin = if is_thin(self.host) { 0xc0 } else { 0 };
         out.put(&[0, exponent as u8 & 0x0f, thin]);
         out.fill(32);
-        self.give(&out, self.u32(10))
+        self.give(&out)
     }
 
     /// There are no defects: a header without a list, in the format that was asked for.
@@ -206,10 +206,10 @@ impl<H: Host> Task<'_, H> {
         let mut out = Response::new();
         if ten {
             out.put(&[0, self.byte(2), 0, 0]);
-            self.give(&out, self.u16(7).into())
+            self.give(&out)
         } else {
             out.put(&[0, self.byte(1), 0, 0, 0, 0, 0, 0]);
-            self.give(&out, self.u32(6))
+            self.give(&out)
         }
     }
 
@@ -221,7 +221,7 @@ impl<H: Host> Task<'_, H> {
             0x01 => out.put(&[0; 8]),
             _ => return Err(Sense::cdb(2, Some(7)).into()),
         }
-        self.give(&out, self.u32(6))
+        self.give(&out)
     }
 
     /// The only group is active, and optimized: there is no other state to be in.
@@ -239,19 +239,19 @@ impl<H: Host> Task<'_, H> {
         out.put(&[0, 0, PORT[0], PORT[1]]);
         let length = out.len().saturating_sub(4) as u32;
         out.set(0, &length.to_be_bytes());
-        self.give(&out, self.u32(6))
+        self.give(&out)
     }
 
     /// The group stays in the state that it is in.
     pub(super) fn set_target_port_groups(&mut self) -> Done {
         // A descriptor of the only group, if any.
         let mut list = [0; 8];
-        match self.u32(6) {
+        match self.list_length() {
             0 => return Ok(()),
             8 => {}
             _ => return Err(Sense::cdb(6, Some(7)).into()),
         }
-        self.take(&mut list, 8)?;
+        self.take(&mut list)?;
         let [.., state, _, group_high, group_low] = list;
         if state & 0x0f != 0 {
             return Err(Sense::list(4, Some(3)).into());
@@ -268,7 +268,7 @@ impl<H: Host> Task<'_, H> {
         let mut out = Response::new();
         if self.byte(2) & 0x07 == 0 {
             out.put(&[0; 4]);
-            for command in COMMANDS.iter().filter(|row| has(self.device, self.host, row.operation)) {
+            for command in COMMANDS.iter().filter(|row| has(self.device, self.host, row)) {
                 let action = u16::from(command.action().unwrap_or(0)).to_be_bytes();
                 let flags = u8::from(timeouts) << 1 | u8::from(command.service_action);
                 let length = (command.usage.len() as u16).to_be_bytes();
@@ -279,7 +279,7 @@ impl<H: Host> Task<'_, H> {
             }
             let length = out.len().saturating_sub(4) as u32;
             out.set(0, &length.to_be_bytes());
-            return self.give(&out, self.u32(6));
+            return self.give(&out);
         }
         let first = rows(self.device, self.host, code).next();
         let has_actions = first.is_some_and(|row| row.service_action);
@@ -293,9 +293,9 @@ impl<H: Host> Task<'_, H> {
         let wanted = if has_actions { u8::try_from(action).unwrap_or(0xff) } else { 0 };
         // 3 looks at the service action of a command that has none, too.
         let known = action == 0 || has_actions || self.byte(2) & 0x07 == 1;
-        let found = supported(self.device, self.host, code, wanted).ok().filter(|_| known);
+        let found = supported(self.device, self.host, find(code, wanted), code).ok().filter(|_| known);
         self.one_command(found, timeouts, &mut out);
-        self.give(&out, self.u32(6))
+        self.give(&out)
     }
 
     fn one_command(&self, found: Option<&'static Command>, timeouts: bool, out: &mut Response) {
@@ -317,7 +317,7 @@ impl<H: Host> Task<'_, H> {
     /// `SG_SCSI_RESET` is a reset.
     pub(super) fn report_task_management(&mut self) -> Done {
         let extended = self.byte(2) & 0x80 != 0;
-        if self.u32(6) < 4 {
+        if self.allocation_length() < 4 {
             return Err(Sense::cdb(6, Some(7)).into());
         }
         let mut out = Response::new();
@@ -327,7 +327,7 @@ impl<H: Host> Task<'_, H> {
             out.set(3, &[12]);
             out.fill(16);
         }
-        self.give(&out, self.u32(6))
+        self.give(&out)
     }
 }
 

@@ -10,7 +10,7 @@ pub struct Response {
 
 impl Response {
     /// The longest response: all supported operation codes with their timeouts.
-    const MOST: usize = 1024;
+    pub(super) const MOST: usize = 1024;
 
     /// An empty one.
     pub fn new() -> Response {

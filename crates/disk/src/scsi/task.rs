@@ -1,5 +1,6 @@
 //! A command that is carried out, and how it ends.
 
+use super::command::{Command, DataPhase};
 use super::response::Response;
 use super::sense::Sense;
 use crate::device::{Capacity, Device};
@@ -63,10 +64,24 @@ impl From<Error> for Outcome {
     }
 }
 
+/// A command as it was received.
+pub(crate) struct Received {
+    /// The row of the CDB, if it is in the table.
+    pub(crate) row: Option<&'static Command>,
+    /// Its bytes behind the end of the CDB are 0.
+    pub(crate) cdb: [u8; 16],
+    pub(crate) direction: Direction,
+    pub(crate) data: Data,
+    /// The caller's timeout in milliseconds; 0: none.
+    pub(crate) timeout: u32,
+}
+
 /// A command that is carried out.
 pub(crate) struct Task<'a, H: Host> {
     pub(crate) device: &'a Device<'a>,
     pub(crate) host: &'a H,
+    /// The row of its command.
+    pub(crate) row: &'static Command,
     pub(crate) cdb: [u8; 16],
     pub(crate) direction: Direction,
     pub(crate) data: Data,
@@ -103,28 +118,50 @@ impl<H: Host> Task<'_, H> {
         u64::from(self.u32(at)) << 32 | u64::from(self.u32(at.saturating_add(4)))
     }
 
-    /// Gives the caller a response, cut at the allocation length of the CDB.
-    pub(crate) fn give(&mut self, response: &Response, allocation_length: u32) -> Done {
+    /// The allocation length of the CDB.
+    pub(crate) fn allocation_length(&self) -> u64 {
+        match self.row.data {
+            DataPhase::In(Some(length)) => self.row.value(length, &self.cdb),
+            _ => u64::MAX,
+        }
+    }
+
+    /// The parameter list length of the CDB.
+    pub(crate) fn list_length(&self) -> usize {
+        match self.row.data {
+            DataPhase::Out(length) => self.row.value(length, &self.cdb) as usize,
+            _ => 0,
+        }
+    }
+
+    /// Gives the caller a response, cut at the allocation length.
+    pub(crate) fn give(&mut self, response: &Response) -> Done {
         let bytes = response.bytes();
-        let most = usize::try_from(allocation_length).unwrap_or(usize::MAX);
+        let most = usize::try_from(self.allocation_length()).unwrap_or(usize::MAX);
         let given = bytes.get(..most).unwrap_or(bytes);
         if given.is_empty() {
             return Ok(());
         }
-        self.expect(Direction::In, 1)?;
+        self.expect(1)?;
         self.data.put(self.host, given).map_err(Outcome::CallerFault)
     }
 
-    /// Checks that the caller has room, or data, for so many bytes.
-    pub(crate) fn expect(&self, direction: Direction, bytes: u64) -> Done {
+    /// Checks that the caller has room, or data, for so many bytes of the command's data phase.
+    pub(crate) fn expect(&self, bytes: u64) -> Done {
+        let direction = match self.row.data {
+            DataPhase::In(_) | DataPhase::BlocksIn => Direction::In,
+            DataPhase::Out(_) | DataPhase::BlocksOut => Direction::Out,
+            DataPhase::None | DataPhase::OfAtaCommand => Direction::None,
+        };
         let way = self.direction == direction || self.direction == Direction::Both;
         if bytes == 0 || way && self.data.residual() >= bytes { Ok(()) } else { Err(Outcome::LengthMismatch) }
     }
 
-    /// Takes the caller's parameter list.
-    pub(crate) fn take<'b>(&mut self, list: &'b mut [u8], length: usize) -> Result<&'b [u8], Outcome> {
+    /// Takes the caller's parameter list, which has room in `list`.
+    pub(crate) fn take<'b>(&mut self, list: &'b mut [u8]) -> Result<&'b [u8], Outcome> {
+        let length = self.list_length();
         let list = list.get_mut(..length).ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR)?;
-        self.expect(Direction::Out, length as u64)?;
+        self.expect(length as u64)?;
         self.data.get(self.host, list).map_err(Outcome::CallerFault)?;
         Ok(list)
     }

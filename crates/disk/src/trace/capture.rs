@@ -12,7 +12,7 @@ use crate::ioctl::request::{
 };
 use crate::ioctl::{hdio_drive, sg_io};
 use crate::sat;
-use crate::scsi::command::{self, Recorded};
+use crate::scsi::command::{self, DataPhase};
 use crate::scsi::task::Direction;
 
 /// The longest `struct sg_io_hdr`, CDB and pieces of data that are recorded.
@@ -167,13 +167,11 @@ impl Memory {
         let cdb = self.cdb.first_chunk().copied().unwrap_or([0; 16]);
         let [code, action, ..] = cdb;
         let command = command::find(code, action & 0x1f).filter(|_| self.cdb_length > 0);
-        match command.map(|command| command.recorded) {
-            Some(Recorded::DataIn) => Shown::FromDisk,
-            Some(Recorded::ParameterList { at, bytes }) => {
-                let length = cdb.iter().skip(at.into()).take(bytes.into());
-                Shown::ToDisk(length.fold(0, |length, &byte| length << 8 | u64::from(byte)))
-            }
-            Some(Recorded::OfAtaCommand) => {
+        let Some(command) = command.filter(|command| command.recorded) else { return Shown::Nothing };
+        match command.data {
+            DataPhase::In(_) => Shown::FromDisk,
+            DataPhase::Out(length) => Shown::ToDisk(command.value(length, &cdb)),
+            DataPhase::OfAtaCommand => {
                 let (registers, _) = sat::registers(&cdb);
                 match shown_of_ata(&registers) {
                     Some(command) if command.transfer.is_to_disk() => {
@@ -183,7 +181,7 @@ impl Memory {
                     None => Shown::Nothing,
                 }
             }
-            Some(Recorded::Nothing) | None => Shown::Nothing,
+            DataPhase::None | DataPhase::BlocksIn | DataPhase::BlocksOut => Shown::Nothing,
         }
     }
 

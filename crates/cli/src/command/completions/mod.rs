@@ -2,8 +2,8 @@
 
 use clap::{Arg, Command, ValueHint};
 use clap_complete::{Shell, generate};
+use disk::entry::OPTIONS;
 
-use crate::entry;
 use crate::say::failure::{Failure, print};
 
 /// What clap does not know of each shell: the options of device entries, and in bash programs and users.
@@ -29,7 +29,7 @@ pub fn completions(command: &Command, shell: &str) -> Result<(), Failure> {
 }
 
 fn with_names(text: &str) -> String {
-    let names: Vec<&str> = entry::OPTIONS.iter().map(|(name, ..)| *name).collect();
+    let names: Vec<&str> = OPTIONS.iter().map(|option| option.name).collect();
     text.replace("@NAMES@", &names.join(" "))
 }
 
