@@ -9,7 +9,7 @@ use crate::host::Host;
 use crate::identity;
 use crate::scsi::response::Response;
 use crate::scsi::sense::Sense;
-use crate::scsi::task::{Direction, Done, Ended, Task};
+use crate::scsi::task::{Direction, Done, Outcome, Task};
 
 /// The registers in the CDB of an ATA PASS-THROUGH, and whether they are those of a command of 48 bits, for which ATA
 /// PASS-THROUGH (12) has no room.
@@ -53,7 +53,7 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::cdb(1, Some(7)).into());
         }
         let direction = match self.direction {
-            _ if self.data.left() == 0 => Direction::None,
+            _ if self.data.residual() == 0 => Direction::None,
             Direction::Both if from_disk => Direction::In,
             Direction::Both => Direction::Out,
             direction => direction,
@@ -64,7 +64,7 @@ impl<H: Host> Task<'_, H> {
         let transfer = match (protocol, direction, is_dma) {
             (3, ..) => Transfer::None,
             // libata does not send the disk a command that is to move no data.
-            (_, Direction::None, _) => return Err(Sense::ABORTED.into()),
+            (_, Direction::None, _) => return Err(Sense::ABORTED_COMMAND.into()),
             (_, Direction::Out, false) => Transfer::PioOut,
             (_, Direction::Out, true) => Transfer::DmaOut,
             (_, _, false) => Transfer::PioIn,
@@ -85,22 +85,53 @@ impl<H: Host> Task<'_, H> {
         let room = if number == 0 { u64::MAX } else { unit.saturating_mul(number.into()) };
         let offer = Offer { transfer, room, data: &mut self.data };
         let registers = ata::execute(self.device, self.host, &input, offer)?;
-        let sense = if registers.failed() { registers.sense() } else { Sense::REGISTERS };
+        let sense = if registers.failed() {
+            registers.sense()
+        } else {
+            Sense::ATA_PASS_THROUGH_INFORMATION_AVAILABLE
+        };
         if registers.failed() || check {
-            return Err(Ended::Check(Sense { registers: Some((registers, extended)), ..sense }));
+            return Err(Outcome::CheckCondition(Sense {
+                descriptor: Some(status_return(&registers, extended)),
+                ..sense
+            }));
         }
         Ok(())
     }
+}
+
+/// Returns an ATA Status Return descriptor (SAT-3, 12.2.2.6). `extended`: the command has 48-bit addresses.
+fn status_return(registers: &Registers, extended: bool) -> [u8; 14] {
+    let Registers { status, error, count, lba, device } = *registers;
+    let [count_low, count_high] = count.to_le_bytes();
+    let [a, b, c, d, e, f, ..] = lba.to_le_bytes();
+    let high = |byte| if extended { byte } else { 0 };
+    [
+        0x09,
+        12,
+        extended.into(),
+        error,
+        high(count_high),
+        count_low,
+        high(d),
+        a,
+        high(e),
+        b,
+        high(f),
+        c,
+        device,
+        status,
+    ]
 }
 
 impl Registers {
     /// What a SCSI client is told of a command that failed (SAT-3, 11.7).
     pub fn sense(&self) -> Sense {
         match self.error {
-            _ if self.status & FAULT != 0 => Sense::INTERNAL,
-            UNC => Sense::READ_ERROR,
-            IDNF => Sense::OUT_OF_RANGE,
-            _ => Sense::ABORTED,
+            _ if self.status & FAULT != 0 => Sense::INTERNAL_TARGET_FAILURE,
+            UNC => Sense::UNRECOVERED_READ_ERROR,
+            IDNF => Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE,
+            _ => Sense::ABORTED_COMMAND,
         }
     }
 }

@@ -18,8 +18,17 @@ pub struct State {
     seen: AtomicU64,
     /// The size of a logical block, by backing device and size: [`block_key`] with the exponent in its lowest bits; 0 before.
     block: AtomicU64,
-    /// `HDIO_SET_…`, in the order of the table of HDIO requests.
-    pub(crate) hdio: [Setting; 9],
+    /// `HDIO_SET_…` of these names.
+    pub(crate) io_32bit: Setting,
+    pub(crate) unmask_interrupts: Setting,
+    pub(crate) keep_settings: Setting,
+    pub(crate) ignore_write_errors: Setting,
+    pub(crate) dma: Setting,
+    pub(crate) nice: Setting,
+    pub(crate) acoustic: Setting,
+    pub(crate) address: Setting,
+    /// The sectors of one READ MULTIPLE of an ATA disk; 0: multiple mode is off.
+    pub(crate) multiple: Setting,
     /// The level of an ATA disk's advanced power management; 0: off.
     pub(crate) power_management: Setting,
     /// Its DMA mode, as SET FEATURES names it.
@@ -38,7 +47,15 @@ impl State {
             switches: Switches::new(),
             seen: AtomicU64::new(0),
             block: AtomicU64::new(0),
-            hdio: [const { Setting::new() }; 9],
+            io_32bit: Setting::new(),
+            unmask_interrupts: Setting::new(),
+            keep_settings: Setting::new(),
+            ignore_write_errors: Setting::new(),
+            dma: Setting::new(),
+            nice: Setting::new(),
+            acoustic: Setting::new(),
+            address: Setting::new(),
+            multiple: Setting::new(),
             power_management: Setting::new(),
             transfer_mode: Setting::new(),
             self_test: Setting::new(),
@@ -172,19 +189,5 @@ impl Switches {
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
             Some(old & !which | (on ^ DEFAULTS) & which)
         });
-    }
-}
-
-const MULTIPLE: usize = 2;
-
-/// The sectors of one READ MULTIPLE; 0 where multiple mode is off.
-pub(crate) fn multiple(state: &State) -> u8 {
-    state.hdio.get(MULTIPLE).map_or(0, |setting| setting.get(0) as u8)
-}
-
-/// Sets [`multiple`].
-pub(crate) fn set_multiple(state: &State, count: u8) {
-    if let Some(setting) = state.hdio.get(MULTIPLE) {
-        setting.set(count.into());
     }
 }

@@ -6,6 +6,7 @@ use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE};
 use disk::{Answer, Errno};
 
 use crate::host::{FAR, POISON};
+use crate::sense::registers;
 use crate::sg_io::{CHECK_CONDITION, DATA, Disk, FROM_DEV, Header, NONE, Reply, TO_DEV};
 
 /// A request that carries an ATA command to the disk.
@@ -357,7 +358,7 @@ impl Disk {
             Err(errno) => (Err(errno), None),
         };
         let registers = reply.as_ref().filter(|reply| reply.status == CHECK_CONDITION).and_then(|reply| {
-            let (registers, extended) = reply.check().registers?;
+            let (registers, extended) = registers(&reply.check())?;
             assert_eq!(extended, command.extended);
             assert_eq!(reply.sense.len(), 22);
             let (count, lba) = if extended { (0xffff, 0xffff_ffff_ffff) } else { (0xff, 0xff_ffff) };

@@ -39,7 +39,7 @@ pub const WRITE_ERROR: Sense = sense(0x3, 0x0c00);
 pub const WRITE_PROTECTED: Sense = sense(0x7, 0x2700);
 
 const fn sense(key: u8, code: u16) -> Sense {
-    Sense { key, code, information: None, field: None, registers: None }
+    Sense { key, code, information: None, field: None, descriptor: None }
 }
 
 /// INVALID FIELD IN CDB at a byte, with or without a bit.
@@ -80,7 +80,7 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
                 code: code(&bytes[12..]),
                 information: valid.then_some(information),
                 field: field(&bytes[15..18]),
-                registers: None,
+                descriptor: None,
             }
         }
         0x72 => {
@@ -92,7 +92,7 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
                 match (kind, length) {
                     (0, 10) => got.information = Some(number(&this[4..])),
                     (2, 6) => got.field = field(&this[4..]),
-                    (9, 12) => got.registers = Some(registers(this)),
+                    (9, 12) => got.descriptor = this.try_into().ok(),
                     _ => panic!("no such descriptor: {this:02x?}"),
                 }
                 rest = next;
@@ -104,10 +104,8 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
 }
 
 /// Returns the registers of an ATA Status Return descriptor (SAT-3, 12.2.2.6), and whether they have their high bytes.
-fn registers(bytes: &[u8]) -> (Registers, bool) {
-    let [_, _, extended, error, count_high, count, d, a, e, b, f, c, device, status] = *bytes else {
-        panic!("{bytes:02x?}")
-    };
+pub fn registers(sense: &Sense) -> Option<(Registers, bool)> {
+    let [_, _, extended, error, count_high, count, d, a, e, b, f, c, device, status] = sense.descriptor?;
     let registers = Registers {
         status,
         error,
@@ -115,5 +113,5 @@ fn registers(bytes: &[u8]) -> (Registers, bool) {
         lba: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
         device,
     };
-    (registers, extended & 1 != 0)
+    Some((registers, extended & 1 != 0))
 }

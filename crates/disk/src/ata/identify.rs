@@ -6,7 +6,7 @@ use crate::geometry::identify_geometry;
 use crate::host::Host;
 use crate::identity;
 use crate::medium::is_thin;
-use crate::settings::{DRA, SMART, WCE, multiple};
+use crate::settings::{DRA, SMART, WCE};
 
 /// The most sectors of one READ MULTIPLE (word 47).
 pub const MAX_MULTIPLE: u8 = 16;
@@ -68,7 +68,7 @@ impl Settings {
             look_ahead: !state.switches.is_on(DRA),
             smart: state.switches.is_on(SMART),
             power_management: state.power_management.get(0) as u8,
-            multiple: multiple(state),
+            multiple: state.multiple.get(0) as u8,
             transfer_mode: state.transfer_mode.get(fresh.transfer_mode.into()) as u8,
             ..fresh
         }

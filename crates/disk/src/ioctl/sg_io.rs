@@ -7,7 +7,7 @@ use crate::host::{Capability, Host};
 use crate::medium::{LONGEST, longest_transfer};
 use crate::scsi::command::{self, Permission};
 use crate::scsi::dispatch::execute;
-use crate::scsi::task::{Direction, Ended};
+use crate::scsi::task::{Direction, Outcome};
 use crate::settings::D_SENSE;
 use crate::transfer::Data;
 
@@ -111,12 +111,12 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
     };
 
     let start = host.milliseconds();
-    let room = data.left();
+    let room = data.residual();
     let (ended, used) = execute(device, host, shortened(cdb), direction, data, timeout);
     let mut sense_length = 0u8;
     let (status, host_status) = match ended {
-        Ended::Good => (0, 0),
-        Ended::Check(sense) => {
+        Outcome::Good => (0, 0),
+        Outcome::CheckCondition(sense) => {
             let (bytes, count) = sense.bytes(device.state.switches.is_on(D_SENSE));
             let count = count.min(sense_room.into());
             if sense_at != 0 && count > 0 {
@@ -125,13 +125,13 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
             }
             (CHECK_CONDITION, 0)
         }
-        Ended::Busy => (BUSY, 0),
-        Ended::Overrun => (0, ERROR),
-        Ended::Gone => (0, NO_CONNECT),
-        Ended::Failed(errno) => return Err(errno),
+        Outcome::Busy => (BUSY, 0),
+        Outcome::LengthMismatch => (0, ERROR),
+        Outcome::NoConnect => (0, NO_CONNECT),
+        Outcome::CallerFault(errno) => return Err(errno),
     };
     // What there was no room for in the caller's buffer, the host adapter counts as moved.
-    let left = if ended == Ended::Overrun { 0 } else { room.saturating_sub(used) };
+    let left = if ended == Outcome::LengthMismatch { 0 } else { room.saturating_sub(used) };
     let duration = host.milliseconds().saturating_sub(start);
     // status, masked_status, msg_status, sb_len_wr
     header.put(64, &[status, status >> 1 & 0x1f, 0, sense_length]);
@@ -198,23 +198,23 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
     };
     let (ended, used) = execute(device, host, cdb, direction, data, 0);
     match ended {
-        Ended::Good => {
+        Outcome::Good => {
             if direction == Direction::In {
                 // All of the buffer is the driver's, which had it zeroed.
                 let mut rest = Data::new(at.wrapping_add(used), u64::from(from_disk).saturating_sub(used));
-                while rest.left() > 0 {
+                while rest.residual() > 0 {
                     rest.put(host, &[0; 512])?;
                 }
             }
             Ok(0)
         }
-        Ended::Check(sense) => {
+        Outcome::CheckCondition(sense) => {
             let (bytes, count) = sense.bytes(device.state.switches.is_on(D_SENSE));
             host.copy_out(at, bytes.get(..count.min(OLD_SENSE)).unwrap_or_default())?;
             Ok(CHECK_CONDITION.into())
         }
-        Ended::Busy => Ok(BUSY.into()),
-        Ended::Overrun | Ended::Gone => Err(Errno::EIO),
-        Ended::Failed(errno) => Err(errno),
+        Outcome::Busy => Ok(BUSY.into()),
+        Outcome::LengthMismatch | Outcome::NoConnect => Err(Errno::EIO),
+        Outcome::CallerFault(errno) => Err(errno),
     }
 }

@@ -1,10 +1,11 @@
 //! The medium: its size, its limits, how its space is given back, whether it may be written.
 
+pub(crate) mod io;
+
 use crate::device::{Capacity, Device};
 use crate::errno::Errno;
 use crate::host::{Host, Limit};
-use crate::scsi::task::{Ended, lost};
-use crate::settings::SWP;
+use crate::settings::{SWP, WCE};
 
 /// The most bytes that one command moves, where the backing device's limit is not larger.
 pub(crate) const LONGEST: u64 = 4 << 20;
@@ -34,8 +35,13 @@ pub(crate) fn is_thin(host: &impl Host) -> bool {
 }
 
 /// Whether nothing may be written.
-pub(crate) fn is_protected(device: &Device<'_>, host: &impl Host) -> Result<bool, Ended> {
-    Ok(device.state.switches.is_on(SWP) || device.read_only(host).map_err(lost)?)
+pub(crate) fn is_protected(device: &Device<'_>, host: &impl Host) -> Result<bool, Errno> {
+    Ok(device.state.switches.is_on(SWP) || device.read_only(host)?)
+}
+
+/// Whether what is written must be on the medium when the command ends. `fua`: the command says so.
+pub(crate) fn is_durable(device: &Device<'_>, fua: bool) -> bool {
+    fua || !device.state.switches.is_on(WCE)
 }
 
 /// The least and the most blocks of a WRITE ATOMIC, powers of two, where the disk has that command.
@@ -47,17 +53,23 @@ pub(crate) fn atomic_blocks(device: &Device<'_>, host: &impl Host) -> Option<(u3
     (least <= most).then_some((least, most))
 }
 
-/// Logical blocks of a command.
+/// A range of logical blocks that exist.
 #[derive(Clone, Copy)]
 pub(crate) struct Range {
-    /// The first.
+    /// The first one's address.
     pub(crate) first: u64,
-    /// How many.
+    /// How many there are.
     pub(crate) blocks: u64,
     pub(crate) capacity: Capacity,
 }
 
 impl Range {
+    /// A range; none where one of its blocks does not exist.
+    pub(crate) fn new(capacity: Capacity, first: u64, blocks: u64) -> Option<Range> {
+        let end = first.checked_add(blocks)?;
+        (end <= capacity.blocks).then_some(Range { first, blocks, capacity })
+    }
+
     /// The first byte.
     pub(crate) fn offset(&self) -> u64 {
         self.first.saturating_mul(self.capacity.block.into())

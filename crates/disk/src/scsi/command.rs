@@ -2,7 +2,7 @@
 //! CODES, the permission filter and the names in traces all come from the rows.
 
 use super::sense::Sense;
-use super::task::Ended;
+use super::task::Outcome;
 use crate::ata;
 use crate::device::Device;
 use crate::entry::Kind;
@@ -262,14 +262,14 @@ pub(super) fn supported(
     host: &impl Host,
     operation_code: u8,
     action: u8,
-) -> Result<&'static Command, Ended> {
+) -> Result<&'static Command, Outcome> {
     match find(operation_code, action) {
         Some(command) if has(device, host, command.operation) => Ok(command),
         // The service action is wrong where there are others.
         _ if rows(device, host, operation_code).any(|row| row.service_action) => {
             Err(Sense::cdb(1, Some(4)).into())
         }
-        _ => Err(Sense::OPERATION_CODE.into()),
+        _ => Err(Sense::INVALID_COMMAND_OPERATION_CODE.into()),
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::command::{Operation, supported};
 use super::sense::Sense;
-use super::task::{Direction, Done, Ended, Task, lost};
+use super::task::{Direction, Done, Outcome, Task};
 use crate::device::{Capacity, Device};
 use crate::errno::Errno;
 use crate::host::Host;
+use crate::medium::io::Error;
 use crate::medium::size;
 use crate::transfer::Data;
 
@@ -18,35 +19,20 @@ pub(crate) fn execute<H: Host>(
     direction: Direction,
     data: Data,
     timeout: u32,
-) -> (Ended, u64) {
+) -> (Outcome, u64) {
     let (capacity, tells) = match size(device, host, MOVES_BLOCKS.contains(&cdb[0])) {
         Ok(capacity) => (capacity, true),
         // A descriptor that cannot carry requests.
-        Err(Errno::EBADF) => return (Ended::Failed(Errno::EBADF), 0),
+        Err(Errno::EBADF) => return (Outcome::CallerFault(Errno::EBADF), 0),
         // Who the disk is can be said whatever has become of it.
         Err(_) if WITHOUT_DEVICE.contains(&cdb[0]) => (Capacity::new(0, 512), false),
-        Err(errno) => return (lost(errno), 0),
+        Err(errno) => return (Error::backing(errno).into(), 0),
     };
     let mut task = Task { device, host, cdb, direction, data, timeout, capacity };
     match task.run(tells) {
-        Ok(()) => (Ended::Good, task.data.used()),
+        Ok(()) => (Outcome::Good, task.data.used()),
         Err(ended) => (ended, task.data.used()),
     }
-}
-
-/// Carries out a command for one of another set that does the same, and tells nobody that the device has another size.
-pub(crate) fn translated<H: Host>(
-    device: &Device<'_>,
-    host: &H,
-    capacity: Capacity,
-    cdb: [u8; 16],
-    direction: Direction,
-    data: &mut Data,
-) -> Done {
-    let mut task = Task { device, host, cdb, direction, data: *data, timeout: 0, capacity };
-    let done = task.run(false);
-    *data = task.data;
-    done
 }
 
 /// INQUIRY, REQUEST SENSE and REPORT LUNS; and ATA PASS-THROUGH, whose commands look after the size themselves.
@@ -65,7 +51,8 @@ impl<H: Host> Task<'_, H> {
         // blocks is not reported so: the disk is not ready as long as that lasts.
         let before = if tells { self.device.state.changed(self.capacity) } else { None };
         if let Some(before) = before.filter(|_| self.capacity.blocks > 0) {
-            let sense = if before == 0 { Sense::BECAME_READY } else { Sense::CAPACITY_CHANGED };
+            let sense =
+                if before == 0 { Sense::NOT_READY_TO_READY_CHANGE } else { Sense::CAPACITY_DATA_HAS_CHANGED };
             return match operation {
                 Operation::RequestSense => self.request_sense(sense),
                 _ => Err(sense.into()),
@@ -77,11 +64,11 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::cdb((before / 8) as u16, Some(7 - (before % 8) as u8)).into());
         }
         if self.capacity.blocks == 0 && operation.needs_medium() {
-            return Err(Sense::NO_MEDIUM.into());
+            return Err(Sense::MEDIUM_NOT_PRESENT.into());
         }
         match operation {
             Operation::Ready | Operation::PreventAllow | Operation::Reposition => Ok(()),
-            Operation::RequestSense => self.request_sense(Sense::NONE),
+            Operation::RequestSense => self.request_sense(Sense::NO_SENSE),
             Operation::Inquiry => self.inquiry(),
             Operation::ModeSense => self.mode_sense(),
             Operation::ModeSelect => self.mode_select(),

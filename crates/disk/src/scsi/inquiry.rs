@@ -2,11 +2,13 @@
 
 use super::response::Response;
 use super::sense::Sense;
+use super::task::Done;
 use crate::device::Device;
 use crate::entry::Kind;
 use crate::errno::Errno;
 use crate::host::{Host, Provisioning};
 use crate::identity;
+use crate::medium::io::Error;
 use crate::medium::{atomic_blocks, longest_transfer};
 use crate::sat::ata_information;
 
@@ -60,7 +62,7 @@ const PAGES: [u8; 8] = [0x00, 0x80, 0x83, 0x86, ATA_INFORMATION, 0xb0, 0xb1, 0xb
 const ATA_INFORMATION: u8 = 0x89;
 
 /// A page of vital product data.
-pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response) -> Result<(), Refused> {
+pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response) -> Done {
     out.put(&[0x00, page, 0, 0]);
     match page {
         0x00 => {
@@ -74,35 +76,23 @@ pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response)
             out.put(&[0, 0x07, 0x01]);
             out.fill(64);
         }
-        ATA_INFORMATION if device.entry.kind == Kind::Sata => ata_information(device, host, out)?,
-        0xb0 => limits(device, host, out)?,
+        ATA_INFORMATION if device.entry.kind == Kind::Sata => {
+            ata_information(device, host, out).map_err(Error::backing)?;
+        }
+        0xb0 => limits(device, host, out).map_err(Error::backing)?,
         // Block device characteristics: nothing is known of rotation and form.
         0xb1 => out.fill(64),
         0xb2 => {
-            let provisioning = host.provisioning()?;
+            let provisioning = host.provisioning().map_err(Error::backing)?;
             // LBPU, LBPWS, LBPWS10, LBPRZ; thin.
             let (flags, kind) = if provisioning.is_thin { (0xe4, 2) } else { (0, 0) };
             out.put(&[0, flags, kind, 0]);
         }
-        _ => return Err(Refused::Check(Sense::cdb(2, Some(7)))),
+        _ => return Err(Sense::cdb(2, Some(7)).into()),
     }
     let length = (out.len().saturating_sub(4) as u16).to_be_bytes();
     out.set(2, &length);
     Ok(())
-}
-
-/// Why a page cannot be had.
-pub enum Refused {
-    /// There is no such page.
-    Check(Sense),
-    /// The backing device does not answer.
-    Failed(Errno),
-}
-
-impl From<Errno> for Refused {
-    fn from(errno: Errno) -> Refused {
-        Refused::Failed(errno)
-    }
 }
 
 /// Device identification: T10 vendor identification with product and serial number, and the world-wide name.

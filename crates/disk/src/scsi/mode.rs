@@ -131,7 +131,7 @@ pub fn select(kind: Kind, switches: &Switches, list: &[u8], start: usize) -> Res
     let (mut which, mut on) = (0, 0);
     let mut at = start;
     while let Some(rest) = list.get(at..).filter(|rest| !rest.is_empty()) {
-        let byte = |place: usize| rest.get(place).copied().ok_or(Sense::LIST_LENGTH);
+        let byte = |place: usize| rest.get(place).copied().ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR);
         let here = |place: usize, bit| Sense::list(at.saturating_add(place) as u16, bit);
         let first = byte(0)?;
         let subpage = if first & 0x40 != 0 { byte(1)? } else { 0 };

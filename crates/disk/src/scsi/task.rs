@@ -6,6 +6,7 @@ use crate::device::{Capacity, Device};
 use crate::errno::Errno;
 use crate::host::Host;
 use crate::medium;
+use crate::medium::io::Error;
 use crate::transfer::Data;
 
 /// Which way the caller lets data go.
@@ -23,24 +24,41 @@ pub enum Direction {
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum Outcome {
     /// GOOD
     Good,
     /// CHECK CONDITION
-    Check(Sense),
-    /// BUSY: there was no memory.
+    CheckCondition(Sense),
+    /// BUSY: there is no memory.
     Busy,
-    /// The host adapter saw another amount of data than there is room for (`DID_ERROR`); nothing was moved.
-    Overrun,
-    /// The device is gone (`DID_NO_CONNECT`).
-    Gone,
-    /// The caller's memory is bad: the request itself fails.
-    Failed(Errno),
+    /// The data length does not match (`DID_ERROR`); no data was transferred.
+    LengthMismatch,
+    /// The backing device is gone (`DID_NO_CONNECT`).
+    NoConnect,
+    /// The request itself fails: the caller's memory, or its descriptor, is bad.
+    CallerFault(Errno),
 }
 
-impl From<Sense> for Ended {
-    fn from(sense: Sense) -> Ended {
-        Ended::Check(sense)
+impl From<Sense> for Outcome {
+    fn from(sense: Sense) -> Outcome {
+        Outcome::CheckCondition(sense)
+    }
+}
+
+impl From<Error> for Outcome {
+    fn from(error: Error) -> Outcome {
+        match error {
+            Error::Read(lba) => Sense::UNRECOVERED_READ_ERROR.at(lba).into(),
+            Error::Write(lba) => Sense { information: lba, ..Sense::WRITE_ERROR }.into(),
+            Error::Miscompare(lba) => Sense::MISCOMPARE_DURING_VERIFY_OPERATION.at(lba).into(),
+            Error::NoSpace => Sense::SPACE_ALLOCATION_FAILED_WRITE_PROTECT.into(),
+            Error::WriteProtected => Sense::WRITE_PROTECTED.into(),
+            Error::AccessDenied => Sense::ACCESS_DENIED_NO_ACCESS_RIGHTS.into(),
+            Error::Internal => Sense::INTERNAL_TARGET_FAILURE.into(),
+            Error::NoMemory => Outcome::Busy,
+            Error::Gone => Outcome::NoConnect,
+            Error::CallerFault(errno) => Outcome::CallerFault(errno),
+        }
     }
 }
 
@@ -57,44 +75,11 @@ pub(crate) struct Task<'a, H: Host> {
     pub(crate) capacity: Capacity,
 }
 
-pub(crate) type Done = Result<(), Ended>;
-
-/// What an error of the backing device means, at a logical block.
-pub(crate) fn failed(errno: Errno, block: u64, writing: bool) -> Ended {
-    match errno {
-        Errno::ENOSPC | Errno::EDQUOT => Sense::NO_SPACE.into(),
-        // The program's limit of a file's size (RLIMIT_FSIZE).
-        Errno::EFBIG if writing => Sense::NO_SPACE.into(),
-        Errno::EROFS | Errno::EPERM | Errno::EACCES | Errno::EBADF if writing => Sense::PROTECTED.into(),
-        Errno::ENOMEM | Errno::EAGAIN | Errno::ENFILE | Errno::EMFILE => Ended::Busy,
-        Errno::ENODEV | Errno::ENXIO => Ended::Gone,
-        Errno::EFAULT => Ended::Failed(Errno::EFAULT),
-        // The medium is not to blame, and may be sound.
-        Errno::EPERM | Errno::EACCES | Errno::EBADF => Sense::NO_ACCESS.into(),
-        _ if writing => Sense::WRITE_ERROR.at(block).into(),
-        _ => Sense::READ_ERROR.at(block).into(),
-    }
-}
-
-/// What an error means where no block is concerned.
-pub(crate) fn lost(errno: Errno) -> Ended {
-    match failed(errno, 0, false) {
-        Ended::Check(_) => Sense::INTERNAL.into(),
-        ended => ended,
-    }
-}
-
-/// What an error means when a cache is written to the medium: nobody knows of which block.
-pub(crate) fn unsettled(errno: Errno) -> Ended {
-    match failed(errno, 0, true) {
-        Ended::Check(sense) => Sense { information: None, ..sense }.into(),
-        ended => ended,
-    }
-}
+pub(crate) type Done = Result<(), Outcome>;
 
 impl<H: Host> Task<'_, H> {
-    pub(crate) fn is_protected(&self) -> Result<bool, Ended> {
-        medium::is_protected(self.device, self.host)
+    pub(crate) fn is_protected(&self) -> Result<bool, Outcome> {
+        Ok(medium::is_protected(self.device, self.host).map_err(Error::backing)?)
     }
 
     /// A byte of the CDB.
@@ -126,20 +111,20 @@ impl<H: Host> Task<'_, H> {
             return Ok(());
         }
         self.expect(Direction::In, 1)?;
-        self.data.put(self.host, given).map_err(Ended::Failed)
+        self.data.put(self.host, given).map_err(Outcome::CallerFault)
     }
 
     /// Checks that the caller has room, or data, for so many bytes.
     pub(crate) fn expect(&self, direction: Direction, bytes: u64) -> Done {
         let way = self.direction == direction || self.direction == Direction::Both;
-        if bytes == 0 || way && self.data.left() >= bytes { Ok(()) } else { Err(Ended::Overrun) }
+        if bytes == 0 || way && self.data.residual() >= bytes { Ok(()) } else { Err(Outcome::LengthMismatch) }
     }
 
     /// Takes the caller's parameter list.
-    pub(crate) fn take<'b>(&mut self, list: &'b mut [u8], length: usize) -> Result<&'b [u8], Ended> {
-        let list = list.get_mut(..length).ok_or(Sense::LIST_LENGTH)?;
+    pub(crate) fn take<'b>(&mut self, list: &'b mut [u8], length: usize) -> Result<&'b [u8], Outcome> {
+        let list = list.get_mut(..length).ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR)?;
         self.expect(Direction::Out, length as u64)?;
-        self.data.get(self.host, list).map_err(Ended::Failed)?;
+        self.data.get(self.host, list).map_err(Outcome::CallerFault)?;
         Ok(list)
     }
 }
