@@ -4,7 +4,7 @@ use disk::Medium;
 use disk::ata::command as ata;
 use disk::scsi::command::{COMMANDS, Operation as O, Recorded, find};
 use memory_disk::Disk;
-use memory_disk::sg_io::{DATA, FROM_DEV, Header, NONE, TO_DEV, TO_FROM_DEV};
+use memory_disk::sg_io::{DATA, FROM_DEV, NONE, TO_DEV, TO_FROM_DEV, sg_io_hdr};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -110,7 +110,7 @@ proptest! {
         let data = data.repeat(128);
         let length = if direction == NONE { 0 } else { data.len() };
         disk.put(DATA, &data);
-        let _ = disk.try_send(&cdb, &Header::new(cdb.len(), direction, length));
+        let _ = disk.try_send(&cdb, &sg_io_hdr(cdb.len(), direction, length));
         let changed = *disk.host.content.borrow() != content
             || disk.host.changed.get().is_some()
             || format!("{:?}", disk.state) != before;
