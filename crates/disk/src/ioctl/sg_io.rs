@@ -5,8 +5,8 @@ use crate::device::Device;
 use crate::errno::Errno;
 use crate::host::{Capability, Host};
 use crate::medium::{LONGEST, longest_transfer};
+use crate::sat;
 use crate::scsi::command::{self, Permission};
-use crate::scsi::dispatch::execute;
 use crate::scsi::task::{Direction, Outcome};
 use crate::settings::D_SENSE;
 use crate::transfer::Data;
@@ -88,7 +88,7 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
 
     let start = host.milliseconds();
     let room = data.residual();
-    let (ended, used) = execute(device, host, shortened(cdb), direction, data, hdr.timeout);
+    let (ended, used) = sat::execute(device, host, shortened(cdb), direction, data, hdr.timeout);
     hdr.sb_len_wr = 0;
     (hdr.status, hdr.host_status) = match ended {
         Outcome::Good => (0, 0),
@@ -164,7 +164,7 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
         (0, outlen) => (Direction::In, Data::new(at, outlen.into())),
         (inlen, _) => (Direction::Out, Data::new(at.wrapping_add(length as u64), inlen.into())),
     };
-    let (ended, used) = execute(device, host, cdb, direction, data, 0);
+    let (ended, used) = sat::execute(device, host, cdb, direction, data, 0);
     match ended {
         Outcome::Good => {
             if direction == Direction::In {
