@@ -5,10 +5,10 @@
 
 use disk::scsi::command::Operation::{AtaPassThrough, OrWrite, Write, WriteAndVerify};
 use disk::scsi::command::{Command, find};
-use disk::{Errno, Medium};
+use disk::{Abi, Errno, Medium};
 use libfuzzer_sys::fuzz_target;
 use memory_disk::host::POISON;
-use memory_disk::sg_io::{DATA, FROM_DEV, Header, LIST, NONE, TO_DEV, TO_FROM_DEV};
+use memory_disk::sg_io::{DATA, FROM_DEV, LIST, NONE, SgIoHdr, TO_DEV, TO_FROM_DEV, sg_io_hdr};
 use memory_disk::{Call, Disk, Fault, MemoryHost, numbered_blocks};
 
 /// The 512-byte blocks of the disk.
@@ -32,6 +32,7 @@ fuzz_target!(|input: &[u8]| {
 fn disk(kind: u8) -> Disk {
     let bit = |bit: u8| kind >> bit & 1 != 0;
     let host = MemoryHost {
+        abi: if bit(0) { Abi::I386 } else { Abi::Native },
         logical: if bit(0) { 4096 } else { 512 },
         physical: 4096,
         thin: !bit(1),
@@ -85,8 +86,8 @@ impl<'a> Record<'a> {
         let bit = |bit: u8| self.odd >> bit & 1 != 0;
         let direction = [NONE, TO_DEV, FROM_DEV, TO_FROM_DEV][usize::from(self.odd & 3)];
         let length = usize::from(self.length);
-        let mut header = Header::new(self.cdb_length.into(), direction, length);
-        header.sense_room = self.sense_room;
+        let mut header = sg_io_hdr(self.cdb_length.into(), direction, length);
+        header.mx_sb_len = self.sense_room;
         let mut data = vec![POISON; length];
         if !self.data.is_empty() {
             data.iter_mut().zip(self.data.iter().cycle()).for_each(|(to, from)| *to = *from);
@@ -97,20 +98,20 @@ impl<'a> Record<'a> {
             self.list(disk, &data, &mut header);
         }
         let wrongs: [(u8, &mut u64); 3] =
-            [(2, &mut header.cdb), (3, &mut header.data), (4, &mut header.sense)];
+            [(2, &mut header.cmdp), (3, &mut header.dxferp), (4, &mut header.sbp)];
         for (number, address) in wrongs {
             if bit(number) {
                 *address = BAD;
             }
         }
         if bit(5) {
-            header.sense = 0;
+            header.sbp = 0;
         }
         if bit(6) {
-            header.interface = i32::from(b'Q');
+            header.interface_id = i32::from(b'Q');
         }
         if bit(7) {
-            header.direction = i32::from(self.fault) - 128;
+            header.dxfer_direction = i32::from(self.fault) - 128;
         }
         disk.host.fault.set(self.fault());
         let before = disk.host.content.borrow().clone();
@@ -128,7 +129,7 @@ impl<'a> Record<'a> {
     }
 
     /// Puts the data in pieces of lengths that differ.
-    fn list(&self, disk: &Disk, data: &[u8], header: &mut Header) {
+    fn list(&self, disk: &Disk, data: &[u8], header: &mut SgIoHdr) {
         let pieces = usize::from(self.pieces) * if self.odd & 0x80 != 0 { 5 } else { 1 };
         let mut left = data.len();
         let mut lengths = Vec::new();
@@ -146,8 +147,8 @@ impl<'a> Record<'a> {
             disk.put(address, now);
             rest = later;
         }
-        header.pieces = lengths.len() as u16;
-        header.data = LIST;
+        header.iovec_count = lengths.len() as u16;
+        header.dxferp = LIST;
     }
 
     fn fault(&self) -> Option<Fault> {

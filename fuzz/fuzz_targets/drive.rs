@@ -4,8 +4,9 @@
 //! The first byte says what kind of disk it is; see [`disk`]. Requests follow, each as [`Record`] lays it out.
 #![no_main]
 
+use disk::abi::{IdeRegValid, IdeTaskRequest};
 use disk::request::*;
-use disk::{Answer, Errno, Medium};
+use disk::{Abi, Answer, Errno, Medium};
 use libfuzzer_sys::fuzz_target;
 use memory_disk::host::{FAR, POISON};
 use memory_disk::sg_io::DATA;
@@ -126,10 +127,11 @@ impl<'a> Record<'a> {
             other => panic!("{other:?}"),
         }
         if request == HDIO_DRIVE_TASKFILE && self.what & 7 == 2 && got.len() >= 48 {
-            assert_eq!(got[16..20], memory[16..20]);
-            assert_eq!(got[24..48], memory[24..48]);
-            let word = |at: usize| u32::from_ne_bytes(got[at..at + 4].try_into().expect("four bytes"));
-            let out = got.len().min(48 + word(32) as usize);
+            let [before, after]: [IdeTaskRequest; 2] = [&memory, &got].map(|bytes| Abi::Native.parse(bytes));
+            let IdeTaskRequest { io_ports, hob_ports, in_flags, .. } = after;
+            let in_flags = IdeRegValid { all: in_flags.all, ..before.in_flags };
+            assert_eq!(after, IdeTaskRequest { io_ports, hob_ports, in_flags, ..before });
+            let out = got.len().min(48 + before.out_size as u32 as usize);
             assert!(got[48..out] == memory[48..out], "data to the disk stays");
         }
     }

@@ -1,5 +1,9 @@
 //! What an engine lends the core: the caller's memory and the device that stands behind the disk.
 
+use zerocopy::{FromZeros, IntoBytes};
+
+pub use crate::abi::Segment;
+use crate::abi::{Abi, Structure};
 use crate::errno::Errno;
 
 /// What stands behind a disk.
@@ -28,16 +32,6 @@ pub enum Limit {
     MaxSectors,
     /// Not 0 where the device cannot be written.
     ReadOnly,
-}
-
-/// A part of the caller's memory, laid out as `struct iovec` of 64-bit systems (readv(2)).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Segment {
-    /// Its address.
-    pub address: u64,
-    /// Its length in bytes.
-    pub length: u64,
 }
 
 /// Whether and how the backing device gives back space.
@@ -87,6 +81,35 @@ pub trait Host {
 
     /// Copies to the caller's memory; a bad address is `EFAULT`.
     fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno>;
+
+    /// How the caller lays out structures.
+    fn abi(&self) -> Abi {
+        Abi::Native
+    }
+
+    /// Copies a structure from the caller's memory.
+    fn fetch<T: Structure>(&self, address: u64) -> Result<T, Errno> {
+        match self.abi() {
+            Abi::Native => {
+                let mut native = T::new_zeroed();
+                self.copy_in(address, native.as_mut_bytes())?;
+                Ok(native)
+            }
+            Abi::I386 => {
+                let mut i386 = T::I386::new_zeroed();
+                self.copy_in(address, i386.as_mut_bytes())?;
+                Ok(i386.into())
+            }
+        }
+    }
+
+    /// Copies a structure to the caller's memory.
+    fn store<T: Structure>(&self, address: u64, structure: T) -> Result<(), Errno> {
+        match self.abi() {
+            Abi::Native => self.copy_out(address, structure.as_bytes()),
+            Abi::I386 => self.copy_out(address, T::I386::from(structure).as_bytes()),
+        }
+    }
 
     /// Says that a part of the caller's memory will be read and written several times: an engine may look at it once.
     fn prepare(&self, _address: u64, _length: usize) {}

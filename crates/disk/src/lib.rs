@@ -6,6 +6,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod abi;
 pub mod ata;
 mod bytes;
 pub mod conf;
@@ -25,6 +26,7 @@ pub mod settings;
 pub mod trace;
 mod transfer;
 
+pub use abi::Abi;
 pub use device::{Capacity, Device};
 pub use errno::Errno;
 pub use host::{Capability, Host, Limit, Medium};

@@ -51,14 +51,8 @@ impl Data {
         if self.count == 0 {
             return Ok(Segment { address: self.address, length: self.length });
         }
-        let mut bytes = [0; 16];
-        let at = self.address.wrapping_add(16 * u64::from(element));
-        host.copy_in(at, &mut bytes)?;
-        let [address, length] = [0, 8].map(|at| {
-            let part = bytes.get(at..).and_then(|rest| rest.first_chunk());
-            u64::from_ne_bytes(part.copied().unwrap_or_default())
-        });
-        Ok(Segment { address, length })
+        let size = host.abi().size_of::<Segment>() as u64;
+        host.fetch(self.address.wrapping_add(size * u64::from(element)))
     }
 
     /// Bytes that are left.

@@ -1,7 +1,8 @@
 //! What the core answers, on a host in memory.
 
+use disk::abi::{HdBigGeometry, HdGeometry};
 use disk::request::*;
-use disk::{Answer, Errno, Medium, State};
+use disk::{Answer, Errno, Host, Medium, State};
 use memory_disk::host::{BASE, MEMORY, MemoryHost, POISON};
 use proptest::prelude::*;
 
@@ -58,9 +59,10 @@ fn sizes_up_to_the_largest() {
             assert_eq!(host.ask(kind, BLKGETSIZE64), DONE);
             assert_eq!(long(&host), bytes / 512 * 512);
             assert_eq!(host.ask(kind, HDIO_GETGEO), DONE);
-            let [heads, sectors, low, high, pad @ ..] = host.got::<16>();
-            assert!(heads > 0 && sectors > 0 && u16::from_ne_bytes([low, high]) > 0, "{bytes}: {kind}");
-            assert_eq!(pad, [0; 12]);
+            let HdGeometry { heads, sectors, cylinders, _pad, start } =
+                host.fetch(BASE).expect("it is there");
+            assert!(heads > 0 && sectors > 0 && cylinders > 0, "{bytes}: {kind}");
+            assert_eq!((_pad, start), (0, 0));
         }
     }
 }
@@ -73,8 +75,8 @@ fn cylinders_never_wrap() {
         assert_eq!(host.ask(kind, HDIO_GETGEO), DONE);
         assert_eq!(host.got::<4>(), [255, 63, 0xff, 0xff]);
         assert_eq!(host.ask(kind, HDIO_GETGEO_BIG), DONE);
-        let [heads, sectors, _, _, a, b, c, d] = host.got::<8>();
-        assert_eq!((heads, sectors, u32::from_ne_bytes([a, b, c, d])), (255, 63, 534_698));
+        let geometry = HdBigGeometry { heads: 255, sectors: 63, cylinders: 534_698, ..Default::default() };
+        assert_eq!(host.fetch(BASE), Ok(geometry));
     }
 }
 
@@ -92,8 +94,8 @@ fn a_fixed_geometry_holds() {
     let host = MemoryHost::new(Medium::BlockDevice, MIB);
     for kind in KINDS {
         assert_eq!(host.ask(&format!("{kind},geometry=4870/240/62"), HDIO_GETGEO), DONE);
-        let [low, high] = 4870u16.to_ne_bytes();
-        assert_eq!(host.got::<16>(), [240, 62, low, high, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let geometry = HdGeometry { heads: 240, sectors: 62, cylinders: 4870, ..Default::default() };
+        assert_eq!(host.fetch(BASE), Ok(geometry));
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::sync::LazyLock;
 
+use std::mem::offset_of;
+
+use disk::abi::{HdioTaskfile, IdeTaskRequest};
 use disk::ata::Registers;
 use disk::ata::command::{COMMANDS, Transfer};
 use disk::request::*;
-use disk::{Answer, Errno, Medium};
+use disk::{Answer, Errno, Host, Medium};
 use memory_disk::ata::*;
 use memory_disk::host::{FAR, POISON};
 use memory_disk::sense::*;
@@ -388,12 +391,12 @@ fn who_takes_no_ata_commands_by_sg_io() {
         let scsi = disk("/x=scsi");
         assert_eq!(scsi.read(&cdb, 512).check(), INVALID_COMMAND_OPERATION_CODE);
         let ide = disk("/x=ide");
-        let header = Header::new(cdb.len(), FROM_DEV, 512);
+        let header = sg_io_hdr(cdb.len(), FROM_DEV, 512);
         ide.put(CDB, &cdb);
-        ide.put(HEADER, &header.bytes());
+        ide.host.store(HEADER, header).expect("it is there");
         let answer = ide.host.ask_at(ide.entry, &ide.state, SG_IO, HEADER);
         assert_eq!(answer, Answer::Error(Errno::EINVAL));
-        assert_eq!(ide.got(HEADER, HEADER_LENGTH), header.bytes());
+        assert_eq!(ide.host.fetch(HEADER), Ok(header));
     }
     for (kind, request, errno) in [
         ("/x=scsi", HDIO_DRIVE_CMD, Errno::EINVAL),
@@ -881,14 +884,14 @@ fn directions_of_pass_through() {
     assert_eq!((reply.status, reply.host_status, reply.resid), (0, 0, 512));
     assert_eq!(sata.got(DATA, 512), [0x55; 512]);
     // Both ways is what T_DIR says.
-    let reply = sata.send(&right, &Header::new(16, TO_FROM_DEV, 512));
+    let reply = sata.send(&right, &sg_io_hdr(16, TO_FROM_DEV, 512));
     assert_eq!((reply.status, reply.host_status, reply.resid), (0, 0, 0));
     assert!(*sata.host.content.borrow() == content(BLOCKS));
     // No buffer: libata does not send such a command, so that no registers come back.
     for direction in [NONE, FROM_DEV, TO_DEV] {
         for protocol in [4, 5, 6, 10, 11] {
             for flags in [0, FROM_DISK | BLOCKS_UNIT | BY_COUNT] {
-                let reply = sata.send(&cdb(protocol, flags, &command), &Header::new(16, direction, 0));
+                let reply = sata.send(&cdb(protocol, flags, &command), &sg_io_hdr(16, direction, 0));
                 assert_eq!(reply.check(), ABORTED_COMMAND);
             }
         }
@@ -1004,12 +1007,12 @@ fn little_room_for_sense_data() {
     let cdb = [0x85, 6, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xe5, 0];
     let whole = sata.none(&cdb).sense;
     for room in [0, 1, 8, 21, 22, 23, 255] {
-        let reply = sata.send(&cdb, &Header { sense_room: room, ..Header::new(16, NONE, 0) });
+        let reply = sata.send(&cdb, &SgIoHdr { mx_sb_len: room, ..sg_io_hdr(16, NONE, 0) });
         assert_eq!((reply.status, &reply.sense[..]), (2, &whole[..whole.len().min(room.into())]));
     }
-    let reply = sata.send(&cdb, &Header { sense: 0, ..Header::new(16, NONE, 0) });
+    let reply = sata.send(&cdb, &SgIoHdr { sbp: 0, ..sg_io_hdr(16, NONE, 0) });
     assert_eq!((reply.status, reply.sense.len()), (2, 0));
-    assert_eq!(sata.try_send(&cdb, &Header { sense: 8, ..Header::new(16, NONE, 0) }), Err(Errno::EFAULT));
+    assert_eq!(sata.try_send(&cdb, &SgIoHdr { sbp: 8, ..sg_io_hdr(16, NONE, 0) }), Err(Errno::EFAULT));
 }
 
 #[test]
@@ -1021,7 +1024,7 @@ fn who_may_pass_commands_through() {
         (sata.host.root, sata.host.writable) = (root, writable);
         for (way, allowed) in [(Way::Twelve, twelve), (Way::Sixteen, sixteen)] {
             let cdb = Ata::new(0xe5).cdb(way);
-            let result = sata.try_send(&cdb, &Header::new(cdb.len(), NONE, 0));
+            let result = sata.try_send(&cdb, &sg_io_hdr(cdb.len(), NONE, 0));
             assert_eq!(result.map(drop), if allowed { Ok(()) } else { Err(Errno::EPERM) });
         }
     }
@@ -1078,9 +1081,9 @@ fn data_that_the_caller_has_no_memory_for() {
                 disk.put(end - length, if command.room > 0 { &[] } else { &command.data });
                 disk.host.far.borrow_mut().pop();
                 let direction = if command.room > 0 { FROM_DEV } else { TO_DEV };
-                let header = Header { data: end - length, ..Header::new(16, direction, length as usize) };
+                let header = SgIoHdr { dxferp: end - length, ..sg_io_hdr(16, direction, length as usize) };
                 disk.put(CDB, &command.cdb(way));
-                disk.put(HEADER, &header.bytes());
+                disk.host.store(HEADER, header).expect("it is there");
                 disk.host.ask_at(kind, &disk.state, SG_IO, HEADER)
             };
             assert_eq!(answer, Answer::Error(Errno::EFAULT), "{command:x?}");
@@ -1280,13 +1283,12 @@ fn drive_task() {
     }
 }
 
-/// Where parts of `ide_task_request_t` stand.
-const OUT_FLAGS: usize = 16;
-const IN_FLAGS: usize = 20;
-const PHASE: usize = 24;
-const KIND: usize = 28;
-const OUT_SIZE: usize = 32;
-const IN_SIZE: usize = 40;
+const OUT_FLAGS: usize = offset_of!(IdeTaskRequest, out_flags);
+const IN_FLAGS: usize = offset_of!(IdeTaskRequest, in_flags);
+const PHASE: usize = offset_of!(IdeTaskRequest, data_phase);
+const KIND: usize = offset_of!(IdeTaskRequest, req_cmd);
+const OUT_SIZE: usize = offset_of!(IdeTaskRequest, out_size);
+const IN_SIZE: usize = offset_of!(IdeTaskRequest, in_size);
 
 fn set(bytes: &mut [u8], at: usize, part: &[u8]) {
     bytes[at..at + part.len()].copy_from_slice(part);
@@ -1503,9 +1505,11 @@ fn the_layout_of_hdparm() {
     // An error, data that is too long, a phase that is none, too little memory.
     let (result, got) = disk.hdio(HDIO_DRIVE_TASKFILE, &layout(&Ata::new(0xff), out, back));
     assert_eq!((result, got[1], got[7], got[9]), (Err(Errno::EIO), 4, 0x51, 4));
-    for (at, value, errno) in
-        [(40, 65537u64, Errno::EINVAL), (48, 65537, Errno::EINVAL), (32, 3, Errno::EFAULT)]
-    {
+    for (at, value, errno) in [
+        (offset_of!(HdioTaskfile, obytes), 65537u64, Errno::EINVAL),
+        (offset_of!(HdioTaskfile, ibytes), 65537, Errno::EINVAL),
+        (offset_of!(HdioTaskfile, dphase), 3, Errno::EFAULT),
+    ] {
         let mut bytes = layout(&Ata::new(0xe5), out, back);
         set(&mut bytes, at, &value.to_ne_bytes());
         assert_eq!(disk.hdio(HDIO_DRIVE_TASKFILE, &bytes), (Err(errno), bytes));
@@ -2096,10 +2100,10 @@ proptest! {
     ) {
         let disk = disk(entry);
         let mut bytes = bytes;
-        let at = if hdparms { 32 } else { 24 };
-        bytes.resize(bytes.len().max(at + 24), 0);
+        let at = if hdparms { offset_of!(HdioTaskfile, dphase) } else { PHASE };
+        bytes.resize(bytes.len().max(size_of::<HdioTaskfile>()), 0);
         if hdparms {
-            set(&mut bytes, 24, &0x82u32.to_ne_bytes());
+            set(&mut bytes, offset_of!(HdioTaskfile, iflags), &0x82u32.to_ne_bytes());
         }
         set(&mut bytes, at, &phase.to_ne_bytes());
         set(&mut bytes, at + 4, &kind.to_ne_bytes());

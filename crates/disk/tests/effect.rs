@@ -6,7 +6,7 @@ use disk::sat;
 use disk::scsi::command::{COMMANDS, DataPhase, Effect, Operation as O, find};
 use memory_disk::Disk;
 use memory_disk::ata::{Ata, LBA, SMART_SIGNATURE, Way};
-use memory_disk::sg_io::{DATA, FROM_DEV, Header, NONE, TO_DEV, TO_FROM_DEV};
+use memory_disk::sg_io::{DATA, FROM_DEV, NONE, TO_DEV, TO_FROM_DEV, sg_io_hdr};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -80,7 +80,7 @@ proptest! {
         let data = data.repeat(128);
         let length = if direction == NONE { 0 } else { data.len() };
         disk.put(DATA, &data);
-        let _ = disk.try_send(&cdb, &Header::new(cdb.len(), direction, length));
+        let _ = disk.try_send(&cdb, &sg_io_hdr(cdb.len(), direction, length));
         let medium_changed = *disk.host.content.borrow() != content || disk.host.changed.get().is_some();
         let may_change_medium = matches!(row.effect, Effect::ChangesMedium | Effect::OfAtaCommand);
         prop_assert!(!medium_changed || may_change_medium, "{}", row.name);

@@ -1,5 +1,6 @@
 //! What of the caller's memory a trace gets: nothing of what is on the disk, and nothing that stood in a buffer before.
 
+use disk::abi::{HdioTaskfile, IdeTaskRequest, RegFlags, ScsiIoctlCommand};
 use disk::entry::Kind;
 use disk::host::Host;
 use disk::record::{Head, MOST_DATA};
@@ -8,7 +9,8 @@ use disk::trace::capture::Memory;
 use disk::{Answer, Medium, State};
 use memory_disk::ata::{Ata, Way};
 use memory_disk::host::{BASE, FAR, MemoryHost};
-use memory_disk::sg_io::{CDB, DATA, FROM_DEV, Header, TO_DEV};
+use memory_disk::sg_io::{CDB, DATA, FROM_DEV, TO_DEV, sg_io_hdr};
+use zerocopy::IntoBytes;
 
 /// What is in the caller's memory before, and on the disk.
 const SECRET: u8 = 0x5a;
@@ -93,7 +95,7 @@ fn sg_io(
     length: usize,
     given: &[u8],
 ) -> Traced {
-    host.put(&Header::new(cdb.len(), direction, length).bytes());
+    host.store(BASE, sg_io_hdr(cdb.len(), direction, length)).expect("it is there");
     let at = |address: u64| (address - FAR) as usize;
     let mut far = vec![SECRET; at(DATA) + length];
     far[at(CDB)..][..cdb.len()].copy_from_slice(cdb);
@@ -171,8 +173,8 @@ fn send_command() {
     // The number is FIBMAP's on an image file.
     let (host, state) = (MemoryHost { medium: Medium::BlockDevice, ..disk() }, State::new());
     let send = |to_disk: u32, from_disk: u32, cdb: &[u8]| {
-        let lengths = [to_disk, from_disk].map(u32::to_ne_bytes).concat();
-        host.put(&[&lengths[..], cdb, &[SECRET; 600]].concat());
+        let lengths = ScsiIoctlCommand { inlen: to_disk, outlen: from_disk };
+        host.put(&[lengths.as_bytes(), cdb, &[SECRET; 600]].concat());
         traced(&host, &state, "/x=scsi", SCSI_IOCTL_SEND_COMMAND)
     };
     // The driver's buffer is the caller's afterwards, and was zeroed before.
@@ -217,30 +219,32 @@ fn drive_requests() {
         assert_eq!(drive(kind, HDIO_DRIVE_CMD, &[0xe5, 0, 0, 4]).data, [], "{kind}");
         assert_eq!(drive(kind, HDIO_DRIVE_CMD, &[0xb0, 0, 0xd0, 1]).data.len(), 512, "{kind}");
     }
-    // In the kernel's layout the data follows 48 bytes, in hdparm's 56.
-    let taskfile = |layout: usize, command: u8, out_size: u32, in_size: u32| {
-        let mut request = vec![0; layout];
-        // DEVICE, COUNT.
-        (request[7], request[6], request[2]) = (command, 0xe0, 1);
-        let phase: i32 = if in_size > 0 { 1 } else { 4 };
-        let (phase_at, kind) = if layout == 48 { (24, if in_size > 0 { 2i32 } else { 4 }) } else { (32, 2) };
-        if layout == 56 {
-            request[24..28].copy_from_slice(&0xfeu32.to_ne_bytes());
-            request[28..32].copy_from_slice(&0i32.to_ne_bytes());
-        }
-        request[phase_at..][..4].copy_from_slice(&phase.to_ne_bytes());
-        request[phase_at + 4..][..4].copy_from_slice(&kind.to_ne_bytes());
-        request[phase_at + 8..][..4].copy_from_slice(&out_size.to_ne_bytes());
-        request[phase_at + 16..][..4].copy_from_slice(&in_size.to_ne_bytes());
-        drive("/x=ide", HDIO_DRIVE_TASKFILE, &request)
+    // What follows the request in the kernel's layout follows it in hdparm's.
+    let taskfile = |hdparms: bool, command: u8, out_size: u64, in_size: u64| {
+        // COUNT, DEVICE, COMMAND.
+        let io_ports = [0, 0, 1, 0, 0, 0, 0xe0, command];
+        let (data_phase, req_cmd) = if in_size > 0 { (1, 2) } else { (4, 4) };
+        let request =
+            IdeTaskRequest { io_ports, data_phase, req_cmd, out_size, in_size, ..Default::default() };
+        let theirs = HdioTaskfile {
+            lob: io_ports,
+            iflags: RegFlags { lob_all: 0xfe, hob_all: 0 },
+            dphase: data_phase,
+            cmd_req: req_cmd,
+            obytes: out_size,
+            ibytes: in_size,
+            ..Default::default()
+        };
+        let bytes = if hdparms { theirs.as_bytes() } else { request.as_bytes() };
+        drive("/x=ide", HDIO_DRIVE_TASKFILE, bytes)
     };
-    let write = taskfile(48, 0x30, 512, 0);
+    let write = taskfile(false, 0x30, 512, 0);
     assert_eq!((write.answer, write.given, write.data.len()), (Answer::Value(0), 48, 0));
     assert!(write.got.len() == 48 && !write.got.contains(&SECRET), "{:02x?}", write.got);
-    let unlock = taskfile(48, 0xf2, 512, 0);
+    let unlock = taskfile(false, 0xf2, 512, 0);
     assert!(unlock.data.is_empty() && !unlock.got.contains(&SECRET), "{:02x?}", unlock.got);
-    let identify = taskfile(48, 0xec, 512, 1024);
+    let identify = taskfile(false, 0xec, 512, 1024);
     assert_eq!((identify.answer, identify.data.len()), (Answer::Value(0), 512));
     assert!(!identify.data.iter().all(|&byte| byte == SECRET));
-    assert_eq!(taskfile(56, 0xec, 0, 512).given, 56);
+    assert_eq!(taskfile(true, 0xec, 0, 512).given, 56);
 }

@@ -1720,42 +1720,42 @@ fn growth_of_less_than_a_block_is_none() {
 fn the_order_of_checks() {
     let disk = numbered(16);
     let bad = 8;
-    let right = Header::new(6, FROM_DEV, 96);
-    let refused = |header: Header, errno| {
+    let right = sg_io_hdr(6, FROM_DEV, 96);
+    let refused = |header: SgIoHdr, errno| {
         let reply = disk.try_send(&[0x12, 0, 0, 0, 96, 0], &header);
         assert_eq!(reply, Err(errno), "{header:?}");
     };
     // Each is wrong in all that is looked at later, too.
-    let no_cdb = Header { cdb: bad, data: bad, sense: bad, pieces: 1025, ..right.clone() };
-    refused(no_cdb.clone(), Errno::EFAULT);
-    let short = Header { cdb_length: 5, ..no_cdb };
-    refused(short.clone(), Errno::EMSGSIZE);
-    let long = Header { cdb_length: 33, ..short };
-    refused(long.clone(), Errno::EINVAL);
-    let nowhere = Header { direction: 0, ..long };
-    refused(nowhere.clone(), Errno::EINVAL);
-    let much = Header { length: (4 << 20) + 1, ..nowhere };
-    refused(much.clone(), Errno::EIO);
-    refused(Header { interface: i32::from(b'Q'), ..much }, Errno::EINVAL);
+    let no_cdb = SgIoHdr { cmdp: bad, dxferp: bad, sbp: bad, iovec_count: 1025, ..right };
+    refused(no_cdb, Errno::EFAULT);
+    let short = SgIoHdr { cmd_len: 5, ..no_cdb };
+    refused(short, Errno::EMSGSIZE);
+    let long = SgIoHdr { cmd_len: 33, ..short };
+    refused(long, Errno::EINVAL);
+    let nowhere = SgIoHdr { dxfer_direction: 0, ..long };
+    refused(nowhere, Errno::EINVAL);
+    let much = SgIoHdr { dxfer_len: (4 << 20) + 1, ..nowhere };
+    refused(much, Errno::EIO);
+    refused(SgIoHdr { interface_id: i32::from(b'Q'), ..much }, Errno::EINVAL);
 
     for direction in [-5, 0, 1, i32::MIN, NONE] {
-        refused(Header { direction, ..right.clone() }, Errno::EINVAL);
+        refused(SgIoHdr { dxfer_direction: direction, ..right }, Errno::EINVAL);
     }
-    refused(Header { cdb_length: 0, ..right.clone() }, Errno::EMSGSIZE);
-    refused(Header { cdb_length: 255, ..right.clone() }, Errno::EINVAL);
-    refused(Header { pieces: 1025, data: LIST, ..right.clone() }, Errno::EINVAL);
-    refused(Header { data: bad, ..right.clone() }, Errno::EFAULT);
-    refused(Header { data: 0, ..right.clone() }, Errno::EFAULT);
-    refused(Header { data: bad, pieces: 2, ..right.clone() }, Errno::EFAULT);
+    refused(SgIoHdr { cmd_len: 0, ..right }, Errno::EMSGSIZE);
+    refused(SgIoHdr { cmd_len: 255, ..right }, Errno::EINVAL);
+    refused(SgIoHdr { iovec_count: 1025, dxferp: LIST, ..right }, Errno::EINVAL);
+    refused(SgIoHdr { dxferp: bad, ..right }, Errno::EFAULT);
+    refused(SgIoHdr { dxferp: 0, ..right }, Errno::EFAULT);
+    refused(SgIoHdr { dxferp: bad, iovec_count: 2, ..right }, Errno::EFAULT);
     // The header itself.
     for address in [0, 8, FAR - 1] {
         let answer = disk.host.ask_at(disk.entry, &disk.state, SG_IO, address);
         assert_eq!(answer, Answer::Error(Errno::EFAULT));
     }
     // Sense data that cannot be written.
-    let reply = disk.try_send(&[0xc0, 0, 0, 0, 0, 0], &Header { sense: bad, ..Header::new(6, NONE, 0) });
+    let reply = disk.try_send(&[0xc0, 0, 0, 0, 0, 0], &SgIoHdr { sbp: bad, ..sg_io_hdr(6, NONE, 0) });
     assert_eq!(reply, Err(Errno::EFAULT));
-    disk.send(&[0; 6], &Header { sense: bad, ..Header::new(6, NONE, 0) }).good();
+    disk.send(&[0; 6], &SgIoHdr { sbp: bad, ..sg_io_hdr(6, NONE, 0) }).good();
 }
 
 #[test]
@@ -1764,11 +1764,11 @@ fn permission_comes_after_the_cdb_and_before_the_data() {
     (disk.host.root, disk.host.writable) = (false, false);
     let write = blocks_cdb(0x2a, 0, 0, 1);
     for header in [
-        Header { data: 8, pieces: 1025, ..Header::new(10, TO_DEV, 512) },
-        Header { data: 8, pieces: 2, ..Header::new(10, TO_DEV, 512) },
+        SgIoHdr { dxferp: 8, iovec_count: 1025, ..sg_io_hdr(10, TO_DEV, 512) },
+        SgIoHdr { dxferp: 8, iovec_count: 2, ..sg_io_hdr(10, TO_DEV, 512) },
     ] {
         assert_eq!(disk.try_send(&write, &header), Err(Errno::EPERM));
-        assert_eq!(disk.try_send(&write, &Header { cdb: 8, ..header.clone() }), Err(Errno::EFAULT));
+        assert_eq!(disk.try_send(&write, &SgIoHdr { cmdp: 8, ..header }), Err(Errno::EFAULT));
     }
 }
 
@@ -1776,13 +1776,13 @@ fn permission_comes_after_the_cdb_and_before_the_data() {
 fn every_direction_that_there_is() {
     let disk = numbered(16);
     for direction in [0, NONE, TO_DEV, FROM_DEV, TO_FROM_DEV, 1, 12345] {
-        disk.send(&[0; 6], &Header::new(6, direction, 0)).good();
+        disk.send(&[0; 6], &sg_io_hdr(6, direction, 0)).good();
     }
     let inquiry = [0x12, 0, 0, 0, 36, 0];
     let expected = disk.read(&inquiry, 36).good();
-    assert_eq!(disk.send(&inquiry, &Header::new(6, TO_FROM_DEV, 36)).good(), expected);
-    disk.send(&[0; 6], &Header::new(6, FROM_DEV, 512)).good();
-    assert_eq!(disk.send(&[0; 6], &Header::new(6, FROM_DEV, 512)).resid, 512);
+    assert_eq!(disk.send(&inquiry, &sg_io_hdr(6, TO_FROM_DEV, 36)).good(), expected);
+    disk.send(&[0; 6], &sg_io_hdr(6, FROM_DEV, 512)).good();
+    assert_eq!(disk.send(&[0; 6], &sg_io_hdr(6, FROM_DEV, 512)).resid, 512);
 }
 
 #[test]
@@ -1790,8 +1790,8 @@ fn the_longest_transfer() {
     let disk = numbered(16);
     let longest = 4 << 20;
     disk.put(DATA, &vec![0; longest]);
-    assert_eq!(disk.send(&[0; 6], &Header::new(6, FROM_DEV, longest)).resid as usize, longest);
-    let header = Header::new(6, FROM_DEV, longest + 1);
+    assert_eq!(disk.send(&[0; 6], &sg_io_hdr(6, FROM_DEV, longest)).resid as usize, longest);
+    let header = sg_io_hdr(6, FROM_DEV, longest + 1);
     assert_eq!(disk.try_send(&[0; 6], &header), Err(Errno::EIO));
 }
 
@@ -1801,9 +1801,9 @@ fn more_than_the_longest_transfer() {
     let disk = numbered(16384);
     for (code, place) in [(0x28, 7), (0xa8, 6), (0x88, 10), (0x2a, 7), (0xaa, 6), (0x8a, 10), (0x8b, 10)] {
         let direction = if code & 0x0f == 0x08 { FROM_DEV } else { TO_DEV };
-        let longest = disk.send(&blocks_cdb(code, 0, 0, 8192), &Header::new(16, direction, 512));
+        let longest = disk.send(&blocks_cdb(code, 0, 0, 8192), &sg_io_hdr(16, direction, 512));
         assert_eq!((longest.status, longest.host_status), (0, 7), "{code:02x}");
-        let reply = disk.send(&blocks_cdb(code, 0, 0, 8193), &Header::new(16, direction, 512));
+        let reply = disk.send(&blocks_cdb(code, 0, 0, 8193), &sg_io_hdr(16, direction, 512));
         assert_eq!(reply.check(), cdb_field(place, 7), "{code:02x}");
     }
 }
@@ -1829,12 +1829,12 @@ fn sense_buffers_of_every_size() {
         let cdb = [0x12, 0, 1, 0, 96, 0];
         let whole = disk.read(&cdb, 96).sense;
         for sense_room in 0..=255 {
-            let reply = disk.send(&cdb, &Header { sense_room, ..Header::new(6, FROM_DEV, 96) });
+            let reply = disk.send(&cdb, &SgIoHdr { mx_sb_len: sense_room, ..sg_io_hdr(6, FROM_DEV, 96) });
             assert_eq!(reply.status, CHECK_CONDITION);
             assert_eq!(reply.sense, whole[..whole.len().min(sense_room.into())]);
             assert_eq!(reply.resid, 96);
         }
-        let reply = disk.send(&cdb, &Header { sense: 0, ..Header::new(6, FROM_DEV, 96) });
+        let reply = disk.send(&cdb, &SgIoHdr { sbp: 0, ..sg_io_hdr(6, FROM_DEV, 96) });
         assert_eq!((reply.status, reply.sense), (CHECK_CONDITION, vec![]));
     }
 }
@@ -1902,7 +1902,7 @@ fn lists_with_many_empty_pieces() {
 fn the_shorter_of_list_and_length_counts() {
     let disk = numbered(16);
     disk.lay_out(&[512, 512]);
-    let header = |length: usize| Header { pieces: 2, data: LIST, ..Header::new(10, FROM_DEV, length) };
+    let header = |length: usize| SgIoHdr { iovec_count: 2, dxferp: LIST, ..sg_io_hdr(10, FROM_DEV, length) };
     let read = |blocks| blocks_cdb(0x28, 0, 2, blocks);
     // A shorter length.
     assert_eq!(disk.send(&read(1), &header(512)).good(), [2; 512]);
@@ -1919,14 +1919,14 @@ fn the_shorter_of_list_and_length_counts() {
 fn lists_that_the_kernel_refuses() {
     let disk = numbered(16);
     let read = blocks_cdb(0x28, 0, 2, 1);
-    let header = Header { pieces: 2, data: LIST, ..Header::new(10, FROM_DEV, 512) };
+    let header = SgIoHdr { iovec_count: 2, dxferp: LIST, ..sg_io_hdr(10, FROM_DEV, 512) };
     disk.put(LIST, &[DATA, 1 << 63, DATA, 512].map(u64::to_ne_bytes).concat());
-    assert_eq!(disk.try_send(&read, &Header { length: 512, ..header.clone() }), Err(Errno::EINVAL));
+    assert_eq!(disk.try_send(&read, &SgIoHdr { dxfer_len: 512, ..header }), Err(Errno::EINVAL));
     disk.put(LIST, &[DATA, 0, DATA, 0].map(u64::to_ne_bytes).concat());
     assert_eq!(disk.try_send(&read, &header), Err(Errno::EINVAL));
     // Without a length, the list is not looked at.
     for pieces in [1, 2000] {
-        let header = Header { pieces, data: 8, ..Header::new(6, FROM_DEV, 0) };
+        let header = SgIoHdr { iovec_count: pieces, dxferp: 8, ..sg_io_hdr(6, FROM_DEV, 0) };
         assert_eq!(disk.try_send(&[0; 6], &header).map(|reply| reply.status), Ok(0));
     }
 }
@@ -1934,10 +1934,10 @@ fn lists_that_the_kernel_refuses() {
 #[test]
 fn a_piece_that_is_bad_memory() {
     let disk = numbered(16);
-    let header = Header { pieces: 2, data: LIST, ..Header::new(10, FROM_DEV, 1024) };
+    let header = SgIoHdr { iovec_count: 2, dxferp: LIST, ..sg_io_hdr(10, FROM_DEV, 1024) };
     disk.put(LIST, &[DATA, 512, 8, 512].map(u64::to_ne_bytes).concat());
     assert_eq!(disk.try_send(&blocks_cdb(0x28, 0, 2, 2), &header), Err(Errno::EFAULT));
-    let header = Header { direction: TO_DEV, ..header };
+    let header = SgIoHdr { dxfer_direction: TO_DEV, ..header };
     assert_eq!(disk.try_send(&blocks_cdb(0x2a, 0, 2, 2), &header), Err(Errno::EFAULT));
 }
 
@@ -2008,7 +2008,7 @@ fn who_may_send_what() {
                 (disk.host.root, disk.host.writable) = (root, writable);
                 let mut cdb = [0; 16];
                 (cdb[0], cdb[1]) = (code, action);
-                match disk.try_send(&cdb, &Header::new(16, NONE, 0)) {
+                match disk.try_send(&cdb, &sg_io_hdr(16, NONE, 0)) {
                     Ok(_) => true,
                     Err(Errno::EPERM) => false,
                     Err(errno) => panic!("{code:02x}: {errno}"),
@@ -2031,7 +2031,7 @@ fn who_may_send_what() {
 #[test]
 fn other_kinds_of_disks() {
     let disk = Disk { entry: "/x=ide", ..numbered(16) };
-    assert_eq!(disk.try_send(&[0; 6], &Header::new(6, NONE, 0)), Err(Errno::EINVAL));
+    assert_eq!(disk.try_send(&[0; 6], &sg_io_hdr(6, NONE, 0)), Err(Errno::EINVAL));
     let disk = Disk { entry: "/x=sata", ..numbered(16) };
     assert_eq!(disk.read(&[0x12, 0, 0, 0, 36, 0], 36).good()[8..16], *b"ATA     ");
 }

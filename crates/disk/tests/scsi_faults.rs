@@ -46,7 +46,7 @@ impl Case {
         disk.put(DATA, &self.data);
         let (direction, length) =
             if self.room > 0 { (FROM_DEV, self.room) } else { (TO_DEV, self.data.len()) };
-        disk.try_send(&self.cdb, &Header::new(self.cdb.len(), direction, length))
+        disk.try_send(&self.cdb, &sg_io_hdr(self.cdb.len(), direction, length))
     }
 }
 
@@ -244,7 +244,7 @@ fn a_disk_without_a_size_still_says_who_it_is() {
         let before = disk.read(cdb, room).good();
         for errno in ERRNOS {
             disk.host.fault.set(Some(Fault::new(Call::Limit, errno)));
-            let result = disk.try_send(cdb, &Header::new(cdb.len(), FROM_DEV, room));
+            let result = disk.try_send(cdb, &sg_io_hdr(cdb.len(), FROM_DEV, room));
             match errno {
                 Errno::EBADF => assert_eq!(result, Err(errno)),
                 _ => assert_eq!(result.expect("it is right").good(), before),

@@ -1,13 +1,15 @@
 //! ATA commands by every request that carries them.
 
+use disk::abi::{Abi, IdeTaskRequest};
 use disk::ata::Registers;
 use disk::ata::command::Transfer;
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE};
 use disk::{Answer, Errno};
+use zerocopy::IntoBytes;
 
 use crate::host::{FAR, POISON};
 use crate::sense::registers;
-use crate::sg_io::{CHECK_CONDITION, DATA, Disk, FROM_DEV, Header, NONE, Reply, TO_DEV};
+use crate::sg_io::{CHECK_CONDITION, DATA, Disk, FROM_DEV, NONE, Reply, TO_DEV, sg_io_hdr};
 
 /// A request that carries an ATA command to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,21 +145,24 @@ impl Ata {
         let [features, features_high] = self.features.to_le_bytes();
         let [count, count_high] = self.count.to_le_bytes();
         // TASKFILE_… and IDE_DRIVE_TASK_…
-        let (phase, kind) = match self.transfer {
+        let (data_phase, req_cmd) = match self.transfer {
             Transfer::None => (0, 0),
             Transfer::PioIn => (0x01, 2),
             Transfer::PioOut => (0x04, 3),
             Transfer::DmaIn => (0x20, 2),
             Transfer::DmaOut => (0x40, 4),
         };
-        let mut bytes = vec![0, features, count, low, mid, high, self.device, self.command];
-        bytes.extend([0, features_high, count_high, d, e, f, 0, 0]);
-        bytes.extend([0; 8]);
-        bytes.extend([phase, kind].map(i32::to_ne_bytes).concat());
-        bytes.extend([self.data.len(), self.room].map(usize::to_ne_bytes).concat());
-        assert_eq!(bytes.len(), 48);
-        bytes.extend(&self.data);
-        bytes.resize(48 + self.data.len() + self.room, POISON);
+        let request = IdeTaskRequest {
+            io_ports: [0, features, count, low, mid, high, self.device, self.command],
+            hob_ports: [0, features_high, count_high, d, e, f, 0, 0],
+            data_phase,
+            req_cmd,
+            out_size: self.data.len() as u64,
+            in_size: self.room as u64,
+            ..IdeTaskRequest::default()
+        };
+        let mut bytes = [request.as_bytes(), &self.data].concat();
+        bytes.resize(bytes.len() + self.room, POISON);
         bytes
     }
 
@@ -331,22 +336,28 @@ impl Disk {
     fn drive_taskfile(&self, command: &Ata) -> Got {
         let bytes = command.taskfile();
         let (result, got) = self.hdio(HDIO_DRIVE_TASKFILE, &bytes);
+        let [given, back]: [IdeTaskRequest; 2] = [&bytes, &got].map(|bytes| Abi::Native.parse(bytes));
+        let [_, error, count, low, mid, high, device, status] = back.io_ports;
+        let [_, hob_error, count_high, d, e, f, ..] = back.hob_ports;
         let registers = Registers {
-            status: got[7],
-            error: got[1],
-            count: u16::from_le_bytes([got[2], got[10]]),
-            lba: u64::from_le_bytes([got[3], got[4], got[5], got[11], got[12], got[13], 0, 0]),
-            device: got[6],
+            status,
+            error,
+            count: u16::from_le_bytes([count, count_high]),
+            lba: u64::from_le_bytes([low, mid, high, d, e, f, 0, 0]),
+            device,
         };
         let all = Registers { status: 0xff, error: 0xff, count: 0xffff, lba: !0, device: 0xff };
         // A command that did not come to its end leaves all as it was.
-        let ended = result.is_ok() || got[1..8] != bytes[1..8];
+        let ended = result.is_ok() || back.io_ports[1..] != given.io_ports[1..];
         // DATA and what does not come from registers; ERROR is read beside the high bytes once more.
-        assert_eq!((got[0], got[8]), (bytes[0], bytes[8]));
-        assert_eq!(got[9], if ended { got[1] } else { bytes[9] });
-        assert_eq!(got[14..48], bytes[14..48]);
-        assert_eq!(got[48..][..command.data.len()], command.data);
-        let data = got[48 + command.data.len()..].to_vec();
+        assert_eq!((back.io_ports[0], back.hob_ports[0]), (given.io_ports[0], given.hob_ports[0]));
+        assert_eq!(hob_error, if ended { error } else { given.hob_ports[1] });
+        assert_eq!(back.hob_ports[6..], given.hob_ports[6..]);
+        let (io_ports, hob_ports) = (back.io_ports, back.hob_ports);
+        assert_eq!(back, IdeTaskRequest { io_ports, hob_ports, ..given });
+        let got = &got[size_of::<IdeTaskRequest>()..];
+        assert_eq!(got[..command.data.len()], command.data);
+        let data = got[command.data.len()..].to_vec();
         Got { way: Way::Taskfile, result, registers: ended.then_some((registers, all)), data, reply: None }
     }
 
@@ -359,7 +370,7 @@ impl Disk {
             Transfer::PioOut | Transfer::DmaOut => (TO_DEV, command.data.len()),
         };
         self.put(DATA, &[&command.data[..], &vec![POISON; command.room + 64]].concat());
-        let result = self.try_send(&cdb, &Header::new(cdb.len(), direction, length));
+        let result = self.try_send(&cdb, &sg_io_hdr(cdb.len(), direction, length));
         let data = self.got(DATA, command.room);
         let (result, reply) = match result {
             Ok(reply) => (Ok(()), Some(reply)),

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use disk::entry::Entry;
 use disk::host::{Extent, Provisioning, Segment, UpdateError};
-use disk::{Answer, Capability, Device, Errno, Host, Limit, Medium, State};
+use disk::{Abi, Answer, Capability, Device, Errno, Host, Limit, Medium, State};
 
 /// The address of the caller's first buffer, of [`MEMORY`] bytes. The second one begins at [`FAR`]; every other address is bad.
 pub const BASE: u64 = 0x1000;
@@ -92,6 +92,8 @@ pub struct MemoryHost {
     pub memory: RefCell<[u8; MEMORY]>,
     /// The caller's memory from [`FAR`] on; empty at first.
     pub far: RefCell<Vec<u8>>,
+    /// How the caller lays out structures.
+    pub abi: Abi,
     /// Whether the backing device is a block device or a regular file.
     pub medium: Medium,
     /// The size of the backing device.
@@ -138,6 +140,7 @@ impl MemoryHost {
         MemoryHost {
             memory: RefCell::new([POISON; MEMORY]),
             far: RefCell::new(Vec::new()),
+            abi: Abi::Native,
             medium,
             bytes,
             identity: 1,
@@ -257,6 +260,10 @@ impl Host for MemoryHost {
 
     fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
         self.with_memory(address, bytes.len(), |part| part.copy_from_slice(bytes))
+    }
+
+    fn abi(&self) -> Abi {
+        self.abi
     }
 
     fn capable(&self, capability: Capability) -> bool {

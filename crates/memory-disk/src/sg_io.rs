@@ -1,8 +1,13 @@
 //! SCSI commands through `SG_IO`.
 
+pub use disk::abi::{
+    SG_DXFER_FROM_DEV as FROM_DEV, SG_DXFER_NONE as NONE, SG_DXFER_TO_DEV as TO_DEV,
+    SG_DXFER_TO_FROM_DEV as TO_FROM_DEV, SgIoHdr,
+};
+use disk::host::Segment;
 use disk::request::SG_IO;
 use disk::scsi::sense::Sense;
-use disk::{Answer, Errno, State};
+use disk::{Abi, Answer, Errno, Host, State};
 
 use crate::host::{FAR, MemoryHost, POISON};
 use crate::sense::parse_sense;
@@ -18,21 +23,6 @@ pub const LIST: u64 = FAR + 0x400;
 /// The address of the data buffer.
 pub const DATA: u64 = FAR + 0x8000;
 
-/// The length of `struct sg_io_hdr`.
-pub const HEADER_LENGTH: usize = 88;
-
-/// The length of `struct iovec`.
-const PIECE: usize = 16;
-
-/// `SG_DXFER_NONE`
-pub const NONE: i32 = -1;
-/// `SG_DXFER_TO_DEV`
-pub const TO_DEV: i32 = -2;
-/// `SG_DXFER_FROM_DEV`
-pub const FROM_DEV: i32 = -3;
-/// `SG_DXFER_TO_FROM_DEV`
-pub const TO_FROM_DEV: i32 = -4;
-
 /// The room for data at first; it grows with what is put there.
 const DATA_ROOM: usize = 4096;
 
@@ -46,65 +36,25 @@ pub struct Disk {
     pub state: State,
 }
 
-/// The fields of `struct sg_io_hdr` that a caller fills in.
-#[derive(Clone, Debug)]
-pub struct Header {
-    /// interface_id
-    pub interface: i32,
-    /// dxfer_direction
-    pub direction: i32,
-    /// cmd_len
-    pub cdb_length: u8,
-    /// mx_sb_len
-    pub sense_room: u8,
-    /// iovec_count
-    pub pieces: u16,
-    /// dxfer_len
-    pub length: u32,
-    /// dxferp
-    pub data: u64,
-    /// cmdp
-    pub cdb: u64,
-    /// sbp
-    pub sense: u64,
-}
-
-impl Header {
-    /// The header of a command whose CDB, sense buffer and data stand at [`CDB`], [`SENSE`] and [`DATA`].
-    pub fn new(cdb_length: usize, direction: i32, length: usize) -> Header {
-        Header {
-            interface: i32::from(b'S'),
-            direction,
-            cdb_length: cdb_length as u8,
-            sense_room: 64,
-            pieces: 0,
-            length: length as u32,
-            data: DATA,
-            cdb: CDB,
-            sense: SENSE,
-        }
-    }
-
-    /// Returns the header as it stands in the caller's memory.
-    pub fn bytes(&self) -> [u8; HEADER_LENGTH] {
-        let mut bytes = [0; HEADER_LENGTH];
-        let mut put = |at: usize, part: &[u8]| bytes[at..at + part.len()].copy_from_slice(part);
-        put(0, &self.interface.to_ne_bytes());
-        put(4, &self.direction.to_ne_bytes());
-        put(8, &[self.cdb_length, self.sense_room]);
-        put(10, &self.pieces.to_ne_bytes());
-        put(12, &self.length.to_ne_bytes());
-        put(16, &self.data.to_ne_bytes());
-        put(24, &self.cdb.to_ne_bytes());
-        put(32, &self.sense.to_ne_bytes());
-        // timeout, flags, pack_id and usr_ptr go through unchanged.
-        put(40, &5000u32.to_ne_bytes());
-        put(44, &0x10u32.to_ne_bytes());
-        put(48, &77i32.to_ne_bytes());
-        put(56, &0x1234_5678_9abcu64.to_ne_bytes());
+/// Returns the header of a command whose CDB, sense buffer and data stand at [`CDB`], [`SENSE`] and [`DATA`].
+pub fn sg_io_hdr(cdb_length: usize, direction: i32, length: usize) -> SgIoHdr {
+    SgIoHdr {
+        interface_id: SgIoHdr::INTERFACE,
+        dxfer_direction: direction,
+        cmd_len: cdb_length as u8,
+        mx_sb_len: 64,
+        iovec_count: 0,
+        dxfer_len: length as u32,
+        dxferp: DATA,
+        cmdp: CDB,
+        sbp: SENSE,
+        // These go through unchanged.
+        timeout: 5000,
+        flags: 0x10,
+        pack_id: 77,
+        usr_ptr: 0x1234_5678,
         // What the kernel fills in.
-        put(64, &[POISON; HEADER_LENGTH - 64]);
-        bytes
+        ..Abi::Native.parse(&[POISON; size_of::<SgIoHdr>()])
     }
 }
 
@@ -180,21 +130,21 @@ impl Disk {
     /// Sends a command without data.
     #[track_caller]
     pub fn none(&self, cdb: &[u8]) -> Reply {
-        self.send(cdb, &Header::new(cdb.len(), NONE, 0))
+        self.send(cdb, &sg_io_hdr(cdb.len(), NONE, 0))
     }
 
     /// Sends a command with a data-in buffer of this length.
     #[track_caller]
     pub fn read(&self, cdb: &[u8], room: usize) -> Reply {
         self.put(DATA, &vec![POISON; room + 64]);
-        self.send(cdb, &Header::new(cdb.len(), FROM_DEV, room))
+        self.send(cdb, &sg_io_hdr(cdb.len(), FROM_DEV, room))
     }
 
     /// Sends a command with a data-out buffer.
     #[track_caller]
     pub fn write(&self, cdb: &[u8], data: &[u8]) -> Reply {
         self.put(DATA, data);
-        self.send(cdb, &Header::new(cdb.len(), TO_DEV, data.len()))
+        self.send(cdb, &sg_io_hdr(cdb.len(), TO_DEV, data.len()))
     }
 
     /// Sends a command whose buffer is a scatter-gather list of pieces of these lengths, with gaps between them; `data` fills
@@ -210,8 +160,11 @@ impl Disk {
             rest = later;
         }
         let length = lengths.iter().sum();
-        let header =
-            Header { pieces: lengths.len() as u16, data: LIST, ..Header::new(cdb.len(), direction, length) };
+        let header = SgIoHdr {
+            iovec_count: lengths.len() as u16,
+            dxferp: LIST,
+            ..sg_io_hdr(cdb.len(), direction, length)
+        };
         self.send(cdb, &header)
     }
 
@@ -220,12 +173,17 @@ impl Disk {
         let mut at = DATA;
         let mut places = Vec::new();
         for (element, &length) in lengths.iter().enumerate() {
-            let piece = [at.to_ne_bytes(), (length as u64).to_ne_bytes()].concat();
-            self.put(LIST + (PIECE * element) as u64, &piece);
+            let segment = Segment { address: at, length: length as u64 };
+            self.host.store(self.element(LIST, element), segment).expect("it is there");
             places.push((at, length as u64));
             at += length as u64 + 16;
         }
         places
+    }
+
+    /// Returns the address of an element of a scatter-gather list.
+    fn element(&self, list: u64, element: usize) -> u64 {
+        list + (self.host.abi.size_of::<Segment>() * element) as u64
     }
 
     /// Turns the write cache off with MODE SELECT.
@@ -239,58 +197,63 @@ impl Disk {
 
     /// Sends a command, and expects that the request itself does not fail.
     #[track_caller]
-    pub fn send(&self, cdb: &[u8], header: &Header) -> Reply {
+    pub fn send(&self, cdb: &[u8], header: &SgIoHdr) -> Reply {
         self.try_send(cdb, header).expect("the request is right")
     }
 
     /// Sends a command, and checks what holds for every command.
     #[track_caller]
-    pub fn try_send(&self, cdb: &[u8], header: &Header) -> Result<Reply, Errno> {
+    pub fn try_send(&self, cdb: &[u8], header: &SgIoHdr) -> Result<Reply, Errno> {
         self.put(CDB, cdb);
         self.put(SENSE, &[POISON; 256]);
-        let sent = header.bytes();
-        self.put(HEADER, &sent);
+        self.host.store(HEADER, *header).expect("it is there");
+        let sent: SgIoHdr = self.host.fetch(HEADER).expect("it is there");
         let before = self.host.far.borrow().clone();
         let answer = self.host.ask_at(self.entry, &self.state, SG_IO, HEADER);
-        let got = self.got(HEADER, HEADER_LENGTH);
+        let size = self.host.abi.size_of::<SgIoHdr>();
         match answer {
             Answer::Value(0) => {}
             Answer::Error(errno) => {
-                assert_eq!(got, sent, "an error leaves the header alone");
+                assert_eq!(self.host.fetch(HEADER), Ok(sent), "an error leaves the header alone");
                 return Err(errno);
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(got[..64], sent[..64], "what the caller filled in stays");
-        let [status, masked, message, sense_length] = got[64..68] else { unreachable!() };
-        let half = |at: usize| u16::from_ne_bytes(got[at..at + 2].try_into().expect("two bytes"));
-        let word = |at: usize| u32::from_ne_bytes(got[at..at + 4].try_into().expect("four bytes"));
-        let (host_status, driver_status) = (half(68), half(70));
-        let (resid, duration, info) = (word(72) as i32, word(76), word(80));
-        assert_eq!(masked, status >> 1 & 0x1f);
-        assert_eq!(message, 0);
-        assert_eq!(driver_status, if status == CHECK_CONDITION { 8 } else { 0 });
-        assert_eq!(info, u32::from(status != 0 || host_status != 0));
-        assert!(status == CHECK_CONDITION || sense_length == 0);
-        assert!(sense_length <= header.sense_room);
-        if header.sense != SENSE {
-            assert_eq!(sense_length, 0);
+        let got: SgIoHdr = self.host.fetch(HEADER).expect("it is there");
+        let SgIoHdr { status, sb_len_wr, host_status, resid, duration, .. } = got;
+        let filled_in = SgIoHdr {
+            status,
+            masked_status: status >> 1 & 0x1f,
+            msg_status: 0,
+            sb_len_wr,
+            host_status,
+            driver_status: if status == CHECK_CONDITION { 8 } else { 0 },
+            resid,
+            duration,
+            info: u32::from(status != 0 || host_status != 0),
+            ..sent
+        };
+        assert_eq!(got, filled_in, "what the caller filled in stays");
+        assert!(status == CHECK_CONDITION || sb_len_wr == 0);
+        assert!(sb_len_wr <= header.mx_sb_len);
+        if header.sbp != SENSE {
+            assert_eq!(sb_len_wr, 0);
         }
         let sense = self.got(SENSE, 256);
-        assert!(sense[sense_length.into()..].iter().all(|&byte| byte == POISON));
+        assert!(sense[sb_len_wr.into()..].iter().all(|&byte| byte == POISON));
 
         let pieces = self.pieces(header);
         let room: u64 = pieces.iter().map(|(_, length)| length).sum();
         assert!((0..=room as i32).contains(&resid), "{resid} of {room}");
         let mut left =
-            if header.direction == TO_DEV || host_status == ERROR { 0 } else { room - resid as u64 };
+            if header.dxfer_direction == TO_DEV || host_status == ERROR { 0 } else { room - resid as u64 };
         let mut data = Vec::new();
         let mut expected = before;
         let mut keep = |address: u64, bytes: &[u8]| {
             let at = (address - FAR) as usize;
             expected[at..at + bytes.len()].copy_from_slice(bytes);
         };
-        keep(HEADER, &got);
+        keep(HEADER, &self.got(HEADER, size));
         keep(SENSE, &sense);
         for (address, length) in pieces {
             let now = left.min(length);
@@ -303,28 +266,27 @@ impl Disk {
             left -= now;
         }
         assert!(*self.host.far.borrow() == expected, "nothing else of the caller's memory changes");
-        Ok(Reply { status, host_status, resid, duration, sense: sense[..sense_length.into()].to_vec(), data })
+        Ok(Reply { status, host_status, resid, duration, sense: sense[..sb_len_wr.into()].to_vec(), data })
     }
 
     /// Returns address and length of each piece of a header's buffer.
-    fn pieces(&self, header: &Header) -> Vec<(u64, u64)> {
-        let length = u64::from(header.length);
+    fn pieces(&self, header: &SgIoHdr) -> Vec<(u64, u64)> {
+        let length = u64::from(header.dxfer_len);
         if length == 0 {
             return vec![];
         }
-        if header.pieces == 0 {
-            return vec![(header.data, length)];
+        if header.iovec_count == 0 {
+            return vec![(header.dxferp, length)];
         }
         let mut left = length;
-        let list = self.got(header.data, PIECE * usize::from(header.pieces));
-        let number = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().expect("eight bytes"));
-        list.chunks(PIECE)
-            .map(|piece| {
-                let length = number(&piece[8..]).min(left);
-                left -= length;
-                (number(&piece[..8]), length)
-            })
-            .collect()
+        let pieces = (0..header.iovec_count.into()).map(|element| {
+            let element = self.element(header.dxferp, element);
+            let Segment { address, length } = self.host.fetch(element).expect("it is there");
+            let length = length.min(left);
+            left -= length;
+            (address, length)
+        });
+        pieces.collect()
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use disk::Errno;
+use disk::abi::{HdGeometry, Long, ScsiIdlun};
 use serde::{Deserialize, Serialize};
 
 use crate::ioctl::{Reply, Request, ask};
@@ -100,10 +101,10 @@ impl Facts {
     }
 
     fn of(file: &File) -> Facts {
-        let number = |reply: Reply| i32::from_ne_bytes(reply.bytes::<0, 4>());
+        let number = |reply: Reply| reply.structure::<i32>();
         Facts {
-            bytes: ask(file, Request::Bytes).map(|reply| u64::from_ne_bytes(reply.bytes::<0, 8>())),
-            sectors: ask(file, Request::Sectors).map(|reply| long::<0>(&reply)),
+            bytes: ask(file, Request::Bytes).map(|reply| reply.structure()),
+            sectors: ask(file, Request::Sectors).map(|reply| reply.structure::<Long>().value),
             sector_size: ask(file, Request::SectorSize).map(number),
             read_only: ask(file, Request::ReadOnly).map(number),
             geometry: ask(file, Request::Geometry).map(|reply| Geometry::new(&reply)),
@@ -153,23 +154,10 @@ fn text<T: Display>(answer: &Result<T, Errno>) -> String {
     }
 }
 
-/// An `unsigned long`.
-fn long<const OFFSET: usize>(reply: &Reply) -> u64 {
-    #[cfg(target_pointer_width = "64")]
-    return u64::from_ne_bytes(reply.bytes::<OFFSET, 8>());
-    #[cfg(target_pointer_width = "32")]
-    return u32::from_ne_bytes(reply.bytes::<OFFSET, 4>()).into();
-}
-
 impl Geometry {
     fn new(reply: &Reply) -> Geometry {
-        let [heads, sectors] = reply.bytes::<0, 2>();
-        Geometry {
-            cylinders: u16::from_ne_bytes(reply.bytes::<2, 2>()),
-            heads,
-            sectors,
-            start: long::<{ size_of::<libc::c_ulong>() }>(reply),
-        }
+        let HdGeometry { heads, sectors, cylinders, start, .. } = reply.structure();
+        Geometry { cylinders, heads, sectors, start }
     }
 }
 
@@ -204,7 +192,7 @@ fn string(bytes: &[u8]) -> String {
 
 impl ScsiAddress {
     fn new(reply: &Reply) -> ScsiAddress {
-        let [id, lun, channel, host] = u32::from_ne_bytes(reply.bytes::<0, 4>()).to_le_bytes();
+        let [id, lun, channel, host] = reply.structure::<ScsiIdlun>().dev_id.to_le_bytes();
         ScsiAddress { host, channel, id, lun }
     }
 }

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
+use disk::abi::{Abi, SgIoHdr, Structure};
 use disk::{Errno, request};
 use serde::{Deserialize, Serialize};
 
@@ -19,11 +20,11 @@ pub enum Request {
     SectorSize = request::BLKSSZGET,
     /// 64 bits, in bytes.
     Bytes = request::BLKGETSIZE64,
-    /// A `struct hd_geometry`.
+    /// A [`HdGeometry`](disk::abi::HdGeometry).
     Geometry = request::HDIO_GETGEO,
     /// The 512 bytes of IDENTIFY DEVICE.
     Identity = request::HDIO_GET_IDENTITY,
-    /// Two 32-bit numbers.
+    /// A [`ScsiIdlun`](disk::abi::ScsiIdlun).
     IdLun = request::SCSI_IOCTL_GET_IDLUN,
     /// An `int`.
     BusNumber = request::SCSI_IOCTL_GET_BUS_NUMBER,
@@ -36,6 +37,12 @@ pub struct Reply([u8; Reply::SIZE]);
 impl Reply {
     /// As much as the longest reply, `HDIO_GET_IDENTITY`'s.
     const SIZE: usize = 512;
+
+    /// The reply as a structure.
+    pub fn structure<T: Structure>(&self) -> T {
+        const { assert!(size_of::<T>() <= Reply::SIZE) };
+        Abi::Native.parse(&self.0)
+    }
 
     /// The bytes from a constant offset.
     pub fn bytes<const OFFSET: usize, const LENGTH: usize>(&self) -> [u8; LENGTH] {
@@ -94,8 +101,8 @@ pub enum Given {
 /// The most bytes that a command sent anew moves; the library takes no less.
 pub const LONGEST: u32 = 4 << 20;
 
-/// The most bytes that a request other than `SG_IO` reads or writes at its address, with room to spare: `HDIO_DRIVE_TASKFILE`'s
-/// 56, and 65536 each way.
+/// The most bytes that a request other than `SG_IO` reads or writes at its address, with room to spare: `HDIO_DRIVE_TASKFILE`
+/// moves 65536 bytes each way.
 const ROOM: usize = 256 * 1024;
 
 /// Whether a request is known to touch no memory but what stands at its address.
@@ -141,22 +148,20 @@ pub fn resend(file: &File, request: u32, given: &Given) -> Result<(), Errno> {
         {
             let (mut data, mut room) = (data.clone(), [0u8; 256]);
             data.resize(*length as usize, 0);
-            let cdb_length = u8::try_from(cdb.len()).map_err(|_| Errno::EINVAL)?;
-            // `struct sg_io_hdr` (include/scsi/sg.h).
-            let mut header = [0u64; 11];
-            let two = |first: u32, second: u32| {
-                let [a, b] = [first, second].map(u32::to_ne_bytes);
-                u64::from_ne_bytes([a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]])
+            let mut hdr = SgIoHdr {
+                interface_id: SgIoHdr::INTERFACE,
+                dxfer_direction: *direction,
+                cmd_len: u8::try_from(cdb.len()).map_err(|_| Errno::EINVAL)?,
+                mx_sb_len: sense.unwrap_or(0),
+                dxfer_len: *length,
+                dxferp: data.as_mut_ptr().expose_provenance() as u64,
+                cmdp: cdb.as_ptr().expose_provenance() as u64,
+                sbp: sense.map_or(0, |_| room.as_mut_ptr().expose_provenance() as u64),
+                // Milliseconds.
+                timeout: 60_000,
+                ..SgIoHdr::default()
             };
-            let lengths = u32::from_ne_bytes([cdb_length, sense.unwrap_or(0), 0, 0]);
-            header[0] = two(u32::from(b'S'), *direction as u32);
-            header[1] = two(lengths, *length);
-            header[2] = data.as_mut_ptr().expose_provenance() as u64;
-            header[3] = cdb.as_ptr().expose_provenance() as u64;
-            header[4] = sense.map_or(0, |_| room.as_mut_ptr().expose_provenance() as u64);
-            // Milliseconds.
-            header[5] = two(60_000, 0);
-            send(header.as_mut_ptr().expose_provenance() as u64);
+            send((&raw mut hdr).expose_provenance() as u64);
         }
         _ => return Err(Errno::EINVAL),
     }

@@ -3,6 +3,9 @@
 use std::fmt;
 
 use disk::Errno;
+use disk::abi::{
+    Abi, IdeTaskRequest, SG_DXFER_FROM_DEV, SG_DXFER_TO_DEV, SG_DXFER_TO_FROM_DEV, ScsiIdlun, SgIoHdr,
+};
 use disk::entry::Printed;
 use disk::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO, Shape,
@@ -14,7 +17,7 @@ use disk::scsi::sense::Sense;
 use disk::trace::{Decoded, Given, Got, geometry};
 
 use super::absent;
-use super::record::{Bytes, CHECK_CONDITION, FROM_DISK, Record, TO_DISK, digits};
+use super::record::{Bytes, CHECK_CONDITION, Record, digits};
 
 /// What marks a line that should be reported.
 const UNKNOWN: &str = "(unknown: please report this line)";
@@ -52,8 +55,11 @@ pub fn asked(record: &Record) -> String {
             text += &format!(" [{}]{}", digits(&record.cdb.0, " "), fields(record));
             text += &registers_in(record);
         }
-        SG_IO if record.given.at::<4>(0) != u32::from(b'S').to_ne_bytes() && !record.given.0.is_empty() => {
-            text += &format!(" of interface {}", i32::from_ne_bytes(record.given.at(0)));
+        SG_IO
+            if record.given.structure::<SgIoHdr>().interface_id != SgIoHdr::INTERFACE
+                && !record.given.0.is_empty() =>
+        {
+            text += &format!(" of interface {}", record.given.structure::<SgIoHdr>().interface_id);
         }
         HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE => text += &registers_in(record),
         request => match find(request).map(|request| request.argument) {
@@ -71,9 +77,9 @@ pub fn asked(record: &Record) -> String {
     }
     if let Some(moved) = record.moved().filter(|moved| moved.length > 0) {
         let way = match moved.direction {
-            TO_DISK => "to the disk",
-            FROM_DISK => "from the disk",
-            -4 => "both ways",
+            SG_DXFER_TO_DEV => "to the disk",
+            SG_DXFER_FROM_DEV => "from the disk",
+            SG_DXFER_TO_FROM_DEV => "both ways",
             _ => "in no direction",
         };
         text += &format!(", {} bytes {way}", moved.length);
@@ -92,11 +98,11 @@ pub fn got(record: &Record) -> String {
     }
     match record.request {
         SG_IO => {
-            let [status] = record.got.at(64);
-            let host = u16::from_ne_bytes(record.got.at(68));
+            let SgIoHdr { status, host_status, .. } = record.got.structure();
             let mut text = scsi_status(status, &record.sense);
-            if host != 0 {
-                text += &format!(", host status {host}{}", if host == 1 { " (no connection)" } else { "" });
+            if host_status != 0 {
+                let name = if host_status == 1 { " (no connection)" } else { "" };
+                text += &format!(", host status {host_status}{name}");
             }
             if let Some(moved) = record.moved().filter(|moved| moved.length > 0) {
                 text += &format!(", {} bytes", i64::from(moved.length) - i64::from(moved.left));
@@ -131,10 +137,10 @@ pub fn values(record: &Record) -> Vec<Value> {
     let mut values = vec![("answered by", by.to_owned())];
     match record.request {
         SG_IO => {
-            let [status] = record.got.at(64);
+            let SgIoHdr { status, host_status, driver_status, .. } = record.got.structure();
             values.push(("status", scsi_status(status, &record.sense)));
-            values.push(("host status", u16::from_ne_bytes(record.got.at(68)).to_string()));
-            values.push(("driver status", u16::from_ne_bytes(record.got.at(70)).to_string()));
+            values.push(("host status", host_status.to_string()));
+            values.push(("driver status", driver_status.to_string()));
             if let Some(moved) = record.moved() {
                 values.push(("bytes moved", (i64::from(moved.length) - i64::from(moved.left)).to_string()));
             }
@@ -160,11 +166,14 @@ fn argument(request: u32, record: &Record) -> Vec<Value> {
     match shape {
         Shape::Geometry | Shape::BigGeometry => {
             let names = ["cylinders", "heads", "sectors", "start"];
-            names.into_iter().zip(geometry(shape, &got.0).map(|number| number.to_string())).collect()
+            names
+                .into_iter()
+                .zip(geometry(Abi::Native, shape, &got.0).map(|number| number.to_string()))
+                .collect()
         }
         Shape::Idlun => {
             let names = ["id", "lun", "channel", "host"];
-            let bytes = u32::from_ne_bytes(got.at(0)).to_le_bytes();
+            let bytes = got.structure::<ScsiIdlun>().dev_id.to_le_bytes();
             names.into_iter().zip(bytes.map(|byte| byte.to_string())).collect()
         }
         Shape::Identity => identity(&got.0),
@@ -251,10 +260,10 @@ fn registers_out(record: &Record) -> Option<Ended> {
             let place = Some((lba(low, mid, high, 0, 0, 0), device));
             Some(Ended { status, error, count: count.into(), place })
         }
-        (
-            HDIO_DRIVE_TASKFILE,
-            &[_, error, count, low, mid, high, device, status, _, _, count_high, d, e, f, ..],
-        ) => {
+        (HDIO_DRIVE_TASKFILE, written @ [_, ..]) => {
+            let IdeTaskRequest { io_ports, hob_ports, .. } = Abi::Native.parse(written);
+            let [_, error, count, low, mid, high, device, status] = io_ports;
+            let [_, _, count_high, d, e, f, ..] = hob_ports;
             let place = Some((lba(low, mid, high, d, e, f), device));
             Some(Ended { status, error, count: wide(count, count_high), place })
         }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::absent;
+use disk::abi::{Abi, SgIoHdr, Structure};
 use disk::ioctl::hdio_drive;
 use disk::record::{Head, Part, Parts};
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SG_IO, find};
@@ -64,6 +65,11 @@ pub struct Bytes(pub Vec<u8>);
 impl Bytes {
     fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The structure that they begin with, with zeros for what is missing.
+    pub fn structure<T: Structure>(&self) -> T {
+        Abi::Native.parse(&self.0)
     }
 
     /// Some of them at an offset; a zero for each that does not exist.
@@ -153,10 +159,12 @@ impl Record {
 
     /// What `SG_IO` moved.
     pub fn moved(&self) -> Option<Moved> {
-        (self.request == SG_IO).then(|| Moved {
-            direction: i32::from_ne_bytes(self.given.at(4)),
-            length: u32::from_ne_bytes(self.given.at(12)),
-            left: i32::from_ne_bytes(self.got.at(72)),
+        let SgIoHdr { dxfer_direction, dxfer_len, .. } = self.given.structure();
+        let SgIoHdr { resid, .. } = self.got.structure();
+        (self.request == SG_IO).then_some(Moved {
+            direction: dxfer_direction,
+            length: dxfer_len,
+            left: resid,
         })
     }
 
@@ -170,7 +178,7 @@ impl Record {
     pub fn taskfile(&self) -> Option<Taskfile> {
         match self.request {
             HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE => {
-                hdio_drive::registers(self.request, &self.given.0)
+                hdio_drive::registers(Abi::Native, self.request, &self.given.0)
             }
             _ if self.command().is_some_and(|command| command.operation == Scsi::AtaPassThrough) => {
                 Some(sat::registers(&self.cdb.at(0)).0)
@@ -207,12 +215,6 @@ impl Record {
         find(self.request).is_none() || scsi || ata
     }
 }
-
-/// `SG_DXFER_TO_DEV`
-pub const TO_DISK: i32 = -2;
-
-/// `SG_DXFER_FROM_DEV`
-pub const FROM_DISK: i32 = -3;
 
 /// The status of a command that has sense data.
 pub const CHECK_CONDITION: u8 = 0x02;

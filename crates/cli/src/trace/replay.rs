@@ -5,10 +5,13 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::mem::offset_of;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitCode, Stdio};
 
 use comfy_table::{Table, presets};
+use disk::abi::{Abi, SG_DXFER_FROM_DEV, ScsiIoctlCommand, SgIoHdr};
 use disk::ioctl::hdio_drive;
 use disk::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, HDIO_GETGEO, Request,
@@ -21,7 +24,7 @@ use vmware::Given;
 use super::decode;
 use super::output::Begin;
 use super::receiver::{self, Message, Receiver, Sender};
-use super::record::{FROM_DISK, Moved, Record, digits};
+use super::record::{Moved, Record, digits};
 use super::{Family, failed};
 use crate::check::library;
 use crate::entries;
@@ -226,9 +229,11 @@ fn changes_nothing(request: u32, given: &Given) -> bool {
     };
     match (request, given) {
         (SG_IO, Given::Command { cdb, .. }) => scsi(cdb),
-        (SCSI_IOCTL_SEND_COMMAND, Given::Memory(bytes)) => bytes.get(8..).is_some_and(scsi),
+        (SCSI_IOCTL_SEND_COMMAND, Given::Memory(bytes)) => {
+            bytes.get(size_of::<ScsiIoctlCommand>()..).is_some_and(scsi)
+        }
         (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE, Given::Memory(bytes)) => {
-            let registers = hdio_drive::registers(request, bytes);
+            let registers = hdio_drive::registers(Abi::Native, request, bytes);
             registers.is_some_and(|registers| ata::command::changes_nothing(&registers))
         }
         _ => find(request).is_some_and(Request::changes_nothing),
@@ -242,22 +247,22 @@ fn recorded(record: &Record) -> Result<Given, &'static str> {
         return Err("what it does is not known");
     }
     if let Some(moved) = record.moved() {
-        let [cdb_length, room] = record.given.at(8);
-        if record.given.at(0) != i32::from(b'S').to_ne_bytes()
+        let hdr: SgIoHdr = record.given.structure();
+        if hdr.interface_id != SgIoHdr::INTERFACE
             || record.cdb.0.is_empty()
-            || record.cdb.0.len() != usize::from(cdb_length)
+            || record.cdb.0.len() != usize::from(hdr.cmd_len)
         {
             return Err(NOT_WHOLE);
         }
         if moved.length > vmware::LONGEST {
             return Err("it moves too much");
         }
-        let from_disk = moved.direction == FROM_DISK;
+        let from_disk = moved.direction == SG_DXFER_FROM_DEV;
         if !from_disk && record.data.0.len() < moved.length as usize {
             return Err("its data is not recorded");
         }
         let data = if from_disk { Vec::new() } else { record.data.0.clone() };
-        let sense = (record.given.at::<8>(32) != [0; 8]).then_some(room);
+        let sense = (hdr.sbp != 0).then_some(hdr.mx_sb_len);
         let Moved { direction, length, .. } = moved;
         return Ok(Given::Command { direction, cdb: record.cdb.0.clone(), data, length, sense });
     }
@@ -265,7 +270,9 @@ fn recorded(record: &Record) -> Result<Given, &'static str> {
         Some(Argument::Number | Argument::None) => Ok(Given::Number(record.argument)),
         _ if !vmware::is_self_contained(record.request) => Err(NOT_WHOLE),
         Some(Argument::In(_)) if record.given.0.is_empty() => Err(NOT_WHOLE),
-        _ if record.request == SCSI_IOCTL_SEND_COMMAND && record.given.at::<4>(0) != [0; 4] => {
+        _ if record.request == SCSI_IOCTL_SEND_COMMAND
+            && record.given.structure::<ScsiIoctlCommand>().inlen != 0 =>
+        {
             Err("its data is not recorded")
         }
         _ if record.request == HDIO_DRIVE_TASKFILE && moves_to_disk(record) => {
@@ -451,9 +458,10 @@ fn object(object: &impl Serialize) -> Result<(), Failure> {
 
 /// What of two records differs that should not.
 fn difference(recorded: &Record, now: &Record) -> Vec<Field> {
-    // Of the header: status to resid (include/scsi/sg.h). Addresses and times differ.
+    // Of the header: status to resid. Addresses and times differ.
+    const OUTCOME: Range<usize> = offset_of!(SgIoHdr, status)..offset_of!(SgIoHdr, duration);
     let got = |record: &Record| match record.request {
-        SG_IO => record.got.0.get(64..76).unwrap_or_default().to_vec(),
+        SG_IO => record.got.0.get(OUTCOME).unwrap_or_default().to_vec(),
         _ => record.written().to_vec(),
     };
     let (before, after) = (got(recorded), got(now));
@@ -536,13 +544,13 @@ fn bytes(what: &str, before: &[u8], after: &[u8]) -> Vec<Field> {
 mod tests {
     use super::*;
     use disk::entry::Kind;
-    use disk::host::Segment;
     use disk::record::{Head, Words};
     use proptest::collection::vec;
     use proptest::prelude::*;
     use rustix::net::{
         AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
     };
+    use zerocopy::IntoBytes;
 
     /// A message as the library would send it.
     fn message(head: &Head, parts: &[Vec<u8>; 6]) -> Vec<u8> {
@@ -623,11 +631,14 @@ mod tests {
     #[test]
     fn what_may_be_made_again() {
         let record = |request, cdb: &[u8], direction: i32, data: &[u8]| {
-            let mut given = vec![0; 88];
-            given[0] = b'S';
-            given[4..8].copy_from_slice(&direction.to_ne_bytes());
-            given[8] = cdb.len() as u8;
-            given[12] = 8;
+            let hdr = SgIoHdr {
+                interface_id: SgIoHdr::INTERFACE,
+                dxfer_direction: direction,
+                cmd_len: cdb.len() as u8,
+                dxfer_len: 8,
+                ..SgIoHdr::default()
+            };
+            let given = hdr.as_bytes().to_vec();
             let parts = [b"/x".to_vec(), given, vec![], cdb.to_vec(), vec![], data.to_vec()];
             let bytes = message(&head(request, Ok(0)), &parts);
             let (head, parts) = Head::parse(&bytes).expect("it is whole");
@@ -733,12 +744,11 @@ mod tests {
         let longest = disk::record::TOKEN
             + size_of::<Words>()
             + path.len()
-            + 88
+            + size_of::<SgIoHdr>()
             + 512
             + 32
             + 255
             + disk::record::MOST_DATA as usize;
         assert!(longest <= receiver::buffer().len());
-        assert_eq!(size_of::<Segment>(), 16, "a struct iovec");
     }
 }

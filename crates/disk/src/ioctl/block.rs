@@ -4,6 +4,7 @@
 //! size that is no whole number of blocks. On an image file they are ours, with the same meaning.
 
 use super::request::*;
+use crate::abi::{Abi, BlkpgIoctlArg, Long};
 use crate::device::Device;
 use crate::errno::Errno;
 use crate::host::{Capability, Host, Limit, Medium};
@@ -38,20 +39,25 @@ pub(crate) fn answer(device: &Device<'_>, host: &impl Host, request: u32, argume
 
 /// What depends on the size and the entry.
 fn property(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
-    let long = |value: u64| host.copy_out(argument, &value.to_ne_bytes());
-    let int = |value: u32| host.copy_out(argument, &value.to_ne_bytes());
+    let int = |value: u32| host.store(argument, value);
     let at_least_a_block = |limit| {
         let least = device.logical_block(host)?;
         Ok(u32::try_from(host.limit(limit)?).unwrap_or(least).max(least))
     };
     match request {
-        BLKGETSIZE => long(device.capacity(host)?.sectors())?,
+        BLKGETSIZE => {
+            let value = device.capacity(host)?.sectors();
+            if host.abi() == Abi::I386 && u32::try_from(value).is_err() {
+                return Err(Errno::EFBIG);
+            }
+            host.store(argument, Long { value })?;
+        }
         BLKSSZGET => int(device.logical_block(host)?)?,
         BLKPBSZGET => int(device.physical_block(host)?)?,
         BLKIOMIN => int(at_least_a_block(Limit::MinimumIo)?)?,
         BLKBSZGET => int(at_least_a_block(Limit::SoftBlock)?)?,
         BLKROGET => int(device.read_only(host)?.into())?,
-        _ => long(device.capacity(host)?.bytes())?,
+        _ => host.store(argument, device.capacity(host)?.bytes())?,
     }
     Ok(0)
 }
@@ -66,12 +72,7 @@ fn change(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) ->
     if !host.writable() || device.entry.read_only {
         return Err(protected(host));
     }
-    let mut range = [0; 16];
-    host.copy_in(argument, &mut range)?;
-    let [start, length] = [0, 8].map(|at| {
-        let bytes = range.get(at..).and_then(|rest| rest.first_chunk());
-        u64::from_ne_bytes(bytes.copied().unwrap_or_default())
-    });
+    let [start, length]: [u64; 2] = host.fetch(argument)?;
     let capacity = device.capacity(host)?;
     let unaligned = (start | length) & u64::from(capacity.block.wrapping_sub(1)) != 0;
     let end = start.checked_add(length).ok_or(Errno::EINVAL)?;
@@ -87,15 +88,15 @@ fn change(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) ->
 
 /// The rest, on an image file.
 fn image(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
-    let int = |value: u32| host.copy_out(argument, &value.to_ne_bytes());
-    let short = |value: u16| host.copy_out(argument, &value.to_ne_bytes());
+    let int = |value: u32| host.store(argument, value);
+    let short = |value: u16| host.store(argument, value);
     let admin = || if host.capable(Capability::Admin) { Ok(()) } else { Err(Errno::EACCES) };
     match request {
         BLKIOOPT | BLKALIGNOFF | BLKDISCARDZEROES | BLKGETZONESZ | BLKGETNRZONES => int(0)?,
         // As the kernel has it where nothing is known of the medium.
         BLKROTATIONAL => short(1)?,
         BLKSECTGET => short(u16::try_from(host.limit(Limit::MaxSectors)?).unwrap_or(u16::MAX))?,
-        BLKRAGET | BLKFRAGET => host.copy_out(argument, &READ_AHEAD.to_ne_bytes())?,
+        BLKRAGET | BLKFRAGET => host.store(argument, Long { value: READ_AHEAD })?,
         BLKFLSBUF => {
             admin()?;
             host.flush()?;
@@ -108,9 +109,7 @@ fn image(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> 
             if argument == 0 {
                 return Err(Errno::EINVAL);
             }
-            let mut size = [0; 4];
-            host.copy_in(argument, &mut size)?;
-            let size = u32::from_ne_bytes(size);
+            let size: u32 = host.fetch(argument)?;
             let least = device.logical_block(host)?.max(512);
             if !size.is_power_of_two() || !(least..=PAGE).contains(&size) {
                 return Err(Errno::EINVAL);
@@ -118,12 +117,12 @@ fn image(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> 
         }
         // Nobody has set a trace up.
         BLKTRACESTART | BLKTRACESTOP | BLKTRACETEARDOWN => return Err(Errno::EINVAL),
-        // Nor can a file be divided (`struct blkpg_ioctl_arg`, which ends with the address of a `blkpg_partition`).
+        // Nor can a file be divided.
         BLKPG => {
             admin()?;
-            let mut ioctl_arg = [0; 24];
-            host.copy_in(argument, &mut ioctl_arg)?;
-            host.copy_in(ioctl_arg.last_chunk().map_or(0, |data| u64::from_ne_bytes(*data)), &mut [0; 16])?;
+            let BlkpgIoctlArg { data, .. } = host.fetch(argument)?;
+            // The start and the length of a `struct blkpg_partition`.
+            host.fetch::<[u64; 2]>(data)?;
             return Err(Errno::EINVAL);
         }
         BLKSECDISCARD if host.writable() => return Err(Errno::EOPNOTSUPP),

@@ -4,11 +4,12 @@
 
 use super::hdio_drive;
 use super::request::*;
+use crate::abi::{HdBigGeometry, HdGeometry, Long};
 use crate::ata::command::{SET_FEATURES, Transfer};
 use crate::ata::identify::{self, MAX_MULTIPLE, OBSOLETE_IDENTITY, has_multiple, hd_driveid};
 use crate::ata::{self, Offer, Taskfile};
 use crate::device::Device;
-use crate::entry::Kind;
+use crate::entry::{Geometry, Kind};
 use crate::errno::Errno;
 use crate::geometry::geometry;
 use crate::host::{Capability, Host};
@@ -48,9 +49,7 @@ pub(crate) fn answer(
     match (request, device.entry.kind) {
         // block/ioctl.c, blkdev_getgeo
         (HDIO_GETGEO | HDIO_GETGEO_BIG, _) if argument == 0 => return Err(Errno::EINVAL),
-        (HDIO_GETGEO | HDIO_GETGEO_BIG, _) => {
-            host.copy_out(argument, &geometry_answer(device, host, request)?)?;
-        }
+        (HDIO_GETGEO | HDIO_GETGEO_BIG, _) => give_geometry(device, host, request, argument)?,
         (HDIO_GET_IDENTITY, Kind::Ide | Kind::Sata) => {
             give_identity(device, host, argument, 512)?;
         }
@@ -69,15 +68,14 @@ pub(crate) fn answer(
             }
         }
         (HDIO_GET_WCACHE, Kind::Ide) => {
-            let on = device.state.switches.is_on(WCE);
-            host.copy_out(argument, &u64::from(on).to_ne_bytes())?;
+            host.store(argument, Long { value: device.state.switches.is_on(WCE).into() })?;
         }
         (HDIO_SET_WCACHE, Kind::Ide) => {
             require(host, Capability::Admin)?;
             write_cache(device, host, argument)?;
         }
         (HDIO_GET_32BIT, Kind::Sata) => {
-            host.copy_out(argument, &u64::from(device.state.io_32bit.get(1)).to_ne_bytes())?;
+            host.store(argument, Long { value: device.state.io_32bit.get(1).into() })?;
         }
         (HDIO_SET_32BIT, Kind::Sata) => {
             device.state.io_32bit.set(u32::from(argument != 0));
@@ -86,7 +84,7 @@ pub(crate) fn answer(
         (HDIO_GET_BUSSTATE, Kind::Ide) => {
             require(host, Capability::Admin)?;
             // BUSSTATE_ON
-            host.copy_out(argument, &1u64.to_ne_bytes())?;
+            host.store(argument, Long { value: 1 })?;
         }
         (HDIO_SET_BUSSTATE, Kind::Ide) => {
             require(host, Capability::Admin)?;
@@ -107,7 +105,7 @@ pub(crate) fn answer(
 fn get_or_set(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<(), Errno> {
     let Some((setting, default, most)) = setting(device.state, request) else { return Err(device.refusal()) };
     if find(request).is_some_and(Request::changes_nothing) {
-        return host.copy_out(argument, &u64::from(setting.get(default)).to_ne_bytes());
+        return host.store(argument, Long { value: setting.get(default).into() });
     }
     require(host, Capability::Admin)?;
     // Bits that a disk does not have: only IDE_NICE_1 can be set (drivers/ide/ide-ioctls.c).
@@ -129,20 +127,17 @@ fn get_or_set(device: &Device<'_>, host: &impl Host, request: u32, argument: u64
 /// The bit of include/uapi/linux/hdreg.h.
 const IDE_NICE_1: u32 = 3;
 
-/// `struct hd_geometry`, or `struct hd_big_geometry`: heads, sectors, cylinders, first sector.
-fn geometry_answer(device: &Device<'_>, host: &impl Host, request: u32) -> Result<[u8; 16], Errno> {
-    let geometry = match device.entry.geometry {
+fn give_geometry(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<(), Errno> {
+    let Geometry { cylinders, heads, sectors } = match device.entry.geometry {
         Some(fixed) => fixed,
         None => geometry(device.entry.kind, device.capacity(host)?.sectors()),
     };
-    let big = geometry.cylinders.to_ne_bytes();
+    if request == HDIO_GETGEO_BIG {
+        return host.store(argument, HdBigGeometry { heads, sectors, cylinders, ..HdBigGeometry::default() });
+    }
     // Real drivers let the 16 bits overflow; a client then sees a tiny disk.
-    let small = u16::try_from(geometry.cylinders).unwrap_or(u16::MAX).to_ne_bytes();
-    let (h, s) = (geometry.heads, geometry.sectors);
-    Ok(match request {
-        HDIO_GETGEO => [h, s, small[0], small[1], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        _ => [h, s, 0, 0, big[0], big[1], big[2], big[3], 0, 0, 0, 0, 0, 0, 0, 0],
-    })
+    let cylinders = u16::try_from(cylinders).unwrap_or(u16::MAX);
+    host.store(argument, HdGeometry { heads, sectors, cylinders, ..HdGeometry::default() })
 }
 
 /// The first bytes of `struct hd_driveid`.

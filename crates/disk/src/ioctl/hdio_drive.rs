@@ -3,10 +3,10 @@
 //! and `ata_task_ioctl`).
 
 use super::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE};
+use crate::abi::{Abi, HdioTaskfile, IdeTaskRequest};
 use crate::ata::command::{SET_FEATURES, SMART, Transfer};
 use crate::ata::registers::SMART_SIGNATURE;
 use crate::ata::{self, Offer, Registers, Taskfile};
-use crate::bytes::part;
 use crate::device::Device;
 use crate::entry::Kind;
 use crate::errno::Errno;
@@ -95,15 +95,8 @@ pub(crate) fn task(device: &Device<'_>, host: &impl Host, argument: u64) -> Resu
     result(device, &registers)
 }
 
-/// `ide_task_request_t` (include/uapi/linux/hdreg.h) on 64-bit systems: eight registers, eight with their high bytes, two sets
-/// of flags in 16 bits of 32, the data phase, the kind of request; then how many bytes go to the disk and how many come
-/// from it. They stand behind it in this order.
-pub(crate) const REQUEST: usize = 48;
-
-/// hdparm(8) has 32 bits for each byte of flags. The driver finds no data phase in that, and refuses; here it is understood.
-pub(crate) const REQUEST_OF_HDPARM: usize = 56;
-
-/// What the driver finds for a data phase there: flags of the registers that are to come back, STATUS (bit 7) and others.
+/// What stands in the place of `data_phase` in an [`HdioTaskfile`]: flags of the registers that are to come back, STATUS (bit 7)
+/// and others. The driver finds no data phase in that, and refuses; here it is understood.
 const PHASE_OF_HDPARM: core::ops::RangeInclusive<i32> = 0x81..=0xff;
 
 /// The most bytes either way.
@@ -135,31 +128,34 @@ const OUT_DMAQ: i32 = 0x0100;
 const TASK_NO_DATA: i32 = 0;
 const TASK_RAW_WRITE: i32 = 4;
 
-/// Whether a request is laid out as the kernel has it, and not as hdparm.
-fn is_kernels(request: &[u8]) -> bool {
-    !PHASE_OF_HDPARM.contains(&i32::from_ne_bytes(part(request, 24)))
+/// Whether a request is an [`HdioTaskfile`].
+fn is_hdparms(request: &IdeTaskRequest) -> bool {
+    PHASE_OF_HDPARM.contains(&request.data_phase)
 }
 
-/// How long a request is, and how much data to the disk and then from it stands behind it.
-pub(crate) fn lengths_of_taskfile(request: &[u8]) -> (usize, u64, u64) {
-    let (length, sizes) = if is_kernels(request) { (REQUEST, 32) } else { (REQUEST_OF_HDPARM, 40) };
-    let [out_size, in_size] =
-        [sizes, sizes + 8].map(|at| u64::from(u64::from_ne_bytes(part(request, at)) as u32));
-    (length, out_size, in_size)
+/// The request that bytes hold, and its length.
+pub(crate) fn task_request(abi: Abi, bytes: &[u8]) -> (IdeTaskRequest, usize) {
+    let request = abi.parse(bytes);
+    if is_hdparms(&request) {
+        (abi.parse::<HdioTaskfile>(bytes).into(), abi.size_of::<HdioTaskfile>())
+    } else {
+        (request, abi.size_of::<IdeTaskRequest>())
+    }
 }
 
-/// Flags of registers, at a place of a request.
-fn flags(request: &[u8], at: usize) -> u16 {
-    let half = |at| u16::from_ne_bytes(part(request, at));
-    if is_kernels(request) { half(at) } else { half(at) & 0xff | half(at + 4) << 8 }
+/// How many bytes go to the disk and how many come from it; the driver looks at 32 bits of them.
+pub(crate) fn data_lengths(request: &IdeTaskRequest) -> (u32, u32) {
+    (request.out_size as u32, request.in_size as u32)
 }
 
 /// The registers that what stands at a request's address gives; none for other requests.
-pub fn registers(request: u32, given: &[u8]) -> Option<Taskfile> {
+pub fn registers(abi: Abi, request: u32, given: &[u8]) -> Option<Taskfile> {
     match request {
         HDIO_DRIVE_CMD => given.first_chunk().copied().map(of_command),
         HDIO_DRIVE_TASK => given.first_chunk().copied().map(of_task),
-        HDIO_DRIVE_TASKFILE if given.len() >= REQUEST => Some(of_taskfile(given)),
+        HDIO_DRIVE_TASKFILE if given.len() >= abi.size_of::<IdeTaskRequest>() => {
+            Some(of_taskfile(&task_request(abi, given).0))
+        }
         _ => None,
     }
 }
@@ -177,10 +173,10 @@ fn of_task([command, features, count, low, mid, high, device]: [u8; 7]) -> Taskf
     Taskfile { command, features: features.into(), count: count.into(), lba, device }
 }
 
-fn of_taskfile(request: &[u8]) -> Taskfile {
-    let out_flags = flags(request, 16);
-    let [_, features, count, low, mid, high, select, command] = part(request, 0);
-    let [_, features_high, count_high, d, e, f] = part(request, 8);
+fn of_taskfile(request: &IdeTaskRequest) -> Taskfile {
+    let out_flags = request.out_flags.all;
+    let [_, features, count, low, mid, high, select, command] = request.io_ports;
+    let [_, features_high, count_high, d, e, f, ..] = request.hob_ports;
     // Without flags all registers count.
     let when = |flag, value| if out_flags == 0 || out_flags & flag != 0 { value } else { 0 };
     Taskfile {
@@ -207,25 +203,20 @@ fn of_taskfile(request: &[u8]) -> Taskfile {
 /// `HDIO_DRIVE_TASKFILE`
 #[inline(never)]
 pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<(), Errno> {
-    let mut room = [0; REQUEST_OF_HDPARM];
-    let request = room.get_mut(..REQUEST).unwrap_or_default();
-    host.copy_in(argument, request)?;
-    let is_kernels = is_kernels(request);
-    let request = if is_kernels { request } else { &mut room };
-    if !is_kernels {
-        host.copy_in(argument, request)?;
+    let mut request: IdeTaskRequest = host.fetch(argument)?;
+    let mut length = host.abi().size_of::<IdeTaskRequest>();
+    let mut hdparms = None;
+    if is_hdparms(&request) {
+        let taskfile: HdioTaskfile = host.fetch(argument)?;
+        length = host.abi().size_of::<HdioTaskfile>();
+        request = taskfile.into();
+        hdparms = Some(taskfile);
     }
-    let [in_flags_at, phase_at] = if is_kernels { [20, 24] } else { [24, 32] };
-    let int = |at| i32::from_ne_bytes(part(request, at));
-    // The driver looks at 32 bits of them.
-    let size = |at| u64::from_ne_bytes(part(request, at)) as u32;
-    let [out_flags, in_flags] = [16, in_flags_at].map(|at| flags(request, at));
-    let (phase, kind) = (int(phase_at), int(phase_at + 4));
-    let (out_size, in_size) = (size(phase_at + 8), size(phase_at + 16));
+    let (out_size, in_size) = data_lengths(&request);
     if out_size > MOST || in_size > MOST {
         return Err(Errno::EINVAL);
     }
-    let out_at = argument.wrapping_add(request.len() as u64);
+    let out_at = argument.wrapping_add(length as u64);
     let in_at = out_at.wrapping_add(out_size.into());
     // The driver copies all of it before it looks at anything else.
     let mut all = Data::new(out_at, u64::from(out_size).saturating_add(in_size.into()));
@@ -233,18 +224,18 @@ pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> 
     while all.residual() > 0 {
         all.get(host, &mut piece)?;
     }
-    let input = of_taskfile(request);
-    let (transfer, at, size) = match phase {
+    let input = of_taskfile(&request);
+    let (transfer, at, size) = match request.data_phase {
         MULTI_IN | MULTI_OUT if device.state.multiple.get(0) == 0 => return Err(Errno::EPERM),
         NO_DATA => (Transfer::None, 0, 0),
         IN | MULTI_IN => (Transfer::PioIn, in_at, in_size),
         OUT | MULTI_OUT => (Transfer::PioOut, out_at, out_size),
-        IN_DMA | IN_DMAQ if kind == TASK_RAW_WRITE => (Transfer::DmaOut, in_at, in_size),
+        IN_DMA | IN_DMAQ if request.req_cmd == TASK_RAW_WRITE => (Transfer::DmaOut, in_at, in_size),
         IN_DMA | IN_DMAQ => (Transfer::DmaIn, in_at, in_size),
         OUT_DMA | OUT_DMAQ => (Transfer::DmaOut, out_at, out_size),
         _ => return Err(Errno::EFAULT),
     };
-    let room = match kind {
+    let room = match request.req_cmd {
         TASK_NO_DATA => 0,
         // Neither data nor a number of sectors.
         _ if size < 512 && input.count == 0 => return Err(Errno::EFAULT),
@@ -258,15 +249,21 @@ pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> 
     let Registers { status, error, count, lba, device: select } = registers;
     let [count_low, count_high] = count.to_le_bytes();
     let [low, mid, high, d, e, f, ..] = lba.to_le_bytes();
-    let mut put = |at: usize, bytes: &[u8]| {
-        request.iter_mut().skip(at).zip(bytes).for_each(|(to, from)| *to = *from);
-    };
-    put(1, &[error, count_low, low, mid, high, select, status]);
+    let IdeTaskRequest { io_ports, hob_ports, .. } = request;
+    request.io_ports = [io_ports[0], error, count_low, low, mid, high, select, status];
     // ERROR is read with either half (`IDE_VALID_IN_HOB`).
-    put(9, &[error, count_high, d, e, f]);
-    if is_kernels && out_flags != 0 && in_flags == 0 {
-        put(20, &IN_FLAGS.to_ne_bytes());
+    request.hob_ports = [hob_ports[0], error, count_high, d, e, f, hob_ports[6], hob_ports[7]];
+    match hdparms {
+        Some(taskfile) => {
+            let (lob, hob) = (request.io_ports, request.hob_ports);
+            host.store(argument, HdioTaskfile { lob, hob, ..taskfile })?;
+        }
+        None => {
+            if request.out_flags.all != 0 && request.in_flags.all == 0 {
+                request.in_flags.all = IN_FLAGS;
+            }
+            host.store(argument, request)?;
+        }
     }
-    host.copy_out(argument, request)?;
     result(device, &registers)
 }

@@ -112,8 +112,10 @@ pub enum Shape {
     Short,
     /// 32 bits.
     Int,
-    /// 64 bits: a `long`, or a number of bytes.
+    /// A `long`.
     Long,
+    /// 64 bits.
+    Long64,
     /// Two numbers of 64 bits: first byte and length.
     Range,
     /// `struct hd_geometry`
@@ -295,8 +297,8 @@ requests! {
     BLKPG = 0x1269 => In(Bytes);
     BLKBSZGET = 0x8008_1270 => Out(Int);
     BLKBSZSET = 0x4008_1271 => In(Int);
-    BLKGETSIZE64 = 0x8008_1272 => Out(Long);
-    BLKGETSIZE64_32 = 0x8004_1272 => Out(Long);
+    BLKGETSIZE64 = 0x8008_1272 => Out(Long64);
+    BLKGETSIZE64_32 = 0x8004_1272 => Out(Long64);
     BLKTRACESETUP = 0xc048_1273 => In(Bytes);
     BLKTRACESTART = 0x1274;
     BLKTRACESTOP = 0x1275;
@@ -310,7 +312,7 @@ requests! {
     BLKSECDISCARD = 0x127d => In(Range);
     BLKROTATIONAL = 0x127e => Out(Short);
     BLKZEROOUT = 0x127f => In(Range);
-    BLKGETDISKSEQ = 0x8008_1280 => Out(Long);
+    BLKGETDISKSEQ = 0x8008_1280 => Out(Long64);
     BLKREPORTZONE = 0xc010_1282 => In(Bytes);
     BLKRESETZONE = 0x4010_1283 => In(Range);
     BLKGETZONESZ = 0x8004_1284 => Out(Int);

@@ -3,6 +3,7 @@
 
 use super::request::*;
 use super::sg_io;
+use crate::abi::{ScsiIdlun, SgScsiId};
 use crate::bytes::copy;
 use crate::device::Device;
 use crate::entry::Kind;
@@ -22,14 +23,10 @@ pub(crate) fn answer(
     if device.entry.kind == Kind::Ide {
         return Err(device.refusal());
     }
-    let int_out = |value: i32| host.copy_out(argument, &value.to_ne_bytes());
-    let int_in = || {
-        let mut bytes = [0; 4];
-        host.copy_in(argument, &mut bytes)?;
-        Ok(i32::from_ne_bytes(bytes))
-    };
+    let int_out = |value: i32| host.store(argument, value);
+    let int_in = || host.fetch::<i32>(argument);
     match request {
-        SCSI_IOCTL_GET_IDLUN => host.copy_out(argument, &idlun(device))?,
+        SCSI_IOCTL_GET_IDLUN => host.store(argument, idlun(device))?,
         SCSI_IOCTL_GET_BUS_NUMBER => int_out(identity::HOST.into())?,
         SCSI_IOCTL_PROBE_HOST if argument == 0 => return Ok(1),
         SCSI_IOCTL_PROBE_HOST => {
@@ -56,7 +53,7 @@ pub(crate) fn answer(
             device.state.reserved_size.set(size.min(longest_transfer(host)?));
         }
         // Of a real disk only its /dev/sg node answers; a listed device has none.
-        SG_GET_SCSI_ID => host.copy_out(argument, &scsi_id(device))?,
+        SG_GET_SCSI_ID => host.store(argument, scsi_id(device))?,
         SG_SCSI_RESET => reset(device, host, int_in)?,
         SG_IO => return sg_io::sg_io(device, host, argument),
         SCSI_IOCTL_SEND_COMMAND => return sg_io::send_command(device, host, argument),
@@ -65,22 +62,22 @@ pub(crate) fn answer(
     Ok(0)
 }
 
-/// `struct scsi_idlun`: id, lun, channel and host, eight bits each; then a number of the host adapter.
-fn idlun(device: &Device<'_>) -> [u8; 8] {
+fn idlun(device: &Device<'_>) -> ScsiIdlun {
     let [id, lun, channel] = [device.index, 0, 0];
-    let four = u32::from_le_bytes([id, lun, channel, identity::HOST]).to_ne_bytes();
-    let unique = u32::from(identity::HOST).to_ne_bytes();
-    [four[0], four[1], four[2], four[3], unique[0], unique[1], unique[2], unique[3]]
+    ScsiIdlun {
+        dev_id: u32::from_le_bytes([id, lun, channel, identity::HOST]),
+        host_unique_id: identity::HOST.into(),
+    }
 }
 
-/// `struct sg_scsi_id`: host, channel, id, lun and type; how many commands may wait; no more.
-fn scsi_id(device: &Device<'_>) -> [u8; 32] {
-    let mut out = [0; 32];
-    let numbers = [identity::HOST.into(), 0, device.index.into(), 0, 0].map(i32::to_ne_bytes);
-    let depths = [32u16, 32].map(u16::to_ne_bytes);
-    let bytes = numbers.iter().flatten().chain(depths.iter().flatten());
-    out.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    out
+fn scsi_id(device: &Device<'_>) -> SgScsiId {
+    SgScsiId {
+        host_no: identity::HOST.into(),
+        scsi_id: device.index.into(),
+        h_cmd_per_lun: 32,
+        d_queue_depth: 32,
+        ..SgScsiId::default()
+    }
 }
 
 /// The longest transfer, in bytes.

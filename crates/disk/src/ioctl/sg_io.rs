@@ -1,6 +1,6 @@
 //! Ways to send a disk a SCSI command: `SG_IO` and `SCSI_IOCTL_SEND_COMMAND` (the kernel's drivers/scsi/scsi_ioctl.c).
 
-use crate::bytes::part;
+use crate::abi::{SG_DXFER_FROM_DEV, SG_DXFER_TO_DEV, SG_DXFER_TO_FROM_DEV, ScsiIoctlCommand, SgIoHdr};
 use crate::device::Device;
 use crate::errno::Errno;
 use crate::host::{Capability, Host};
@@ -41,85 +41,61 @@ fn is_allowed(host: &impl Host, row: Option<&Command>, operation_code: u8) -> bo
     }
 }
 
-/// `struct sg_io_hdr`, version 3 (include/scsi/sg.h), on 64-bit systems.
-struct Header([u8; Header::SIZE]);
-
-impl Header {
-    const SIZE: usize = 88;
-
-    fn get<const N: usize>(&self, at: usize) -> [u8; N] {
-        part(&self.0, at)
-    }
-
-    fn put(&mut self, at: usize, bytes: &[u8]) {
-        for (to, from) in self.0.iter_mut().skip(at).zip(bytes) {
-            *to = *from;
-        }
-    }
-}
-
-/// The direction of a `dxfer_direction`: `SG_DXFER_TO_DEV`, `SG_DXFER_FROM_DEV`, `SG_DXFER_TO_FROM_DEV`; none of any other.
-pub(crate) fn of_number(direction: i32) -> Direction {
-    match direction {
-        -2 => Direction::Out,
-        -3 => Direction::In,
-        -4 => Direction::Both,
+/// Returns the direction of a `dxfer_direction`.
+pub(crate) fn direction(dxfer_direction: i32) -> Direction {
+    match dxfer_direction {
+        SG_DXFER_TO_DEV => Direction::Out,
+        SG_DXFER_FROM_DEV => Direction::In,
+        SG_DXFER_TO_FROM_DEV => Direction::Both,
         _ => Direction::None,
     }
 }
 
 /// `SG_IO`
 pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<i32, Errno> {
-    let mut header = Header([0; Header::SIZE]);
-    host.prepare(argument, Header::SIZE);
-    host.copy_in(argument, &mut header.0)?;
-    let [interface, direction] = [0, 4].map(|at| i32::from_ne_bytes(header.get(at)));
-    let [command_length, sense_room] = header.get(8);
-    let pieces = u16::from_ne_bytes(header.get(10));
-    let length = u64::from(u32::from_ne_bytes(header.get(12)));
-    let timeout = u32::from_ne_bytes(header.get(40));
-    let [data, command, sense_at] = [16, 24, 32].map(|at| u64::from_ne_bytes(header.get(at)));
-
-    if interface != i32::from(b'S') {
+    host.prepare(argument, host.abi().size_of::<SgIoHdr>());
+    let mut hdr: SgIoHdr = host.fetch(argument)?;
+    let length = u64::from(hdr.dxfer_len);
+    if hdr.interface_id != SgIoHdr::INTERFACE {
         return Err(Errno::EINVAL);
     }
     if length > LONGEST && length > longest_transfer(host)? {
         return Err(Errno::EIO);
     }
-    let direction = match of_number(direction) {
+    let direction = match direction(hdr.dxfer_direction) {
         Direction::None if length > 0 => return Err(Errno::EINVAL),
         direction => direction,
     };
     let mut cdb = [0; LONGEST_CDB];
-    let given = cdb.get_mut(..command_length.into()).ok_or(Errno::EINVAL)?;
+    let given = cdb.get_mut(..hdr.cmd_len.into()).ok_or(Errno::EINVAL)?;
     if given.len() < 6 {
         return Err(Errno::EMSGSIZE);
     }
-    host.copy_in(command, given)?;
+    host.copy_in(hdr.cmdp, given)?;
     let row = find(cdb[0], cdb[1] & 0x1f);
     if !is_allowed(host, row, cdb[0]) {
         return Err(Errno::EPERM);
     }
-    let data = match pieces {
+    let data = match hdr.iovec_count {
         _ if length == 0 => Data::new(0, 0),
-        0 => Data::new(data, length),
-        pieces if pieces > MOST_PIECES => return Err(Errno::EINVAL),
-        count => Data::list(host, data, count.into(), length)?,
+        0 => Data::new(hdr.dxferp, length),
+        count if count > MOST_PIECES => return Err(Errno::EINVAL),
+        count => Data::list(host, hdr.dxferp, count.into(), length)?,
     };
 
     let start = host.milliseconds();
     let room = data.residual();
-    let (ended, used) =
-        sat::execute(device, host, Received { row, cdb: shortened(cdb), direction, data, timeout });
-    let mut sense_length = 0u8;
-    let (status, host_status) = match ended {
+    let received = Received { row, cdb: shortened(cdb), direction, data, timeout: hdr.timeout };
+    let (ended, used) = sat::execute(device, host, received);
+    hdr.sb_len_wr = 0;
+    (hdr.status, hdr.host_status) = match ended {
         Outcome::Good => (0, 0),
         Outcome::CheckCondition(sense) => {
             let (bytes, count) = sense.bytes(device.state.switches.is_on(D_SENSE));
-            let count = count.min(sense_room.into());
-            if sense_at != 0 && count > 0 {
-                host.copy_out(sense_at, bytes.get(..count).unwrap_or_default())?;
-                sense_length = count as u8;
+            let count = count.min(hdr.mx_sb_len.into());
+            if hdr.sbp != 0 && count > 0 {
+                host.copy_out(hdr.sbp, bytes.get(..count).unwrap_or_default())?;
+                hdr.sb_len_wr = count as u8;
             }
             (CHECK_CONDITION, 0)
         }
@@ -131,16 +107,13 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
     // What there was no room for in the caller's buffer, the host adapter counts as moved.
     let left = if ended == Outcome::LengthMismatch { 0 } else { room.saturating_sub(used) };
     let duration = host.milliseconds().saturating_sub(start);
-    // status, masked_status, msg_status, sb_len_wr
-    header.put(64, &[status, status >> 1 & 0x1f, 0, sense_length]);
-    header.put(68, &host_status.to_ne_bytes());
-    let driver_status = if status == CHECK_CONDITION { DRIVER_SENSE } else { 0 };
-    header.put(70, &driver_status.to_ne_bytes());
-    header.put(72, &i32::try_from(left).unwrap_or(i32::MAX).to_ne_bytes());
-    header.put(76, &u32::try_from(duration).unwrap_or(u32::MAX).to_ne_bytes());
-    let checked = status != 0 || host_status != 0;
-    header.put(80, &(if checked { INFO_CHECK } else { 0 }).to_ne_bytes());
-    host.copy_out(argument, &header.0)?;
+    hdr.masked_status = hdr.status >> 1 & 0x1f;
+    hdr.msg_status = 0;
+    hdr.driver_status = if hdr.status == CHECK_CONDITION { DRIVER_SENSE } else { 0 };
+    hdr.resid = i32::try_from(left).unwrap_or(i32::MAX);
+    hdr.duration = u32::try_from(duration).unwrap_or(u32::MAX);
+    hdr.info = if hdr.status != 0 || hdr.host_status != 0 { INFO_CHECK } else { 0 };
+    host.store(argument, hdr)?;
     Ok(0)
 }
 
@@ -172,16 +145,11 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
     if argument == 0 {
         return Err(Errno::EINVAL);
     }
-    let mut lengths = [0; 8];
-    host.copy_in(argument, &mut lengths)?;
-    let [to_disk, from_disk] = [0, 4].map(|at| {
-        let bytes = lengths.get(at..).and_then(|rest| rest.first_chunk());
-        u32::from_ne_bytes(bytes.copied().unwrap_or_default())
-    });
-    if to_disk > OLD_LONGEST || from_disk > OLD_LONGEST {
+    let ScsiIoctlCommand { inlen, outlen } = host.fetch(argument)?;
+    if inlen > OLD_LONGEST || outlen > OLD_LONGEST {
         return Err(Errno::EINVAL);
     }
-    let at = argument.wrapping_add(8);
+    let at = argument.wrapping_add(size_of::<ScsiIoctlCommand>() as u64);
     let mut cdb = [0; 16];
     host.copy_in(at, cdb.get_mut(..1).unwrap_or_default())?;
     let length = command_length(cdb[0]);
@@ -190,17 +158,17 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
     if !is_allowed(host, row, cdb[0]) {
         return Err(Errno::EPERM);
     }
-    let (direction, data) = match (to_disk, from_disk) {
+    let (direction, data) = match (inlen, outlen) {
         (0, 0) => (Direction::None, Data::new(0, 0)),
-        (0, from_disk) => (Direction::In, Data::new(at, from_disk.into())),
-        (to_disk, _) => (Direction::Out, Data::new(at.wrapping_add(length as u64), to_disk.into())),
+        (0, outlen) => (Direction::In, Data::new(at, outlen.into())),
+        (inlen, _) => (Direction::Out, Data::new(at.wrapping_add(length as u64), inlen.into())),
     };
     let (ended, used) = sat::execute(device, host, Received { row, cdb, direction, data, timeout: 0 });
     match ended {
         Outcome::Good => {
             if direction == Direction::In {
                 // All of the buffer is the driver's, which had it zeroed.
-                let mut rest = Data::new(at.wrapping_add(used), u64::from(from_disk).saturating_sub(used));
+                let mut rest = Data::new(at.wrapping_add(used), u64::from(outlen).saturating_sub(used));
                 while rest.residual() > 0 {
                     rest.put(host, &[0; 512])?;
                 }

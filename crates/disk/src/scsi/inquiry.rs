@@ -38,18 +38,56 @@ fn vendor(device: &Device<'_>) -> &'static [u8; 8] {
     }
 }
 
+/// Standard data: VERSION and RESPONSE DATA FORMAT; bits of bytes 3, 5 (TPGS) and 7.
+const SPC_4: u8 = 0x06;
+const FORMAT: u8 = 0x02;
+const HISUP: u8 = 0x10;
+const EXPLICIT_ALUA: u8 = 0x20;
+const CMDQUE: u8 = 0x02;
+
+/// Version descriptors.
+const SAM_5: u16 = 0x00a0;
+const SPC_4_VERSION: u16 = 0x0460;
+const SBC_3: u16 = 0x04c0;
+
+/// Extended INQUIRY Data: bits of bytes 5 and 6.
+const HEADSUP: u8 = 0x04;
+const ORDSUP: u8 = 0x02;
+const SIMPSUP: u8 = 0x01;
+const V_SUP: u8 = 0x01;
+
+/// Logical Block Provisioning: bits of byte 5, PROVISIONING TYPE.
+const LBPU: u8 = 0x80;
+const LBPWS: u8 = 0x40;
+const LBPWS10: u8 = 0x20;
+const LBPRZ: u8 = 0x04;
+const THIN: u8 = 0x02;
+
+/// Block Limits: the unmap granularity alignment is valid.
+const UGAVALID: u32 = 0x8000_0000;
+
+/// Designation descriptors (SPC-4, 7.8.6): PROTOCOL IDENTIFIER with CODE SET; PIV, ASSOCIATION and DESIGNATOR TYPE.
+const BINARY: u8 = 0x01;
+const ASCII: u8 = 0x02;
+const SAS: u8 = 0x60;
+const PIV: u8 = 0x80;
+const TARGET_PORT: u8 = 0x10;
+const VENDOR_SPECIFIC: u8 = 0x00;
+const T10_VENDOR_ID: u8 = 0x01;
+const NAA: u8 = 0x03;
+const RELATIVE_TARGET_PORT: u8 = 0x04;
+const TARGET_PORT_GROUP: u8 = 0x05;
+
 /// The standard data.
 pub fn standard(device: &Device<'_>, out: &mut Response) {
-    // A disk that cannot be removed; SPC-4; response data format 2, HISUP; then CMDQUE.
-    // The state of the target port group is set by command (TPGS), where there is one.
-    let groups = if device.entry.kind == Kind::Scsi { 0x20 } else { 0 };
-    out.put(&[0x00, 0x00, 0x06, 0x12, 0, groups, 0, 0x02]);
+    let tpgs = if device.entry.kind == Kind::Scsi { EXPLICIT_ALUA } else { 0 };
+    // A direct access block device that cannot be removed.
+    out.put(&[0x00, 0x00, SPC_4, HISUP | FORMAT, 0, tpgs, 0, CMDQUE]);
     out.put(vendor(device));
     out.put(&product(device));
     out.put(identity::REVISION);
     out.fill(58);
-    // Versions of standards: SAM-5, SPC-4, SBC-3.
-    for version in [0x00a0u16, 0x0460, 0x04c0] {
+    for version in [SAM_5, SPC_4_VERSION, SBC_3] {
         out.put(&version.to_be_bytes());
     }
     out.fill(96);
@@ -70,9 +108,8 @@ pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response)
         }
         0x80 => out.put(&identity::serial(device.entry)),
         0x83 => identification(device, out),
-        // Extended INQUIRY data: simple, ordered and head-of-queue tasks; a volatile cache.
         0x86 => {
-            out.put(&[0, 0x07, 0x01]);
+            out.put(&[0, HEADSUP | ORDSUP | SIMPSUP, V_SUP]);
             out.fill(64);
         }
         0xb0 => limits(device, host, out).map_err(Error::backing)?,
@@ -80,9 +117,9 @@ pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response)
         0xb1 => out.fill(64),
         0xb2 => {
             let provisioning = host.provisioning().map_err(Error::backing)?;
-            // LBPU, LBPWS, LBPWS10, LBPRZ; thin.
-            let (flags, kind) = if provisioning.is_thin { (0xe4, 2) } else { (0, 0) };
-            out.put(&[0, flags, kind, 0]);
+            let thin = (LBPU | LBPWS | LBPWS10 | LBPRZ, THIN);
+            let (flags, provisioning_type) = if provisioning.is_thin { thin } else { (0, 0) };
+            out.put(&[0, flags, provisioning_type, 0]);
         }
         _ => return Err(Sense::cdb(2, Some(7)).into()),
     }
@@ -98,26 +135,29 @@ fn identification(device: &Device<'_>, out: &mut Response) {
     let wwn = identity::wwn(device.entry);
     if device.entry.kind == Kind::Sata {
         // SAT-3, 10.3.4, with what libata adds: the serial number, the model with it, the world-wide name.
-        out.put(&[0x02, 0x00, 0, 20]);
+        out.put(&[ASCII, VENDOR_SPECIFIC, 0, 20]);
         out.put(&serial);
-        out.put(&[0x02, 0x01, 0, 68]);
+        out.put(&[ASCII, T10_VENDOR_ID, 0, 68]);
         out.put(vendor(device));
         out.put(&identity::model(device.entry));
         out.put(&serial);
-        out.put(&[0x01, 0x03, 0, 8]);
+        out.put(&[BINARY, NAA, 0, 8]);
         out.put(&wwn.to_be_bytes());
         return;
     }
-    out.put(&[0x01, 0x03, 0, 8]);
+    out.put(&[BINARY, NAA, 0, 8]);
     out.put(&wwn.to_be_bytes());
-    out.put(&[0x02, 0x01, 0, 44]);
+    out.put(&[ASCII, T10_VENDOR_ID, 0, 44]);
     out.put(vendor(device));
     out.put(&product(device));
     out.put(&serial);
-    // The target port, of SAS, and its group.
-    out.put(&[0x61, 0x94, 0, 4, 0, 0, PORT[0], PORT[1]]);
+    let [port_high, port_low] = PORT;
+    let relative_port = PIV | TARGET_PORT | RELATIVE_TARGET_PORT;
+    out.put(&[SAS | BINARY, relative_port, 0, 4, 0, 0, port_high, port_low]);
     if device.entry.kind == Kind::Scsi {
-        out.put(&[0x61, 0x95, 0, 4, 0, 0, GROUP[0], GROUP[1]]);
+        let [group_high, group_low] = GROUP;
+        let group = PIV | TARGET_PORT | TARGET_PORT_GROUP;
+        out.put(&[SAS | BINARY, group, 0, 4, 0, 0, group_high, group_low]);
     }
 }
 
@@ -143,7 +183,7 @@ fn limits(device: &Device<'_>, host: &impl Host, out: &mut Response) -> Result<(
     }
     let granules = if is_thin { blocks(granularity.into()).max(1) } else { 0 };
     out.put(&granules.to_be_bytes());
-    let aligned = if is_thin { 0x8000_0000 | blocks(alignment.into()) } else { 0 };
+    let aligned = if is_thin { UGAVALID | blocks(alignment.into()) } else { 0 };
     out.put(&aligned.to_be_bytes());
     out.put(&MAX_WRITE_SAME.to_be_bytes());
     // SBC-4: the longest atomic write; alignment and granularity, those of the shortest. There are no atomic boundaries.

@@ -38,28 +38,39 @@ struct Page {
     switches: &'static [(usize, u8, u32)],
 }
 
+/// Read-Write Error Recovery, byte 2.
+const AWRE: u8 = 0x80;
+const ARRE: u8 = 0x40;
+/// Control, bytes 2 and 3: no log parameter is saved; commands may be reordered in any way.
+const GLTSD: u8 = 0x02;
+const UNRESTRICTED_REORDERING: u8 = 0x10;
+/// Protocol-Specific Port: PROTOCOL IDENTIFIER.
+const SAS: u8 = 0x06;
+/// Informational Exceptions Control, byte 2: nothing is reported.
+const DEXCPT: u8 = 0x08;
+
 /// In the order in which MODE SENSE returns them all.
 static PAGES: &[Page] = &[
-    // Read-write error recovery: AWRE, ARRE.
-    Page { code: 0x01, subpage: 0, fixed: &[0xc0], length: 10, switches: &[] },
+    // Read-write error recovery.
+    Page { code: 0x01, subpage: 0, fixed: &[AWRE | ARRE], length: 10, switches: &[] },
     // Disconnect-reconnect.
     Page { code: 0x02, subpage: 0, fixed: &[], length: 14, switches: &[] },
     // Caching.
     Page { code: 0x08, subpage: 0, fixed: &[], length: 18, switches: &[(2, 0x04, WCE), (12, 0x20, DRA)] },
-    // Control: GLTSD; unrestricted reordering; the busy timeout is unlimited.
+    // Control; the busy timeout is unlimited.
     Page {
         code: 0x0a,
         subpage: 0,
-        fixed: &[0x02, 0x10, 0, 0, 0, 0, 0xff, 0xff],
+        fixed: &[GLTSD, UNRESTRICTED_REORDERING, 0, 0, 0, 0, 0xff, 0xff],
         length: 10,
         switches: &[(2, 0x04, D_SENSE), (4, 0x08, SWP)],
     },
     // Control extension.
     Page { code: 0x0a, subpage: 1, fixed: &[], length: 28, switches: &[] },
     // Protocol-specific port: SAS, so that an ATA disk does not have it.
-    Page { code: SAS_PORT, subpage: 0, fixed: &[0x06], length: 6, switches: &[] },
-    // Informational exceptions control: nothing is reported.
-    Page { code: 0x1c, subpage: 0, fixed: &[0x08], length: 10, switches: &[] },
+    Page { code: SAS_PORT, subpage: 0, fixed: &[SAS], length: 6, switches: &[] },
+    // Informational exceptions control.
+    Page { code: 0x1c, subpage: 0, fixed: &[DEXCPT], length: 10, switches: &[] },
 ];
 
 const SAS_PORT: u8 = 0x19;

@@ -39,8 +39,7 @@ impl<H: Host> Task<'_, H> {
         let values = Values::of(page >> 6);
         let capacity = self.capacity;
         let mut out = Response::new();
-        // WP and DPOFUA.
-        let specific = if self.is_protected()? { 0x90 } else { 0x10 };
+        let specific = if self.is_protected()? { WP | DPOFUA } else { DPOFUA };
         let no_descriptor = self.byte(1) & 0x08 != 0;
         let long = ten && self.byte(1) & 0x10 != 0;
         let descriptor = match (no_descriptor, long) {
@@ -125,18 +124,18 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::cdb(3, Some(7)).into());
         }
         // The first parameter that is asked for.
-        if self.u16(5) > if page == 0x0d { 1 } else { 0 } {
+        if self.u16(5) > if page == TEMPERATURE { 1 } else { 0 } {
             return Err(Sense::cdb(5, Some(7)).into());
         }
         let mut out = Response::new();
         // DS, where there are parameters.
-        out.put(&[if page == 0 { 0 } else { 0x80 | page }, subpage, 0, 0]);
+        out.put(&[if page == 0 { 0 } else { DS | page }, subpage, 0, 0]);
         match page {
-            0x00 => out.put(&[0x00, 0x0d, 0x2f]),
-            // Temperature: not available, nor is a reference.
-            0x0d => out.put(&[0, 0, 0x03, 2, 0, 0xff, 0, 1, 0x03, 2, 0, 0xff]),
-            // Informational exceptions: none.
-            0x2f => out.put(&[0, 0, 0x03, 3, 0, 0, 0xff]),
+            0x00 => out.put(&[0x00, TEMPERATURE, INFORMATIONAL_EXCEPTIONS]),
+            // Not available, nor is a reference.
+            TEMPERATURE => out.put(&[0, 0, BINARY_LIST, 2, 0, 0xff, 0, 1, BINARY_LIST, 2, 0, 0xff]),
+            // None.
+            INFORMATIONAL_EXCEPTIONS => out.put(&[0, 0, BINARY_LIST, 3, 0, 0, 0xff]),
             _ => return Err(Sense::cdb(2, Some(5)).into()),
         }
         let length = out.len().saturating_sub(4) as u16;
@@ -193,8 +192,7 @@ impl<H: Host> Task<'_, H> {
         let mut out = Response::new();
         out.put(&capacity.blocks.saturating_sub(1).to_be_bytes());
         out.put(&capacity.block.to_be_bytes());
-        // LBPME and LBPRZ.
-        let thin = if is_thin(self.host) { 0xc0 } else { 0 };
+        let thin = if is_thin(self.host) { LBPME | LBPRZ } else { 0 };
         out.put(&[0, exponent as u8 & 0x0f, thin]);
         out.fill(32);
         self.give(&out)
@@ -234,8 +232,8 @@ impl<H: Host> Task<'_, H> {
             1 => out.put(&[0x10, 0, 0, 0]),
             _ => return Err(Sense::cdb(1, Some(7)).into()),
         }
-        // The state; AO_SUP; the group; no status; one port, which follows.
-        out.put(&[0x00, 0x01, GROUP[0], GROUP[1], 0, 0, 0, 1]);
+        // The state; the group; no status; one port, which follows.
+        out.put(&[0x00, AO_SUP, GROUP[0], GROUP[1], 0, 0, 0, 1]);
         out.put(&[0, 0, PORT[0], PORT[1]]);
         let length = out.len().saturating_sub(4) as u32;
         out.set(0, &length.to_be_bytes());
@@ -321,8 +319,7 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::cdb(6, Some(7)).into());
         }
         let mut out = Response::new();
-        // LURS.
-        out.put(&[0x08, 0, 0, 0]);
+        out.put(&[LURS, 0, 0, 0]);
         if extended {
             out.set(3, &[12]);
             out.fill(16);
@@ -330,6 +327,26 @@ impl<H: Host> Task<'_, H> {
         self.give(&out)
     }
 }
+
+/// DEVICE-SPECIFIC PARAMETER of a disk's mode parameter header.
+const WP: u8 = 0x80;
+const DPOFUA: u8 = 0x10;
+
+/// Log pages, byte 0: what the page holds is not saved; FORMAT AND LINKING of a parameter: a binary list (SPC-4, 7.3.2).
+const DS: u8 = 0x80;
+const BINARY_LIST: u8 = 0x03;
+const TEMPERATURE: u8 = 0x0d;
+const INFORMATIONAL_EXCEPTIONS: u8 = 0x2f;
+
+/// READ CAPACITY (16), byte 14.
+const LBPME: u8 = 0x80;
+const LBPRZ: u8 = 0x40;
+
+/// REPORT TARGET PORT GROUPS: the group can be active and optimized.
+const AO_SUP: u8 = 0x01;
+
+/// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS: LOGICAL UNIT RESET.
+const LURS: u8 = 0x08;
 
 /// A command timeouts descriptor (SPC-4, 6.35.4) that names none.
 const NO_TIMEOUTS: [u8; 12] = [0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

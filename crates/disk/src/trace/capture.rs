@@ -1,9 +1,10 @@
 //! Which of the caller's memory a record has: what goes with a request, without what is on the disk.
 
 use super::record::{Head, MOST_DATA, PARTS};
+use crate::abi::{Abi, IdeTaskRequest, ScsiIoctlCommand, SgIoHdr};
 use crate::ata::command::Command;
 use crate::ata::{self, Taskfile};
-use crate::bytes::{copy, part};
+use crate::bytes::copy;
 use crate::errno::Errno;
 use crate::host::{Host, Segment};
 use crate::ioctl::request::{
@@ -15,15 +16,18 @@ use crate::sat;
 use crate::scsi::command::{self, DataPhase};
 use crate::scsi::task::Direction;
 
-/// The longest `struct sg_io_hdr`, CDB and pieces of data that are recorded.
-const SG_IO_HDR: usize = 88;
+/// The longest argument, CDB and list of data that are recorded.
+const MOST_GIVEN: usize = size_of::<SgIoHdr>();
+/// Where the CDB of `SCSI_IOCTL_SEND_COMMAND` stands.
+const OLD_CDB: usize = size_of::<ScsiIoctlCommand>();
+
 const CDB: usize = 32;
 const PIECES: usize = 8;
 
 /// The caller's memory that goes with a request.
 pub struct Memory {
     /// What it gave; a request can write over it.
-    given: [u8; SG_IO_HDR],
+    given: [u8; MOST_GIVEN],
     given_length: usize,
     cdb: [u8; CDB],
     cdb_length: usize,
@@ -51,7 +55,7 @@ impl Memory {
     /// Finds it before the request is answered.
     pub fn of(host: &impl Host, request: u32, argument: u64) -> Memory {
         let mut memory = Memory {
-            given: [0; SG_IO_HDR],
+            given: [0; MOST_GIVEN],
             given_length: 0,
             cdb: [0; CDB],
             cdb_length: 0,
@@ -61,15 +65,16 @@ impl Memory {
             most: MOST_DATA,
             data_length: 0,
         };
+        let abi = host.abi();
         let (given, got) = match (request, find(request).map(|request| request.argument)) {
-            (SG_IO, _) => (SG_IO_HDR, SG_IO_HDR),
+            (SG_IO, _) => (abi.size_of::<SgIoHdr>(), abi.size_of::<SgIoHdr>()),
             (HDIO_DRIVE_CMD, _) => (4, 4),
             (HDIO_DRIVE_TASK, _) => (7, 7),
-            (HDIO_DRIVE_TASKFILE, _) => (hdio_drive::REQUEST, hdio_drive::REQUEST),
-            (SCSI_IOCTL_SEND_COMMAND, _) => (8 + 16, 0),
+            (HDIO_DRIVE_TASKFILE, _) => (abi.size_of::<IdeTaskRequest>(), abi.size_of::<IdeTaskRequest>()),
+            (SCSI_IOCTL_SEND_COMMAND, _) => (OLD_CDB + 16, 0),
             (HDIO_GET_IDENTITY, _) => (0, 512),
-            (_, Some(Argument::In(shape))) => (shape.bytes(), 0),
-            (_, Some(Argument::Out(shape))) => (0, shape.bytes()),
+            (_, Some(Argument::In(shape))) => (shape.bytes(abi), 0),
+            (_, Some(Argument::Out(shape))) => (0, shape.bytes(abi)),
             _ => (0, 0),
         };
         let room = memory.given.get_mut(..given).unwrap_or_default();
@@ -83,18 +88,20 @@ impl Memory {
             SCSI_IOCTL_SEND_COMMAND => return memory.of_send_command(argument),
             HDIO_DRIVE_CMD => (4, 0, 512 * u64::from(memory.given[3])),
             HDIO_DRIVE_TASKFILE => {
-                let (length, out_size, in_size) = hdio_drive::lengths_of_taskfile(&memory.given);
+                let (_, length) = hdio_drive::task_request(abi, &memory.given);
                 let whole = memory.given.get_mut(..length).unwrap_or_default();
                 if host.copy_in(argument, whole).is_ok() {
                     memory.given_length = length;
                     memory.got.length = length as u64;
                 }
-                (length as u64, out_size, in_size)
+                let (task_request, _) = hdio_drive::task_request(abi, &memory.given);
+                let (out_size, in_size) = hdio_drive::data_lengths(&task_request);
+                (length as u64, out_size.into(), in_size.into())
             }
             _ => return memory,
         };
         memory.data_length = out_size + in_size;
-        let registers = hdio_drive::registers(request, &memory.given).unwrap_or_default();
+        let registers = hdio_drive::registers(abi, request, &memory.given).unwrap_or_default();
         if let Some(command) = shown_of_ata(&registers) {
             let is_to_disk = command.transfer.is_to_disk();
             let (at, room) = if is_to_disk { (at, out_size) } else { (at + out_size, in_size) };
@@ -104,60 +111,47 @@ impl Memory {
         memory
     }
 
-    fn at<const N: usize>(&self, offset: usize) -> [u8; N] {
-        part(&self.given, offset)
-    }
-
-    /// See include/scsi/sg.h.
     fn of_sg_io(mut self, host: &impl Host) -> Memory {
-        let [command_length, sense_room] = self.at(8);
-        let count = usize::from(u16::from_ne_bytes(self.at(10)));
-        let length = u64::from(u32::from_ne_bytes(self.at(12)));
-        let [data, command, sense] = [16, 24, 32].map(|at| u64::from_ne_bytes(self.at(at)));
-        let cdb_length = usize::from(command_length).min(CDB);
-        if host.copy_in(command, self.cdb.get_mut(..cdb_length).unwrap_or_default()).is_ok() {
+        let hdr: SgIoHdr = host.abi().parse(&self.given);
+        let cdb_length = usize::from(hdr.cmd_len).min(CDB);
+        if host.copy_in(hdr.cmdp, self.cdb.get_mut(..cdb_length).unwrap_or_default()).is_ok() {
             self.cdb_length = cdb_length;
         }
-        if sense != 0 {
-            self.sense = Segment { address: sense, length: sense_room.into() };
+        if hdr.sbp != 0 {
+            self.sense = Segment { address: hdr.sbp, length: hdr.mx_sb_len.into() };
         }
-        self.data_length = length;
-        let direction = sg_io::of_number(i32::from_ne_bytes(self.at(4)));
+        self.data_length = hdr.dxfer_len.into();
+        let direction = sg_io::direction(hdr.dxfer_direction);
         let from_disk = matches!(direction, Direction::In | Direction::Both);
         self.most = match self.shown() {
             Shown::FromDisk if from_disk => MOST_DATA,
             Shown::ToDisk(list) => MOST_DATA.min(list),
             _ => return self,
         };
-        if count == 0 {
-            self.add(0, Segment { address: data, length });
+        if hdr.iovec_count == 0 {
+            self.add(0, Segment { address: hdr.dxferp, length: hdr.dxfer_len.into() });
         }
-        for index in 0..count.min(PIECES) {
-            let mut piece = [0; 16];
-            if host.copy_in(data.wrapping_add(16 * index as u64), &mut piece).is_err() {
-                break;
-            }
-            let [address, length] = [piece.first_chunk(), piece.last_chunk()]
-                .map(|half| half.map_or(0, |half| u64::from_ne_bytes(*half)));
-            self.add(index, Segment { address, length });
+        let size = host.abi().size_of::<Segment>();
+        for index in 0..usize::from(hdr.iovec_count).min(PIECES) {
+            let Ok(piece) = host.fetch(hdr.dxferp.wrapping_add((size * index) as u64)) else { break };
+            self.add(index, piece);
         }
         self
     }
 
     /// The CDB stands behind two lengths. Where it stood, there are then sense data or data from the disk.
     fn of_send_command(mut self, argument: u64) -> Memory {
-        let [code] = self.at(8);
-        self.cdb_length = sg_io::command_length(code);
-        self.given_length = 8 + self.cdb_length;
-        let given = self.given.get(8..self.given_length).unwrap_or_default();
+        let ScsiIoctlCommand { inlen, outlen } = Abi::Native.parse(&self.given);
+        self.cdb_length = sg_io::command_length(self.given[OLD_CDB]);
+        self.given_length = OLD_CDB + self.cdb_length;
+        let given = self.given.get(OLD_CDB..self.given_length).unwrap_or_default();
         copy(&mut self.cdb, 0, given);
-        let [to_disk, from_disk] = [0, 4].map(|at| u64::from(u32::from_ne_bytes(self.at(at))));
-        let at = argument.wrapping_add(8);
+        let at = argument.wrapping_add(OLD_CDB as u64);
         self.sense = Segment { address: at, length: sg_io::OLD_SENSE as u64 };
-        self.data_length = to_disk.max(from_disk);
+        self.data_length = inlen.max(outlen).into();
         // Data to the disk, which stand behind the CDB, may be gone by then.
-        if to_disk == 0 && matches!(self.shown(), Shown::FromDisk) {
-            self.add(0, Segment { address: at, length: from_disk });
+        if inlen == 0 && matches!(self.shown(), Shown::FromDisk) {
+            self.add(0, Segment { address: at, length: outlen.into() });
         }
         self
     }
@@ -206,13 +200,13 @@ impl Memory {
             (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE, Err(Errno::EIO)) => moved = 0,
             (_, Err(_)) => (self.got, self.sense, moved) = (NOTHING, NOTHING, 0),
             (SG_IO, Ok(_)) => {
-                let mut header = [0; SG_IO_HDR];
-                let got = host.copy_in(head.argument, &mut header).is_ok();
-                let [host_status, resid] = [68, 72].map(|at| part(&header, at)).map(i32::from_ne_bytes);
-                self.sense.length = if got { self.sense.length.min(header[67].into()) } else { 0 };
+                let hdr: Option<SgIoHdr> = host.fetch(head.argument).ok();
+                self.sense.length = self.sense.length.min(hdr.map_or(0, |hdr| hdr.sb_len_wr.into()));
                 // Of what there was no room for, nothing may have been moved.
-                moved = match host_status as u16 {
-                    0 if got => self.data_length.saturating_sub(u64::try_from(resid).unwrap_or(u64::MAX)),
+                moved = match hdr {
+                    Some(SgIoHdr { host_status: 0, resid, .. }) => {
+                        self.data_length.saturating_sub(u64::try_from(resid).unwrap_or(u64::MAX))
+                    }
                     _ => 0,
                 };
             }

@@ -2,8 +2,12 @@
 
 use core::fmt;
 
+use crate::abi::{
+    Abi, HdBigGeometry, HdGeometry, Long, SG_DXFER_FROM_DEV, SG_DXFER_NONE, SG_DXFER_TO_DEV,
+    SG_DXFER_TO_FROM_DEV, ScsiIdlun, SgIoHdr, Structure,
+};
 use crate::ata::identify::OBSOLETE_IDENTITY;
-use crate::bytes::{copy, part};
+use crate::bytes::copy;
 use crate::errno::Errno;
 use crate::host::Host;
 use crate::ioctl::request::{Argument, Request, Shape, find};
@@ -34,6 +38,9 @@ pub struct Decoded {
     what: Argument,
     number: u64,
     bytes: [u8; MOST],
+    /// The CDB of `SG_IO`.
+    command: [u8; COMMAND],
+    abi: Abi,
     got: bool,
 }
 
@@ -41,18 +48,23 @@ impl Decoded {
     /// Reads what the caller gives; call it before the request is answered.
     pub fn given(host: &impl Host, request: u32, argument: u64) -> Decoded {
         let what = find(request).map_or(Argument::None, |request: &Request| request.argument);
-        let mut decoded = Decoded { what, number: argument, bytes: [0; MOST], got: false };
+        let mut decoded = Decoded {
+            what,
+            number: argument,
+            bytes: [0; MOST],
+            command: [0; COMMAND],
+            abi: host.abi(),
+            got: false,
+        };
         if let Argument::In(shape) = what {
             if !decoded.read(host, shape) {
                 decoded.what = Argument::None;
             }
         }
         if decoded.what == Argument::In(Shape::SgIo) {
-            let command = u64::from_ne_bytes(decoded.at(24));
-            let [_, _, _, _, _, _, _, _, command_length] = decoded.at(0);
-            let room = decoded.bytes.get_mut(SG_IO_HDR..SG_IO_HDR + COMMAND).unwrap_or_default();
-            let length = room.len().min(command_length.into());
-            let _ = host.copy_in(command, room.get_mut(..length).unwrap_or_default());
+            let SgIoHdr { cmdp, cmd_len, .. } = decoded.structure();
+            let length = decoded.command.len().min(cmd_len.into());
+            let _ = host.copy_in(cmdp, decoded.command.get_mut(..length).unwrap_or_default());
         }
         decoded
     }
@@ -60,7 +72,14 @@ impl Decoded {
     /// Takes what was read already: before the request, or after one that succeeded (`got`).
     pub fn of(request: u32, argument: u64, bytes: &[u8], got: bool) -> Decoded {
         let what = find(request).map_or(Argument::None, |request| request.argument);
-        let mut decoded = Decoded { what, number: argument, bytes: [0; MOST], got };
+        let mut decoded = Decoded {
+            what,
+            number: argument,
+            bytes: [0; MOST],
+            command: [0; COMMAND],
+            abi: Abi::Native,
+            got,
+        };
         copy(&mut decoded.bytes, 0, bytes);
         decoded
     }
@@ -73,12 +92,12 @@ impl Decoded {
     }
 
     fn read(&mut self, host: &impl Host, shape: Shape) -> bool {
-        let room = self.bytes.get_mut(..shape.bytes()).unwrap_or_default();
+        let room = self.bytes.get_mut(..shape.bytes(self.abi)).unwrap_or_default();
         host.copy_in(self.number, room).is_ok()
     }
 
-    fn at<const N: usize>(&self, offset: usize) -> [u8; N] {
-        part(&self.bytes, offset)
+    fn structure<T: Structure>(&self) -> T {
+        self.abi.parse(&self.bytes)
     }
 
     fn text(&self, range: core::ops::Range<usize>) -> Printed<'_> {
@@ -87,33 +106,34 @@ impl Decoded {
     }
 }
 
-/// `struct sg_io_hdr` up to the addresses of data, command and sense data (include/scsi/sg.h, version 3).
-const SG_IO_HDR: usize = 40;
-
 impl Shape {
     /// How many bytes are read.
-    pub(crate) fn bytes(self) -> usize {
+    pub(crate) fn bytes(self, abi: Abi) -> usize {
         match self {
             Shape::Short => 2,
             Shape::Int => 4,
-            Shape::Long | Shape::Idlun => 8,
-            Shape::Range | Shape::Geometry | Shape::BigGeometry | Shape::Bytes => 16,
+            Shape::Long => abi.size_of::<Long>(),
+            Shape::Long64 => 8,
+            Shape::Idlun => abi.size_of::<ScsiIdlun>(),
+            Shape::Range | Shape::Bytes => 16,
+            Shape::Geometry => abi.size_of::<HdGeometry>(),
+            Shape::BigGeometry => abi.size_of::<HdBigGeometry>(),
             Shape::Text => 20,
             Shape::Identity => OBSOLETE_IDENTITY,
-            Shape::SgIo => SG_IO_HDR,
+            Shape::SgIo => abi.size_of::<SgIoHdr>(),
         }
     }
 }
 
 /// Cylinders, heads, sectors a track and the first sector in a `struct hd_geometry`, or in a `struct hd_big_geometry`
-/// ([`Shape::BigGeometry`]; include/uapi/linux/hdreg.h).
-pub fn geometry(shape: Shape, bytes: &[u8]) -> [u64; 4] {
-    let [heads, sectors] = part(bytes, 0).map(|byte: u8| byte.into());
-    let cylinders = match shape {
-        Shape::Geometry => u16::from_ne_bytes(part(bytes, 2)).into(),
-        _ => u32::from_ne_bytes(part(bytes, 4)).into(),
-    };
-    [cylinders, heads, sectors, u64::from_ne_bytes(part(bytes, 8))]
+/// ([`Shape::BigGeometry`]).
+pub fn geometry(abi: Abi, shape: Shape, bytes: &[u8]) -> [u64; 4] {
+    if shape == Shape::Geometry {
+        let HdGeometry { heads, sectors, cylinders, start, .. } = abi.parse(bytes);
+        return [cylinders.into(), heads.into(), sectors.into(), start];
+    }
+    let HdBigGeometry { heads, sectors, cylinders, start, .. } = abi.parse(bytes);
+    [cylinders.into(), heads.into(), sectors.into(), start]
 }
 
 /// What the caller gave.
@@ -151,19 +171,20 @@ impl fmt::Display for Got<'_> {
 impl Decoded {
     fn write(&self, shape: Shape, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match shape {
-            Shape::Short => write!(f, "{{{}}}", u16::from_ne_bytes(self.at(0))),
-            Shape::Int => write!(f, "{{{}}}", i32::from_ne_bytes(self.at(0))),
-            Shape::Long => write!(f, "{{{}}}", u64::from_ne_bytes(self.at(0))),
+            Shape::Short => write!(f, "{{{}}}", self.structure::<u16>()),
+            Shape::Int => write!(f, "{{{}}}", self.structure::<i32>()),
+            Shape::Long => write!(f, "{{{}}}", self.structure::<Long>().value),
+            Shape::Long64 => write!(f, "{{{}}}", self.structure::<u64>()),
             Shape::Range => {
-                let [start, length] = [0, 8].map(|at| u64::from_ne_bytes(self.at(at)));
+                let [start, length]: [u64; 2] = self.structure();
                 write!(f, "{{{length} bytes from {start}}}")
             }
             Shape::Geometry | Shape::BigGeometry => {
-                let [cylinders, heads, sectors, start] = geometry(shape, &self.bytes);
+                let [cylinders, heads, sectors, start] = geometry(self.abi, shape, &self.bytes);
                 write!(f, "{{cylinders {cylinders} heads {heads} sectors {sectors} start {start}}}")
             }
             Shape::Idlun => {
-                let [id, lun, channel, host] = u32::from_ne_bytes(self.at(0)).to_le_bytes();
+                let [id, lun, channel, host] = self.structure::<ScsiIdlun>().dev_id.to_le_bytes();
                 write!(f, "{{host {host} channel {channel} id {id} lun {lun}}}")
             }
             Shape::Text => write!(f, "{{{}}}", self.text(0..20)),
@@ -171,27 +192,25 @@ impl Decoded {
                 write!(f, "{{model {} serial {}}}", self.text(54..94), self.text(20..40))
             }
             Shape::SgIo => {
-                let [interface, direction] = [0, 4].map(|at| i32::from_ne_bytes(self.at(at)));
-                let [command_length] = self.at(8);
-                let length = u32::from_ne_bytes(self.at(12));
-                let direction = match direction {
-                    -1 => "no data",
-                    -2 => "to the disk",
-                    -3 => "from the disk",
-                    -4 => "both ways",
+                let SgIoHdr { interface_id, dxfer_direction, dxfer_len, cmd_len, .. } = self.structure();
+                let direction = match dxfer_direction {
+                    SG_DXFER_NONE => "no data",
+                    SG_DXFER_TO_DEV => "to the disk",
+                    SG_DXFER_FROM_DEV => "from the disk",
+                    SG_DXFER_TO_FROM_DEV => "both ways",
                     _ => "direction unknown",
                 };
                 write!(
                     f,
-                    "{{interface {interface} {direction} {length} bytes, command of {command_length} bytes "
+                    "{{interface {interface_id} {direction} {dxfer_len} bytes, command of {cmd_len} bytes "
                 )?;
-                let shown = usize::from(command_length).min(COMMAND);
-                hexadecimal(self.bytes.get(SG_IO_HDR..SG_IO_HDR + shown).unwrap_or_default(), f)?;
+                let shown = usize::from(cmd_len).min(COMMAND);
+                hexadecimal(self.command.get(..shown).unwrap_or_default(), f)?;
                 f.write_str("}")
             }
             Shape::Bytes => {
                 f.write_str("{")?;
-                hexadecimal(&self.at::<16>(0), f)?;
+                hexadecimal(self.bytes.first_chunk::<16>().unwrap_or(&[0; 16]), f)?;
                 f.write_str("}")
             }
         }
