@@ -4,10 +4,11 @@
 use core::ffi::{c_char, c_int, c_uint, c_void};
 
 use disk::entry::Printed;
+use engine::errno;
 use libc::{FILE, mode_t};
 
 use crate::log::{self, Level};
-use crate::{errno, next, registry, setup};
+use crate::{next, registry, setup};
 
 /// Reports a descriptor that was acquired.
 #[inline]

@@ -5,22 +5,15 @@
 //! once. So it waits for no lock (COMPARE AND WRITE and ORWRITE try theirs until their timeout), allocates nothing, keeps no descriptor and leaves `errno` alone unless a call fails.
 #![no_std]
 
-mod errno;
-mod exclusion;
-mod facts;
 mod hooks;
-mod host;
 mod log;
 mod next;
 mod panic;
 mod record;
 mod registry;
-mod rights;
 mod secure;
 mod setup;
 mod storage;
-mod sys;
-mod task;
 
 use core::ffi::{c_int, c_ulong, c_void};
 
@@ -28,7 +21,8 @@ use disk::record::{Head, Memory};
 use disk::request::Family;
 use disk::trace::{Decoded, Given, Got, Named, Outcome};
 use disk::{Answer, Device, Errno};
-use host::Caller;
+use engine::backing::Caller;
+use engine::{errno, sys};
 use log::Level;
 use registry::Found;
 

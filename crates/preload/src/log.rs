@@ -4,10 +4,11 @@ use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use disk::Errno;
+use engine::errno;
+use engine::sys::{self, Status};
 
+use crate::registry;
 use crate::storage::OnceCell;
-use crate::sys::Status;
-use crate::{errno, registry, sys};
 
 /// How much is said: `VMWARE_BDWRAPPER_LOG_LEVEL`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use libc::{Elf64_Phdr, Elf64_Sym, FILE, PT_DYNAMIC, PT_LOAD, dl_phdr_info, mode_t, size_t};
 
-use crate::errno;
+use engine::{errno, sys};
 
 /// A function that is looked for.
 struct Next {
@@ -72,7 +72,7 @@ static IOCTL: AtomicPtr<c_void> = AtomicPtr::new(first_ioctl as *mut c_void);
 
 unsafe extern "C" fn first_ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     if statics::ioctl.get().is_null() {
-        return kernel_ioctl(fd, request, argument);
+        return sys::ioctl(fd, request, argument);
     }
     // SAFETY: the caller's own call.
     unsafe { ioctl(fd, request, argument) }
@@ -166,12 +166,6 @@ next! {
     dup3(old: c_int, new: c_int, flags: c_int) -> c_int = missing();
     fcntl(fd: c_int, command: c_int; argument: *mut c_void) -> c_int = missing();
     fcntl64(fd: c_int, command: c_int; argument: *mut c_void) -> c_int = missing();
-}
-
-/// The kernel's ioctl(2), whatever other libraries are preloaded.
-pub fn kernel_ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    // SAFETY: the caller's own call, or one of ours whose argument has the shape that the request asks for.
-    unsafe { libc::syscall(libc::SYS_ioctl, fd, request, argument) as c_int }
 }
 
 /// What a function says that this C library does not have.

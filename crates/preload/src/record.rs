@@ -5,9 +5,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use disk::Errno;
 use disk::host::Segment;
 use disk::record::{Head, Memory, TOKEN};
+use engine::sys::{self, File};
 
 use crate::storage::{OnceCell, keep};
-use crate::sys::{self, File};
 
 /// Where records go.
 pub struct Receiver {

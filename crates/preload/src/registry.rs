@@ -12,13 +12,14 @@ use disk::entry::{Entry, Printed};
 use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
 use disk::{Device, Errno, Medium, State};
 
-use crate::exclusion::Exclusion;
-use crate::facts::Facts;
-use crate::host::Caller;
+use engine::backing::Caller;
+use engine::exclusion::Exclusion;
+use engine::facts::Facts;
+use engine::sys::{self, Name, Status};
+use engine::{rights, task};
+
 use crate::log::{self, Level};
 use crate::storage::{List, OnceCell, keep_path};
-use crate::sys::{self, Name, Status};
-use crate::{rights, task};
 
 /// The most devices that can be listed.
 pub const MOST: usize = 256;
@@ -49,6 +50,9 @@ struct Listed {
     exclusion: Exclusion,
 }
 
+/// In secure mode the real user's rights when the library was set up; `None` where they could not be told.
+static REAL_USER: OnceCell<Option<[u64; 3]>> = OnceCell::new();
+
 static LISTED: List<Listed, { 2 * MOST }> = List::new();
 
 /// What a device or file is recognised by.
@@ -78,6 +82,16 @@ const TAKEN: u32 = u32::MAX;
 /// A hash table, in which nothing is ever removed. Where names have led to so many devices, others are known only as long as a name
 /// leads to them.
 static KNOWN: [Known; 4096] = [const { Known::new() }; 4096];
+
+/// In secure mode: remembers who the real user is.
+///
+/// # Safety
+///
+/// Only called while the library is set up, by one thread.
+pub unsafe fn set_real_user() {
+    // SAFETY: as the caller says.
+    unsafe { REAL_USER.set(sys::real_rights()) };
+}
 
 /// Adds a device; `false` where there are too many.
 ///
@@ -305,7 +319,7 @@ enum Problem {
 impl Listed {
     fn leads_to(&self) -> Result<(Key, Status), Problem> {
         let (status, birth) = if self.by == By::User {
-            rights::real_user_can_open(self.path, !self.entry.read_only).map_err(|errno| match errno {
+            real_user_can_open(self.path, !self.entry.read_only).map_err(|errno| match errno {
                 Errno::ENOENT => Problem::Missing(errno),
                 Errno::EAGAIN | Errno::ENFILE | Errno::ENOMEM => Problem::Unknown(errno),
                 _ => Problem::NotTheUsers(errno),
@@ -328,6 +342,12 @@ impl Listed {
         }
         Ok((key, status))
     }
+}
+
+/// As [`rights::real_user_can_open`], with the rights when the library was set up.
+fn real_user_can_open(path: &CStr, writing: bool) -> Result<(Status, u64), Errno> {
+    let at_start = REAL_USER.get().copied().flatten().ok_or(Errno::EPERM)?;
+    rights::real_user_can_open(at_start, path, writing)
 }
 
 /// Whether an error says nothing of where a name leads: there was no memory, or a sandbox refused the call.

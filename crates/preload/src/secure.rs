@@ -5,10 +5,10 @@ use core::ffi::CStr;
 use disk::Errno;
 use disk::conf::{Directive, parse};
 use disk::entry::Entry;
+use engine::sys::{self, File, Status};
 
 use crate::log::{self, Level};
 use crate::storage::{allocate, keep_path};
-use crate::sys::{self, File, Status};
 
 const FILE: &CStr = c"/etc/vmware-bdwrapper.conf";
 

@@ -5,11 +5,12 @@ use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use disk::entry::{Entry, EntryError, Printed, entries};
+use engine::{errno, sys};
 
 use crate::log::{self, Level};
 use crate::registry::By;
 use crate::secure::Policy;
-use crate::{errno, next, record, registry, rights, storage, sys};
+use crate::{next, record, registry, storage};
 
 /// Nobody has begun; [`READY`]; else the thread that is at it, by the address of its `errno`.
 static PHASE: AtomicUsize = AtomicUsize::new(NEW);
@@ -67,7 +68,7 @@ fn set_up() {
     let mut policy = policy;
     if let Some(policy) = &mut policy {
         // SAFETY: PHASE lets only one thread in.
-        unsafe { rights::set_up() };
+        unsafe { registry::set_real_user() };
         let mut fits = |entry| {
             // SAFETY: PHASE lets only one thread in.
             unsafe { registry::add(entry, By::FileAlone) }

@@ -6,28 +6,14 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use disk::Errno;
 
-use crate::storage::OnceCell;
 use crate::sys::{self, File, Name, Status};
 use crate::task;
 
 /// The inode of the initial user namespace (`PROC_USER_INIT_INO`, include/linux/proc_ns.h).
 const INITIAL_USER_NAMESPACE: u64 = 0xefff_fffd;
 
-/// In secure mode the real user, the real group and a sum over the supplementary groups when the library was set up.
-static REAL: OnceCell<Option<[u64; 3]>> = OnceCell::new();
-
 /// Whether the program's privileges were those over the machine when a block device was first found.
 static OF_THE_MACHINE: AtomicBool = AtomicBool::new(false);
-
-/// In secure mode: remembers who the real user is.
-///
-/// # Safety
-///
-/// Only called while the library is set up, by one thread.
-pub unsafe fn set_up() {
-    // SAFETY: as the caller says.
-    unsafe { REAL.set(sys::real_rights()) };
-}
 
 /// Remembers what [`are_of_the_machine`] says, for when /proc cannot be reached any more.
 pub fn learn() {
@@ -44,13 +30,12 @@ pub fn are_of_the_machine() -> bool {
     is_in_initial_namespace().unwrap_or_else(|_| OF_THE_MACHINE.load(Ordering::Relaxed))
 }
 
-/// What the real user, with the groups that the program was started with, can open by a path for reading or, with `writing`, for
-/// both. The path is walked and the file looked at with the rights of that user, and it is held in between: a link that
+/// What the real user, with the groups that the program was started with (`at_start`), can open by a path for reading or, with
+/// `writing`, for both. The path is walked and the file looked at with the rights of that user, and it is held in between: a link that
 /// is exchanged meanwhile leads to one file or the other. The result is what the file is, and when its inode was made.
 ///
 /// Errors: `EAGAIN`, `ENFILE` and `ENOMEM` where it cannot be told.
-pub fn real_user_can_open(path: &CStr, writing: bool) -> Result<(Status, u64), Errno> {
-    let at_start = REAL.get().copied().flatten().ok_or(Errno::EPERM)?;
+pub fn real_user_can_open(at_start: [u64; 3], path: &CStr, writing: bool) -> Result<(Status, u64), Errno> {
     if sys::real_rights() != Some(at_start) {
         return Err(Errno::EPERM);
     }

@@ -11,7 +11,7 @@ use libc::iovec;
 use crate::exclusion::{self, Exclusion, Own};
 use crate::facts::Facts;
 use crate::sys::{File, Memory, Status};
-use crate::{errno, next, rights, sys, task};
+use crate::{errno, rights, sys, task};
 
 /// One call on a listed device.
 pub struct Caller {
@@ -105,7 +105,7 @@ impl Caller {
     /// Asks the kernel for a number of 2, 4 or 8 bytes.
     fn ask<const N: usize>(&self, request: u32) -> Result<[u8; N], Errno> {
         let mut value = [0u8; N];
-        match next::kernel_ioctl(self.fd, c_ulong::from(request), value.as_mut_ptr().cast()) {
+        match sys::ioctl(self.fd, c_ulong::from(request), value.as_mut_ptr().cast()) {
             -1 => Err(Errno(errno::get())),
             _ => Ok(value),
         }

@@ -774,3 +774,9 @@ pub fn extent(fd: c_int, offset: u64) -> Result<Option<(u64, u64)>, Errno> {
         }
     }
 }
+
+/// The kernel's ioctl(2), whatever other libraries are preloaded.
+pub fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
+    // SAFETY: the caller's own call, or one of ours whose argument has the shape that the request asks for.
+    unsafe { syscall(libc::SYS_ioctl, fd, request, argument) as c_int }
+}
