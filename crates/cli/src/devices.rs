@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use disk::entry::{Entry, entries};
+use disk::names;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
@@ -16,7 +17,7 @@ use crate::udev::link_name;
 use crate::{entry, loader};
 
 /// The library's variable.
-pub const VARIABLE: &str = "VMWARE_BDWRAPPER_DEVICES";
+pub const VARIABLE: &str = names::DEVICES;
 
 /// An entry as written, and what it says.
 #[derive(Clone, Copy)]

@@ -6,13 +6,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use disk::names;
+
 use crate::devices::Device;
 use crate::failure::{Failure, cause, say, shown};
 use crate::finding::{Finding, Verdict, only};
 use crate::{administrator, devices, fitness, launcher, library, program, secure};
 
 /// The library's variable for the amount of messages.
-pub const LOG_LEVEL: &str = "VMWARE_BDWRAPPER_LOG_LEVEL";
+pub const LOG_LEVEL: &str = names::LOG_LEVEL;
 
 /// Becomes the program. `command` is its name and its arguments.
 ///

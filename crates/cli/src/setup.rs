@@ -9,9 +9,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use disk::conf::{Directive, parse};
+use disk::conf::{Directive, LONGEST, OTHERS_WRITE, parse};
 
-use crate::administrator::{FILE, MOST, OTHERS_WRITE, exposed, read};
+use crate::administrator::{FILE, exposed, read};
 use crate::failure::{Failure, cause, print, quoted, say, shown};
 use crate::finding::Finding;
 use crate::{block, devices, fitness, library, root};
@@ -252,9 +252,9 @@ impl Change {
             new.push(b'\n');
             added.push(line);
         }
-        if new.len() as u64 > MOST {
+        if new.len() as u64 > LONGEST {
             return Err(format!(
-                "{FILE} would have {} bytes, and the library takes at most {MOST}: shorten it.",
+                "{FILE} would have {} bytes, and the library takes at most {LONGEST}: shorten it.",
                 new.len()
             ));
         }

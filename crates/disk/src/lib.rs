@@ -16,6 +16,7 @@ pub mod geometry;
 mod hdio;
 pub mod host;
 pub mod identity;
+pub mod names;
 pub mod real;
 pub mod record;
 pub mod request;
