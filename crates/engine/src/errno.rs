@@ -2,28 +2,35 @@
 
 use core::ffi::c_int;
 
-/// Its value.
+fn location() -> *mut c_int {
+    // SAFETY: the C library gives the address of an int that belongs to this thread.
+    unsafe { libc::__errno_location() }
+}
+
+/// Returns its value.
+#[inline]
 pub fn get() -> c_int {
-    // SAFETY: the C library gives the address of an int that is this thread's.
-    unsafe { *libc::__errno_location() }
+    // SAFETY: an int of this thread.
+    unsafe { *location() }
 }
 
-/// Its address, which no other thread of the process has.
+/// Returns its address, which no other thread of the process has.
 pub fn address() -> usize {
-    // SAFETY: as above.
-    unsafe { libc::__errno_location() }.addr()
+    location().addr()
 }
 
-/// Gives it a value.
+/// Sets it.
+#[inline]
 pub fn set(value: c_int) {
-    // SAFETY: as above.
-    unsafe { *libc::__errno_location() = value }
+    // SAFETY: an int of this thread.
+    unsafe { *location() = value }
 }
 
 /// Does something that may change it, and restores it.
-pub fn kept<T>(what: impl FnOnce() -> T) -> T {
+#[inline]
+pub fn preserving<T>(act: impl FnOnce() -> T) -> T {
     let before = get();
-    let value = what();
+    let value = act();
     set(before);
     value
 }

@@ -6,9 +6,10 @@
 #![no_std]
 
 pub mod backing;
+pub mod discard;
 pub mod errno;
 pub mod exclusion;
-pub mod facts;
+pub mod listed;
 pub mod rights;
 pub mod sys;
 pub mod task;

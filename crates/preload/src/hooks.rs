@@ -32,7 +32,7 @@ fn number(file: *mut FILE) -> c_int {
         return -1;
     }
     // SAFETY: a stream that the C library has just opened or is about to use.
-    errno::kept(|| unsafe { libc::fileno(file) })
+    errno::preserving(|| unsafe { libc::fileno(file) })
 }
 
 /// Does what releases a descriptor, and reports it where that did.
@@ -50,7 +50,7 @@ fn released<T>(fd: c_int, how: &str, act: impl FnOnce() -> T, did: impl FnOnce(&
 #[cold]
 #[inline(never)]
 fn listed(fd: c_int) -> Option<Printed<'static>> {
-    errno::kept(|| if setup::ready() { registry::name(fd) } else { None })
+    errno::preserving(|| if setup::ready() { registry::name(fd) } else { None })
 }
 
 #[cold]

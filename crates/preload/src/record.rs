@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use disk::Errno;
 use disk::host::Segment;
 use disk::record::{Head, Memory, TOKEN};
-use engine::sys::{self, File};
+use engine::sys::{self, File, UserId};
 
 use crate::storage::{OnceCell, keep};
 
@@ -14,7 +14,7 @@ pub struct Receiver {
     name: &'static [u8],
     secret: &'static [u8],
     /// The effective user when the library was set up; none where other users may look the same (user_namespaces(7)).
-    user: Option<u32>,
+    user: Option<UserId>,
 }
 
 /// Set when nobody listens who may, which does not change any more.
@@ -40,9 +40,9 @@ pub unsafe fn set_up(variable: &[u8]) -> bool {
 }
 
 /// The effective user, unless that is what stands for all that have no number in this user namespace.
-fn user() -> Option<u32> {
+fn user() -> Option<UserId> {
     /// `DEFAULT_OVERFLOWUID` (include/linux/highuid.h).
-    const OVERFLOW: u32 = 65534;
+    const OVERFLOW: UserId = UserId(65534);
     let user = sys::effective_user();
     let all_have_numbers = || {
         let mut text = [0; 64];
@@ -74,7 +74,7 @@ impl Receiver {
             .map(|(address, length)| Segment { address: address as u64, length: length as u64 });
             let [a, b, c, d, e, f, g, h] = data;
             let parts = [secret, words, path, given, got, command, sense, a, b, c, d, e, f, g, h];
-            sys::send(self.name, |user| user == 0 || Some(user) == self.user, &parts)
+            sys::send(self.name, |user| user == UserId::ROOT || Some(user) == self.user, &parts)
         };
         if GONE.load(Ordering::Relaxed) {
             return Err(Errno::ECONNREFUSED);
