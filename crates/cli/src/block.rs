@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
+use disk::physical_disk::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
 
 use crate::failure::{Failure, cause, quoted, say, shown};
 use crate::finding::Finding;

@@ -5,6 +5,8 @@
 
 use core::fmt;
 
+pub use crate::printed::{Printed, can_be_shown};
+
 /// Which kind of disk a device is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -265,42 +267,6 @@ impl fmt::Display for EntryError<'_> {
             }
         }
     }
-}
-
-/// Bytes for people: UTF-8 as it is; control characters and bytes that are no UTF-8 as `\xNN`. What comes after 200
-/// of them is left out.
-#[derive(Clone, Copy, Debug)]
-pub struct Printed<'a>(pub &'a [u8]);
-
-impl fmt::Display for Printed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut left = 200u32;
-        for chunk in self.0.utf8_chunks() {
-            let characters = chunk.valid().chars().map(Ok);
-            for character in characters.chain(chunk.invalid().iter().map(Err)) {
-                left = match left.checked_sub(1) {
-                    Some(left) => left,
-                    None => return f.write_str("..."),
-                };
-                match character {
-                    Ok(character) if can_be_shown(character) => fmt::Write::write_char(f, character)?,
-                    Ok(character) => write!(f, "\\x{:02x}", u32::from(character))?,
-                    Err(byte) => write!(f, "\\x{byte:02x}")?,
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether a character changes nothing on a terminal but the place where it stands: not so control characters and
-/// those that change the direction of writing.
-pub fn can_be_shown(character: char) -> bool {
-    let direction = matches!(
-        character,
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-    );
-    !character.is_control() && !direction
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What an engine lends the core: the caller's memory and the device that stands behind the disk.
 
-use crate::Errno;
+use crate::errno::Errno;
 
 /// What stands behind a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,9 +168,4 @@ pub trait Host {
 
     /// Writes the caches of an image file to its storage and forgets what they hold.
     fn flush(&self) -> Result<(), Errno>;
-}
-
-/// The bytes that stand at an offset; zeros where there are not as many.
-pub fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
 }

@@ -914,7 +914,10 @@ fn directions_of_pass_through() {
     }
     // READ SECTOR(S) of a block that does not exist fails without data, too.
     let beyond = Ata { command: 0x20, ..Ata::new(0).on(BLOCKS, 1) };
-    assert_eq!(sata.none(&cdb(3, 0x20, &beyond)).check().registers, Some((beyond.leaves(NOT_FOUND), false)));
+    assert_eq!(
+        registers(&sata.none(&cdb(3, 0x20, &beyond)).check()),
+        Some((beyond.leaves(NOT_FOUND), false))
+    );
 }
 
 #[test]
@@ -931,7 +934,7 @@ fn multiple_count_of_pass_through() {
                 (data, _) => sata.write(&cdb, data),
             };
             if MULTIPLE.contains(&row.0) {
-                assert_eq!(reply.check().registers.map(|(registers, _)| registers.status), Some(0x50));
+                assert_eq!(registers(&reply.check()).map(|(registers, _)| registers.status), Some(0x50));
             } else {
                 assert_eq!(reply.check(), cdb_field(1, 7), "{:02x}", row.0);
             }
@@ -2090,7 +2093,8 @@ proptest! {
                     let changed = before.iter().zip(after.iter()).filter(|(old, new)| old != new).count();
                     prop_assert!(changed <= command.data.len());
                 }
-                if let Some((registers, _)) = got.registers {
+                // drivers/ide refuses transfer modes of DMA that the host adapter lacks, and gives no registers back.
+                if let Some((registers, _)) = got.registers.filter(|_| got.result != Err(Errno::EINVAL)) {
                     prop_assert!(matches!(registers.status, 0x50 | 0x51 | 0x71));
                     let errors = [0x00, 0x01, 0x04, 0x10, 0x40];
                     prop_assert!(errors.contains(&registers.error));

@@ -5,8 +5,9 @@ mod common;
 use common::{BASE, FAR, Fake};
 use disk::entry::Kind;
 use disk::host::Host;
-use disk::record::{Head, MOST_DATA, Memory};
+use disk::record::{Head, MOST_DATA};
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO};
+use disk::trace::capture::Memory;
 use disk::{Answer, Medium, State};
 
 /// Where the parts of a command stand.

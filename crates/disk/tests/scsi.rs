@@ -2088,7 +2088,8 @@ fn the_old_way_to_send_a_command() {
 #[test]
 fn mode_select_by_threads() {
     use disk::entry::Kind;
-    use disk::scsi::mode::{D_SENSE, DRA, Switches, select};
+    use disk::scsi::mode::select;
+    use disk::settings::{D_SENSE, DRA, Switches};
     let switches = Switches::default();
     // The caching page, with DRA, and the control page, with D_SENSE: their other bytes are those of MODE SENSE.
     let turned = |code: u8, place: usize, bit: u8, switch: u32| {

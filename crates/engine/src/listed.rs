@@ -6,7 +6,7 @@ use core::ffi::CStr;
 use core::fmt;
 
 use disk::entry::Entry;
-use disk::real::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
+use disk::physical_disk::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
 use disk::{Errno, names};
 
 use crate::rights;

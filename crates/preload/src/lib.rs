@@ -19,8 +19,9 @@ mod storage;
 
 use core::ffi::{c_int, c_ulong, c_void};
 
-use disk::record::{Head, Memory};
+use disk::record::Head;
 use disk::request::Family;
+use disk::trace::capture::Memory;
 use disk::trace::{Decoded, Given, Got, Named, Outcome};
 use disk::{Answer, Device, Errno};
 use engine::backing::Call;

@@ -4,7 +4,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use disk::Errno;
 use disk::host::Segment;
-use disk::record::{Head, Memory, TOKEN};
+use disk::record::{Head, TOKEN};
+use disk::trace::capture::Memory;
 use engine::sys::{self, File, UserId};
 
 use crate::storage::{OnceCell, keep};

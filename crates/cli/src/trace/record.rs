@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use super::absent;
+use disk::ioctl::hdio_drive;
 use disk::record::{Head, Part, Parts};
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SG_IO, find};
 use disk::scsi::command::{self, Command, Operation as Scsi};
-use disk::scsi::sat;
-use disk::{ata, drive};
+use disk::{ata, sat};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A request and what came of it.
@@ -170,7 +170,7 @@ impl Record {
     pub fn taskfile(&self) -> Option<Taskfile> {
         match self.request {
             HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE => {
-                drive::registers(self.request, &self.given.0)
+                hdio_drive::registers(self.request, &self.given.0)
             }
             _ if self.command().is_some_and(|command| command.operation == Scsi::AtaPassThrough) => {
                 Some(sat::registers(&self.cdb.at(0)).0)

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use client::Given;
 use comfy_table::{Table, presets};
+use disk::ioctl::hdio_drive;
 use disk::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, HDIO_GETGEO, Request,
     SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
 };
-use disk::{ata, drive, scsi};
+use disk::{ata, scsi};
 use indicatif::{ProgressBar, ProgressBarIter, ProgressDrawTarget};
 use serde::{Deserialize, Serialize};
 
@@ -238,7 +239,7 @@ fn changes_nothing(request: u32, given: &Given) -> bool {
         (SG_IO, Given::Command { cdb, .. }) => scsi(cdb),
         (SCSI_IOCTL_SEND_COMMAND, Given::Memory(bytes)) => bytes.get(8..).is_some_and(scsi),
         (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE, Given::Memory(bytes)) => {
-            let registers = drive::registers(request, bytes);
+            let registers = hdio_drive::registers(request, bytes);
             registers.is_some_and(|registers| ata::command::changes_nothing(&registers))
         }
         _ => find(request).is_some_and(Request::changes_nothing),

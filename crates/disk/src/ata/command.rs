@@ -1,8 +1,8 @@
 //! The commands, one row each (ACS-3, clause 7). Dispatch, the protocol that the host must offer and the names all come from
 //! the rows.
 
-use super::Taskfile;
-use crate::Capacity;
+use super::registers::Taskfile;
+use crate::device::Capacity;
 use Operation::*;
 use Transfer::{DmaIn, DmaOut, PioIn, PioOut};
 

@@ -1,9 +1,12 @@
 //! The IDENTIFY DEVICE sector of an ATA disk (ACS-3, 7.12.6).
 
+use crate::device::{Capacity, Device};
 use crate::entry::{Entry, Kind};
 use crate::geometry::identify_geometry;
-use crate::scsi::{self, mode};
-use crate::{Capacity, Device, Host, hdio, identity};
+use crate::host::Host;
+use crate::identity;
+use crate::medium::is_thin;
+use crate::settings::{DRA, SMART, WCE};
 
 /// The most sectors of one READ MULTIPLE (word 47).
 pub const MAX_MULTIPLE: u8 = 16;
@@ -60,12 +63,12 @@ impl Settings {
         let state = device.state;
         let fresh = Settings::fresh(device.entry.kind, device.physical_block(host).unwrap_or(0));
         Settings {
-            thin: scsi::is_thin(host),
-            write_cache: state.switches.is_on(mode::WCE),
-            look_ahead: !state.switches.is_on(mode::DRA),
-            smart: state.switches.is_on(mode::SMART),
+            thin: is_thin(host),
+            write_cache: state.switches.is_on(WCE),
+            look_ahead: !state.switches.is_on(DRA),
+            smart: state.switches.is_on(SMART),
             power_management: state.power_management.get(0) as u8,
-            multiple: hdio::multiple(state),
+            multiple: state.multiple.get(0) as u8,
             transfer_mode: state.transfer_mode.get(fresh.transfer_mode.into()) as u8,
             ..fresh
         }

@@ -1,7 +1,8 @@
 //! SMART data and logs (ACS-3, 7.48 and 9): pages of 512 bytes, little-endian, about a disk that counts nothing.
 
 use super::{Task, identify};
-use crate::{Host, State};
+use crate::host::Host;
+use crate::settings::State;
 
 /// Logs (ACS-3, 9.1), all that there are: address, pages as READ LOG EXT gives them, pages as SMART READ LOG does.
 const LOGS: [(u8, u16, u16); 9] = [

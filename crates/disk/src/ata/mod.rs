@@ -1,93 +1,25 @@
 //! An ATA disk: commands of ACS-3 on the backing device, whichever way they come.
-//!
-//! What reads and writes logical blocks is carried out by the SCSI command that does the same.
 
 pub mod command;
 pub mod identify;
 mod log;
+pub mod registers;
 
 use command::{Command, Operation, Transfer};
 use identify::Settings;
 use log::Page;
+use registers::{ABRT, ERR, FAULT, IDNF, LBA, OBSOLETE, READY, SECOND, SMART_SIGNATURE, UNC};
+pub use registers::{Registers, Taskfile};
 
+use crate::device::{Capacity, Device};
 use crate::entry::Kind;
+use crate::errno::Errno;
 use crate::geometry::identify_geometry;
-use crate::scsi::data::Data;
-use crate::scsi::sense::Sense;
-use crate::scsi::{self, Direction, Ended, lost, mode};
-use crate::{Capacity, Device, Errno, Host, hdio};
-
-/// What a host writes to the registers of a disk (ACS-3, 7.1.3). Commands with 28-bit addresses look at the low byte of
-/// `features` and `count`, the low three of `lba` and the low four bits of `device`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Taskfile {
-    /// COMMAND
-    pub command: u8,
-    /// FEATURES
-    pub features: u16,
-    /// COUNT
-    pub count: u16,
-    /// LBA, of 48 bits.
-    pub lba: u64,
-    /// DEVICE
-    pub device: u8,
-}
-
-/// What the registers hold when a command has ended (ACS-3, 9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Registers {
-    /// STATUS
-    pub status: u8,
-    /// ERROR
-    pub error: u8,
-    /// COUNT
-    pub count: u16,
-    /// LBA, of 48 bits.
-    pub lba: u64,
-    /// DEVICE
-    pub device: u8,
-}
-
-/// STATUS: device ready, and its obsolete bit that says that a seek has ended.
-const READY: u8 = 0x50;
-/// STATUS: device fault.
-const FAULT: u8 = 0x20;
-/// STATUS: ERROR says why the command failed.
-const ERR: u8 = 0x01;
-
-/// ERROR: the command, or what it asks for, is none of the disk's.
-const ABRT: u8 = 0x04;
-/// ERROR: there is no such address.
-const IDNF: u8 = 0x10;
-/// ERROR: the data cannot be read.
-const UNC: u8 = 0x40;
-
-/// DEVICE: the address is a logical block address.
-pub const LBA: u8 = 0x40;
-/// DEVICE: bits that have been 1 since the first ATA disks.
-const OBSOLETE: u8 = 0xa0;
-/// DEVICE: the command is the second disk's of a cable, which there is none of.
-const SECOND: u8 = 0x10;
-
-/// LBA of every SMART command, from bit 8 on (ACS-3, 7.48).
-pub const SMART_SIGNATURE: u64 = 0xc24f;
-
-impl Registers {
-    /// Whether the command failed.
-    pub fn failed(&self) -> bool {
-        self.status & (ERR | FAULT) != 0
-    }
-
-    /// What a SCSI client is told of a command that failed (SAT-3, 11.7).
-    pub fn sense(&self) -> Sense {
-        match self.error {
-            _ if self.status & FAULT != 0 => Sense::INTERNAL,
-            UNC => Sense::READ_ERROR,
-            IDNF => Sense::OUT_OF_RANGE,
-            _ => Sense::ABORTED,
-        }
-    }
-}
+use crate::host::Host;
+use crate::medium::io::{self, Compare, Error};
+use crate::medium::{Range, is_durable, is_protected, is_thin, size};
+use crate::settings;
+use crate::transfer::Data;
 
 /// Why a command fails.
 #[derive(Clone, Copy)]
@@ -96,24 +28,23 @@ enum Failure {
     Error(u8, Option<u64>),
     /// The device cannot write, or not any more.
     Fault(Option<u64>),
-    /// It did not come to an end as commands do.
-    Ended(Ended),
+    /// The command did not complete, so that there are no registers.
+    Incomplete(Error),
 }
 
 const ABORTED: Failure = Failure::Error(ABRT, None);
 
-impl From<Ended> for Failure {
-    /// What the outcome of a SCSI command on blocks means.
-    fn from(ended: Ended) -> Failure {
-        let Ended::Check(sense) = ended else { return Failure::Ended(ended) };
-        match sense {
-            Sense { key: 0x3, code: 0x1100, information, .. } => Failure::Error(UNC, information),
-            // An ATA disk without blocks has no address at all.
-            Sense::OUT_OF_RANGE | Sense::NO_MEDIUM => Failure::Error(IDNF, None),
-            Sense { key: 0x3 | 0x4, information, .. } | Sense { code: 0x2707, information, .. } => {
-                Failure::Fault(information)
-            }
-            _ => ABORTED,
+/// There is no such address.
+const NOT_FOUND: Failure = Failure::Error(IDNF, None);
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        match error {
+            Error::Read(lba) => Failure::Error(UNC, Some(lba)),
+            Error::Write(lba) => Failure::Fault(lba),
+            Error::NoSpace | Error::Internal => Failure::Fault(None),
+            Error::WriteProtected | Error::AccessDenied | Error::Miscompare(_) => ABORTED,
+            Error::NoMemory | Error::Gone | Error::CallerFault(_) => Failure::Incomplete(error),
         }
     }
 }
@@ -128,13 +59,13 @@ pub(crate) struct Offer<'a> {
     pub data: &'a mut Data,
 }
 
-/// Carries out a command. An error says that it did not come to an end as commands do; that it failed, the registers say.
+/// Carries out a command. An error says that it did not complete; if it failed, the registers say so.
 pub(crate) fn execute<H: Host>(
     device: &Device<'_>,
     host: &H,
     input: &Taskfile,
     offer: Offer<'_>,
-) -> Result<Registers, Ended> {
+) -> Result<Registers, Error> {
     let mut done = Registers {
         status: READY,
         error: 0,
@@ -144,14 +75,13 @@ pub(crate) fn execute<H: Host>(
     };
     let run = || {
         let command = command::find(input.command, input.features as u8).ok_or(ABORTED)?;
-        let capacity = match (scsi::size(device, host, command.operation.moves_sectors()), command.operation)
-        {
+        let capacity = match (size(device, host, command.operation.moves_sectors()), command.operation) {
             (Ok(capacity), _) => capacity,
             // A descriptor that cannot carry requests.
-            (Err(Errno::EBADF), _) => return Err(Failure::Ended(Ended::Failed(Errno::EBADF))),
+            (Err(Errno::EBADF), _) => return Err(Error::CallerFault(Errno::EBADF).into()),
             // Who the disk is can be said whatever has become of it.
             (Err(_), Operation::Identify) => Capacity::new(0, 512),
-            (Err(errno), _) => return Err(lost(errno).into()),
+            (Err(errno), _) => return Err(Error::backing(errno).into()),
         };
         let Offer { transfer, room, data } = offer;
         let transfer = match agreed(device.entry.kind, command.transfer, transfer) {
@@ -162,7 +92,7 @@ pub(crate) fn execute<H: Host>(
         let mut nowhere = Data::new(0, 0);
         let data = if transfer == Transfer::None { &mut nowhere } else { data };
         let mut task = Task { device, host, input, command, transfer, capacity, data, done };
-        if transfer != Transfer::None && room.min(task.data.left()) < task.bytes() {
+        if transfer != Transfer::None && room.min(task.data.residual()) < task.bytes() {
             return Err(ABORTED);
         }
         let ended = task.run();
@@ -177,7 +107,7 @@ pub(crate) fn execute<H: Host>(
         Err(Failure::Error(error, _)) => Ok(Registers { status: READY | ERR, error, ..done }),
         // ERROR is not to be looked at then; real disks have ABRT there, and drivers/ide looks at nothing else.
         Err(Failure::Fault(_)) => Ok(Registers { status: READY | ERR | FAULT, error: ABRT, ..done }),
-        Err(Failure::Ended(ended)) => Err(ended),
+        Err(Failure::Incomplete(error)) => Err(error),
     }
 }
 
@@ -247,7 +177,7 @@ impl<H: Host> Task<'_, H> {
         let (heads, per_track) = (u64::from(geometry.heads), u64::from(geometry.sectors));
         let there = cylinder < geometry.cylinders.into() && high < heads && (1..=per_track).contains(&sector);
         if !there {
-            return Err(Failure::Error(IDNF, None));
+            return Err(NOT_FOUND);
         }
         Ok((cylinder * heads + high) * per_track + sector - 1)
     }
@@ -271,7 +201,7 @@ impl<H: Host> Task<'_, H> {
     }
 
     fn run(&mut self) -> Done {
-        let smart_is_on = self.device.state.switches.is_on(mode::SMART);
+        let smart_is_on = self.device.state.switches.is_on(settings::SMART);
         if self.command.code == command::SMART {
             let signed = self.input.lba >> 8 & 0xffff == SMART_SIGNATURE;
             if !signed || !(smart_is_on || self.command.operation == Operation::Smart(true)) {
@@ -283,15 +213,15 @@ impl<H: Host> Task<'_, H> {
             Operation::Nop => return Err(ABORTED),
             Operation::Read => self.move_blocks(false)?,
             Operation::Write(fua) => self.move_blocks(fua)?,
-            Operation::Multiple(_) if hdio::multiple(state) == 0 => return Err(ABORTED),
+            Operation::Multiple(_) if state.multiple.get(0) == 0 => return Err(ABORTED),
             Operation::Multiple(fua) => self.move_blocks(fua)?,
-            Operation::Verify => self.on_blocks(VERIFY_16, 0, self.first()?, self.blocks())?,
+            Operation::Verify => io::verify(self.host, self.range(self.first()?)?, Compare::Nothing)?,
             Operation::SetMultiple => {
                 let count = self.count() as u8;
                 if !identify::has_multiple(count) {
                     return Err(ABORTED);
                 }
-                hdio::set_multiple(state, count);
+                state.multiple.set(count.into());
             }
             Operation::Trim => self.trim()?,
             Operation::Flush | Operation::Standby => self.flush()?,
@@ -313,10 +243,10 @@ impl<H: Host> Task<'_, H> {
                 if !on {
                     self.flush()?;
                 }
-                state.switches.turn(mode::WCE, on);
+                state.switches.turn(settings::WCE, on);
             }
-            Operation::LookAhead(on) => state.switches.turn(mode::DRA, !on),
-            Operation::Smart(on) => state.switches.turn(mode::SMART, on),
+            Operation::LookAhead(on) => state.switches.turn(settings::DRA, !on),
+            Operation::Smart(on) => state.switches.turn(settings::SMART, on),
             Operation::PowerManagement(false) => state.power_management.set(0),
             Operation::PowerManagement(true) => match self.count() {
                 level @ 0x01..=0xfe => state.power_management.set(level.into()),
@@ -357,36 +287,40 @@ impl<H: Host> Task<'_, H> {
         if !fill(self, &mut page) {
             return Err(ABORTED);
         }
-        self.data.put(self.host, &page.0).map_err(|errno| Failure::Ended(Ended::Failed(errno)))
+        Ok(self.data.put(self.host, &page.0).map_err(Error::CallerFault)?)
     }
 
-    /// Carries out a SCSI command on blocks (SBC-3); flags go into its byte 1.
-    fn on_blocks(&mut self, code: u8, flags: u8, first: u64, blocks: u64) -> Done {
-        let direction = match self.transfer {
-            Transfer::None => Direction::None,
-            Transfer::PioIn | Transfer::DmaIn => Direction::In,
-            Transfer::PioOut | Transfer::DmaOut => Direction::Out,
-        };
-        let [a, b, c, d, e, f, g, h] = first.to_be_bytes();
-        let [i, j, k, l] = u32::try_from(blocks).unwrap_or(u32::MAX).to_be_bytes();
-        let cdb = [code, flags, a, b, c, d, e, f, g, h, i, j, k, l, 0, 0];
-        Ok(scsi::translated(self.device, self.host, self.capacity, cdb, direction, self.data)?)
+    /// The logical blocks that the command names, of which this is the first.
+    fn range(&self, first: u64) -> Result<Range, Failure> {
+        Range::new(self.capacity, first, self.blocks()).ok_or(NOT_FOUND)
     }
 
     fn move_blocks(&mut self, fua: bool) -> Done {
-        let code = match self.transfer {
-            Transfer::None => VERIFY_16,
-            Transfer::PioIn | Transfer::DmaIn => READ_16,
-            Transfer::PioOut | Transfer::DmaOut => WRITE_16,
-        };
-        self.on_blocks(code, if fua { 0x08 } else { 0 }, self.first()?, self.blocks())
+        let first = self.first()?;
+        // A disk without blocks has no address at all.
+        if self.transfer.is_to_disk() && self.capacity.blocks > 0 && self.is_protected()? {
+            return Err(ABORTED);
+        }
+        let range = self.range(first)?;
+        match self.transfer {
+            Transfer::None => io::verify(self.host, range, Compare::Nothing)?,
+            Transfer::PioIn | Transfer::DmaIn => io::read(self.host, range, self.data)?,
+            Transfer::PioOut | Transfer::DmaOut => {
+                io::write(self.host, range, self.data, is_durable(self.device, fua))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_protected(&self) -> Result<bool, Error> {
+        is_protected(self.device, self.host).map_err(Error::backing)
     }
 
     fn flush(&mut self) -> Done {
         if self.capacity.blocks == 0 {
             return Ok(());
         }
-        self.on_blocks(SYNCHRONIZE_CACHE_16, 0, 0, 0)
+        Ok(io::flush(self.device, self.host)?)
     }
 
     fn native_max(&mut self) {
@@ -405,31 +339,27 @@ impl<H: Host> Task<'_, H> {
     fn trim(&mut self) -> Done {
         let whole = self.bytes();
         let is_trim = self.input.features & 0x01 != 0;
-        if !is_trim || whole == 0 || self.count() > MAX_RANGE_BLOCKS || !scsi::is_thin(self.host) {
+        if !is_trim || whole == 0 || self.count() > MAX_RANGE_BLOCKS || !is_thin(self.host) {
             return Err(ABORTED);
         }
-        if scsi::is_protected(self.device, self.host)? {
+        if self.is_protected()? {
             return Err(ABORTED);
         }
         let ranges = *self.data;
-        let block = u64::from(self.capacity.block);
         for carry_out in [false, true] {
             *self.data = ranges;
             for _ in 0..whole / 8 {
                 let mut entry = [0; 8];
-                self.data.get(self.host, &mut entry).map_err(|errno| Failure::Ended(Ended::Failed(errno)))?;
+                self.data.get(self.host, &mut entry).map_err(Error::CallerFault)?;
                 let entry = u64::from_le_bytes(entry);
                 let (first, blocks) = (entry & 0xffff_ffff_ffff, entry >> 48);
                 if blocks == 0 {
                     continue;
                 }
-                if first.saturating_add(blocks) > self.capacity.blocks {
-                    return Err(Failure::Error(IDNF, Some(first)));
-                }
+                let range =
+                    Range::new(self.capacity, first, blocks).ok_or(Failure::Error(IDNF, Some(first)))?;
                 if carry_out {
-                    let given_back =
-                        self.host.discard(first.saturating_mul(block), blocks.saturating_mul(block));
-                    given_back.map_err(|errno| scsi::failed(errno, first, true))?;
+                    io::discard(self.host, range)?;
                 }
             }
         }
@@ -449,7 +379,7 @@ impl<H: Host> Task<'_, H> {
             _ => return Err(ABORTED),
         }
         let last = self.capacity.blocks.saturating_sub(1);
-        let bad = [0, last].into_iter().find(|&block| self.on_blocks(VERIFY_16, 0, block, 1).is_err());
+        let bad = [0, last].into_iter().find(|&lba| !self.can_be_read(lba));
         log::remember(self.device.state, kind, bad);
         // A test in captive mode tells the host.
         match bad {
@@ -461,6 +391,11 @@ impl<H: Host> Task<'_, H> {
             _ => {}
         }
         Ok(())
+    }
+
+    fn can_be_read(&self, lba: u64) -> bool {
+        let range = Range::new(self.capacity, lba, 1);
+        range.is_some_and(|range| io::verify(self.host, range, Compare::Nothing).is_ok())
     }
 
     /// Whether a log has a page.
@@ -485,9 +420,3 @@ impl<H: Host> Task<'_, H> {
         Ok(())
     }
 }
-
-/// Operation codes of SBC-3.
-const READ_16: u8 = 0x88;
-const WRITE_16: u8 = 0x8a;
-const VERIFY_16: u8 = 0x8f;
-const SYNCHRONIZE_CACHE_16: u8 = 0x91;

@@ -1,49 +1,16 @@
 //! Commands on logical blocks (SBC-3, clause 5).
 
-use super::data::AT_ONCE;
-use super::inquiry::{
-    MAX_COMPARE_AND_WRITE, MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME, atomic_blocks,
-};
+use super::inquiry::{MAX_COMPARE_AND_WRITE, MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME};
 use super::response::Response;
 use super::sense::Sense;
-use super::{Direction, Done, Ended, Task, failed, is_thin, lost, mode, unsettled};
-use crate::host::{Extent, Segment, UpdateError};
-use crate::sg::{LONGEST, longest_transfer};
-use crate::{Capacity, Errno, Host};
-
-/// The most bytes that are worked on at once where data cannot go straight between device and caller.
-const PIECE: u64 = 256 * 1024;
-
-/// Logical blocks of a command.
-#[derive(Clone, Copy)]
-pub(super) struct Range {
-    /// The first.
-    first: u64,
-    /// How many.
-    blocks: u64,
-    capacity: Capacity,
-}
-
-impl Range {
-    /// The first byte.
-    fn offset(&self) -> u64 {
-        self.first.saturating_mul(self.capacity.block.into())
-    }
-
-    /// How many bytes.
-    fn bytes(&self) -> u64 {
-        self.blocks.saturating_mul(self.capacity.block.into())
-    }
-
-    /// The block that a byte is in.
-    fn block_of(&self, offset: u64) -> u64 {
-        offset.checked_div(self.capacity.block.into()).unwrap_or(0)
-    }
-}
+use super::task::{Direction, Done, Outcome, Task};
+use crate::host::{Extent, Host};
+use crate::medium::io::{self, Compare, Error};
+use crate::medium::{LONGEST, Range, atomic_blocks, is_durable, is_thin, longest_transfer};
 
 impl<H: Host> Task<'_, H> {
     /// The blocks that the CDB names, which must exist.
-    pub(super) fn range(&self) -> Result<Range, Ended> {
+    pub(super) fn range(&self) -> Result<Range, Outcome> {
         let code = self.byte(0);
         let (first, blocks) = match (code >> 5, code) {
             (0, _) => {
@@ -64,9 +31,9 @@ impl<H: Host> Task<'_, H> {
 
     /// The blocks that the CDB names, where all of their data goes between device and caller: no more than one command moves
     /// (MAXIMUM TRANSFER LENGTH of the block limits), and no more than the caller has room, or data, for.
-    fn moved(&self, direction: Direction) -> Result<Range, Ended> {
+    fn moved(&self, direction: Direction) -> Result<Range, Outcome> {
         let range = self.range()?;
-        if range.bytes() > LONGEST && range.bytes() > longest_transfer(self.host).map_err(lost)? {
+        if range.bytes() > LONGEST && range.bytes() > longest_transfer(self.host).map_err(Error::backing)? {
             return Err(self.too_many());
         }
         self.expect(direction, range.bytes())?;
@@ -74,7 +41,7 @@ impl<H: Host> Task<'_, H> {
     }
 
     /// INVALID FIELD IN CDB that names the number of blocks.
-    fn too_many(&self) -> Ended {
+    fn too_many(&self) -> Outcome {
         let place = match self.byte(0) >> 5 {
             1 | 2 => 7,
             5 => 6,
@@ -83,12 +50,8 @@ impl<H: Host> Task<'_, H> {
         Sense::cdb(place, Some(7)).into()
     }
 
-    fn within(&self, first: u64, blocks: u64) -> Result<Range, Ended> {
-        let capacity = self.capacity;
-        match first.checked_add(blocks) {
-            Some(end) if end <= capacity.blocks => Ok(Range { first, blocks, capacity }),
-            _ => Err(Sense::OUT_OF_RANGE.into()),
-        }
+    fn within(&self, first: u64, blocks: u64) -> Result<Range, Outcome> {
+        Ok(Range::new(self.capacity, first, blocks).ok_or(Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE)?)
     }
 
     /// There is nothing to be moved, but the block must exist.
@@ -101,32 +64,23 @@ impl<H: Host> Task<'_, H> {
         self.byte(0) >= 0x20 && self.byte(1) & 0x08 != 0
     }
 
-    /// Whether what is written must be on the medium when the command ends.
-    fn is_durable(&self, fua: bool) -> bool {
-        fua || !self.device.state.switches.is_on(mode::WCE)
-    }
-
     fn check_writable(&self) -> Done {
-        if self.is_protected()? { Err(Sense::PROTECTED.into()) } else { Ok(()) }
+        if self.is_protected()? { Err(Sense::WRITE_PROTECTED.into()) } else { Ok(()) }
     }
 
     pub(super) fn read(&mut self) -> Done {
         let range = self.moved(Direction::In)?;
         if self.fua() && range.blocks > 0 {
-            self.host.sync().map_err(unsettled)?;
+            io::sync(self.host)?;
         }
-        self.move_blocks(
-            range,
-            false,
-            |task, offset, pieces| task.host.read_at(offset, pieces),
-            Task::read_copy,
-        )
+        Ok(io::read(self.host, range, &mut self.data)?)
     }
 
     pub(super) fn write(&mut self) -> Done {
         self.check_writable()?;
         let range = self.moved(Direction::Out)?;
-        self.put(range, self.is_durable(self.fua()))
+        let durable = is_durable(self.device, self.fua());
+        Ok(io::write(self.host, range, &mut self.data, durable)?)
     }
 
     /// WRITE ATOMIC: all of the blocks are written, or none. Linux can do that for powers of two that start at a multiple of
@@ -137,7 +91,8 @@ impl<H: Host> Task<'_, H> {
         if range.blocks == 0 {
             return Ok(());
         }
-        let (least, most) = atomic_blocks(self.device, self.host).ok_or(Sense::OPERATION_CODE)?;
+        let (least, most) =
+            atomic_blocks(self.device, self.host).ok_or(Sense::INVALID_COMMAND_OPERATION_CODE)?;
         if !range.blocks.is_power_of_two() || range.blocks < least.into() || range.blocks > most.into() {
             return Err(Sense::cdb(12, Some(7)).into());
         }
@@ -145,117 +100,8 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::cdb(2, Some(7)).into());
         }
         self.expect(Direction::Out, range.bytes())?;
-        let length = range.bytes() as usize;
-        let mut scratch = self.host.scratch(length).map_err(lost)?;
-        let data = scratch.as_mut().get_mut(..length).unwrap_or_default();
-        self.data.get(self.host, data).map_err(Ended::Failed)?;
-        let written = self.host.write_atomic(range.offset(), data, self.is_durable(self.fua()));
-        written.map_err(|errno| failed(errno, range.first, true))
-    }
-
-    /// Writes the caller's data to the range.
-    fn put(&mut self, range: Range, durable: bool) -> Done {
-        self.move_blocks(
-            range,
-            true,
-            |task, offset, pieces| task.host.write_at(offset, pieces, durable),
-            |task, offset, scratch, length| task.write_copy(offset, scratch, length, durable),
-        )
-    }
-
-    /// Moves the blocks straight between device and caller, or, where the device does not take the caller's memory
-    /// (`O_DIRECT`, and an address or length that is not aligned), through memory of ours.
-    fn move_blocks(
-        &mut self,
-        range: Range,
-        writing: bool,
-        straight: impl Fn(&Self, u64, &[Segment]) -> Result<u64, Errno>,
-        copy: impl Fn(&mut Self, u64, &mut [u8], usize) -> Result<u64, Errno>,
-    ) -> Done {
-        let mut left = range.bytes();
-        let mut offset = range.offset();
-        let mut pieces = [Segment::default(); AT_ONCE];
-        while left > 0 {
-            let count = self.data.next(self.host, left, &mut pieces).map_err(Ended::Failed)?;
-            let moved = match straight(self, offset, pieces.get(..count).unwrap_or_default()) {
-                Err(Errno::EINTR) => 0,
-                Err(Errno::EINVAL) => {
-                    let length = left.min(PIECE);
-                    let mut scratch = self.host.scratch(length as usize).map_err(lost)?;
-                    let moved = copy(self, offset, scratch.as_mut(), length as usize);
-                    moved.map_err(|errno| self.fault(errno, range, offset, length, writing))?
-                }
-                Ok(moved) if moved > 0 => {
-                    self.data.advance(self.host, moved).map_err(Ended::Failed)?;
-                    moved
-                }
-                // The device has become shorter.
-                Ok(_) => return Err(failed(Errno::EIO, range.block_of(offset), writing)),
-                Err(errno) => return Err(failed(errno, range.block_of(offset), writing)),
-            };
-            offset = offset.saturating_add(moved);
-            left = left.saturating_sub(moved);
-        }
-        Ok(())
-    }
-
-    /// What an error in a part of the range means. Which block cannot be read is found by reading them one by one.
-    fn fault(&self, errno: Errno, range: Range, offset: u64, length: u64, writing: bool) -> Ended {
-        let block = u64::from(range.capacity.block);
-        let first = range.block_of(offset);
-        let blocks = length.checked_div(block).unwrap_or(0);
-        if writing || blocks < 2 || !matches!(failed(errno, 0, false), Ended::Check(_)) {
-            return failed(errno, first, writing);
-        }
-        let Ok(mut scratch) = self.host.scratch(block as usize) else { return Ended::Busy };
-        let scratch = scratch.as_mut().get_mut(..block as usize).unwrap_or_default();
-        let bad = (first..first.saturating_add(blocks))
-            .find(|bad| self.host.read(bad.saturating_mul(block), scratch).is_err());
-        failed(errno, bad.unwrap_or(first), writing)
-    }
-
-    fn read_copy(&mut self, offset: u64, scratch: &mut [u8], length: usize) -> Result<u64, Errno> {
-        let part = scratch.get_mut(..length).unwrap_or_default();
-        self.host.read(offset, part)?;
-        self.data.put(self.host, part)?;
-        Ok(length as u64)
-    }
-
-    fn write_copy(
-        &mut self,
-        offset: u64,
-        scratch: &mut [u8],
-        length: usize,
-        durable: bool,
-    ) -> Result<u64, Errno> {
-        let part = scratch.get_mut(..length).unwrap_or_default();
-        self.data.get(self.host, part)?;
-        self.host.write(offset, part, durable)?;
-        Ok(length as u64)
-    }
-
-    /// Works on the range piece by piece: what is on the medium, and room for as much of the caller's data.
-    fn each_piece(
-        &mut self,
-        range: Range,
-        mut work: impl FnMut(&mut Self, u64, &mut [u8], &mut [u8]) -> Done,
-    ) -> Done {
-        let whole = range.bytes();
-        let most = whole.min(PIECE);
-        let memory = |length: u64| self.host.scratch(length as usize).map_err(lost);
-        let (mut medium, mut other) = (memory(most)?, memory(most)?);
-        let mut done = 0u64;
-        while done < whole {
-            let length = (whole - done).min(most) as usize;
-            let offset = range.offset().saturating_add(done);
-            let medium = medium.as_mut().get_mut(..length).unwrap_or_default();
-            let other = other.as_mut().get_mut(..length).unwrap_or_default();
-            let read = self.host.read(offset, medium);
-            read.map_err(|errno| self.fault(errno, range, offset, length as u64, false))?;
-            work(self, offset, medium, other)?;
-            done = done.saturating_add(length as u64);
-        }
-        Ok(())
+        let durable = is_durable(self.device, self.fua());
+        Ok(io::write_atomic(self.host, range, &mut self.data, durable)?)
     }
 
     pub(super) fn write_and_verify(&mut self) -> Done {
@@ -265,12 +111,10 @@ impl<H: Host> Task<'_, H> {
         }
         self.check_writable()?;
         let range = self.moved(Direction::Out)?;
-        let from = self.data;
-        self.put(range, true)?;
-        let after = core::mem::replace(&mut self.data, from);
-        let verified = self.verify_against(range, compare);
-        self.data = after;
-        verified
+        let mut written = self.data;
+        io::write(self.host, range, &mut self.data, true)?;
+        let compare = if compare == 0 { Compare::Nothing } else { Compare::Data(&mut written) };
+        Ok(io::verify(self.host, range, compare)?)
     }
 
     pub(super) fn verify(&mut self) -> Done {
@@ -285,40 +129,17 @@ impl<H: Host> Task<'_, H> {
             _ => range.bytes().min(range.capacity.block.into()),
         };
         self.expect(Direction::Out, out)?;
-        self.verify_against(range, compare)
-    }
-
-    /// Reads the medium; compares it with the caller's data (1), or with one block of it again and again (3).
-    fn verify_against(&mut self, range: Range, compare: u8) -> Done {
-        let block = range.capacity.block as usize;
-        let mut same = self.host.scratch(if compare == 3 { block } else { 0 }).map_err(lost)?;
-        if compare == 3 && range.blocks > 0 {
-            self.data.get(self.host, same.as_mut()).map_err(Ended::Failed)?;
-        }
-        self.each_piece(range, |task, offset, medium, other| {
-            match compare {
-                0 => return Ok(()),
-                1 => {
-                    task.data.get(task.host, other).map_err(Ended::Failed)?;
-                }
-                _ => other.chunks_mut(block.max(1)).for_each(|part| {
-                    part.iter_mut().zip(same.as_mut().iter()).for_each(|(to, from)| *to = *from);
-                }),
-            }
-            match medium.iter().zip(other.iter()).position(|(on, from)| on != from) {
-                None => Ok(()),
-                Some(place) => {
-                    let block = range.block_of(offset.saturating_add(place as u64));
-                    Err(Sense::MISCOMPARE.at(block).into())
-                }
-            }
-        })
+        let compare = match compare {
+            0 => Compare::Nothing,
+            1 => Compare::Data(&mut self.data),
+            _ => Compare::OneBlock(&mut self.data),
+        };
+        Ok(io::verify(self.host, range, compare)?)
     }
 
     pub(super) fn synchronize_cache(&mut self) -> Done {
         self.range()?;
-        // There is nothing to write where nothing can be written.
-        if self.is_protected()? { Ok(()) } else { self.host.sync().map_err(unsettled) }
+        Ok(io::flush(self.device, self.host)?)
     }
 
     pub(super) fn write_same(&mut self) -> Done {
@@ -346,46 +167,28 @@ impl<H: Host> Task<'_, H> {
         if !no_data {
             self.expect(Direction::Out, 1)?;
             // A pattern of any other length is none.
-            if self.data.left() != block as u64 {
-                return Err(Sense::CDB.into());
+            if self.data.residual() != block as u64 {
+                return Err(Sense::INVALID_FIELD_IN_CDB.into());
             }
         }
-        let fault = |errno| failed(errno, range.first, true);
-        let mut pattern = self.host.scratch(block).map_err(lost)?;
-        let pattern = pattern.as_mut();
+        let mut pattern = self.host.scratch(block).map_err(Error::backing)?;
+        let pattern = pattern.as_mut().get_mut(..block).unwrap_or_default();
         if !no_data {
-            self.data.get(self.host, pattern.get_mut(..block).unwrap_or_default()).map_err(Ended::Failed)?;
+            self.data.get(self.host, pattern).map_err(Outcome::CallerFault)?;
         }
-        let (offset, bytes) = (range.offset(), range.bytes());
-        if bytes == 0 {
+        if range.blocks == 0 {
             return Ok(());
         }
         // What is unmapped reads as zeros afterwards (LBPRZ), so that any other pattern is written (SBC-3, 4.7.3.4.4 b).
-        if pattern.iter().all(|&byte| byte == 0) {
-            let made = if unmap { self.host.discard(offset, bytes) } else { self.host.zero(offset, bytes) };
-            made.map_err(fault)?;
-            return self.settle();
+        match (pattern.iter().all(|&byte| byte == 0), unmap) {
+            (true, true) => io::discard(self.host, range)?,
+            (true, false) => io::zero(self.host, range)?,
+            (false, _) => io::write_same(self.host, range, pattern)?,
         }
-        let length = bytes.min(PIECE) as usize;
-        let mut scratch = self.host.scratch(length).map_err(lost)?;
-        let scratch = scratch.as_mut();
-        for part in scratch.chunks_mut(block.max(1)) {
-            part.iter_mut().zip(pattern.iter()).for_each(|(to, from)| *to = *from);
+        if is_durable(self.device, false) {
+            io::sync(self.host)?;
         }
-        let mut done = 0u64;
-        while done < bytes {
-            let length = (bytes - done).min(length as u64) as usize;
-            let at = offset.saturating_add(done);
-            let part = scratch.get(..length).unwrap_or_default();
-            self.host.write(at, part, false).map_err(|errno| failed(errno, range.block_of(at), true))?;
-            done = done.saturating_add(length as u64);
-        }
-        self.settle()
-    }
-
-    /// Without a write cache, what was written is on the medium when the command ends.
-    fn settle(&self) -> Done {
-        if self.is_durable(false) { self.host.sync().map_err(unsettled) } else { Ok(()) }
+        Ok(())
     }
 
     pub(super) fn unmap(&mut self) -> Done {
@@ -397,12 +200,12 @@ impl<H: Host> Task<'_, H> {
             return Ok(());
         }
         if length < 8 {
-            return Err(Sense::LIST_LENGTH.into());
+            return Err(Sense::PARAMETER_LIST_LENGTH_ERROR.into());
         }
         self.check_writable()?;
         self.expect(Direction::Out, length as u64)?;
         let mut header = [0; 8];
-        self.data.get(self.host, &mut header).map_err(Ended::Failed)?;
+        self.data.get(self.host, &mut header).map_err(Outcome::CallerFault)?;
         let descriptors = usize::from(u16::from_be_bytes([header[2], header[3]]));
         let count = descriptors.min(length - 8) / 16;
         if count as u64 > u64::from(MAX_UNMAP_DESCRIPTORS) {
@@ -424,17 +227,16 @@ impl<H: Host> Task<'_, H> {
             if range.blocks == 0 {
                 return Ok(());
             }
-            let discarded = self.host.discard(range.offset(), range.bytes());
-            discarded.map_err(|errno| failed(errno, range.first, true))
+            Ok(io::discard(self.host, range)?)
         });
         self.data = after;
-        self.data.advance(self.host, self.data.left()).map_err(Ended::Failed)?;
+        self.data.advance(self.host, self.data.residual()).map_err(Outcome::CallerFault)?;
         unmapped
     }
 
-    fn next_descriptor(&mut self) -> Result<Range, Ended> {
+    fn next_descriptor(&mut self) -> Result<Range, Outcome> {
         let mut bytes = [0; 16];
-        self.data.get(self.host, &mut bytes).map_err(Ended::Failed)?;
+        self.data.get(self.host, &mut bytes).map_err(Outcome::CallerFault)?;
         let first = bytes.first_chunk().map_or(0, |part| u64::from_be_bytes(*part));
         let blocks =
             bytes.get(8..).and_then(|rest| rest.first_chunk()).map_or(0, |part| u32::from_be_bytes(*part));
@@ -454,12 +256,12 @@ impl<H: Host> Task<'_, H> {
         }
         let length = range.bytes() as usize;
         self.expect(Direction::Out, range.bytes().saturating_mul(2))?;
-        let memory = || self.host.scratch(length).map_err(lost);
+        let memory = || self.host.scratch(length).map_err(Error::backing);
         let (mut expected, mut written, mut medium) = (memory()?, memory()?, memory()?);
         let parts = [&mut expected, &mut written];
         for part in parts {
             let part = part.as_mut().get_mut(..length).unwrap_or_default();
-            self.data.get(self.host, part).map_err(Ended::Failed)?;
+            self.data.get(self.host, part).map_err(Outcome::CallerFault)?;
         }
         let medium = medium.as_mut().get_mut(..length).unwrap_or_default();
         let (expected, written) = (expected.as_mut(), written.as_mut());
@@ -470,7 +272,7 @@ impl<H: Host> Task<'_, H> {
             miscompare.is_none()
         })?;
         match miscompare {
-            Some(place) => Err(Sense::MISCOMPARE.at(place as u64).into()),
+            Some(place) => Err(Sense::MISCOMPARE_DURING_VERIFY_OPERATION.at(place as u64).into()),
             None => Ok(()),
         }
     }
@@ -482,10 +284,10 @@ impl<H: Host> Task<'_, H> {
         if length == 0 {
             return Ok(());
         }
-        let memory = || self.host.scratch(length).map_err(lost);
+        let memory = || self.host.scratch(length).map_err(Error::backing);
         let (mut data, mut medium) = (memory()?, memory()?);
         let data = data.as_mut().get_mut(..length).unwrap_or_default();
-        self.data.get(self.host, data).map_err(Ended::Failed)?;
+        self.data.get(self.host, data).map_err(Outcome::CallerFault)?;
         let medium = medium.as_mut().get_mut(..length).unwrap_or_default();
         self.update(range, medium, |medium| {
             medium.iter_mut().zip(data.iter()).for_each(|(on, from)| *on |= from);
@@ -495,13 +297,8 @@ impl<H: Host> Task<'_, H> {
 
     /// Changes the range as one step: no other COMPARE AND WRITE or ORWRITE comes in between.
     fn update(&self, range: Range, medium: &mut [u8], change: impl FnMut(&mut [u8]) -> bool) -> Done {
-        let (durable, patience) = (self.is_durable(self.fua()), self.patience());
-        let updated = self.host.update(range.offset(), medium, durable, patience, change);
-        updated.map_err(|error| match error {
-            UpdateError::Exclude(errno) => lost(errno),
-            UpdateError::Read(errno) => self.fault(errno, range, range.offset(), range.bytes(), false),
-            UpdateError::Write(errno) => failed(errno, range.first, true),
-        })
+        let durable = is_durable(self.device, self.fua());
+        Ok(io::update(self.host, range, medium, durable, self.patience(), change)?)
     }
 
     /// How long the command waits for others that exclude it, in milliseconds: its own timeout, and no longer than a
@@ -516,7 +313,7 @@ impl<H: Host> Task<'_, H> {
         let (first, allocation) = (self.u64(2), self.u32(10));
         let capacity = self.capacity;
         if first >= capacity.blocks {
-            return Err(Sense::OUT_OF_RANGE.into());
+            return Err(Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE.into());
         }
         let room = (allocation.saturating_sub(8) / 16).clamp(1, 16);
         let mut out = Response::new();
@@ -525,7 +322,7 @@ impl<H: Host> Task<'_, H> {
         let block = u64::from(capacity.block);
         for _ in 0..room {
             let offset = at.saturating_mul(block);
-            let Extent { is_mapped, length } = self.host.extent(offset).map_err(lost)?;
+            let Extent { is_mapped, length } = self.host.extent(offset).map_err(Error::backing)?;
             let left = capacity.blocks.saturating_sub(at).min(u32::MAX.into());
             // A part of a block that is mapped makes it mapped.
             let whole = length.checked_div(block).unwrap_or(0);

@@ -1,8 +1,14 @@
 //! The commands, one row each (SPC-4, SBC-3 and SAT-3). Dispatch, the checks of the CDB, REPORT SUPPORTED OPERATION
 //! CODES, the permission filter and the names in traces all come from the rows.
 
-use super::sat;
+use super::sense::Sense;
+use super::task::Outcome;
 use crate::ata;
+use crate::device::Device;
+use crate::entry::Kind;
+use crate::host::Host;
+use crate::medium::{atomic_blocks, is_thin};
+use crate::sat;
 use Operation::*;
 use Permission::{Anyone, RawIo, Writer};
 
@@ -248,6 +254,45 @@ static FIRST: [u8; 256] = {
 pub fn find(operation_code: u8, action: u8) -> Option<&'static Command> {
     let first = FIRST[usize::from(operation_code)];
     COMMANDS.iter().skip(first.into()).find(|command| command.is(operation_code, action))
+}
+
+/// The row of a CDB, where the disk has it.
+pub(super) fn supported(
+    device: &Device<'_>,
+    host: &impl Host,
+    operation_code: u8,
+    action: u8,
+) -> Result<&'static Command, Outcome> {
+    match find(operation_code, action) {
+        Some(command) if has(device, host, command.operation) => Ok(command),
+        // The service action is wrong where there are others.
+        _ if rows(device, host, operation_code).any(|row| row.service_action) => {
+            Err(Sense::cdb(1, Some(4)).into())
+        }
+        _ => Err(Sense::INVALID_COMMAND_OPERATION_CODE.into()),
+    }
+}
+
+/// The rows of an operation code that the disk has.
+pub(super) fn rows(
+    device: &Device<'_>,
+    host: &impl Host,
+    operation_code: u8,
+) -> impl Iterator<Item = &'static Command> {
+    let all = COMMANDS.iter().filter(move |row| row.operation_code() == operation_code);
+    all.filter(move |row| has(device, host, row.operation))
+}
+
+/// Whether the disk has a command that not every disk has.
+pub(super) fn has(device: &Device<'_>, host: &impl Host, operation: Operation) -> bool {
+    match operation {
+        Unmap => is_thin(host),
+        AtaPassThrough | Reposition => device.entry.kind == Kind::Sata,
+        WriteAtomic => atomic_blocks(device, host).is_some(),
+        // libata has no target ports.
+        ReportTargetPortGroups | SetTargetPortGroups => device.entry.kind == Kind::Scsi,
+        _ => true,
+    }
 }
 
 /// Who may send a command that the disk does not have: what the kernel lets pass, a real disk refuses by itself.

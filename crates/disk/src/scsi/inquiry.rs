@@ -2,11 +2,15 @@
 
 use super::response::Response;
 use super::sense::Sense;
-use crate::ata::identify as ata_identify;
+use super::task::Done;
+use crate::device::Device;
 use crate::entry::Kind;
-use crate::host::Provisioning;
-use crate::sg::{LONGEST, longest_transfer};
-use crate::{Device, Errno, Host, identity};
+use crate::errno::Errno;
+use crate::host::{Host, Provisioning};
+use crate::identity;
+use crate::medium::io::Error;
+use crate::medium::{atomic_blocks, longest_transfer};
+use crate::sat::ata_information;
 
 /// The longest list of blocks to unmap, and of descriptors for that.
 pub const MAX_UNMAP_BLOCKS: u32 = 1 << 20;
@@ -58,7 +62,7 @@ const PAGES: [u8; 8] = [0x00, 0x80, 0x83, 0x86, ATA_INFORMATION, 0xb0, 0xb1, 0xb
 const ATA_INFORMATION: u8 = 0x89;
 
 /// A page of vital product data.
-pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response) -> Result<(), Refused> {
+pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response) -> Done {
     out.put(&[0x00, page, 0, 0]);
     match page {
         0x00 => {
@@ -72,35 +76,23 @@ pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response)
             out.put(&[0, 0x07, 0x01]);
             out.fill(64);
         }
-        ATA_INFORMATION if device.entry.kind == Kind::Sata => ata_information(device, host, out)?,
-        0xb0 => limits(device, host, out)?,
+        ATA_INFORMATION if device.entry.kind == Kind::Sata => {
+            ata_information(device, host, out).map_err(Error::backing)?;
+        }
+        0xb0 => limits(device, host, out).map_err(Error::backing)?,
         // Block device characteristics: nothing is known of rotation and form.
         0xb1 => out.fill(64),
         0xb2 => {
-            let provisioning = host.provisioning()?;
+            let provisioning = host.provisioning().map_err(Error::backing)?;
             // LBPU, LBPWS, LBPWS10, LBPRZ; thin.
             let (flags, kind) = if provisioning.is_thin { (0xe4, 2) } else { (0, 0) };
             out.put(&[0, flags, kind, 0]);
         }
-        _ => return Err(Refused::Check(Sense::cdb(2, Some(7)))),
+        _ => return Err(Sense::cdb(2, Some(7)).into()),
     }
     let length = (out.len().saturating_sub(4) as u16).to_be_bytes();
     out.set(2, &length);
     Ok(())
-}
-
-/// Why a page cannot be had.
-pub enum Refused {
-    /// There is no such page.
-    Check(Sense),
-    /// The backing device does not answer.
-    Failed(Errno),
-}
-
-impl From<Errno> for Refused {
-    fn from(errno: Errno) -> Refused {
-        Refused::Failed(errno)
-    }
 }
 
 /// Device identification: T10 vendor identification with product and serial number, and the world-wide name.
@@ -131,34 +123,6 @@ fn identification(device: &Device<'_>, out: &mut Response) {
     if device.entry.kind == Kind::Scsi {
         out.put(&[0x61, 0x95, 0, 4, 0, 0, GROUP[0], GROUP[1]]);
     }
-}
-
-/// ATA information (SAT-3, 10.3.6): who translates, the signature of an ATA disk, the command that says who it is and what that
-/// says.
-#[inline(never)]
-fn ata_information(device: &Device<'_>, host: &impl Host, out: &mut Response) -> Result<(), Errno> {
-    out.fill(8);
-    out.put(b"BDWRAP  ");
-    out.put(b"SAT             ");
-    out.put(identity::REVISION);
-    // A register FIS: STATUS, ERROR, LBA, DEVICE and COUNT; port 0.
-    out.put(&[0x34, 0, 0x50, 0x01, 0x01, 0, 0, 0, 0, 0, 0, 0, 0x01]);
-    out.fill(56);
-    // IDENTIFY DEVICE
-    out.put(&[0xec, 0, 0, 0]);
-    let mut identity = [0; 512];
-    ata_identify::sector(device, host, device.capacity(host)?, &mut identity);
-    out.put(&identity);
-    Ok(())
-}
-
-/// The least and the most blocks of a WRITE ATOMIC, powers of two, where the disk has that command.
-pub fn atomic_blocks(device: &Device<'_>, host: &impl Host) -> Option<(u32, u32)> {
-    let (least, most) = host.atomic_unit()?;
-    let block = device.logical_block(host).ok()?;
-    let least = least.checked_div(block)?.max(1);
-    let most = most.min(LONGEST as u32).checked_div(block)?;
-    (least <= most).then_some((least, most))
 }
 
 /// Block limits.

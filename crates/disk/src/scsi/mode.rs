@@ -1,54 +1,8 @@
 //! Mode pages (SPC-4, 7.5; SBC-3, 6.5). What can be changed lasts as long as the process: the disk stores nothing.
 
-use core::sync::atomic::{AtomicU32, Ordering};
-
 use super::sense::Sense;
 use crate::entry::Kind;
-
-/// WCE of the caching page: the write cache is on.
-pub const WCE: u32 = 1;
-/// SWP of the control page: software write protect.
-pub const SWP: u32 = 2;
-/// D_SENSE of the control page: sense data in the descriptor format.
-pub const D_SENSE: u32 = 4;
-/// DRA of the caching page: read look-ahead is off. The library never reads ahead, so that it is easy to obey.
-pub const DRA: u32 = 8;
-/// SMART of an ATA disk is on.
-pub const SMART: u32 = 16;
-
-/// What can be changed; a bit is set where it is not the default.
-#[derive(Debug, Default)]
-pub struct Switches(AtomicU32);
-
-/// The write cache is on, and SMART; all else is off.
-const DEFAULTS: u32 = WCE | SMART;
-
-impl Switches {
-    pub(crate) const fn new() -> Switches {
-        Switches(AtomicU32::new(0))
-    }
-
-    /// Whether a switch is on.
-    pub fn is_on(&self, switch: u32) -> bool {
-        self.get() & switch != 0
-    }
-
-    pub(crate) fn get(&self) -> u32 {
-        self.0.load(Ordering::Relaxed) ^ DEFAULTS
-    }
-
-    /// Turns a switch on or off.
-    pub(crate) fn turn(&self, switch: u32, on: bool) {
-        self.change(switch, if on { switch } else { 0 });
-    }
-
-    /// Turns those of `which` on that are in `on`, and the others of them off; what other threads do with the rest stays.
-    fn change(&self, which: u32, on: u32) {
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
-            Some(old & !which | (on ^ DEFAULTS) & which)
-        });
-    }
-}
+use crate::settings::{D_SENSE, DEFAULTS, DRA, SWP, Switches, WCE};
 
 /// Which values of a page are asked for: PC of MODE SENSE.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -177,7 +131,7 @@ pub fn select(kind: Kind, switches: &Switches, list: &[u8], start: usize) -> Res
     let (mut which, mut on) = (0, 0);
     let mut at = start;
     while let Some(rest) = list.get(at..).filter(|rest| !rest.is_empty()) {
-        let byte = |place: usize| rest.get(place).copied().ok_or(Sense::LIST_LENGTH);
+        let byte = |place: usize| rest.get(place).copied().ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR);
         let here = |place: usize, bit| Sense::list(at.saturating_add(place) as u16, bit);
         let first = byte(0)?;
         let subpage = if first & 0x40 != 0 { byte(1)? } else { 0 };

@@ -1,7 +1,5 @@
 //! Sense data (SPC-4, 4.5): why a command failed.
 
-use crate::ata::Registers;
-
 /// A field of the CDB or of the parameter list that is wrong (SPC-4, 4.5.2.4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
@@ -24,60 +22,60 @@ pub struct Sense {
     pub information: Option<u64>,
     /// Which field is wrong.
     pub field: Option<Field>,
-    /// The registers of an ATA command, and whether they have 48-bit addresses.
-    pub registers: Option<(Registers, bool)>,
+    /// A descriptor of another standard (ATA Status Return: SAT-3, 12.2.2.6).
+    pub descriptor: Option<[u8; 14]>,
 }
 
 impl Sense {
     const fn new(key: u8, code: u16) -> Sense {
-        Sense { key, code, information: None, field: None, registers: None }
+        Sense { key, code, information: None, field: None, descriptor: None }
     }
 
     /// Nothing to report.
-    pub const NONE: Sense = Sense::new(0x0, 0x0000);
+    pub const NO_SENSE: Sense = Sense::new(0x0, 0x0000);
     /// RECOVERED ERROR, ATA PASS-THROUGH INFORMATION AVAILABLE
-    pub const REGISTERS: Sense = Sense::new(0x1, 0x001d);
+    pub const ATA_PASS_THROUGH_INFORMATION_AVAILABLE: Sense = Sense::new(0x1, 0x001d);
     /// NOT READY, MEDIUM NOT PRESENT
-    pub const NO_MEDIUM: Sense = Sense::new(0x2, 0x3a00);
+    pub const MEDIUM_NOT_PRESENT: Sense = Sense::new(0x2, 0x3a00);
     /// MEDIUM ERROR, UNRECOVERED READ ERROR
-    pub const READ_ERROR: Sense = Sense::new(0x3, 0x1100);
+    pub const UNRECOVERED_READ_ERROR: Sense = Sense::new(0x3, 0x1100);
     /// MEDIUM ERROR, WRITE ERROR
     pub const WRITE_ERROR: Sense = Sense::new(0x3, 0x0c00);
     /// HARDWARE ERROR, INTERNAL TARGET FAILURE
-    pub const INTERNAL: Sense = Sense::new(0x4, 0x4400);
+    pub const INTERNAL_TARGET_FAILURE: Sense = Sense::new(0x4, 0x4400);
     /// ILLEGAL REQUEST, PARAMETER LIST LENGTH ERROR
-    pub const LIST_LENGTH: Sense = Sense::new(0x5, 0x1a00);
+    pub const PARAMETER_LIST_LENGTH_ERROR: Sense = Sense::new(0x5, 0x1a00);
     /// ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE
-    pub const OPERATION_CODE: Sense = Sense::new(0x5, 0x2000);
+    pub const INVALID_COMMAND_OPERATION_CODE: Sense = Sense::new(0x5, 0x2000);
     /// ILLEGAL REQUEST, ACCESS DENIED - NO ACCESS RIGHTS
-    pub const NO_ACCESS: Sense = Sense::new(0x5, 0x2002);
+    pub const ACCESS_DENIED_NO_ACCESS_RIGHTS: Sense = Sense::new(0x5, 0x2002);
     /// ILLEGAL REQUEST, LOGICAL BLOCK ADDRESS OUT OF RANGE
-    pub const OUT_OF_RANGE: Sense = Sense::new(0x5, 0x2100);
+    pub const LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE: Sense = Sense::new(0x5, 0x2100);
     /// ILLEGAL REQUEST, INVALID FIELD IN CDB
-    pub const CDB: Sense = Sense::new(0x5, 0x2400);
+    pub const INVALID_FIELD_IN_CDB: Sense = Sense::new(0x5, 0x2400);
     /// ILLEGAL REQUEST, INVALID FIELD IN PARAMETER LIST
-    pub const LIST: Sense = Sense::new(0x5, 0x2600);
+    pub const INVALID_FIELD_IN_PARAMETER_LIST: Sense = Sense::new(0x5, 0x2600);
     /// UNIT ATTENTION, NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED
-    pub const BECAME_READY: Sense = Sense::new(0x6, 0x2800);
+    pub const NOT_READY_TO_READY_CHANGE: Sense = Sense::new(0x6, 0x2800);
     /// UNIT ATTENTION, CAPACITY DATA HAS CHANGED
-    pub const CAPACITY_CHANGED: Sense = Sense::new(0x6, 0x2a09);
+    pub const CAPACITY_DATA_HAS_CHANGED: Sense = Sense::new(0x6, 0x2a09);
     /// DATA PROTECT, WRITE PROTECTED
-    pub const PROTECTED: Sense = Sense::new(0x7, 0x2700);
+    pub const WRITE_PROTECTED: Sense = Sense::new(0x7, 0x2700);
     /// DATA PROTECT, SPACE ALLOCATION FAILED WRITE PROTECT
-    pub const NO_SPACE: Sense = Sense::new(0x7, 0x2707);
+    pub const SPACE_ALLOCATION_FAILED_WRITE_PROTECT: Sense = Sense::new(0x7, 0x2707);
     /// ABORTED COMMAND, NO ADDITIONAL SENSE INFORMATION
-    pub const ABORTED: Sense = Sense::new(0xb, 0x0000);
+    pub const ABORTED_COMMAND: Sense = Sense::new(0xb, 0x0000);
     /// MISCOMPARE, MISCOMPARE DURING VERIFY OPERATION
-    pub const MISCOMPARE: Sense = Sense::new(0xe, 0x1d00);
+    pub const MISCOMPARE_DURING_VERIFY_OPERATION: Sense = Sense::new(0xe, 0x1d00);
 
     /// INVALID FIELD IN CDB: this byte, and this bit of it.
     pub const fn cdb(byte: u16, bit: Option<u8>) -> Sense {
-        Sense { field: Some(Field { in_cdb: true, byte, bit }), ..Sense::CDB }
+        Sense { field: Some(Field { in_cdb: true, byte, bit }), ..Sense::INVALID_FIELD_IN_CDB }
     }
 
     /// INVALID FIELD IN PARAMETER LIST: this byte, and this bit of it.
     pub const fn list(byte: u16, bit: Option<u8>) -> Sense {
-        Sense { field: Some(Field { in_cdb: false, byte, bit }), ..Sense::LIST }
+        Sense { field: Some(Field { in_cdb: false, byte, bit }), ..Sense::INVALID_FIELD_IN_PARAMETER_LIST }
     }
 
     /// The same about a logical block, or with an offset.
@@ -93,10 +91,9 @@ impl Sense {
         [0x80 | u8::from(in_cdb) << 6 | bit, high, low]
     }
 
-    /// In the fixed format (SPC-4, 4.5.3), or where `descriptor` says so in the descriptor format (4.5.2); and how many of
-    /// the bytes count. The registers of an ATA command have a descriptor alone, which clients read without a look at the
-    /// format.
-    pub fn bytes(&self, descriptor: bool) -> ([u8; 28], usize) {
+    /// Returns the sense data and its length: in descriptor format (SPC-4, 4.5.2) if `descriptor_format` says so or it has a
+    /// descriptor of another standard, which clients read without a look at the format; else in fixed format (4.5.3).
+    pub fn bytes(&self, descriptor_format: bool) -> ([u8; 28], usize) {
         let mut out = [0; 28];
         let [code, qualifier] = self.code.to_be_bytes();
         let mut put = |at: usize, bytes: &[u8]| {
@@ -104,7 +101,7 @@ impl Sense {
                 *to = *from;
             }
         };
-        if !descriptor && self.registers.is_none() {
+        if !descriptor_format && self.descriptor.is_none() {
             let information = self.information.and_then(|information| u32::try_from(information).ok());
             let valid = if information.is_some() { 0xf0 } else { 0x70 };
             put(0, &[valid, 0, self.key]);
@@ -126,17 +123,8 @@ impl Sense {
             put(length + 4, &self.specific());
             length += 8;
         }
-        if let Some((registers, extended)) = self.registers {
-            // ATA Status Return (SAT-3, 12.2.2.6).
-            let Registers { status, error, count, lba, device } = registers;
-            let [count_low, count_high] = count.to_le_bytes();
-            let [a, b, c, d, e, f, ..] = lba.to_le_bytes();
-            put(length, &[0x09, 12, extended.into(), error, 0, count_low, 0, a, 0, b, 0, c, device, status]);
-            if extended {
-                for (at, high) in [(4, count_high), (6, d), (8, e), (10, f)] {
-                    put(length + at, &[high]);
-                }
-            }
+        if let Some(descriptor) = self.descriptor {
+            put(length, &descriptor);
             length += 14;
         }
         put(7, &[(length - 8) as u8]);

@@ -1,6 +1,6 @@
 //! ATA commands to a disk in memory, by every way that there is.
 
-use super::sg::{CHECK_CONDITION, DATA, Disk, FROM_DEV, Header, NONE, Reply, TO_DEV};
+use super::sg::{CHECK_CONDITION, DATA, Disk, FROM_DEV, Header, NONE, Reply, TO_DEV, registers};
 use super::{FAR, POISON};
 use disk::ata::Registers;
 use disk::ata::command::Transfer;
@@ -322,7 +322,7 @@ impl Disk {
             Err(errno) => (Err(errno), None),
         };
         let registers = reply.as_ref().filter(|reply| reply.status == CHECK_CONDITION).and_then(|reply| {
-            let (registers, extended) = reply.check().registers?;
+            let (registers, extended) = registers(&reply.check())?;
             assert_eq!(extended, command.extended);
             assert_eq!(reply.sense.len(), 22);
             let (count, lba) = if extended { (0xffff, 0xffff_ffff_ffff) } else { (0xff, 0xff_ffff) };

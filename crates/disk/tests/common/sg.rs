@@ -146,7 +146,7 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
                 code: code(&bytes[12..]),
                 information: valid.then_some(information),
                 field: field(&bytes[15..18]),
-                registers: None,
+                descriptor: None,
             }
         }
         0x72 => {
@@ -158,7 +158,7 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
                 match (kind, length) {
                     (0, 10) => got.information = Some(number(&this[4..])),
                     (2, 6) => got.field = field(&this[4..]),
-                    (9, 12) => got.registers = Some(registers(this)),
+                    (9, 12) => got.descriptor = this.try_into().ok(),
                     _ => panic!("no such descriptor: {this:02x?}"),
                 }
                 rest = next;
@@ -170,10 +170,8 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
 }
 
 /// The registers of an ATA Status Return descriptor (SAT-3, 12.2.2.6), and whether they have their high bytes.
-fn registers(bytes: &[u8]) -> (Registers, bool) {
-    let [_, _, extended, error, count_high, count, d, a, e, b, f, c, device, status] = *bytes else {
-        panic!("{bytes:02x?}")
-    };
+pub fn registers(sense: &Sense) -> Option<(Registers, bool)> {
+    let [_, _, extended, error, count_high, count, d, a, e, b, f, c, device, status] = sense.descriptor?;
     let registers = Registers {
         status,
         error,
@@ -181,12 +179,12 @@ fn registers(bytes: &[u8]) -> (Registers, bool) {
         lba: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
         device,
     };
-    (registers, extended & 1 != 0)
+    Some((registers, extended & 1 != 0))
 }
 
 /// Sense data with nothing but a key and a code.
 pub fn sense(key: u8, code: u16) -> Sense {
-    Sense { key, code, information: None, field: None, registers: None }
+    Sense { key, code, information: None, field: None, descriptor: None }
 }
 
 /// INVALID FIELD IN CDB at a byte, with or without a bit.

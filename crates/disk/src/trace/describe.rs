@@ -3,10 +3,11 @@
 use core::fmt;
 
 use crate::ata::identify::OBSOLETE_IDENTITY;
-use crate::entry::Printed;
-use crate::host::part;
-use crate::request::{Argument, Request, Shape, find};
-use crate::{Errno, Host};
+use crate::bytes::part;
+use crate::errno::Errno;
+use crate::host::Host;
+use crate::ioctl::request::{Argument, Request, Shape, find};
+use crate::printed::Printed;
 
 /// The most bytes of an argument that are read.
 const MOST: usize = OBSOLETE_IDENTITY;

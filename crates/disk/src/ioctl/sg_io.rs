@@ -1,13 +1,15 @@
 //! Ways to send a disk a SCSI command: `SG_IO` and `SCSI_IOCTL_SEND_COMMAND` (the kernel's drivers/scsi/scsi_ioctl.c).
 
-use crate::host::part;
+use crate::bytes::part;
+use crate::device::Device;
+use crate::errno::Errno;
+use crate::host::{Capability, Host};
+use crate::medium::{LONGEST, longest_transfer};
 use crate::scsi::command::{self, Permission};
-use crate::scsi::data::Data;
-use crate::scsi::{Direction, Ended, execute, mode};
-use crate::{Capability, Device, Errno, Host, Limit};
-
-/// The most bytes that one command moves, where the backing device's limit is not larger.
-pub(crate) const LONGEST: u64 = 4 << 20;
+use crate::scsi::dispatch::execute;
+use crate::scsi::task::{Direction, Outcome};
+use crate::settings::D_SENSE;
+use crate::transfer::Data;
 
 /// The longest CDB that is taken.
 const LONGEST_CDB: usize = 32;
@@ -28,11 +30,6 @@ const DRIVER_SENSE: u16 = 0x08;
 
 /// `SG_INFO_CHECK`
 const INFO_CHECK: u32 = 0x01;
-
-/// The most bytes that one command moves.
-pub(crate) fn longest_transfer(host: &impl Host) -> Result<u64, Errno> {
-    Ok(host.limit(Limit::MaxSectors)?.saturating_mul(512).max(LONGEST))
-}
 
 /// Whether the caller may send a command.
 fn is_allowed(host: &impl Host, cdb: &[u8]) -> bool {
@@ -114,13 +111,13 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
     };
 
     let start = host.milliseconds();
-    let room = data.left();
+    let room = data.residual();
     let (ended, used) = execute(device, host, shortened(cdb), direction, data, timeout);
     let mut sense_length = 0u8;
     let (status, host_status) = match ended {
-        Ended::Good => (0, 0),
-        Ended::Check(sense) => {
-            let (bytes, count) = sense.bytes(device.state.switches.is_on(mode::D_SENSE));
+        Outcome::Good => (0, 0),
+        Outcome::CheckCondition(sense) => {
+            let (bytes, count) = sense.bytes(device.state.switches.is_on(D_SENSE));
             let count = count.min(sense_room.into());
             if sense_at != 0 && count > 0 {
                 host.copy_out(sense_at, bytes.get(..count).unwrap_or_default())?;
@@ -128,13 +125,13 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
             }
             (CHECK_CONDITION, 0)
         }
-        Ended::Busy => (BUSY, 0),
-        Ended::Overrun => (0, ERROR),
-        Ended::Gone => (0, NO_CONNECT),
-        Ended::Failed(errno) => return Err(errno),
+        Outcome::Busy => (BUSY, 0),
+        Outcome::LengthMismatch => (0, ERROR),
+        Outcome::NoConnect => (0, NO_CONNECT),
+        Outcome::CallerFault(errno) => return Err(errno),
     };
     // What there was no room for in the caller's buffer, the host adapter counts as moved.
-    let left = if ended == Ended::Overrun { 0 } else { room.saturating_sub(used) };
+    let left = if ended == Outcome::LengthMismatch { 0 } else { room.saturating_sub(used) };
     let duration = host.milliseconds().saturating_sub(start);
     // status, masked_status, msg_status, sb_len_wr
     header.put(64, &[status, status >> 1 & 0x1f, 0, sense_length]);
@@ -201,23 +198,23 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
     };
     let (ended, used) = execute(device, host, cdb, direction, data, 0);
     match ended {
-        Ended::Good => {
+        Outcome::Good => {
             if direction == Direction::In {
                 // All of the buffer is the driver's, which had it zeroed.
                 let mut rest = Data::new(at.wrapping_add(used), u64::from(from_disk).saturating_sub(used));
-                while rest.left() > 0 {
+                while rest.residual() > 0 {
                     rest.put(host, &[0; 512])?;
                 }
             }
             Ok(0)
         }
-        Ended::Check(sense) => {
-            let (bytes, count) = sense.bytes(device.state.switches.is_on(mode::D_SENSE));
+        Outcome::CheckCondition(sense) => {
+            let (bytes, count) = sense.bytes(device.state.switches.is_on(D_SENSE));
             host.copy_out(at, bytes.get(..count.min(OLD_SENSE)).unwrap_or_default())?;
             Ok(CHECK_CONDITION.into())
         }
-        Ended::Busy => Ok(BUSY.into()),
-        Ended::Overrun | Ended::Gone => Err(Errno::EIO),
-        Ended::Failed(errno) => Err(errno),
+        Outcome::Busy => Ok(BUSY.into()),
+        Outcome::LengthMismatch | Outcome::NoConnect => Err(Errno::EIO),
+        Outcome::CallerFault(errno) => Err(errno),
     }
 }

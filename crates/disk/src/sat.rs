@@ -1,10 +1,15 @@
 //! ATA PASS-THROUGH: an ATA command in a CDB (SAT-3, 12.2).
 
-use super::sense::Sense;
-use super::{Direction, Done, Ended, Task};
-use crate::Host;
 use crate::ata::command::{self, Operation, Transfer};
-use crate::ata::{self, Offer, Taskfile};
+use crate::ata::registers::{FAULT, IDNF, UNC};
+use crate::ata::{self, Offer, Registers, Taskfile, identify};
+use crate::device::Device;
+use crate::errno::Errno;
+use crate::host::Host;
+use crate::identity;
+use crate::scsi::response::Response;
+use crate::scsi::sense::Sense;
+use crate::scsi::task::{Direction, Done, Outcome, Task};
 
 /// The registers in the CDB of an ATA PASS-THROUGH, and whether they are those of a command of 48 bits, for which ATA
 /// PASS-THROUGH (12) has no room.
@@ -30,7 +35,7 @@ pub fn registers(cdb: &[u8; 16]) -> (Taskfile, bool) {
 }
 
 impl<H: Host> Task<'_, H> {
-    pub(super) fn ata_pass_through(&mut self) -> Done {
+    pub(crate) fn ata_pass_through(&mut self) -> Done {
         let (how, flags) = (self.byte(1), self.byte(2));
         let (input, extended) = registers(&self.cdb);
         let (check, from_disk, length) = (flags & 0x20 != 0, flags & 0x08 != 0, flags & 0x03);
@@ -48,7 +53,7 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::cdb(1, Some(7)).into());
         }
         let direction = match self.direction {
-            _ if self.data.left() == 0 => Direction::None,
+            _ if self.data.residual() == 0 => Direction::None,
             Direction::Both if from_disk => Direction::In,
             Direction::Both => Direction::Out,
             direction => direction,
@@ -59,7 +64,7 @@ impl<H: Host> Task<'_, H> {
         let transfer = match (protocol, direction, is_dma) {
             (3, ..) => Transfer::None,
             // libata does not send the disk a command that is to move no data.
-            (_, Direction::None, _) => return Err(Sense::ABORTED.into()),
+            (_, Direction::None, _) => return Err(Sense::ABORTED_COMMAND.into()),
             (_, Direction::Out, false) => Transfer::PioOut,
             (_, Direction::Out, true) => Transfer::DmaOut,
             (_, _, false) => Transfer::PioIn,
@@ -80,10 +85,76 @@ impl<H: Host> Task<'_, H> {
         let room = if number == 0 { u64::MAX } else { unit.saturating_mul(number.into()) };
         let offer = Offer { transfer, room, data: &mut self.data };
         let registers = ata::execute(self.device, self.host, &input, offer)?;
-        let sense = if registers.failed() { registers.sense() } else { Sense::REGISTERS };
+        let sense = if registers.failed() {
+            registers.sense()
+        } else {
+            Sense::ATA_PASS_THROUGH_INFORMATION_AVAILABLE
+        };
         if registers.failed() || check {
-            return Err(Ended::Check(Sense { registers: Some((registers, extended)), ..sense }));
+            return Err(Outcome::CheckCondition(Sense {
+                descriptor: Some(status_return(&registers, extended)),
+                ..sense
+            }));
         }
         Ok(())
     }
+}
+
+/// Returns an ATA Status Return descriptor (SAT-3, 12.2.2.6). `extended`: the command has 48-bit addresses.
+fn status_return(registers: &Registers, extended: bool) -> [u8; 14] {
+    let Registers { status, error, count, lba, device } = *registers;
+    let [count_low, count_high] = count.to_le_bytes();
+    let [a, b, c, d, e, f, ..] = lba.to_le_bytes();
+    let high = |byte| if extended { byte } else { 0 };
+    [
+        0x09,
+        12,
+        extended.into(),
+        error,
+        high(count_high),
+        count_low,
+        high(d),
+        a,
+        high(e),
+        b,
+        high(f),
+        c,
+        device,
+        status,
+    ]
+}
+
+impl Registers {
+    /// What a SCSI client is told of a command that failed (SAT-3, 11.7).
+    pub fn sense(&self) -> Sense {
+        match self.error {
+            _ if self.status & FAULT != 0 => Sense::INTERNAL_TARGET_FAILURE,
+            UNC => Sense::UNRECOVERED_READ_ERROR,
+            IDNF => Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE,
+            _ => Sense::ABORTED_COMMAND,
+        }
+    }
+}
+
+/// ATA information (SAT-3, 10.3.6): who translates, the signature of an ATA disk, the command that says who it is and what that
+/// says.
+#[inline(never)]
+pub(crate) fn ata_information(
+    device: &Device<'_>,
+    host: &impl Host,
+    out: &mut Response,
+) -> Result<(), Errno> {
+    out.fill(8);
+    out.put(b"BDWRAP  ");
+    out.put(b"SAT             ");
+    out.put(identity::REVISION);
+    // A register FIS: STATUS, ERROR, LBA, DEVICE and COUNT; port 0.
+    out.put(&[0x34, 0, 0x50, 0x01, 0x01, 0, 0, 0, 0, 0, 0, 0, 0x01]);
+    out.fill(56);
+    // IDENTIFY DEVICE
+    out.put(&[0xec, 0, 0, 0]);
+    let mut identity = [0; 512];
+    identify::sector(device, host, device.capacity(host)?, &mut identity);
+    out.put(&identity);
+    Ok(())
 }

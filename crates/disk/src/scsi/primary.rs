@@ -1,12 +1,14 @@
 //! Commands that say something of the disk, or change a setting of it (SPC-4, clause 6; SBC-3, clause 5).
 
-use super::command::{COMMANDS, Command};
-use super::inquiry::{self, GROUP, PORT, Refused};
+use super::command::{COMMANDS, Command, has, rows, supported};
+use super::inquiry::{self, GROUP, PORT};
 use super::mode::{self, Values};
 use super::response::Response;
 use super::sense::Sense;
-use super::{Done, Task, has, is_thin, lost, row, rows, unsettled};
-use crate::Host;
+use super::task::{Done, Task};
+use crate::host::Host;
+use crate::medium::io::{self, Error};
+use crate::medium::is_thin;
 
 impl<H: Host> Task<'_, H> {
     pub(super) fn request_sense(&mut self, sense: Sense) -> Done {
@@ -25,10 +27,7 @@ impl<H: Host> Task<'_, H> {
             }
             inquiry::standard(self.device, &mut response);
         } else {
-            inquiry::page(self.device, self.host, page, &mut response).map_err(|refused| match refused {
-                Refused::Check(sense) => sense.into(),
-                Refused::Failed(errno) => lost(errno),
-            })?;
+            inquiry::page(self.device, self.host, page, &mut response)?;
         }
         self.give(&response, length.into())
     }
@@ -98,13 +97,13 @@ impl<H: Host> Task<'_, H> {
         let mut list = [0; 512];
         let list = self.take(&mut list, length)?;
         if length < header {
-            return Err(Sense::LIST_LENGTH.into());
+            return Err(Sense::PARAMETER_LIST_LENGTH_ERROR.into());
         }
         let byte = |at: usize| list.get(at).copied().unwrap_or(0);
         let descriptor = if ten { usize::from(byte(6)) << 8 | usize::from(byte(7)) } else { byte(3).into() };
         let start = header + descriptor;
         if start > length {
-            return Err(Sense::LIST_LENGTH.into());
+            return Err(Sense::PARAMETER_LIST_LENGTH_ERROR.into());
         }
         if descriptor != 0 {
             // The block length stands at the end of the only descriptor, and cannot be changed.
@@ -154,10 +153,7 @@ impl<H: Host> Task<'_, H> {
             start if start & 0x05 != 0 => return Ok(()),
             _ => {}
         }
-        if self.is_protected()? {
-            return Ok(());
-        }
-        self.host.sync().map_err(unsettled)
+        Ok(io::flush(self.device, self.host)?)
     }
 
     pub(super) fn send_diagnostic(&mut self) -> Done {
@@ -191,7 +187,7 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::cdb(2, Some(7)).into());
         }
         let capacity = self.capacity;
-        let physical = self.device.physical_block(self.host).map_err(lost)?;
+        let physical = self.device.physical_block(self.host).map_err(Error::backing)?;
         let exponent = physical.checked_div(capacity.block).and_then(u32::checked_ilog2).unwrap_or(0);
         let mut out = Response::new();
         out.put(&capacity.blocks.saturating_sub(1).to_be_bytes());
@@ -296,7 +292,7 @@ impl<H: Host> Task<'_, H> {
         let wanted = if has_actions { u8::try_from(action).unwrap_or(0xff) } else { 0 };
         // 3 looks at the service action of a command that has none, too.
         let known = action == 0 || has_actions || self.byte(2) & 0x07 == 1;
-        let found = row(self.device, self.host, code, wanted).ok().filter(|_| known);
+        let found = supported(self.device, self.host, code, wanted).ok().filter(|_| known);
         self.one_command(found, timeouts, &mut out);
         self.give(&out, self.u32(6))
     }

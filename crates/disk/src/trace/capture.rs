@@ -1,176 +1,24 @@
-//! What the preload library tells `vmware-bdwrapper trace` of a request: one message each, of numbers and of the caller's
-//! memory as it is, without what is on the disk. Both are of one machine, so numbers have its byte order.
+//! Which of the caller's memory a record has: what goes with a request, without what is on the disk.
 
+use super::record::{Head, MOST_DATA, PARTS};
 use crate::ata::command::Command;
 use crate::ata::{self, Taskfile};
-use crate::entry::Kind;
-use crate::host::{Segment, part};
-use crate::request::{
+use crate::bytes::part;
+use crate::errno::Errno;
+use crate::host::{Host, Segment};
+use crate::ioctl::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, HDIO_GET_IDENTITY,
     SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
 };
+use crate::ioctl::{hdio_drive, sg_io};
+use crate::sat;
 use crate::scsi::command::{self, Recorded};
-use crate::scsi::{Direction, sat};
-use crate::{Errno, Host, drive, sg};
-
-/// The length of a random UUID as text.
-pub const TOKEN: usize = 36;
-
-/// The most bytes that a command moves which are recorded.
-pub const MOST_DATA: u64 = 4096;
+use crate::scsi::task::Direction;
 
 /// The longest `struct sg_io_hdr`, CDB and pieces of data that are recorded.
 const SG_IO_HDR: usize = 88;
 const CDB: usize = 32;
 const PIECES: usize = 8;
-
-/// What stands behind the numbers of a record, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The path of the entry.
-    Path,
-    /// What the argument's address held before.
-    Given,
-    /// What it held afterwards.
-    Got,
-    /// The CDB.
-    Command,
-    /// The buffer for sense data.
-    Sense,
-    /// The data that a command moves, or as much as is recorded of it: nothing of what is on the disk.
-    Data,
-}
-
-const PARTS: usize = 6;
-
-/// The numbers of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// The process.
-    pub process: u32,
-    /// Its thread.
-    pub thread: u32,
-    /// The thread's name (`PR_GET_NAME`).
-    pub name: [u8; 16],
-    /// The descriptor.
-    pub fd: i32,
-    /// The request.
-    pub request: u32,
-    /// ioctl(2)'s third argument.
-    pub argument: u64,
-    /// The kind of disk that the entry says.
-    pub kind: Kind,
-    /// What came of it.
-    pub result: Result<i32, Errno>,
-    /// Whether the kernel answered, not the library.
-    pub forwarded: bool,
-    /// How long it took, in nanoseconds.
-    pub duration: u64,
-    /// How many bytes the command was to move.
-    pub data_length: u64,
-}
-
-/// A record's numbers as they are sent.
-pub type Words = [u64; 11 + PARTS];
-
-/// Changes with every change of the format.
-const VERSION: u64 = 2;
-
-impl Head {
-    /// The numbers, with the lengths of the parts that follow.
-    pub fn words(&self, lengths: [u64; PARTS]) -> Words {
-        let two = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
-        let [name, name_rest] = [0, 8].map(|at| {
-            let half = self.name.get(at..).and_then(|rest| rest.first_chunk());
-            u64::from_ne_bytes(half.copied().unwrap_or_default())
-        });
-        let (value, errno) = match self.result {
-            Ok(value) => (value, 0),
-            Err(errno) => (-1, errno.0),
-        };
-        let [path, given, got, command, sense, data] = lengths;
-        [
-            VERSION,
-            two(self.process, self.thread),
-            two(self.fd as u32, self.request),
-            self.argument,
-            two(value as u32, errno as u32),
-            u64::from(self.forwarded),
-            self.kind as u64,
-            self.duration,
-            name,
-            name_rest,
-            self.data_length,
-            path,
-            given,
-            got,
-            command,
-            sense,
-            data,
-        ]
-    }
-
-    /// The numbers of a message (without its secret), and its parts; `None` where it is none of ours.
-    pub fn parse(message: &[u8]) -> Option<(Head, Parts<'_>)> {
-        let (words, mut rest) = message.split_at_checked(size_of::<Words>())?;
-        let mut numbers = [0; 11 + PARTS];
-        for (number, bytes) in numbers.iter_mut().zip(words.chunks_exact(8)) {
-            *number = u64::from_ne_bytes(bytes.first_chunk().copied()?);
-        }
-        let [
-            version,
-            ids,
-            call,
-            argument,
-            result,
-            forwarded,
-            kind,
-            duration,
-            name,
-            name_rest,
-            length,
-            lengths @ ..,
-        ] = numbers;
-        let halves = |word: u64| ((word >> 32) as u32, word as u32);
-        let ((process, thread), (fd, request), (value, errno)) = (halves(ids), halves(call), halves(result));
-        let mut parts = Parts([&[]; PARTS]);
-        for (part, length) in parts.0.iter_mut().zip(lengths) {
-            (*part, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-        }
-        if version != VERSION || !rest.is_empty() || forwarded > 1 {
-            return None;
-        }
-        let mut text = [0; 16];
-        for (to, from) in text.iter_mut().zip(name.to_ne_bytes().into_iter().chain(name_rest.to_ne_bytes())) {
-            *to = from;
-        }
-        let head = Head {
-            process,
-            thread,
-            name: text,
-            fd: fd as i32,
-            request,
-            argument,
-            kind: [Kind::Scsi, Kind::Ide, Kind::Sata].into_iter().find(|each| *each as u64 == kind)?,
-            result: if errno == 0 { Ok(value as i32) } else { Err(Errno(errno as i32)) },
-            forwarded: forwarded == 1,
-            duration,
-            data_length: length,
-        };
-        Some((head, parts))
-    }
-}
-
-/// What stands behind the numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parts<'a>([&'a [u8]; PARTS]);
-
-impl<'a> Parts<'a> {
-    /// One of them.
-    pub fn get(&self, part: Part) -> &'a [u8] {
-        self.0.get(part as usize).copied().unwrap_or_default()
-    }
-}
 
 /// The caller's memory that goes with a request.
 pub struct Memory {
@@ -217,7 +65,7 @@ impl Memory {
             (SG_IO, _) => (SG_IO_HDR, SG_IO_HDR),
             (HDIO_DRIVE_CMD, _) => (4, 4),
             (HDIO_DRIVE_TASK, _) => (7, 7),
-            (HDIO_DRIVE_TASKFILE, _) => (drive::REQUEST, drive::REQUEST),
+            (HDIO_DRIVE_TASKFILE, _) => (hdio_drive::REQUEST, hdio_drive::REQUEST),
             (SCSI_IOCTL_SEND_COMMAND, _) => (8 + 16, 0),
             (HDIO_GET_IDENTITY, _) => (0, 512),
             (_, Some(Argument::In(shape))) => (shape.bytes(), 0),
@@ -235,7 +83,7 @@ impl Memory {
             SCSI_IOCTL_SEND_COMMAND => return memory.of_send_command(argument),
             HDIO_DRIVE_CMD => (4, 0, 512 * u64::from(memory.given[3])),
             HDIO_DRIVE_TASKFILE => {
-                let (length, out_size, in_size) = drive::lengths_of_taskfile(&memory.given);
+                let (length, out_size, in_size) = hdio_drive::lengths_of_taskfile(&memory.given);
                 let whole = memory.given.get_mut(..length).unwrap_or_default();
                 if host.copy_in(argument, whole).is_ok() {
                     memory.given_length = length;
@@ -246,7 +94,7 @@ impl Memory {
             _ => return memory,
         };
         memory.data_length = out_size + in_size;
-        let registers = drive::registers(request, &memory.given).unwrap_or_default();
+        let registers = hdio_drive::registers(request, &memory.given).unwrap_or_default();
         if let Some(command) = shown_of_ata(&registers) {
             let is_to_disk = command.transfer.is_to_disk();
             let (at, room) = if is_to_disk { (at, out_size) } else { (at + out_size, in_size) };
@@ -274,7 +122,7 @@ impl Memory {
             self.sense = Segment { address: sense, length: sense_room.into() };
         }
         self.data_length = length;
-        let direction = sg::of_number(i32::from_ne_bytes(self.at(4)));
+        let direction = sg_io::of_number(i32::from_ne_bytes(self.at(4)));
         let from_disk = matches!(direction, Direction::In | Direction::Both);
         self.most = match self.shown() {
             Shown::FromDisk if from_disk => MOST_DATA,
@@ -299,7 +147,7 @@ impl Memory {
     /// The CDB stands behind two lengths. Where it stood, there are then sense data or data from the disk.
     fn of_send_command(mut self, argument: u64) -> Memory {
         let [code] = self.at(8);
-        self.cdb_length = sg::command_length(code);
+        self.cdb_length = sg_io::command_length(code);
         self.given_length = 8 + self.cdb_length;
         let given = self.given.get(8..self.given_length).unwrap_or_default();
         for (to, from) in self.cdb.iter_mut().zip(given) {
@@ -307,7 +155,7 @@ impl Memory {
         }
         let [to_disk, from_disk] = [0, 4].map(|at| u64::from(u32::from_ne_bytes(self.at(at))));
         let at = argument.wrapping_add(8);
-        self.sense = Segment { address: at, length: sg::OLD_SENSE as u64 };
+        self.sense = Segment { address: at, length: sg_io::OLD_SENSE as u64 };
         self.data_length = to_disk.max(from_disk);
         // Data to the disk, which stand behind the CDB, may be gone by then.
         if to_disk == 0 && matches!(self.shown(), Shown::FromDisk) {
@@ -372,7 +220,7 @@ impl Memory {
                     _ => 0,
                 };
             }
-            (SCSI_IOCTL_SEND_COMMAND, Ok(status)) if status == sg::CHECK_CONDITION.into() => {
+            (SCSI_IOCTL_SEND_COMMAND, Ok(status)) if status == sg_io::CHECK_CONDITION.into() => {
                 // In the descriptor format it says how long it is (SPC-4, 4.5.2).
                 let mut sense = [0; 8];
                 let got = host.copy_in(self.sense.address, &mut sense).is_ok();

@@ -3,8 +3,11 @@
 //! On a block device the kernel's answers are right, but for what the entry's `ro` and `sector=` change and a
 //! size that is no whole number of blocks. On an image file they are ours, with the same meaning.
 
-use crate::request::*;
-use crate::{Answer, Capability, Device, Errno, Host, Limit, Medium};
+use super::Answer;
+use super::request::*;
+use crate::device::Device;
+use crate::errno::Errno;
+use crate::host::{Capability, Host, Limit, Medium};
 
 /// Bytes a page: the largest block of the page cache.
 const PAGE: u32 = 4096;

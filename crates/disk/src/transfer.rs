@@ -1,7 +1,7 @@
 //! The caller's buffer of a command: one piece of memory, or a list of pieces.
 
-use crate::host::Segment;
-use crate::{Errno, Host};
+use crate::errno::Errno;
+use crate::host::{Host, Segment};
 
 /// The most pieces that are handed to the host at once.
 pub const AT_ONCE: usize = 32;
@@ -62,7 +62,7 @@ impl Data {
     }
 
     /// Bytes that are left.
-    pub fn left(&self) -> u64 {
+    pub fn residual(&self) -> u64 {
         self.length.saturating_sub(self.used)
     }
 
@@ -73,7 +73,7 @@ impl Data {
 
     /// The next pieces, none of them empty, up to `most` bytes; the result is how many there are. They stay unused.
     pub fn next(&self, host: &impl Host, most: u64, pieces: &mut [Segment]) -> Result<usize, Errno> {
-        let mut left = most.min(self.left());
+        let mut left = most.min(self.residual());
         let (mut element, mut offset) = (self.element, self.offset);
         let mut found = 0;
         while left > 0 {
@@ -97,7 +97,7 @@ impl Data {
 
     /// Uses up bytes.
     pub fn advance(&mut self, host: &impl Host, bytes: u64) -> Result<(), Errno> {
-        let mut left = bytes.min(self.left());
+        let mut left = bytes.min(self.residual());
         self.used = self.used.saturating_add(left);
         if self.count == 0 {
             self.offset = self.used;

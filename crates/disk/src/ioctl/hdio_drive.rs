@@ -2,21 +2,24 @@
 //! Linux 5.13 (ide-ioctls.c, ide-taskfile.c), and the first two as libata does (drivers/ata/libata-scsi.c, `ata_cmd_ioctl`
 //! and `ata_task_ioctl`).
 
+use super::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE};
 use crate::ata::command::{SET_FEATURES, SMART, Transfer};
-use crate::ata::{self, Offer, Registers, SMART_SIGNATURE, Taskfile};
+use crate::ata::registers::SMART_SIGNATURE;
+use crate::ata::{self, Offer, Registers, Taskfile};
+use crate::bytes::part;
+use crate::device::Device;
 use crate::entry::Kind;
-use crate::host::part;
-use crate::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE};
-use crate::scsi::Ended;
-use crate::scsi::data::Data;
-use crate::{Device, Errno, Host, hdio};
+use crate::errno::Errno;
+use crate::host::Host;
+use crate::medium::io::Error;
+use crate::transfer::Data;
 
-/// What the requests say of a command that failed, or that did not come to its end.
-fn outcome(registers: Result<Registers, Ended>) -> Result<Registers, Errno> {
-    registers.map_err(|ended| match ended {
-        Ended::Failed(errno) => errno,
+/// What the requests say of a command that did not complete.
+fn incomplete(error: Error) -> Errno {
+    match error {
+        Error::CallerFault(errno) => errno,
         _ => Errno::EIO,
-    })
+    }
 }
 
 /// Whether the requests succeed. drivers/ide takes whatever stands in ERROR for an error, so that EXECUTE DEVICE DIAGNOSTIC
@@ -43,7 +46,8 @@ pub(crate) fn command(device: &Device<'_>, host: &impl Host, argument: u64) -> R
     let at = argument.wrapping_add(4);
     let mut data = Data::new(at, room);
     let transfer = if sectors > 0 { Transfer::PioIn } else { Transfer::None };
-    let registers = outcome(ata::execute(device, host, &input, Offer { transfer, room, data: &mut data }))?;
+    let registers =
+        ata::execute(device, host, &input, Offer { transfer, room, data: &mut data }).map_err(incomplete)?;
     let Registers { status, error, count, .. } = registers;
     // The driver asks the host adapter first.
     if ide
@@ -59,7 +63,7 @@ pub(crate) fn command(device: &Device<'_>, host: &impl Host, argument: u64) -> R
     }
     if ide {
         // All of the buffer is the driver's.
-        while data.left() > 0 {
+        while data.residual() > 0 {
             data.put(host, &[0; 64])?;
         }
     }
@@ -82,7 +86,7 @@ pub(crate) fn task(device: &Device<'_>, host: &impl Host, argument: u64) -> Resu
     host.copy_in(argument, &mut given)?;
     let input = of_task(given);
     let offer = Offer { transfer: Transfer::None, room: 0, data: &mut Data::new(0, 0) };
-    let registers = outcome(ata::execute(device, host, &input, offer))?;
+    let registers = ata::execute(device, host, &input, offer).map_err(incomplete)?;
     if ide || !registers.failed() {
         let Registers { status, error, count, lba, device: select } = registers;
         let [low, mid, high, ..] = lba.to_le_bytes();
@@ -226,12 +230,12 @@ pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> 
     // The driver copies all of it before it looks at anything else.
     let mut all = Data::new(out_at, u64::from(out_size).saturating_add(in_size.into()));
     let mut piece = [0; 512];
-    while all.left() > 0 {
+    while all.residual() > 0 {
         all.get(host, &mut piece)?;
     }
     let input = of_taskfile(request);
     let (transfer, at, size) = match phase {
-        MULTI_IN | MULTI_OUT if hdio::multiple(device.state) == 0 => return Err(Errno::EPERM),
+        MULTI_IN | MULTI_OUT if device.state.multiple.get(0) == 0 => return Err(Errno::EPERM),
         NO_DATA => (Transfer::None, 0, 0),
         IN | MULTI_IN => (Transfer::PioIn, in_at, in_size),
         OUT | MULTI_OUT => (Transfer::PioOut, out_at, out_size),
@@ -249,7 +253,8 @@ pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> 
         _ => u64::from(size),
     };
     let mut data = Data::new(at, room);
-    let registers = outcome(ata::execute(device, host, &input, Offer { transfer, room, data: &mut data }))?;
+    let registers =
+        ata::execute(device, host, &input, Offer { transfer, room, data: &mut data }).map_err(incomplete)?;
     let Registers { status, error, count, lba, device: select } = registers;
     let [count_low, count_high] = count.to_le_bytes();
     let [low, mid, high, d, e, f, ..] = lba.to_le_bytes();

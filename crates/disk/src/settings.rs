@@ -3,8 +3,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::Capacity;
-use crate::scsi::mode::Switches;
+use crate::device::Capacity;
 
 /// The settings of one device; all bits zero is a fresh one.
 #[derive(Debug, Default)]
@@ -19,13 +18,22 @@ pub struct State {
     seen: AtomicU64,
     /// The size of a logical block, by backing device and size: [`block_key`] with the exponent in its lowest bits; 0 before.
     block: AtomicU64,
-    /// `HDIO_SET_…`, in the order of [`crate::hdio`]'s table.
-    pub(crate) hdio: [Setting; 9],
+    /// `HDIO_SET_…` of these names.
+    pub(crate) io_32bit: Setting,
+    pub(crate) unmask_interrupts: Setting,
+    pub(crate) keep_settings: Setting,
+    pub(crate) ignore_write_errors: Setting,
+    pub(crate) dma: Setting,
+    pub(crate) nice: Setting,
+    pub(crate) acoustic: Setting,
+    pub(crate) address: Setting,
+    /// The sectors of one READ MULTIPLE of an ATA disk; 0: multiple mode is off.
+    pub(crate) multiple: Setting,
     /// The level of an ATA disk's advanced power management; 0: off.
     pub(crate) power_management: Setting,
     /// Its DMA mode, as SET FEATURES names it.
     pub(crate) transfer_mode: Setting,
-    /// Its last self-test, and the block that it could not read: see [`crate::ata`]'s logs.
+    /// Its last self-test, and the block that it could not read: see the logs of `ata`.
     pub(crate) self_test: Setting,
     pub(crate) self_test_block: Number,
 }
@@ -39,7 +47,15 @@ impl State {
             switches: Switches::new(),
             seen: AtomicU64::new(0),
             block: AtomicU64::new(0),
-            hdio: [const { Setting::new() }; 9],
+            io_32bit: Setting::new(),
+            unmask_interrupts: Setting::new(),
+            keep_settings: Setting::new(),
+            ignore_write_errors: Setting::new(),
+            dma: Setting::new(),
+            nice: Setting::new(),
+            acoustic: Setting::new(),
+            address: Setting::new(),
+            multiple: Setting::new(),
             power_management: Setting::new(),
             transfer_mode: Setting::new(),
             self_test: Setting::new(),
@@ -128,5 +144,50 @@ impl Setting {
 
     pub(crate) fn set(&self, value: u32) {
         self.0.store(value.saturating_add(1), Ordering::Relaxed);
+    }
+}
+
+/// WCE of the caching page: the write cache is on.
+pub const WCE: u32 = 1;
+/// SWP of the control page: software write protect.
+pub const SWP: u32 = 2;
+/// D_SENSE of the control page: sense data in the descriptor format.
+pub const D_SENSE: u32 = 4;
+/// DRA of the caching page: read look-ahead is off. The library never reads ahead, so that it is easy to obey.
+pub const DRA: u32 = 8;
+/// SMART of an ATA disk is on.
+pub const SMART: u32 = 16;
+
+/// What can be changed; a bit is set where it is not the default.
+#[derive(Debug, Default)]
+pub struct Switches(AtomicU32);
+
+/// The write cache is on, and SMART; all else is off.
+pub(crate) const DEFAULTS: u32 = WCE | SMART;
+
+impl Switches {
+    pub(crate) const fn new() -> Switches {
+        Switches(AtomicU32::new(0))
+    }
+
+    /// Whether a switch is on.
+    pub fn is_on(&self, switch: u32) -> bool {
+        self.get() & switch != 0
+    }
+
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed) ^ DEFAULTS
+    }
+
+    /// Turns a switch on or off.
+    pub(crate) fn turn(&self, switch: u32, on: bool) {
+        self.change(switch, if on { switch } else { 0 });
+    }
+
+    /// Turns those of `which` on that are in `on`, and the others of them off; what other threads do with the rest stays.
+    pub(crate) fn change(&self, which: u32, on: u32) {
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+            Some(old & !which | (on ^ DEFAULTS) & which)
+        });
     }
 }

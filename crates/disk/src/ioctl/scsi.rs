@@ -1,9 +1,13 @@
 //! `SCSI_IOCTL_…`, `SG_…` and the few `CDROM…` requests that a disk behind the SCSI mid-layer answers (the kernel's
 //! drivers/scsi/scsi_ioctl.c). An IDE disk refuses them all.
 
+use super::request::*;
+use super::{Answer, sg_io};
+use crate::device::Device;
 use crate::entry::Kind;
-use crate::request::*;
-use crate::{Answer, Capability, Device, Errno, Host, Limit, identity, sg};
+use crate::errno::Errno;
+use crate::host::{Capability, Host, Limit};
+use crate::identity;
 
 /// The version of the sg driver that the kernel's disks claim: 3.5.39 (`sg_version_num`).
 const SG_VERSION: i32 = 30527;
@@ -54,8 +58,8 @@ fn scsi(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> R
         // Of a real disk only its /dev/sg node answers; a listed device has none.
         SG_GET_SCSI_ID => host.copy_out(argument, &scsi_id(device))?,
         SG_SCSI_RESET => reset(device, host, int_in)?,
-        SG_IO => return sg::sg_io(device, host, argument),
-        SCSI_IOCTL_SEND_COMMAND => return sg::send_command(device, host, argument),
+        SG_IO => return sg_io::sg_io(device, host, argument),
+        SCSI_IOCTL_SEND_COMMAND => return sg_io::send_command(device, host, argument),
         _ => return Err(device.refusal()),
     }
     Ok(0)

@@ -2,41 +2,35 @@
 //! ide-disk_ioctl.c), a few on a libata disk (drivers/ata/libata-scsi.c, `ata_sas_scsi_ioctl`), the geometry
 //! alone on a SCSI disk.
 
+use super::hdio_drive;
+use super::request::*;
 use crate::ata::command::{SET_FEATURES, Transfer};
 use crate::ata::identify::{self, MAX_MULTIPLE, OBSOLETE_IDENTITY, has_multiple, hd_driveid};
 use crate::ata::{self, Offer, Taskfile};
+use crate::device::Device;
 use crate::entry::Kind;
+use crate::errno::Errno;
 use crate::geometry::geometry;
-use crate::request::*;
-use crate::scsi::data::Data;
-use crate::scsi::mode;
-use crate::{Capability, Device, Errno, Host, State, drive};
+use crate::host::{Capability, Host};
+use crate::settings::{Setting, State, WCE};
+use crate::transfer::Data;
 
-/// A setting of an IDE disk; its place in the table is its place in [`crate::State`].
-struct Setting {
-    get: u32,
-    set: u32,
-    /// The value of a fresh disk.
-    default: u32,
-    /// The largest that can be set.
-    most: u32,
+/// The setting of an IDE disk that a request gets or sets, its value on a fresh disk, and the largest that can be set.
+fn setting(state: &State, request: u32) -> Option<(&Setting, u32, u32)> {
+    Some(match request {
+        HDIO_GET_32BIT | HDIO_SET_32BIT => (&state.io_32bit, 0, 3),
+        HDIO_GET_UNMASKINTR | HDIO_SET_UNMASKINTR => (&state.unmask_interrupts, 0, 1),
+        HDIO_GET_MULTCOUNT | HDIO_SET_MULTCOUNT => (&state.multiple, 0, MAX_MULTIPLE.into()),
+        HDIO_GET_KEEPSETTINGS | HDIO_SET_KEEPSETTINGS => (&state.keep_settings, 0, 1),
+        HDIO_GET_NOWERR | HDIO_SET_NOWERR => (&state.ignore_write_errors, 0, 1),
+        HDIO_GET_DMA | HDIO_SET_DMA => (&state.dma, 1, 1),
+        HDIO_GET_NICE | HDIO_SET_NICE => (&state.nice, 0, u32::MAX),
+        HDIO_GET_ACOUSTIC | HDIO_SET_ACOUSTIC => (&state.acoustic, 0, 254),
+        // 48-bit addresses.
+        HDIO_GET_ADDRESS | HDIO_SET_ADDRESS => (&state.address, 1, 2),
+        _ => return None,
+    })
 }
-
-const IO_32BIT: usize = 0;
-const MULTIPLE: usize = 2;
-
-const SETTINGS: [Setting; 9] = [
-    Setting { get: HDIO_GET_32BIT, set: HDIO_SET_32BIT, default: 0, most: 3 },
-    Setting { get: HDIO_GET_UNMASKINTR, set: HDIO_SET_UNMASKINTR, default: 0, most: 1 },
-    Setting { get: HDIO_GET_MULTCOUNT, set: HDIO_SET_MULTCOUNT, default: 0, most: MAX_MULTIPLE as u32 },
-    Setting { get: HDIO_GET_KEEPSETTINGS, set: HDIO_SET_KEEPSETTINGS, default: 0, most: 1 },
-    Setting { get: HDIO_GET_NOWERR, set: HDIO_SET_NOWERR, default: 0, most: 1 },
-    Setting { get: HDIO_GET_DMA, set: HDIO_SET_DMA, default: 1, most: 1 },
-    Setting { get: HDIO_GET_NICE, set: HDIO_SET_NICE, default: 0, most: u32::MAX },
-    Setting { get: HDIO_GET_ACOUSTIC, set: HDIO_SET_ACOUSTIC, default: 0, most: 254 },
-    // 48-bit addresses.
-    Setting { get: HDIO_GET_ADDRESS, set: HDIO_SET_ADDRESS, default: 1, most: 2 },
-];
 
 /// Without this privilege the IDE driver refuses by `EACCES`.
 fn require(host: &impl Host, capability: Capability) -> Result<(), Errno> {
@@ -69,13 +63,13 @@ pub(crate) fn answer(
                 require(host, Capability::Admin)?;
             }
             match request {
-                HDIO_DRIVE_CMD => drive::command(device, host, argument)?,
-                HDIO_DRIVE_TASK => drive::task(device, host, argument)?,
-                _ => drive::taskfile(device, host, argument)?,
+                HDIO_DRIVE_CMD => hdio_drive::command(device, host, argument)?,
+                HDIO_DRIVE_TASK => hdio_drive::task(device, host, argument)?,
+                _ => hdio_drive::taskfile(device, host, argument)?,
             }
         }
         (HDIO_GET_WCACHE, Kind::Ide) => {
-            let on = device.state.switches.is_on(mode::WCE);
+            let on = device.state.switches.is_on(WCE);
             host.copy_out(argument, &u64::from(on).to_ne_bytes())?;
         }
         (HDIO_SET_WCACHE, Kind::Ide) => {
@@ -83,13 +77,10 @@ pub(crate) fn answer(
             write_cache(device, host, argument)?;
         }
         (HDIO_GET_32BIT, Kind::Sata) => {
-            let value = device.state.hdio.get(IO_32BIT).map_or(1, |setting| setting.get(1));
-            host.copy_out(argument, &u64::from(value).to_ne_bytes())?;
+            host.copy_out(argument, &u64::from(device.state.io_32bit.get(1)).to_ne_bytes())?;
         }
         (HDIO_SET_32BIT, Kind::Sata) => {
-            if let Some(setting) = device.state.hdio.get(IO_32BIT) {
-                setting.set(u32::from(argument != 0));
-            }
+            device.state.io_32bit.set(u32::from(argument != 0));
         }
         (HDIO_DRIVE_RESET, Kind::Ide) => require(host, Capability::Admin)?,
         (HDIO_GET_BUSSTATE, Kind::Ide) => {
@@ -107,37 +98,32 @@ pub(crate) fn answer(
                 return Err(Errno::EINVAL);
             }
         }
-        (_, Kind::Ide) => return setting(device, host, request, argument),
+        (_, Kind::Ide) => get_or_set(device, host, request, argument)?,
         _ => return refused,
     }
     Ok(0)
 }
 
-fn setting(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
-    for (setting, state) in SETTINGS.iter().zip(&device.state.hdio) {
-        if request == setting.get {
-            host.copy_out(argument, &u64::from(state.get(setting.default)).to_ne_bytes())?;
-            return Ok(0);
-        }
-        if request == setting.set {
-            require(host, Capability::Admin)?;
-            // Bits that a disk does not have: only IDE_NICE_1 can be set (drivers/ide/ide-ioctls.c).
-            if request == HDIO_SET_NICE && argument & !(1 << IDE_NICE_1) != 0 {
-                return Err(Errno::EPERM);
-            }
-            match u32::try_from(argument) {
-                Ok(value) if value <= setting.most => state.set(value),
-                _ => return Err(Errno::EINVAL),
-            }
-            // A disk that refuses SET MULTIPLE MODE is in multiple mode no longer (drivers/ide/ide-disk.c, set_multcount).
-            if request == HDIO_SET_MULTCOUNT && !has_multiple(multiple(device.state)) {
-                state.set(0);
-                return Err(Errno::EIO);
-            }
-            return Ok(0);
-        }
+fn get_or_set(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<(), Errno> {
+    let Some((setting, default, most)) = setting(device.state, request) else { return Err(device.refusal()) };
+    if find(request).is_some_and(Request::changes_nothing) {
+        return host.copy_out(argument, &u64::from(setting.get(default)).to_ne_bytes());
     }
-    Err(device.refusal())
+    require(host, Capability::Admin)?;
+    // Bits that a disk does not have: only IDE_NICE_1 can be set (drivers/ide/ide-ioctls.c).
+    if request == HDIO_SET_NICE && argument & !(1 << IDE_NICE_1) != 0 {
+        return Err(Errno::EPERM);
+    }
+    match u32::try_from(argument) {
+        Ok(value) if value <= most => setting.set(value),
+        _ => return Err(Errno::EINVAL),
+    }
+    // A disk that refuses SET MULTIPLE MODE is in multiple mode no longer (drivers/ide/ide-disk.c, set_multcount).
+    if request == HDIO_SET_MULTCOUNT && !has_multiple(setting.get(0) as u8) {
+        setting.set(0);
+        return Err(Errno::EIO);
+    }
+    Ok(())
 }
 
 /// The bit of include/uapi/linux/hdreg.h.
@@ -180,17 +166,5 @@ fn write_cache(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<(
     match ata::execute(device, host, &input, offer) {
         Ok(registers) if !registers.failed() => Ok(()),
         _ => Err(Errno::EIO),
-    }
-}
-
-/// The sectors of one READ MULTIPLE; 0 where multiple mode is off.
-pub(crate) fn multiple(state: &State) -> u8 {
-    state.hdio.get(MULTIPLE).map_or(0, |setting| setting.get(0) as u8)
-}
-
-/// Sets [`multiple`].
-pub(crate) fn set_multiple(state: &State, count: u8) {
-    if let Some(setting) = state.hdio.get(MULTIPLE) {
-        setting.set(count.into());
     }
 }
