@@ -7,7 +7,7 @@
 # make bench      what the library costs
 # make bench-vm     the same on real devices and beside the kernel's SCSI targets, in a virtual machine
 # make conformance  libiscsi's tests of the SCSI commands on listed devices
-# make fuzz         libFuzzer looks for input that breaks the disk, for a minute a target
+# make fuzz         libFuzzer looks for input that breaks the disk, for SECONDS (60) a target; SEED repeats a run
 # make packages   a .deb and an .rpm of what `make all` built, in target/packages
 # make install    as root: see the variables in the Makefile; `make uninstall`, given the same ones, removes it again
 
@@ -77,7 +77,7 @@ check: all
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	scripts/check-aarch64
-	scripts/fuzz 10
+	scripts/fuzz corpus
 	scripts/test
 
 # Builds in there.
@@ -117,7 +117,7 @@ conformance: all
 
 # Builds what it needs by itself, instrumented.
 fuzz: rust
-	@scripts/fuzz
+	@scripts/fuzz $(or $(SECONDS),60) $(SEED)
 
 packages: all
 	scripts/deps dpkg-deb rpmbuild

@@ -3,16 +3,14 @@
 //! The first byte says what kind of disk it is; see [`disk`]. Commands follow, each as [`Record`] lays it out.
 #![no_main]
 
-#[path = "../../crates/disk/tests/common/mod.rs"]
-mod common;
-
-use common::sg::{DATA, Disk, FROM_DEV, Header, LIST, NONE, TO_DEV, TO_FROM_DEV};
-use common::{Call, Fake, Fault, POISON};
 use disk::{Errno, Medium};
 use libfuzzer_sys::fuzz_target;
+use memory_disk::host::POISON;
+use memory_disk::sg_io::{DATA, FROM_DEV, Header, LIST, NONE, TO_DEV, TO_FROM_DEV};
+use memory_disk::{Call, Disk, Fault, MemoryHost, numbered_blocks};
 
-/// How many bytes the disk has.
-const BYTES: u64 = 64 * 1024;
+/// The 512-byte blocks of the disk.
+const BLOCKS: usize = 128;
 
 /// An address where the caller has no memory.
 const BAD: u64 = 8;
@@ -31,8 +29,7 @@ fuzz_target!(|input: &[u8]| {
 
 fn disk(kind: u8) -> Disk {
     let bit = |bit: u8| kind >> bit & 1 != 0;
-    let content = (0..BYTES).map(|at| (at / 512) as u8).collect();
-    let host = Fake {
+    let host = MemoryHost {
         logical: if bit(0) { 4096 } else { 512 },
         physical: 4096,
         thin: !bit(1),
@@ -41,7 +38,7 @@ fn disk(kind: u8) -> Disk {
         root: !bit(3),
         writable: !bit(4),
         holes: vec![4096..8192, 12800..13000, 16384..32768],
-        ..Fake::with_content(content)
+        ..MemoryHost::with_content(numbered_blocks(BLOCKS))
     };
     let entry = match (bit(5), bit(6)) {
         (false, false) => "/x=scsi",
@@ -49,7 +46,8 @@ fn disk(kind: u8) -> Disk {
         (false, true) => "/x=scsi,sector=4096",
         (true, true) => "/x=sata",
     };
-    let host = if bit(7) { Fake { bytes: u64::MAX, medium: Medium::BlockDevice, ..host } } else { host };
+    let host =
+        if bit(7) { MemoryHost { bytes: u64::MAX, medium: Medium::BlockDevice, ..host } } else { host };
     Disk { entry, ..Disk::on(host) }
 }
 

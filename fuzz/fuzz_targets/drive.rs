@@ -4,17 +4,15 @@
 //! The first byte says what kind of disk it is; see [`disk`]. Requests follow, each as [`Record`] lays it out.
 #![no_main]
 
-#[path = "../../crates/disk/tests/common/mod.rs"]
-mod common;
-
-use common::sg::{DATA, Disk};
-use common::{Call, FAR, Fake, Fault, POISON};
 use disk::request::*;
 use disk::{Answer, Errno, Medium};
 use libfuzzer_sys::fuzz_target;
+use memory_disk::host::{FAR, POISON};
+use memory_disk::sg_io::DATA;
+use memory_disk::{Call, Disk, Fault, MemoryHost, numbered_blocks};
 
-/// How many bytes the disk has.
-const BYTES: u64 = 16 * 1024;
+/// The 512-byte blocks of the disk.
+const BLOCKS: usize = 32;
 
 /// The most bytes of data, and one more: longer ones cost time and find nothing else.
 const LONGEST: u16 = 8192;
@@ -33,15 +31,14 @@ fuzz_target!(|input: &[u8]| {
 
 fn disk(kind: u8) -> Disk {
     let bit = |bit: u8| kind >> bit & 1 != 0;
-    let content = (0..BYTES).map(|at| (at / 512) as u8).collect();
-    let host = Fake {
+    let host = MemoryHost {
         logical: if bit(0) { 4096 } else { 512 },
         physical: 4096,
         thin: !bit(1),
         picky: bit(2),
         root: !bit(3),
         sparse: bit(7),
-        ..Fake::with_content(content)
+        ..MemoryHost::with_content(numbered_blocks(BLOCKS))
     };
     let entry = match (bit(4), bit(5)) {
         (false, false) => "/x=ide",
@@ -49,7 +46,8 @@ fn disk(kind: u8) -> Disk {
         (false, true) => "/x=ide,ro",
         (true, true) => "/x=sata,ro",
     };
-    let host = if bit(6) { Fake { bytes: u64::MAX, medium: Medium::BlockDevice, ..host } } else { host };
+    let host =
+        if bit(6) { MemoryHost { bytes: u64::MAX, medium: Medium::BlockDevice, ..host } } else { host };
     Disk { entry, ..Disk::on(host) }
 }
 

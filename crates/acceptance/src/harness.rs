@@ -79,6 +79,23 @@ pub fn trial(name: impl Into<String>, needs: &[Need], body: impl FnOnce() + Send
     Trial::test(name, || Ok(())).with_kind(missing).with_ignored_flag(true)
 }
 
+/// Trials of a disk of each of these kinds, on an image file and on a loop device: `NAME/MEDIUM-KIND`.
+pub fn disk_trials(
+    name: &str,
+    kinds: &[&'static str],
+    tools: &[&'static str],
+    more: &[Need],
+    body: fn(Medium, &'static str),
+) -> Vec<Trial> {
+    let media = [(Medium::Image, "image"), (Medium::Loop, "loop")];
+    let each = media.iter().flat_map(|&medium| kinds.iter().map(move |&kind| (medium, kind)));
+    each.map(|((medium, medium_name), kind)| {
+        let needs = [&needs(medium, tools)[..], more].concat();
+        trial(format!("{name}/{medium_name}-{kind}"), &needs, move || body(medium, kind))
+    })
+    .collect()
+}
+
 /// A trial that is left out where the kernel has not got something, which stands in a list such as `/proc/filesystems`: no tool can give it
 /// to a machine.
 pub fn kernel_trial(

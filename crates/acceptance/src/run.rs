@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use disk::names;
 
@@ -20,6 +20,18 @@ const NOBODY: u32 = 65534;
 
 /// A program that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Asks until there is an answer, and fails the test where none comes for as long as no program may take.
+pub fn wait_for<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = answer() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "{what}: none within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
 
 /// A program to be run, in an environment that depends on nothing but what is set here.
 pub struct Run {

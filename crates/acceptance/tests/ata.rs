@@ -10,7 +10,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use acceptance::{
-    Disk, Medium, Need, Run, Scratch, assert_same, clients, command, main as harness, needs, trial,
+    Disk, Medium, Need, Run, Scratch, assert_same, clients, command, disk_trials, main as harness, needs,
+    trial,
 };
 
 const MIB: u64 = 1 << 20;
@@ -20,15 +21,9 @@ const ATA_ID: &str = "/lib/udev/ata_id";
 
 fn main() -> ExitCode {
     let mut trials = Vec::new();
+    // Only root may send ATA commands.
     let mut add = |name: &str, tools: &[&'static str], body: fn(Medium, &'static str)| {
-        for (medium, medium_name) in [(Medium::Image, "image"), (Medium::Loop, "loop")] {
-            for kind in ["sata", "ide"] {
-                // ATA commands are the superuser's to send.
-                let needs: Vec<Need> = needs(medium, tools).into_iter().chain([Need::Root]).collect();
-                let name = format!("{name}/{medium_name}-{kind}");
-                trials.push(trial(name, &needs, move || body(medium, kind)));
-            }
-        }
+        trials.extend(disk_trials(name, &["sata", "ide"], tools, &[Need::Root], body));
     };
     add("hdparm", &["hdparm"], hdparm);
     add("hdparm-identity", &["hdparm"], hdparm_identity);

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use acceptance::{
-    Disk, Medium, Need, Outcome, Run, Scratch, assert_same, main as harness, needs, pattern, program_with,
-    trial,
+    Disk, Medium, Need, Outcome, Run, Scratch, assert_same, disk_trials, main as harness, needs, pattern,
+    program_with, trial,
 };
 use disk::names;
 use libtest_mimic::Trial;
@@ -23,12 +23,7 @@ const UUID: &str = "11111111-2222-3333-4444-555555555555";
 fn main() -> ExitCode {
     let mut trials = Vec::new();
     let mut add = |name: &str, tools: &[&'static str], body: fn(Medium, &'static str)| {
-        for (medium, medium_name) in [(Medium::Image, "image"), (Medium::Loop, "loop")] {
-            for kind in KINDS {
-                let name = format!("{name}/{medium_name}-{kind}");
-                trials.push(trial(name, &needs(medium, tools), move || body(medium, kind)));
-            }
-        }
+        trials.extend(disk_trials(name, &KINDS, tools, &[], body));
     };
     add("blockdev", &["blockdev"], blockdev);
     add("hdparm", &["hdparm"], hdparm);

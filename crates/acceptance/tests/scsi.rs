@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 use acceptance::clients::LIST;
 use acceptance::{
-    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, Sgio, assert_same, clients, command, hex, is_root,
-    main as harness, needs, pattern, trial,
+    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, Sgio, assert_same, clients, command, disk_trials,
+    hex, is_root, main as harness, needs, pattern, trial,
 };
 
 const MIB: u64 = 1 << 20;
@@ -21,14 +21,8 @@ const SCSI_ID: &str = "/lib/udev/scsi_id";
 
 fn main() -> ExitCode {
     let mut trials = Vec::new();
-    let media = [(Medium::Image, "image"), (Medium::Loop, "loop")];
     let mut add = |name: &str, tools: &[&'static str], body: fn(Medium, &'static str)| {
-        for (medium, medium_name) in media {
-            for kind in KINDS {
-                let name = format!("{name}/{medium_name}-{kind}");
-                trials.push(trial(name, &needs(medium, tools), move || body(medium, kind)));
-            }
-        }
+        trials.extend(disk_trials(name, &KINDS, tools, &[], body));
     };
     add("sg3_utils", &["sg_inq"], sg3_utils);
     add("sdparm", &["sdparm"], sdparm);

@@ -12,7 +12,7 @@ use acceptance::clients::left_out;
 use acceptance::layouts::{Layout, SEEDS};
 use acceptance::{
     Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, assert_same, kernel_trial, main as harness, needs,
-    pattern, trial,
+    pattern, trial, wait_for,
 };
 use disk::names;
 use serde_json::Value;
@@ -2027,10 +2027,10 @@ fn waits() {
         let stderr = fs::File::create(&said).expect("it is our directory");
         std::thread::scope(|scope| {
             let second = scope.spawn(|| run.stderr(stderr).output());
-            while !text(&said).contains("waits for another program that has locked") && !second.is_finished()
-            {
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
+            wait_for("a word of the lock", || {
+                let waits = text(&said).contains("waits for another program that has locked");
+                (waits || second.is_finished()).then_some(())
+            });
             assert_eq!((text(&file), text(&vmx)), before, "nothing is changed meanwhile");
             assert!(!second.is_finished(), "{}", text(&said));
             drop(held);
@@ -2088,11 +2088,10 @@ fn exchanged() {
                 };
                 let is_stopped = std::thread::scope(|scope| {
                     let running = scope.spawn(|| run.output());
-                    let mut process = stopped();
-                    while process.is_none() && !running.is_finished() {
-                        std::thread::sleep(std::time::Duration::from_millis(2));
-                        process = stopped();
-                    }
+                    let process = wait_for("a stop or the end", || match stopped() {
+                        None => running.is_finished().then_some(None),
+                        process => Some(process),
+                    });
                     if let Some(process) = &process {
                         exchange();
                         Run::new("kill").args(["-CONT", process]).output().expect_out();
@@ -2566,9 +2565,10 @@ fn guide_online() {
     let asking = [format!("VMWARE_BDWRAPPER_LOG_LEVEL=1000 {} 2> log", ask[0])];
     let said = std::thread::scope(|scope| {
         let client = scope.spawn(|| walk.run(&asking));
-        while !fs::read_to_string(&log).is_ok_and(|log| log.contains("SG_IO")) && !client.is_finished() {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        wait_for("the first question", || {
+            let has_asked = fs::read_to_string(&log).is_ok_and(|log| log.contains("SG_IO"));
+            (has_asked || client.is_finished()).then_some(())
+        });
         let said = walk.run(&grow);
         assert!(!said.contains("status"), "{said}");
         let out = client.join().expect("it cannot panic");

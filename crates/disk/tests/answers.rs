@@ -1,10 +1,8 @@
 //! What the core answers, on a host in memory.
 
-mod common;
-
-use common::{BASE, Fake, MEMORY};
 use disk::request::*;
 use disk::{Answer, Errno, Medium, State};
+use memory_disk::host::{BASE, MEMORY, MemoryHost, POISON};
 use proptest::prelude::*;
 
 const MIB: u64 = 1 << 20;
@@ -12,18 +10,18 @@ const DONE: Answer = Answer::Value(0);
 const KINDS: [&str; 3] = ["/x=scsi", "/x=ide", "/x=sata"];
 const MEDIA: [Medium; 2] = [Medium::BlockDevice, Medium::ImageFile];
 
-fn long(host: &Fake) -> u64 {
+fn long(host: &MemoryHost) -> u64 {
     u64::from_ne_bytes(host.got())
 }
 
-fn int(host: &Fake) -> u32 {
+fn int(host: &MemoryHost) -> u32 {
     u32::from_ne_bytes(host.got())
 }
 
 #[test]
 fn the_size_is_whole_blocks_at_every_request() {
     for medium in MEDIA {
-        let mut host = Fake::new(medium, MIB + 4095);
+        let mut host = MemoryHost::new(medium, MIB + 4095);
         for (entry, block, bytes) in [
             ("/x=scsi", 512, MIB + 7 * 512),
             ("/x=scsi,sector=512", 512, MIB + 7 * 512),
@@ -55,7 +53,7 @@ fn the_size_is_whole_blocks_at_every_request() {
 #[test]
 fn sizes_up_to_the_largest() {
     for bytes in [0, 1, 511, 512, 513, (1 << 41) + 512, 1 << 62, (1 << 63) - 512, u64::MAX] {
-        let host = Fake::new(Medium::ImageFile, bytes);
+        let host = MemoryHost::new(Medium::ImageFile, bytes);
         for kind in KINDS {
             assert_eq!(host.ask(kind, BLKGETSIZE64), DONE);
             assert_eq!(long(&host), bytes / 512 * 512);
@@ -70,7 +68,7 @@ fn sizes_up_to_the_largest() {
 #[test]
 fn cylinders_never_wrap() {
     // 4 TiB: 534,700 cylinders of 255 heads and 63 sectors; 16 bits would make 10,412 of them.
-    let host = Fake::new(Medium::ImageFile, 1 << 42);
+    let host = MemoryHost::new(Medium::ImageFile, 1 << 42);
     for kind in KINDS {
         assert_eq!(host.ask(kind, HDIO_GETGEO), DONE);
         assert_eq!(host.got::<4>(), [255, 63, 0xff, 0xff]);
@@ -82,7 +80,7 @@ fn cylinders_never_wrap() {
 
 #[test]
 fn a_geometry_needs_an_address() {
-    let host = Fake::new(Medium::BlockDevice, MIB);
+    let host = MemoryHost::new(Medium::BlockDevice, MIB);
     for (address, errno) in [(0, Errno::EINVAL), (8, Errno::EFAULT)] {
         let answer = host.ask_at("/x=ide", &State::new(), HDIO_GETGEO, address);
         assert_eq!(answer, Answer::Error(errno));
@@ -91,7 +89,7 @@ fn a_geometry_needs_an_address() {
 
 #[test]
 fn a_fixed_geometry_holds() {
-    let host = Fake::new(Medium::BlockDevice, MIB);
+    let host = MemoryHost::new(Medium::BlockDevice, MIB);
     for kind in KINDS {
         assert_eq!(host.ask(&format!("{kind},geometry=4870/240/62"), HDIO_GETGEO), DONE);
         let [low, high] = 4870u16.to_ne_bytes();
@@ -102,7 +100,7 @@ fn a_fixed_geometry_holds() {
 #[test]
 fn write_protection_is_said_and_kept() {
     for medium in MEDIA {
-        let mut host = Fake::new(medium, MIB);
+        let mut host = MemoryHost::new(medium, MIB);
         assert_eq!(host.ask("/x=scsi", BLKROGET), DONE);
         assert_eq!(int(&host), 0);
         assert_eq!(host.ask("/x=scsi,ro", BLKROGET), DONE);
@@ -123,7 +121,7 @@ fn write_protection_is_said_and_kept() {
 #[test]
 fn discard_and_zero_of_an_image() {
     let range = |start: u64, length: u64| [start.to_ne_bytes(), length.to_ne_bytes()].concat();
-    let mut host = Fake::new(Medium::ImageFile, MIB + 100);
+    let mut host = MemoryHost::new(Medium::ImageFile, MIB + 100);
     for (request, what) in [(BLKDISCARD, "discard"), (BLKZEROOUT, "zero")] {
         for (start, length) in [(0, 512), (512, MIB - 512), (0, MIB)] {
             host.put(&range(start, length));
@@ -155,8 +153,8 @@ fn discard_and_zero_of_an_image() {
 /// As blkdev_bszset and set_blocksize of the kernel check it; nothing is set, for a file has no page cache of its own.
 #[test]
 fn the_block_size_of_the_page_cache() {
-    let mut host = Fake::new(Medium::ImageFile, MIB);
-    let set = |host: &Fake, entry, size: u32| {
+    let mut host = MemoryHost::new(Medium::ImageFile, MIB);
+    let set = |host: &MemoryHost, entry, size: u32| {
         host.put(&size.to_ne_bytes());
         host.ask(entry, BLKBSZSET)
     };
@@ -182,7 +180,7 @@ fn the_block_size_of_the_page_cache() {
 
 #[test]
 fn settings_are_the_devices_own_and_start_fresh() {
-    let host = Fake::new(Medium::ImageFile, MIB);
+    let host = MemoryHost::new(Medium::ImageFile, MIB);
     let (one, other) = (State::new(), State::new());
     host.put(&4321i32.to_ne_bytes());
     for kind in ["/x=scsi", "/x=sata"] {
@@ -214,7 +212,7 @@ fn settings_are_the_devices_own_and_start_fresh() {
 
 #[test]
 fn what_needs_a_privilege_is_refused_without_it() {
-    let mut host = Fake::new(Medium::ImageFile, MIB);
+    let mut host = MemoryHost::new(Medium::ImageFile, MIB);
     host.root = false;
     for (kind, request) in [
         ("/x=scsi", SG_SCSI_RESET),
@@ -240,7 +238,7 @@ fn what_needs_a_privilege_is_refused_without_it() {
 
 #[test]
 fn each_device_has_its_own_address() {
-    let host = Fake::new(Medium::ImageFile, MIB);
+    let host = MemoryHost::new(Medium::ImageFile, MIB);
     assert_eq!(host.ask("/x=scsi", SCSI_IOCTL_GET_IDLUN), DONE);
     assert_eq!(host.got::<8>(), [3, 0, 0, 127, 127, 0, 0, 0]);
     assert_eq!(host.ask("/x=scsi", SCSI_IOCTL_GET_BUS_NUMBER), DONE);
@@ -248,17 +246,17 @@ fn each_device_has_its_own_address() {
     for (room, wanted) in
         [(0u32, &b"\0\0\0\0"[..]), (3, b"vmw"), (64, b"vmware-bdwrapper\0"), (!0, b"vmware-bdwrapper\0")]
     {
-        let host = Fake::new(Medium::ImageFile, MIB);
+        let host = MemoryHost::new(Medium::ImageFile, MIB);
         host.put(&room.to_ne_bytes());
         assert_eq!(host.ask("/x=scsi", SCSI_IOCTL_PROBE_HOST), Answer::Value(1));
         assert_eq!(&host.got::<17>()[..wanted.len()], wanted);
-        assert_eq!(host.memory.borrow()[wanted.len().max(4)], common::POISON, "no byte more");
+        assert_eq!(host.memory.borrow()[wanted.len().max(4)], POISON, "no byte more");
     }
 }
 
 #[test]
 fn reset_is_what_the_adapter_has() {
-    let host = Fake::new(Medium::ImageFile, MIB);
+    let host = MemoryHost::new(Medium::ImageFile, MIB);
     for (what, scsi, sata) in [
         (0u32, true, true),
         (1, true, true),
@@ -310,7 +308,7 @@ fn no_drivers_own_request_is_forwarded() {
         ("CXLFLASH", 0xca80),
         ("nobody's", 0xdead_beef),
     ] {
-        let host = Fake::new(Medium::BlockDevice, MIB);
+        let host = MemoryHost::new(Medium::BlockDevice, MIB);
         for (kind, errno) in KINDS.into_iter().zip([Errno::EINVAL, Errno::EINVAL, Errno::ENOTTY]) {
             assert!(is_disk_request(number), "{name}");
             let refused = [Answer::Error(errno), Answer::Error(Errno::EACCES)];
@@ -362,7 +360,7 @@ proptest! {
         root: bool,
     ) {
         let medium = if block_device { Medium::BlockDevice } else { Medium::ImageFile };
-        let host = Fake { writable, root, ..Fake::new(medium, bytes) };
+        let host = MemoryHost { writable, root, ..MemoryHost::new(medium, bytes) };
         host.put(&memory);
         let before = *host.memory.borrow();
         let answer = host.ask_at(entry, &State::new(), request, argument);

@@ -1,16 +1,16 @@
 //! What an ATA disk does with each command, register by register and byte for byte, whichever way it comes.
 
-mod common;
-
 use std::sync::LazyLock;
 
-use common::ata::*;
-use common::sg::*;
-use common::{Call, FAR, Fake, Fault, POISON};
 use disk::ata::Registers;
 use disk::ata::command::{COMMANDS, Transfer};
 use disk::request::*;
 use disk::{Answer, Errno, Medium};
+use memory_disk::ata::*;
+use memory_disk::host::{FAR, POISON};
+use memory_disk::sense::*;
+use memory_disk::sg_io::*;
+use memory_disk::{Call, Disk, Fault, MemoryHost};
 use proptest::prelude::*;
 
 use Transfer::{DmaIn, DmaOut, PioIn, PioOut};
@@ -37,7 +37,7 @@ fn disk(entry: &'static str) -> Disk {
 
 /// A disk of this size that holds nothing.
 fn sized(entry: &'static str, bytes: u64) -> Disk {
-    Disk { entry, ..Disk::on(Fake::new(Medium::ImageFile, bytes)) }
+    Disk { entry, ..Disk::on(MemoryHost::new(Medium::ImageFile, bytes)) }
 }
 
 /// A block of the disk as it is.
@@ -54,9 +54,6 @@ fn each_way() -> impl Iterator<Item = (&'static str, Way)> {
     WAYS.iter().flat_map(|&(kind, ways)| ways.iter().map(move |&way| (kind, way)))
 }
 
-/// The one way of each kind that carries everything.
-const WHOLE: [(&str, Way); 2] = [("/x=ide", Way::Taskfile), ("/x=sata", Way::Sixteen)];
-
 const SIGNATURE: u64 = 0xc2_4f00;
 
 fn smart(features: u16, low: u8, count: u16) -> Ata {
@@ -68,10 +65,6 @@ fn smart_log(address: u8, pages: u16) -> Ata {
     Ata { room, transfer: PioIn, ..smart(0xd5, address, pages) }
 }
 
-fn set_features(features: u16, count: u16) -> Ata {
-    Ata { features, count, ..Ata::new(0xef) }
-}
-
 fn identify() -> Ata {
     Ata::gives(0xec, PioIn, 512)
 }
@@ -81,15 +74,6 @@ fn read_log(address: u8, first: u16, pages: u16) -> Ata {
     let [low, high] = first.to_le_bytes();
     let lba = u64::from_le_bytes([address, low, 0, 0, high, 0, 0, 0]);
     Ata { lba, count: pages, ..Ata::gives(0x2f, PioIn, 512 * usize::from(pages)).wide() }
-}
-
-/// DATA SET MANAGEMENT, TRIM, of ranges: first block and number of blocks.
-fn trim(ranges: &[(u64, u16)]) -> Ata {
-    let mut data: Vec<u8> =
-        ranges.iter().flat_map(|&(first, blocks)| (first | u64::from(blocks) << 48).to_le_bytes()).collect();
-    data.resize(data.len().next_multiple_of(512), 0);
-    let count = (data.len() / 512) as u16;
-    Ata { features: 1, count, device: LBA, ..Ata::takes(0x06, DmaOut, data).wide() }
 }
 
 /// The words of an IDENTIFY DEVICE sector.
@@ -208,7 +192,7 @@ fn right(&(code, subcommand, transfer, extended): &(u8, Option<u8>, Transfer, bo
 fn multiple(entry: &'static str) -> Disk {
     let disk = disk(entry);
     let way = disk_way(&disk);
-    disk.ata(way, &Ata { count: 8, ..Ata::new(0xc6) }).holds(Ata { count: 8, ..Ata::new(0xc6) }.leaves(DONE));
+    disk.ata(way, &set_multiple_mode(8)).holds(set_multiple_mode(8).leaves(DONE));
     disk
 }
 
@@ -405,7 +389,7 @@ fn who_takes_no_ata_commands_by_sg_io() {
     for way in [Way::Twelve, Way::Sixteen] {
         let cdb = identify().cdb(way);
         let scsi = disk("/x=scsi");
-        assert_eq!(scsi.read(&cdb, 512).check(), sense(5, 0x2000));
+        assert_eq!(scsi.read(&cdb, 512).check(), INVALID_COMMAND_OPERATION_CODE);
         let ide = disk("/x=ide");
         let header = Header::new(cdb.len(), FROM_DEV, 512);
         ide.put(CDB, &cdb);
@@ -430,7 +414,7 @@ fn who_takes_no_ata_commands_by_sg_io() {
 /// A disk of so many blocks on which every block can be read and written, and only the first ones hold anything.
 fn large(entry: &'static str, blocks: u64) -> Disk {
     let disk = sized(entry, blocks.saturating_mul(512));
-    Disk { host: Fake { sparse: true, ..disk.host }, ..disk }
+    Disk { host: MemoryHost { sparse: true, ..disk.host }, ..disk }
 }
 
 const BLOCK: usize = 512;
@@ -583,7 +567,7 @@ fn the_address_of_an_error() {
                     let copied = picky && way == Way::Taskfile;
                     let blamed = if copied && call == Call::Write { first } else { bad };
                     let disk = large(kind, 1 << 50);
-                    let disk = Disk { host: Fake { picky, ..disk.host }, ..disk };
+                    let disk = Disk { host: MemoryHost { picky, ..disk.host }, ..disk };
                     disk.host.fault.set(Some(Fault { call, errno: Errno::EIO, at: Some(512 * bad) }));
                     let command = match call {
                         Call::Read => Ata::gives(0x24, PioIn, 2 * BLOCK),
@@ -723,7 +707,7 @@ fn a_protected_disk_aborts_writes() {
         for row in TABLE {
             let command = right(row);
             let disk = disk(kind);
-            let set = Ata { count: 8, ..Ata::new(0xc6) };
+            let set = set_multiple_mode(8);
             disk.ata(way, &set).holds(set.leaves(DONE));
             let got = disk.ata(way, &command);
             if WRITES.contains(&row.0) {
@@ -791,7 +775,7 @@ fn protocols_of_pass_through() {
             // PIO and DMA: the direction is that of the buffer, as libata has it.
             4 | 5 | 6 | 10 | 11 => {
                 assert_eq!(words(&read.good())[0], 0x0040, "{protocol}");
-                assert_eq!(check_power.check(), sense(0xb, 0), "{protocol}");
+                assert_eq!(check_power.check(), ABORTED_COMMAND, "{protocol}");
             }
             // Without data.
             3 => {
@@ -908,7 +892,7 @@ fn directions_of_pass_through() {
         for protocol in [4, 5, 6, 10, 11] {
             for flags in [0, FROM_DISK | BLOCKS_UNIT | BY_COUNT] {
                 let reply = sata.send(&cdb(protocol, flags, &command), &Header::new(16, direction, 0));
-                assert_eq!(reply.check(), sense(0xb, 0));
+                assert_eq!(reply.check(), ABORTED_COMMAND);
             }
         }
     }
@@ -2000,7 +1984,7 @@ fn ranges_that_are_refused() {
             assert_eq!(disk.host.changed.get(), None);
         };
         let thick = disk(kind);
-        abort(&Disk { host: Fake { thin: false, ..thick.host }, ..thick }, &good);
+        abort(&Disk { host: MemoryHost { thin: false, ..thick.host }, ..thick }, &good);
         abort(&disk(if kind == "/x=ide" { "/x=ide,ro" } else { "/x=sata,ro" }), &good);
         // A protected disk gives back nothing even where there is nothing to give.
         abort(&disk(if kind == "/x=ide" { "/x=ide,ro" } else { "/x=sata,ro" }), &trim(&[(0, 0)]));
@@ -2076,7 +2060,7 @@ proptest! {
         call in prop::option::weighted(0.2, prop::sample::select(vec![Call::Read, Call::Write, Call::Sync, Call::Discard])),
     ) {
         let disk = disk(entry);
-        let disk = Disk { host: Fake { thin, picky, ..disk.host }, ..disk };
+        let disk = Disk { host: MemoryHost { thin, picky, ..disk.host }, ..disk };
         let fault = call.map(|call| Fault { call, errno: Errno::EIO, at: Some(512 * 9) });
         disk.host.fault.set(fault);
         for command in sent {

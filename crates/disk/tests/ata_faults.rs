@@ -1,57 +1,24 @@
 //! What the sender of an ATA command learns of an error of the device behind the disk: by its registers, and where it did not
 //! come to an end as commands do, by errno or by the host status.
 
-mod common;
-
-use common::ata::*;
-use common::sg::*;
-use common::{Call, Fault, POISON};
 use disk::ata::Registers;
 use disk::ata::command::Transfer::{DmaIn, DmaOut, PioIn, PioOut};
 use disk::request::{HDIO_GET_WCACHE, HDIO_SET_WCACHE};
 use disk::{Answer, Errno};
-
-const ERRNOS: [Errno; 11] = [
-    Errno::EIO,
-    Errno::ENOSPC,
-    Errno::EDQUOT,
-    Errno::EROFS,
-    Errno::EPERM,
-    Errno::ENOMEM,
-    Errno::ENODEV,
-    Errno::ENXIO,
-    Errno::EINVAL,
-    Errno::EFBIG,
-    Errno::EBADF,
-];
+use memory_disk::ata::*;
+use memory_disk::host::POISON;
+use memory_disk::sg_io::{BUSY, DATA, NO_CONNECT};
+use memory_disk::{Call, Disk, ERRNOS, Fault, numbered_blocks, sense};
 
 const BLOCKS: usize = 16;
 const FIRST: u64 = 7;
 
-/// The ways that carry all of these commands.
-const WHOLE: [(&str, Way); 2] = [("/x=ide", Way::Taskfile), ("/x=sata", Way::Sixteen)];
-
-fn content() -> Vec<u8> {
-    (0..BLOCKS).flat_map(|block| [block as u8; 512]).collect()
-}
-
 /// A disk whose commands READ MULTIPLE and the like are allowed.
 fn disk(entry: &'static str) -> Disk {
-    let disk = Disk { entry, ..Disk::new(content()) };
-    let set = Ata { count: 8, ..Ata::new(0xc6) };
+    let disk = Disk { entry, ..Disk::new(numbered_blocks(BLOCKS)) };
+    let set = set_multiple_mode(8);
     disk.ata(Way::Cmd, &set).holds(set.leaves(DONE));
     disk
-}
-
-fn trim(ranges: &[(u64, u64)]) -> Ata {
-    let mut data: Vec<u8> =
-        ranges.iter().flat_map(|(first, blocks)| (first | blocks << 48).to_le_bytes()).collect();
-    data.resize(512, 0);
-    Ata { features: 1, count: 1, device: LBA, ..Ata::takes(0x06, DmaOut, data).wide() }
-}
-
-fn features(features: u16) -> Ata {
-    Ata { features, ..Ata::new(0xef) }
 }
 
 /// Commands on two blocks, each with what it does with the device.
@@ -92,7 +59,7 @@ fn cases() -> Vec<(Ata, &'static [Call])> {
     for (code, extended) in [(0xe0, false), (0xe2, false), (0xe6, false), (0xe7, false), (0xea, true)] {
         cases.push((Ata { extended, ..Ata::new(code) }, &[Call::Limit, Call::Sync]));
     }
-    cases.push((features(0x82), &[Call::Limit, Call::Sync]));
+    cases.push((set_features(0x82, 0), &[Call::Limit, Call::Sync]));
     cases.push((trim(&[(FIRST, 2)]), &[Call::Limit, Call::Discard]));
     cases.push((Ata::new(0xe5), &[Call::Limit]));
     cases.push((Ata { extended: true, ..Ata::new(0x27) }, &[Call::Limit]));
@@ -117,8 +84,10 @@ fn expected(call: Call, errno: Errno) -> Ending {
         Errno::ENODEV | Errno::ENXIO => Ending::HostStatus(NO_CONNECT),
         // A descriptor that cannot carry requests.
         Errno::EBADF if call == Call::Limit => Ending::Errno(errno),
-        Errno::EROFS | Errno::EPERM | Errno::EBADF if writing => Ending::Registers(ABORTED, None),
-        Errno::EPERM | Errno::EBADF if call == Call::Read => Ending::Registers(ABORTED, None),
+        Errno::EROFS | Errno::EPERM | Errno::EACCES | Errno::EBADF if writing => {
+            Ending::Registers(ABORTED, None)
+        }
+        Errno::EPERM | Errno::EACCES | Errno::EBADF if call == Call::Read => Ending::Registers(ABORTED, None),
         Errno::ENOSPC | Errno::EDQUOT => Ending::Registers(FAULT, None),
         Errno::EFBIG if writing => Ending::Registers(FAULT, None),
         _ => match call {
@@ -141,7 +110,7 @@ fn every_error_of_every_call_of_every_command() {
                     continue;
                 }
                 let disk = disk(kind);
-                disk.host.fault.set(Some(Fault { call, errno, at: None }));
+                disk.host.fault.set(Some(Fault::new(call, errno)));
                 let got = disk.ata(way, &command);
                 let name = format!("{kind} {:02x} {call:?} {errno}", command.command);
                 let ending = expected(call, errno);
@@ -153,12 +122,13 @@ fn every_error_of_every_call_of_every_command() {
                 }
                 match (ending, &got.reply) {
                     (Ending::Registers(ended, _), Some(reply)) => {
-                        let (key, code) = match ended {
-                            FAULT => (0x4, 0x4400),
-                            UNREADABLE => (0x3, 0x1100),
-                            _ => (0xb, 0x0000),
+                        let expected = match ended {
+                            FAULT => sense::INTERNAL_TARGET_FAILURE,
+                            UNREADABLE => sense::UNRECOVERED_READ_ERROR,
+                            _ => sense::ABORTED_COMMAND,
                         };
-                        assert_eq!((reply.check().key, reply.check().code), (key, code), "{name}");
+                        let found = reply.check();
+                        assert_eq!((found.key, found.code), (expected.key, expected.code), "{name}");
                     }
                     (Ending::Registers(..), None) => assert_eq!(got.result, Err(Errno::EIO), "{name}"),
                     (Ending::Errno(errno), _) => {
@@ -176,7 +146,10 @@ fn every_error_of_every_call_of_every_command() {
                     }
                 }
                 assert!(got.data.iter().all(|&byte| byte == POISON), "nothing came from the disk: {name}");
-                assert!(*disk.host.content.borrow() == content(), "nothing was written: {name}");
+                assert!(
+                    *disk.host.content.borrow() == numbered_blocks(BLOCKS),
+                    "nothing was written: {name}"
+                );
                 // The next command finds all in order.
                 disk.host.fault.set(None);
                 disk.ata(way, &command).holds(match command.command {
@@ -198,7 +171,7 @@ fn a_disk_without_a_size_still_says_who_it_is() {
             let disk = disk(kind);
             let before = disk.ata(way, &identify).data;
             for errno in ERRNOS {
-                disk.host.fault.set(Some(Fault { call: Call::Limit, errno, at: None }));
+                disk.host.fault.set(Some(Fault::new(Call::Limit, errno)));
                 let got = disk.ata(way, &identify);
                 if errno == Errno::EBADF {
                     assert_eq!(got.result, Err(errno), "{way:?}");
@@ -226,7 +199,7 @@ fn interrupted_calls_are_repeated() {
             let got = disk.ata(way, &command);
             got.holds(command.leaves(DONE));
             assert!(disk.host.failure.get().is_none());
-            let mut after = content();
+            let mut after = numbered_blocks(BLOCKS);
             if command.room > 0 {
                 assert!(got.data == after[512 * 7..512 * 9]);
             } else {
@@ -242,8 +215,8 @@ fn interrupted_calls_are_repeated() {
 fn a_write_cache_that_cannot_be_written() {
     for (kind, way) in WHOLE {
         let disk = disk(kind);
-        disk.host.fault.set(Some(Fault { call: Call::Sync, errno: Errno::EIO, at: None }));
-        disk.ata(way, &features(0x82)).holds(features(0x82).leaves(FAULT));
+        disk.host.fault.set(Some(Fault::new(Call::Sync, Errno::EIO)));
+        disk.ata(way, &set_features(0x82, 0)).holds(set_features(0x82, 0).leaves(FAULT));
         if kind == "/x=ide" {
             let ask = |request, argument| disk.host.ask_at(kind, &disk.state, request, argument);
             assert_eq!(ask(HDIO_SET_WCACHE, 0), Answer::Error(Errno::EIO));
@@ -263,11 +236,11 @@ fn a_range_in_the_middle_that_cannot_be_given_back() {
         disk.host.fault.set(Some(Fault { call: Call::Discard, errno: Errno::EIO, at: Some(512 * 9) }));
         let command = trim(&[(1, 2), (8, 3), (12, 1)]);
         disk.ata(way, &command).holds(Registers { lba: 8, ..command.leaves(FAULT) });
-        let mut after = content();
+        let mut after = numbered_blocks(BLOCKS);
         after[512..512 * 3].fill(0);
         assert!(*disk.host.content.borrow() == after, "what came before it is done, no more");
         // Whether space can be given back is not known: then there is no such command.
-        disk.host.fault.set(Some(Fault { call: Call::Provisioning, errno: Errno::EIO, at: None }));
+        disk.host.fault.set(Some(Fault::new(Call::Provisioning, Errno::EIO)));
         disk.ata(way, &command).holds(command.leaves(ABORTED));
         let sector = disk.ata(Way::Cmd, &Ata::gives(0xec, PioIn, 512)).data;
         assert_eq!((sector[338], sector[210]), (0, 0), "words 169 and 105");

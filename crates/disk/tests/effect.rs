@@ -1,11 +1,10 @@
 //! What the rows say of a command's effect is true: those that change nothing leave the medium and every setting.
 
-mod common;
-
-use common::sg::{Disk, Header};
 use disk::Medium;
 use disk::ata::command as ata;
 use disk::scsi::command::{COMMANDS, Operation as O, Recorded, find};
+use memory_disk::Disk;
+use memory_disk::sg_io::{DATA, FROM_DEV, Header, NONE, TO_DEV, TO_FROM_DEV};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -95,7 +94,7 @@ proptest! {
     fn what_changes_nothing_changes_nothing(
         cdb in cdb(),
         entry in select(vec!["/x=scsi", "/x=sata", "/x=sata,ro"]),
-        direction in select(vec![-1, -2, -3, -4]),
+        direction in select(vec![NONE, TO_DEV, FROM_DEV, TO_FROM_DEV]),
         data in any::<[u8; 32]>(),
     ) {
         let content: Vec<u8> = (0..BYTES).map(|at| (at % 251) as u8 + 1).collect();
@@ -109,8 +108,8 @@ proptest! {
         whole[..cdb.len()].copy_from_slice(&cdb);
         let row = find(cdb[0], cdb[1] & 0x1f).expect("it is in the table");
         let data = data.repeat(128);
-        let length = if direction == -1 { 0 } else { data.len() };
-        disk.put(common::sg::DATA, &data);
+        let length = if direction == NONE { 0 } else { data.len() };
+        disk.put(DATA, &data);
         let _ = disk.try_send(&cdb, &Header::new(cdb.len(), direction, length));
         let changed = *disk.host.content.borrow() != content
             || disk.host.changed.get().is_some()

@@ -1,14 +1,12 @@
 //! Who a disk says it is: the same in every version.
 
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::Fake;
 use disk::ata::identify::{Settings, bytes, hd_driveid, identify};
 use disk::entry::{Entry, Kind};
 use disk::request::{HDIO_GET_IDENTITY, HDIO_OBSOLETE_IDENTITY};
 use disk::{Answer, Capacity, Medium, identity};
+use memory_disk::host::{MemoryHost, POISON};
 use proptest::prelude::*;
 
 fn entry(text: &str) -> Entry<'_> {
@@ -131,14 +129,14 @@ fn block_size_words() {
 
 #[test]
 fn identity_requests() {
-    let host = Fake::new(Medium::ImageFile, 128 << 20);
+    let host = MemoryHost::new(Medium::ImageFile, 128 << 20);
     assert_eq!(host.ask("/dev/hd/test=ide", HDIO_GET_IDENTITY), Answer::Value(0));
     let whole: [u8; 512] = host.got();
-    let host = Fake::new(Medium::ImageFile, 128 << 20);
+    let host = MemoryHost::new(Medium::ImageFile, 128 << 20);
     assert_eq!(host.ask("/dev/hd/test=ide", HDIO_OBSOLETE_IDENTITY), Answer::Value(0));
     let part: [u8; 143] = host.got();
     assert_eq!(part[..142], whole[..142]);
-    assert_eq!(part[142], common::POISON);
+    assert_eq!(part[142], POISON);
     let text = |range: std::ops::Range<usize>| String::from_utf8_lossy(&whole[range]).into_owned();
     assert_eq!(text(54..94).trim_end(), "BDWRAPPER DISK");
     assert_eq!(text(46..54).trim_end(), "1.0");

@@ -1,19 +1,13 @@
 //! What of the caller's memory a trace gets: nothing of what is on the disk, and nothing that stood in a buffer before.
 
-mod common;
-
-use common::{BASE, FAR, Fake};
 use disk::entry::Kind;
 use disk::host::Host;
 use disk::record::{Head, MOST_DATA};
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO};
 use disk::trace::capture::Memory;
 use disk::{Answer, Medium, State};
-
-/// Where the parts of a command stand.
-const CDB: u64 = FAR;
-const SENSE: u64 = FAR + 0x100;
-const DATA: u64 = FAR + 0x1000;
+use memory_disk::host::{BASE, FAR, MemoryHost};
+use memory_disk::sg_io::{CDB, DATA, FROM_DEV, Header, TO_DEV};
 
 /// What is in the caller's memory before, and on the disk.
 const SECRET: u8 = 0x5a;
@@ -30,7 +24,7 @@ struct Traced {
     answer: Answer,
 }
 
-fn traced(host: &Fake, state: &State, entry: &str, request: u32) -> Traced {
+fn traced(host: &MemoryHost, state: &State, entry: &str, request: u32) -> Traced {
     let mut memory = Memory::of(host, request, BASE);
     let answer = host.ask_at(entry, state, request, BASE);
     let head = Head {
@@ -84,13 +78,13 @@ fn traced(host: &Fake, state: &State, entry: &str, request: u32) -> Traced {
 }
 
 /// A disk full of secrets.
-fn disk() -> Fake {
-    Fake::with_content(vec![SECRET; 1 << 20])
+fn disk() -> MemoryHost {
+    MemoryHost::with_content(vec![SECRET; 1 << 20])
 }
 
 /// `SG_IO` with a CDB and a buffer of this length, full of secrets, or of what is given.
 fn sg_io(
-    host: &Fake,
+    host: &MemoryHost,
     state: &State,
     entry: &str,
     cdb: &[u8],
@@ -98,18 +92,11 @@ fn sg_io(
     length: usize,
     given: &[u8],
 ) -> Traced {
-    let mut header = [0; 88];
-    header[0] = b'S';
-    header[4..8].copy_from_slice(&direction.to_ne_bytes());
-    header[8..10].copy_from_slice(&[cdb.len() as u8, 64]);
-    header[12..16].copy_from_slice(&(length as u32).to_ne_bytes());
-    header[16..24].copy_from_slice(&DATA.to_ne_bytes());
-    header[24..32].copy_from_slice(&CDB.to_ne_bytes());
-    header[32..40].copy_from_slice(&SENSE.to_ne_bytes());
-    host.put(&header);
-    let mut far = vec![SECRET; 0x1000 + length];
-    far[..cdb.len()].copy_from_slice(cdb);
-    far[0x1000..][..given.len()].copy_from_slice(given);
+    host.put(&Header::new(cdb.len(), direction, length).bytes());
+    let at = |address: u64| (address - FAR) as usize;
+    let mut far = vec![SECRET; at(DATA) + length];
+    far[at(CDB)..][..cdb.len()].copy_from_slice(cdb);
+    far[at(DATA)..][..given.len()].copy_from_slice(given);
     *host.far.borrow_mut() = far;
     traced(host, state, entry, SG_IO)
 }
@@ -130,24 +117,27 @@ fn what_a_command_moved() {
         sg_io(&host, &state, entry, cdb, direction, length, given)
     };
     // As much as came, whatever room there was.
-    let inquiry = ask("/x=scsi", &[0x12, 0, 0, 0, 36, 0], -3, 512, &[]);
+    let inquiry = ask("/x=scsi", &[0x12, 0, 0, 0, 36, 0], FROM_DEV, 512, &[]);
     assert_eq!((inquiry.given, inquiry.got.len(), inquiry.cdb, inquiry.length), (88, 88, 6, 512));
     assert_eq!((inquiry.data.len(), inquiry.sense.len()), (36, 0));
-    let identify = ask("/x=sata", &pass_through(0xec, 0, 4, 1), -3, 2048, &[]);
+    let identify = ask("/x=sata", &pass_through(0xec, 0, 4, 1), FROM_DEV, 2048, &[]);
     assert_eq!(identify.data.len(), 512);
-    assert_eq!(ask("/x=sata", &[0xa1, 8, 0x0e, 0, 1, 0, 0, 0, 0, 0xec, 0, 0], -3, 512, &[]).data.len(), 512);
+    assert_eq!(
+        ask("/x=sata", &[0xa1, 8, 0x0e, 0, 1, 0, 0, 0, 0, 0xec, 0, 0], FROM_DEV, 512, &[]).data.len(),
+        512
+    );
     // A parameter list, and no more than that.
     let list = [&[0, 22, 0, 16, 0, 0, 0, 0][..], &[0; 16]].concat();
-    let unmap = ask("/x=scsi", &[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], -2, 4096, &list);
+    let unmap = ask("/x=scsi", &[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], TO_DEV, 4096, &list);
     assert_eq!((unmap.answer, unmap.data), (Answer::Value(0), list));
     // Whoever lies about the direction gets nothing.
-    assert_eq!(ask("/x=scsi", &[0x12, 0, 0, 0, 36, 0], -2, 512, &[]).data, []);
+    assert_eq!(ask("/x=scsi", &[0x12, 0, 0, 0, 36, 0], TO_DEV, 512, &[]).data, []);
     // Nor is there anything where the command fails.
-    let refused = ask("/x=scsi", &[0x12, 0xff, 0, 0, 36, 0], -3, 512, &[]);
+    let refused = ask("/x=scsi", &[0x12, 0xff, 0, 0, 36, 0], FROM_DEV, 512, &[]);
     assert_eq!((refused.data.len(), refused.sense.len(), refused.sense[0]), (0, 18, 0x70));
-    assert_eq!(ask("/x=scsi", &[0x12, 0, 0, 0, 36], -3, 512, &[]).got, []);
+    assert_eq!(ask("/x=scsi", &[0x12, 0, 0, 0, 36], FROM_DEV, 512, &[]).got, []);
     // No more than is recorded.
-    let modes = ask("/x=scsi", &[0x5a, 0, 0x3f, 0xff, 0, 0, 0, 0x20, 0, 0], -3, 8192, &[]);
+    let modes = ask("/x=scsi", &[0x5a, 0, 0x3f, 0xff, 0, 0, 0, 0x20, 0, 0], FROM_DEV, 8192, &[]);
     assert!(modes.data.len() as u64 <= MOST_DATA && modes.length == 8192);
 }
 
@@ -155,21 +145,21 @@ fn what_a_command_moved() {
 fn nothing_of_what_is_on_the_disk() {
     let (host, state) = (disk(), State::new());
     for (cdb, direction) in [
-        (vec![0x08, 0, 0, 0, 1, 0], -3),
-        (vec![0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], -3),
-        (vec![0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], -2),
-        (vec![0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0], -2),
-        (vec![0x2f, 2, 0, 0, 0, 0, 0, 0, 1, 0], -2),
+        (vec![0x08, 0, 0, 0, 1, 0], FROM_DEV),
+        (vec![0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], FROM_DEV),
+        (vec![0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], TO_DEV),
+        (vec![0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0], TO_DEV),
+        (vec![0x2f, 2, 0, 0, 0, 0, 0, 0, 1, 0], TO_DEV),
         // READ DMA, WRITE DMA EXT, WRITE MULTIPLE.
-        (pass_through(0xc8, 0, 6, 1), -3),
-        (pass_through(0x35, 0, 6, 1), -2),
-        (pass_through(0xc5, 0, 5, 1), -2),
-        (vec![0xa1, 8, 0x0e, 0, 1, 0, 0, 0, 0, 0x20, 0, 0], -3),
+        (pass_through(0xc8, 0, 6, 1), FROM_DEV),
+        (pass_through(0x35, 0, 6, 1), TO_DEV),
+        (pass_through(0xc5, 0, 5, 1), TO_DEV),
+        (vec![0xa1, 8, 0x0e, 0, 1, 0, 0, 0, 0, 0x20, 0, 0], FROM_DEV),
         // SECURITY UNLOCK, SECURITY PROTOCOL OUT, and what nobody knows.
-        (pass_through(0xf2, 0, 5, 1), -2),
-        (vec![0xb5, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0], -2),
-        (vec![0xc1, 0, 0, 0, 0, 0, 0, 0, 2, 0], -2),
-        (vec![], -3),
+        (pass_through(0xf2, 0, 5, 1), TO_DEV),
+        (vec![0xb5, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0], TO_DEV),
+        (vec![0xc1, 0, 0, 0, 0, 0, 0, 0, 2, 0], TO_DEV),
+        (vec![], FROM_DEV),
     ] {
         let found = sg_io(&host, &state, "/x=sata", &cdb, direction, 512, &[]);
         assert_eq!((found.data.len(), found.length, found.cdb), (0, 512, cdb.len()), "{cdb:02x?}");
@@ -180,7 +170,7 @@ fn nothing_of_what_is_on_the_disk() {
 #[test]
 fn send_command() {
     // The number is FIBMAP's on an image file.
-    let (host, state) = (Fake { medium: Medium::BlockDevice, ..disk() }, State::new());
+    let (host, state) = (MemoryHost { medium: Medium::BlockDevice, ..disk() }, State::new());
     let send = |to_disk: u32, from_disk: u32, cdb: &[u8]| {
         let lengths = [to_disk, from_disk].map(u32::to_ne_bytes).concat();
         host.put(&[&lengths[..], cdb, &[SECRET; 600]].concat());
@@ -200,7 +190,7 @@ fn send_command() {
     );
     // Sense data in the descriptor format is shorter than its place, where data to the disk stood.
     let select = [&[0, 0, 0, 0, 0x0a, 0x0a, 0x06, 0x10, 0, 0, 0, 0, 0xff, 0xff][..], &[0; 2]].concat();
-    let turned = sg_io(&host, &state, "/x=scsi", &[0x15, 0x10, 0, 0, 16, 0], -2, 16, &select);
+    let turned = sg_io(&host, &state, "/x=scsi", &[0x15, 0x10, 0, 0, 16, 0], TO_DEV, 16, &select);
     assert_eq!((turned.answer, turned.data), (Answer::Value(0), select));
     let failed = send(512, 0, &[0x0a, 0x1f, 0xff, 0xff, 1, 0]);
     assert_eq!((failed.answer, failed.sense.first()), (Answer::Value(2), Some(&0x72)));

@@ -1,37 +1,15 @@
 //! What the caller of a SCSI command learns of an error of the device behind the disk.
 
-mod common;
-
-use common::sg::*;
-use common::{Call, Fault};
 use disk::Errno;
 use disk::scsi::sense::Sense;
-
-const ERRNOS: [Errno; 11] = [
-    Errno::EIO,
-    Errno::ENOSPC,
-    Errno::EDQUOT,
-    Errno::EROFS,
-    Errno::EPERM,
-    Errno::EACCES,
-    Errno::ENOMEM,
-    Errno::ENODEV,
-    Errno::ENXIO,
-    Errno::EINVAL,
-    Errno::EFBIG,
-];
+use memory_disk::sense::*;
+use memory_disk::sg_io::*;
+use memory_disk::{Call, Disk, ERRNOS, Fault, numbered_blocks};
 
 /// How many blocks a disk has, and a large one.
 const BLOCKS: usize = 16;
 const MANY: usize = 1200;
 const FIRST: u64 = 7;
-
-const READ_ERROR: (u8, u16) = (0x3, 0x1100);
-const WRITE_ERROR: (u8, u16) = (0x3, 0x0c00);
-const NO_ACCESS: (u8, u16) = (0x5, 0x2002);
-const INTERNAL: (u8, u16) = (0x4, 0x4400);
-const PROTECTED: (u8, u16) = (0x7, 0x2700);
-const NO_SPACE: (u8, u16) = (0x7, 0x2707);
 
 const UNMAP: u8 = 0x08;
 const FUA: u8 = 0x08;
@@ -64,29 +42,25 @@ impl Case {
         Case { write_cache: false, ..self }
     }
 
-    fn send(&self, disk: &Disk) -> Reply {
-        if self.room > 0 { disk.read(&self.cdb, self.room) } else { disk.write(&self.cdb, &self.data) }
+    fn send(&self, disk: &Disk) -> Result<Reply, Errno> {
+        disk.put(DATA, &self.data);
+        let (direction, length) =
+            if self.room > 0 { (FROM_DEV, self.room) } else { (TO_DEV, self.data.len()) };
+        disk.try_send(&self.cdb, &Header::new(self.cdb.len(), direction, length))
     }
 }
 
-fn content(blocks: usize) -> Vec<u8> {
-    (0..blocks).flat_map(|block| [block as u8; 512]).collect()
-}
-
 fn disk(write_cache: bool) -> Disk {
-    let disk = Disk::new(content(BLOCKS));
+    let disk = Disk::new(numbered_blocks(BLOCKS));
     if !write_cache {
-        let mut list = vec![0; 4];
-        list.extend(disk.read(&[0x1a, 0x08, 0x08, 0, 255, 0], 255).good().split_off(4));
-        list[6] &= !0x04;
-        disk.write(&[0x15, 0x10, 0, 0, list.len() as u8, 0], &list).good();
+        disk.disable_write_cache();
     }
     disk
 }
 
 /// What the two blocks hold, and what is to be written.
 fn old() -> Vec<u8> {
-    content(BLOCKS)[512 * FIRST as usize..][..1024].to_vec()
+    numbered_blocks(BLOCKS)[512 * FIRST as usize..][..1024].to_vec()
 }
 
 fn new() -> Vec<u8> {
@@ -163,10 +137,16 @@ enum Ending {
     Check(Sense),
     Status(u8),
     HostStatus(u16),
+    /// The request itself fails.
+    Errno(Errno),
 }
 
 impl Ending {
-    fn of(reply: &Reply) -> Ending {
+    fn of(result: &Result<Reply, Errno>) -> Ending {
+        let reply = match result {
+            Ok(reply) => reply,
+            Err(errno) => return Ending::Errno(*errno),
+        };
         match (reply.status, reply.host_status) {
             (CHECK_CONDITION, 0) => Ending::Check(reply.check()),
             (status, 0) => Ending::Status(status),
@@ -176,24 +156,32 @@ impl Ending {
     }
 
     fn expected(call: Call, errno: Errno, first: u64) -> Ending {
-        let of = |(key, code)| Ending::Check(sense(key, code));
-        let at_block = |(key, code)| Ending::Check(Sense { information: Some(first), ..sense(key, code) });
+        let of = Ending::Check;
+        let at_block = |sense: Sense| Ending::Check(sense.at(first));
         let writing = matches!(call, Call::Write | Call::Zero | Call::Discard | Call::Sync);
         match errno {
             Errno::ENOMEM => Ending::Status(BUSY),
             Errno::ENODEV | Errno::ENXIO => Ending::HostStatus(NO_CONNECT),
-            Errno::ENOSPC | Errno::EDQUOT if writing || call == Call::Read => of(NO_SPACE),
-            Errno::EFBIG if writing => of(NO_SPACE),
-            Errno::EROFS | Errno::EPERM | Errno::EACCES if writing => of(PROTECTED),
+            // A descriptor that cannot carry requests.
+            Errno::EBADF if call == Call::Limit => Ending::Errno(errno),
+            Errno::ENOSPC | Errno::EDQUOT if writing || call == Call::Read => {
+                of(SPACE_ALLOCATION_FAILED_WRITE_PROTECT)
+            }
+            Errno::EFBIG if writing => of(SPACE_ALLOCATION_FAILED_WRITE_PROTECT),
+            Errno::EROFS | Errno::EPERM | Errno::EACCES | Errno::EBADF if writing => of(WRITE_PROTECTED),
             // The caller may not read the device; the medium is not to blame.
-            Errno::EPERM | Errno::EACCES | Errno::EBADF if call == Call::Read => of(NO_ACCESS),
+            Errno::EPERM | Errno::EACCES | Errno::EBADF if call == Call::Read => {
+                of(ACCESS_DENIED_NO_ACCESS_RIGHTS)
+            }
             _ => match call {
-                Call::Read => at_block(READ_ERROR),
+                Call::Read => at_block(UNRECOVERED_READ_ERROR),
                 Call::Write | Call::Zero | Call::Discard => at_block(WRITE_ERROR),
                 // Nobody knows which block it is.
                 Call::Sync => of(WRITE_ERROR),
                 // It is not the medium's fault.
-                Call::Lock | Call::Extent | Call::Provisioning | Call::Scratch | Call::Limit => of(INTERNAL),
+                Call::Lock | Call::Extent | Call::Provisioning | Call::Scratch | Call::Limit => {
+                    of(INTERNAL_TARGET_FAILURE)
+                }
             },
         }
     }
@@ -203,7 +191,7 @@ impl Ending {
 fn every_error_of_every_call_of_every_command() {
     let mut wrong = Vec::new();
     for case in cases() {
-        case.send(&disk(case.write_cache)).good();
+        case.send(&disk(case.write_cache)).expect("it is right").good();
         for (place, &call) in case.calls.iter().enumerate() {
             for errno in ERRNOS {
                 // Of memory alone there is another cause.
@@ -215,19 +203,20 @@ fn every_error_of_every_call_of_every_command() {
                     continue;
                 }
                 let disk = disk(case.write_cache);
-                disk.host.fault.set(Some(Fault { call, errno, at: None }));
-                let reply = case.send(&disk);
-                let (found, expected) = (Ending::of(&reply), Ending::expected(call, errno, case.first));
+                disk.host.fault.set(Some(Fault::new(call, errno)));
+                let result = case.send(&disk);
+                let (found, expected) = (Ending::of(&result), Ending::expected(call, errno, case.first));
                 if found != expected {
                     let (name, code) = (case.name, case.cdb[0]);
                     wrong.push(format!(
                         "{name} ({code:02x}): {call:?} {errno}: {found:02x?}, not {expected:02x?}"
                     ));
                 }
-                assert_eq!(reply.data, [0; 0], "nothing came from the disk");
+                let data = result.map_or(vec![], |reply| reply.data);
+                assert_eq!(data, [], "nothing came from the disk");
                 if place == 0 || !case.calls[..place].iter().any(|call| is_change(*call)) {
                     assert!(
-                        *disk.host.content.borrow() == content(BLOCKS),
+                        *disk.host.content.borrow() == numbered_blocks(BLOCKS),
                         "nothing was written: {}",
                         case.name
                     );
@@ -245,7 +234,7 @@ fn is_change(call: Call) -> bool {
     matches!(call, Call::Write | Call::Zero | Call::Discard)
 }
 
-/// Who the disk is can be said whatever has become of it.
+/// INQUIRY, REQUEST SENSE and REPORT LUNS work without a size, but not through a descriptor that carries no requests.
 #[test]
 fn a_disk_without_a_size_still_says_who_it_is() {
     let inquiry = [0x12, 0, 0, 0, 96, 0];
@@ -254,8 +243,12 @@ fn a_disk_without_a_size_still_says_who_it_is() {
         let disk = disk(true);
         let before = disk.read(cdb, room).good();
         for errno in ERRNOS {
-            disk.host.fault.set(Some(Fault { call: Call::Limit, errno, at: None }));
-            assert_eq!(disk.read(cdb, room).good(), before);
+            disk.host.fault.set(Some(Fault::new(Call::Limit, errno)));
+            let result = disk.try_send(cdb, &Header::new(cdb.len(), FROM_DEV, room));
+            match errno {
+                Errno::EBADF => assert_eq!(result, Err(errno)),
+                _ => assert_eq!(result.expect("it is right").good(), before),
+            }
         }
     }
 }
@@ -266,7 +259,7 @@ fn interrupted_calls_are_repeated() {
     for case in cases().iter().filter(|case| ["READ", "WRITE"].contains(&case.name)) {
         let disk = disk(true);
         disk.host.failure.set(Some(Errno::EINTR));
-        let reply = case.send(&disk);
+        let reply = case.send(&disk).expect("it is right");
         assert_eq!((reply.resid, reply.clone().good().len()), (0, case.room), "{:02x?}", case.cdb);
         let holds = disk.host.content.borrow()[512 * FIRST as usize..][..1024].to_vec();
         assert_eq!(holds, if case.room > 0 { old() } else { new() });
@@ -279,7 +272,7 @@ fn memory_that_the_device_does_not_take_is_no_error() {
     for case in cases().iter().filter(|case| ["READ", "WRITE"].contains(&case.name)) {
         let disk = disk(true);
         disk.host.failure.set(Some(Errno::EINVAL));
-        case.send(&disk).good();
+        case.send(&disk).expect("it is right").good();
         let holds = disk.host.content.borrow()[512 * FIRST as usize..][..1024].to_vec();
         assert_eq!(holds, if case.room > 0 { old() } else { new() });
     }
@@ -289,14 +282,10 @@ const BAD: usize = 777;
 
 /// One bad block in the middle of a long command.
 fn bad_block(call: Call, picky: bool) -> Disk {
-    let mut disk = Disk::new(content(MANY));
+    let mut disk = Disk::new(numbered_blocks(MANY));
     disk.host.picky = picky;
     disk.host.fault.set(Some(Fault { call, errno: Errno::EIO, at: Some(512 * BAD as u64) }));
     disk
-}
-
-fn bad_sense((key, code): (u8, u16)) -> Sense {
-    Sense { information: Some(BAD as u64), ..sense(key, code) }
 }
 
 #[test]
@@ -312,11 +301,11 @@ fn the_first_bad_block_of_a_read() {
                 assert_eq!(reply.status, 0);
                 continue;
             }
-            assert_eq!(reply.check(), bad_sense(READ_ERROR), "{picky}");
+            assert_eq!(reply.check(), UNRECOVERED_READ_ERROR.at(BAD as u64), "{picky}");
             // What came before it may have been moved, no more.
             let moved = reply.data.len();
             assert!(moved <= 512 * BAD, "{moved}");
-            assert!(reply.data == content(MANY)[..moved]);
+            assert!(reply.data == numbered_blocks(MANY)[..moved]);
             assert_eq!(reply.resid as usize, room - moved);
         }
     }
@@ -324,7 +313,7 @@ fn the_first_bad_block_of_a_read() {
 
 #[test]
 fn the_first_bad_block_of_what_reads_without_giving() {
-    let all = content(MANY);
+    let all = numbered_blocks(MANY);
     let commands = [
         (blocks_cdb(0x2f, 0, 100, 1000), vec![]),
         (blocks_cdb(0x8f, 0x02, 0, MANY as u64), all.clone()),
@@ -335,7 +324,7 @@ fn the_first_bad_block_of_what_reads_without_giving() {
     ];
     for (cdb, data) in commands {
         let reply = bad_block(Call::Read, false).write(&cdb, &data);
-        assert_eq!(reply.check(), bad_sense(READ_ERROR), "{cdb:02x?}");
+        assert_eq!(reply.check(), UNRECOVERED_READ_ERROR.at(BAD as u64), "{cdb:02x?}");
     }
 }
 
@@ -345,9 +334,12 @@ fn the_first_bad_block_of_a_write() {
     for code in [0x2a, 0x8a, 0x2e] {
         let disk = bad_block(Call::Write, false);
         let reply = disk.write(&blocks_cdb(code, 0, 0, 1000), &data);
-        assert_eq!(reply.check(), bad_sense(WRITE_ERROR), "{code:02x}");
+        assert_eq!(reply.check(), WRITE_ERROR.at(BAD as u64), "{code:02x}");
         let holds = disk.host.content.borrow();
-        assert!(holds[512 * (BAD + 1)..] == content(MANY)[512 * (BAD + 1)..], "nothing behind it is written");
+        assert!(
+            holds[512 * (BAD + 1)..] == numbered_blocks(MANY)[512 * (BAD + 1)..],
+            "nothing behind it is written"
+        );
     }
 }
 
@@ -360,8 +352,8 @@ fn a_bad_block_elsewhere_is_not_met() {
             let length = if first == 0 { BAD } else { 100 };
             let range = 512 * first..512 * (first + length);
             let cdb = |code| blocks_cdb(code, 0, first as u64, length as u64);
-            assert!(disk.read(&cdb(0x28), range.len()).good() == content(MANY)[range.clone()]);
-            disk.write(&cdb(0x2a), &content(MANY)[range]).good();
+            assert!(disk.read(&cdb(0x28), range.len()).good() == numbered_blocks(MANY)[range.clone()]);
+            disk.write(&cdb(0x2a), &numbered_blocks(MANY)[range]).good();
         }
     }
 }

@@ -1,11 +1,10 @@
 //! Random sequences of SCSI commands against a model of the disk in memory.
 
-mod common;
-
-use common::Fake;
-use common::sg::*;
 use disk::Medium;
 use disk::scsi::sense::Sense;
+use memory_disk::sense::*;
+use memory_disk::sg_io::*;
+use memory_disk::{Disk, MemoryHost};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
@@ -119,21 +118,18 @@ impl Pair {
     fn new(backing: Backing) -> Pair {
         let model: Vec<u8> =
             (0..BLOCKS * backing.block).map(|at| (at / backing.block * 31 + at % 7) as u8).collect();
-        let host = Fake {
+        let host = MemoryHost {
             medium: backing.medium,
             logical: backing.block,
             physical: 4096,
             thin: backing.thin,
             atomic: backing.atomic.then_some(ATOMIC),
             picky: backing.picky,
-            ..Fake::with_content(model.clone())
+            ..MemoryHost::with_content(model.clone())
         };
         let disk = Disk::on(host);
         if !backing.write_cache {
-            let mut list = vec![0; 4];
-            list.extend(disk.read(&[0x1a, 0x08, 0x08, 0, 255, 0], 255).good().split_off(4));
-            list[6] &= !0x04;
-            disk.write(&[0x15, 0x10, 0, 0, list.len() as u8, 0], &list).good();
+            disk.disable_write_cache();
         }
         Pair { disk, model, backing }
     }
@@ -222,14 +218,14 @@ impl Pair {
         let (first, blocks) = self.range(step);
         let thick = !self.backing.thin;
         match step.command {
-            Unmap if thick => return Err(sense(5, 0x2000)),
-            WriteAtomic if !self.backing.atomic => return Err(sense(5, 0x2000)),
+            Unmap if thick => return Err(INVALID_COMMAND_OPERATION_CODE),
+            WriteAtomic if !self.backing.atomic => return Err(INVALID_COMMAND_OPERATION_CODE),
             WriteSameUnmap(_) if thick => return Err(cdb_field(1, 3)),
             WriteSameNoData if thick && step.flags & 0x08 != 0 => return Err(cdb_field(1, 3)),
             _ => {}
         }
         if first > BLOCKS || first + blocks > BLOCKS {
-            return Err(sense(5, 0x2100));
+            return Err(LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE);
         }
         if step.command == WriteAtomic && blocks > 0 {
             let bytes = blocks * self.backing.block;
@@ -243,7 +239,7 @@ impl Pair {
         let range = first as usize * size..(first + blocks) as usize * size;
         let on = &mut self.model[range];
         let differs = |with: &[u8], on: &[u8]| with.iter().zip(on).position(|(with, on)| with != on);
-        let miscompare = |information| Sense { information: Some(information), ..sense(0xe, 0x1d00) };
+        let miscompare = |information| MISCOMPARE_DURING_VERIFY_OPERATION.at(information);
         let block_of = |place: usize| first + (place / size) as u64;
         match step.command {
             Read(_) => return Ok(on.to_vec()),

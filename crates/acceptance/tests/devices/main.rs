@@ -8,10 +8,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Duration;
 
 use acceptance::machine::{disk, is_machine, looped, machine, run, without_udev};
-use acceptance::{Outcome, Run, Scratch, Sgio, Trial, library, main as harness, program, trial};
+use acceptance::{Outcome, Run, Scratch, Sgio, Trial, library, main as harness, program, trial, wait_for};
 use disk::names;
 
 mod clients;
@@ -420,11 +419,7 @@ fn debug_disk() -> String {
     run("modprobe scsi_debug dev_size_mb=64 add_host=0");
     let before = disks();
     fs::write("/sys/bus/pseudo/drivers/scsi_debug/add_host", "1").expect("it can add a host");
-    let new = (0..100).find_map(|_| {
-        std::thread::sleep(Duration::from_millis(50));
-        disks().difference(&before).next().cloned()
-    });
-    new.expect("scsi_debug makes a disk")
+    wait_for("scsi_debug's disk", || disks().difference(&before).next().cloned())
 }
 
 /// On a device on a SCSI disk no command reaches the disk underneath, while without the library they do.

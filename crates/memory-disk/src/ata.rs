@@ -1,13 +1,15 @@
-//! ATA commands to a disk in memory, by every way that there is.
+//! ATA commands by every request that carries them.
 
-use super::sg::{CHECK_CONDITION, DATA, Disk, FROM_DEV, Header, NONE, Reply, TO_DEV, registers};
-use super::{FAR, POISON};
 use disk::ata::Registers;
 use disk::ata::command::Transfer;
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE};
 use disk::{Answer, Errno};
 
-/// How a command comes to the disk.
+use crate::host::{FAR, POISON};
+use crate::sense::registers;
+use crate::sg_io::{CHECK_CONDITION, DATA, Disk, FROM_DEV, Header, NONE, Reply, TO_DEV};
+
+/// A request that carries an ATA command to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// `HDIO_DRIVE_CMD`
@@ -22,41 +24,54 @@ pub enum Way {
     Sixteen,
 }
 
-/// The ways that a kind of disk has.
+/// The ways that each kind of disk has.
 pub const WAYS: [(&str, &[Way]); 2] = [
     ("/x=ide", &[Way::Cmd, Way::Task, Way::Taskfile]),
     ("/x=sata", &[Way::Cmd, Way::Task, Way::Twelve, Way::Sixteen]),
 ];
 
-/// DEVICE: the address is a logical block address.
+/// The way of each kind of disk that carries every command.
+pub const WHOLE: [(&str, Way); 2] = [("/x=ide", Way::Taskfile), ("/x=sata", Way::Sixteen)];
+
+/// DEVICE: the address is an LBA.
 pub const LBA: u8 = 0x40;
 
-/// STATUS and ERROR as commands end.
+/// STATUS and ERROR of a command that succeeded.
 pub const DONE: (u8, u8) = (0x50, 0x00);
+/// STATUS and ERROR of a command that was aborted.
 pub const ABORTED: (u8, u8) = (0x51, 0x04);
+/// STATUS and ERROR: ID NOT FOUND.
 pub const NOT_FOUND: (u8, u8) = (0x51, 0x10);
+/// STATUS and ERROR: UNCORRECTABLE ERROR.
 pub const UNREADABLE: (u8, u8) = (0x51, 0x40);
+/// STATUS and ERROR: DEVICE FAULT.
 pub const FAULT: (u8, u8) = (0x71, 0x04);
 
-/// A command, and what the host offers to move.
+/// A command, and the buffer that the caller offers for its data.
 #[derive(Clone, Debug)]
 pub struct Ata {
+    /// COMMAND
     pub command: u8,
+    /// FEATURES
     pub features: u16,
+    /// COUNT
     pub count: u16,
+    /// LBA
     pub lba: u64,
+    /// DEVICE
     pub device: u8,
+    /// The protocol.
     pub transfer: Transfer,
-    /// EXTEND of ATA PASS-THROUGH(16).
+    /// EXTEND of ATA PASS-THROUGH(16)
     pub extended: bool,
-    /// Bytes from the disk.
+    /// The length of the data-in buffer.
     pub room: usize,
-    /// To the disk.
+    /// The data-out buffer.
     pub data: Vec<u8>,
 }
 
 impl Ata {
-    /// One without data.
+    /// A command without data.
     pub fn new(command: u8) -> Ata {
         Ata {
             command,
@@ -71,17 +86,17 @@ impl Ata {
         }
     }
 
-    /// One that gives data.
+    /// A data-in command.
     pub fn gives(command: u8, transfer: Transfer, room: usize) -> Ata {
         Ata { transfer, room, ..Ata::new(command) }
     }
 
-    /// One that takes data.
+    /// A data-out command.
     pub fn takes(command: u8, transfer: Transfer, data: Vec<u8>) -> Ata {
         Ata { transfer, data, ..Ata::new(command) }
     }
 
-    /// On blocks, by their 28-bit or 48-bit address.
+    /// The command on these blocks, by their 28-bit or 48-bit address.
     pub fn on(self, first: u64, count: u16) -> Ata {
         if self.extended {
             return Ata { lba: first, count, device: LBA, ..self };
@@ -89,7 +104,7 @@ impl Ata {
         Ata { lba: first & 0xff_ffff, device: LBA | (first >> 24) as u8, count, ..self }
     }
 
-    /// The same with 48-bit registers.
+    /// The command with 48-bit registers.
     pub fn wide(self) -> Ata {
         Ata { extended: true, ..self }
     }
@@ -98,7 +113,7 @@ impl Ata {
         self.room.max(self.data.len())
     }
 
-    /// Whether a way can carry it.
+    /// Returns whether a way can carry the command.
     pub fn goes(&self, way: Way) -> bool {
         let is_short = self.features < 0x100 && self.count < 0x100 && self.lba < 1 << 24 && !self.extended;
         let no_data = self.transfer == Transfer::None && self.length() == 0;
@@ -119,7 +134,7 @@ impl Ata {
         }
     }
 
-    /// `HDIO_DRIVE_TASKFILE`'s structure, without flags; data behind it.
+    /// Returns `struct ide_task_request`, without flags, and the data behind it.
     pub fn taskfile(&self) -> Vec<u8> {
         let [low, mid, high, d, e, f, ..] = self.lba.to_le_bytes();
         let [features, features_high] = self.features.to_le_bytes();
@@ -143,7 +158,7 @@ impl Ata {
         bytes
     }
 
-    /// The CDB of an ATA PASS-THROUGH, with CK_COND, and with T_LENGTH 3: as much data as the buffer holds.
+    /// Returns the CDB of an ATA PASS-THROUGH with CK_COND, and with T_LENGTH 3: as much data as the buffer holds.
     pub fn cdb(&self, way: Way) -> Vec<u8> {
         let [low, mid, high, d, e, f, ..] = self.lba.to_le_bytes();
         let [features, features_high] = self.features.to_le_bytes();
@@ -167,7 +182,7 @@ impl Ata {
         }
     }
 
-    /// The registers when it has ended, where it says nothing in them: as given, with what is obsolete in DEVICE, and without
+    /// Returns the registers of a command that leaves nothing in them: as they were, with the obsolete bits of DEVICE and without
     /// its bit for the second disk of a cable.
     pub fn leaves(&self, (status, error): (u8, u8)) -> Registers {
         let device = self.device & 0x4f | 0xa0;
@@ -175,21 +190,42 @@ impl Ata {
     }
 }
 
-/// What comes back.
+/// SET FEATURES
+pub fn set_features(features: u16, count: u16) -> Ata {
+    Ata { features, count, ..Ata::new(0xef) }
+}
+
+/// SET MULTIPLE MODE
+pub fn set_multiple_mode(count: u16) -> Ata {
+    Ata { count, ..Ata::new(0xc6) }
+}
+
+/// DATA SET MANAGEMENT with TRIM, of these LBAs and numbers of blocks.
+pub fn trim(ranges: &[(u64, u16)]) -> Ata {
+    let mut data: Vec<u8> =
+        ranges.iter().flat_map(|&(first, blocks)| (first | u64::from(blocks) << 48).to_le_bytes()).collect();
+    data.resize(data.len().next_multiple_of(512), 0);
+    let count = (data.len() / 512) as u16;
+    Ata { features: 1, count, device: LBA, ..Ata::takes(0x06, Transfer::DmaOut, data).wide() }
+}
+
+/// What a command ends with.
 #[derive(Clone, Debug)]
 pub struct Got {
+    /// The way it took.
     pub way: Way,
+    /// The result of the request.
     pub result: Result<(), Errno>,
-    /// Registers, and which of their bits the way shows.
+    /// The registers, and which of their bits the way shows.
     pub registers: Option<(Registers, Registers)>,
-    /// What stands where the data from the disk is to be.
+    /// The data-in buffer.
     pub data: Vec<u8>,
-    /// Of ATA PASS-THROUGH.
+    /// What ATA PASS-THROUGH ended with.
     pub reply: Option<Reply>,
 }
 
 impl Got {
-    /// Checks the registers as far as they are seen, and that the result goes with them.
+    /// Checks the registers as far as the way shows them, and that the result of the request goes with them.
     #[track_caller]
     pub fn holds(&self, expected: Registers) {
         let failed = expected.status & 0x21 != 0;
@@ -210,7 +246,7 @@ impl Got {
 }
 
 impl Disk {
-    /// Sends a command.
+    /// Sends an ATA command.
     #[track_caller]
     pub fn ata(&self, way: Way, command: &Ata) -> Got {
         assert!(command.goes(way), "{way:?} {command:x?}");
@@ -222,7 +258,7 @@ impl Disk {
         }
     }
 
-    /// An `HDIO_…` request with these bytes at its argument; they come back as they stand there afterwards.
+    /// Sends an `HDIO_…` request with these bytes at its argument, and returns them as they are afterwards.
     #[track_caller]
     pub fn hdio(&self, request: u32, bytes: &[u8]) -> (Result<(), Errno>, Vec<u8>) {
         self.put(DATA, &[bytes, &[POISON; 64]].concat());

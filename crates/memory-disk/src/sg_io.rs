@@ -1,56 +1,76 @@
-//! SCSI commands to a disk in memory, through `SG_IO`.
+//! SCSI commands through `SG_IO`.
 
-use super::{FAR, Fake, POISON};
-use disk::ata::Registers;
 use disk::request::SG_IO;
-use disk::scsi::sense::{Field, Sense};
+use disk::scsi::sense::Sense;
 use disk::{Answer, Errno, State};
 
-/// Where in the caller's memory the parts of a command stand.
+use crate::host::{FAR, MemoryHost, POISON};
+use crate::sense::parse_sense;
+
+/// The address of the header.
 pub const HEADER: u64 = FAR;
+/// The address of the CDB.
 pub const CDB: u64 = FAR + 0x100;
+/// The address of the sense buffer.
 pub const SENSE: u64 = FAR + 0x200;
+/// The address of a scatter-gather list.
 pub const LIST: u64 = FAR + 0x400;
+/// The address of the data buffer.
 pub const DATA: u64 = FAR + 0x8000;
 
 /// The length of `struct sg_io_hdr`.
 pub const HEADER_LENGTH: usize = 88;
 
-/// The length of a `struct iovec`.
+/// The length of `struct iovec`.
 const PIECE: usize = 16;
 
-/// `SG_DXFER_NONE`, `SG_DXFER_TO_DEV`, `SG_DXFER_FROM_DEV`, `SG_DXFER_TO_FROM_DEV`
+/// `SG_DXFER_NONE`
 pub const NONE: i32 = -1;
+/// `SG_DXFER_TO_DEV`
 pub const TO_DEV: i32 = -2;
+/// `SG_DXFER_FROM_DEV`
 pub const FROM_DEV: i32 = -3;
+/// `SG_DXFER_TO_FROM_DEV`
 pub const TO_FROM_DEV: i32 = -4;
 
-/// How much room there is for data at first; it grows with what is put there.
+/// The room for data at first; it grows with what is put there.
 const DATA_ROOM: usize = 4096;
 
-/// A disk in memory and who sends commands to it.
+/// A listed device in memory, and the caller that sends it requests.
 pub struct Disk {
-    pub host: Fake,
+    /// The engine.
+    pub host: MemoryHost,
+    /// The entry of the device.
     pub entry: &'static str,
+    /// What requests have set.
     pub state: State,
 }
 
-/// The fields of a header that a caller fills in.
+/// The fields of `struct sg_io_hdr` that a caller fills in.
 #[derive(Clone, Debug)]
 pub struct Header {
+    /// interface_id
     pub interface: i32,
+    /// dxfer_direction
     pub direction: i32,
+    /// cmd_len
     pub cdb_length: u8,
+    /// mx_sb_len
     pub sense_room: u8,
+    /// iovec_count
     pub pieces: u16,
+    /// dxfer_len
     pub length: u32,
+    /// dxferp
     pub data: u64,
+    /// cmdp
     pub cdb: u64,
+    /// sbp
     pub sense: u64,
 }
 
 impl Header {
-    /// For a CDB that stands at [`CDB`].
+    /// The header of a command whose CDB, sense buffer and data stand at [`CDB`], [`SENSE`] and [`DATA`].
     pub fn new(cdb_length: usize, direction: i32, length: usize) -> Header {
         Header {
             interface: i32::from(b'S'),
@@ -65,6 +85,7 @@ impl Header {
         }
     }
 
+    /// Returns the header as it stands in the caller's memory.
     pub fn bytes(&self) -> [u8; HEADER_LENGTH] {
         let mut bytes = [0; HEADER_LENGTH];
         let mut put = |at: usize, part: &[u8]| bytes[at..at + part.len()].copy_from_slice(part);
@@ -87,34 +108,41 @@ impl Header {
     }
 }
 
-/// What a command came back with.
+/// What a command ends with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
+    /// The SCSI status.
     pub status: u8,
+    /// The host status.
     pub host_status: u16,
+    /// The residual.
     pub resid: i32,
+    /// The duration in milliseconds.
     pub duration: u32,
-    /// As many bytes as were written.
+    /// The sense data.
     pub sense: Vec<u8>,
-    /// What was moved from the disk, in the order of the list.
+    /// The data from the disk, joined in the order of the list.
     pub data: Vec<u8>,
 }
 
-/// The status CHECK CONDITION and BUSY; the host status NO CONNECT and ERROR.
+/// The SCSI status CHECK CONDITION.
 pub const CHECK_CONDITION: u8 = 2;
+/// The SCSI status BUSY.
 pub const BUSY: u8 = 8;
+/// The host status `DID_NO_CONNECT`.
 pub const NO_CONNECT: u16 = 1;
+/// The host status `DID_ERROR`.
 pub const ERROR: u16 = 7;
 
 impl Reply {
-    /// The data of a command that ended GOOD.
+    /// Returns the data of a command that ended with GOOD.
     #[track_caller]
     pub fn good(self) -> Vec<u8> {
         assert_eq!((self.status, self.host_status), (0, 0), "{:02x?}", self.sense);
         self.data
     }
 
-    /// The sense data of a command that ended with CHECK CONDITION.
+    /// Returns the sense data of a command that ended with CHECK CONDITION.
     #[track_caller]
     pub fn check(&self) -> Sense {
         assert_eq!((self.status, self.host_status), (CHECK_CONDITION, 0));
@@ -122,93 +150,19 @@ impl Reply {
     }
 }
 
-/// Takes sense data apart, in both formats (SPC-4, 4.5.2 and 4.5.3).
-#[track_caller]
-pub fn parse_sense(bytes: &[u8]) -> Sense {
-    let number = |bytes: &[u8]| bytes.iter().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte));
-    let field = |bytes: &[u8]| {
-        (bytes[0] & 0x80 != 0).then(|| Field {
-            in_cdb: bytes[0] & 0x40 != 0,
-            byte: number(&bytes[1..3]) as u16,
-            bit: (bytes[0] & 0x08 != 0).then_some(bytes[0] & 7),
-        })
-    };
-    let code = |bytes: &[u8]| number(&bytes[..2]) as u16;
-    match bytes[0] {
-        0x70 | 0xf0 => {
-            assert_eq!(bytes.len(), 18, "{bytes:02x?}");
-            assert_eq!((bytes[1], bytes[7], &bytes[8..12], bytes[14]), (0, 10, &[0; 4][..], 0));
-            let valid = bytes[0] & 0x80 != 0;
-            let information = number(&bytes[3..7]);
-            assert!(valid || information == 0, "{bytes:02x?}");
-            Sense {
-                key: bytes[2],
-                code: code(&bytes[12..]),
-                information: valid.then_some(information),
-                field: field(&bytes[15..18]),
-                descriptor: None,
-            }
-        }
-        0x72 => {
-            assert_eq!(bytes.len(), 8 + usize::from(bytes[7]), "{bytes:02x?}");
-            let mut got = sense(bytes[1], code(&bytes[2..]));
-            let mut rest = &bytes[8..];
-            while let [kind, length, ..] = *rest {
-                let (this, next) = rest.split_at(2 + usize::from(length));
-                match (kind, length) {
-                    (0, 10) => got.information = Some(number(&this[4..])),
-                    (2, 6) => got.field = field(&this[4..]),
-                    (9, 12) => got.descriptor = this.try_into().ok(),
-                    _ => panic!("no such descriptor: {this:02x?}"),
-                }
-                rest = next;
-            }
-            got
-        }
-        _ => panic!("no sense data: {bytes:02x?}"),
-    }
-}
-
-/// The registers of an ATA Status Return descriptor (SAT-3, 12.2.2.6), and whether they have their high bytes.
-pub fn registers(sense: &Sense) -> Option<(Registers, bool)> {
-    let [_, _, extended, error, count_high, count, d, a, e, b, f, c, device, status] = sense.descriptor?;
-    let registers = Registers {
-        status,
-        error,
-        count: u16::from_be_bytes([count_high, count]),
-        lba: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
-        device,
-    };
-    Some((registers, extended & 1 != 0))
-}
-
-/// Sense data with nothing but a key and a code.
-pub fn sense(key: u8, code: u16) -> Sense {
-    Sense { key, code, information: None, field: None, descriptor: None }
-}
-
-/// INVALID FIELD IN CDB at a byte, with or without a bit.
-pub fn cdb_field(byte: u16, bit: impl Into<Option<u8>>) -> Sense {
-    Sense { field: Some(Field { in_cdb: true, byte, bit: bit.into() }), ..sense(5, 0x2400) }
-}
-
-/// INVALID FIELD IN PARAMETER LIST.
-pub fn list_field(byte: u16, bit: impl Into<Option<u8>>) -> Sense {
-    Sense { field: Some(Field { in_cdb: false, byte, bit: bit.into() }), ..sense(5, 0x2600) }
-}
-
 impl Disk {
-    /// A disk that holds what is given, and a caller who may do anything.
+    /// A SCSI disk with this content, and a caller that may do anything.
     pub fn new(content: Vec<u8>) -> Disk {
-        Disk::on(Fake::with_content(content))
+        Disk::on(MemoryHost::with_content(content))
     }
 
-    pub fn on(host: Fake) -> Disk {
+    /// A SCSI disk on this host.
+    pub fn on(host: MemoryHost) -> Disk {
         host.far.borrow_mut().resize((DATA - FAR) as usize + DATA_ROOM, POISON);
         Disk { host, entry: "/x=scsi", state: State::new() }
     }
 
-    /// Puts bytes somewhere in the caller's memory.
+    /// Puts bytes into the caller's memory, from [`FAR`] on.
     pub fn put(&self, address: u64, bytes: &[u8]) {
         let at = (address - FAR) as usize;
         let mut memory = self.host.far.borrow_mut();
@@ -217,34 +171,34 @@ impl Disk {
         memory[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Bytes of the caller's memory.
+    /// Returns bytes of the caller's memory, from [`FAR`] on.
     pub fn got(&self, address: u64, length: usize) -> Vec<u8> {
         let at = (address - FAR) as usize;
         self.host.far.borrow()[at..at + length].to_vec()
     }
 
-    /// A command without data.
+    /// Sends a command without data.
     #[track_caller]
     pub fn none(&self, cdb: &[u8]) -> Reply {
         self.send(cdb, &Header::new(cdb.len(), NONE, 0))
     }
 
-    /// A command that asks for data, with so much room for it.
+    /// Sends a command with a data-in buffer of this length.
     #[track_caller]
     pub fn read(&self, cdb: &[u8], room: usize) -> Reply {
         self.put(DATA, &vec![POISON; room + 64]);
         self.send(cdb, &Header::new(cdb.len(), FROM_DEV, room))
     }
 
-    /// A command that brings data.
+    /// Sends a command with a data-out buffer.
     #[track_caller]
     pub fn write(&self, cdb: &[u8], data: &[u8]) -> Reply {
         self.put(DATA, data);
         self.send(cdb, &Header::new(cdb.len(), TO_DEV, data.len()))
     }
 
-    /// A command whose data stands in pieces of these lengths, with gaps between them. Data from the disk comes back
-    /// joined; what brings data, brings `data`.
+    /// Sends a command whose buffer is a scatter-gather list of pieces of these lengths, with gaps between them; `data` fills
+    /// them from the first one on.
     #[track_caller]
     pub fn list(&self, cdb: &[u8], direction: i32, lengths: &[usize], data: &[u8]) -> Reply {
         let places = self.lay_out(lengths);
@@ -261,7 +215,7 @@ impl Disk {
         self.send(cdb, &header)
     }
 
-    /// Writes a list of pieces of these lengths, each behind the one before it and a gap.
+    /// Writes the list of pieces of these lengths, and returns the address and length of each.
     pub fn lay_out(&self, lengths: &[usize]) -> Vec<(u64, u64)> {
         let mut at = DATA;
         let mut places = Vec::new();
@@ -274,13 +228,22 @@ impl Disk {
         places
     }
 
-    /// Sends a command that comes back.
+    /// Turns the write cache off with MODE SELECT.
+    #[track_caller]
+    pub fn disable_write_cache(&self) {
+        let mut list = vec![0; 4];
+        list.extend(self.read(&[0x1a, 0x08, 0x08, 0, 255, 0], 255).good().split_off(4));
+        list[6] &= !0x04;
+        self.write(&[0x15, 0x10, 0, 0, list.len() as u8, 0], &list).good();
+    }
+
+    /// Sends a command, and expects that the request itself does not fail.
     #[track_caller]
     pub fn send(&self, cdb: &[u8], header: &Header) -> Reply {
         self.try_send(cdb, header).expect("the request is right")
     }
 
-    /// Sends a command and checks all that holds for every one.
+    /// Sends a command, and checks what holds for every command.
     #[track_caller]
     pub fn try_send(&self, cdb: &[u8], header: &Header) -> Result<Reply, Errno> {
         self.put(CDB, cdb);
@@ -343,7 +306,7 @@ impl Disk {
         Ok(Reply { status, host_status, resid, duration, sense: sense[..sense_length.into()].to_vec(), data })
     }
 
-    /// The places that a header's data has.
+    /// Returns address and length of each piece of a header's buffer.
     fn pieces(&self, header: &Header) -> Vec<(u64, u64)> {
         let length = u64::from(header.length);
         if length == 0 {
@@ -365,8 +328,7 @@ impl Disk {
     }
 }
 
-/// A CDB with a logical block address and a number of blocks, of the length that its operation code's group has. Flags go
-/// into byte 1.
+/// Returns a CDB with an LBA and a transfer length, as its operation code's group lays it out; flags go into byte 1.
 pub fn blocks_cdb(code: u8, flags: u8, block: u64, blocks: u64) -> Vec<u8> {
     let (block, blocks) = (block.to_be_bytes(), blocks.to_be_bytes());
     match code {
@@ -379,7 +341,7 @@ pub fn blocks_cdb(code: u8, flags: u8, block: u64, blocks: u64) -> Vec<u8> {
     }
 }
 
-/// An UNMAP and its parameter list: first block and number of blocks of each descriptor.
+/// Returns the CDB of an UNMAP, and its parameter list of these LBAs and numbers of blocks.
 pub fn unmap(ranges: &[(u64, u32)]) -> (Vec<u8>, Vec<u8>) {
     let length = 16 * ranges.len() as u16;
     let mut list = [&(length + 6).to_be_bytes()[..], &length.to_be_bytes(), &[0; 4]].concat();
@@ -389,7 +351,7 @@ pub fn unmap(ranges: &[(u64, u32)]) -> (Vec<u8>, Vec<u8>) {
     (unmap_cdb(length + 8), list)
 }
 
-/// An UNMAP with a parameter list of this length.
+/// Returns the CDB of an UNMAP with a parameter list of this length.
 pub fn unmap_cdb(length: u16) -> Vec<u8> {
     let [high, low] = length.to_be_bytes();
     vec![0x42, 0, 0, 0, 0, 0, 0, high, low, 0]

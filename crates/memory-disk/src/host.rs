@@ -1,8 +1,4 @@
-//! A caller and a device in memory.
-#![allow(dead_code, reason = "not every test program needs all of it")]
-
-pub mod ata;
-pub mod sg;
+//! An engine whose caller and backing device stand in memory.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -11,45 +7,78 @@ use disk::entry::Entry;
 use disk::host::{Extent, Provisioning, Segment, UpdateError};
 use disk::{Answer, Capability, Device, Errno, Host, Limit, Medium, State};
 
-/// Where the caller's memory begins; it is one buffer of [`MEMORY`] bytes, and another from [`FAR`] on. Every other address
-/// is bad.
+/// The address of the caller's first buffer, of [`MEMORY`] bytes. The second one begins at [`FAR`]; every other address is bad.
 pub const BASE: u64 = 0x1000;
 
-/// The size of the caller's memory.
+/// The length of the caller's first buffer.
 pub const MEMORY: usize = 4096;
 
-/// Where more of it begins.
+/// The address of the caller's second buffer, which grows with what is put there.
 pub const FAR: u64 = 0x10_0000;
 
-/// What stands in the caller's memory at first.
+/// The byte that fills the caller's memory at first.
 pub const POISON: u8 = 0xee;
 
-/// A call on the device that can fail.
+/// The errors that calls on a backing device are made to fail with.
+pub const ERRNOS: [Errno; 12] = [
+    Errno::EIO,
+    Errno::ENOSPC,
+    Errno::EDQUOT,
+    Errno::EROFS,
+    Errno::EPERM,
+    Errno::EACCES,
+    Errno::ENOMEM,
+    Errno::ENODEV,
+    Errno::ENXIO,
+    Errno::EINVAL,
+    Errno::EFBIG,
+    Errno::EBADF,
+];
+
+/// A call on the backing device that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
+    /// [`Host::limit`]
     Limit,
+    /// [`Host::read_at`] and [`Host::read`]
     Read,
+    /// [`Host::write_at`], [`Host::write`] and [`Host::write_atomic`]
     Write,
+    /// [`Host::sync`]
     Sync,
+    /// [`Host::provisioning`]
     Provisioning,
+    /// [`Host::extent`]
     Extent,
+    /// [`Host::scratch`]
     Scratch,
+    /// What excludes others in [`Host::update`]
     Lock,
+    /// [`Host::discard`]
     Discard,
+    /// [`Host::zero`]
     Zero,
 }
 
-/// A call that fails every time; where a byte is given, only if it concerns this byte of the device.
+/// A fault of the backing device: a call that fails every time.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
+    /// The call that fails.
     pub call: Call,
+    /// The error that it fails with.
     pub errno: Errno,
+    /// The byte of the device at which it fails; everywhere if there is none.
     pub at: Option<u64>,
 }
 
 impl Fault {
-    /// What a byte of a fuzzer's input says: bit 7 whether there is one; the call in bits 0 to 2, its errno in bits 3 to 5, and in
-    /// bit 6 whether it fails at one byte of the device alone.
+    /// A fault everywhere on the device.
+    pub fn new(call: Call, errno: Errno) -> Fault {
+        Fault { call, errno, at: None }
+    }
+
+    /// Returns the fault that a byte of a fuzzer's input selects: bit 7 whether there is one; the call in bits 0 to 2, its error in
+    /// bits 3 to 5; and in bit 6 whether it fails at one byte of the device alone.
     pub fn of_byte(byte: u8, calls: [Call; 8], errnos: [Errno; 8]) -> Option<Fault> {
         let [call, errno, far] = [byte & 7, byte >> 3 & 7, byte >> 6 & 1].map(usize::from);
         let at = (far != 0).then_some(512 * 20);
@@ -57,49 +86,56 @@ impl Fault {
     }
 }
 
-/// A host in memory.
-pub struct Fake {
+/// An engine in memory.
+pub struct MemoryHost {
+    /// The caller's memory from [`BASE`] on.
     pub memory: RefCell<[u8; MEMORY]>,
-    /// More of it, from [`FAR`] on; nothing at first.
+    /// The caller's memory from [`FAR`] on; empty at first.
     pub far: RefCell<Vec<u8>>,
+    /// Whether the backing device is a block device or a regular file.
     pub medium: Medium,
+    /// The size of the backing device.
     pub bytes: u64,
-    /// What tells the device from others.
+    /// What tells the backing device from others.
     pub identity: u64,
+    /// The bytes of a logical block.
     pub logical: u64,
+    /// The bytes of a physical block.
     pub physical: u64,
+    /// Whether the descriptor is open for writing.
     pub writable: bool,
+    /// Whether the caller has every privilege.
     pub root: bool,
-    /// What the caller may not do although it is root.
+    /// The one privilege that the caller lacks although it is root.
     pub lacks: Option<Capability>,
+    /// Whether the backing device is write-protected.
     pub read_only: bool,
-    /// The last change: what, first byte, length.
+    /// The last change of the backing device: what, first byte, length.
     pub changed: Cell<Option<(&'static str, u64, u64)>>,
-    /// What the device holds; nothing behind its end, whatever `bytes` says.
+    /// What the backing device holds, which can be less than `bytes`.
     pub content: RefCell<Vec<u8>>,
-    /// What is written behind the content is lost, and reads leave there what they find.
+    /// Whether transfers behind the content succeed: writes are lost, reads leave the buffer as it is.
     pub sparse: bool,
-    /// Space can be given back.
+    /// Whether space can be given back.
     pub thin: bool,
-    /// What it can write as a whole.
+    /// The least and the most bytes of an atomic write.
     pub atomic: Option<(u32, u32)>,
-    /// The device takes aligned addresses of the caller's alone, as with `O_DIRECT`.
+    /// Whether the backing device takes aligned addresses of the caller's alone, as with `O_DIRECT`.
     pub picky: bool,
-    /// The caller's next call on the device fails so.
+    /// The error that the next call on the backing device fails with.
     pub failure: Cell<Option<Errno>>,
-    /// What fails as long as it stands here.
+    /// The fault that holds until it is taken away.
     pub fault: Cell<Option<Fault>>,
-    /// Parts of the device that have no space, in bytes and in their order.
+    /// The parts of the backing device that have no space, in bytes and in their order.
     pub holes: Vec<Range<u64>>,
-    /// How often the device's cache was written to the medium.
+    /// How often the backing device's cache was written to its medium.
     pub synced: Cell<u32>,
-    /// How long the last update would have waited for others, in milliseconds.
-    pub patience: Cell<u32>,
 }
 
-impl Fake {
-    pub fn new(medium: Medium, bytes: u64) -> Fake {
-        Fake {
+impl MemoryHost {
+    /// A backing device of this size that holds nothing, and a caller that may do anything.
+    pub fn new(medium: Medium, bytes: u64) -> MemoryHost {
+        MemoryHost {
             memory: RefCell::new([POISON; MEMORY]),
             far: RefCell::new(Vec::new()),
             medium,
@@ -121,17 +157,16 @@ impl Fake {
             fault: Cell::new(None),
             holes: Vec::new(),
             synced: Cell::new(0),
-            patience: Cell::new(0),
         }
     }
 
-    /// One that holds what is given.
-    pub fn with_content(content: Vec<u8>) -> Fake {
+    /// An image file with this content.
+    pub fn with_content(content: Vec<u8>) -> MemoryHost {
         let bytes = content.len() as u64;
-        Fake { content: RefCell::new(content), ..Fake::new(Medium::ImageFile, bytes) }
+        MemoryHost { content: RefCell::new(content), ..MemoryHost::new(Medium::ImageFile, bytes) }
     }
 
-    /// Whether a call on these bytes of the device fails; if only from a byte on, how many before that can be had.
+    /// Returns how many of these bytes of the device a call transfers before it fails, or the error if there are none.
     fn fails(&self, call: Call, offset: u64, length: u64) -> Result<u64, Errno> {
         if let Some(errno) = self.failure.take() {
             return Err(errno);
@@ -146,7 +181,7 @@ impl Fake {
         }
     }
 
-    /// The same where not all is as good as nothing.
+    /// Fails a call that transfers all of these bytes of the device or none.
     fn fails_whole(&self, call: Call, offset: u64, length: u64) -> Result<(), Errno> {
         match self.fails(call, offset, length)? {
             most if most < length => Err(self.fault.get().map_or(Errno::EIO, |fault| fault.errno)),
@@ -159,7 +194,7 @@ impl Fake {
         if offset > end { 0..0 } else { offset as usize..end as usize }
     }
 
-    /// Moves pieces of the caller's memory one after the other, until `most` bytes have been moved.
+    /// Transfers segments of the caller's memory one after the other, `most` bytes altogether.
     fn each_piece(
         &self,
         (offset, most): (u64, u64),
@@ -178,32 +213,33 @@ impl Fake {
         Ok(done)
     }
 
-    /// Puts bytes where the caller's argument leads.
+    /// Puts bytes at [`BASE`].
     pub fn put(&self, bytes: &[u8]) {
         self.memory.borrow_mut()[..bytes.len()].copy_from_slice(bytes);
     }
 
-    /// The first bytes of the caller's memory.
+    /// Returns the bytes at [`BASE`].
     pub fn got<const N: usize>(&self) -> [u8; N] {
         self.memory.borrow()[..N].try_into().expect("it is long enough")
     }
 
-    /// Whether the caller's memory is as it was at first.
+    /// Returns whether the memory at [`BASE`] is as it was at first.
     pub fn untouched(&self) -> bool {
         self.memory.borrow().iter().all(|&byte| byte == POISON)
     }
 
-    /// Asks a device with this entry; the argument is the address of the caller's memory.
+    /// Sends a request to a fresh device with this entry; its argument is [`BASE`].
     pub fn ask(&self, entry: &str, request: u32) -> Answer {
         self.ask_at(entry, &State::new(), request, BASE)
     }
 
+    /// Sends a request with any argument.
     pub fn ask_at(&self, entry: &str, state: &State, request: u32, argument: u64) -> Answer {
         let entry = Entry::parse(entry.as_bytes()).expect("the entry is right");
         disk::answer(&Device { entry: &entry, index: 3, state }, self, request, argument)
     }
 
-    /// Does something with a part of the caller's memory.
+    /// Lends `act` a part of the caller's memory.
     fn with_memory(&self, address: u64, length: usize, act: impl FnOnce(&mut [u8])) -> Result<(), Errno> {
         let (mut near, mut far) = (self.memory.borrow_mut(), self.far.borrow_mut());
         let (start, memory) = if address < FAR { (BASE, &mut near[..]) } else { (FAR, &mut far[..]) };
@@ -214,7 +250,7 @@ impl Fake {
     }
 }
 
-impl Host for Fake {
+impl Host for MemoryHost {
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
         self.with_memory(address, bytes.len(), |part| bytes.copy_from_slice(part))
     }
@@ -341,10 +377,9 @@ impl Host for Fake {
         offset: u64,
         medium: &mut [u8],
         durable: bool,
-        patience: u32,
+        _patience: u32,
         mut change: impl FnMut(&mut [u8]) -> bool,
     ) -> Result<(), UpdateError> {
-        self.patience.set(patience);
         self.fails(Call::Lock, 0, 0).map_err(UpdateError::Exclude)?;
         self.read(offset, medium).map_err(UpdateError::Read)?;
         if change(medium) { self.write(offset, medium, durable).map_err(UpdateError::Write) } else { Ok(()) }

@@ -1,0 +1,118 @@
+//! Sense keys with additional sense codes, by T10's names (SPC-4, table 48 and annex D), and a parser of sense data.
+//!
+//! The numbers are written down from the standard, not taken from the core that is tested.
+
+use disk::ata::Registers;
+use disk::scsi::sense::{Field, Sense};
+
+/// ABORTED COMMAND, NO ADDITIONAL SENSE INFORMATION
+pub const ABORTED_COMMAND: Sense = sense(0xb, 0x0000);
+/// ILLEGAL REQUEST, ACCESS DENIED - NO ACCESS RIGHTS
+pub const ACCESS_DENIED_NO_ACCESS_RIGHTS: Sense = sense(0x5, 0x2002);
+/// UNIT ATTENTION, CAPACITY DATA HAS CHANGED
+pub const CAPACITY_DATA_HAS_CHANGED: Sense = sense(0x6, 0x2a09);
+/// HARDWARE ERROR, INTERNAL TARGET FAILURE
+pub const INTERNAL_TARGET_FAILURE: Sense = sense(0x4, 0x4400);
+/// ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE
+pub const INVALID_COMMAND_OPERATION_CODE: Sense = sense(0x5, 0x2000);
+/// ILLEGAL REQUEST, INVALID FIELD IN CDB
+pub const INVALID_FIELD_IN_CDB: Sense = sense(0x5, 0x2400);
+/// ILLEGAL REQUEST, INVALID FIELD IN PARAMETER LIST
+pub const INVALID_FIELD_IN_PARAMETER_LIST: Sense = sense(0x5, 0x2600);
+/// ILLEGAL REQUEST, LOGICAL BLOCK ADDRESS OUT OF RANGE
+pub const LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE: Sense = sense(0x5, 0x2100);
+/// NOT READY, MEDIUM NOT PRESENT
+pub const MEDIUM_NOT_PRESENT: Sense = sense(0x2, 0x3a00);
+/// MISCOMPARE, MISCOMPARE DURING VERIFY OPERATION
+pub const MISCOMPARE_DURING_VERIFY_OPERATION: Sense = sense(0xe, 0x1d00);
+/// UNIT ATTENTION, NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED
+pub const NOT_READY_TO_READY_CHANGE: Sense = sense(0x6, 0x2800);
+/// ILLEGAL REQUEST, PARAMETER LIST LENGTH ERROR
+pub const PARAMETER_LIST_LENGTH_ERROR: Sense = sense(0x5, 0x1a00);
+/// DATA PROTECT, SPACE ALLOCATION FAILED WRITE PROTECT
+pub const SPACE_ALLOCATION_FAILED_WRITE_PROTECT: Sense = sense(0x7, 0x2707);
+/// MEDIUM ERROR, UNRECOVERED READ ERROR
+pub const UNRECOVERED_READ_ERROR: Sense = sense(0x3, 0x1100);
+/// MEDIUM ERROR, WRITE ERROR
+pub const WRITE_ERROR: Sense = sense(0x3, 0x0c00);
+/// DATA PROTECT, WRITE PROTECTED
+pub const WRITE_PROTECTED: Sense = sense(0x7, 0x2700);
+
+const fn sense(key: u8, code: u16) -> Sense {
+    Sense { key, code, information: None, field: None, descriptor: None }
+}
+
+/// INVALID FIELD IN CDB at a byte, with or without a bit.
+pub fn cdb_field(byte: u16, bit: impl Into<Option<u8>>) -> Sense {
+    Sense { field: Some(Field { in_cdb: true, byte, bit: bit.into() }), ..INVALID_FIELD_IN_CDB }
+}
+
+/// INVALID FIELD IN PARAMETER LIST at a byte, with or without a bit.
+pub fn list_field(byte: u16, bit: impl Into<Option<u8>>) -> Sense {
+    Sense { field: Some(Field { in_cdb: false, byte, bit: bit.into() }), ..INVALID_FIELD_IN_PARAMETER_LIST }
+}
+
+/// Parses sense data of either format (SPC-4, 4.5.2 and 4.5.3).
+///
+/// # Panics
+///
+/// If a length, a reserved byte or a descriptor is wrong.
+#[track_caller]
+pub fn parse_sense(bytes: &[u8]) -> Sense {
+    let number = |bytes: &[u8]| bytes.iter().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte));
+    let field = |bytes: &[u8]| {
+        (bytes[0] & 0x80 != 0).then(|| Field {
+            in_cdb: bytes[0] & 0x40 != 0,
+            byte: number(&bytes[1..3]) as u16,
+            bit: (bytes[0] & 0x08 != 0).then_some(bytes[0] & 7),
+        })
+    };
+    let code = |bytes: &[u8]| number(&bytes[..2]) as u16;
+    match bytes[0] {
+        0x70 | 0xf0 => {
+            assert_eq!(bytes.len(), 18, "{bytes:02x?}");
+            assert_eq!((bytes[1], bytes[7], &bytes[8..12], bytes[14]), (0, 10, &[0; 4][..], 0));
+            let valid = bytes[0] & 0x80 != 0;
+            let information = number(&bytes[3..7]);
+            assert!(valid || information == 0, "{bytes:02x?}");
+            Sense {
+                key: bytes[2],
+                code: code(&bytes[12..]),
+                information: valid.then_some(information),
+                field: field(&bytes[15..18]),
+                descriptor: None,
+            }
+        }
+        0x72 => {
+            assert_eq!(bytes.len(), 8 + usize::from(bytes[7]), "{bytes:02x?}");
+            let mut got = sense(bytes[1], code(&bytes[2..]));
+            let mut rest = &bytes[8..];
+            while let [kind, length, ..] = *rest {
+                let (this, next) = rest.split_at(2 + usize::from(length));
+                match (kind, length) {
+                    (0, 10) => got.information = Some(number(&this[4..])),
+                    (2, 6) => got.field = field(&this[4..]),
+                    (9, 12) => got.descriptor = this.try_into().ok(),
+                    _ => panic!("no such descriptor: {this:02x?}"),
+                }
+                rest = next;
+            }
+            got
+        }
+        _ => panic!("no sense data: {bytes:02x?}"),
+    }
+}
+
+/// Returns the registers of an ATA Status Return descriptor (SAT-3, 12.2.2.6), and whether they have
+/// their high bytes.
+pub fn registers(sense: &Sense) -> Option<(Registers, bool)> {
+    let [_, _, extended, error, count_high, count, d, a, e, b, f, c, device, status] = sense.descriptor?;
+    let registers = Registers {
+        status,
+        error,
+        count: u16::from_be_bytes([count_high, count]),
+        lba: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
+        device,
+    };
+    Some((registers, extended & 1 != 0))
+}
