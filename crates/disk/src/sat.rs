@@ -1,15 +1,21 @@
-//! ATA PASS-THROUGH: an ATA command in a CDB (SAT-3, 12.2).
+//! SCSI/ATA Translation (SAT-3): what a disk behind libata adds to the commands of a SCSI disk. ATA PASS-THROUGH is an ATA
+//! command in a CDB (12.2), page 89h of INQUIRY the IDENTIFY DEVICE sector (10.3.6).
 
-use crate::ata::command::{self, Operation, Transfer};
+use crate::ata::command::Transfer;
 use crate::ata::registers::{FAULT, IDNF, UNC};
 use crate::ata::{self, Offer, Registers, Taskfile, identify};
 use crate::device::Device;
-use crate::errno::Errno;
+use crate::entry::Kind;
 use crate::host::Host;
 use crate::identity;
+use crate::medium::io::Error;
+use crate::scsi::command::{Command, Effect, Operation};
+use crate::scsi::dispatch;
+use crate::scsi::inquiry::ATA_INFORMATION;
 use crate::scsi::response::Response;
 use crate::scsi::sense::Sense;
 use crate::scsi::task::{Direction, Done, Outcome, Task};
+use crate::transfer::Data;
 
 /// The registers in the CDB of an ATA PASS-THROUGH, and whether they are those of a command of 48 bits, for which ATA
 /// PASS-THROUGH (12) has no room.
@@ -34,70 +40,94 @@ pub fn registers(cdb: &[u8; 16]) -> (Taskfile, bool) {
     }
 }
 
-impl<H: Host> Task<'_, H> {
-    pub(crate) fn ata_pass_through(&mut self) -> Done {
-        let (how, flags) = (self.byte(1), self.byte(2));
-        let (input, extended) = registers(&self.cdb);
-        let (check, from_disk, length) = (flags & 0x20 != 0, flags & 0x08 != 0, flags & 0x03);
-        // The protocols that libata has: non-data, PIO and DMA. As there, the direction is that of the data, whatever the
-        // protocol and T_DIR say of it, and whether the command agrees with it is the disk's affair.
-        let protocol = how >> 1 & 0x0f;
-        let is_dma = match protocol {
-            3..=5 => false,
-            6 | 10 | 11 => true,
-            _ => return Err(Sense::cdb(1, Some(4)).into()),
-        };
-        let multiple = command::find(input.command, 0)
-            .is_some_and(|command| matches!(command.operation, Operation::Multiple(_)));
-        if how & 0xe0 != 0 && !multiple {
-            return Err(Sense::cdb(1, Some(7)).into());
-        }
-        let direction = match self.direction {
-            _ if self.data.residual() == 0 => Direction::None,
-            Direction::Both if from_disk => Direction::In,
-            Direction::Both => Direction::Out,
-            direction => direction,
-        };
-        if length == 0 && direction != Direction::None {
-            return Err(Sense::cdb(2, Some(1)).into());
-        }
-        let transfer = match (protocol, direction, is_dma) {
-            (3, ..) => Transfer::None,
-            // libata does not send the disk a command that is to move no data.
-            (_, Direction::None, _) => return Err(Sense::ABORTED_COMMAND.into()),
-            (_, Direction::Out, false) => Transfer::PioOut,
-            (_, Direction::Out, true) => Transfer::DmaOut,
-            (_, _, false) => Transfer::PioIn,
-            (_, _, true) => Transfer::DmaIn,
-        };
-        // T_LENGTH says where the length stands, BYT_BLOK and T_TYPE in which units.
-        let number = match length {
-            1 => input.features,
-            2 => input.count,
-            _ => 0,
-        };
-        let unit = match (flags & 0x04 != 0, flags & 0x10 != 0) {
-            (false, _) => 1,
-            (true, false) => 512,
-            (true, true) => u64::from(self.capacity.block),
-        };
-        // 0 stands for the most that the command can move.
-        let room = if number == 0 { u64::MAX } else { unit.saturating_mul(number.into()) };
-        let offer = Offer { transfer, room, data: &mut self.data };
-        let registers = ata::execute(self.device, self.host, &input, offer)?;
-        let sense = if registers.failed() {
-            registers.sense()
-        } else {
-            Sense::ATA_PASS_THROUGH_INFORMATION_AVAILABLE
-        };
-        if registers.failed() || check {
-            return Err(Outcome::CheckCondition(Sense {
-                descriptor: Some(status_return(&registers, extended)),
-                ..sense
-            }));
-        }
-        Ok(())
+/// Carries out a SCSI command; the result is its outcome and how many bytes were moved. What a translator adds to the commands
+/// of a SCSI disk it carries out itself. Bytes behind the CDB's end are 0; the timeout is in milliseconds, 0 for none.
+pub(crate) fn execute<H: Host>(
+    device: &Device<'_>,
+    host: &H,
+    cdb: [u8; 16],
+    direction: Direction,
+    data: Data,
+    timeout: u32,
+) -> (Outcome, u64) {
+    dispatch::execute(device, host, cdb, direction, data, timeout, |task, operation| match operation {
+        Operation::AtaPassThrough => Some(pass_through(task)),
+        Operation::Inquiry if asks_ata_information(task) => Some(ata_information(task)),
+        _ => None,
+    })
+}
+
+/// Whether a command of the table changes neither the medium nor a setting nor the state of the disk.
+pub fn changes_nothing(command: &Command, cdb: &[u8; 16]) -> bool {
+    match command.effect {
+        Effect::OfAtaCommand => ata::command::changes_nothing(&registers(cdb).0),
+        _ => command.changes_nothing(cdb),
     }
+}
+
+/// ATA PASS-THROUGH
+fn pass_through<H: Host>(task: &mut Task<'_, H>) -> Done {
+    let (how, flags) = (task.byte(1), task.byte(2));
+    let (input, extended) = registers(&task.cdb);
+    let (check, from_disk, length) = (flags & 0x20 != 0, flags & 0x08 != 0, flags & 0x03);
+    // The protocols that libata has: non-data, PIO and DMA. As there, the direction is that of the data, whatever the
+    // protocol and T_DIR say of it, and whether the command agrees with it is the disk's affair.
+    let protocol = how >> 1 & 0x0f;
+    let is_dma = match protocol {
+        3..=5 => false,
+        6 | 10 | 11 => true,
+        _ => return Err(Sense::cdb(1, Some(4)).into()),
+    };
+    let multiple = ata::command::find(input.command, 0)
+        .is_some_and(|command| matches!(command.operation, ata::command::Operation::Multiple(_)));
+    if how & 0xe0 != 0 && !multiple {
+        return Err(Sense::cdb(1, Some(7)).into());
+    }
+    let direction = match task.direction {
+        _ if task.data.residual() == 0 => Direction::None,
+        Direction::Both if from_disk => Direction::In,
+        Direction::Both => Direction::Out,
+        direction => direction,
+    };
+    if length == 0 && direction != Direction::None {
+        return Err(Sense::cdb(2, Some(1)).into());
+    }
+    let transfer = match (protocol, direction, is_dma) {
+        (3, ..) => Transfer::None,
+        // libata does not send the disk a command that is to move no data.
+        (_, Direction::None, _) => return Err(Sense::ABORTED_COMMAND.into()),
+        (_, Direction::Out, false) => Transfer::PioOut,
+        (_, Direction::Out, true) => Transfer::DmaOut,
+        (_, _, false) => Transfer::PioIn,
+        (_, _, true) => Transfer::DmaIn,
+    };
+    // T_LENGTH says where the length stands, BYT_BLOK and T_TYPE in which units.
+    let number = match length {
+        1 => input.features,
+        2 => input.count,
+        _ => 0,
+    };
+    let unit = match (flags & 0x04 != 0, flags & 0x10 != 0) {
+        (false, _) => 1,
+        (true, false) => 512,
+        (true, true) => u64::from(task.capacity.block),
+    };
+    // 0 stands for the most that the command can move.
+    let room = if number == 0 { u64::MAX } else { unit.saturating_mul(number.into()) };
+    let offer = Offer { transfer, room, data: &mut task.data };
+    let registers = ata::execute(task.device, task.host, &input, offer)?;
+    if !registers.failed() && !check {
+        return Ok(());
+    }
+    // SAT-3, 11.7.
+    let sense = match registers.error {
+        _ if !registers.failed() => Sense::ATA_PASS_THROUGH_INFORMATION_AVAILABLE,
+        _ if registers.status & FAULT != 0 => Sense::INTERNAL_TARGET_FAILURE,
+        UNC => Sense::UNRECOVERED_READ_ERROR,
+        IDNF => Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE,
+        _ => Sense::ABORTED_COMMAND,
+    };
+    Err(Sense { descriptor: Some(status_return(&registers, extended)), ..sense }.into())
 }
 
 /// Returns an ATA Status Return descriptor (SAT-3, 12.2.2.6). `extended`: the command has 48-bit addresses.
@@ -124,27 +154,17 @@ fn status_return(registers: &Registers, extended: bool) -> [u8; 14] {
     ]
 }
 
-impl Registers {
-    /// What a SCSI client is told of a command that failed (SAT-3, 11.7).
-    pub fn sense(&self) -> Sense {
-        match self.error {
-            _ if self.status & FAULT != 0 => Sense::INTERNAL_TARGET_FAILURE,
-            UNC => Sense::UNRECOVERED_READ_ERROR,
-            IDNF => Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE,
-            _ => Sense::ABORTED_COMMAND,
-        }
-    }
+/// Whether INQUIRY asks an ATA disk for page 89h.
+fn asks_ata_information<H: Host>(task: &Task<'_, H>) -> bool {
+    let is_ata = task.device.entry.kind == Kind::Sata;
+    is_ata && task.byte(1) & 0x01 != 0 && task.byte(2) == ATA_INFORMATION
 }
 
-/// ATA information (SAT-3, 10.3.6): who translates, the signature of an ATA disk, the command that says who it is and what that
-/// says.
+/// ATA information: who translates, the signature of an ATA disk, the command that says who it is and what that says.
 #[inline(never)]
-pub(crate) fn ata_information(
-    device: &Device<'_>,
-    host: &impl Host,
-    out: &mut Response,
-) -> Result<(), Errno> {
-    out.fill(8);
+fn ata_information<H: Host>(task: &mut Task<'_, H>) -> Done {
+    let mut out = Response::new();
+    out.put(&[0x00, ATA_INFORMATION, 0x02, 0x38, 0, 0, 0, 0]);
     out.put(b"BDWRAP  ");
     out.put(b"SAT             ");
     out.put(identity::REVISION);
@@ -154,7 +174,8 @@ pub(crate) fn ata_information(
     // IDENTIFY DEVICE
     out.put(&[0xec, 0, 0, 0]);
     let mut identity = [0; 512];
-    identify::sector(device, host, device.capacity(host)?, &mut identity);
+    let capacity = task.device.capacity(task.host).map_err(Error::backing)?;
+    identify::sector(task.device, task.host, capacity, &mut identity);
     out.put(&identity);
-    Ok(())
+    task.give(&out, task.u16(3).into())
 }

@@ -3,8 +3,6 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::device::Capacity;
-
 /// The settings of one device; all bits zero is a fresh one.
 #[derive(Debug, Default)]
 pub struct State {
@@ -69,8 +67,8 @@ const EXPONENT: u32 = 5;
 const EXPONENT_BITS: u64 = (1 << EXPONENT) - 1;
 
 /// The number of logical blocks, below 2^59, and the exponent of their size.
-fn packed(capacity: Capacity) -> u64 {
-    capacity.blocks << EXPONENT | exponent(capacity.block)
+fn packed(blocks: u64, block: u32) -> u64 {
+    blocks << EXPONENT | exponent(block)
 }
 
 fn exponent(block: u32) -> u64 {
@@ -100,8 +98,8 @@ impl State {
     }
 
     /// Remembers the capacity; the number of logical blocks before, if that or their size was another.
-    pub(crate) fn changed(&self, capacity: Capacity) -> Option<u64> {
-        let new = packed(capacity);
+    pub(crate) fn changed(&self, blocks: u64, block: u32) -> Option<u64> {
+        let new = packed(blocks, block);
         // Threads that only read do not take the cache line from each other.
         if self.seen.load(Ordering::Relaxed) == new {
             return None;

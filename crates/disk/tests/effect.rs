@@ -2,6 +2,7 @@
 
 use disk::Medium;
 use disk::ata::command as ata;
+use disk::sat;
 use disk::scsi::command::{COMMANDS, Operation as O, Recorded, find};
 use memory_disk::Disk;
 use memory_disk::sg_io::{DATA, FROM_DEV, Header, NONE, TO_DEV, TO_FROM_DEV};
@@ -114,7 +115,7 @@ proptest! {
         let changed = *disk.host.content.borrow() != content
             || disk.host.changed.get().is_some()
             || format!("{:?}", disk.state) != before;
-        prop_assert!(!changed || !row.changes_nothing(&whole), "{}", row.name);
+        prop_assert!(!changed || !sat::changes_nothing(row, &whole), "{}", row.name);
     }
 }
 
@@ -123,7 +124,8 @@ fn what_changes_something_says_so() {
     let changes = |cdb: &[u8]| {
         let mut whole = [0; 16];
         whole[..cdb.len()].copy_from_slice(cdb);
-        !find(cdb[0], cdb[1] & 0x1f).expect("it is in the table").changes_nothing(&whole)
+        let command = find(cdb[0], cdb[1] & 0x1f).expect("it is in the table");
+        !sat::changes_nothing(command, &whole)
     };
     for (cdb, wanted) in [
         (&[0x12, 0, 0, 0, 36, 0][..], false),

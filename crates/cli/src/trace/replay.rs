@@ -16,7 +16,7 @@ use disk::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, HDIO_GETGEO, Request,
     SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
 };
-use disk::{ata, scsi};
+use disk::{ata, sat, scsi};
 use indicatif::{ProgressBar, ProgressBarIter, ProgressDrawTarget};
 use serde::{Deserialize, Serialize};
 
@@ -233,7 +233,7 @@ fn changes_nothing(request: u32, given: &Given) -> bool {
         let mut whole = [0; 16];
         whole.iter_mut().zip(cdb).for_each(|(to, from)| *to = *from);
         let command = scsi::command::find(whole[0], whole[1] & 0x1f);
-        command.is_some_and(|command| command.changes_nothing(&whole))
+        command.is_some_and(|command| sat::changes_nothing(command, &whole))
     };
     match (request, given) {
         (SG_IO, Given::Command { cdb, .. }) => scsi(cdb),

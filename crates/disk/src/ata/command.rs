@@ -6,6 +6,9 @@ use crate::device::Capacity;
 use Operation::*;
 use Transfer::{DmaIn, DmaOut, PioIn, PioOut};
 
+/// The most 512-byte blocks of LBA ranges that one DATA SET MANAGEMENT takes.
+pub const MAX_RANGE_BLOCKS: u16 = 8;
+
 /// What a command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {

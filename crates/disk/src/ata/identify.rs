@@ -1,5 +1,6 @@
 //! The IDENTIFY DEVICE sector of an ATA disk (ACS-3, 7.12.6).
 
+use super::command::MAX_RANGE_BLOCKS;
 use crate::device::{Capacity, Device};
 use crate::entry::{Entry, Kind};
 use crate::geometry::identify_geometry;
@@ -178,7 +179,7 @@ pub fn identify(entry: &Entry<'_>, capacity: Capacity, settings: &Settings) -> [
     // Ultra DMA.
     set(88, &[((0x2 << highest_ultra_dma(entry.kind)) - 1) | settings.selected(ULTRA_DMA)]);
     if settings.thin {
-        set(105, &[super::MAX_RANGE_BLOCKS]);
+        set(105, &[MAX_RANGE_BLOCKS]);
         set(169, &[0x0001]);
     }
     set(100, &[blocks as u16, (blocks >> 16) as u16, (blocks >> 32) as u16, (blocks >> 48) as u16]);

@@ -1,6 +1,7 @@
 //! SMART data and logs (ACS-3, 7.48 and 9): pages of 512 bytes, little-endian, about a disk that counts nothing.
 
-use super::{Task, identify};
+use super::identify;
+use crate::device::{Capacity, Device};
 use crate::host::Host;
 use crate::settings::State;
 
@@ -85,7 +86,7 @@ fn last_test(state: &State) -> Option<(u8, u8, u64)> {
 }
 
 /// A page of a log that SMART READ LOG gives; `false` where there is none.
-pub fn smart<H: Host>(task: &Task<'_, H>, address: u8, page: u16, out: &mut Page) -> bool {
+pub fn smart(state: &State, address: u8, page: u16, out: &mut Page) -> bool {
     let Some(&(.., pages)) = LOGS.iter().find(|log| log.0 == address) else { return false };
     if page >= pages {
         return false;
@@ -98,7 +99,7 @@ pub fn smart<H: Host>(task: &Task<'_, H>, address: u8, page: u16, out: &mut Page
         }
         _ => {
             out.set(0, &1u16.to_le_bytes());
-            if let Some((kind, status, block)) = last_test(task.device.state) {
+            if let Some((kind, status, block)) = last_test(state) {
                 let block = u32::try_from(block).unwrap_or(u32::MAX).to_le_bytes();
                 out.set(2, &[kind, status, 0, 0, 0, block[0], block[1], block[2], block[3]]);
                 out.set(508, &[1]);
@@ -110,7 +111,14 @@ pub fn smart<H: Host>(task: &Task<'_, H>, address: u8, page: u16, out: &mut Page
 }
 
 /// A page of a log that READ LOG EXT gives; `false` where there is none.
-pub fn general<H: Host>(task: &Task<'_, H>, address: u8, page: u16, out: &mut Page) -> bool {
+pub fn general(
+    device: &Device<'_>,
+    host: &impl Host,
+    capacity: Capacity,
+    address: u8,
+    page: u16,
+    out: &mut Page,
+) -> bool {
     let Some(&(_, pages, _)) = LOGS.iter().find(|log| log.0 == address) else { return false };
     if page >= pages {
         return false;
@@ -125,7 +133,7 @@ pub fn general<H: Host>(task: &Task<'_, H>, address: u8, page: u16, out: &mut Pa
         }
         EXTENDED_SELF_TEST => {
             out.set(0, &[1]);
-            if let Some((kind, status, block)) = last_test(task.device.state) {
+            if let Some((kind, status, block)) = last_test(device.state) {
                 out.set(2, &[1, 0, kind, status, 0, 0, 0]);
                 out.set(9, block.to_le_bytes().get(..6).unwrap_or_default());
             }
@@ -139,7 +147,7 @@ pub fn general<H: Host>(task: &Task<'_, H>, address: u8, page: u16, out: &mut Pa
         // No counters: 0 ends them.
         PHY_EVENTS => {}
         _ if number == 0 => out.set(0, &[1, 0, 0, 0, 0, 0, 0, 0, 2, 0x00, 0x01]),
-        _ => identify::sector(task.device, task.host, task.capacity, &mut out.0),
+        _ => identify::sector(device, host, capacity, &mut out.0),
     }
     true
 }

@@ -5,7 +5,7 @@ pub mod identify;
 mod log;
 pub mod registers;
 
-use command::{Command, Operation, Transfer};
+use command::{Command, MAX_RANGE_BLOCKS, Operation, Transfer};
 use identify::Settings;
 use log::Page;
 use registers::{ABRT, ERR, FAULT, IDNF, LBA, OBSOLETE, READY, SECOND, SMART_SIGNATURE, UNC};
@@ -143,9 +143,6 @@ struct Task<'a, H: Host> {
 
 type Done = Result<(), Failure>;
 
-/// The most 512-byte blocks of LBA ranges that one DATA SET MANAGEMENT takes.
-pub const MAX_RANGE_BLOCKS: u16 = 8;
-
 impl<H: Host> Task<'_, H> {
     /// How many bytes the command moves.
     fn bytes(&self) -> u64 {
@@ -274,8 +271,12 @@ impl<H: Host> Task<'_, H> {
                 true
             })?,
             Operation::SmartOffline => self.self_test()?,
-            Operation::SmartLog => self.read_log(log::smart)?,
-            Operation::ReadLog => self.read_log(log::general)?,
+            Operation::SmartLog => {
+                self.read_log(|task, address, page, out| log::smart(task.device.state, address, page, out))?;
+            }
+            Operation::ReadLog => self.read_log(|task, address, page, out| {
+                log::general(task.device, task.host, task.capacity, address, page, out)
+            })?,
         }
         Ok(())
     }

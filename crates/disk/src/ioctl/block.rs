@@ -3,7 +3,6 @@
 //! On a block device the kernel's answers are right, but for what the entry's `ro` and `sector=` change and a
 //! size that is no whole number of blocks. On an image file they are ours, with the same meaning.
 
-use super::Answer;
 use super::request::*;
 use crate::device::Device;
 use crate::errno::Errno;

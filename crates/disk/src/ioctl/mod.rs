@@ -8,28 +8,9 @@ mod scsi;
 pub(crate) mod sg_io;
 
 use crate::device::Device;
-use crate::errno::Errno;
 use crate::host::{Host, Medium};
 
-/// What becomes of a request on a listed device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The kernel's own answer is right: forward the request.
-    Forward,
-    /// The request succeeded; the value is what `ioctl(2)` returns.
-    Value(i32),
-    /// The request failed.
-    Error(Errno),
-}
-
-impl From<Result<i32, Errno>> for Answer {
-    fn from(result: Result<i32, Errno>) -> Answer {
-        match result {
-            Ok(value) => Answer::Value(value),
-            Err(errno) => Answer::Error(errno),
-        }
-    }
-}
+pub use request::Answer;
 
 /// Answers a request on a listed device; `argument` is the caller's third argument, a number or an address.
 ///
@@ -42,7 +23,7 @@ pub fn answer(device: &Device<'_>, host: &impl Host, request: u32, argument: u64
         Some(request::Family::Scsi) if request == request::FIBMAP && host.medium() == Medium::ImageFile => {
             Answer::Forward
         }
-        Some(request::Family::Scsi) => scsi::answer(device, host, request, argument),
+        Some(request::Family::Scsi) => scsi::answer(device, host, request, argument).into(),
         Some(request::Family::Driver) => Answer::Error(device.refusal()),
         Some(request::Family::Unknown) => match host.medium() {
             Medium::BlockDevice => Answer::Error(device.refusal()),

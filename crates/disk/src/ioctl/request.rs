@@ -3,6 +3,28 @@
 //! Numbers and arguments are those of the kernel's include/uapi/linux/{fs,blkpg,blktrace_api,blkzoned,hdreg,cdrom,
 //! pr,nvme_ioctl,loop,fd}.h and include/scsi/{scsi_ioctl,sg}.h.
 
+use crate::errno::Errno;
+
+/// What becomes of a request on a listed device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The kernel's own answer is right: forward the request.
+    Forward,
+    /// The request succeeded; the value is what `ioctl(2)` returns.
+    Value(i32),
+    /// The request failed.
+    Error(Errno),
+}
+
+impl From<Result<i32, Errno>> for Answer {
+    fn from(result: Result<i32, Errno>) -> Answer {
+        match result {
+            Ok(value) => Answer::Value(value),
+            Err(errno) => Answer::Error(errno),
+        }
+    }
+}
+
 /// `FIBMAP` (include/uapi/linux/fs.h): of a regular file; the number is [`SCSI_IOCTL_SEND_COMMAND`]'s too.
 pub const FIBMAP: u32 = 0x0001;
 

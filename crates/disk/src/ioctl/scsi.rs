@@ -2,7 +2,7 @@
 //! drivers/scsi/scsi_ioctl.c). An IDE disk refuses them all.
 
 use super::request::*;
-use super::{Answer, sg_io};
+use super::sg_io;
 use crate::device::Device;
 use crate::entry::Kind;
 use crate::errno::Errno;
@@ -12,14 +12,15 @@ use crate::identity;
 /// The version of the sg driver that the kernel's disks claim: 3.5.39 (`sg_version_num`).
 const SG_VERSION: i32 = 30527;
 
-pub(crate) fn answer(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Answer {
+pub(crate) fn answer(
+    device: &Device<'_>,
+    host: &impl Host,
+    request: u32,
+    argument: u64,
+) -> Result<i32, Errno> {
     if device.entry.kind == Kind::Ide {
-        return Answer::Error(device.refusal());
+        return Err(device.refusal());
     }
-    scsi(device, host, request, argument).into()
-}
-
-fn scsi(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
     let int_out = |value: i32| host.copy_out(argument, &value.to_ne_bytes());
     let int_in = || {
         let mut bytes = [0; 4];

@@ -5,8 +5,8 @@ use crate::device::Device;
 use crate::errno::Errno;
 use crate::host::{Capability, Host};
 use crate::medium::{LONGEST, longest_transfer};
+use crate::sat;
 use crate::scsi::command::{self, Permission};
-use crate::scsi::dispatch::execute;
 use crate::scsi::task::{Direction, Outcome};
 use crate::settings::D_SENSE;
 use crate::transfer::Data;
@@ -112,7 +112,7 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
 
     let start = host.milliseconds();
     let room = data.residual();
-    let (ended, used) = execute(device, host, shortened(cdb), direction, data, timeout);
+    let (ended, used) = sat::execute(device, host, shortened(cdb), direction, data, timeout);
     let mut sense_length = 0u8;
     let (status, host_status) = match ended {
         Outcome::Good => (0, 0),
@@ -196,7 +196,7 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
         (0, from_disk) => (Direction::In, Data::new(at, from_disk.into())),
         (to_disk, _) => (Direction::Out, Data::new(at.wrapping_add(length as u64), to_disk.into())),
     };
-    let (ended, used) = execute(device, host, cdb, direction, data, 0);
+    let (ended, used) = sat::execute(device, host, cdb, direction, data, 0);
     match ended {
         Outcome::Good => {
             if direction == Direction::In {

@@ -3,12 +3,10 @@
 
 use super::sense::Sense;
 use super::task::Outcome;
-use crate::ata;
 use crate::device::Device;
 use crate::entry::Kind;
 use crate::host::Host;
 use crate::medium::{atomic_blocks, is_thin};
-use crate::sat;
 use Operation::*;
 use Permission::{Anyone, RawIo, Writer};
 
@@ -199,12 +197,12 @@ impl Command {
     /// Whether this CDB of the command changes neither the medium nor a setting nor the state of the disk.
     pub fn changes_nothing(&self, cdb: &[u8; 16]) -> bool {
         match self.effect {
-            Effect::Changes => false,
+            // Of an ATA command it is not known here.
+            Effect::Changes | Effect::OfAtaCommand => false,
             Effect::Reads => true,
             Effect::ReadsUnless { byte, bits } => {
                 cdb.get(usize::from(byte)).is_some_and(|byte| byte & bits == 0)
             }
-            Effect::OfAtaCommand => ata::command::changes_nothing(&sat::registers(cdb).0),
         }
     }
 

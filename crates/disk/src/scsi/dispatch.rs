@@ -10,8 +10,8 @@ use crate::medium::io::Error;
 use crate::medium::size;
 use crate::transfer::Data;
 
-/// Carries out a command; the result says how it ended and how many bytes were moved. Bytes behind the CDB's end are 0;
-/// the timeout is in milliseconds, 0 for none.
+/// Carries out a command; the result is its outcome and how many bytes were moved. Bytes behind the CDB's end are 0; the timeout
+/// is in milliseconds, 0 for none. `translate` carries out commands of another standard, whose CDB has been checked.
 pub(crate) fn execute<H: Host>(
     device: &Device<'_>,
     host: &H,
@@ -19,6 +19,7 @@ pub(crate) fn execute<H: Host>(
     direction: Direction,
     data: Data,
     timeout: u32,
+    translate: impl FnOnce(&mut Task<'_, H>, Operation) -> Option<Done>,
 ) -> (Outcome, u64) {
     let (capacity, tells) = match size(device, host, MOVES_BLOCKS.contains(&cdb[0])) {
         Ok(capacity) => (capacity, true),
@@ -29,7 +30,7 @@ pub(crate) fn execute<H: Host>(
         Err(errno) => return (Error::backing(errno).into(), 0),
     };
     let mut task = Task { device, host, cdb, direction, data, timeout, capacity };
-    match task.run(tells) {
+    match task.run(tells, translate) {
         Ok(()) => (Outcome::Good, task.data.used()),
         Err(ended) => (ended, task.data.used()),
     }
@@ -43,13 +44,14 @@ const MOVES_BLOCKS: [u8; 8] = [0x08, 0x0a, 0x28, 0x2a, 0x88, 0x8a, 0xa8, 0xaa];
 
 impl<H: Host> Task<'_, H> {
     /// Carries the command out; `tells`: it reports that the capacity has changed.
-    fn run(&mut self, tells: bool) -> Done {
+    fn run(&mut self, tells: bool, translate: impl FnOnce(&mut Self, Operation) -> Option<Done>) -> Done {
         let row = supported(self.device, self.host, self.byte(0), self.byte(1) & 0x1f)?;
         let operation = row.operation;
         let tells = tells && !matches!(operation, Operation::Inquiry | Operation::ReportLuns);
         // A unit attention is reported once; INQUIRY and REPORT LUNS neither report nor clear it (SAM-5, 5.14). That there are no
         // blocks is not reported so: the disk is not ready as long as that lasts.
-        let before = if tells { self.device.state.changed(self.capacity) } else { None };
+        let before =
+            if tells { self.device.state.changed(self.capacity.blocks, self.capacity.block) } else { None };
         if let Some(before) = before.filter(|_| self.capacity.blocks > 0) {
             let sense =
                 if before == 0 { Sense::NOT_READY_TO_READY_CHANGE } else { Sense::CAPACITY_DATA_HAS_CHANGED };
@@ -65,6 +67,9 @@ impl<H: Host> Task<'_, H> {
         }
         if self.capacity.blocks == 0 && operation.needs_medium() {
             return Err(Sense::MEDIUM_NOT_PRESENT.into());
+        }
+        if let Some(done) = translate(self, operation) {
+            return done;
         }
         match operation {
             Operation::Ready | Operation::PreventAllow | Operation::Reposition => Ok(()),
@@ -96,7 +101,7 @@ impl<H: Host> Task<'_, H> {
             Operation::SetTargetPortGroups => self.set_target_port_groups(),
             Operation::ReportOperationCodes => self.report_operation_codes(),
             Operation::ReportTaskManagement => self.report_task_management(),
-            Operation::AtaPassThrough => self.ata_pass_through(),
+            Operation::AtaPassThrough => Err(Sense::INVALID_COMMAND_OPERATION_CODE.into()),
         }
     }
 }

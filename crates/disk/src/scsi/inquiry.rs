@@ -10,7 +10,6 @@ use crate::host::{Host, Provisioning};
 use crate::identity;
 use crate::medium::io::Error;
 use crate::medium::{atomic_blocks, longest_transfer};
-use crate::sat::ata_information;
 
 /// The longest list of blocks to unmap, and of descriptors for that.
 pub const MAX_UNMAP_BLOCKS: u32 = 1 << 20;
@@ -57,9 +56,9 @@ pub fn standard(device: &Device<'_>, out: &mut Response) {
     out.set(4, &[96 - 5]);
 }
 
-/// The pages that there are; of 89h only on an ATA disk.
+/// The pages that there are; of 89h, which SAT describes, only on an ATA disk.
 const PAGES: [u8; 8] = [0x00, 0x80, 0x83, 0x86, ATA_INFORMATION, 0xb0, 0xb1, 0xb2];
-const ATA_INFORMATION: u8 = 0x89;
+pub const ATA_INFORMATION: u8 = 0x89;
 
 /// A page of vital product data.
 pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response) -> Done {
@@ -75,9 +74,6 @@ pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response)
         0x86 => {
             out.put(&[0, 0x07, 0x01]);
             out.fill(64);
-        }
-        ATA_INFORMATION if device.entry.kind == Kind::Sata => {
-            ata_information(device, host, out).map_err(Error::backing)?;
         }
         0xb0 => limits(device, host, out).map_err(Error::backing)?,
         // Block device characteristics: nothing is known of rotation and form.

@@ -3,7 +3,7 @@
 mod block;
 pub mod command;
 pub(crate) mod dispatch;
-mod inquiry;
+pub(crate) mod inquiry;
 pub mod mode;
 mod primary;
 pub(crate) mod response;
