@@ -1,6 +1,7 @@
 //! Who a disk says it is: fixed functions of its entry, the same in every version, after every restart and whatever
 //! number the kernel gives the device.
 
+use crate::bytes::copy;
 use crate::entry::Entry;
 
 /// The model of a device whose entry gives none; at most 16 characters, so that a SCSI disk shows it whole.
@@ -19,9 +20,7 @@ pub const HOST: u8 = 127;
 /// Makes text of a fixed length, blanks at its end.
 fn padded<const N: usize>(text: &[u8]) -> [u8; N] {
     let mut out = [b' '; N];
-    for (to, from) in out.iter_mut().zip(text) {
-        *to = *from;
-    }
+    copy(&mut out, 0, text);
     out
 }
 

@@ -103,8 +103,7 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
     }
 }
 
-/// Returns the registers of an ATA Status Return descriptor (SAT-3, 12.2.2.6), and whether they have
-/// their high bytes.
+/// Returns the registers of an ATA Status Return descriptor (SAT-3, 12.2.2.6), and whether they have their high bytes.
 pub fn registers(sense: &Sense) -> Option<(Registers, bool)> {
     let [_, _, extended, error, count_high, count, d, a, e, b, f, c, device, status] = sense.descriptor?;
     let registers = Registers {

@@ -1,6 +1,7 @@
 //! The IDENTIFY DEVICE sector of an ATA disk (ACS-3, 7.12.6).
 
 use super::command::MAX_RANGE_BLOCKS;
+use crate::bytes::copy;
 use crate::device::{Capacity, Device};
 use crate::entry::{Entry, Kind};
 use crate::geometry::identify_geometry;
@@ -121,11 +122,7 @@ fn when(on: bool, bits: u16) -> u16 {
 /// The 256 words, strings as on the wire: each word's first character in its high byte.
 pub fn identify(entry: &Entry<'_>, capacity: Capacity, settings: &Settings) -> [u16; 256] {
     let mut words = [0; 256];
-    let mut set = |at: usize, values: &[u16]| {
-        for (word, value) in words.iter_mut().skip(at).zip(values) {
-            *word = *value;
-        }
-    };
+    let mut set = |at: usize, values: &[u16]| copy(&mut words, at, values);
     let serial_ata = entry.kind == Kind::Sata;
     let blocks = capacity.blocks.min(MOST_SECTORS);
     let short = |value: u64| [value as u16, (value >> 16) as u16];
@@ -138,9 +135,7 @@ pub fn identify(entry: &Entry<'_>, capacity: Capacity, settings: &Settings) -> [
     set(57, &short(u64::from(cylinders) * u64::from(heads) * u64::from(per_track)));
 
     let mut firmware = [b' '; 8];
-    for (to, from) in firmware.iter_mut().zip(identity::REVISION) {
-        *to = *from;
-    }
+    copy(&mut firmware, 0, identity::REVISION);
     set(10, &text::<10>(&identity::serial(entry)));
     set(23, &text::<4>(&firmware));
     set(27, &text::<20>(&identity::model(entry)));

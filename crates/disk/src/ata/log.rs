@@ -1,6 +1,7 @@
 //! SMART data and logs (ACS-3, 7.48 and 9): pages of 512 bytes, little-endian, about a disk that counts nothing.
 
 use super::identify;
+use crate::bytes::copy;
 use crate::device::{Capacity, Device};
 use crate::host::Host;
 use crate::settings::State;
@@ -38,9 +39,7 @@ impl Page {
     }
 
     fn set(&mut self, at: usize, bytes: &[u8]) {
-        for (to, from) in self.0.iter_mut().skip(at).zip(bytes) {
-            *to = *from;
-        }
+        copy(&mut self.0, at, bytes);
     }
 
     /// Puts a checksum into the last byte: all bytes add up to 0.

@@ -3,6 +3,7 @@
 
 use super::request::*;
 use super::sg_io;
+use crate::bytes::copy;
 use crate::device::Device;
 use crate::entry::Kind;
 use crate::errno::Errno;
@@ -34,9 +35,7 @@ pub(crate) fn answer(
         SCSI_IOCTL_PROBE_HOST => {
             let room = usize::try_from(int_in()? as u32).unwrap_or(usize::MAX);
             let mut name = [0; identity::ADAPTER.len() + 1];
-            for (to, from) in name.iter_mut().zip(identity::ADAPTER) {
-                *to = *from;
-            }
+            copy(&mut name, 0, identity::ADAPTER);
             host.copy_out(argument, name.get(..room).unwrap_or(&name))?;
             return Ok(1);
         }

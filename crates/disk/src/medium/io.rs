@@ -1,6 +1,7 @@
 //! Reads, writes, verifies, flushes and discards logical blocks, and says why that failed.
 
 use super::{Range, is_protected};
+use crate::bytes::copy;
 use crate::device::Device;
 use crate::errno::Errno;
 use crate::host::{Host, Segment, UpdateError};
@@ -220,7 +221,7 @@ pub(crate) fn write_same<H: Host>(host: &H, range: Range, block: &[u8]) -> Resul
 /// Fills a buffer with a block, again and again.
 fn repeat(block: &[u8], buffer: &mut [u8]) {
     for part in buffer.chunks_mut(block.len().max(1)) {
-        part.iter_mut().zip(block).for_each(|(to, from)| *to = *from);
+        copy(part, 0, block);
     }
 }
 

@@ -4,6 +4,7 @@ use super::inquiry::{MAX_COMPARE_AND_WRITE, MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPT
 use super::response::Response;
 use super::sense::Sense;
 use super::task::{Direction, Done, Outcome, Task};
+use crate::bytes::{copy, part};
 use crate::host::{Extent, Host};
 use crate::medium::io::{self, Compare, Error};
 use crate::medium::{LONGEST, Range, atomic_blocks, is_durable, is_thin, longest_transfer};
@@ -237,9 +238,7 @@ impl<H: Host> Task<'_, H> {
     fn next_descriptor(&mut self) -> Result<Range, Outcome> {
         let mut bytes = [0; 16];
         self.data.get(self.host, &mut bytes).map_err(Outcome::CallerFault)?;
-        let first = bytes.first_chunk().map_or(0, |part| u64::from_be_bytes(*part));
-        let blocks =
-            bytes.get(8..).and_then(|rest| rest.first_chunk()).map_or(0, |part| u32::from_be_bytes(*part));
+        let (first, blocks) = (u64::from_be_bytes(part(&bytes, 0)), u32::from_be_bytes(part(&bytes, 8)));
         self.within(first, blocks.into())
     }
 
@@ -268,7 +267,7 @@ impl<H: Host> Task<'_, H> {
         let mut miscompare = None;
         self.update(range, medium, |medium| {
             miscompare = medium.iter().zip(expected.iter()).position(|(on, from)| on != from);
-            medium.iter_mut().zip(written.iter()).for_each(|(on, from)| *on = *from);
+            copy(medium, 0, written);
             miscompare.is_none()
         })?;
         match miscompare {

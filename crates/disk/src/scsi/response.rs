@@ -1,5 +1,7 @@
 //! A response in the making.
 
+use crate::bytes::copy;
+
 /// At most [`Response::MOST`] bytes.
 pub struct Response {
     bytes: [u8; Response::MOST],
@@ -29,9 +31,7 @@ impl Response {
 
     /// Changes bytes that are there.
     pub fn set(&mut self, at: usize, bytes: &[u8]) {
-        for (to, from) in self.bytes.iter_mut().skip(at).zip(bytes) {
-            *to = *from;
-        }
+        copy(&mut self.bytes, at, bytes);
     }
 
     /// How many there are.

@@ -1,5 +1,7 @@
 //! Sense data (SPC-4, 4.5): why a command failed.
 
+use crate::bytes::copy;
+
 /// A field of the CDB or of the parameter list that is wrong (SPC-4, 4.5.2.4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
@@ -96,11 +98,7 @@ impl Sense {
     pub fn bytes(&self, descriptor_format: bool) -> ([u8; 28], usize) {
         let mut out = [0; 28];
         let [code, qualifier] = self.code.to_be_bytes();
-        let mut put = |at: usize, bytes: &[u8]| {
-            for (to, from) in out.iter_mut().skip(at).zip(bytes) {
-                *to = *from;
-            }
-        };
+        let mut put = |at: usize, bytes: &[u8]| copy(&mut out, at, bytes);
         if !descriptor_format && self.descriptor.is_none() {
             let information = self.information.and_then(|information| u32::try_from(information).ok());
             let valid = if information.is_some() { 0xf0 } else { 0x70 };

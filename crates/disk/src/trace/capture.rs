@@ -3,7 +3,7 @@
 use super::record::{Head, MOST_DATA, PARTS};
 use crate::ata::command::Command;
 use crate::ata::{self, Taskfile};
-use crate::bytes::part;
+use crate::bytes::{copy, part};
 use crate::errno::Errno;
 use crate::host::{Host, Segment};
 use crate::ioctl::request::{
@@ -150,9 +150,7 @@ impl Memory {
         self.cdb_length = sg_io::command_length(code);
         self.given_length = 8 + self.cdb_length;
         let given = self.given.get(8..self.given_length).unwrap_or_default();
-        for (to, from) in self.cdb.iter_mut().zip(given) {
-            *to = *from;
-        }
+        copy(&mut self.cdb, 0, given);
         let [to_disk, from_disk] = [0, 4].map(|at| u64::from(u32::from_ne_bytes(self.at(at))));
         let at = argument.wrapping_add(8);
         self.sense = Segment { address: at, length: sg_io::OLD_SENSE as u64 };

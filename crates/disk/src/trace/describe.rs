@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::ata::identify::OBSOLETE_IDENTITY;
-use crate::bytes::part;
+use crate::bytes::{copy, part};
 use crate::errno::Errno;
 use crate::host::Host;
 use crate::ioctl::request::{Argument, Request, Shape, find};
@@ -61,9 +61,7 @@ impl Decoded {
     pub fn of(request: u32, argument: u64, bytes: &[u8], got: bool) -> Decoded {
         let what = find(request).map_or(Argument::None, |request| request.argument);
         let mut decoded = Decoded { what, number: argument, bytes: [0; MOST], got };
-        for (to, from) in decoded.bytes.iter_mut().zip(bytes) {
-            *to = *from;
-        }
+        copy(&mut decoded.bytes, 0, bytes);
         decoded
     }
 

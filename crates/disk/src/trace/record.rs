@@ -1,6 +1,7 @@
 //! What the preload library tells `vmware-bdwrapper trace` of a request: one message each, of numbers and of the caller's
 //! memory as it is, without what is on the disk. Both are of one machine, so numbers have its byte order.
 
+use crate::bytes::{copy, part};
 use crate::entry::Kind;
 use crate::errno::Errno;
 
@@ -66,10 +67,7 @@ impl Head {
     /// The numbers, with the lengths of the parts that follow.
     pub fn words(&self, lengths: [u64; PARTS]) -> Words {
         let two = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
-        let [name, name_rest] = [0, 8].map(|at| {
-            let half = self.name.get(at..).and_then(|rest| rest.first_chunk());
-            u64::from_ne_bytes(half.copied().unwrap_or_default())
-        });
+        let [name, name_rest] = [0, 8].map(|at| u64::from_ne_bytes(part(&self.name, at)));
         let (value, errno) = match self.result {
             Ok(value) => (value, 0),
             Err(errno) => (-1, errno.0),
@@ -127,9 +125,8 @@ impl Head {
             return None;
         }
         let mut text = [0; 16];
-        for (to, from) in text.iter_mut().zip(name.to_ne_bytes().into_iter().chain(name_rest.to_ne_bytes())) {
-            *to = from;
-        }
+        copy(&mut text, 0, &name.to_ne_bytes());
+        copy(&mut text, 8, &name_rest.to_ne_bytes());
         let head = Head {
             process,
             thread,
