@@ -18,6 +18,7 @@ pub mod identity;
 pub mod ioctl;
 mod medium;
 pub mod names;
+pub mod nexus;
 pub mod physical_disk;
 pub mod printed;
 pub mod sat;
@@ -28,7 +29,8 @@ mod transfer;
 
 pub use device::{Capacity, Device};
 pub use errno::Errno;
-pub use host::{Capability, Host, Limit, Medium};
+pub use host::{Backing, Caller, Capability, Host, Medium};
 pub use ioctl::{Answer, answer, request};
-pub use settings::State;
+pub use nexus::Nexus;
+pub use settings::Settings;
 pub use trace::record;

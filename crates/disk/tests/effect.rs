@@ -104,7 +104,7 @@ proptest! {
         disk.host.medium = Medium::ImageFile;
         // The size is seen, and reported, once.
         disk.none(&[0; 6]);
-        let before = format!("{:?}", disk.state);
+        let before = format!("{:?}", (&disk.settings, &disk.nexus));
         let mut whole = [0; 16];
         whole[..cdb.len()].copy_from_slice(&cdb);
         let row = find(cdb[0], cdb[1] & 0x1f).expect("it is in the table");
@@ -114,7 +114,7 @@ proptest! {
         let _ = disk.try_send(&cdb, &Header::new(cdb.len(), direction, length));
         let changed = *disk.host.content.borrow() != content
             || disk.host.changed.get().is_some()
-            || format!("{:?}", disk.state) != before;
+            || format!("{:?}", (&disk.settings, &disk.nexus)) != before;
         prop_assert!(!changed || !sat::changes_nothing(row, &whole), "{}", row.name);
     }
 }

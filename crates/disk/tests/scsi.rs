@@ -1749,7 +1749,7 @@ fn the_order_of_checks() {
     refused(Header { data: bad, pieces: 2, ..right.clone() }, Errno::EFAULT);
     // The header itself.
     for address in [0, 8, FAR - 1] {
-        let answer = disk.host.ask_at(disk.entry, &disk.state, SG_IO, address);
+        let answer = disk.ask(SG_IO, address);
         assert_eq!(answer, Answer::Error(Errno::EFAULT));
     }
     // Sense data that cannot be written.
@@ -2040,7 +2040,7 @@ fn other_kinds_of_disks() {
 fn send_command(disk: &Disk, to_disk: u32, from_disk: u32, cdb: &[u8], data: &[u8]) -> (Answer, Vec<u8>) {
     disk.put(FAR, &[POISON; 8192]);
     disk.put(FAR, &[&to_disk.to_ne_bytes()[..], &from_disk.to_ne_bytes(), cdb, data].concat());
-    let answer = disk.host.ask_at(disk.entry, &disk.state, SCSI_IOCTL_SEND_COMMAND, FAR);
+    let answer = disk.ask(SCSI_IOCTL_SEND_COMMAND, FAR);
     (answer, disk.got(FAR + 8, 4200))
 }
 
@@ -2073,7 +2073,7 @@ fn the_old_way_to_send_a_command() {
         assert_eq!(send_command(&disk, to_disk, from_disk, &inquiry, &[]).0, Answer::Error(Errno::EINVAL));
     }
     for (address, errno) in [(0, Errno::EINVAL), (8, Errno::EFAULT)] {
-        let answer = disk.host.ask_at(disk.entry, &disk.state, SCSI_IOCTL_SEND_COMMAND, address);
+        let answer = disk.ask(SCSI_IOCTL_SEND_COMMAND, address);
         assert_eq!(answer, Answer::Error(errno));
     }
     disk.host.root = false;

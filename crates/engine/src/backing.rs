@@ -5,7 +5,7 @@ use core::ffi::{c_int, c_ulong};
 
 use disk::host::{Extent, Provisioning, Segment, UpdateError};
 use disk::request::{BLKBSZGET, BLKGETSIZE64, BLKIOMIN, BLKPBSZGET, BLKROGET, BLKSECTGET, BLKSSZGET};
-use disk::{Capability, Errno, Host, Limit, Medium};
+use disk::{Backing, Caller, Capability, Errno, Medium};
 
 use crate::discard::DiscardLimits;
 use crate::exclusion::{self, Exclusion, OwnLocks};
@@ -14,13 +14,13 @@ use crate::task;
 
 /// The process that called ioctl(2).
 pub trait Process {
-    /// Copies from its memory; a bad address is `EFAULT`.
+    /// Copies from its memory: see [`Caller::copy_in`].
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno>;
 
-    /// Copies to its memory; a bad address is `EFAULT`.
+    /// Copies to its memory: see [`Caller::copy_out`].
     fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno>;
 
-    /// Prepares for several copies from and to a part of its memory.
+    /// Prepares for several copies: see [`Caller::prepare`].
     fn prepare(&self, address: u64, length: usize);
 
     /// Returns the effective capabilities of the calling thread, a bit each.
@@ -46,8 +46,8 @@ pub struct Call<P> {
 
 /// What is reported of an image file: bytes a physical block, because it lives in pages; the longest
 /// transfer in sectors, as SCSI disks usually have it.
-const IMAGE_PHYSICAL_BLOCK: u64 = 4096;
-const IMAGE_MAX_SECTORS: u64 = 2560;
+const IMAGE_PHYSICAL_BLOCK: u32 = 4096;
+const IMAGE_MAX_SECTORS: u16 = 2560;
 
 /// File systems that punch holes in any file (include/uapi/linux/magic.h): ext4, XFS, Btrfs, tmpfs, F2FS.
 const PUNCHING: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010];
@@ -129,14 +129,16 @@ impl<P> Call<P> {
         Ok(value)
     }
 
-    fn ask_int(&self, request: u32) -> Result<u64, Errno> {
-        Ok(u32::from_ne_bytes(self.ask(request)?).into())
+    /// Asks a block device for an int; an image file has this one.
+    fn ask_int(&self, request: u32, of_image: u32) -> Result<u32, Errno> {
+        match self.medium {
+            Medium::BlockDevice => self.ask(request).map(u32::from_ne_bytes),
+            Medium::ImageFile => Ok(of_image),
+        }
     }
 }
 
-impl<P: Process> Host for Call<P> {
-    type Scratch = Memory;
-
+impl<P: Process> Caller for Call<P> {
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
         self.process.copy_in(address, bytes)
     }
@@ -160,6 +162,14 @@ impl<P: Process> Host for Call<P> {
         matches!(mode, Ok(libc::O_WRONLY | libc::O_RDWR))
     }
 
+    fn milliseconds(&self) -> u64 {
+        sys::milliseconds()
+    }
+}
+
+impl<P: Process> Backing for Call<P> {
+    type Scratch = Memory;
+
     fn medium(&self) -> Medium {
         self.medium
     }
@@ -171,40 +181,55 @@ impl<P: Process> Host for Call<P> {
         }
     }
 
-    fn limit(&self, limit: Limit) -> Result<u64, Errno> {
-        let block_device = self.medium == Medium::BlockDevice;
-        match limit {
-            Limit::Bytes if block_device => Ok(u64::from_ne_bytes(self.ask(BLKGETSIZE64)?)),
-            Limit::LogicalBlock if block_device => self.ask_int(BLKSSZGET),
-            Limit::SoftBlock if block_device => self.ask_int(BLKBSZGET),
-            Limit::PhysicalBlock if block_device => self.ask_int(BLKPBSZGET),
-            Limit::MinimumIo if block_device => self.ask_int(BLKIOMIN),
-            Limit::MaxSectors if block_device => Ok(u16::from_ne_bytes(self.ask(BLKSECTGET)?).into()),
-            Limit::ReadOnly if block_device => self.ask_int(BLKROGET),
-            Limit::Bytes => self.flags().map(|_| self.status.size),
-            Limit::LogicalBlock => Ok(512),
-            Limit::PhysicalBlock | Limit::MinimumIo | Limit::SoftBlock => Ok(IMAGE_PHYSICAL_BLOCK),
-            Limit::MaxSectors => Ok(IMAGE_MAX_SECTORS),
-            Limit::ReadOnly => Ok(sys::is_mounted_read_only(self.fd)?.into()),
+    fn bytes(&self) -> Result<u64, Errno> {
+        match self.medium {
+            Medium::BlockDevice => self.ask(BLKGETSIZE64).map(u64::from_ne_bytes),
+            Medium::ImageFile => self.flags().map(|_| self.status.size),
         }
     }
 
-    fn read_at(&self, offset: u64, into: &[Segment]) -> Result<u64, Errno> {
-        self.with_descriptor(|fd| Ok(sys::preadv(fd, into, offset)? as u64))
+    fn logical_block(&self) -> Result<u32, Errno> {
+        self.ask_int(BLKSSZGET, 512)
     }
 
-    fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
-        let length = from.iter().fold(0u64, |sum, segment| sum.saturating_add(segment.length));
-        if self.is_beyond_limit(offset, length) {
-            return task::run(|| self.write_once(offset, from, durable))?;
+    fn physical_block(&self) -> Result<u32, Errno> {
+        self.ask_int(BLKPBSZGET, IMAGE_PHYSICAL_BLOCK)
+    }
+
+    fn soft_block(&self) -> Result<u32, Errno> {
+        self.ask_int(BLKBSZGET, IMAGE_PHYSICAL_BLOCK)
+    }
+
+    fn minimum_io(&self) -> Result<u32, Errno> {
+        self.ask_int(BLKIOMIN, IMAGE_PHYSICAL_BLOCK)
+    }
+
+    fn max_sectors(&self) -> Result<u16, Errno> {
+        match self.medium {
+            Medium::BlockDevice => self.ask(BLKSECTGET).map(u16::from_ne_bytes),
+            Medium::ImageFile => Ok(IMAGE_MAX_SECTORS),
         }
-        self.write_once(offset, from, durable)
+    }
+
+    fn is_read_only(&self) -> Result<bool, Errno> {
+        match self.medium {
+            Medium::BlockDevice => Ok(u32::from_ne_bytes(self.ask(BLKROGET)?) != 0),
+            Medium::ImageFile => sys::is_mounted_read_only(self.fd),
+        }
+    }
+
+    fn read_at(&self, offset: u64, into: &[Segment]) -> Result<Option<u64>, Errno> {
+        or_bounce(self.read_once(offset, into))
+    }
+
+    fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<Option<u64>, Errno> {
+        or_bounce(self.write_once(offset, from, durable))
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
         whole(into.len(), |done| {
             let (at, rest) = (offset.saturating_add(done as u64), [rest_of(into, done)]);
-            self.buffered(|| self.read_at(at, &rest), |file| Ok(sys::preadv(file.fd(), &rest, at)? as u64))
+            self.buffered(|| self.read_once(at, &rest), |file| Ok(sys::preadv(file.fd(), &rest, at)? as u64))
         })
     }
 
@@ -212,7 +237,7 @@ impl<P: Process> Host for Call<P> {
         whole(from.len(), |done| {
             let (at, rest) = (offset.saturating_add(done as u64), [rest_of(from, done)]);
             self.buffered(
-                || self.write_at(at, &rest, durable),
+                || self.write_once(at, &rest, durable),
                 |file| Ok(sys::pwritev(file.fd(), &rest, at, durable)? as u64),
             )
         })
@@ -275,7 +300,7 @@ impl<P: Process> Host for Call<P> {
             Medium::ImageFile => Provisioning {
                 // Where it is not known it is not tried either: a question changes nothing.
                 is_thin: PUNCHING.contains(&sys::file_system(self.fd)?),
-                granularity: IMAGE_PHYSICAL_BLOCK as u32,
+                granularity: IMAGE_PHYSICAL_BLOCK,
                 alignment: 0,
             },
             Medium::BlockDevice => self.discard_limits.provisioning(),
@@ -323,10 +348,6 @@ impl<P: Process> Host for Call<P> {
         Memory::map(length)
     }
 
-    fn milliseconds(&self) -> u64 {
-        sys::milliseconds()
-    }
-
     fn discard(&self, offset: u64, length: u64) -> Result<(), Errno> {
         self.fallocate(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, offset, length)
     }
@@ -363,8 +384,20 @@ impl<P: Process> Call<P> {
         Ok(())
     }
 
-    /// Writes once, where the offset says.
+    fn read_once(&self, offset: u64, into: &[Segment]) -> Result<u64, Errno> {
+        self.with_descriptor(|fd| Ok(sys::preadv(fd, into, offset)? as u64))
+    }
+
     fn write_once(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
+        let length = from.iter().fold(0u64, |sum, segment| sum.saturating_add(segment.length));
+        if self.is_beyond_limit(offset, length) {
+            return task::run(|| self.write_in_place(offset, from, durable))?;
+        }
+        self.write_in_place(offset, from, durable)
+    }
+
+    /// Writes once, where the offset says.
+    fn write_in_place(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
         if !self.has(libc::O_APPEND) {
             return self.with_descriptor(|fd| Ok(sys::pwritev(fd, from, offset, durable)? as u64));
         }
@@ -392,6 +425,14 @@ impl<P: Process> Call<P> {
 
     fn fallocate(&self, mode: c_int, offset: u64, length: u64) -> Result<(), Errno> {
         self.with_descriptor(|fd| sys::fallocate(fd, mode, offset, length))
+    }
+}
+
+/// Has data go through a bounce buffer where the device does not take the caller's addresses.
+fn or_bounce(moved: Result<u64, Errno>) -> Result<Option<u64>, Errno> {
+    match moved {
+        Err(Errno::EINVAL) => Ok(None),
+        moved => moved.map(Some),
     }
 }
 

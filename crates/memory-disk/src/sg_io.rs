@@ -2,7 +2,7 @@
 
 use disk::request::SG_IO;
 use disk::scsi::sense::Sense;
-use disk::{Answer, Errno, State};
+use disk::{Answer, Errno, Nexus, Settings};
 
 use crate::host::{FAR, MemoryHost, POISON};
 use crate::sense::parse_sense;
@@ -43,7 +43,9 @@ pub struct Disk {
     /// The entry of the device.
     pub entry: &'static str,
     /// What requests have set.
-    pub state: State,
+    pub settings: Settings,
+    /// The I_T nexus that commands are sent through.
+    pub nexus: Nexus,
 }
 
 /// The fields of `struct sg_io_hdr` that a caller fills in.
@@ -159,7 +161,7 @@ impl Disk {
     /// A SCSI disk on this host.
     pub fn on(host: MemoryHost) -> Disk {
         host.far.borrow_mut().resize((DATA - FAR) as usize + DATA_ROOM, POISON);
-        Disk { host, entry: "/x=scsi", state: State::new() }
+        Disk { host, entry: "/x=scsi", settings: Settings::new(), nexus: Nexus::new() }
     }
 
     /// Puts bytes into the caller's memory, from [`FAR`] on.
@@ -175,6 +177,11 @@ impl Disk {
     pub fn got(&self, address: u64, length: usize) -> Vec<u8> {
         let at = (address - FAR) as usize;
         self.host.far.borrow()[at..at + length].to_vec()
+    }
+
+    /// Sends a request with any argument.
+    pub fn ask(&self, request: u32, argument: u64) -> Answer {
+        self.host.ask_through(&self.nexus, self.entry, &self.settings, request, argument)
     }
 
     /// Sends a command without data.
@@ -251,7 +258,7 @@ impl Disk {
         let sent = header.bytes();
         self.put(HEADER, &sent);
         let before = self.host.far.borrow().clone();
-        let answer = self.host.ask_at(self.entry, &self.state, SG_IO, HEADER);
+        let answer = self.ask(SG_IO, HEADER);
         let got = self.got(HEADER, HEADER_LENGTH);
         match answer {
             Answer::Value(0) => {}

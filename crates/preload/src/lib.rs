@@ -76,6 +76,8 @@ fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
             Answer::Forward => return forward(),
             Answer::Value(value) => Ok(value),
             Answer::Error(errno) => Err(call.flags().err().unwrap_or(errno)),
+            // Never: the caller is this process.
+            Answer::CallerGone => Err(Errno::EFAULT),
         }
     };
     result.unwrap_or_else(failed)
@@ -102,6 +104,8 @@ fn traced(
     let (result, forwarded) = match disk::answer(device, call, request, argument) {
         Answer::Value(value) => (Ok(value), false),
         Answer::Error(errno) => (Err(call.flags().err().unwrap_or(errno)), false),
+        // Never: the caller is this process.
+        Answer::CallerGone => (Err(Errno::EFAULT), false),
         Answer::Forward => match forward() {
             -1 => (Err(Errno(errno::get())), true),
             value => (Ok(value), true),

@@ -7,7 +7,7 @@ use core::ffi::{CStr, c_int};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use disk::entry::{Entry, Printed};
-use disk::{Device, Errno, State};
+use disk::{Device, Errno, Nexus, Settings};
 use engine::backing::Call;
 use engine::discard::DiscardLimits;
 use engine::exclusion::Exclusion;
@@ -45,7 +45,9 @@ pub struct Listed {
     source: Source,
     /// Where the name led when the library was set up.
     pub at_first: OnceCell<Result<Key, Problem>>,
-    state: State,
+    settings: Settings,
+    /// One for all threads of the program.
+    nexus: Nexus,
     exclusion: Exclusion,
 }
 
@@ -97,9 +99,10 @@ pub unsafe fn add(entry: Entry<'static>, source: Source) -> bool {
     }
     let index = if is_from_file_alone(source) { !(alike as u8) } else { alike as u8 };
     let Some(path) = keep_path(entry.path) else { return false };
-    let (at_first, state, exclusion) = (OnceCell::new(), State::new(), Exclusion::new());
+    let (at_first, exclusion) = (OnceCell::new(), Exclusion::new());
+    let (settings, nexus) = (Settings::new(), Nexus::new());
     // SAFETY: as the caller says.
-    unsafe { LISTED.push(Listed { index, entry, path, source, at_first, state, exclusion }) }
+    unsafe { LISTED.push(Listed { index, entry, path, source, at_first, settings, nexus, exclusion }) }
 }
 
 /// Looks where the names lead now, and remembers it.
@@ -144,7 +147,8 @@ pub enum Found {
 pub fn find(fd: c_int) -> Found {
     match look_up(fd) {
         Ok(Some(Hit { listed, status, discard_limits })) => {
-            let device = Device { entry: &listed.entry, index: listed.index, state: &listed.state };
+            let Listed { entry, index, settings, nexus, .. } = listed;
+            let device = Device { entry, index: *index, settings, nexus };
             let call = Call::new(OwnProcess::new(), fd, status, discard_limits, &listed.exclusion);
             Found::Listed(device, call)
         }

@@ -117,7 +117,7 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
     let (status, host_status) = match ended {
         Outcome::Good => (0, 0),
         Outcome::CheckCondition(sense) => {
-            let (bytes, count) = sense.bytes(device.state.switches.is_on(D_SENSE));
+            let (bytes, count) = sense.bytes(device.settings.switches.is_on(D_SENSE));
             let count = count.min(sense_room.into());
             if sense_at != 0 && count > 0 {
                 host.copy_out(sense_at, bytes.get(..count).unwrap_or_default())?;
@@ -209,7 +209,7 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
             Ok(0)
         }
         Outcome::CheckCondition(sense) => {
-            let (bytes, count) = sense.bytes(device.state.switches.is_on(D_SENSE));
+            let (bytes, count) = sense.bytes(device.settings.switches.is_on(D_SENSE));
             host.copy_out(at, bytes.get(..count.min(OLD_SENSE)).unwrap_or_default())?;
             Ok(CHECK_CONDITION.into())
         }

@@ -7,7 +7,7 @@ use crate::device::{Capacity, Device};
 use crate::errno::Errno;
 use crate::host::Host;
 use crate::medium::io::Error;
-use crate::medium::size;
+use crate::medium::read_capacity;
 use crate::transfer::Data;
 
 /// Carries out a command; the result is its outcome and how many bytes were moved. Bytes behind the CDB's end are 0; the timeout
@@ -21,7 +21,7 @@ pub(crate) fn execute<H: Host>(
     timeout: u32,
     translate: impl FnOnce(&mut Task<'_, H>, Operation) -> Option<Done>,
 ) -> (Outcome, u64) {
-    let (capacity, tells) = match size(device, host, MOVES_BLOCKS.contains(&cdb[0])) {
+    let (capacity, tells) = match read_capacity(device, host, MOVES_BLOCKS.contains(&cdb[0])) {
         Ok(capacity) => (capacity, true),
         // A descriptor that cannot carry requests.
         Err(Errno::EBADF) => return (Outcome::CallerFault(Errno::EBADF), 0),
@@ -50,8 +50,11 @@ impl<H: Host> Task<'_, H> {
         let tells = tells && !matches!(operation, Operation::Inquiry | Operation::ReportLuns);
         // A unit attention is reported once; INQUIRY and REPORT LUNS neither report nor clear it (SAM-5, 5.14). That there are no
         // blocks is not reported so: the disk is not ready as long as that lasts.
-        let before =
-            if tells { self.device.state.changed(self.capacity.blocks, self.capacity.block) } else { None };
+        let before = if tells {
+            self.device.nexus.update_capacity(self.capacity.blocks, self.capacity.block)
+        } else {
+            None
+        };
         if let Some(before) = before.filter(|_| self.capacity.blocks > 0) {
             let sense =
                 if before == 0 { Sense::NOT_READY_TO_READY_CHANGE } else { Sense::CAPACITY_DATA_HAS_CHANGED };
