@@ -1,7 +1,6 @@
 //! What of the caller's memory a trace gets: nothing of what is on the disk, and nothing that stood in a buffer before.
 
 use disk::entry::Kind;
-use disk::host::Host;
 use disk::record::{Head, MOST_DATA};
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO};
 use disk::trace::capture::Memory;

@@ -1,9 +1,11 @@
 //! What the disk answers to each SCSI command, byte for byte, and what the caller of `SG_IO` sees of it.
 
+use std::mem::swap;
+
 use disk::request::{SCSI_IOCTL_SEND_COMMAND, SG_IO};
 use disk::scsi::command::COMMANDS;
 use disk::scsi::sense::Sense;
-use disk::{Answer, Errno, Medium};
+use disk::{Answer, Errno, Medium, Nexus};
 use memory_disk::host::{FAR, POISON};
 use memory_disk::sense::*;
 use memory_disk::sg_io::*;
@@ -1615,6 +1617,26 @@ fn growth_is_said_once() {
     fresh.read(&[0x12, 0, 0, 0, 96, 0], 96).good();
     grow(&mut fresh);
     fresh.none(&[0; 6]).good();
+}
+
+/// A unit attention is established for every I_T nexus, and cleared for the one that it was reported to (SAM-5, 5.14);
+/// settings are those of the logical unit.
+#[test]
+fn each_nexus_has_its_own_unit_attention() {
+    let mut disk = numbered(16);
+    let mut other = Nexus::new();
+    disk.none(&[0; 6]).good();
+    swap(&mut disk.nexus, &mut other);
+    disk.none(&[0; 6]).good();
+    disk.disable_write_cache();
+    disk.host.bytes += 512;
+    for _ in 0..2 {
+        swap(&mut disk.nexus, &mut other);
+        assert_check(&disk.none(&[0; 6]), CAPACITY_DATA_HAS_CHANGED);
+        disk.none(&[0; 6]).good();
+        let caching = disk.read(&[0x1a, 0x08, 0x08, 0, 255, 0], 255).good();
+        assert_eq!(caching[6] & 0x04, 0, "the write cache is off for both");
+    }
 }
 
 /// READ CAPACITY, byte for byte, and the first byte of block 3.

@@ -195,6 +195,15 @@ impl MemoryHost {
         }
     }
 
+    /// Returns how many bytes of these segments a call transfers before it fails; `None`, as an engine, where the error is that
+    /// of a device which does not take the caller's addresses.
+    fn fails_direct(&self, call: Call, offset: u64, segments: &[Segment]) -> Result<Option<u64>, Errno> {
+        match self.fails(call, offset, segments.iter().map(|segment| segment.length).sum()) {
+            Err(Errno::EINVAL) => Ok(None),
+            most => most.map(Some),
+        }
+    }
+
     /// Fails a call that transfers all of these bytes of the device or none.
     fn fails_whole(&self, call: Call, offset: u64, length: u64) -> Result<(), Errno> {
         match self.fails(call, offset, length)? {
@@ -346,14 +355,14 @@ impl Backing for MemoryHost {
     }
 
     fn read_at(&self, offset: u64, into: &[Segment]) -> Result<Option<u64>, Errno> {
-        let most = self.fails(Call::Read, offset, into.iter().map(|piece| piece.length).sum())?;
+        let Some(most) = self.fails_direct(Call::Read, offset, into)? else { return Ok(None) };
         self.each_piece((offset, most), into, |address, part| {
             self.copy_out(address, &self.content.borrow()[part])
         })
     }
 
     fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<Option<u64>, Errno> {
-        let most = self.fails(Call::Write, offset, from.iter().map(|piece| piece.length).sum())?;
+        let Some(most) = self.fails_direct(Call::Write, offset, from)? else { return Ok(None) };
         let done = self.each_piece((offset, most), from, |address, part| {
             self.copy_in(address, &mut self.content.borrow_mut()[part])
         })?;
