@@ -73,6 +73,7 @@ $(CARGO_TARGET_DIR)/completions/%: build
 check: all
 	scripts/deps
 	shellcheck scripts/*
+	scripts/layers
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings

@@ -41,8 +41,8 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         match error {
             Error::Read(lba) => Failure::Error(UNC, Some(lba)),
-            Error::Write(lba) => Failure::Fault(lba),
-            Error::NoSpace | Error::Internal => Failure::Fault(None),
+            Error::Write(lba) => Failure::Fault(Some(lba)),
+            Error::Flush | Error::NoSpace | Error::Internal => Failure::Fault(None),
             Error::WriteProtected | Error::AccessDenied | Error::Miscompare(_) => ABORTED,
             Error::NoMemory | Error::Gone | Error::CallerFault(_) => Failure::Incomplete(error),
         }

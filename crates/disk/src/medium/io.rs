@@ -15,8 +15,10 @@ const PIECE: u64 = 256 * 1024;
 pub(crate) enum Error {
     /// The logical block at this address cannot be read.
     Read(u64),
-    /// A write failed, at this address where it is known.
-    Write(Option<u64>),
+    /// The logical block at this address cannot be written.
+    Write(u64),
+    /// The cache cannot be written to the medium; which block is to blame is not known.
+    Flush,
     /// The logical block at this address differs from what the caller expects.
     Miscompare(u64),
     /// There is no space left.
@@ -55,7 +57,7 @@ impl Error {
         }
     }
 
-    fn writing(errno: Errno, lba: Option<u64>) -> Error {
+    fn writing(errno: Errno, lba: u64) -> Error {
         match (Error::backing(errno), errno) {
             // EFBIG: the program's limit of a file's size (RLIMIT_FSIZE).
             (Error::Internal, Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => Error::NoSpace,
@@ -70,7 +72,7 @@ impl Error {
     /// Returns what an error in reading a part of the range means. Reading the blocks one by one finds the one that cannot be
     /// read.
     fn reading_part<H: Host>(host: &H, range: Range, offset: u64, length: u64, errno: Errno) -> Error {
-        let block = u64::from(range.capacity.block);
+        let block = u64::from(range.block);
         let first = range.block_of(offset);
         let blocks = range.block_of(length);
         match Error::reading(errno, first) {
@@ -104,7 +106,6 @@ pub(crate) fn read<H: Host>(host: &H, range: Range, data: &mut Data) -> Result<(
 
 /// Writes the caller's memory to the range. `durable`: the data is on the medium afterwards.
 pub(crate) fn write<H: Host>(host: &H, range: Range, data: &mut Data, durable: bool) -> Result<(), Error> {
-    let failed = |errno, lba| Error::writing(errno, Some(lba));
     transfer(
         host,
         range,
@@ -112,9 +113,9 @@ pub(crate) fn write<H: Host>(host: &H, range: Range, data: &mut Data, durable: b
         |offset, segments| host.write_at(offset, segments, durable),
         |data, offset, buffer| {
             data.get(host, buffer).map_err(Error::CallerFault)?;
-            host.write(offset, buffer, durable).map_err(|errno| failed(errno, range.block_of(offset)))
+            host.write(offset, buffer, durable).map_err(|errno| Error::writing(errno, range.block_of(offset)))
         },
-        failed,
+        Error::writing,
     )
 }
 
@@ -173,7 +174,7 @@ pub(crate) fn verify<H: Host>(host: &H, range: Range, mut compare: Compare<'_>) 
     let (mut medium, mut expected) = (memory(most)?, memory(most)?);
     if let Compare::OneBlock(data) = &mut compare {
         let expected = expected.as_mut().get_mut(..most as usize).unwrap_or_default();
-        let (block, rest) = expected.split_at_mut_checked(range.capacity.block as usize).unwrap_or_default();
+        let (block, rest) = expected.split_at_mut_checked(range.block as usize).unwrap_or_default();
         data.get(host, block).map_err(Error::CallerFault)?;
         repeat(block, rest);
     }
@@ -212,7 +213,7 @@ pub(crate) fn write_same<H: Host>(host: &H, range: Range, block: &[u8]) -> Resul
         let length = (whole - done).min(most);
         let offset = range.offset().saturating_add(done);
         host.write(offset, buffer.get(..length as usize).unwrap_or_default(), false)
-            .map_err(|errno| Error::writing(errno, Some(range.block_of(offset))))?;
+            .map_err(|errno| Error::writing(errno, range.block_of(offset)))?;
         done = done.saturating_add(length);
     }
     Ok(())
@@ -236,8 +237,7 @@ pub(crate) fn write_atomic<H: Host>(
     let mut buffer = host.scratch(length).map_err(Error::backing)?;
     let buffer = buffer.as_mut().get_mut(..length).unwrap_or_default();
     data.get(host, buffer).map_err(Error::CallerFault)?;
-    host.write_atomic(range.offset(), buffer, durable)
-        .map_err(|errno| Error::writing(errno, Some(range.first)))
+    host.write_atomic(range.offset(), buffer, durable).map_err(|errno| Error::writing(errno, range.first))
 }
 
 /// Changes the range as one step: see [`Backing::update`](crate::host::Backing::update).
@@ -252,23 +252,26 @@ pub(crate) fn update<H: Host>(
     host.update(range.offset(), medium, durable, timeout_ms, change).map_err(|error| match error {
         UpdateError::Exclude(errno) => Error::backing(errno),
         UpdateError::Read(errno) => Error::reading_part(host, range, range.offset(), range.bytes(), errno),
-        UpdateError::Write(errno) => Error::writing(errno, Some(range.first)),
+        UpdateError::Write(errno) => Error::writing(errno, range.first),
     })
 }
 
 /// Gives back the space of the range, which reads as zeros afterwards.
 pub(crate) fn discard(host: &impl Host, range: Range) -> Result<(), Error> {
-    host.discard(range.offset(), range.bytes()).map_err(|errno| Error::writing(errno, Some(range.first)))
+    host.discard(range.offset(), range.bytes()).map_err(|errno| Error::writing(errno, range.first))
 }
 
 /// Makes the range read as zeros and keeps its space.
 pub(crate) fn zero(host: &impl Host, range: Range) -> Result<(), Error> {
-    host.zero(range.offset(), range.bytes()).map_err(|errno| Error::writing(errno, Some(range.first)))
+    host.zero(range.offset(), range.bytes()).map_err(|errno| Error::writing(errno, range.first))
 }
 
-/// Writes the backing device's cache to its medium. Which block an error concerns is not known.
+/// Writes the backing device's cache to its medium.
 pub(crate) fn sync(host: &impl Host) -> Result<(), Error> {
-    host.sync().map_err(|errno| Error::writing(errno, None))
+    host.sync().map_err(|errno| match Error::writing(errno, 0) {
+        Error::Write(_) => Error::Flush,
+        error => error,
+    })
 }
 
 /// Writes the cache to the medium; a write-protected medium has none to write.

@@ -64,28 +64,29 @@ pub(crate) struct Range {
     pub(crate) first: u64,
     /// How many there are.
     pub(crate) blocks: u64,
-    pub(crate) capacity: Capacity,
+    /// Bytes a logical block.
+    pub(crate) block: u32,
 }
 
 impl Range {
     /// A range; none where one of its blocks does not exist.
     pub(crate) fn new(capacity: Capacity, first: u64, blocks: u64) -> Option<Range> {
         let end = first.checked_add(blocks)?;
-        (end <= capacity.blocks).then_some(Range { first, blocks, capacity })
+        (end <= capacity.blocks).then_some(Range { first, blocks, block: capacity.block })
     }
 
     /// The first byte.
     pub(crate) fn offset(&self) -> u64 {
-        self.first.saturating_mul(self.capacity.block.into())
+        self.first.saturating_mul(self.block.into())
     }
 
     /// How many bytes.
     pub(crate) fn bytes(&self) -> u64 {
-        self.blocks.saturating_mul(self.capacity.block.into())
+        self.blocks.saturating_mul(self.block.into())
     }
 
     /// The block that a byte is in.
     pub(crate) fn block_of(&self, offset: u64) -> u64 {
-        offset.checked_div(self.capacity.block.into()).unwrap_or(0)
+        offset.checked_div(self.block.into()).unwrap_or(0)
     }
 }

@@ -127,7 +127,7 @@ impl<H: Host> Task<'_, H> {
         let out = match compare {
             0 => 0,
             1 => range.bytes(),
-            _ => range.bytes().min(range.capacity.block.into()),
+            _ => range.bytes().min(range.block.into()),
         };
         self.expect(Direction::Out, out)?;
         let compare = match compare {
@@ -159,12 +159,12 @@ impl<H: Host> Task<'_, H> {
         let mut range = self.range()?;
         if range.blocks == 0 {
             // To the end.
-            range.blocks = range.capacity.blocks.saturating_sub(range.first);
+            range.blocks = self.capacity.blocks.saturating_sub(range.first);
         }
         if range.blocks > MAX_WRITE_SAME {
             return Err(self.too_many());
         }
-        let block = range.capacity.block as usize;
+        let block = range.block as usize;
         if !no_data {
             self.expect(Direction::Out, 1)?;
             // A pattern of any other length is none.

@@ -18,6 +18,7 @@ impl<H: Host> Task<'_, H> {
         self.give(&out, self.byte(4).into())
     }
 
+    #[inline(never)]
     pub(super) fn inquiry(&mut self) -> Done {
         let (page, length) = (self.byte(2), self.u16(3));
         let mut response = Response::new();

@@ -49,7 +49,8 @@ impl From<Error> for Outcome {
     fn from(error: Error) -> Outcome {
         match error {
             Error::Read(lba) => Sense::UNRECOVERED_READ_ERROR.at(lba).into(),
-            Error::Write(lba) => Sense { information: lba, ..Sense::WRITE_ERROR }.into(),
+            Error::Write(lba) => Sense::WRITE_ERROR.at(lba).into(),
+            Error::Flush => Sense::WRITE_ERROR.into(),
             Error::Miscompare(lba) => Sense::MISCOMPARE_DURING_VERIFY_OPERATION.at(lba).into(),
             Error::NoSpace => Sense::SPACE_ALLOCATION_FAILED_WRITE_PROTECT.into(),
             Error::WriteProtected => Sense::WRITE_PROTECTED.into(),
