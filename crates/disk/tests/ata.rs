@@ -54,10 +54,8 @@ fn each_way() -> impl Iterator<Item = (&'static str, Way)> {
     WAYS.iter().flat_map(|&(kind, ways)| ways.iter().map(move |&way| (kind, way)))
 }
 
-const SIGNATURE: u64 = 0xc2_4f00;
-
 fn smart(features: u16, low: u8, count: u16) -> Ata {
-    Ata { features, count, lba: SIGNATURE | u64::from(low), ..Ata::new(0xb0) }
+    Ata { features, count, lba: SMART_SIGNATURE | u64::from(low), ..Ata::new(0xb0) }
 }
 
 fn smart_log(address: u8, pages: u16) -> Ata {
@@ -175,9 +173,9 @@ fn right(&(code, subcommand, transfer, extended): &(u8, Option<u8>, Transfer, bo
         (0x06, _) => trim(&[(2, 3), (9, 1)]),
         (0x2f | 0x47, _) => Ata { room: 512, count: 1, ..plain },
         (0x40..=0x42, _) => plain.on(3, 2),
-        (0xb0, Some(0xd0 | 0xd1 | 0xd5)) => Ata { room: 512, count: 1, lba: SIGNATURE, ..plain },
-        (0xb0, Some(0xd4)) => Ata { lba: SIGNATURE | 1, ..plain },
-        (0xb0, _) => Ata { lba: SIGNATURE, ..plain },
+        (0xb0, Some(0xd0 | 0xd1 | 0xd5)) => Ata { room: 512, count: 1, lba: SMART_SIGNATURE, ..plain },
+        (0xb0, Some(0xd4)) => Ata { lba: SMART_SIGNATURE | 1, ..plain },
+        (0xb0, _) => Ata { lba: SMART_SIGNATURE, ..plain },
         (0xc6, _) => Ata { count: 8, ..plain },
         (0xec, _) => Ata { room: 512, ..plain },
         (0xef, Some(0x03)) => Ata { count: 0x44, ..plain },
@@ -344,8 +342,7 @@ fn refused(kind: &'static str, way: Way, command: &Ata) {
     assert!(*disk.host.content.borrow() == content(BLOCKS), "{command:x?}");
     assert_eq!((disk.host.changed.get(), disk.host.synced.get()), (None, 0));
     if let Some(reply) = got.reply {
-        assert_eq!(reply.check().key, 0xb);
-        assert_eq!(reply.check().code, 0x0000);
+        assert_eq!((reply.check().key, reply.check().code), (ABORTED_COMMAND.key, ABORTED_COMMAND.code));
     }
 }
 
@@ -360,7 +357,7 @@ fn what_has_no_row_is_aborted() {
             _ => vec![0, 0x01, 0xd0],
         };
         for features in features.into_iter().filter(|&features| !has_row(code, features)) {
-            let lba = if code == 0xb0 { SIGNATURE } else { 0 };
+            let lba = if code == 0xb0 { SMART_SIGNATURE } else { 0 };
             let command = Ata { features: features.into(), lba, ..Ata::new(code) };
             for (kind, way) in each_way() {
                 let count = if way == Way::Cmd { 0 } else { 1 };
@@ -758,10 +755,7 @@ const BY_COUNT: u8 = 2;
 
 /// Bytes 1 and 2, and the rest from a command.
 fn cdb(protocol: u8, flags: u8, command: &Ata) -> Vec<u8> {
-    let mut cdb = command.cdb(Way::Sixteen);
-    cdb[1] = protocol << 1 | cdb[1] & 1;
-    cdb[2] = flags;
-    cdb
+    command.pass_through(Way::Sixteen, protocol, flags)
 }
 
 #[test]
@@ -838,7 +832,7 @@ fn the_length_of_pass_through() {
         let reply = send(flags, features, count, room);
         assert_eq!(
             (reply.check().key, reply.resid),
-            (0xb, room as i32),
+            (ABORTED_COMMAND.key, room as i32),
             "{flags:02x} {features} {count} {room}"
         );
     }
@@ -848,13 +842,16 @@ fn the_length_of_pass_through() {
     let mut sixteen = cdb(4, FROM_DISK | BY_COUNT, &Ata { count: 512, ..identify() }.wide());
     sixteen[1] &= !1;
     sixteen[6] = 1;
-    assert_eq!(sata.read(&sixteen, 512).check().key, 0xb);
+    assert_eq!(sata.read(&sixteen, 512).check().key, ABORTED_COMMAND.key);
     // Logical blocks that are larger.
     let sata = Disk { entry: "/x=sata,sector=4096", ..Disk::new(content(64)) };
     let command = Ata { count: 1, ..Ata::gives(0x25, DmaIn, 4096).wide().on(2, 1) };
     let reply = sata.read(&cdb(6, FROM_DISK | T_TYPE | BLOCKS_UNIT | BY_COUNT, &command), 4096);
     assert!(reply.good() == part(16, 8));
-    assert_eq!(sata.read(&cdb(6, FROM_DISK | BLOCKS_UNIT | BY_COUNT, &command), 4096).check().key, 0xb);
+    assert_eq!(
+        sata.read(&cdb(6, FROM_DISK | BLOCKS_UNIT | BY_COUNT, &command), 4096).check().key,
+        ABORTED_COMMAND.key
+    );
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn cases() -> Vec<(Ata, &'static [Call])> {
     cases.push((trim(&[(FIRST, 2)]), &[Call::Limit, Call::Discard]));
     cases.push((Ata::new(0xe5), &[Call::Limit]));
     cases.push((Ata { extended: true, ..Ata::new(0x27) }, &[Call::Limit]));
-    cases.push((Ata { lba: 0xc2_4f00, features: 0xda, ..Ata::new(0xb0) }, &[Call::Limit]));
+    cases.push((Ata { lba: SMART_SIGNATURE, features: 0xda, ..Ata::new(0xb0) }, &[Call::Limit]));
     cases
 }
 

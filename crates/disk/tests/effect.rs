@@ -5,6 +5,7 @@ use disk::ata::command as ata;
 use disk::sat;
 use disk::scsi::command::{COMMANDS, Operation as O, Recorded, find};
 use memory_disk::Disk;
+use memory_disk::ata::{Ata, LBA, SMART_SIGNATURE, Way};
 use memory_disk::sg_io::{DATA, FROM_DEV, Header, NONE, TO_DEV, TO_FROM_DEV};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -38,7 +39,7 @@ fn cdb() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// A pass-through of this ATA command by its protocol, with one block of data.
-fn pass_through(cdb: &mut [u8], command: &ata::Command, bits: u8) {
+fn pass_through(cdb: &mut Vec<u8>, command: &ata::Command, bits: u8) {
     use ata::Transfer as T;
     let (protocol, from_disk) = match command.transfer {
         T::None => (3, false),
@@ -49,44 +50,12 @@ fn pass_through(cdb: &mut [u8], command: &ata::Command, bits: u8) {
     };
     let length = if command.transfer == T::None { 0 } else { 0x06 | if from_disk { 0x08 } else { 0 } };
     let features = command.subcommand.unwrap_or(bits & 1);
-    // The signature of SMART is in LBA mid and high.
-    let code = command.code;
-    let [mid, high] = if code == ata::SMART { [0x4f, 0xc2] } else { [0, 0] };
-    match cdb.len() {
-        12 => cdb[1..].copy_from_slice(&[
-            protocol << 1,
-            length,
-            features,
-            1,
-            bits >> 4,
-            mid,
-            high,
-            0x40,
-            code,
-            0,
-            0,
-        ]),
-        _ => {
-            let extended = u8::from(command.extended);
-            cdb[1..].copy_from_slice(&[
-                protocol << 1 | extended,
-                length,
-                0,
-                features,
-                0,
-                1,
-                0,
-                bits >> 4,
-                0,
-                mid,
-                0,
-                high,
-                0x40,
-                code,
-                0,
-            ]);
-        }
-    }
+    let (code, extended) = (command.code, command.extended && cdb.len() == 16);
+    let signature = if code == ata::SMART { SMART_SIGNATURE } else { 0 };
+    let lba = signature | u64::from(bits >> 4);
+    let whole = Ata { features: features.into(), count: 1, lba, device: LBA, extended, ..Ata::new(code) };
+    let way = if cdb.len() == 12 { Way::Twelve } else { Way::Sixteen };
+    *cdb = whole.pass_through(way, protocol, length);
 }
 
 proptest! {

@@ -5,6 +5,7 @@ use disk::record::{Head, MOST_DATA};
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO};
 use disk::trace::capture::Memory;
 use disk::{Answer, Caller, Medium, Nexus, Settings};
+use memory_disk::ata::{Ata, Way};
 use memory_disk::host::{BASE, FAR, MemoryHost};
 use memory_disk::sg_io::{CDB, DATA, FROM_DEV, Header, TO_DEV};
 
@@ -104,12 +105,10 @@ fn sg_io(
 }
 
 fn pass_through(command: u8, features: u8, transfer: u8, length: u8) -> Vec<u8> {
-    let mut cdb = vec![0; 16];
     // T_DIR where data comes from the disk; T_LENGTH says COUNT, in blocks.
     let from_disk = if matches!(transfer, 4 | 6 | 10) { 0x08 } else { 0 };
-    (cdb[0], cdb[1], cdb[2], cdb[4], cdb[6], cdb[14]) =
-        (0x85, transfer << 1, from_disk | 0x06, features, length, command);
-    cdb
+    let command = Ata { features: features.into(), count: length.into(), ..Ata::new(command) };
+    command.pass_through(Way::Sixteen, transfer, from_disk | 0x06)
 }
 
 #[test]

@@ -36,6 +36,9 @@ pub const WHOLE: [(&str, Way); 2] = [("/x=ide", Way::Taskfile), ("/x=sata", Way:
 /// DEVICE: the address is an LBA.
 pub const LBA: u8 = 0x40;
 
+/// The signature of SMART in LBA mid and high.
+pub const SMART_SIGNATURE: u64 = 0xc2_4f00;
+
 /// STATUS and ERROR of a command that succeeded.
 pub const DONE: (u8, u8) = (0x50, 0x00);
 /// STATUS and ERROR of a command that was aborted.
@@ -160,9 +163,6 @@ impl Ata {
 
     /// Returns the CDB of an ATA PASS-THROUGH with CK_COND, and with T_LENGTH 3: as much data as the buffer holds.
     pub fn cdb(&self, way: Way) -> Vec<u8> {
-        let [low, mid, high, d, e, f, ..] = self.lba.to_le_bytes();
-        let [features, features_high] = self.features.to_le_bytes();
-        let [count, count_high] = self.count.to_le_bytes();
         let (protocol, flags) = match self.transfer {
             Transfer::None => (3, 0x20),
             Transfer::PioIn => (4, 0x2b),
@@ -170,6 +170,14 @@ impl Ata {
             Transfer::DmaIn => (6, 0x2b),
             Transfer::DmaOut => (6, 0x23),
         };
+        self.pass_through(way, protocol, flags)
+    }
+
+    /// Returns the CDB of an ATA PASS-THROUGH with this PROTOCOL and these flags in byte 2.
+    pub fn pass_through(&self, way: Way, protocol: u8, flags: u8) -> Vec<u8> {
+        let [low, mid, high, d, e, f, ..] = self.lba.to_le_bytes();
+        let [features, features_high] = self.features.to_le_bytes();
+        let [count, count_high] = self.count.to_le_bytes();
         let how = protocol << 1 | u8::from(self.extended);
         let (device, command) = (self.device, self.command);
         match way {
