@@ -108,7 +108,7 @@ impl<'a> Record<'a> {
         let content = disk.host.content.borrow().clone();
         disk.host.changed.set(None);
         disk.host.fault.set(self.fault());
-        let answer = disk.host.ask_at(disk.entry, &disk.state, request, argument);
+        let answer = disk.ask(request, argument);
         assert!(disk.host.far.borrow()[..before] == others && disk.host.untouched());
         let same = *disk.host.content.borrow() == content;
         if disk.entry.ends_with("ro") {

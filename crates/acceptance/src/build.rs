@@ -19,7 +19,7 @@ pub fn library() -> PathBuf {
         panic!("{} does not exist: run cargo build --release first", path.display());
     };
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("crates/acceptance has a parent");
-    for name in ["disk", "preload"] {
+    for name in ["disk", "engine", "preload"] {
         if let Some(newer) = newer_than(built, &crates.join(name).join("src")) {
             panic!("{} is newer than {}: run cargo build --release first", newer.display(), path.display());
         }

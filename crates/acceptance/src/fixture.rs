@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use disk::names;
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
@@ -73,7 +74,7 @@ impl Scratch {
 
     /// The library under its installed name.
     pub fn library(&self) -> PathBuf {
-        self.copy(&crate::build::library(), "libvmware-bdwrapper.so.0")
+        self.copy(&crate::build::library(), names::LIBRARY)
     }
 
     /// A program of `programs/`, compiled.

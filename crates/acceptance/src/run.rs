@@ -10,6 +10,8 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use disk::names;
+
 /// Where programs are looked for; system tools stand in the `sbin` directories.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -78,12 +80,12 @@ impl Run {
 
     /// Preloads the library and lists devices.
     pub fn with(self, library: &Path, devices: impl AsRef<OsStr>) -> Run {
-        self.env("LD_PRELOAD", library).env("VMWARE_BDWRAPPER_DEVICES", devices)
+        self.env("LD_PRELOAD", library).env(names::DEVICES, devices)
     }
 
     /// Sets the log level.
     pub fn level(self, level: i32) -> Run {
-        self.env("VMWARE_BDWRAPPER_LOG_LEVEL", level.to_string())
+        self.env(names::LOG_LEVEL, level.to_string())
     }
 
     /// Runs it as the user `nobody`.

@@ -11,11 +11,12 @@ use std::sync::{Mutex, OnceLock};
 
 use acceptance::{Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, main as harness, trial};
 use disk::entry::OPTIONS;
+use disk::names;
 use serde_json::{Value, json};
 use system::{CONF, LIBRARY, System, chmod, command, make, remove, sources};
 
 const MIB: u64 = 1 << 20;
-const LEVEL: &str = "VMWARE_BDWRAPPER_LOG_LEVEL";
+const LEVEL: &str = names::LOG_LEVEL;
 
 fn main() -> ExitCode {
     let root: &[Need] = &[Need::Root];
@@ -141,10 +142,9 @@ fn environment() {
     assert_eq!(said(run_with(&disk).env("LD_PRELOAD", &both)), format!("{both}|{entry}|\n"));
     // Several devices; those of the command line instead of the environment's.
     let other = format!("{}=ide", disk.scratch().image("other", MIB).display());
-    let run_both =
-        run_with(&disk).args(["--device", &other]).env("VMWARE_BDWRAPPER_DEVICES", "/ignored=scsi");
+    let run_both = run_with(&disk).args(["--device", &other]).env(names::DEVICES, "/ignored=scsi");
     assert_eq!(said(run_both), format!("{library}|{entry}:{other}|\n"));
-    let from_environment = run().arg("run").env("VMWARE_BDWRAPPER_DEVICES", &entry).env(LEVEL, "0");
+    let from_environment = run().arg("run").env(names::DEVICES, &entry).env(LEVEL, "0");
     assert_eq!(said(from_environment), format!("{library}|{entry}|0\n"));
     assert_eq!(
         said(run_with(&disk).args(["--log-level", "-1"]).env(LEVEL, "1000")),
@@ -247,7 +247,7 @@ fn relative() {
     }
     let traced = at("trace -d disk.img=scsi true").output();
     assert!(traced.code() == 0 && traced.err().contains(&entry), "{}", traced.err());
-    let environment = at("run true").env("VMWARE_BDWRAPPER_DEVICES", "disk.img=scsi").output();
+    let environment = at("run true").env(names::DEVICES, "disk.img=scsi").output();
     assert_eq!(environment.code(), 2, "{}", environment.err());
     assert!(environment.err().contains("disk.img=scsi: is not an absolute name"), "{}", environment.err());
 }
@@ -398,7 +398,7 @@ fn several() {
     let out = outcome.expect_out();
     assert!(out.contains("Cap=262144") && out.contains("Adap=SCSI"), "{out}");
     assert!(out.contains("Cap=131072") && out.contains("Adap=IDE"), "{out}");
-    let from_environment = run().arg("probe").env("VMWARE_BDWRAPPER_DEVICES", scsi.entry()).output();
+    let from_environment = run().arg("probe").env(names::DEVICES, scsi.entry()).output();
     assert!(from_environment.expect_out().contains("Adap=SCSI"));
 }
 
@@ -609,7 +609,7 @@ fn installed() {
         .arg(&link)
         .nobody()
         .env("LD_PRELOAD", LIBRARY)
-        .env("VMWARE_BDWRAPPER_DEVICES", format!("{}=ide", link.display()))
+        .env(names::DEVICES, format!("{}=ide", link.display()))
         .output();
     assert!(old.expect_out().contains("identity=BDWRAPPER DISK/BDW"), "{}", old.out());
 }

@@ -12,6 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use acceptance::machine::{disk, is_machine, machine, run, script, without_udev};
 use acceptance::{Scratch, main as harness, trial};
+use disk::names;
 
 /// How often the machine is killed.
 const ROUNDS: u64 = 5;
@@ -91,7 +92,7 @@ fn inside() -> ExitCode {
     let writers = DEVICES.map(|(device, kind, ways)| {
         let mut command = Command::new(&program);
         command.env("LD_PRELOAD", scratch.library());
-        command.env("VMWARE_BDWRAPPER_DEVICES", format!("{device}={kind}"));
+        command.env(names::DEVICES, format!("{device}={kind}"));
         command.args(["number", &(round * NUMBERS + 1).to_string(), &(NUMBERS - 1).to_string()]);
         command.args([ways[0], device, ways[1], device]).stdout(Stdio::piped());
         let mut writer = command.spawn().expect("it can be run");

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use acceptance::{
     Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, main as harness, program_with, trial,
 };
+use disk::names;
 use serde_json::{Value, json};
 use system::{CONF, LIBRARY, System, chmod, command, make, remove};
 
@@ -166,7 +167,7 @@ fn ready() {
     assert!(last.starts_with(&subject) && last.contains("/true. Start it: "), "{last}");
     let (_, odd) = image(&scratch, "it's $(a) \"name\"!");
     start(&about(&odd));
-    let environment = doctor().arg("true").env("VMWARE_BDWRAPPER_DEVICES", &entry).output();
+    let environment = doctor().arg("true").env(names::DEVICES, &entry).output();
     assert_eq!(environment.out(), outcome.out());
 }
 

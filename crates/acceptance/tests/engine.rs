@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use acceptance::{Disk, Loop, Medium, Need, Run, Scratch, Sgio, kernel_trial, main as harness, needs, trial};
+use disk::names;
 use disk::request::{REQUESTS, family};
 use disk::scsi::command::{COMMANDS, Effect, Operation};
 
@@ -576,8 +577,8 @@ fn threads_wait() {
     for _ in 0..10 {
         let outcome = Run::new(disk.scratch().program("engine"))
             .env("LD_PRELOAD", &libraries)
-            .env("VMWARE_BDWRAPPER_DEVICES", &entries)
-            .env("VMWARE_BDWRAPPER_LOG_LEVEL", "-1")
+            .env(names::DEVICES, &entries)
+            .env(names::LOG_LEVEL, "-1")
             .env("ENGINE_BEFORE", disk.path())
             .output();
         assert!(outcome.err().contains("answered, forwarded 0\n"), "{}", outcome.err());

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use acceptance::{Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, Session, main as harness, trial};
+use disk::names;
 use libtest_mimic::Trial;
 
 const MIB: u64 = 1 << 20;
@@ -270,7 +271,7 @@ fn early(library_last: bool) {
     let preload = if library_last { format!("{early}:{library}") } else { format!("{library}:{early}") };
     let outcome = Run::new(disk.scratch().program("clients"))
         .env("LD_PRELOAD", preload)
-        .env("VMWARE_BDWRAPPER_DEVICES", disk.entry())
+        .env(names::DEVICES, disk.entry())
         .env("EARLY_DEVICE", disk.path())
         .stdin("early\n")
         .output();
@@ -428,7 +429,7 @@ fn stacked() {
         ];
         let outcome = Run::new(disk.scratch().program("clients"))
             .env("LD_PRELOAD", &preload)
-            .env("VMWARE_BDWRAPPER_DEVICES", disk.entry())
+            .env(names::DEVICES, disk.entry())
             .stdin(lines.join("\n") + "\n")
             .output();
         let said = outcome.expect_out().replace("-1 EFAULT", ANSWERED);
@@ -664,7 +665,7 @@ fn image_growth() {
 fn ask_with(scratch: &Scratch, entries: &str, image: &Path, level: Option<&str>) -> (String, String) {
     let mut run = Run::new(scratch.program("clients")).with(&scratch.library(), entries);
     if let Some(level) = level {
-        run = run.env("VMWARE_BDWRAPPER_LOG_LEVEL", level);
+        run = run.env(names::LOG_LEVEL, level);
     }
     let requests = format!("open open {}\nvalue 3 {GET_IDLUN} 0\nvalue 3 0x30d 0\n", image.display());
     let outcome = run.stdin(requests).output();

@@ -11,6 +11,7 @@ use acceptance::{
     Disk, Medium, Need, Outcome, Run, Scratch, assert_same, disk_trials, main as harness, needs, pattern,
     program_with, trial,
 };
+use disk::names;
 use libtest_mimic::Trial;
 
 const MIB: u64 = 1 << 20;
@@ -721,7 +722,7 @@ impl Case<'_> {
         let mut words =
             self.command.split(' ').map(|word| word.replace("DEV", &device).replace("COPY", &copy));
         let program = words.next().expect("a program stands first");
-        Run::new(program).args(words).env("VMWARE_BDWRAPPER_DEVICES", &self.entries)
+        Run::new(program).args(words).env(names::DEVICES, &self.entries)
     }
 
     /// The user sees the same, and the kernel is asked the same.

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use acceptance::{Loop, Name, Need, Outcome, Run, Scratch, program_with, trial};
+use disk::names;
 use system::{CONF, LIBRARY, System, chmod, make, remove};
 
-const DEVICES: &str = "VMWARE_BDWRAPPER_DEVICES";
+const DEVICES: &str = names::DEVICES;
 const MIB: u64 = 1 << 20;
 
 fn main() -> ExitCode {
@@ -506,7 +507,7 @@ fn hostile() {
         setting.conf(&format!("allow-user-devices yes\nmessages {messages}"));
         for (why, devices, answered) in &cases {
             for level in ["1", "1000", "-1", "", "x", "99999999999999999999", "-99999999999999999999"] {
-                let run = setting.run(devices, &[&image]).env("VMWARE_BDWRAPPER_LOG_LEVEL", level).output();
+                let run = setting.run(devices, &[&image]).env(names::LOG_LEVEL, level).output();
                 let wanted = if *answered { Seen::Scsi } else { Seen::Bare };
                 assert_eq!(seen(&run, &image), wanted, "{why}, messages {messages}, level {level}");
                 let err = run.err();
@@ -523,7 +524,7 @@ fn hostile() {
     let missing = Run::new(&setting.program).arg(&image).nobody().env("LD_PRELOAD", LIBRARY).output();
     assert_eq!(seen(&missing, &image), Seen::Bare);
     assert_eq!(missing.err(), "");
-    let huge = setting.run(&entry, &[&image]).env("VMWARE_BDWRAPPER_LOG_LEVEL", "1".repeat(100_000)).output();
+    let huge = setting.run(&entry, &[&image]).env(names::LOG_LEVEL, "1".repeat(100_000)).output();
     assert_eq!(seen(&huge, &image), Seen::Scsi);
 }
 

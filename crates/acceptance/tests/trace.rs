@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use acceptance::{Disk, Medium, Need, Outcome, Run, Scratch, main as harness, needs, pattern, trial};
+use disk::names;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestError, TestRunner};
@@ -515,7 +516,7 @@ fn impostor() {
             true => disk.run("unshare").arg("--user").arg(clients),
             false => disk.run(clients),
         };
-        let run = run.env("VMWARE_BDWRAPPER_TRACE", name + &"s".repeat(36));
+        let run = run.env(names::TRACE, name + &"s".repeat(36));
         let run = if nobody { run.nobody() } else { run };
         let outcome =
             run.stdin(format!("open open {}\nget 3 {GET_IDLUN} 8\n", disk.path().display())).output();
@@ -546,7 +547,7 @@ fn data_behind_stderr() {
         fs::write(&file, "HEADTAIL").expect("it is ours");
         let script = format!("exec \"$0\" {closed}");
         let run = disk.run("sh").args(["-c", &script]).arg(disk.scratch().program("clients"));
-        let run = run.env("VMWARE_BDWRAPPER_TRACE", "n".repeat(72));
+        let run = run.env(names::TRACE, "n".repeat(72));
         let lines =
             format!("close close 2\nopen rdwr {}\nopen open DEV\nget 3 {GET_IDLUN} 8\n", file.display());
         let lines = lines.replace("DEV", disk.path().to_str().expect("ASCII"));

@@ -15,6 +15,7 @@ use acceptance::{
     Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, assert_same, kernel_trial, main as harness, needs,
     pattern, trial, wait_for,
 };
+use disk::names;
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
@@ -1434,7 +1435,7 @@ fn differences() {
     assert_eq!(what(vmdk("check").args(["--device", &ide])).0, ["adapter", "geometry", "bios-geometry"]);
     let environment = format!("/x=scsi:{ide}");
     assert_eq!(
-        what(vmdk("check").env("VMWARE_BDWRAPPER_DEVICES", environment)).0,
+        what(vmdk("check").env(names::DEVICES, environment)).0,
         ["adapter", "geometry", "bios-geometry"]
     );
     refused(&vmdk("check").args(["--device", "/x=scsi"]).arg(&file).output(), 2, "not for /x");
@@ -1524,7 +1525,7 @@ fn other_name() {
     assert!(found.out().contains("answers as a disk of IDE"), "{}", found.out());
     // The environment's entry counts by whatever name, as it does to the library.
     let environment = format!("/dev/sd/none:{device}=ide");
-    let found = vmdk("check").env("VMWARE_BDWRAPPER_DEVICES", environment).arg(&file).output();
+    let found = vmdk("check").env(names::DEVICES, environment).arg(&file).output();
     assert!(found.out().contains("answers as a disk of IDE"), "{}", found.out());
     let other = disk.scratch().image("other", MIB);
     refused(&same(&format!("{}=scsi", other.display())), 2, "not for");

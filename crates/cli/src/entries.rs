@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use disk::entry::{Entry, entries};
+use disk::names;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
@@ -17,7 +18,7 @@ use crate::say::failure::{Failure, cause, quoted, shown};
 use crate::say::finding::Finding;
 
 /// The library's variable.
-pub const VARIABLE: &str = "VMWARE_BDWRAPPER_DEVICES";
+pub const VARIABLE: &str = names::DEVICES;
 
 /// An entry as written, and what it says.
 #[derive(Clone, Copy)]

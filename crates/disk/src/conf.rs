@@ -1,4 +1,4 @@
-//! The administrator's file, `/etc/vmware-bdwrapper.conf`: one directive a line.
+//! The configuration file, [`CONFIGURATION_FILE`](crate::names::CONFIGURATION_FILE): one directive a line.
 //!
 //! ```text
 //! executable PATH            a set-user-ID program in which the library may act
@@ -11,6 +11,42 @@
 
 use crate::entry::{Entry, EntryError, Printed};
 use core::fmt;
+
+/// The most bytes that the file may have.
+pub const LONGEST: u64 = 65536;
+
+/// The permissions that let others than the owner write (`S_IWGRP`, `S_IWOTH`).
+pub const OTHERS_WRITE: u32 = 0o022;
+
+/// Why a file is not trusted as the configuration file, and ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distrust {
+    /// It is not a regular file.
+    NotRegular,
+    /// It belongs to this user, not to root.
+    Owner(u32),
+    /// Others than the owner may write to it.
+    WritableByOthers,
+    /// It has this many bytes, more than [`LONGEST`].
+    TooLong(u64),
+}
+
+/// Checks that root alone can have written a file, by its owner, mode (`st_mode`) and size in bytes.
+pub fn check_trust(owner: u32, mode: u32, bytes: u64) -> Result<(), Distrust> {
+    const S_IFMT: u32 = 0o170_000;
+    const S_IFREG: u32 = 0o100_000;
+    if mode & S_IFMT != S_IFREG {
+        Err(Distrust::NotRegular)
+    } else if owner != 0 {
+        Err(Distrust::Owner(owner))
+    } else if mode & OTHERS_WRITE != 0 {
+        Err(Distrust::WritableByOthers)
+    } else if bytes > LONGEST {
+        Err(Distrust::TooLong(bytes))
+    } else {
+        Ok(())
+    }
+}
 
 /// One line of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +141,21 @@ mod tests {
     use crate::entry::{Kind, Problem};
     use std::string::ToString;
     use std::vec::Vec;
+
+    #[test]
+    fn root_alone_can_have_written_a_trusted_file() {
+        for (mode, bytes) in [(0o100_644, 0), (0o100_600, LONGEST), (0o104_755, 1)] {
+            assert_eq!(check_trust(0, mode, bytes), Ok(()), "{mode:o}");
+        }
+        for mode in [0o120_777, 0o010_600, 0o040_755, 0o060_600, 0o140_600] {
+            assert_eq!(check_trust(0, mode, 1), Err(Distrust::NotRegular), "{mode:o}");
+        }
+        assert_eq!(check_trust(5, 0o100_644, 1), Err(Distrust::Owner(5)));
+        for mode in [0o100_664, 0o100_646, 0o100_620, 0o100_602] {
+            assert_eq!(check_trust(0, mode, 1), Err(Distrust::WritableByOthers), "{mode:o}");
+        }
+        assert_eq!(check_trust(0, 0o100_644, LONGEST + 1), Err(Distrust::TooLong(LONGEST + 1)));
+    }
 
     #[test]
     fn every_directive_is_taken() {

@@ -2,8 +2,9 @@
 
 use crate::entry::{Entry, Kind};
 use crate::errno::Errno;
-use crate::host::{Host, Limit};
-use crate::settings::State;
+use crate::host::Host;
+use crate::nexus::Nexus;
+use crate::settings::Settings;
 
 /// A listed device.
 #[derive(Clone, Copy, Debug)]
@@ -13,7 +14,9 @@ pub struct Device<'a> {
     /// Its position among the listed devices: the target id of its SCSI address.
     pub index: u8,
     /// What requests can set and other requests read back.
-    pub state: &'a State,
+    pub settings: &'a Settings,
+    /// The I_T nexus of the caller.
+    pub nexus: &'a Nexus,
 }
 
 /// The size of a device in whole logical blocks.
@@ -46,24 +49,23 @@ impl Device<'_> {
     /// Bytes a logical block: the backing device's, or the entry's `sector=` where that is larger.
     pub fn logical_block(&self, host: &impl Host) -> Result<u32, Errno> {
         let least = self.entry.sector.unwrap_or(512).max(512);
-        let backing = host.limit(Limit::LogicalBlock)?;
-        Ok(u32::try_from(backing).unwrap_or(least).max(least))
+        Ok(host.logical_block()?.max(least))
     }
 
     /// Bytes a physical block; at least a logical block.
     pub fn physical_block(&self, host: &impl Host) -> Result<u32, Errno> {
         let logical = self.logical_block(host)?;
-        Ok(u32::try_from(host.limit(Limit::PhysicalBlock)?).unwrap_or(logical).max(logical))
+        Ok(host.physical_block()?.max(logical))
     }
 
     /// The size at this moment.
     pub fn capacity(&self, host: &impl Host) -> Result<Capacity, Errno> {
-        Ok(Capacity::new(host.limit(Limit::Bytes)?, self.logical_block(host)?))
+        Ok(Capacity::new(host.bytes()?, self.logical_block(host)?))
     }
 
     /// Whether the disk says that it is write-protected.
     pub(crate) fn read_only(&self, host: &impl Host) -> Result<bool, Errno> {
-        Ok(self.entry.read_only || host.limit(Limit::ReadOnly)? != 0)
+        Ok(self.entry.read_only || host.is_read_only()?)
     }
 
     /// How this kind of disk refuses a request that it does not know: the SCSI mid-layer and drivers/ide by

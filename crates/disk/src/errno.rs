@@ -33,6 +33,12 @@ errnos! {
     ENOMEDIUM = 123 ECANCELED = 125
 }
 
+impl Errno {
+    /// Not an error of the kernel: the caller is gone, so that its memory cannot be reached and the
+    /// request need not be answered.
+    pub const CALLER_GONE: Errno = Errno(-1);
+}
+
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {

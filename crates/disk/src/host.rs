@@ -1,4 +1,4 @@
-//! What an engine lends the core: the caller's memory and the device that stands behind the disk.
+//! What an engine lends the core: the caller and the backing device.
 
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -6,32 +6,13 @@ pub use crate::abi::Segment;
 use crate::abi::{Abi, Structure};
 use crate::errno::Errno;
 
-/// What stands behind a disk.
+/// The kind of backing device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Medium {
     /// A block device: the kernel answers block-layer requests.
     BlockDevice,
     /// A regular file.
     ImageFile,
-}
-
-/// A property of the backing device that can change at any time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// The size in bytes.
-    Bytes,
-    /// Bytes a logical block.
-    LogicalBlock,
-    /// Bytes a physical block.
-    PhysicalBlock,
-    /// Bytes a block of the page cache (`BLKBSZGET`).
-    SoftBlock,
-    /// The least sensible transfer, in bytes.
-    MinimumIo,
-    /// The longest transfer, in 512-byte sectors.
-    MaxSectors,
-    /// Not 0 where the device cannot be written.
-    ReadOnly,
 }
 
 /// Whether and how the backing device gives back space.
@@ -63,7 +44,7 @@ pub enum Capability {
     Admin = 21,
 }
 
-/// Why [`Host::update`] failed.
+/// Why [`Backing::update`] failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpdateError {
     /// Other updates could not be excluded; `EAGAIN` where one of them took longer than the caller waits.
@@ -74,12 +55,15 @@ pub enum UpdateError {
     Write(Errno),
 }
 
-/// What an engine implements: one call of one caller on one descriptor.
-pub trait Host {
-    /// Copies from the caller's memory; a bad address is `EFAULT`.
+/// The caller: the process that called ioctl(2), with its descriptor.
+///
+/// A copy fails with `EFAULT` if the address is bad, and with [`Errno::CALLER_GONE`] if the caller
+/// has ended or its call was cancelled, so that nothing can be copied or answered any more.
+pub trait Caller {
+    /// Copies from the caller's memory.
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno>;
 
-    /// Copies to the caller's memory; a bad address is `EFAULT`.
+    /// Copies to the caller's memory.
     fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno>;
 
     /// How the caller lays out structures.
@@ -111,84 +95,114 @@ pub trait Host {
         }
     }
 
-    /// Says that a part of the caller's memory will be read and written several times: an engine may look at it once.
+    /// Announces that a part of the caller's memory will be read and written several times: an engine
+    /// may look at it once.
     fn prepare(&self, _address: u64, _length: usize) {}
 
-    /// Whether the caller has a privilege.
+    /// Returns whether the caller has a privilege.
     fn capable(&self, capability: Capability) -> bool;
 
-    /// Whether the descriptor is open for writing.
+    /// Returns whether the descriptor is open for writing.
     fn writable(&self) -> bool;
 
-    /// What stands behind the disk.
+    /// Returns the time of a clock, in milliseconds.
+    fn milliseconds(&self) -> u64;
+}
+
+/// The backing device, as it is at this moment: its properties can change at any time. Offsets and
+/// lengths are in bytes.
+pub trait Backing {
+    /// Memory of the engine's own, zeroed and aligned to a page; it is freed when it is dropped.
+    type Scratch: AsMut<[u8]>;
+
+    /// Returns the kind of backing device.
     fn medium(&self) -> Medium;
 
-    /// What tells the backing device from others behind the same entry, such as its device number; the same number where it
-    /// cannot be told at no cost.
+    /// Returns what tells the backing device from others behind the same entry, such as its device
+    /// number; the same number where it cannot be told at no cost.
     fn identity(&self) -> u64 {
         0
     }
 
-    /// A property of the backing device.
-    fn limit(&self, limit: Limit) -> Result<u64, Errno>;
+    /// Returns the size in bytes.
+    fn bytes(&self) -> Result<u64, Errno>;
 
-    /// Memory of the engine's own, zeroed and aligned to a page; it is freed when it is dropped.
-    type Scratch: AsMut<[u8]>;
+    /// Returns the bytes of a logical block.
+    fn logical_block(&self) -> Result<u32, Errno>;
 
-    /// Reads from an offset in bytes straight into the caller's memory; how many bytes. `EINVAL` where the device does not
-    /// take the caller's addresses.
-    fn read_at(&self, offset: u64, into: &[Segment]) -> Result<u64, Errno>;
+    /// Returns the bytes of a physical block.
+    fn physical_block(&self) -> Result<u32, Errno>;
 
-    /// The same the other way round. `durable`: the data is on the medium afterwards.
-    fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno>;
+    /// Returns the bytes of a block of the page cache (`BLKBSZGET`).
+    fn soft_block(&self) -> Result<u32, Errno>;
 
-    /// Reads all of a buffer that came from [`Host::scratch`], from an offset in bytes.
-    fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno>;
+    /// Returns the least sensible transfer, in bytes.
+    fn minimum_io(&self) -> Result<u32, Errno>;
 
-    /// Writes all of a buffer that came from [`Host::scratch`].
-    fn write(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno>;
+    /// Returns the longest transfer, in 512-byte sectors.
+    fn max_sectors(&self) -> Result<u16, Errno>;
 
-    /// The least and the most bytes that [`Host::write_atomic`] can write, powers of two; none where the backing device does
-    /// not say that it can.
-    fn atomic_unit(&self) -> Option<(u32, u32)>;
+    /// Returns whether the device cannot be written.
+    fn is_read_only(&self) -> Result<bool, Errno>;
 
-    /// Writes a buffer that came from [`Host::scratch`], all of it or nothing, even if the power fails meanwhile. Its length
-    /// is a power of two within [`Host::atomic_unit`], the offset in bytes a multiple of it.
-    fn write_atomic(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno>;
-
-    /// Writes the backing device's cache to its medium.
-    fn sync(&self) -> Result<(), Errno>;
-
-    /// Whether and how space is given back.
+    /// Returns whether and how space is given back.
     fn provisioning(&self) -> Result<Provisioning, Errno>;
 
-    /// What stands behind an offset in bytes.
+    /// Returns the least and the most bytes that [`Backing::write_atomic`] can write, powers of two;
+    /// none where the backing device does not say that it can.
+    fn atomic_unit(&self) -> Option<(u32, u32)>;
+
+    /// Returns the extent at an offset.
     fn extent(&self, offset: u64) -> Result<Extent, Errno>;
 
-    /// Memory of at least this many bytes.
+    /// Returns memory of at least this many bytes.
     fn scratch(&self, length: usize) -> Result<Self::Scratch, Errno>;
 
-    /// Reads a part of the device into a buffer that came from [`Host::scratch`], lets `change` look at it and change it, and
-    /// writes it back where that returns true. Other updates of the device, in other threads and processes too, happen
-    /// before or after. Waits at most `patience` milliseconds for them.
+    /// Reads straight into the caller's memory, and returns how many bytes; `None` where the data must
+    /// go through a bounce buffer, because the device does not take the caller's addresses.
+    fn read_at(&self, offset: u64, into: &[Segment]) -> Result<Option<u64>, Errno>;
+
+    /// Writes straight from the caller's memory, and returns how many bytes; `None` as in
+    /// [`Backing::read_at`]. `durable`: the data is on the medium afterwards.
+    fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<Option<u64>, Errno>;
+
+    /// Reads all of a buffer that came from [`Backing::scratch`].
+    fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno>;
+
+    /// Writes all of a buffer that came from [`Backing::scratch`].
+    fn write(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno>;
+
+    /// Writes a buffer that came from [`Backing::scratch`], all of it or nothing, even if the power
+    /// fails meanwhile. Its length is a power of two within [`Backing::atomic_unit`], the offset a
+    /// multiple of it.
+    fn write_atomic(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno>;
+
+    /// Reads a part of the device into a buffer that came from [`Backing::scratch`], lets `change` look
+    /// at it and change it, and writes it back where that returns true. Other updates of the device, in
+    /// other threads and processes too, happen before or after. Waits for them until the timeout.
     fn update(
         &self,
         offset: u64,
         medium: &mut [u8],
         durable: bool,
-        patience: u32,
+        timeout_ms: u32,
         change: impl FnMut(&mut [u8]) -> bool,
     ) -> Result<(), UpdateError>;
 
-    /// A clock, in milliseconds.
-    fn milliseconds(&self) -> u64;
+    /// Writes the backing device's cache to its medium.
+    fn sync(&self) -> Result<(), Errno>;
 
-    /// Gives back the space of a part of the device; it reads as zeros afterwards. Offset and length in bytes.
+    /// Gives back the space of a part of the device; it reads as zeros afterwards.
     fn discard(&self, offset: u64, length: u64) -> Result<(), Errno>;
 
-    /// Makes a part of the device read as zeros and keeps its space. Offset and length in bytes.
+    /// Makes a part of the device read as zeros and keeps its space.
     fn zero(&self, offset: u64, length: u64) -> Result<(), Errno>;
 
     /// Writes the caches of an image file to its storage and forgets what they hold.
     fn flush(&self) -> Result<(), Errno>;
 }
+
+/// One call of one caller on one backing device.
+pub trait Host: Caller + Backing {}
+
+impl<T: Caller + Backing> Host for T {}

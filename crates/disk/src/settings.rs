@@ -3,17 +3,15 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// The settings of one device; all bits zero is a fresh one.
+/// The settings of one logical unit, which all its I_T nexuses share; all bits zero is a fresh one.
 #[derive(Debug, Default)]
-pub struct State {
+pub struct Settings {
     /// `SG_SET_TIMEOUT`, in units of 10 ms.
     pub(crate) timeout: Setting,
     /// `SG_SET_RESERVED_SIZE`, in bytes.
     pub(crate) reserved_size: Setting,
     /// What MODE SELECT has changed.
     pub(crate) switches: Switches,
-    /// The capacity that the last SCSI command saw which could have told of a change: [`packed`]; 0 before.
-    seen: AtomicU64,
     /// The size of a logical block, by backing device and size: [`block_key`] with the exponent in its lowest bits; 0 before.
     block: AtomicU64,
     /// `HDIO_SET_…` of these names.
@@ -36,14 +34,13 @@ pub struct State {
     pub(crate) self_test_block: Number,
 }
 
-impl State {
+impl Settings {
     /// A fresh one.
-    pub const fn new() -> State {
-        State {
+    pub const fn new() -> Settings {
+        Settings {
             timeout: Setting::new(),
             reserved_size: Setting::new(),
             switches: Switches::new(),
-            seen: AtomicU64::new(0),
             block: AtomicU64::new(0),
             io_32bit: Setting::new(),
             unmask_interrupts: Setting::new(),
@@ -63,15 +60,10 @@ impl State {
 }
 
 /// How many of the lowest bits of a word hold the exponent of a logical block's size: 9 to 31.
-const EXPONENT: u32 = 5;
+pub(crate) const EXPONENT: u32 = 5;
 const EXPONENT_BITS: u64 = (1 << EXPONENT) - 1;
 
-/// The number of logical blocks, below 2^59, and the exponent of their size.
-fn packed(blocks: u64, block: u32) -> u64 {
-    blocks << EXPONENT | exponent(block)
-}
-
-fn exponent(block: u32) -> u64 {
+pub(crate) fn exponent(block: u32) -> u64 {
     block.checked_ilog2().unwrap_or(0).into()
 }
 
@@ -84,28 +76,18 @@ fn block_key(identity: u64, bytes: u64) -> u64 {
     (mixed ^ mixed >> 32) & !EXPONENT_BITS
 }
 
-impl State {
-    /// The size of a logical block of a backing device of this size, if it is the last that was remembered.
-    pub(crate) fn block_of(&self, identity: u64, bytes: u64) -> Option<u32> {
+impl Settings {
+    /// Returns the size of a logical block of a backing device of this size in bytes, if that was cached
+    /// last.
+    pub(crate) fn cached_block_size(&self, identity: u64, bytes: u64) -> Option<u32> {
         let known = self.block.load(Ordering::Relaxed);
         let exponent = known & EXPONENT_BITS;
         (exponent != 0 && known & !EXPONENT_BITS == block_key(identity, bytes)).then_some(1 << exponent)
     }
 
-    /// Remembers the size of a logical block.
-    pub(crate) fn remember_block(&self, identity: u64, bytes: u64, block: u32) {
+    /// Caches the size of a logical block.
+    pub(crate) fn cache_block_size(&self, identity: u64, bytes: u64, block: u32) {
         self.block.store(block_key(identity, bytes) | exponent(block), Ordering::Relaxed);
-    }
-
-    /// Remembers the capacity; the number of logical blocks before, if that or their size was another.
-    pub(crate) fn changed(&self, blocks: u64, block: u32) -> Option<u64> {
-        let new = packed(blocks, block);
-        // Threads that only read do not take the cache line from each other.
-        if self.seen.load(Ordering::Relaxed) == new {
-            return None;
-        }
-        let old = self.seen.swap(new, Ordering::Relaxed);
-        (old != 0 && old != new).then_some(old >> EXPONENT)
     }
 }
 

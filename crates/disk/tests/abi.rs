@@ -9,7 +9,7 @@ use disk::host::Segment;
 use disk::request::*;
 use disk::trace::capture::Memory;
 use disk::trace::{Decoded, Given};
-use disk::{Answer, Errno, Host, Medium};
+use disk::{Answer, Caller, Errno, Medium};
 use memory_disk::host::{BASE, FAR, POISON};
 use memory_disk::sg_io::{DATA, FROM_DEV, LIST, TO_DEV, sg_io_hdr};
 use memory_disk::{Disk, MemoryHost, numbered_blocks};
@@ -189,7 +189,7 @@ fn a_header_of_64_bytes_is_enough() {
     let end = FAR + disk.host.far.borrow().len() as u64;
     let header = SgIoHdr { dxferp: DATA - 128, ..sg_io_hdr(6, FROM_DEV, 96) };
     disk.host.store(end - 64, header).expect("it is there");
-    assert_eq!(disk.host.ask_at(disk.entry, &disk.state, SG_IO, end - 64), Answer::Value(0));
+    assert_eq!(disk.ask(SG_IO, end - 64), Answer::Value(0));
     let SgIoHdr { status, resid, .. } = disk.host.fetch(end - 64).expect("it is there");
     assert_eq!((status, resid), (0, 0));
 }
@@ -250,7 +250,7 @@ fn taskfiles_of_both() {
                 false => disk.host.store(DATA, request),
             }
             .expect("it is there");
-            let answer = disk.host.ask_at(disk.entry, &disk.state, HDIO_DRIVE_TASKFILE, DATA);
+            let answer = disk.ask(HDIO_DRIVE_TASKFILE, DATA);
             assert_eq!(answer, Answer::Value(0));
             let IdeTaskRequest { io_ports, .. } = disk.host.fetch(DATA).expect("it is there");
             assert_eq!(io_ports[7], 0x50);

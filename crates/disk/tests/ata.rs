@@ -8,7 +8,7 @@ use disk::abi::{HdioTaskfile, IdeTaskRequest};
 use disk::ata::Registers;
 use disk::ata::command::{COMMANDS, Transfer};
 use disk::request::*;
-use disk::{Answer, Errno, Host, Medium};
+use disk::{Answer, Caller, Errno, Medium};
 use memory_disk::ata::*;
 use memory_disk::host::{FAR, POISON};
 use memory_disk::sense::*;
@@ -394,7 +394,7 @@ fn who_takes_no_ata_commands_by_sg_io() {
         let header = sg_io_hdr(cdb.len(), FROM_DEV, 512);
         ide.put(CDB, &cdb);
         ide.host.store(HEADER, header).expect("it is there");
-        let answer = ide.host.ask_at(ide.entry, &ide.state, SG_IO, HEADER);
+        let answer = ide.ask(SG_IO, HEADER);
         assert_eq!(answer, Answer::Error(Errno::EINVAL));
         assert_eq!(ide.host.fetch(HEADER), Ok(header));
     }
@@ -1045,7 +1045,7 @@ fn addresses_of_requests() {
         ("/x=sata", HDIO_DRIVE_TASK, Answer::Error(Errno::EINVAL)),
     ] {
         let disk = disk(kind);
-        let ask = |argument| disk.host.ask_at(kind, &disk.state, request, argument);
+        let ask = |argument| disk.host.ask_through(&disk.nexus, kind, &disk.settings, request, argument);
         assert_eq!(ask(0), null, "{kind} {request:x}");
         assert_eq!(ask(BAD), Answer::Error(Errno::EFAULT));
         // One byte too few.
@@ -1076,7 +1076,13 @@ fn data_that_the_caller_has_no_memory_for() {
                 let bytes = command.taskfile();
                 disk.put(end - bytes.len() as u64, &bytes);
                 disk.host.far.borrow_mut().pop();
-                disk.host.ask_at(kind, &disk.state, HDIO_DRIVE_TASKFILE, end - bytes.len() as u64)
+                disk.host.ask_through(
+                    &disk.nexus,
+                    kind,
+                    &disk.settings,
+                    HDIO_DRIVE_TASKFILE,
+                    end - bytes.len() as u64,
+                )
             } else {
                 disk.put(end - length, if command.room > 0 { &[] } else { &command.data });
                 disk.host.far.borrow_mut().pop();
@@ -1084,7 +1090,7 @@ fn data_that_the_caller_has_no_memory_for() {
                 let header = SgIoHdr { dxferp: end - length, ..sg_io_hdr(16, direction, length as usize) };
                 disk.put(CDB, &command.cdb(way));
                 disk.host.store(HEADER, header).expect("it is there");
-                disk.host.ask_at(kind, &disk.state, SG_IO, HEADER)
+                disk.host.ask_through(&disk.nexus, kind, &disk.settings, SG_IO, HEADER)
             };
             assert_eq!(answer, Answer::Error(Errno::EFAULT), "{command:x?}");
             // The driver copies data to write before it begins.
@@ -1098,7 +1104,7 @@ fn data_that_the_caller_has_no_memory_for() {
         let disk = disk(kind);
         let end = FAR + disk.host.far.borrow().len() as u64;
         disk.put(end - 515, &[0xec, 0, 0, 1]);
-        let answer = disk.host.ask_at(kind, &disk.state, HDIO_DRIVE_CMD, end - 515);
+        let answer = disk.host.ask_through(&disk.nexus, kind, &disk.settings, HDIO_DRIVE_CMD, end - 515);
         assert_eq!(answer, Answer::Error(Errno::EFAULT));
     }
     // What no phase needs is copied too.
@@ -1107,7 +1113,8 @@ fn data_that_the_caller_has_no_memory_for() {
     bytes[40..48].copy_from_slice(&1u64.to_ne_bytes());
     let end = FAR + ide.host.far.borrow().len() as u64;
     ide.put(end - 48, &bytes);
-    let ask = |ide: &Disk, at| ide.host.ask_at("/x=ide", &ide.state, HDIO_DRIVE_TASKFILE, at);
+    let ask =
+        |ide: &Disk, at| ide.host.ask_through(&ide.nexus, "/x=ide", &ide.settings, HDIO_DRIVE_TASKFILE, at);
     assert_eq!(ask(&ide, end - 48), Answer::Error(Errno::EFAULT));
     ide.put(end, &[0]);
     assert_eq!(ask(&ide, end - 48), Answer::Value(0));
@@ -1516,7 +1523,7 @@ fn the_layout_of_hdparm() {
     }
     let end = FAR + disk.host.far.borrow().len() as u64;
     disk.put(end - 55, &layout(&Ata::new(0xe5), out, back)[..55]);
-    let answer = disk.host.ask_at(disk.entry, &disk.state, HDIO_DRIVE_TASKFILE, end - 55);
+    let answer = disk.ask(HDIO_DRIVE_TASKFILE, end - 55);
     assert_eq!(answer, Answer::Error(Errno::EFAULT));
 }
 
@@ -1578,7 +1585,8 @@ fn settings_in_the_sector() {
 #[test]
 fn settings_by_other_requests() {
     let ide = disk("/x=ide");
-    let ask = |request, argument| ide.host.ask_at("/x=ide", &ide.state, request, argument);
+    let ask =
+        |request, argument| ide.host.ask_through(&ide.nexus, "/x=ide", &ide.settings, request, argument);
     for (argument, bit) in [(0, 0), (1, 0x20)] {
         assert_eq!(ask(HDIO_SET_WCACHE, argument), Answer::Value(0));
         assert_eq!(identified(&ide)[85] & 0x20, bit);
@@ -2137,7 +2145,7 @@ proptest! {
     ) {
         let blocks = blocks.min(u64::MAX / logical);
         let mut disk = sized(kind, blocks * logical);
-        (disk.host.logical, disk.host.physical) = (logical, logical << ratio);
+        (disk.host.logical, disk.host.physical) = (logical as u32, (logical << ratio) as u32);
         let words = identified(&disk);
         let number = |at: usize, count: usize| {
             (0..count).map(|word| u64::from(words[at + word]) << (16 * word)).sum::<u64>()

@@ -218,7 +218,9 @@ fn a_write_cache_that_cannot_be_written() {
         disk.host.fault.set(Some(Fault::new(Call::Sync, Errno::EIO)));
         disk.ata(way, &set_features(0x82, 0)).holds(set_features(0x82, 0).leaves(FAULT));
         if kind == "/x=ide" {
-            let ask = |request, argument| disk.host.ask_at(kind, &disk.state, request, argument);
+            let ask = |request, argument| {
+                disk.host.ask_through(&disk.nexus, kind, &disk.settings, request, argument)
+            };
             assert_eq!(ask(HDIO_SET_WCACHE, 0), Answer::Error(Errno::EIO));
             assert_eq!(ask(HDIO_GET_WCACHE, DATA), Answer::Value(0));
             assert_eq!(disk.got(DATA, 8), 1u64.to_ne_bytes());

@@ -73,7 +73,7 @@ proptest! {
         disk.host.medium = Medium::ImageFile;
         // The size is seen, and reported, once.
         disk.none(&[0; 6]);
-        let before = format!("{:?}", disk.state);
+        let before = format!("{:?}", (&disk.settings, &disk.nexus));
         let mut whole = [0; 16];
         whole[..cdb.len()].copy_from_slice(&cdb);
         let row = find(cdb[0], cdb[1] & 0x1f).expect("it is in the table");
@@ -85,7 +85,7 @@ proptest! {
         let may_change_medium = matches!(row.effect, Effect::ChangesMedium | Effect::OfAtaCommand);
         prop_assert!(!medium_changed || may_change_medium, "{}", row.name);
         let changed = medium_changed
-            || format!("{:?}", disk.state) != before;
+            || format!("{:?}", (&disk.settings, &disk.nexus)) != before;
         prop_assert!(!changed || !sat::changes_nothing(row, &whole), "{}", row.name);
     }
 }

@@ -2,11 +2,10 @@
 
 use disk::abi::{HdioTaskfile, IdeTaskRequest, RegFlags, ScsiIoctlCommand};
 use disk::entry::Kind;
-use disk::host::Host;
 use disk::record::{Head, MOST_DATA};
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO};
 use disk::trace::capture::Memory;
-use disk::{Answer, Medium, State};
+use disk::{Answer, Caller, Medium, Nexus, Settings};
 use memory_disk::ata::{Ata, Way};
 use memory_disk::host::{BASE, FAR, MemoryHost};
 use memory_disk::sg_io::{CDB, DATA, FROM_DEV, TO_DEV, sg_io_hdr};
@@ -27,9 +26,12 @@ struct Traced {
     answer: Answer,
 }
 
-fn traced(host: &MemoryHost, state: &State, entry: &str, request: u32) -> Traced {
+/// The settings of a disk, and the nexus that requests come through.
+type Unit = (Settings, Nexus);
+
+fn traced(host: &MemoryHost, unit: &Unit, entry: &str, request: u32) -> Traced {
     let mut memory = Memory::of(host, request, BASE);
-    let answer = host.ask_at(entry, state, request, BASE);
+    let answer = host.ask_through(&unit.1, entry, &unit.0, request, BASE);
     let head = Head {
         process: 1,
         thread: 1,
@@ -41,7 +43,7 @@ fn traced(host: &MemoryHost, state: &State, entry: &str, request: u32) -> Traced
         result: match answer {
             Answer::Value(value) => Ok(value),
             Answer::Error(errno) => Err(errno),
-            Answer::Forward => panic!("it is ours"),
+            Answer::Forward | Answer::CallerGone => panic!("it is answered"),
         },
         forwarded: false,
         duration: 0,
@@ -88,7 +90,7 @@ fn disk() -> MemoryHost {
 /// `SG_IO` with a CDB and a buffer of this length, full of secrets, or of what is given.
 fn sg_io(
     host: &MemoryHost,
-    state: &State,
+    unit: &Unit,
     entry: &str,
     cdb: &[u8],
     direction: i32,
@@ -101,7 +103,7 @@ fn sg_io(
     far[at(CDB)..][..cdb.len()].copy_from_slice(cdb);
     far[at(DATA)..][..given.len()].copy_from_slice(given);
     *host.far.borrow_mut() = far;
-    traced(host, state, entry, SG_IO)
+    traced(host, unit, entry, SG_IO)
 }
 
 fn pass_through(command: u8, features: u8, transfer: u8, length: u8) -> Vec<u8> {
@@ -113,9 +115,9 @@ fn pass_through(command: u8, features: u8, transfer: u8, length: u8) -> Vec<u8> 
 
 #[test]
 fn what_a_command_moved() {
-    let (host, state) = (disk(), State::new());
+    let (host, unit) = (disk(), Unit::default());
     let ask = |entry: &str, cdb: &[u8], direction, length, given: &[u8]| {
-        sg_io(&host, &state, entry, cdb, direction, length, given)
+        sg_io(&host, &unit, entry, cdb, direction, length, given)
     };
     // As much as came, whatever room there was.
     let inquiry = ask("/x=scsi", &[0x12, 0, 0, 0, 36, 0], FROM_DEV, 512, &[]);
@@ -144,7 +146,7 @@ fn what_a_command_moved() {
 
 #[test]
 fn nothing_of_what_is_on_the_disk() {
-    let (host, state) = (disk(), State::new());
+    let (host, unit) = (disk(), Unit::default());
     for (cdb, direction) in [
         (vec![0x08, 0, 0, 0, 1, 0], FROM_DEV),
         (vec![0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], FROM_DEV),
@@ -162,7 +164,7 @@ fn nothing_of_what_is_on_the_disk() {
         (vec![0xc1, 0, 0, 0, 0, 0, 0, 0, 2, 0], TO_DEV),
         (vec![], FROM_DEV),
     ] {
-        let found = sg_io(&host, &state, "/x=sata", &cdb, direction, 512, &[]);
+        let found = sg_io(&host, &unit, "/x=sata", &cdb, direction, 512, &[]);
         assert_eq!((found.data.len(), found.length, found.cdb), (0, 512, cdb.len()), "{cdb:02x?}");
         assert!(!found.sense.contains(&SECRET), "{cdb:02x?}");
     }
@@ -171,11 +173,11 @@ fn nothing_of_what_is_on_the_disk() {
 #[test]
 fn send_command() {
     // The number is FIBMAP's on an image file.
-    let (host, state) = (MemoryHost { medium: Medium::BlockDevice, ..disk() }, State::new());
+    let (host, unit) = (MemoryHost { medium: Medium::BlockDevice, ..disk() }, Unit::default());
     let send = |to_disk: u32, from_disk: u32, cdb: &[u8]| {
         let lengths = ScsiIoctlCommand { inlen: to_disk, outlen: from_disk };
         host.put(&[lengths.as_bytes(), cdb, &[SECRET; 600]].concat());
-        traced(&host, &state, "/x=scsi", SCSI_IOCTL_SEND_COMMAND)
+        traced(&host, &unit, "/x=scsi", SCSI_IOCTL_SEND_COMMAND)
     };
     // The driver's buffer is the caller's afterwards, and was zeroed before.
     let inquiry = send(0, 512, &[0x12, 0, 0, 0, 36, 0]);
@@ -191,7 +193,7 @@ fn send_command() {
     );
     // Sense data in the descriptor format is shorter than its place, where data to the disk stood.
     let select = [&[0, 0, 0, 0, 0x0a, 0x0a, 0x06, 0x10, 0, 0, 0, 0, 0xff, 0xff][..], &[0; 2]].concat();
-    let turned = sg_io(&host, &state, "/x=scsi", &[0x15, 0x10, 0, 0, 16, 0], TO_DEV, 16, &select);
+    let turned = sg_io(&host, &unit, "/x=scsi", &[0x15, 0x10, 0, 0, 16, 0], TO_DEV, 16, &select);
     assert_eq!((turned.answer, turned.data), (Answer::Value(0), select));
     let failed = send(512, 0, &[0x0a, 0x1f, 0xff, 0xff, 1, 0]);
     assert_eq!((failed.answer, failed.sense.first()), (Answer::Value(2), Some(&0x72)));
@@ -200,12 +202,12 @@ fn send_command() {
 
 #[test]
 fn drive_requests() {
-    let (host, state) = (disk(), State::new());
+    let (host, unit) = (disk(), Unit::default());
     let drive = |kind: &str, request, bytes: &[u8]| {
         // More than the longest data.
         host.memory.borrow_mut().fill(SECRET);
         host.put(bytes);
-        traced(&host, &state, kind, request)
+        traced(&host, &unit, kind, request)
     };
     for kind in ["/x=sata", "/x=ide"] {
         // Room for more than comes.

@@ -1,9 +1,11 @@
 //! What the disk answers to each SCSI command, byte for byte, and what the caller of `SG_IO` sees of it.
 
+use std::mem::swap;
+
 use disk::request::{SCSI_IOCTL_SEND_COMMAND, SG_IO};
 use disk::scsi::command::COMMANDS;
 use disk::scsi::sense::Sense;
-use disk::{Answer, Errno, Medium};
+use disk::{Answer, Errno, Medium, Nexus};
 use memory_disk::host::{FAR, POISON};
 use memory_disk::sense::*;
 use memory_disk::sg_io::*;
@@ -1617,6 +1619,26 @@ fn growth_is_said_once() {
     fresh.none(&[0; 6]).good();
 }
 
+/// A unit attention is established for every I_T nexus, and cleared for the one that it was reported to (SAM-5, 5.14);
+/// settings are those of the logical unit.
+#[test]
+fn each_nexus_has_its_own_unit_attention() {
+    let mut disk = numbered(16);
+    let mut other = Nexus::new();
+    disk.none(&[0; 6]).good();
+    swap(&mut disk.nexus, &mut other);
+    disk.none(&[0; 6]).good();
+    disk.disable_write_cache();
+    disk.host.bytes += 512;
+    for _ in 0..2 {
+        swap(&mut disk.nexus, &mut other);
+        assert_check(&disk.none(&[0; 6]), CAPACITY_DATA_HAS_CHANGED);
+        disk.none(&[0; 6]).good();
+        let caching = disk.read(&[0x1a, 0x08, 0x08, 0, 255, 0], 255).good();
+        assert_eq!(caching[6] & 0x04, 0, "the write cache is off for both");
+    }
+}
+
 /// READ CAPACITY, byte for byte, and the first byte of block 3.
 #[track_caller]
 fn seen(disk: &Disk) -> (u32, u8) {
@@ -1749,7 +1771,7 @@ fn the_order_of_checks() {
     refused(SgIoHdr { dxferp: bad, iovec_count: 2, ..right }, Errno::EFAULT);
     // The header itself.
     for address in [0, 8, FAR - 1] {
-        let answer = disk.host.ask_at(disk.entry, &disk.state, SG_IO, address);
+        let answer = disk.ask(SG_IO, address);
         assert_eq!(answer, Answer::Error(Errno::EFAULT));
     }
     // Sense data that cannot be written.
@@ -2040,7 +2062,7 @@ fn other_kinds_of_disks() {
 fn send_command(disk: &Disk, to_disk: u32, from_disk: u32, cdb: &[u8], data: &[u8]) -> (Answer, Vec<u8>) {
     disk.put(FAR, &[POISON; 8192]);
     disk.put(FAR, &[&to_disk.to_ne_bytes()[..], &from_disk.to_ne_bytes(), cdb, data].concat());
-    let answer = disk.host.ask_at(disk.entry, &disk.state, SCSI_IOCTL_SEND_COMMAND, FAR);
+    let answer = disk.ask(SCSI_IOCTL_SEND_COMMAND, FAR);
     (answer, disk.got(FAR + 8, 4200))
 }
 
@@ -2073,7 +2095,7 @@ fn the_old_way_to_send_a_command() {
         assert_eq!(send_command(&disk, to_disk, from_disk, &inquiry, &[]).0, Answer::Error(Errno::EINVAL));
     }
     for (address, errno) in [(0, Errno::EINVAL), (8, Errno::EFAULT)] {
-        let answer = disk.host.ask_at(disk.entry, &disk.state, SCSI_IOCTL_SEND_COMMAND, address);
+        let answer = disk.ask(SCSI_IOCTL_SEND_COMMAND, address);
         assert_eq!(answer, Answer::Error(errno));
     }
     disk.host.root = false;

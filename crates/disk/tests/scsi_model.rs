@@ -120,7 +120,7 @@ impl Pair {
             (0..BLOCKS * backing.block).map(|at| (at / backing.block * 31 + at % 7) as u8).collect();
         let host = MemoryHost {
             medium: backing.medium,
-            logical: backing.block,
+            logical: backing.block as u32,
             physical: 4096,
             thin: backing.thin,
             atomic: backing.atomic.then_some(ATOMIC),

@@ -276,7 +276,7 @@ impl Disk {
     pub fn hdio(&self, request: u32, bytes: &[u8]) -> (Result<(), Errno>, Vec<u8>) {
         self.put(DATA, &[bytes, &[POISON; 64]].concat());
         let before = self.host.far.borrow().clone();
-        let answer = self.host.ask_at(self.entry, &self.state, request, DATA);
+        let answer = self.ask(request, DATA);
         let got = self.got(DATA, bytes.len());
         let mut expected = before;
         expected[(DATA - FAR) as usize..][..bytes.len()].copy_from_slice(&got);

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use disk::entry::Entry;
 use disk::host::{Extent, Provisioning, Segment, UpdateError};
-use disk::{Abi, Answer, Capability, Device, Errno, Host, Limit, Medium, State};
+use disk::{Abi, Answer, Backing, Caller, Capability, Device, Errno, Medium, Nexus, Settings};
 
 /// The address of the caller's first buffer, of [`MEMORY`] bytes. The second one begins at [`FAR`]; every other address is bad.
 pub const BASE: u64 = 0x1000;
@@ -38,25 +38,25 @@ pub const ERRNOS: [Errno; 12] = [
 /// A call on the backing device that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// [`Host::limit`]
+    /// The properties of the backing device, such as [`Backing::bytes`]
     Limit,
-    /// [`Host::read_at`] and [`Host::read`]
+    /// [`Backing::read_at`] and [`Backing::read`]
     Read,
-    /// [`Host::write_at`], [`Host::write`] and [`Host::write_atomic`]
+    /// [`Backing::write_at`], [`Backing::write`] and [`Backing::write_atomic`]
     Write,
-    /// [`Host::sync`]
+    /// [`Backing::sync`]
     Sync,
-    /// [`Host::provisioning`]
+    /// [`Backing::provisioning`]
     Provisioning,
-    /// [`Host::extent`]
+    /// [`Backing::extent`]
     Extent,
-    /// [`Host::scratch`]
+    /// [`Backing::scratch`]
     Scratch,
-    /// What excludes others in [`Host::update`]
+    /// What excludes others in [`Backing::update`]
     Lock,
-    /// [`Host::discard`]
+    /// [`Backing::discard`]
     Discard,
-    /// [`Host::zero`]
+    /// [`Backing::zero`]
     Zero,
 }
 
@@ -101,9 +101,9 @@ pub struct MemoryHost {
     /// What tells the backing device from others.
     pub identity: u64,
     /// The bytes of a logical block.
-    pub logical: u64,
+    pub logical: u32,
     /// The bytes of a physical block.
-    pub physical: u64,
+    pub physical: u32,
     /// Whether the descriptor is open for writing.
     pub writable: bool,
     /// Whether the caller has every privilege.
@@ -132,6 +132,10 @@ pub struct MemoryHost {
     pub holes: Vec<Range<u64>>,
     /// How often the backing device's cache was written to its medium.
     pub synced: Cell<u32>,
+    /// How many copies succeed before the caller is gone; none if it stays.
+    pub copies_left: Cell<Option<u32>>,
+    /// How many copies were tried when the caller was gone.
+    pub copies_too_late: Cell<u32>,
 }
 
 impl MemoryHost {
@@ -160,6 +164,8 @@ impl MemoryHost {
             fault: Cell::new(None),
             holes: Vec::new(),
             synced: Cell::new(0),
+            copies_left: Cell::new(None),
+            copies_too_late: Cell::new(0),
         }
     }
 
@@ -167,6 +173,14 @@ impl MemoryHost {
     pub fn with_content(content: Vec<u8>) -> MemoryHost {
         let bytes = content.len() as u64;
         MemoryHost { content: RefCell::new(content), ..MemoryHost::new(Medium::ImageFile, bytes) }
+    }
+
+    /// Returns a property of the backing device, unless that is made to fail.
+    fn limit<T>(&self, value: T) -> Result<T, Errno> {
+        match self.fault.get() {
+            Some(Fault { call: Call::Limit, errno, .. }) => Err(errno),
+            _ => Ok(value),
+        }
     }
 
     /// Returns how many of these bytes of the device a call transfers before it fails, or the error if there are none.
@@ -181,6 +195,15 @@ impl MemoryHost {
                 _ => Err(errno),
             },
             _ => Ok(length),
+        }
+    }
+
+    /// Returns how many bytes of these segments a call transfers before it fails; `None`, as an engine, where the error is that
+    /// of a device which does not take the caller's addresses.
+    fn fails_direct(&self, call: Call, offset: u64, segments: &[Segment]) -> Result<Option<u64>, Errno> {
+        match self.fails(call, offset, segments.iter().map(|segment| segment.length).sum()) {
+            Err(Errno::EINVAL) => Ok(None),
+            most => most.map(Some),
         }
     }
 
@@ -203,9 +226,10 @@ impl MemoryHost {
         (offset, most): (u64, u64),
         pieces: &[Segment],
         act: impl Fn(u64, Range<usize>) -> Result<(), Errno>,
-    ) -> Result<u64, Errno> {
-        if self.picky && pieces.iter().any(|piece| (piece.address | piece.length) % self.logical != 0) {
-            return Err(Errno::EINVAL);
+    ) -> Result<Option<u64>, Errno> {
+        let logical = u64::from(self.logical);
+        if self.picky && pieces.iter().any(|piece| (piece.address | piece.length) % logical != 0) {
+            return Ok(None);
         }
         let mut done = 0;
         for piece in pieces {
@@ -213,7 +237,7 @@ impl MemoryHost {
             act(piece.address, part.clone())?;
             done += if self.sparse { piece.length.min(most - done) } else { part.len() as u64 };
         }
-        Ok(done)
+        Ok(Some(done))
     }
 
     /// Puts bytes at [`BASE`].
@@ -233,17 +257,36 @@ impl MemoryHost {
 
     /// Sends a request to a fresh device with this entry; its argument is [`BASE`].
     pub fn ask(&self, entry: &str, request: u32) -> Answer {
-        self.ask_at(entry, &State::new(), request, BASE)
+        self.ask_at(entry, &Settings::new(), request, BASE)
+    }
+
+    /// Sends a request with any argument, through a fresh I_T nexus.
+    pub fn ask_at(&self, entry: &str, settings: &Settings, request: u32, argument: u64) -> Answer {
+        self.ask_through(&Nexus::new(), entry, settings, request, argument)
     }
 
     /// Sends a request with any argument.
-    pub fn ask_at(&self, entry: &str, state: &State, request: u32, argument: u64) -> Answer {
+    pub fn ask_through(
+        &self,
+        nexus: &Nexus,
+        entry: &str,
+        settings: &Settings,
+        request: u32,
+        argument: u64,
+    ) -> Answer {
         let entry = Entry::parse(entry.as_bytes()).expect("the entry is right");
-        disk::answer(&Device { entry: &entry, index: 3, state }, self, request, argument)
+        disk::answer(&Device { entry: &entry, index: 3, settings, nexus }, self, request, argument)
     }
 
     /// Lends `act` a part of the caller's memory.
     fn with_memory(&self, address: u64, length: usize, act: impl FnOnce(&mut [u8])) -> Result<(), Errno> {
+        match self.copies_left.get() {
+            Some(0) => {
+                self.copies_too_late.set(self.copies_too_late.get() + 1);
+                return Err(Errno::CALLER_GONE);
+            }
+            left => self.copies_left.set(left.map(|left| left - 1)),
+        }
         let (mut near, mut far) = (self.memory.borrow_mut(), self.far.borrow_mut());
         let (start, memory) = if address < FAR { (BASE, &mut near[..]) } else { (FAR, &mut far[..]) };
         let at = usize::try_from(address.checked_sub(start).ok_or(Errno::EFAULT)?).expect("64 bits");
@@ -253,7 +296,7 @@ impl MemoryHost {
     }
 }
 
-impl Host for MemoryHost {
+impl Caller for MemoryHost {
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
         self.with_memory(address, bytes.len(), |part| bytes.copy_from_slice(part))
     }
@@ -274,6 +317,14 @@ impl Host for MemoryHost {
         self.writable
     }
 
+    fn milliseconds(&self) -> u64 {
+        0
+    }
+}
+
+impl Backing for MemoryHost {
+    type Scratch = Vec<u8>;
+
     fn medium(&self) -> Medium {
         self.medium
     }
@@ -282,35 +333,49 @@ impl Host for MemoryHost {
         self.identity
     }
 
-    fn limit(&self, limit: Limit) -> Result<u64, Errno> {
-        if let Some(Fault { call: Call::Limit, errno, .. }) = self.fault.get() {
-            return Err(errno);
-        }
-        Ok(match limit {
-            Limit::Bytes => self.bytes,
-            Limit::LogicalBlock => self.logical,
-            Limit::PhysicalBlock | Limit::MinimumIo => self.physical,
-            Limit::MaxSectors => 2560,
-            Limit::SoftBlock => 512,
-            Limit::ReadOnly => self.read_only.into(),
-        })
+    fn bytes(&self) -> Result<u64, Errno> {
+        self.limit(self.bytes)
     }
 
-    type Scratch = Vec<u8>;
+    fn logical_block(&self) -> Result<u32, Errno> {
+        self.limit(self.logical)
+    }
 
-    fn read_at(&self, offset: u64, into: &[Segment]) -> Result<u64, Errno> {
-        let most = self.fails(Call::Read, offset, into.iter().map(|piece| piece.length).sum())?;
+    fn physical_block(&self) -> Result<u32, Errno> {
+        self.limit(self.physical)
+    }
+
+    fn soft_block(&self) -> Result<u32, Errno> {
+        self.limit(512)
+    }
+
+    fn minimum_io(&self) -> Result<u32, Errno> {
+        self.limit(self.physical)
+    }
+
+    fn max_sectors(&self) -> Result<u16, Errno> {
+        self.limit(2560)
+    }
+
+    fn is_read_only(&self) -> Result<bool, Errno> {
+        self.limit(self.read_only)
+    }
+
+    fn read_at(&self, offset: u64, into: &[Segment]) -> Result<Option<u64>, Errno> {
+        let Some(most) = self.fails_direct(Call::Read, offset, into)? else { return Ok(None) };
         self.each_piece((offset, most), into, |address, part| {
             self.copy_out(address, &self.content.borrow()[part])
         })
     }
 
-    fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
-        let most = self.fails(Call::Write, offset, from.iter().map(|piece| piece.length).sum())?;
+    fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<Option<u64>, Errno> {
+        let Some(most) = self.fails_direct(Call::Write, offset, from)? else { return Ok(None) };
         let done = self.each_piece((offset, most), from, |address, part| {
             self.copy_in(address, &mut self.content.borrow_mut()[part])
         })?;
-        self.changed.set(Some((if durable { "durable write" } else { "write" }, offset, done)));
+        if let Some(done) = done {
+            self.changed.set(Some((if durable { "durable write" } else { "write" }, offset, done)));
+        }
         Ok(done)
     }
 
@@ -384,16 +449,12 @@ impl Host for MemoryHost {
         offset: u64,
         medium: &mut [u8],
         durable: bool,
-        _patience: u32,
+        _timeout_ms: u32,
         mut change: impl FnMut(&mut [u8]) -> bool,
     ) -> Result<(), UpdateError> {
         self.fails(Call::Lock, 0, 0).map_err(UpdateError::Exclude)?;
         self.read(offset, medium).map_err(UpdateError::Read)?;
         if change(medium) { self.write(offset, medium, durable).map_err(UpdateError::Write) } else { Ok(()) }
-    }
-
-    fn milliseconds(&self) -> u64 {
-        0
     }
 
     fn discard(&self, offset: u64, length: u64) -> Result<(), Errno> {

@@ -7,7 +7,7 @@ pub use disk::abi::{
 use disk::host::Segment;
 use disk::request::SG_IO;
 use disk::scsi::sense::Sense;
-use disk::{Abi, Answer, Errno, Host, State};
+use disk::{Abi, Answer, Caller, Errno, Nexus, Settings};
 
 use crate::host::{FAR, MemoryHost, POISON};
 use crate::sense::parse_sense;
@@ -33,7 +33,9 @@ pub struct Disk {
     /// The entry of the device.
     pub entry: &'static str,
     /// What requests have set.
-    pub state: State,
+    pub settings: Settings,
+    /// The I_T nexus that commands are sent through.
+    pub nexus: Nexus,
 }
 
 /// Returns the header of a command whose CDB, sense buffer and data stand at [`CDB`], [`SENSE`] and [`DATA`].
@@ -109,7 +111,7 @@ impl Disk {
     /// A SCSI disk on this host.
     pub fn on(host: MemoryHost) -> Disk {
         host.far.borrow_mut().resize((DATA - FAR) as usize + DATA_ROOM, POISON);
-        Disk { host, entry: "/x=scsi", state: State::new() }
+        Disk { host, entry: "/x=scsi", settings: Settings::new(), nexus: Nexus::new() }
     }
 
     /// Puts bytes into the caller's memory, from [`FAR`] on.
@@ -125,6 +127,11 @@ impl Disk {
     pub fn got(&self, address: u64, length: usize) -> Vec<u8> {
         let at = (address - FAR) as usize;
         self.host.far.borrow()[at..at + length].to_vec()
+    }
+
+    /// Sends a request with any argument.
+    pub fn ask(&self, request: u32, argument: u64) -> Answer {
+        self.host.ask_through(&self.nexus, self.entry, &self.settings, request, argument)
     }
 
     /// Sends a command without data.
@@ -209,7 +216,7 @@ impl Disk {
         self.host.store(HEADER, *header).expect("it is there");
         let sent: SgIoHdr = self.host.fetch(HEADER).expect("it is there");
         let before = self.host.far.borrow().clone();
-        let answer = self.host.ask_at(self.entry, &self.state, SG_IO, HEADER);
+        let answer = self.ask(SG_IO, HEADER);
         let size = self.host.abi.size_of::<SgIoHdr>();
         match answer {
             Answer::Value(0) => {}

@@ -4,10 +4,11 @@
 use core::ffi::{c_char, c_int, c_uint, c_void};
 
 use disk::entry::Printed;
+use engine::errno;
 use libc::{FILE, mode_t};
 
 use crate::log::{self, Level};
-use crate::{errno, next, registry, setup};
+use crate::{next, registry, setup};
 
 /// Reports a descriptor that was acquired.
 #[inline]
@@ -31,7 +32,7 @@ fn number(file: *mut FILE) -> c_int {
         return -1;
     }
     // SAFETY: a stream that the C library has just opened or is about to use.
-    errno::kept(|| unsafe { libc::fileno(file) })
+    errno::preserving(|| unsafe { libc::fileno(file) })
 }
 
 /// Does what releases a descriptor, and reports it where that did.
@@ -49,7 +50,7 @@ fn released<T>(fd: c_int, how: &str, act: impl FnOnce() -> T, did: impl FnOnce(&
 #[cold]
 #[inline(never)]
 fn listed(fd: c_int) -> Option<Printed<'static>> {
-    errno::kept(|| if setup::ready() { registry::name(fd) } else { None })
+    errno::preserving(|| if setup::ready() { registry::name(fd) } else { None })
 }
 
 #[cold]

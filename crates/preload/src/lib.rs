@@ -5,22 +5,17 @@
 //! once. So it waits for no lock (COMPARE AND WRITE and ORWRITE try theirs until their timeout), allocates nothing, keeps no descriptor and leaves `errno` alone unless a call fails.
 #![no_std]
 
-mod errno;
-mod exclusion;
-mod facts;
 mod hooks;
-mod host;
 mod log;
 mod next;
 mod panic;
+mod process;
 mod record;
 mod registry;
-mod rights;
+mod report;
 mod secure;
 mod setup;
 mod storage;
-mod sys;
-mod task;
 
 use core::ffi::{c_int, c_ulong, c_void};
 
@@ -29,8 +24,10 @@ use disk::request::Family;
 use disk::trace::capture::Memory;
 use disk::trace::{Decoded, Given, Got, Named, Outcome};
 use disk::{Answer, Device, Errno};
-use host::Caller;
+use engine::backing::Call;
+use engine::{errno, sys};
 use log::Level;
+use process::OwnProcess;
 use registry::Found;
 
 /// ioctl(2).
@@ -56,9 +53,9 @@ fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     let forward = || unsafe { next::ioctl(fd, request, argument) };
     // Not every request of a family is a driver's.
     let Some(family) = disk::request::family(request as u32) else { return forward() };
-    let found = errno::kept(|| if setup::ready() { registry::find(fd) } else { Found::Unknown });
-    let (device, caller) = match found {
-        Found::Listed(device, caller) => (device, caller),
+    let found = errno::preserving(|| if setup::ready() { registry::find(fd) } else { Found::Unknown });
+    let (device, call) = match found {
+        Found::Listed(device, call) => (device, call),
         Found::Other => return forward(),
         // The block layer keeps to the device; a driver's request could reach the disk underneath.
         Found::Unknown if family == Family::BlockLayer => return forward(),
@@ -66,19 +63,21 @@ fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     };
     let (request, argument) = (request as u32, argument as u64);
     // SG_IO, which is to be fast, finds it out where it fails; of what is left to the kernel that does.
-    let by_kernel = family == Family::BlockLayer && caller.is_block_device() && !device.entry.read_only;
+    let by_kernel = family == Family::BlockLayer && call.is_block_device() && !device.entry.read_only;
     if request != disk::request::SG_IO && !by_kernel {
-        if let Err(errno) = errno::kept(|| caller.flags()) {
+        if let Err(errno) = errno::preserving(|| call.flags()) {
             return failed(errno);
         }
     }
     let result = if log::enabled(Level::Requests) || record::receiver().is_some() {
-        errno::kept(|| traced(&device, &caller, request, argument, forward))
+        errno::preserving(|| traced(&device, &call, request, argument, forward))
     } else {
-        match errno::kept(|| disk::answer(&device, &caller, request, argument)) {
+        match errno::preserving(|| disk::answer(&device, &call, request, argument)) {
             Answer::Forward => return forward(),
             Answer::Value(value) => Ok(value),
-            Answer::Error(errno) => Err(caller.flags().err().unwrap_or(errno)),
+            Answer::Error(errno) => Err(call.flags().err().unwrap_or(errno)),
+            // Never: the caller is this process.
+            Answer::CallerGone => Err(Errno::EFAULT),
         }
     };
     result.unwrap_or_else(failed)
@@ -94,17 +93,19 @@ fn failed(errno: Errno) -> c_int {
 #[inline(never)]
 fn traced(
     device: &Device<'_>,
-    caller: &Caller,
+    call: &Call<OwnProcess>,
     request: u32,
     argument: u64,
     forward: impl FnOnce() -> c_int,
 ) -> Result<c_int, Errno> {
-    let mut decoded = Decoded::given(caller, request, argument);
-    let memory = record::receiver().map(|receiver| (receiver, Memory::of(caller, request, argument)));
+    let mut decoded = Decoded::given(call, request, argument);
+    let memory = record::receiver().map(|receiver| (receiver, Memory::of(call, request, argument)));
     let start = sys::nanoseconds();
-    let (result, forwarded) = match disk::answer(device, caller, request, argument) {
+    let (result, forwarded) = match disk::answer(device, call, request, argument) {
         Answer::Value(value) => (Ok(value), false),
-        Answer::Error(errno) => (Err(caller.flags().err().unwrap_or(errno)), false),
+        Answer::Error(errno) => (Err(call.flags().err().unwrap_or(errno)), false),
+        // Never: the caller is this process.
+        Answer::CallerGone => (Err(Errno::EFAULT), false),
         Answer::Forward => match forward() {
             -1 => (Err(Errno(errno::get())), true),
             value => (Ok(value), true),
@@ -116,7 +117,7 @@ fn traced(
             process: process as u32,
             thread: thread as u32,
             name: sys::thread_name(),
-            fd: caller.fd(),
+            fd: call.fd(),
             request,
             argument,
             kind: device.entry.kind,
@@ -125,17 +126,17 @@ fn traced(
             duration: sys::nanoseconds().saturating_sub(start),
             data_length: memory.data_length(),
         };
-        memory.settle(caller, &head);
+        memory.settle(call, &head);
         if receiver.send(&head, device.entry.path, &memory).is_ok() {
             return result;
         }
     }
     if result.is_ok() {
-        decoded.read_out(caller);
+        decoded.read_out(call);
     }
     log::write(format_args!(
         "pid {process} tid {thread}: ioctl({}, {}, {}) on {} = {}{}, {}",
-        caller.fd(),
+        call.fd(),
         Named(request),
         Given(&decoded),
         device.entry.printed_path(),

@@ -4,12 +4,13 @@ use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use disk::Errno;
+use engine::errno;
+use engine::sys::{self, Status};
 
+use crate::registry;
 use crate::storage::OnceCell;
-use crate::sys::Status;
-use crate::{errno, registry, sys};
 
-/// How much is said: `VMWARE_BDWRAPPER_LOG_LEVEL`.
+/// How much is said: [`LOG_LEVEL`](disk::names::LOG_LEVEL).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// Errors.
@@ -47,7 +48,7 @@ pub fn write(message: fmt::Arguments<'_>) {
     let mut line = Line { bytes: [0; Line::LONGEST], length: 0 };
     // What does not fit is cut; nothing else can fail.
     let _ = line.write_str("vmware-bdwrapper: ").and_then(|()| line.write_fmt(message));
-    errno::kept(|| sys::without_write_signals(|| line.send()));
+    errno::preserving(|| sys::without_write_signals(|| line.send()));
 }
 
 /// A line in the making.

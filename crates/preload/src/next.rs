@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use libc::{Elf64_Phdr, Elf64_Sym, FILE, PT_DYNAMIC, PT_LOAD, dl_phdr_info, mode_t, size_t};
 
-use crate::errno;
+use engine::{errno, sys};
 
 /// A function that is looked for.
 struct Next {
@@ -72,7 +72,8 @@ static IOCTL: AtomicPtr<c_void> = AtomicPtr::new(first_ioctl as *mut c_void);
 
 unsafe extern "C" fn first_ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     if statics::ioctl.get().is_null() {
-        return kernel_ioctl(fd, request, argument);
+        // SAFETY: the caller's own call.
+        return unsafe { sys::ioctl(fd, request, argument) }.map_or(-1, |value| value as c_int);
     }
     // SAFETY: the caller's own call.
     unsafe { ioctl(fd, request, argument) }
@@ -168,12 +169,6 @@ next! {
     fcntl64(fd: c_int, command: c_int; argument: *mut c_void) -> c_int = missing();
 }
 
-/// The kernel's ioctl(2), whatever other libraries are preloaded.
-pub fn kernel_ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    // SAFETY: the caller's own call, or one of ours whose argument has the shape that the request asks for.
-    unsafe { libc::syscall(libc::SYS_ioctl, fd, request, argument) as c_int }
-}
-
 /// What a function says that this C library does not have.
 fn missing() -> c_int {
     errno::set(libc::ENOSYS);
@@ -187,8 +182,7 @@ fn missing_file() -> *mut FILE {
 
 /// close_range(2), which the C library has since version 2.34.
 fn kernel_close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
-    // SAFETY: the caller's own call.
-    unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) as c_int }
+    sys::close_range(first, last, flags).map_or(-1, |()| 0)
 }
 
 fn kernel_closefrom(first: c_int) {
@@ -205,12 +199,12 @@ unsafe extern "C" fn visit(info: *mut dl_phdr_info, _: size_t, behind_us: *mut c
         *behind_us = true;
         return 0;
     }
-    // SAFETY: as above.
+    // SAFETY: the loader has relied on the object being well-formed.
     let Some(symbols) = (unsafe { object.symbols() }) else { return 0 };
     for next in ALL {
         let place = if *behind_us { &next.found } else { &next.before };
         if place.load(Ordering::Relaxed).is_null() {
-            // SAFETY: as above.
+            // SAFETY: the tables are those of that object.
             place.store(unsafe { symbols.function(next.name) }, Ordering::Relaxed);
         }
     }
@@ -353,7 +347,7 @@ impl Symbols {
         let wanted =
             name.to_bytes().iter().fold(5381u32, |sum, &byte| sum.wrapping_mul(33).wrapping_add(byte.into()));
         let Some(bucket) = wanted.checked_rem(buckets) else { return ptr::null_mut() };
-        // SAFETY: as above; the chains follow the buckets.
+        // SAFETY: the table of a well-formed object, in which the chains follow the buckets.
         let (mut symbol, chain) = unsafe {
             let table = self.gnu_hash.add(4).add(2 * bloom);
             (*table.add(bucket as usize), table.add(buckets as usize))

@@ -6,16 +6,16 @@ use disk::Errno;
 use disk::host::Segment;
 use disk::record::{Head, TOKEN};
 use disk::trace::capture::Memory;
+use engine::sys::{self, File, UserId};
 
 use crate::storage::{OnceCell, keep};
-use crate::sys::{self, File};
 
 /// Where records go.
 pub struct Receiver {
     name: &'static [u8],
     secret: &'static [u8],
     /// The effective user when the library was set up; none where other users may look the same (user_namespaces(7)).
-    user: Option<u32>,
+    user: Option<UserId>,
 }
 
 /// Set when nobody listens who may, which does not change any more.
@@ -41,9 +41,9 @@ pub unsafe fn set_up(variable: &[u8]) -> bool {
 }
 
 /// The effective user, unless that is what stands for all that have no number in this user namespace.
-fn user() -> Option<u32> {
+fn user() -> Option<UserId> {
     /// `DEFAULT_OVERFLOWUID` (include/linux/highuid.h).
-    const OVERFLOW: u32 = 65534;
+    const OVERFLOW: UserId = UserId(65534);
     let user = sys::effective_user();
     let all_have_numbers = || {
         let mut text = [0; 64];
@@ -75,7 +75,7 @@ impl Receiver {
             .map(|(address, length)| Segment { address: address as u64, length: length as u64 });
             let [a, b, c, d, e, f, g, h] = data;
             let parts = [secret, words, path, given, got, command, sense, a, b, c, d, e, f, g, h];
-            sys::send(self.name, |user| user == 0 || Some(user) == self.user, &parts)
+            sys::send(self.name, |user| user == UserId::ROOT || Some(user) == self.user, &parts)
         };
         if GONE.load(Ordering::Relaxed) {
             return Err(Errno::ECONNREFUSED);

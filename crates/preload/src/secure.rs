@@ -1,19 +1,13 @@
-//! What the administrator allows in set-user-ID programs: `/etc/vmware-bdwrapper.conf`.
-
-use core::ffi::CStr;
+//! What the configuration file allows in set-user-ID programs.
 
 use disk::Errno;
-use disk::conf::{Directive, parse};
+use disk::conf::{Directive, check_trust, parse};
 use disk::entry::Entry;
+use disk::names;
+use engine::sys::{self, File, Status};
 
 use crate::log::{self, Level};
 use crate::storage::{allocate, keep_path};
-use crate::sys::{self, File, Status};
-
-const FILE: &CStr = c"/etc/vmware-bdwrapper.conf";
-
-/// The most bytes that the file may have.
-const MOST: usize = 65536;
 
 /// A file that is safe and names the running program.
 pub struct Policy {
@@ -54,11 +48,10 @@ impl Policy {
     pub fn report(&self) {
         for error in parse(self.text).filter_map(Result::err) {
             let line = error.line;
+            let file = names::CONFIGURATION_FILE;
             log::say(
                 Level::Errors,
-                format_args!(
-                    "/etc/vmware-bdwrapper.conf: line {line} does not count; see vmware-bdwrapper.conf(5)"
-                ),
+                format_args!("{file}: line {line} does not count; see vmware-bdwrapper.conf(5)"),
             );
         }
     }
@@ -69,13 +62,10 @@ fn read() -> Option<&'static [u8]> {
     // O_NONBLOCK: opening a FIFO must not wait.
     const FLAGS: i32 =
         libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
-    let file = File::open(FILE, FLAGS).ok()?;
+    let file = File::open(names::CONFIGURATION_FILE_C, FLAGS).ok()?;
     let status = file.status().ok()?;
+    check_trust(status.user.0, status.mode, status.size).ok()?;
     let size = usize::try_from(status.size).ok()?;
-    let by_root_alone = status.user == 0 && status.mode & 0o022 == 0;
-    if status.kind() != libc::S_IFREG || !by_root_alone || size > MOST {
-        return None;
-    }
     // One byte more, to see whether it grew.
     let room = allocate(size.checked_add(1)?)?;
     let mut length = 0;

@@ -1,15 +1,17 @@
-//! What happens once: the environment and the administrator's file are read, the listed devices looked up.
+//! What happens once: the environment and the configuration file are read, the listed devices looked up.
 
 use core::ffi::{CStr, c_char};
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use disk::entry::{Entry, EntryError, Printed, entries};
+use disk::names;
+use engine::{errno, sys};
 
 use crate::log::{self, Level};
-use crate::registry::By;
+use crate::registry::Source;
 use crate::secure::Policy;
-use crate::{errno, next, record, registry, rights, storage, sys};
+use crate::{next, record, registry, report, storage};
 
 /// Nobody has begun; [`READY`]; else the thread that is at it, by the address of its `errno`.
 static PHASE: AtomicUsize = AtomicUsize::new(NEW);
@@ -33,7 +35,7 @@ fn begin() -> bool {
     const PAUSE: u32 = 50_000;
     let this = errno::address();
     if PHASE.compare_exchange(NEW, this, Ordering::Acquire, Ordering::Acquire).is_ok() {
-        errno::kept(set_up);
+        errno::preserving(set_up);
         PHASE.store(READY, Ordering::Release);
         return true;
     }
@@ -42,7 +44,7 @@ fn begin() -> bool {
         match PHASE.load(Ordering::Acquire) {
             READY => return true,
             holder if holder == this => return false,
-            _ => errno::kept(|| sys::sleep(PAUSE)),
+            _ => errno::preserving(|| sys::sleep(PAUSE)),
         }
     }
     false
@@ -67,21 +69,21 @@ fn set_up() {
     let mut policy = policy;
     if let Some(policy) = &mut policy {
         // SAFETY: PHASE lets only one thread in.
-        unsafe { rights::set_up() };
+        unsafe { registry::set_real_user() };
         let mut fits = |entry| {
             // SAFETY: PHASE lets only one thread in.
-            unsafe { registry::add(entry, By::FileAlone) }
+            unsafe { registry::add(entry, Source::FileAlone) }
         };
         // Where not all can be looked at, a user's entry could lead to one of the others.
         policy.user_devices = policy.user_devices && policy.devices().all(&mut fits);
     }
     let policy = policy.as_ref();
-    let list = variable(c"VMWARE_BDWRAPPER_DEVICES").and_then(storage::keep).unwrap_or_default();
+    let list = variable(names::DEVICES).and_then(storage::keep).unwrap_or_default();
     let mut first_left_out = None;
     for text in entries(list) {
-        if let Ok((entry, by)) = choose(text, policy) {
+        if let Ok((entry, source)) = choose(text, policy) {
             // SAFETY: PHASE lets only one thread in.
-            if !unsafe { registry::add(entry, by) } {
+            if !unsafe { registry::add(entry, source) } {
                 first_left_out = Some(text);
                 break;
             }
@@ -91,14 +93,14 @@ fn set_up() {
     unsafe { registry::settle() };
 
     // Only now can a message not be written over a listed device.
-    let level = variable(c"VMWARE_BDWRAPPER_LOG_LEVEL").filter(|text| !text.is_empty());
+    let level = variable(names::LOG_LEVEL).filter(|text| !text.is_empty());
     let level = level.map(|text| (text, number(text)));
     if policy.is_some_and(|policy| !policy.messages) {
         return;
     }
     // Where requests are recorded, the level is for the set-user-ID programs that this one starts.
     // SAFETY: PHASE lets only one thread in.
-    let recorded = || variable(c"VMWARE_BDWRAPPER_TRACE").is_some_and(|text| unsafe { record::set_up(text) });
+    let recorded = || variable(names::TRACE).is_some_and(|text| unsafe { record::set_up(text) });
     let number = match level {
         _ if !secure && recorded() => None,
         Some((_, number)) => number,
@@ -111,9 +113,7 @@ fn set_up() {
         let text = Printed(text);
         log::say(
             Level::Warnings,
-            format_args!(
-                "VMWARE_BDWRAPPER_LOG_LEVEL={text} is no number; it takes -1, 0, 1, 10, 100 or 1000"
-            ),
+            format_args!("{}={text} is no number; it takes -1, 0, 1, 10, 100 or 1000", names::LOG_LEVEL),
         );
     }
     if let Some(policy) = policy {
@@ -136,7 +136,7 @@ fn set_up() {
             ),
         );
     }
-    registry::report();
+    report::report();
 }
 
 /// Why an entry of the environment does not count.
@@ -152,31 +152,32 @@ impl fmt::Display for Refusal<'_> {
             Refusal::NotInFile(text) => write!(
                 f,
                 "{}: does not count in this set-user-ID program; have the administrator list it in \
-                 /etc/vmware-bdwrapper.conf",
-                Printed(text)
+                 {}",
+                Printed(text),
+                names::CONFIGURATION_FILE
             ),
         }
     }
 }
 
 /// The entry that a text of the environment chooses, and whose it is.
-fn choose<'a>(text: &'a [u8], policy: Option<&Policy>) -> Result<(Entry<'a>, By), Refusal<'a>> {
+fn choose<'a>(text: &'a [u8], policy: Option<&Policy>) -> Result<(Entry<'a>, Source), Refusal<'a>> {
     let Some(policy) = policy else {
-        return Ok((Entry::parse(text).map_err(Refusal::Wrong)?, By::Authority));
+        return Ok((Entry::parse(text).map_err(Refusal::Wrong)?, Source::Authority));
     };
     let path = text.split(|&byte| byte == b'=').next().unwrap_or_default();
     if let Some(entry) = policy.devices().find(|entry| entry.path == path) {
-        return Ok((entry, By::Authority));
+        return Ok((entry, Source::Authority));
     }
     if !policy.user_devices {
         return Err(Refusal::NotInFile(text));
     }
     let entry = Entry::parse(text).map_err(Refusal::Wrong)?;
-    Ok((Entry { force: false, ..entry }, By::User))
+    Ok((Entry { force: false, ..entry }, Source::User))
 }
 
 /// The value of a variable of the environment.
-fn variable(name: &CStr) -> Option<&'static [u8]> {
+fn variable(name: &str) -> Option<&'static [u8]> {
     unsafe extern "C" {
         static mut environ: *const *const c_char;
     }
@@ -194,7 +195,7 @@ fn variable(name: &CStr) -> Option<&'static [u8]> {
         }
         // SAFETY: each element is the address of a string.
         let text = unsafe { CStr::from_ptr(text) }.to_bytes();
-        let value = text.strip_prefix(name.to_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+        let value = text.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
         if value.is_some() {
             return value;
         }

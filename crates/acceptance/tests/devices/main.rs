@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode};
 
 use acceptance::machine::{disk, is_machine, looped, machine, run, without_udev};
 use acceptance::{Outcome, Run, Scratch, Sgio, Trial, library, main as harness, program, trial, wait_for};
+use disk::names;
 
 mod clients;
 mod faults;
@@ -519,12 +520,12 @@ fn set_user_id() {
     for device in DEVICES.iter().filter(|device| ["lvm-linear", "md-raid1"].contains(&device.name)) {
         let path = made(device);
         let conf = format!("executable {}\ndevice {}=scsi\n", client.display(), path.display());
-        fs::write("/etc/vmware-bdwrapper.conf", conf).expect("root can");
+        fs::write(names::CONFIGURATION_FILE, conf).expect("root can");
         let ask = |preload: &str| {
             let run = Run::new(client).arg(&path).env("LD_PRELOAD", preload);
-            run.env("VMWARE_BDWRAPPER_DEVICES", entry(&path, "scsi")).nobody().output()
+            run.env(names::DEVICES, entry(&path, "scsi")).nobody().output()
         };
-        let (with, without) = (ask("libvmware-bdwrapper.so.0").out(), ask("").out());
+        let (with, without) = (ask(names::LIBRARY).out(), ask("").out());
         for out in [&with, &without] {
             assert!(
                 out.starts_with("uid=65534 euid=0 secure=1 ") && out.contains(" kind=block bytes="),

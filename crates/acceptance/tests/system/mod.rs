@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use acceptance::{Outcome, Run, Scratch, library};
+use disk::names;
 
 /// The library's installed name.
-pub const LIBRARY: &str = "libvmware-bdwrapper.so.0";
+pub const LIBRARY: &str = names::LIBRARY;
 
 /// The administrator's file.
-pub const CONF: &str = "/etc/vmware-bdwrapper.conf";
+pub const CONF: &str = names::CONFIGURATION_FILE;
 
 /// The manual pages, below the directory of the manual.
 pub const PAGES: [&str; 3] =

@@ -8,8 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use disk::conf::{Directive, parse};
+use disk::conf::{Directive, Distrust, LONGEST, OTHERS_WRITE, check_trust, parse};
 use disk::entry::{Entry, Printed};
+pub use disk::names::CONFIGURATION_FILE as FILE;
 use rustix::io::Errno;
 
 use crate::check::library;
@@ -21,17 +22,8 @@ use crate::program::secure;
 use crate::say::failure::{cause, quoted, shown};
 use crate::say::finding::{Finding, Verdict};
 
-/// The administrator's file.
-pub const FILE: &str = "/etc/vmware-bdwrapper.conf";
-
-/// What lets others than the owner write.
-pub const OTHERS_WRITE: u32 = 0o022;
-
 /// What of a directory's mode lets nobody remove or replace what is not his.
 const STICKY: u32 = 0o1000;
-
-/// The most bytes that it may have.
-pub const MOST: u64 = 65536;
 
 /// Looks at what a program that runs in secure mode with these devices needs of the administrator.
 pub fn examine(file: &Path, status: &Metadata, devices: &[Device<'_>]) -> Vec<Finding> {
@@ -107,7 +99,7 @@ pub fn read() -> Result<Vec<u8>, Finding> {
         return Err(fault);
     }
     let mut text = Vec::new();
-    let mut file = File::open(FILE).map_err(unreadable)?.take(MOST);
+    let mut file = File::open(FILE).map_err(unreadable)?.take(LONGEST);
     file.read_to_end(&mut text).map_err(unreadable)?;
     Ok(text)
 }
@@ -129,24 +121,25 @@ pub fn by_setup(options: &str) -> String {
 }
 
 fn fault_of(status: &Metadata) -> Option<Finding> {
-    fault(status.is_file(), status.uid(), status.mode(), status.len())
+    fault(status.uid(), status.mode(), status.len())
 }
 
 /// Why the library ignores a file.
-fn fault(is_regular: bool, owner: u32, mode: u32, bytes: u64) -> Option<Finding> {
-    let (why, remedy) = if !is_regular {
-        (
+fn fault(owner: u32, mode: u32, bytes: u64) -> Option<Finding> {
+    let (why, remedy) = match check_trust(owner, mode, bytes).err()? {
+        Distrust::NotRegular => (
             "is no regular file".into(),
             format!("have root run 'rm {FILE}' and 'vmware-bdwrapper setup --setuid'"),
-        )
-    } else if owner != 0 {
-        (format!("belongs to user {owner}"), format!("have root run 'chown root {FILE}'"))
-    } else if mode & OTHERS_WRITE != 0 {
-        ("can be written by others than root".into(), format!("have root run 'chmod go-w {FILE}'"))
-    } else if bytes > MOST {
-        (format!("has {bytes} bytes, more than {MOST}"), "have root shorten it".into())
-    } else {
-        return None;
+        ),
+        Distrust::Owner(owner) => {
+            (format!("belongs to user {owner}"), format!("have root run 'chown root {FILE}'"))
+        }
+        Distrust::WritableByOthers => {
+            ("can be written by others than root".into(), format!("have root run 'chmod go-w {FILE}'"))
+        }
+        Distrust::TooLong(bytes) => {
+            (format!("has {bytes} bytes, more than {LONGEST}"), "have root shorten it".into())
+        }
     };
     Some(Finding::problem(format!("{FILE} {why}, so it does not count"), remedy))
 }
@@ -387,13 +380,13 @@ mod tests {
 
     #[test]
     fn a_file_that_others_could_have_written() {
-        assert_eq!(fault(true, 0, 0o100_644, MOST), None);
+        assert_eq!(fault(0, 0o100_644, LONGEST), None);
         let faults = [
-            (fault(false, 0, 0o120_777, 1), "no regular file"),
-            (fault(true, 5, 0o100_644, 1), "user 5"),
-            (fault(true, 0, 0o100_664, 1), "go-w"),
-            (fault(true, 0, 0o100_646, 1), "go-w"),
-            (fault(true, 0, 0o100_644, MOST + 1), "65537 bytes"),
+            (fault(0, 0o120_777, 1), "no regular file"),
+            (fault(5, 0o100_644, 1), "user 5"),
+            (fault(0, 0o100_664, 1), "go-w"),
+            (fault(0, 0o100_646, 1), "go-w"),
+            (fault(0, 0o100_644, LONGEST + 1), "65537 bytes"),
         ];
         for (found, why) in faults {
             assert!(found.as_ref().is_some_and(|found| found.to_string().contains(why)), "{found:?}");

@@ -5,11 +5,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use disk::conf::OTHERS_WRITE;
+use disk::names;
 use rustix::fs::{Access, access};
 use rustix::process::getuid;
 
 use crate::check::config;
-use crate::check::config::OTHERS_WRITE;
 use crate::program::elf::Elf;
 use crate::program::loader::Loader;
 use crate::program::secure;
@@ -20,7 +21,7 @@ use crate::say::finding::{Finding, Verdict};
 pub const VARIABLE: &str = "LD_PRELOAD";
 
 /// The library's installed name, the only one by which set-user-ID programs take it.
-pub const NAME: &str = "libvmware-bdwrapper.so.0";
+pub const NAME: &str = names::LIBRARY;
 
 /// Its name in the directory that cargo builds into.
 const BUILT: &str = "libvmware_bdwrapper.so";

@@ -309,7 +309,7 @@ fn ordinary() -> Vec<Finding> {
     match probe::loaded(&name) {
         Ok(None) => findings.push(Finding::problem(
             format!("Programs do not get the library {}, although it is there", shown(&file)),
-            "look at what 'LD_DEBUG=files LD_PRELOAD=libvmware-bdwrapper.so.0 true' says of it",
+            format!("look at what 'LD_DEBUG=files LD_PRELOAD={} true' says of it", library::NAME),
         )),
         Ok(Some(loaded)) if name == library::NAME => match library::shadowed(Path::new(&loaded)) {
             Ok(None) => {}

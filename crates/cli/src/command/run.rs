@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use disk::names;
+
 use crate::check::config;
 use crate::check::device;
 use crate::check::library;
@@ -18,7 +20,7 @@ use crate::say::failure::{Failure, cause, say, shown};
 use crate::say::finding::{Finding, Verdict, only};
 
 /// The library's variable for the amount of messages.
-pub const LOG_LEVEL: &str = "VMWARE_BDWRAPPER_LOG_LEVEL";
+pub const LOG_LEVEL: &str = names::LOG_LEVEL;
 
 /// Becomes the program. `command` is its name and its arguments.
 ///

@@ -9,10 +9,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use disk::conf::{Directive, parse};
+use disk::conf::{Directive, LONGEST, OTHERS_WRITE, parse};
 
 use crate::check::config;
-use crate::check::config::{FILE, MOST, OTHERS_WRITE, exposed, read};
+use crate::check::config::{FILE, exposed, read};
 use crate::check::device;
 use crate::check::library;
 use crate::entries;
@@ -262,9 +262,9 @@ impl Change {
             new.push(b'\n');
             added.push(line);
         }
-        if new.len() as u64 > MOST {
+        if new.len() as u64 > LONGEST {
             return Err(format!(
-                "{FILE} would have {} bytes, and the library takes at most {MOST}: shorten it.",
+                "{FILE} would have {} bytes, and the library takes at most {LONGEST}: shorten it.",
                 new.len()
             ));
         }

@@ -83,14 +83,15 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
     if is_secure {
         say(format!(
             "{} is a set-user-ID program: its requests are not in the trace, but on its standard error, where \
-             /etc/vmware-bdwrapper.conf says 'messages yes'. Run the command as root to have them in the trace.",
-            shown(&file)
+             {} says 'messages yes'. Run the command as root to have them in the trace.",
+            shown(&file),
+            disk::names::CONFIGURATION_FILE
         ));
     }
     let mut receiver = Receiver::new()?;
     let mut output = Output::new(output.as_deref(), json, &listed)?;
     output.begin(command.get_program(), &texts);
-    command.env(disk::record::VARIABLE, receiver.variable());
+    command.env(disk::names::TRACE, receiver.variable());
     // For set-user-ID programs that it starts.
     command.env(LOG_LEVEL, "1000");
     let family = Family::start(&mut command, &receiver).map_err(|error| not_started(&file, &error))?;

@@ -7,7 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use std::{fs, iter};
 
-use disk::record::{Head, TOKEN, VARIABLE};
+use disk::names::TRACE;
+use disk::record::{Head, TOKEN};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
@@ -81,7 +82,7 @@ impl Receiver {
         make().map_err(|error| failed("The socket for the trace cannot be made", &error))
     }
 
-    /// The value of [`VARIABLE`] for the programs.
+    /// The value of [`TRACE`] for the programs.
     pub fn variable(&self) -> String {
         format!("{}{}", self.name, self.secret)
     }
@@ -194,7 +195,7 @@ impl Ender {
 impl Sender {
     /// The one that the environment names.
     pub fn of_environment() -> io::Result<Sender> {
-        let variable = std::env::var(VARIABLE).unwrap_or_default();
+        let variable = std::env::var(TRACE).unwrap_or_default();
         let (name, secret) =
             variable.split_at_checked(TOKEN).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         Ok(Sender { address: SocketAddrUnix::new_abstract_name(name.as_bytes())?, secret: secret.into() })

@@ -305,7 +305,7 @@ impl Replay {
         let existing = library::removed(std::env::var_os(library::VARIABLE).as_deref());
         command.env(library::VARIABLE, library::appended(existing.as_deref(), &library));
         command.env(entries::VARIABLE, entries::list(texts));
-        command.env(disk::record::VARIABLE, receiver.variable());
+        command.env(disk::names::TRACE, receiver.variable());
         command.stdin(Stdio::piped());
         let stopped = |error| failed("The process that makes the requests cannot be started", &error);
         let family = Family::start(&mut command, &receiver).map_err(stopped)?;

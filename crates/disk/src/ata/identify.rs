@@ -62,16 +62,16 @@ impl Settings {
 
     /// Those that hold now.
     fn current(device: &Device<'_>, host: &impl Host) -> Settings {
-        let state = device.state;
+        let settings = device.settings;
         let fresh = Settings::fresh(device.entry.kind, device.physical_block(host).unwrap_or(0));
         Settings {
             thin: is_thin(host),
-            write_cache: state.switches.is_on(WCE),
-            look_ahead: !state.switches.is_on(DRA),
-            smart: state.switches.is_on(SMART),
-            power_management: state.power_management.get(0) as u8,
-            multiple: state.multiple.get(0) as u8,
-            transfer_mode: state.transfer_mode.get(fresh.transfer_mode.into()) as u8,
+            write_cache: settings.switches.is_on(WCE),
+            look_ahead: !settings.switches.is_on(DRA),
+            smart: settings.switches.is_on(SMART),
+            power_management: settings.power_management.get(0) as u8,
+            multiple: settings.multiple.get(0) as u8,
+            transfer_mode: settings.transfer_mode.get(fresh.transfer_mode.into()) as u8,
             ..fresh
         }
     }

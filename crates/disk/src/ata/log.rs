@@ -4,7 +4,7 @@ use super::identify;
 use crate::bytes::copy;
 use crate::device::{Capacity, Device};
 use crate::host::Host;
-use crate::settings::State;
+use crate::settings::Settings;
 
 /// Logs (ACS-3, 9.1), all that there are: address, pages as READ LOG EXT gives them, pages as SMART READ LOG does.
 const LOGS: [(u8, u16, u16); 9] = [
@@ -50,10 +50,10 @@ impl Page {
 }
 
 /// SMART READ DATA: no attributes, for nothing is counted. Self-tests and the error log are there.
-pub fn smart_data(state: &State, out: &mut Page) {
+pub fn smart_data(settings: &Settings, out: &mut Page) {
     smart_thresholds(out);
     // How the last self-test ended; 0 where there was none, too.
-    out.set(363, &[last_test(state).map_or(0, |(_, status, _)| status)]);
+    out.set(363, &[last_test(settings).map_or(0, |(_, status, _)| status)]);
     // Off-line data collection: EXECUTE OFF-LINE IMMEDIATE, self-tests.
     out.set(367, &[0x11]);
     // Saved before a power mode, and by itself; error log; a self-test takes a minute at most.
@@ -69,23 +69,23 @@ pub fn smart_thresholds(out: &mut Page) {
 }
 
 /// Remembers the last self-test: what it was, and the logical block that it could not read.
-pub fn remember(state: &State, kind: u8, bad: Option<u64>) {
-    state.self_test.set(u32::from(kind) << 8 | u32::from(bad.is_some()));
-    state.self_test_block.set(bad.unwrap_or(0));
+pub fn remember(settings: &Settings, kind: u8, bad: Option<u64>) {
+    settings.self_test.set(u32::from(kind) << 8 | u32::from(bad.is_some()));
+    settings.self_test_block.set(bad.unwrap_or(0));
 }
 
 /// The last self-test: its kind, its status (0, or 7: the read element failed), and the block that could not be read.
-fn last_test(state: &State) -> Option<(u8, u8, u64)> {
-    let [failed, kind, ..] = state.self_test.get(0).to_le_bytes();
+fn last_test(settings: &Settings) -> Option<(u8, u8, u64)> {
+    let [failed, kind, ..] = settings.self_test.get(0).to_le_bytes();
     match failed {
         _ if kind == 0 => None,
         0 => Some((kind, 0x00, 0xffff_ffff_ffff)),
-        _ => Some((kind, 0x70, state.self_test_block.get())),
+        _ => Some((kind, 0x70, settings.self_test_block.get())),
     }
 }
 
 /// A page of a log that SMART READ LOG gives; `false` where there is none.
-pub fn smart(state: &State, address: u8, page: u16, out: &mut Page) -> bool {
+pub fn smart(settings: &Settings, address: u8, page: u16, out: &mut Page) -> bool {
     let Some(&(.., pages)) = LOGS.iter().find(|log| log.0 == address) else { return false };
     if page >= pages {
         return false;
@@ -98,7 +98,7 @@ pub fn smart(state: &State, address: u8, page: u16, out: &mut Page) -> bool {
         }
         _ => {
             out.set(0, &1u16.to_le_bytes());
-            if let Some((kind, status, block)) = last_test(state) {
+            if let Some((kind, status, block)) = last_test(settings) {
                 let block = u32::try_from(block).unwrap_or(u32::MAX).to_le_bytes();
                 out.set(2, &[kind, status, 0, 0, 0, block[0], block[1], block[2], block[3]]);
                 out.set(508, &[1]);
@@ -132,7 +132,7 @@ pub fn general(
         }
         EXTENDED_SELF_TEST => {
             out.set(0, &[1]);
-            if let Some((kind, status, block)) = last_test(device.state) {
+            if let Some((kind, status, block)) = last_test(device.settings) {
                 out.set(2, &[1, 0, kind, status, 0, 0, 0]);
                 out.set(9, block.to_le_bytes().get(..6).unwrap_or_default());
             }

@@ -17,7 +17,7 @@ use crate::errno::Errno;
 use crate::geometry::identify_geometry;
 use crate::host::Host;
 use crate::medium::io::{self, Compare, Error};
-use crate::medium::{Range, is_durable, is_protected, is_thin, size};
+use crate::medium::{Range, is_durable, is_protected, is_thin, read_capacity};
 use crate::settings;
 use crate::transfer::Data;
 
@@ -75,7 +75,7 @@ pub(crate) fn execute<H: Host>(
     };
     let run = || {
         let command = command::find(input.command, input.features as u8).ok_or(ABORTED)?;
-        let capacity = match size(device, host, command.moves_sectors()) {
+        let capacity = match read_capacity(device, host, command.moves_sectors()) {
             Ok(capacity) => capacity,
             // A descriptor that cannot carry requests.
             Err(Errno::EBADF) => return Err(Error::CallerFault(Errno::EBADF).into()),
@@ -197,19 +197,19 @@ impl<H: Host> Task<'_, H> {
     }
 
     fn run(&mut self) -> Done {
-        let smart_is_on = self.device.state.switches.is_on(settings::SMART);
+        let smart_is_on = self.device.settings.switches.is_on(settings::SMART);
         if self.command.code == command::SMART {
             let signed = self.input.lba >> 8 & 0xffff == SMART_SIGNATURE;
             if !signed || !(smart_is_on || self.command.operation == Operation::Smart(true)) {
                 return Err(ABORTED);
             }
         }
-        let state = self.device.state;
+        let settings = self.device.settings;
         match self.command.operation {
             Operation::Nop => return Err(ABORTED),
             Operation::Read => self.move_blocks(false)?,
             Operation::Write(fua) => self.move_blocks(fua)?,
-            Operation::Multiple(_) if state.multiple.get(0) == 0 => return Err(ABORTED),
+            Operation::Multiple(_) if settings.multiple.get(0) == 0 => return Err(ABORTED),
             Operation::Multiple(fua) => self.move_blocks(fua)?,
             Operation::Verify => io::verify(self.host, self.range(self.first()?)?, Compare::Nothing)?,
             Operation::SetMultiple => {
@@ -217,7 +217,7 @@ impl<H: Host> Task<'_, H> {
                 if !identify::has_multiple(count) {
                     return Err(ABORTED);
                 }
-                state.multiple.set(count.into());
+                settings.multiple.set(count.into());
             }
             Operation::Trim => self.trim()?,
             Operation::Flush | Operation::Standby => self.flush()?,
@@ -239,13 +239,13 @@ impl<H: Host> Task<'_, H> {
                 if !on {
                     self.flush()?;
                 }
-                state.switches.turn(settings::WCE, on);
+                settings.switches.turn(settings::WCE, on);
             }
-            Operation::LookAhead(on) => state.switches.turn(settings::DRA, !on),
-            Operation::Smart(on) => state.switches.turn(settings::SMART, on),
-            Operation::PowerManagement(false) => state.power_management.set(0),
+            Operation::LookAhead(on) => settings.switches.turn(settings::DRA, !on),
+            Operation::Smart(on) => settings.switches.turn(settings::SMART, on),
+            Operation::PowerManagement(false) => settings.power_management.set(0),
             Operation::PowerManagement(true) => match self.count() {
-                level @ 0x01..=0xfe => state.power_management.set(level.into()),
+                level @ 0x01..=0xfe => settings.power_management.set(level.into()),
                 _ => return Err(ABORTED),
             },
             Operation::TransferMode => {
@@ -255,14 +255,14 @@ impl<H: Host> Task<'_, H> {
                 }
                 // A PIO mode leaves the DMA mode alone.
                 if Settings::is_dma(wanted) {
-                    state.transfer_mode.set(wanted.into());
+                    settings.transfer_mode.set(wanted.into());
                 }
             }
             Operation::SmartAutosave if matches!(self.count(), 0x00 | 0xf1) => {}
             Operation::SmartAutosave => return Err(ABORTED),
             Operation::SmartStatus => {}
             Operation::SmartData => self.give_page(|task, page| {
-                log::smart_data(task.device.state, page);
+                log::smart_data(task.device.settings, page);
                 true
             })?,
             Operation::SmartThresholds => self.give_page(|_, page| {
@@ -271,7 +271,9 @@ impl<H: Host> Task<'_, H> {
             })?,
             Operation::SmartOffline => self.self_test()?,
             Operation::SmartLog => {
-                self.read_log(|task, address, page, out| log::smart(task.device.state, address, page, out))?;
+                self.read_log(|task, address, page, out| {
+                    log::smart(task.device.settings, address, page, out)
+                })?;
             }
             Operation::ReadLog => self.read_log(|task, address, page, out| {
                 log::general(task.device, task.host, task.capacity, address, page, out)
@@ -380,7 +382,7 @@ impl<H: Host> Task<'_, H> {
         }
         let last = self.capacity.blocks.saturating_sub(1);
         let bad = [0, last].into_iter().find(|&lba| !self.can_be_read(lba));
-        log::remember(self.device.state, kind, bad);
+        log::remember(self.device.settings, kind, bad);
         // A test in captive mode tells the host.
         match bad {
             Some(_) if kind & 0x80 != 0 => {

@@ -7,7 +7,7 @@ use super::request::*;
 use crate::abi::{Abi, BlkpgIoctlArg, Long};
 use crate::device::Device;
 use crate::errno::Errno;
-use crate::host::{Capability, Host, Limit, Medium};
+use crate::host::{Capability, Host, Medium};
 
 /// Bytes a page: the largest block of the page cache.
 const PAGE: u32 = 4096;
@@ -40,10 +40,7 @@ pub(crate) fn answer(device: &Device<'_>, host: &impl Host, request: u32, argume
 /// What depends on the size and the entry.
 fn property(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
     let int = |value: u32| host.store(argument, value);
-    let at_least_a_block = |limit| {
-        let least = device.logical_block(host)?;
-        Ok(u32::try_from(host.limit(limit)?).unwrap_or(least).max(least))
-    };
+    let at_least_a_block = |bytes: u32| Ok(device.logical_block(host)?.max(bytes));
     match request {
         BLKGETSIZE => {
             let value = device.capacity(host)?.sectors();
@@ -54,8 +51,8 @@ fn property(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) 
         }
         BLKSSZGET => int(device.logical_block(host)?)?,
         BLKPBSZGET => int(device.physical_block(host)?)?,
-        BLKIOMIN => int(at_least_a_block(Limit::MinimumIo)?)?,
-        BLKBSZGET => int(at_least_a_block(Limit::SoftBlock)?)?,
+        BLKIOMIN => int(at_least_a_block(host.minimum_io()?)?)?,
+        BLKBSZGET => int(at_least_a_block(host.soft_block()?)?)?,
         BLKROGET => int(device.read_only(host)?.into())?,
         _ => host.store(argument, device.capacity(host)?.bytes())?,
     }
@@ -95,7 +92,7 @@ fn image(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> 
         BLKIOOPT | BLKALIGNOFF | BLKDISCARDZEROES | BLKGETZONESZ | BLKGETNRZONES => int(0)?,
         // As the kernel has it where nothing is known of the medium.
         BLKROTATIONAL => short(1)?,
-        BLKSECTGET => short(u16::try_from(host.limit(Limit::MaxSectors)?).unwrap_or(u16::MAX))?,
+        BLKSECTGET => short(host.max_sectors()?)?,
         BLKRAGET | BLKFRAGET => host.store(argument, Long { value: READ_AHEAD })?,
         BLKFLSBUF => {
             admin()?;

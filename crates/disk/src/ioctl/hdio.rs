@@ -13,22 +13,22 @@ use crate::entry::{Geometry, Kind};
 use crate::errno::Errno;
 use crate::geometry::geometry;
 use crate::host::{Capability, Host};
-use crate::settings::{Setting, State, WCE};
+use crate::settings::{Setting, Settings, WCE};
 use crate::transfer::Data;
 
 /// The setting of an IDE disk that a request gets or sets, its value on a fresh disk, and the largest that can be set.
-fn setting(state: &State, request: u32) -> Option<(&Setting, u32, u32)> {
+fn setting(settings: &Settings, request: u32) -> Option<(&Setting, u32, u32)> {
     Some(match request {
-        HDIO_GET_32BIT | HDIO_SET_32BIT => (&state.io_32bit, 0, 3),
-        HDIO_GET_UNMASKINTR | HDIO_SET_UNMASKINTR => (&state.unmask_interrupts, 0, 1),
-        HDIO_GET_MULTCOUNT | HDIO_SET_MULTCOUNT => (&state.multiple, 0, MAX_MULTIPLE.into()),
-        HDIO_GET_KEEPSETTINGS | HDIO_SET_KEEPSETTINGS => (&state.keep_settings, 0, 1),
-        HDIO_GET_NOWERR | HDIO_SET_NOWERR => (&state.ignore_write_errors, 0, 1),
-        HDIO_GET_DMA | HDIO_SET_DMA => (&state.dma, 1, 1),
-        HDIO_GET_NICE | HDIO_SET_NICE => (&state.nice, 0, u32::MAX),
-        HDIO_GET_ACOUSTIC | HDIO_SET_ACOUSTIC => (&state.acoustic, 0, 254),
+        HDIO_GET_32BIT | HDIO_SET_32BIT => (&settings.io_32bit, 0, 3),
+        HDIO_GET_UNMASKINTR | HDIO_SET_UNMASKINTR => (&settings.unmask_interrupts, 0, 1),
+        HDIO_GET_MULTCOUNT | HDIO_SET_MULTCOUNT => (&settings.multiple, 0, MAX_MULTIPLE.into()),
+        HDIO_GET_KEEPSETTINGS | HDIO_SET_KEEPSETTINGS => (&settings.keep_settings, 0, 1),
+        HDIO_GET_NOWERR | HDIO_SET_NOWERR => (&settings.ignore_write_errors, 0, 1),
+        HDIO_GET_DMA | HDIO_SET_DMA => (&settings.dma, 1, 1),
+        HDIO_GET_NICE | HDIO_SET_NICE => (&settings.nice, 0, u32::MAX),
+        HDIO_GET_ACOUSTIC | HDIO_SET_ACOUSTIC => (&settings.acoustic, 0, 254),
         // 48-bit addresses.
-        HDIO_GET_ADDRESS | HDIO_SET_ADDRESS => (&state.address, 1, 2),
+        HDIO_GET_ADDRESS | HDIO_SET_ADDRESS => (&settings.address, 1, 2),
         _ => return None,
     })
 }
@@ -68,17 +68,17 @@ pub(crate) fn answer(
             }
         }
         (HDIO_GET_WCACHE, Kind::Ide) => {
-            host.store(argument, Long { value: device.state.switches.is_on(WCE).into() })?;
+            host.store(argument, Long { value: device.settings.switches.is_on(WCE).into() })?;
         }
         (HDIO_SET_WCACHE, Kind::Ide) => {
             require(host, Capability::Admin)?;
             write_cache(device, host, argument)?;
         }
         (HDIO_GET_32BIT, Kind::Sata) => {
-            host.store(argument, Long { value: device.state.io_32bit.get(1).into() })?;
+            host.store(argument, Long { value: device.settings.io_32bit.get(1).into() })?;
         }
         (HDIO_SET_32BIT, Kind::Sata) => {
-            device.state.io_32bit.set(u32::from(argument != 0));
+            device.settings.io_32bit.set(u32::from(argument != 0));
         }
         (HDIO_DRIVE_RESET, Kind::Ide) => require(host, Capability::Admin)?,
         (HDIO_GET_BUSSTATE, Kind::Ide) => {
@@ -103,7 +103,9 @@ pub(crate) fn answer(
 }
 
 fn get_or_set(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<(), Errno> {
-    let Some((setting, default, most)) = setting(device.state, request) else { return Err(device.refusal()) };
+    let Some((setting, default, most)) = setting(device.settings, request) else {
+        return Err(device.refusal());
+    };
     if find(request).is_some_and(Request::changes_nothing) {
         return host.store(argument, Long { value: setting.get(default).into() });
     }

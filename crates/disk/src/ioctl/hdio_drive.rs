@@ -226,7 +226,7 @@ pub(crate) fn taskfile(device: &Device<'_>, host: &impl Host, argument: u64) -> 
     }
     let input = of_taskfile(&request);
     let (transfer, at, size) = match request.data_phase {
-        MULTI_IN | MULTI_OUT if device.state.multiple.get(0) == 0 => return Err(Errno::EPERM),
+        MULTI_IN | MULTI_OUT if device.settings.multiple.get(0) == 0 => return Err(Errno::EPERM),
         NO_DATA => (Transfer::None, 0, 0),
         IN | MULTI_IN => (Transfer::PioIn, in_at, in_size),
         OUT | MULTI_OUT => (Transfer::PioOut, out_at, out_size),

@@ -14,12 +14,15 @@ pub enum Answer {
     Value(i32),
     /// The request failed.
     Error(Errno),
+    /// The caller is gone: nothing is to be answered.
+    CallerGone,
 }
 
 impl From<Result<i32, Errno>> for Answer {
     fn from(result: Result<i32, Errno>) -> Answer {
         match result {
             Ok(value) => Answer::Value(value),
+            Err(Errno::CALLER_GONE) => Answer::CallerGone,
             Err(errno) => Answer::Error(errno),
         }
     }

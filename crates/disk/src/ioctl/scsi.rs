@@ -8,7 +8,7 @@ use crate::bytes::copy;
 use crate::device::Device;
 use crate::entry::Kind;
 use crate::errno::Errno;
-use crate::host::{Capability, Host, Limit};
+use crate::host::{Capability, Host};
 use crate::identity;
 
 /// The version of the sg driver that the kernel's disks claim: 3.5.39 (`sg_version_num`).
@@ -42,15 +42,15 @@ pub(crate) fn answer(
         CDROMEJECT | CDROMCLOSETRAY if device.entry.kind == Kind::Scsi => {}
         SG_GET_VERSION_NUM => int_out(SG_VERSION)?,
         SG_EMULATED_HOST => int_out(1)?,
-        SG_GET_TIMEOUT => return Ok(i32::try_from(device.state.timeout.get(0)).unwrap_or(i32::MAX)),
-        SG_SET_TIMEOUT => device.state.timeout.set(u32::try_from(int_in()?).unwrap_or(0)),
+        SG_GET_TIMEOUT => return Ok(i32::try_from(device.settings.timeout.get(0)).unwrap_or(i32::MAX)),
+        SG_SET_TIMEOUT => device.settings.timeout.set(u32::try_from(int_in()?).unwrap_or(0)),
         SG_GET_RESERVED_SIZE => {
             let most = longest_transfer(host)?;
-            int_out(i32::try_from(device.state.reserved_size.get(most).min(most)).unwrap_or(i32::MAX))?;
+            int_out(i32::try_from(device.settings.reserved_size.get(most).min(most)).unwrap_or(i32::MAX))?;
         }
         SG_SET_RESERVED_SIZE => {
             let size = u32::try_from(int_in()?).map_err(|_| Errno::EINVAL)?;
-            device.state.reserved_size.set(size.min(longest_transfer(host)?));
+            device.settings.reserved_size.set(size.min(longest_transfer(host)?));
         }
         // Of a real disk only its /dev/sg node answers; a listed device has none.
         SG_GET_SCSI_ID => host.store(argument, scsi_id(device))?,
@@ -82,8 +82,7 @@ fn scsi_id(device: &Device<'_>) -> SgScsiId {
 
 /// The longest transfer, in bytes.
 fn longest_transfer(host: &impl Host) -> Result<u32, Errno> {
-    let bytes = host.limit(Limit::MaxSectors)?.saturating_mul(512);
-    Ok(u32::try_from(bytes).unwrap_or(u32::MAX).min(i32::MAX as u32))
+    Ok(u32::from(host.max_sectors()?) * 512)
 }
 
 /// `SG_SCSI_RESET` (drivers/scsi/scsi_error.c, `scsi_ioctl_reset`): there is nothing to reset, so what the adapter has

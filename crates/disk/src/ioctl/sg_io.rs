@@ -91,7 +91,7 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
     (hdr.status, hdr.host_status) = match ended {
         Outcome::Good => (0, 0),
         Outcome::CheckCondition(sense) => {
-            let (bytes, count) = sense.bytes(device.state.switches.is_on(D_SENSE));
+            let (bytes, count) = sense.bytes(device.settings.switches.is_on(D_SENSE));
             let count = count.min(hdr.mx_sb_len.into());
             if hdr.sbp != 0 && count > 0 {
                 host.copy_out(hdr.sbp, bytes.get(..count).unwrap_or_default())?;
@@ -176,7 +176,7 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
             Ok(0)
         }
         Outcome::CheckCondition(sense) => {
-            let (bytes, count) = sense.bytes(device.state.switches.is_on(D_SENSE));
+            let (bytes, count) = sense.bytes(device.settings.switches.is_on(D_SENSE));
             host.copy_out(at, bytes.get(..count.min(OLD_SENSE)).unwrap_or_default())?;
             Ok(CHECK_CONDITION.into())
         }

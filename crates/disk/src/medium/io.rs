@@ -33,7 +33,7 @@ pub(crate) enum Error {
     NoMemory,
     /// The backing device is gone.
     Gone,
-    /// The request itself fails: the caller's memory, or its descriptor, is bad.
+    /// The request itself fails: the caller's memory or its descriptor is bad, or the caller is gone.
     CallerFault(Errno),
 }
 
@@ -43,7 +43,7 @@ impl Error {
         match errno {
             Errno::ENOMEM | Errno::EAGAIN | Errno::ENFILE | Errno::EMFILE => Error::NoMemory,
             Errno::ENODEV | Errno::ENXIO => Error::Gone,
-            Errno::EFAULT => Error::CallerFault(Errno::EFAULT),
+            Errno::EFAULT | Errno::CALLER_GONE => Error::CallerFault(errno),
             _ => Error::Internal,
         }
     }
@@ -125,7 +125,7 @@ fn transfer<H: Host>(
     host: &H,
     range: Range,
     data: &mut Data,
-    direct: impl Fn(u64, &[Segment]) -> Result<u64, Errno>,
+    direct: impl Fn(u64, &[Segment]) -> Result<Option<u64>, Errno>,
     bounce: impl Fn(&mut Data, u64, &mut [u8]) -> Result<(), Error>,
     failed: impl Fn(Errno, u64) -> Error,
 ) -> Result<(), Error> {
@@ -136,18 +136,18 @@ fn transfer<H: Host>(
         let count = data.next(host, left, &mut segments).map_err(Error::CallerFault)?;
         let moved = match direct(offset, segments.get(..count).unwrap_or_default()) {
             Err(Errno::EINTR) => 0,
-            Err(Errno::EINVAL) => {
+            Ok(None) => {
                 let length = left.min(PIECE);
                 let mut buffer = host.scratch(length as usize).map_err(Error::backing)?;
                 bounce(data, offset, buffer.as_mut().get_mut(..length as usize).unwrap_or_default())?;
                 length
             }
-            Ok(moved) if moved > 0 => {
+            Ok(Some(moved @ 1..)) => {
                 data.advance(host, moved).map_err(Error::CallerFault)?;
                 moved
             }
             // The device has become shorter.
-            Ok(_) => return Err(failed(Errno::EIO, range.block_of(offset))),
+            Ok(Some(0)) => return Err(failed(Errno::EIO, range.block_of(offset))),
             Err(errno) => return Err(failed(errno, range.block_of(offset))),
         };
         offset = offset.saturating_add(moved);
@@ -240,16 +240,16 @@ pub(crate) fn write_atomic<H: Host>(
     host.write_atomic(range.offset(), buffer, durable).map_err(|errno| Error::writing(errno, range.first))
 }
 
-/// Changes the range as one step: see [`Host::update`].
+/// Changes the range as one step: see [`Backing::update`](crate::host::Backing::update).
 pub(crate) fn update<H: Host>(
     host: &H,
     range: Range,
     medium: &mut [u8],
     durable: bool,
-    patience: u32,
+    timeout_ms: u32,
     change: impl FnMut(&mut [u8]) -> bool,
 ) -> Result<(), Error> {
-    host.update(range.offset(), medium, durable, patience, change).map_err(|error| match error {
+    host.update(range.offset(), medium, durable, timeout_ms, change).map_err(|error| match error {
         UpdateError::Exclude(errno) => Error::backing(errno),
         UpdateError::Read(errno) => Error::reading_part(host, range, range.offset(), range.bytes(), errno),
         UpdateError::Write(errno) => Error::writing(errno, range.first),

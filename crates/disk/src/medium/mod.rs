@@ -4,7 +4,7 @@ pub(crate) mod io;
 
 use crate::device::{Capacity, Device};
 use crate::errno::Errno;
-use crate::host::{Host, Limit};
+use crate::host::Host;
 use crate::settings::{SWP, WCE};
 
 /// The most bytes that one command moves, where the backing device's limit is not larger.
@@ -12,20 +12,24 @@ pub(crate) const LONGEST: u64 = 4 << 20;
 
 /// The most bytes that one command moves.
 pub(crate) fn longest_transfer(host: &impl Host) -> Result<u64, Errno> {
-    Ok(host.limit(Limit::MaxSectors)?.saturating_mul(512).max(LONGEST))
+    Ok((u64::from(host.max_sectors()?) * 512).max(LONGEST))
 }
 
 /// The device's size at this moment. Commands that move blocks, which are frequent, use the size of a logical block that the
 /// last other command found, as long as the device and its size in bytes are the same.
-pub(crate) fn size(device: &Device<'_>, host: &impl Host, moves_blocks: bool) -> Result<Capacity, Errno> {
-    let (identity, bytes) = (host.identity(), host.limit(Limit::Bytes)?);
-    let known = device.state.block_of(identity, bytes);
+pub(crate) fn read_capacity(
+    device: &Device<'_>,
+    host: &impl Host,
+    moves_blocks: bool,
+) -> Result<Capacity, Errno> {
+    let (identity, bytes) = (host.identity(), host.bytes()?);
+    let known = device.settings.cached_block_size(identity, bytes);
     if let Some(block) = known.filter(|_| moves_blocks) {
         return Ok(Capacity::new(bytes, block));
     }
     let block = device.logical_block(host)?;
     if known != Some(block) {
-        device.state.remember_block(identity, bytes, block);
+        device.settings.cache_block_size(identity, bytes, block);
     }
     Ok(Capacity::new(bytes, block))
 }
@@ -36,12 +40,12 @@ pub(crate) fn is_thin(host: &impl Host) -> bool {
 
 /// Whether nothing may be written.
 pub(crate) fn is_protected(device: &Device<'_>, host: &impl Host) -> Result<bool, Errno> {
-    Ok(device.state.switches.is_on(SWP) || device.read_only(host)?)
+    Ok(device.settings.switches.is_on(SWP) || device.read_only(host)?)
 }
 
 /// Whether what is written must be on the medium when the command ends. `fua`: the command says so.
 pub(crate) fn is_durable(device: &Device<'_>, fua: bool) -> bool {
-    fua || !device.state.switches.is_on(WCE)
+    fua || !device.settings.switches.is_on(WCE)
 }
 
 /// The least and the most blocks of a WRITE ATOMIC, powers of two, where the disk has that command.

@@ -281,12 +281,12 @@ impl<H: Host> Task<'_, H> {
     /// Changes the range as one step: no other COMPARE AND WRITE or ORWRITE comes in between.
     fn update(&self, range: Range, medium: &mut [u8], change: impl FnMut(&mut [u8]) -> bool) -> Done {
         let durable = is_durable(self.device, self.fua());
-        Ok(io::update(self.host, range, medium, durable, self.patience(), change)?)
+        Ok(io::update(self.host, range, medium, durable, self.timeout_ms(), change)?)
     }
 
     /// How long the command waits for others that exclude it, in milliseconds: its own timeout, and no longer than a
     /// command should take.
-    fn patience(&self) -> u32 {
+    fn timeout_ms(&self) -> u32 {
         const MOST: u32 = 30_000;
         if self.timeout == 0 { MOST } else { self.timeout.min(MOST) }
     }

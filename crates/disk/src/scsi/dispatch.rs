@@ -7,7 +7,7 @@ use crate::device::{Capacity, Device};
 use crate::errno::Errno;
 use crate::host::Host;
 use crate::medium::io::Error;
-use crate::medium::size;
+use crate::medium::read_capacity;
 
 /// Carries out a command; the result is its outcome and how many bytes were moved. `translate` carries out commands of another
 /// standard, whose CDB has been checked.
@@ -18,7 +18,7 @@ pub(crate) fn execute<H: Host>(
     translate: impl FnOnce(&mut Task<'_, H>) -> Option<Done>,
 ) -> (Outcome, u64) {
     let Received { row, cdb, direction, data, timeout } = received;
-    let (capacity, tells) = match size(device, host, row.is_some_and(Command::is_frequent)) {
+    let (capacity, tells) = match read_capacity(device, host, row.is_some_and(Command::is_frequent)) {
         Ok(capacity) => (capacity, true),
         // A descriptor that cannot carry requests.
         Err(Errno::EBADF) => return (Outcome::CallerFault(Errno::EBADF), 0),
@@ -43,8 +43,11 @@ impl<H: Host> Task<'_, H> {
         let tells = tells && reports_unit_attention;
         // A unit attention is reported once. That there are no blocks is not reported so: the disk is not ready as long as that
         // lasts.
-        let before =
-            if tells { self.device.state.changed(self.capacity.blocks, self.capacity.block) } else { None };
+        let before = if tells {
+            self.device.nexus.update_capacity(self.capacity.blocks, self.capacity.block)
+        } else {
+            None
+        };
         if let Some(before) = before.filter(|_| self.capacity.blocks > 0) {
             let sense =
                 if before == 0 { Sense::NOT_READY_TO_READY_CHANGE } else { Sense::CAPACITY_DATA_HAS_CHANGED };

@@ -67,7 +67,7 @@ impl<H: Host> Task<'_, H> {
         }
         mode::sense(
             self.device.entry.kind,
-            &self.device.state.switches,
+            &self.device.settings.switches,
             page & 0x3f,
             subpage,
             values,
@@ -114,7 +114,7 @@ impl<H: Host> Task<'_, H> {
                 return Err(Sense::list(header as u16, None).into());
             }
         }
-        Ok(mode::select(self.device.entry.kind, &self.device.state.switches, list, start)?)
+        Ok(mode::select(self.device.entry.kind, &self.device.settings.switches, list, start)?)
     }
 
     pub(super) fn log_sense(&mut self) -> Done {

@@ -36,7 +36,7 @@ pub enum Outcome {
     LengthMismatch,
     /// The backing device is gone (`DID_NO_CONNECT`).
     NoConnect,
-    /// The request itself fails: the caller's memory, or its descriptor, is bad.
+    /// The request itself fails: the caller's memory or its descriptor is bad, or the caller is gone.
     CallerFault(Errno),
 }
 

@@ -5,11 +5,6 @@ use crate::bytes::{copy, part};
 use crate::entry::Kind;
 use crate::errno::Errno;
 
-/// The variable of the environment that says where records go: the name of an abstract unix(7) socket of type
-/// `SOCK_SEQPACKET`, where each message has a connection of its own, and a secret with which each of them begins. Both have
-/// [`TOKEN`] bytes.
-pub const VARIABLE: &str = "VMWARE_BDWRAPPER_TRACE";
-
 /// The length of a random UUID as text.
 pub const TOKEN: usize = 36;
 

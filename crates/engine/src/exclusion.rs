@@ -1,59 +1,60 @@
-//! What lets one COMPARE AND WRITE or ORWRITE at a time at a device.
+//! Lets one COMPARE AND WRITE or ORWRITE at a time update a device.
 //!
-//! Among threads a word of memory does. Among processes it is a lock of an open file description (fcntl(2)) on a byte far
-//! behind what other programs lock; to lock it for writing, a program must be able to write the device. A program that may
-//! only read it can keep others from that by a lock for reading, so in that case everybody takes such a lock too, and
-//! flock(2) as well. Nothing is waited for longer than the command's timeout.
+//! Among threads a word of memory does. Among processes it is a lock of an open file description
+//! (fcntl(2)) on a byte far behind what other programs lock; to lock it for writing, a program must be
+//! able to write the device. A program that may only read it can keep others from that by a lock for
+//! reading, so in that case everybody takes such a lock too, and flock(2) as well. Nothing is waited
+//! for longer than the command's timeout.
 
 use core::ffi::c_int;
-use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use disk::Errno;
 use disk::host::UpdateError;
 
-use crate::sys::{self, File, Name, Status, decimal};
+use crate::sys::{self, File, PathBuffer, Status, decimal};
 
 /// The byte that is locked.
 const BYTE: i64 = 1 << 62;
 
 /// The thread that updates a device: its process and its number; 0: none.
+#[derive(Default)]
 pub struct Exclusion(AtomicU64);
 
 impl Exclusion {
-    /// Nobody.
+    /// Returns one that is not taken.
     pub const fn new() -> Exclusion {
         Exclusion(AtomicU64::new(0))
     }
 
-    /// Keeps other threads out until the result is dropped; `None` where one is at it. Only while no signal is handled: its handler
-    /// might leave by siglongjmp(3), and find itself in its own way.
-    pub fn of_threads(&self) -> Option<Alone<'_>> {
+    /// Keeps other threads out until the result is dropped; `None` where one updates the device. Only
+    /// while no signal is handled: its handler might leave by siglongjmp(3), and then exclude itself.
+    pub fn try_lock_threads(&self) -> Option<ThreadGuard<'_>> {
         let (process, thread) = (sys::process(), sys::thread());
         let this = (process as u64) << 32 | thread as u64;
         let take = |holder| self.0.compare_exchange(holder, this, Ordering::Acquire, Ordering::Relaxed);
-        let alone = || Alone { exclusion: self, this };
-        let Err(holder) = take(0) else { return Some(alone()) };
+        let guard = || ThreadGuard { exclusion: self, this };
+        let Err(holder) = take(0) else { return Some(guard()) };
         // A child has the word of its parent, whose threads it does not have.
-        let is_there = holder != this && holder >> 32 == process as u64 && sys::has_thread(holder as c_int);
-        (!is_there && take(holder).is_ok()).then(alone)
+        let exists = holder != this && holder >> 32 == process as u64 && sys::has_thread(holder as c_int);
+        (!exists && take(holder).is_ok()).then(guard)
     }
 }
 
-/// Other threads are kept out until it is dropped.
-pub struct Alone<'a> {
+/// Keeps other threads out until it is dropped.
+pub struct ThreadGuard<'a> {
     exclusion: &'a Exclusion,
     this: u64,
 }
 
-impl Drop for Alone<'_> {
+impl Drop for ThreadGuard<'_> {
     fn drop(&mut self) {
         let _ = self.exclusion.0.compare_exchange(self.this, 0, Ordering::Release, Ordering::Relaxed);
     }
 }
 
 /// Tries until it succeeds, or fails, or the deadline has passed.
-pub fn until(
+pub fn retry_until(
     deadline: u64,
     mut attempt: impl FnMut() -> Result<bool, UpdateError>,
 ) -> Result<(), UpdateError> {
@@ -84,30 +85,30 @@ impl Pause {
     }
 }
 
-/// What the program has locked itself through a descriptor: nobody else can then, and this library would be in its own way.
+/// The locks that the program holds itself through a descriptor: another process cannot hold them
+/// then, and the engine would exclude itself.
 #[derive(Clone, Copy, Default)]
-pub struct Own {
+pub struct OwnLocks {
     /// The byte for writing, as part of the whole file for example.
     byte: bool,
     /// The file by flock(2), exclusively.
     file: bool,
 }
 
-impl Own {
-    /// What a thread's descriptor has locked. In a task of its own.
-    pub fn of(thread: c_int, fd: c_int) -> Own {
-        let mut name = Name::new();
+impl OwnLocks {
+    /// Returns what a thread's descriptor has locked. Only in a task of its own.
+    pub fn of(thread: c_int, fd: c_int) -> OwnLocks {
         let (mut text, mut length) = ([0; 16384], 0);
-        let _ = write!(name, "/proc/self/task/{thread}/fdinfo/{fd}");
-        if let Ok(file) = name.as_c_str().and_then(|name| File::open(name, libc::O_RDONLY | libc::O_CLOEXEC))
-        {
+        let name = PathBuffer::format(format_args!("/proc/self/task/{thread}/fdinfo/{fd}"));
+        let file = name.and_then(|name| File::open(name.as_c_str(), libc::O_RDONLY | libc::O_CLOEXEC));
+        if let Ok(file) = file {
             while let Ok(more @ 1..) = file.read(text.get_mut(length..).unwrap_or_default()) {
                 length = more.saturating_add(length);
             }
         }
         let lines = text.get(..length).unwrap_or_default().split(|&byte| byte == b'\n');
         // "lock:\t1: OFDLCK  ADVISORY  WRITE -1 08:01:123 0 EOF" (fs/locks.c, lock_get_status)
-        let mut own = Own::default();
+        let mut own = OwnLocks::default();
         for lock in lines.filter_map(|line| line.strip_prefix(b"lock:")) {
             let mut words = lock.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).skip(1);
             let kind = words.next();
@@ -133,31 +134,35 @@ impl Own {
     }
 }
 
-/// Keeps other processes out as long as the file and the result are open; `None` where one is at it. In
-/// a task of its own.
-pub fn of_processes(file: &File, looked_at: &Status, own: Own) -> Result<Option<Locked>, Errno> {
-    // A lock of the byte through the program's descriptor keeps out who has not inherited that.
+/// Keeps other processes out as long as the file and the result are open; `None` where one updates
+/// the device. Only in a task of its own.
+pub fn try_lock_processes(
+    file: &File,
+    checked: &Status,
+    own: OwnLocks,
+) -> Result<Option<ProcessGuard>, Errno> {
+    // A lock of the byte through the program's descriptor excludes all that have not inherited it.
     let locked = if own.byte { lock_file(file, own)? } else { lock(file, own)? };
     if !locked {
         return Ok(None);
     }
     // A block device can have several nodes, each an inode with locks of its own.
-    let node = system_node(looked_at)?;
+    let node = system_node(checked)?;
     if let Some(node) = &node {
-        if !lock(node, Own::default())? {
+        if !lock(node, OwnLocks::default())? {
             return Ok(None);
         }
     }
-    Ok(Some(Locked { _node: node }))
+    Ok(Some(ProcessGuard { _node: node }))
 }
 
-/// What keeps other processes out beside the file.
-pub struct Locked {
+/// Keeps other processes out, together with the file.
+pub struct ProcessGuard {
     _node: Option<File>,
 }
 
-/// By flock(2), unless the program has done so itself.
-fn lock_file(file: &File, own: Own) -> Result<bool, Errno> {
+/// Locks by flock(2), unless the program has done so itself.
+fn lock_file(file: &File, own: OwnLocks) -> Result<bool, Errno> {
     if own.file {
         return Ok(true);
     }
@@ -167,7 +172,7 @@ fn lock_file(file: &File, own: Own) -> Result<bool, Errno> {
     }
 }
 
-fn lock(file: &File, own: Own) -> Result<bool, Errno> {
+fn lock(file: &File, own: OwnLocks) -> Result<bool, Errno> {
     match sys::lock_byte(file, libc::F_WRLCK, BYTE) {
         Err(Errno::EAGAIN) => {}
         locked => return locked.map(|()| true),
@@ -179,31 +184,28 @@ fn lock(file: &File, own: Own) -> Result<bool, Errno> {
             Err(Errno::EAGAIN) => Ok(false),
             locked => locked.and_then(|()| lock_file(file, own)),
         },
-        // It has gone meanwhile.
+        // It has been released meanwhile.
         None => Ok(false),
     }
 }
 
-/// The node that the system has made of a block device, where the file is open on another one, and this program can open it.
-fn system_node(looked_at: &Status) -> Result<Option<File>, Errno> {
-    if looked_at.kind() != libc::S_IFBLK {
+/// Opens the node that the system has made of a block device, where the file is open on another one
+/// and this program can open it.
+fn system_node(checked: &Status) -> Result<Option<File>, Errno> {
+    if checked.kind() != libc::S_IFBLK {
         return Ok(None);
     }
     let find = || {
-        let (major, minor) = looked_at.number;
-        let (mut name, mut text) = (Name::new(), [0; 512]);
-        let _ = write!(name, "/sys/dev/block/{major}:{minor}/uevent");
-        let length = File::open(name.as_c_str()?, libc::O_RDONLY | libc::O_CLOEXEC)?.read(&mut text)?;
+        let event = PathBuffer::format(format_args!("/sys/dev/block/{}/uevent", checked.number))?;
+        let mut text = [0; 512];
+        let length = File::open(event.as_c_str(), libc::O_RDONLY | libc::O_CLOEXEC)?.read(&mut text)?;
         let lines = text.get(..length).unwrap_or_default().split(|&byte| byte == b'\n');
         let device = lines.filter_map(|line| line.strip_prefix(b"DEVNAME=")).next().ok_or(Errno::ENOENT)?;
-        let mut path = Name::new();
-        let _ = write!(path, "/dev/{}", core::str::from_utf8(device).map_err(|_| Errno::ENOENT)?);
-        let node = File::open(path.as_c_str()?, libc::O_PATH | libc::O_CLOEXEC)?;
+        let device = core::str::from_utf8(device).map_err(|_| Errno::ENOENT)?;
+        let path = PathBuffer::format(format_args!("/dev/{device}"))?;
+        let node = File::open(path.as_c_str(), libc::O_PATH | libc::O_CLOEXEC)?;
         let status = node.status()?;
-        if status.kind() != libc::S_IFBLK
-            || status.number != looked_at.number
-            || status.is_same_file(looked_at)
-        {
+        if status.kind() != libc::S_IFBLK || status.number != checked.number || status.is_same_file(checked) {
             return Err(Errno::ENOENT);
         }
         File::reopen(node.fd(), libc::O_RDWR)

@@ -1,18 +1,19 @@
 //! A task of its own for what needs a descriptor that the program does not see.
 //!
-//! Closing any descriptor of a file drops the locks that the process has on it (fcntl(2), "Advisory record locking"), and one
-//! that is opened in the program's table can meet one that another thread opens. So the rare ways that open something
-//! run in a task that shares the program's memory, but has a descriptor table of its own. It is a thread that no C library
-//! knows: no child to be waited for, no signal at its end, and a job control stop takes both.
+//! Closing any descriptor of a file drops the locks that the process has on it (fcntl(2), "Advisory
+//! record locking"), and one that is opened in the program's table can meet one that another thread
+//! opens. So the rare ways that open something run in a task that shares the program's memory, but has
+//! a descriptor table of its own. It is a thread that the C library does not know: no child to be
+//! waited for, no signal at its end, and a job control stop takes both.
 
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use disk::Errno;
-use libc::syscall;
 
 use crate::errno;
+use crate::sys::call::{NumericCall, call, numeric};
 use crate::sys::{self, File, Memory, Status};
 
 /// The bytes of the task's stack.
@@ -23,16 +24,17 @@ struct Work<F, T> {
     result: Option<T>,
 }
 
-/// Does something in a task with a descriptor table of its own, and waits for it; no signal is handled meanwhile. Descriptors that
-/// it opens are closed when it ends, and all that the program has are open in it under the same numbers.
+/// Does something in a task with a descriptor table of its own, and waits for it; no signal is
+/// handled meanwhile. Descriptors that it opens are closed when it ends, and all that the program has
+/// are open in it under the same numbers.
 ///
 /// Errors are those of clone(2) and mmap(2); `EAGAIN` if the task cannot get a table of its own.
 pub fn run<T>(act: impl FnOnce() -> T) -> Result<T, Errno> {
-    let stack = Memory::map(STACK)?;
-    sys::without_signals(|| run_on(stack, act))
+    sys::without_signals(|| run_without_signals(act))
 }
 
-fn run_on<F: FnOnce() -> T, T>(mut stack: Memory, act: F) -> Result<T, Errno> {
+/// Does the same where the calling thread handles no signal already.
+pub fn run_without_signals<F: FnOnce() -> T, T>(act: F) -> Result<T, Errno> {
     // As pthread_create(3): sandboxes that forbid new processes kill a program that leaves any of these out (QEMU's).
     const FLAGS: c_int = libc::CLONE_VM
         | libc::CLONE_FS
@@ -43,13 +45,14 @@ fn run_on<F: FnOnce() -> T, T>(mut stack: Memory, act: F) -> Result<T, Errno> {
         | libc::CLONE_SETTLS
         | libc::CLONE_PARENT_SETTID
         | libc::CLONE_CHILD_CLEARTID;
+    let mut stack = Memory::map(STACK)?;
     let mut work = Work { act: Some(act), result: None };
-    // The kernel makes it 0 when the task does not use its memory any more.
+    // The kernel sets it to 0 when the task does not use its memory any more.
     let runs = AtomicU32::new(1);
     let top = stack.as_mut().as_mut_ptr_range().end;
     let mut number: c_int = 0;
-    // SAFETY: the stack is the task's alone, `start` gets the address of what it works on, and all of it lives until the task has
-    // ended: this function waits for that.
+    // SAFETY: the stack is the task's alone, `start` gets the address of what it works on, and all of
+    // it lives until the task has ended: this function waits for that.
     let task = unsafe {
         libc::clone(
             start::<F, T>,
@@ -66,44 +69,41 @@ fn run_on<F: FnOnce() -> T, T>(mut stack: Memory, act: F) -> Result<T, Errno> {
     }
     while runs.load(Ordering::Acquire) != 0 {
         // Not FUTEX_PRIVATE_FLAG: the kernel wakes without it.
-        // SAFETY: the kernel reads the word, which is ours.
-        unsafe {
-            syscall(libc::SYS_futex, runs.as_ptr(), libc::FUTEX_WAIT, 1, ptr::null::<libc::timespec>())
+        // SAFETY: the kernel reads the word, which this function holds.
+        let _ = unsafe {
+            call(libc::SYS_futex, (runs.as_ptr(), libc::FUTEX_WAIT, 1, ptr::null::<libc::timespec>()))
         };
     }
     work.result.ok_or(Errno::EAGAIN)
 }
 
 extern "C" fn start<F: FnOnce() -> T, T>(work: *mut c_void) -> c_int {
-    // SAFETY: `run_on` gave its address, and touches it only when the task has ended.
+    // SAFETY: `run_without_signals` gave its address, and touches it only when the task has ended.
     let work = unsafe { &mut *work.cast::<Work<F, T>>() };
     if has_own_table() {
         work.result = work.act.take().map(|act| act());
-        // What the program closes from now on is not kept open by a copy. Before Linux 5.9 the copies are closed when the task has
-        // ended, a moment after it is waited for.
-        // SAFETY: the table is the task's alone.
-        unsafe { syscall(libc::SYS_close_range, 0, c_uint::MAX, 0) };
+        // What the program closes from now on is not kept open by a copy. Before Linux 5.9 the copies
+        // are closed when the task has ended, a moment after it is waited for.
+        let _ = sys::close_range(0, c_uint::MAX, 0);
     }
     // Not by returning: before glibc 2.25 that ended the process.
     // SAFETY: it ends this task alone.
-    unsafe { syscall(libc::SYS_exit, 0) };
+    let _ = unsafe { call(libc::SYS_exit, (0,)) };
     0
 }
 
 /// Gives the task a descriptor table of its own.
 fn has_own_table() -> bool {
     // It closes nothing. Before Linux 5.9: unshare(2), which sandboxes allow less often.
-    // SAFETY: no memory is involved.
-    unsafe {
-        syscall(libc::SYS_close_range, c_uint::MAX, c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) == 0
-            || syscall(libc::SYS_unshare, libc::CLONE_FILES) == 0
-    }
+    sys::close_range(c_uint::MAX, c_uint::MAX, libc::CLOSE_RANGE_UNSHARE as c_int).is_ok()
+        || numeric(NumericCall::UNSHARE, (libc::CLONE_FILES,)).is_ok()
 }
 
 /// Where the calling thread's variables are, `errno` among them: the task has the same.
 fn thread_pointer() -> *mut c_void {
     let pointer;
-    // SAFETY: it reads a register; on x86-64 the first word there is its own address (System V ABI, "Thread-Local Storage").
+    // SAFETY: it reads a register; on x86-64 the first word there is its own address (System V ABI,
+    // "Thread-Local Storage").
     unsafe {
         #[cfg(target_arch = "x86_64")]
         core::arch::asm!("mov {}, fs:0", out(reg) pointer, options(nostack, readonly, preserves_flags));
@@ -120,17 +120,18 @@ pub fn make_room(except: c_int) {
     }
 }
 
-/// Opens anew what a descriptor is open on, provided that it is still what was looked at. Only in a task of its own.
+/// Opens again what a descriptor is open on, provided that it is still the file that was checked.
+/// Only in a task of its own.
 ///
-/// Errors: `ENODEV` where the descriptor is open on something else; `EAGAIN` where there is no /proc or no descriptor;
-/// those of open(2).
-pub fn reopen(fd: c_int, looked_at: &Status, flags: c_int) -> Result<File, Errno> {
-    // First: opening something else could wait, or do something of its own.
-    if !sys::fstat(fd)?.is_same_file(looked_at) {
+/// Errors: `ENODEV` where the descriptor is open on something else; `EAGAIN` where there is no /proc
+/// or no descriptor; those of open(2).
+pub fn reopen(fd: c_int, checked: &Status, flags: c_int) -> Result<File, Errno> {
+    // First: opening something else could wait, or have effects.
+    if !sys::fstat(fd)?.is_same_file(checked) {
         return Err(Errno::ENODEV);
     }
-    // Somebody's lease is not waited for (fcntl(2), "Leases"): EAGAIN.
-    let flags = if looked_at.kind() == libc::S_IFREG { flags | libc::O_NONBLOCK } else { flags };
+    // Another process's lease is not waited for (fcntl(2), "Leases"): EAGAIN.
+    let flags = if checked.kind() == libc::S_IFREG { flags | libc::O_NONBLOCK } else { flags };
     let file = match File::reopen(fd, flags) {
         Err(Errno::EMFILE) => {
             make_room(fd);
@@ -141,5 +142,5 @@ pub fn reopen(fd: c_int, looked_at: &Status, flags: c_int) -> Result<File, Errno
     let file = file.map_err(|errno| if errno == Errno::ENOENT { Errno::EAGAIN } else { errno })?;
     // The task's own copy, which would keep the file open a moment longer than the program does.
     drop(File::own(fd));
-    if file.status()?.is_same_file(looked_at) { Ok(file) } else { Err(Errno::ENODEV) }
+    if file.status()?.is_same_file(checked) { Ok(file) } else { Err(Errno::ENODEV) }
 }

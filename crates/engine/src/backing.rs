@@ -1,54 +1,71 @@
-//! What this engine lends the core: the memory of its own process and the descriptor of the call.
+//! The backing device of one call, as the core sees it.
 
 use core::cell::Cell;
-use core::ffi::{c_int, c_ulong, c_void};
+use core::ffi::{c_int, c_ulong};
 
 use disk::host::{Extent, Provisioning, Segment, UpdateError};
 use disk::request::{BLKBSZGET, BLKGETSIZE64, BLKIOMIN, BLKPBSZGET, BLKROGET, BLKSECTGET, BLKSSZGET};
-use disk::{Capability, Errno, Host, Limit, Medium};
-use libc::iovec;
+use disk::{Backing, Caller, Capability, Errno, Medium};
 
-use crate::exclusion::{self, Exclusion, Own};
-use crate::facts::Facts;
-use crate::sys::{File, Memory, Status};
-use crate::{errno, next, rights, sys, task};
+use crate::discard::DiscardLimits;
+use crate::exclusion::{self, Exclusion, OwnLocks};
+use crate::sys::{self, File, Memory, Status};
+use crate::task;
+
+/// The process that called ioctl(2).
+pub trait Process {
+    /// Copies from its memory: see [`Caller::copy_in`].
+    fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno>;
+
+    /// Copies to its memory: see [`Caller::copy_out`].
+    fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno>;
+
+    /// Prepares for several copies: see [`Caller::prepare`].
+    fn prepare(&self, address: u64, length: usize);
+
+    /// Returns the effective capabilities of the calling thread, a bit each.
+    fn capabilities(&self) -> u64;
+
+    /// Returns whether these are privileges over the machine, not over a user namespace that a user
+    /// made.
+    fn is_in_initial_user_namespace(&self) -> bool;
+}
 
 /// One call on a listed device.
-pub struct Caller {
+pub struct Call<P> {
+    process: P,
     fd: c_int,
     medium: Medium,
     /// What the descriptor was open on when the request came.
-    looked_at: Status,
-    facts: Facts,
+    status: Status,
+    discard_limits: DiscardLimits,
     exclusion: &'static Exclusion,
-    /// How it was opened, as fcntl(F_GETFL) gives it; -1 before it was asked for.
+    /// How it was opened (`F_GETFL`); -1 before that was asked for.
     flags: Cell<c_int>,
-    /// A part of the caller's memory that can be read and written: first address and length.
-    prepared: Cell<(u64, u64)>,
 }
 
-/// What is said of an image file: bytes a physical block, because it lives in pages; the longest transfer in sectors,
-/// as SCSI disks usually have it.
-const IMAGE_PHYSICAL_BLOCK: u64 = 4096;
-const IMAGE_MAX_SECTORS: u64 = 2560;
+/// What is reported of an image file: bytes a physical block, because it lives in pages; the longest
+/// transfer in sectors, as SCSI disks usually have it.
+const IMAGE_PHYSICAL_BLOCK: u32 = 4096;
+const IMAGE_MAX_SECTORS: u16 = 2560;
 
 /// File systems that punch holes in any file (include/uapi/linux/magic.h): ext4, XFS, Btrfs, tmpfs, F2FS.
 const PUNCHING: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010];
 
-impl Caller {
-    /// A descriptor that is open on a listed block device or file.
+impl<P> Call<P> {
+    /// Begins a call on a descriptor that is open on a listed block device or file.
     pub fn new(
+        process: P,
         fd: c_int,
-        medium: Medium,
-        looked_at: Status,
-        facts: Facts,
+        status: Status,
+        discard_limits: DiscardLimits,
         exclusion: &'static Exclusion,
-    ) -> Caller {
-        let (flags, prepared) = (Cell::new(-1), Cell::new((0, 0)));
-        Caller { fd, medium, looked_at, facts, exclusion, flags, prepared }
+    ) -> Call<P> {
+        let medium = if status.kind() == libc::S_IFBLK { Medium::BlockDevice } else { Medium::ImageFile };
+        Call { process, fd, medium, status, discard_limits, exclusion, flags: Cell::new(-1) }
     }
 
-    /// How it was opened. `EBADF` for a descriptor that cannot carry requests (`O_PATH`).
+    /// Returns how the descriptor was opened; `EBADF` for one that cannot carry requests (`O_PATH`).
     pub fn flags(&self) -> Result<c_int, Errno> {
         if self.flags.get() == -1 {
             self.flags.set(sys::flags(self.fd)?);
@@ -60,29 +77,30 @@ impl Caller {
         self.flags().is_ok_and(|flags| flags & flag != 0)
     }
 
-    /// Whether it is open on a block device.
+    /// Returns whether the descriptor is open on a block device.
     pub fn is_block_device(&self) -> bool {
         self.medium == Medium::BlockDevice
     }
 
-    /// The descriptor.
+    /// Returns the descriptor.
     pub fn fd(&self) -> c_int {
         self.fd
     }
 
-    /// The descriptor, for one system call that moves data or changes some: it is still open on what the request came for.
-    /// `ENODEV` where another thread has closed it or opened something else there since.
-    fn looked_at(&self) -> Result<c_int, Errno> {
+    /// Returns the descriptor, for one system call that moves data or changes some: it is still open on
+    /// what the request came for. `ENODEV` where another thread has closed it or opened something else
+    /// there since.
+    fn checked_fd(&self) -> Result<c_int, Errno> {
         match sys::fstat(self.fd) {
-            Ok(now) if now.is_same_file(&self.looked_at) => Ok(self.fd),
+            Ok(now) if now.is_same_file(&self.status) => Ok(self.fd),
             _ => Err(Errno::ENODEV),
         }
     }
 
-    /// Does something with the descriptor in one system call, and where it is not open for that, with one that is: a caller who may
-    /// send any command has it open for reading alone.
+    /// Does something with the descriptor in one system call, and where it is not open for that, with
+    /// one that is: a caller who may send any command has it open for reading alone.
     fn with_descriptor<T>(&self, act: impl Fn(c_int) -> Result<T, Errno>) -> Result<T, Errno> {
-        match act(self.looked_at()?) {
+        match act(self.checked_fd()?) {
             Err(Errno::EBADF) => self.reopened(|file| act(file.fd())),
             done => done,
         }
@@ -94,10 +112,11 @@ impl Caller {
     }
 
     fn reopened_as<T>(&self, flags: c_int, act: impl FnOnce(&File) -> Result<T, Errno>) -> Result<T, Errno> {
-        task::run(|| act(&task::reopen(self.fd, &self.looked_at, flags)?))?
+        task::run(|| act(&task::reopen(self.fd, &self.status, flags)?))?
     }
 
-    /// Whether a write to an image file goes beyond what the process may give a file (`RLIMIT_FSIZE`): that raises SIGXFSZ.
+    /// Returns whether a write to an image file goes beyond what the process may give a file
+    /// (`RLIMIT_FSIZE`): that raises SIGXFSZ.
     fn is_beyond_limit(&self, offset: u64, length: u64) -> bool {
         self.medium == Medium::ImageFile && offset.saturating_add(length) > sys::file_size_limit()
     }
@@ -105,109 +124,37 @@ impl Caller {
     /// Asks the kernel for a number of 2, 4 or 8 bytes.
     fn ask<const N: usize>(&self, request: u32) -> Result<[u8; N], Errno> {
         let mut value = [0u8; N];
-        match next::kernel_ioctl(self.fd, c_ulong::from(request), value.as_mut_ptr().cast()) {
-            -1 => Err(Errno(errno::get())),
-            _ => Ok(value),
-        }
+        // SAFETY: the request writes a number of this size.
+        unsafe { sys::ioctl(self.fd, c_ulong::from(request), value.as_mut_ptr().cast()) }?;
+        Ok(value)
     }
 
-    fn ask_int(&self, request: u32) -> Result<u64, Errno> {
-        Ok(u32::from_ne_bytes(self.ask(request)?).into())
-    }
-
-    /// Moves bytes between a buffer of ours and the caller's memory: unlike a copy, that fails where an address is bad.
-    fn transfer(&self, direction: Direction, theirs: u64, ours: iovec) -> Result<(), Errno> {
-        if ours.iov_len == 0 {
-            return Ok(());
-        }
-        let (start, length) = self.prepared.get();
-        if theirs.checked_sub(start).is_some_and(|at| at.saturating_add(ours.iov_len as u64) <= length) {
-            let theirs = theirs as *mut u8;
-            let ours_at = ours.iov_base.cast::<u8>();
-            // SAFETY: `ours` is a buffer of ours. The kernel has written to the other memory's pages during this call, so they were
-            // there and writable. Where another thread of the program unmaps or protects it before the call ends, this access is a fault in
-            // the program, as any of its own accesses would be; the kernel's ioctl(2) would say EFAULT (see SECURITY.md).
-            unsafe {
-                match direction {
-                    Direction::In => core::ptr::copy(theirs, ours_at, ours.iov_len),
-                    Direction::Out => core::ptr::copy(ours_at, theirs, ours.iov_len),
-                }
-            }
-            return Ok(());
-        }
-        let theirs = iovec { iov_base: theirs as *mut c_void, iov_len: ours.iov_len };
-        // The thread, not the process: that has no memory any more when its first thread has ended.
-        // SAFETY: `ours` is a buffer of ours. The kernel checks the other address; what stands there the caller asked
-        // to be read or written, as by the kernel's ioctl(2).
-        let moved = unsafe {
-            match direction {
-                Direction::In => {
-                    libc::process_vm_readv(sys::thread(), &raw const ours, 1, &raw const theirs, 1, 0)
-                }
-                Direction::Out => {
-                    libc::process_vm_writev(sys::thread(), &raw const ours, 1, &raw const theirs, 1, 0)
-                }
-            }
-        };
-        match usize::try_from(moved) {
-            Ok(moved) if moved == ours.iov_len => return Ok(()),
-            Ok(_) => return Err(Errno::EFAULT),
-            Err(_) => {}
-        }
-        match Errno(errno::get()) {
-            // A kernel or sandbox without the call.
-            Errno::ENOSYS | Errno::EPERM | Errno::EACCES => match direction {
-                Direction::In => sys::move_bytes(theirs.iov_base, ours.iov_base, ours.iov_len),
-                Direction::Out => sys::move_bytes(ours.iov_base, theirs.iov_base, ours.iov_len),
-            },
-            errno => Err(errno),
+    /// Asks a block device for an int; an image file has this one.
+    fn ask_int(&self, request: u32, of_image: u32) -> Result<u32, Errno> {
+        match self.medium {
+            Medium::BlockDevice => self.ask(request).map(u32::from_ne_bytes),
+            Medium::ImageFile => Ok(of_image),
         }
     }
 }
 
-/// The size of a page, or of a part of one.
-const PAGE: u64 = 4096;
-
-/// Which way bytes go.
-#[derive(Clone, Copy)]
-enum Direction {
-    /// From the caller.
-    In,
-    /// To the caller.
-    Out,
-}
-
-impl Host for Caller {
-    type Scratch = Memory;
-
+impl<P: Process> Caller for Call<P> {
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
-        let ours = iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-        self.transfer(Direction::In, address, ours)
+        self.process.copy_in(address, bytes)
     }
 
     fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
-        let ours = iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        self.transfer(Direction::Out, address, ours)
+        self.process.copy_out(address, bytes)
     }
 
     fn prepare(&self, address: u64, length: usize) {
-        let length = length as u64;
-        let start = address & !(PAGE - 1);
-        let in_one_page = address.wrapping_sub(start).saturating_add(length) <= PAGE;
-        if in_one_page && sys::can_be_changed(address) {
-            self.prepared.set((start, PAGE));
-            return;
-        }
-        let end = address.saturating_add(length).checked_next_multiple_of(PAGE).unwrap_or(start);
-        if sys::can_be_written(start, end.saturating_sub(start)) {
-            self.prepared.set((start, end.saturating_sub(start)));
-        }
+        self.process.prepare(address, length);
     }
 
     fn capable(&self, capability: Capability) -> bool {
-        let has = sys::capabilities() >> (capability as u32) & 1 != 0;
+        let has = self.process.capabilities() >> (capability as u32) & 1 != 0;
         // The drivers of block devices ask for the privilege over the whole machine.
-        has && (self.medium == Medium::ImageFile || rights::are_of_the_machine())
+        has && (self.medium == Medium::ImageFile || self.process.is_in_initial_user_namespace())
     }
 
     fn writable(&self) -> bool {
@@ -215,51 +162,74 @@ impl Host for Caller {
         matches!(mode, Ok(libc::O_WRONLY | libc::O_RDWR))
     }
 
+    fn milliseconds(&self) -> u64 {
+        sys::milliseconds()
+    }
+}
+
+impl<P: Process> Backing for Call<P> {
+    type Scratch = Memory;
+
     fn medium(&self) -> Medium {
         self.medium
     }
 
     fn identity(&self) -> u64 {
         match self.medium {
-            Medium::BlockDevice => self.looked_at.device_number(),
-            Medium::ImageFile => self.looked_at.device ^ self.looked_at.inode.rotate_left(32),
+            Medium::BlockDevice => self.status.number.word(),
+            Medium::ImageFile => self.status.device.word() ^ self.status.inode.rotate_left(32),
         }
     }
 
-    fn limit(&self, limit: Limit) -> Result<u64, Errno> {
-        let block_device = self.medium == Medium::BlockDevice;
-        match limit {
-            Limit::Bytes if block_device => Ok(u64::from_ne_bytes(self.ask(BLKGETSIZE64)?)),
-            Limit::LogicalBlock if block_device => self.ask_int(BLKSSZGET),
-            Limit::SoftBlock if block_device => self.ask_int(BLKBSZGET),
-            Limit::PhysicalBlock if block_device => self.ask_int(BLKPBSZGET),
-            Limit::MinimumIo if block_device => self.ask_int(BLKIOMIN),
-            Limit::MaxSectors if block_device => Ok(u16::from_ne_bytes(self.ask(BLKSECTGET)?).into()),
-            Limit::ReadOnly if block_device => self.ask_int(BLKROGET),
-            Limit::Bytes => self.flags().map(|_| self.looked_at.size),
-            Limit::LogicalBlock => Ok(512),
-            Limit::PhysicalBlock | Limit::MinimumIo | Limit::SoftBlock => Ok(IMAGE_PHYSICAL_BLOCK),
-            Limit::MaxSectors => Ok(IMAGE_MAX_SECTORS),
-            Limit::ReadOnly => Ok(sys::is_mounted_read_only(self.fd)?.into()),
+    fn bytes(&self) -> Result<u64, Errno> {
+        match self.medium {
+            Medium::BlockDevice => self.ask(BLKGETSIZE64).map(u64::from_ne_bytes),
+            Medium::ImageFile => self.flags().map(|_| self.status.size),
         }
     }
 
-    fn read_at(&self, offset: u64, into: &[Segment]) -> Result<u64, Errno> {
-        self.with_descriptor(|fd| Ok(sys::preadv(fd, into, offset)? as u64))
+    fn logical_block(&self) -> Result<u32, Errno> {
+        self.ask_int(BLKSSZGET, 512)
     }
 
-    fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
-        let length = from.iter().fold(0u64, |sum, segment| sum.saturating_add(segment.length));
-        if self.is_beyond_limit(offset, length) {
-            return task::run(|| self.write_once(offset, from, durable))?;
+    fn physical_block(&self) -> Result<u32, Errno> {
+        self.ask_int(BLKPBSZGET, IMAGE_PHYSICAL_BLOCK)
+    }
+
+    fn soft_block(&self) -> Result<u32, Errno> {
+        self.ask_int(BLKBSZGET, IMAGE_PHYSICAL_BLOCK)
+    }
+
+    fn minimum_io(&self) -> Result<u32, Errno> {
+        self.ask_int(BLKIOMIN, IMAGE_PHYSICAL_BLOCK)
+    }
+
+    fn max_sectors(&self) -> Result<u16, Errno> {
+        match self.medium {
+            Medium::BlockDevice => self.ask(BLKSECTGET).map(u16::from_ne_bytes),
+            Medium::ImageFile => Ok(IMAGE_MAX_SECTORS),
         }
-        self.write_once(offset, from, durable)
+    }
+
+    fn is_read_only(&self) -> Result<bool, Errno> {
+        match self.medium {
+            Medium::BlockDevice => Ok(u32::from_ne_bytes(self.ask(BLKROGET)?) != 0),
+            Medium::ImageFile => sys::is_mounted_read_only(self.fd),
+        }
+    }
+
+    fn read_at(&self, offset: u64, into: &[Segment]) -> Result<Option<u64>, Errno> {
+        or_bounce(self.read_once(offset, into))
+    }
+
+    fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<Option<u64>, Errno> {
+        or_bounce(self.write_once(offset, from, durable))
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
         whole(into.len(), |done| {
             let (at, rest) = (offset.saturating_add(done as u64), [rest_of(into, done)]);
-            self.buffered(|| self.read_at(at, &rest), |file| Ok(sys::preadv(file.fd(), &rest, at)? as u64))
+            self.buffered(|| self.read_once(at, &rest), |file| Ok(sys::preadv(file.fd(), &rest, at)? as u64))
         })
     }
 
@@ -267,7 +237,7 @@ impl Host for Caller {
         whole(from.len(), |done| {
             let (at, rest) = (offset.saturating_add(done as u64), [rest_of(from, done)]);
             self.buffered(
-                || self.write_at(at, &rest, durable),
+                || self.write_once(at, &rest, durable),
                 |file| Ok(sys::pwritev(file.fd(), &rest, at, durable)? as u64),
             )
         })
@@ -295,34 +265,34 @@ impl Host for Caller {
         offset: u64,
         medium: &mut [u8],
         durable: bool,
-        patience: u32,
+        timeout_ms: u32,
         mut change: impl FnMut(&mut [u8]) -> bool,
     ) -> Result<(), UpdateError> {
         let flags = libc::O_RDWR | self.flags().map_err(UpdateError::Exclude)? & libc::O_DIRECT;
-        let deadline = sys::milliseconds().saturating_add(patience.into());
+        let deadline = sys::milliseconds().saturating_add(timeout_ms.into());
         let thread = sys::thread();
         let mut attempt = || {
-            let Some(_alone) = self.exclusion.of_threads() else { return Ok(false) };
+            let Some(_threads) = self.exclusion.try_lock_threads() else { return Ok(false) };
             let once = || {
                 task::make_room(self.fd);
                 // From the caller's table: a POSIX lock is shown only there (fs/locks.c, show_fd_locks).
-                let own = Own::of(thread, self.fd);
-                let file = task::reopen(self.fd, &self.looked_at, flags).map_err(UpdateError::Exclude)?;
-                let others = exclusion::of_processes(&file, &self.looked_at, own);
-                let Some(_others) = others.map_err(UpdateError::Exclude)? else { return Ok(false) };
+                let own = OwnLocks::of(thread, self.fd);
+                let file = task::reopen(self.fd, &self.status, flags).map_err(UpdateError::Exclude)?;
+                let guard = exclusion::try_lock_processes(&file, &self.status, own);
+                let Some(_processes) = guard.map_err(UpdateError::Exclude)? else { return Ok(false) };
                 read_all(&file, offset, medium).map_err(UpdateError::Read)?;
                 if change(medium) {
                     write_all(&file, offset, medium, durable).map_err(UpdateError::Write)?;
                 }
                 Ok(true)
             };
-            task::run(once).map_err(UpdateError::Exclude)?
+            task::run_without_signals(once).map_err(UpdateError::Exclude)?
         };
-        exclusion::until(deadline, || sys::without_signals(&mut attempt))
+        exclusion::retry_until(deadline, || sys::without_signals(&mut attempt))
     }
 
     fn sync(&self) -> Result<(), Errno> {
-        sys::sync(self.looked_at()?)
+        sys::sync(self.checked_fd()?)
     }
 
     fn provisioning(&self) -> Result<Provisioning, Errno> {
@@ -330,10 +300,10 @@ impl Host for Caller {
             Medium::ImageFile => Provisioning {
                 // Where it is not known it is not tried either: a question changes nothing.
                 is_thin: PUNCHING.contains(&sys::file_system(self.fd)?),
-                granularity: IMAGE_PHYSICAL_BLOCK as u32,
+                granularity: IMAGE_PHYSICAL_BLOCK,
                 alignment: 0,
             },
-            Medium::BlockDevice => self.facts.provisioning(),
+            Medium::BlockDevice => self.discard_limits.provisioning(),
         })
     }
 
@@ -378,10 +348,6 @@ impl Host for Caller {
         Memory::map(length)
     }
 
-    fn milliseconds(&self) -> u64 {
-        sys::milliseconds()
-    }
-
     fn discard(&self, offset: u64, length: u64) -> Result<(), Errno> {
         self.fallocate(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, offset, length)
     }
@@ -399,11 +365,11 @@ impl Host for Caller {
     }
 
     fn flush(&self) -> Result<(), Errno> {
-        sys::flush(self.looked_at()?)
+        sys::flush(self.checked_fd()?)
     }
 }
 
-impl Caller {
+impl<P: Process> Call<P> {
     /// Writes zeros.
     fn write_zeros(&self, offset: u64, length: u64) -> Result<(), Errno> {
         let mut zeros = Memory::map(usize::try_from(length).unwrap_or(usize::MAX).min(65536))?;
@@ -418,12 +384,24 @@ impl Caller {
         Ok(())
     }
 
-    /// Writes once, where the offset says.
+    fn read_once(&self, offset: u64, into: &[Segment]) -> Result<u64, Errno> {
+        self.with_descriptor(|fd| Ok(sys::preadv(fd, into, offset)? as u64))
+    }
+
     fn write_once(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
+        let length = from.iter().fold(0u64, |sum, segment| sum.saturating_add(segment.length));
+        if self.is_beyond_limit(offset, length) {
+            return task::run(|| self.write_in_place(offset, from, durable))?;
+        }
+        self.write_in_place(offset, from, durable)
+    }
+
+    /// Writes once, where the offset says.
+    fn write_in_place(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
         if !self.has(libc::O_APPEND) {
             return self.with_descriptor(|fd| Ok(sys::pwritev(fd, from, offset, durable)? as u64));
         }
-        let in_place = sys::pwritev_in_place(self.looked_at()?, from, offset, durable);
+        let in_place = sys::pwritev_in_place(self.checked_fd()?, from, offset, durable);
         match in_place {
             Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EBADF) => {
                 self.reopened(|file| Ok(sys::pwritev(file.fd(), from, offset, durable)? as u64))
@@ -447,6 +425,14 @@ impl Caller {
 
     fn fallocate(&self, mode: c_int, offset: u64, length: u64) -> Result<(), Errno> {
         self.with_descriptor(|fd| sys::fallocate(fd, mode, offset, length))
+    }
+}
+
+/// Has data go through a bounce buffer where the device does not take the caller's addresses.
+fn or_bounce(moved: Result<u64, Errno>) -> Result<Option<u64>, Errno> {
+    match moved {
+        Err(Errno::EINVAL) => Ok(None),
+        moved => moved.map(Some),
     }
 }
 

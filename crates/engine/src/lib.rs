@@ -1,0 +1,15 @@
+//! What the engines that catch ioctl(2) calls share: system calls, the backing device of a disk, and how a listed device
+//! is recognised.
+//!
+//! Nothing here knows how a call was caught. Nothing allocates or waits for a lock; COMPARE AND WRITE and ORWRITE try
+//! theirs until their timeout.
+#![no_std]
+
+pub mod backing;
+pub mod discard;
+pub mod errno;
+pub mod exclusion;
+pub mod listed;
+pub mod rights;
+pub mod sys;
+pub mod task;

@@ -1,0 +1,52 @@
+//! Whose rights decide.
+
+use core::ffi::CStr;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use disk::Errno;
+
+use crate::sys::{self, File, PathBuffer, RealUser, Status};
+use crate::task;
+
+/// The inode of the initial user namespace (`PROC_USER_INIT_INO`, include/linux/proc_ns.h).
+const INITIAL_USER_NAMESPACE: u64 = 0xefff_fffd;
+
+/// Whether the program was in the initial user namespace when that was remembered.
+static WAS_IN_INITIAL_USER_NAMESPACE: AtomicBool = AtomicBool::new(false);
+
+/// Remembers what [`is_in_initial_user_namespace`] reports, for when /proc cannot be reached any more.
+pub fn remember_user_namespace() {
+    WAS_IN_INITIAL_USER_NAMESPACE.store(is_in_initial_user_namespace(), Ordering::Relaxed);
+}
+
+/// Returns whether the calling thread's privileges are those over the machine, not over a user
+/// namespace that a user made (user_namespaces(7)).
+pub fn is_in_initial_user_namespace() -> bool {
+    match sys::stat(c"/proc/thread-self/ns/user") {
+        Ok(namespace) => namespace.inode == INITIAL_USER_NAMESPACE,
+        Err(_) => WAS_IN_INITIAL_USER_NAMESPACE.load(Ordering::Relaxed),
+    }
+}
+
+/// Looks up what the real user, with the groups that the program was started with (`at_start`), can
+/// open by a path for reading or, with `writing`, for both. The path is walked and the file looked at
+/// with the rights of that user, and it is held in between: a link that is exchanged meanwhile leads
+/// to one file or the other. The result is the file's status, and when its inode was made.
+///
+/// Errors: `EAGAIN`, `ENFILE` and `ENOMEM` where it cannot be told.
+pub fn real_user_can_open(at_start: RealUser, path: &CStr, writing: bool) -> Result<(Status, u64), Errno> {
+    if RealUser::current() != Some(at_start) {
+        return Err(Errno::EPERM);
+    }
+    let opened = task::run(|| {
+        task::make_room(-1);
+        // SAFETY: this is a task of its own.
+        unsafe { sys::take_real_rights() };
+        let file = File::open(path, libc::O_PATH | libc::O_CLOEXEC)?;
+        let (status, birth) = (file.status()?, sys::birth(file.fd()));
+        let name = PathBuffer::format(format_args!("/proc/thread-self/fd/{}", file.fd()))?;
+        sys::access(name.as_c_str(), if writing { libc::R_OK | libc::W_OK } else { libc::R_OK })?;
+        Ok((status, birth))
+    });
+    opened.unwrap_or(Err(Errno::EAGAIN))
+}

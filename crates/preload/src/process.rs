@@ -1,0 +1,78 @@
+//! The process that the library is loaded into, as the engine sees the caller.
+
+use core::cell::Cell;
+
+use disk::Errno;
+use engine::backing::Process;
+use engine::{rights, sys};
+
+/// The process that the library is loaded into.
+pub struct OwnProcess {
+    /// A part of its memory that can be read and written: first address and length.
+    prepared: Cell<(u64, u64)>,
+}
+
+/// The size of a page, or of a part of one.
+const PAGE: u64 = 4096;
+
+impl OwnProcess {
+    /// Returns the process with no memory prepared.
+    pub fn new() -> OwnProcess {
+        OwnProcess { prepared: Cell::new((0, 0)) }
+    }
+
+    /// Returns the address of a part of the memory that is prepared.
+    fn prepared(&self, address: u64, length: usize) -> Option<*mut u8> {
+        let (start, prepared) = self.prepared.get();
+        let at = address.checked_sub(start)?;
+        (at.saturating_add(length as u64) <= prepared).then_some(address as *mut u8)
+    }
+}
+
+// The kernel has written to the pages of memory that is prepared during this call, so they were there
+// and writable. Where another thread of the program unmaps or protects them before the call ends, an
+// access is a fault in the program, as any of its own accesses would be; the kernel's ioctl(2) would
+// say EFAULT (see SECURITY.md).
+impl Process for OwnProcess {
+    fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let Some(theirs) = self.prepared(address, bytes.len()) else { return sys::copy_in(address, bytes) };
+        // SAFETY: one is a buffer of the core, the other is prepared, as said above.
+        unsafe { core::ptr::copy(theirs, bytes.as_mut_ptr(), bytes.len()) };
+        Ok(())
+    }
+
+    fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let Some(theirs) = self.prepared(address, bytes.len()) else { return sys::copy_out(address, bytes) };
+        // SAFETY: one is a buffer of the core, the other is prepared, as said above.
+        unsafe { core::ptr::copy(bytes.as_ptr(), theirs, bytes.len()) };
+        Ok(())
+    }
+
+    fn prepare(&self, address: u64, length: usize) {
+        let length = length as u64;
+        let start = address & !(PAGE - 1);
+        let in_one_page = address.wrapping_sub(start).saturating_add(length) <= PAGE;
+        if in_one_page && sys::probe_word_writable(address) {
+            self.prepared.set((start, PAGE));
+            return;
+        }
+        let end = address.saturating_add(length).checked_next_multiple_of(PAGE).unwrap_or(start);
+        if sys::populate_writable(start, end.saturating_sub(start)) {
+            self.prepared.set((start, end.saturating_sub(start)));
+        }
+    }
+
+    fn capabilities(&self) -> u64 {
+        sys::capabilities()
+    }
+
+    fn is_in_initial_user_namespace(&self) -> bool {
+        rights::is_in_initial_user_namespace()
+    }
+}
