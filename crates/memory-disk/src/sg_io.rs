@@ -179,12 +179,15 @@ impl Disk {
     pub fn lay_out(&self, lengths: &[usize]) -> Vec<(u64, u64)> {
         let mut at = DATA;
         let mut places = Vec::new();
+        // The caller's own doing: no copy that it could be gone at.
+        let copies_left = self.host.copies_left.take();
         for (element, &length) in lengths.iter().enumerate() {
             let segment = Segment { address: at, length: length as u64 };
             self.host.store(self.element(LIST, element), segment).expect("it is there");
             places.push((at, length as u64));
             at += length as u64 + 16;
         }
+        self.host.copies_left.set(copies_left);
         places
     }
 
