@@ -164,9 +164,9 @@ fn ata_information<H: Host>(task: &mut Task<'_, H>) -> Done {
     out.fill(56);
     // IDENTIFY DEVICE
     out.put(&[0xec, 0, 0, 0]);
-    let mut identity = [0; 512];
     let capacity = task.device.capacity(task.host).map_err(Error::backing)?;
-    identify::sector(task.device, task.host, capacity, &mut identity);
-    out.put(&identity);
+    if let Some(identity) = out.append() {
+        identify::sector(task.device, task.host, capacity, identity);
+    }
     task.give(&out)
 }

@@ -29,6 +29,13 @@ impl Response {
         self.length = self.length.max(length.min(Response::MOST));
     }
 
+    /// Appends zeros, and returns them; none where there is no room for as many.
+    pub fn append<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        let at = self.length;
+        self.fill(at.saturating_add(N));
+        self.bytes.get_mut(at..)?.first_chunk_mut()
+    }
+
     /// Changes bytes that are there.
     pub fn set(&mut self, at: usize, bytes: &[u8]) {
         copy(&mut self.bytes, at, bytes);
