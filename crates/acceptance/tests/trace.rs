@@ -11,6 +11,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use acceptance::{Disk, Medium, Need, Outcome, Run, Scratch, main as harness, needs, pattern, trial};
+use disk::abi::{
+    IdeTaskRequest, SG_DXFER_FROM_DEV, SG_DXFER_NONE, SG_DXFER_TO_DEV, ScsiIoctlCommand, SgIoHdr,
+};
 use disk::names;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -23,6 +26,7 @@ use rustix::process::Uid;
 use rustix::thread::set_thread_uid;
 use serde_json::{Value, json};
 use system::{CONF, System, chmod, command, make};
+use zerocopy::IntoBytes;
 
 const MIB: u64 = 1 << 20;
 const GET_IDLUN: &str = "0x5382";
@@ -1013,27 +1017,30 @@ fn random_record(disk: &Disk) -> impl Strategy<Value = Value> + use<> {
             let is_to_disk = if is_ata { ata.transfer.is_to_disk() } else { bytes[63] & 1 == 0 };
             let data: Vec<u8> =
                 ranges.iter().flat_map(|(first, blocks)| (blocks << 48 | first).to_le_bytes()).collect();
-            let mut given = vec![0; 88];
+            let given;
             let data = match request {
                 SG_IO => {
                     let length =
                         if is_ata && ata.transfer == disk::ata::command::Transfer::None { 0 } else { 512u32 };
-                    let direction: i32 = if length == 0 {
-                        -1
-                    } else if is_to_disk {
-                        -2
-                    } else {
-                        -3
+                    let dxfer_direction = match (length, is_to_disk) {
+                        (0, _) => SG_DXFER_NONE,
+                        (_, true) => SG_DXFER_TO_DEV,
+                        (_, false) => SG_DXFER_FROM_DEV,
                     };
-                    given[0] = b'S';
-                    given[4..8].copy_from_slice(&direction.to_ne_bytes());
-                    (given[8], given[9]) = (cdb.len() as u8, 64);
-                    given[12..16].copy_from_slice(&length.to_ne_bytes());
-                    given[32] = 1;
+                    let hdr = SgIoHdr {
+                        interface_id: SgIoHdr::INTERFACE,
+                        dxfer_direction,
+                        cmd_len: cdb.len() as u8,
+                        mx_sb_len: 64,
+                        dxfer_len: length,
+                        sbp: 1,
+                        ..SgIoHdr::default()
+                    };
+                    given = hdr.as_bytes().to_vec();
                     data
                 }
                 SCSI_IOCTL_SEND_COMMAND => {
-                    given = [&0u32.to_ne_bytes()[..], &512u32.to_ne_bytes(), &cdb].concat();
+                    given = [ScsiIoctlCommand { inlen: 0, outlen: 512 }.as_bytes(), &cdb].concat();
                     Vec::new()
                 }
                 _ => {
@@ -1104,18 +1111,18 @@ fn registers(request: u32, command: &disk::ata::command::Command, bytes: &[u8]) 
         HDIO_DRIVE_CMD => vec![command.code, 1, features, u8::from(command.transfer != T::None)],
         HDIO_DRIVE_TASK => vec![command.code, features, 1, low, mid, high, 0x40],
         HDIO_DRIVE_TASKFILE => {
-            let (phase, kind, size) = match command.transfer {
-                T::None => (0i32, 0i32, 0u64),
+            let (data_phase, req_cmd, size) = match command.transfer {
+                T::None => (0, 0, 0),
                 T::PioIn => (1, 1, 512),
                 T::PioOut => (4, 2, 512),
                 T::DmaIn => (0x20, 1, 512),
                 T::DmaOut => (0x40, 4, 512),
             };
-            let (out, into) = if command.transfer.is_to_disk() { (size, 0) } else { (0, size) };
-            let numbers = [phase.to_ne_bytes(), kind.to_ne_bytes()].concat();
-            let sizes = [out.to_ne_bytes(), into.to_ne_bytes()].concat();
-            let low = [0, features, 1, low, mid, high, 0x40, command.code];
-            [&low[..], &[0; 8], &[0; 8], &numbers, &sizes].concat()
+            let (out_size, in_size) = if command.transfer.is_to_disk() { (size, 0) } else { (0, size) };
+            let io_ports = [0, features, 1, low, mid, high, 0x40, command.code];
+            let request =
+                IdeTaskRequest { io_ports, data_phase, req_cmd, out_size, in_size, ..Default::default() };
+            request.as_bytes().to_vec()
         }
         _ => bytes[..usize::from(bytes[2] & 31)].to_vec(),
     }
