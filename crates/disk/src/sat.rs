@@ -127,23 +127,22 @@ fn status_return(registers: &Registers, extended: bool) -> [u8; 14] {
     let Registers { status, error, count, lba, device } = *registers;
     let [count_low, count_high] = count.to_le_bytes();
     let [a, b, c, d, e, f, ..] = lba.to_le_bytes();
-    let high = |byte| if extended { byte } else { 0 };
-    [
-        0x09,
-        12,
-        extended.into(),
-        error,
-        high(count_high),
-        count_low,
-        high(d),
-        a,
-        high(e),
-        b,
-        high(f),
-        c,
-        device,
-        status,
-    ]
+    let mut descriptor = [0x09, 12, extended.into(), error, 0, count_low, 0, a, 0, b, 0, c, device, status];
+    if extended {
+        [descriptor[4], descriptor[6], descriptor[8], descriptor[10]] = [count_high, d, e, f];
+    }
+    descriptor
+}
+
+/// Returns the registers in sense data that begins with an ATA Status Return descriptor.
+pub fn returned_registers(sense: &[u8]) -> Option<Registers> {
+    match *sense {
+        [0x72, _, _, _, _, _, _, _, 9, 12, _, error, ch, c, d, a, e, b, f, h, device, status, ..] => {
+            let lba = u64::from_le_bytes([a, b, h, d, e, f, 0, 0]);
+            Some(Registers { status, error, count: u16::from_be_bytes([ch, c]), lba, device })
+        }
+        _ => None,
+    }
 }
 
 /// Whether INQUIRY asks an ATA disk for page 89h.

@@ -8,6 +8,7 @@ use disk::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO, Shape,
     find,
 };
+use disk::sat;
 use disk::scsi::command::Operation as O;
 use disk::scsi::sense::Sense;
 use disk::trace::{Decoded, Given, Got, geometry};
@@ -257,14 +258,10 @@ fn registers_out(record: &Record) -> Option<Ended> {
             let place = Some((lba(low, mid, high, d, e, f), device));
             Some(Ended { status, error, count: wide(count, count_high), place })
         }
-        // ATA Status Return (SAT-3, 12.2.2.6), which stands first.
-        _ => match record.sense.0[..] {
-            [0x72, _, _, _, _, _, _, _, 9, 12, _, error, ch, c, d, a, e, b, f, h, device, status, ..] => {
-                let place = Some((lba(a, b, h, d, e, f), device));
-                Some(Ended { status, error, count: wide(c, ch), place })
-            }
-            _ => None,
-        },
+        _ => sat::returned_registers(&record.sense.0).map(|registers| {
+            let disk::ata::Registers { status, error, count, lba, device } = registers;
+            Ended { status, error, count, place: Some((lba, device)) }
+        }),
     }
 }
 
