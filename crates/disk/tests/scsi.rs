@@ -767,7 +767,7 @@ fn all_supported_operation_codes() {
             let row = (code, action.into(), action != 0, usage.len() as u16 + 1);
             assert!(all.contains(&row), "{row:02x?}");
         }
-        assert_eq!(all.len(), COMMANDS.len() - ATA.len());
+        assert_eq!(all.len(), USAGE.len(), "the usage data of each command stands above");
         assert!(all.iter().all(|row| !ATA.contains(&row.0)));
         disk.entry = "/x=sata";
         assert_eq!(all_codes(&disk, timeouts).len(), COMMANDS.len() - 2, "no target port groups");
@@ -777,6 +777,16 @@ fn all_supported_operation_codes() {
     let all = all_codes(&disk, true);
     assert_eq!(all.len(), COMMANDS.len() - ATA.len() - 1);
     assert!(all.iter().all(|row| row.0 != 0x42), "a thick disk has no UNMAP");
+}
+
+#[test]
+fn every_command_is_in_the_documentation() {
+    let words: Vec<&str> = include_str!("../../../docs/scsi.md").split_whitespace().collect();
+    let text = words.join(" ");
+    for row in COMMANDS {
+        let name = row.name.split('(').next().expect("it has a name");
+        assert!(text.contains(name), "docs/scsi.md does not say what {name} does");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use crate::check::Check;
 use crate::check::config::{self, FILE};
 use crate::check::confinement;
 use crate::check::device;
@@ -30,14 +31,14 @@ use crate::vmdk;
 /// What was found, each under the name of its check, and in which programs.
 #[derive(Default)]
 struct Findings {
-    list: Vec<(&'static str, Finding)>,
+    list: Vec<(Check, Finding)>,
     programs: Vec<PathBuf>,
     /// The user may not read the administrator's file, on which a program depends.
     is_unread: bool,
 }
 
 impl Findings {
-    fn add(&mut self, check: &'static str, findings: impl IntoIterator<Item = Finding>) {
+    fn add(&mut self, check: Check, findings: impl IntoIterator<Item = Finding>) {
         for finding in findings {
             // A program and the one that it starts can need the same.
             if !self.list.iter().any(|(_, known)| *known == finding) {
@@ -73,7 +74,7 @@ pub fn doctor(
     let (listed, wrong) = entries::parsed(&texts);
     let mut findings = Findings::default();
     let host = Host::running().unwrap_or_else(|unknown| {
-        findings.add("device", [unknown.finding()]);
+        findings.add(Check::Device, [unknown.finding()]);
         Host::default()
     });
     // Nothing else is said of a device that is not free, because that would lead to its use.
@@ -82,19 +83,19 @@ pub fn doctor(
     let mut is_free = fitness.iter().map(|fitness| fitness.uses.is_empty());
     free.retain(|_| is_free.next() == Some(true));
     for fitness in &fitness {
-        findings.add("device", fitness.uses.clone());
+        findings.add(Check::Device, fitness.uses.clone());
     }
     // What is wrong with the question comes before what the answer would need.
-    findings.add("device", wrong.iter().map(|sentence| Finding::sentence(sentence)));
+    findings.add(Check::Device, wrong.iter().map(|sentence| Finding::sentence(sentence)));
     let described = vmdk.map(|file| vmdk::examine(file, &listed, &host)).transpose();
     let described = described.unwrap_or_else(|failure| {
-        findings.add("vmdk", failure.sentences.iter().map(|sentence| Finding::sentence(sentence)));
+        findings.add(Check::Vmdk, failure.sentences.iter().map(|sentence| Finding::sentence(sentence)));
         None
     });
     let examined = programs(&mut findings, program, &free);
     if texts.is_empty() {
         findings.add(
-            "device",
+            Check::Device,
             [Finding::warning(
                 "No device is given",
                 format!("name one by --device ENTRY, or set {}", entries::VARIABLE),
@@ -103,12 +104,12 @@ pub fn doctor(
     }
     let fitness = fitness.into_iter().zip(&listed).zip(device::together(&listed, &host));
     for ((fitness, device), together) in fitness {
-        findings.add("device", fitness.for_programs(&findings.programs, device).all());
-        findings.add("device", together);
+        findings.add(Check::Device, fitness.for_programs(&findings.programs, device).all());
+        findings.add(Check::Device, together);
     }
-    findings.add("vmdk", described.into_iter().flatten());
+    findings.add(Check::Vmdk, described.into_iter().flatten());
     let confinement = confinement::confinement(&findings.programs, &listed);
-    findings.add("confinement", confinement);
+    findings.add(Check::Confinement, confinement);
     // The worst first, otherwise in the order of the checks.
     findings.list.sort_by_key(|(_, finding)| Reverse(finding.verdict));
     let conclusion = conclude(&findings, &texts, &examined, program);
@@ -183,7 +184,7 @@ fn say(findings: &Findings, conclusion: &Conclusion, form: Form) -> Result<ExitC
         let checks = findings
             .list
             .iter()
-            .map(|(check, finding)| Check { check, finding: json::Finding::from(finding) });
+            .map(|(check, finding)| Checked { check: *check, finding: json::Finding::from(finding) });
         let text = format!("{word}{rest}");
         let document =
             Document { ready: *verdict == Verdict::Ok, conclusion: &text, checks: checks.collect() };
@@ -212,20 +213,20 @@ fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'
     let files = files.unwrap_or_else(|problems| {
         // What to do about a missing file can need the library.
         if program.is_none() {
-            findings.add("library", ordinary());
+            findings.add(Check::Library, ordinary());
         }
-        findings.add("program", problems);
+        findings.add(Check::Program, problems);
         Vec::new()
     });
     for file in &files {
         examine(findings, file, listed, true);
     }
-    if !findings.list.iter().any(|(check, _)| *check == "program") {
+    if !findings.list.iter().any(|(check, _)| *check == Check::Program) {
         let none = format!("None of the programs that {FILE} lists is here");
-        findings.add("program", [Finding::warning(none, "name the program behind the options")]);
+        findings.add(Check::Program, [Finding::warning(none, "name the program behind the options")]);
     }
-    if !findings.list.iter().any(|(check, _)| *check == "library") {
-        findings.add("library", ordinary());
+    if !findings.list.iter().any(|(check, _)| *check == Check::Library) {
+        findings.add(Check::Library, ordinary());
     }
     files
 }
@@ -239,37 +240,37 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
         Ok(seen) => seen,
         Err(error) => {
             let cause = format!("{name} cannot be looked at ({})", cause(&error));
-            return findings.add("program", [Finding::problem(cause, "name a program that can")]);
+            return findings.add(Check::Program, [Finding::problem(cause, "name a program that can")]);
         }
     };
     if let Some(problem) = script::starter(file, is_secure) {
-        return findings.add("program", [problem]);
+        return findings.add(Check::Program, [problem]);
     }
     if let Some(problem) = find::unstartable(file).or_else(|| find::unreachable(file)) {
-        findings.add("program", [problem]);
+        findings.add(Check::Program, [problem]);
     } else if is_secure {
         findings.add(
-            "program",
+            Check::Program,
             [Finding::ok(format!("{name} runs with rights that you do not have (set-user-ID)"))],
         );
     } else if secure::has_bit(&status) {
         let (why, remedy) = secure::idle(file, &status);
-        findings.add("program", [Finding::warning(format!("{name} {why}"), remedy)]);
+        findings.add(Check::Program, [Finding::warning(format!("{name} {why}"), remedy)]);
     } else {
-        findings.add("program", [Finding::ok(format!("{name} runs with your rights"))]);
+        findings.add(Check::Program, [Finding::ok(format!("{name} runs with your rights"))]);
     }
     if is_secure {
-        findings.add("library", library::trusted());
+        findings.add(Check::Library, library::trusted());
         findings.is_unread |= config::is_unread();
-        findings.add("configuration", config::examine(file, &status, listed));
+        findings.add(Check::Configuration, config::examine(file, &status, listed));
     } else {
-        findings.add("library", ordinary());
+        findings.add(Check::Library, ordinary());
     }
     if let Some(script) = script::read(file) {
         if script.findings.is_empty() {
-            findings.add("program", [Finding::ok(format!("{name} is a script, and keeps LD_PRELOAD"))]);
+            findings.add(Check::Program, [Finding::ok(format!("{name} is a script, and keeps LD_PRELOAD"))]);
         }
-        findings.add("program", script.findings);
+        findings.add(Check::Program, script.findings);
         if let Some(target) = script.target.filter(|_| follow) {
             examine(findings, &target, listed, false);
         }
@@ -329,12 +330,12 @@ struct Document<'a> {
     ready: bool,
     /// The last line.
     conclusion: &'a str,
-    checks: Vec<Check<'a>>,
+    checks: Vec<Checked<'a>>,
 }
 
 #[derive(Serialize)]
-struct Check<'a> {
-    check: &'static str,
+struct Checked<'a> {
+    check: Check,
     #[serde(flatten)]
     finding: json::Finding<'a>,
 }

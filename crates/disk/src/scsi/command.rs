@@ -662,7 +662,7 @@ const fn twelve(operation_code: u8, flags: u8) -> [u8; 12] {
 }
 
 /// The list of all commands with their timeouts fits into a response.
-const _: () = assert!(4 + 20 * COMMANDS.len() <= Response::MOST);
+const _: () = assert!(4 + 20 * COMMANDS.len() <= Response::MOST, "Response::MOST is too short");
 
 /// The fields of each row are in its CDB, and their bits are looked at.
 const _: () = {
@@ -674,7 +674,8 @@ const _: () = {
             DataPhase::Out(length) => Some(length),
             _ => None,
         };
-        assert!(row.has_field(row.lba) && row.has_field(row.transfer_length) && row.has_field(length));
+        let is_right = row.has_field(row.lba) && row.has_field(row.transfer_length) && row.has_field(length);
+        assert!(is_right, "a field is outside the usage data of its row");
         at += 1;
     }
 };
