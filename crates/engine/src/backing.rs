@@ -1,48 +1,15 @@
 //! The backing device of one call, as the core sees it.
 
-use core::cell::Cell;
 use core::ffi::{c_int, c_ulong};
 
 use disk::host::{Extent, Provisioning, Segment, UpdateError};
 use disk::request::{BLKBSZGET, BLKGETSIZE64, BLKIOMIN, BLKPBSZGET, BLKROGET, BLKSECTGET, BLKSSZGET};
-use disk::{Backing, Caller, Capability, Errno, Medium};
+use disk::{Backing, Errno, Medium};
 
-use crate::discard::DiscardLimits;
-use crate::exclusion::{self, Exclusion, OwnLocks};
-use crate::sys::{self, File, Memory, Status};
+use crate::call::Call;
+use crate::exclusion::{self, OwnLocks};
+use crate::sys::{self, File, Memory};
 use crate::task;
-
-/// The process that called ioctl(2).
-pub trait Process {
-    /// Copies from its memory: see [`Caller::copy_in`].
-    fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno>;
-
-    /// Copies to its memory: see [`Caller::copy_out`].
-    fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno>;
-
-    /// Prepares for several copies: see [`Caller::prepare`].
-    fn prepare(&self, address: u64, length: usize);
-
-    /// Returns the effective capabilities of the calling thread, a bit each.
-    fn capabilities(&self) -> u64;
-
-    /// Returns whether these are privileges over the machine, not over a user namespace that a user
-    /// made.
-    fn is_in_initial_user_namespace(&self) -> bool;
-}
-
-/// One call on a listed device.
-pub struct Call<P> {
-    process: P,
-    fd: c_int,
-    medium: Medium,
-    /// What the descriptor was open on when the request came.
-    status: Status,
-    discard_limits: DiscardLimits,
-    exclusion: &'static Exclusion,
-    /// How it was opened (`F_GETFL`); -1 before that was asked for.
-    flags: Cell<c_int>,
-}
 
 /// What is reported of an image file: bytes a physical block, because it lives in pages; the longest
 /// transfer in sectors, as SCSI disks usually have it.
@@ -52,122 +19,7 @@ const IMAGE_MAX_SECTORS: u16 = 2560;
 /// File systems that punch holes in any file (include/uapi/linux/magic.h): ext4, XFS, Btrfs, tmpfs, F2FS.
 const PUNCHING: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010];
 
-impl<P> Call<P> {
-    /// Begins a call on a descriptor that is open on a listed block device or file.
-    pub fn new(
-        process: P,
-        fd: c_int,
-        status: Status,
-        discard_limits: DiscardLimits,
-        exclusion: &'static Exclusion,
-    ) -> Call<P> {
-        let medium = if status.kind() == libc::S_IFBLK { Medium::BlockDevice } else { Medium::ImageFile };
-        Call { process, fd, medium, status, discard_limits, exclusion, flags: Cell::new(-1) }
-    }
-
-    /// Returns how the descriptor was opened; `EBADF` for one that cannot carry requests (`O_PATH`).
-    pub fn flags(&self) -> Result<c_int, Errno> {
-        if self.flags.get() == -1 {
-            self.flags.set(sys::flags(self.fd)?);
-        }
-        Some(self.flags.get()).filter(|flags| flags & libc::O_PATH == 0).ok_or(Errno::EBADF)
-    }
-
-    fn has(&self, flag: c_int) -> bool {
-        self.flags().is_ok_and(|flags| flags & flag != 0)
-    }
-
-    /// Returns whether the descriptor is open on a block device.
-    pub fn is_block_device(&self) -> bool {
-        self.medium == Medium::BlockDevice
-    }
-
-    /// Returns the descriptor.
-    pub fn fd(&self) -> c_int {
-        self.fd
-    }
-
-    /// Returns the descriptor, for one system call that moves data or changes some: it is still open on
-    /// what the request came for. `ENODEV` where another thread has closed it or opened something else
-    /// there since.
-    fn checked_fd(&self) -> Result<c_int, Errno> {
-        match sys::fstat(self.fd) {
-            Ok(now) if now.is_same_file(&self.status) => Ok(self.fd),
-            _ => Err(Errno::ENODEV),
-        }
-    }
-
-    /// Does something with the descriptor in one system call, and where it is not open for that, with
-    /// one that is: a caller who may send any command has it open for reading alone.
-    fn with_descriptor<T>(&self, act: impl Fn(c_int) -> Result<T, Errno>) -> Result<T, Errno> {
-        match act(self.checked_fd()?) {
-            Err(Errno::EBADF) => self.reopened(|file| act(file.fd())),
-            done => done,
-        }
-    }
-
-    /// Does something with a descriptor that is open on the same device for reading and writing.
-    fn reopened<T>(&self, act: impl FnOnce(&File) -> Result<T, Errno>) -> Result<T, Errno> {
-        self.reopened_as(libc::O_RDWR | self.flags()? & libc::O_DIRECT, act)
-    }
-
-    fn reopened_as<T>(&self, flags: c_int, act: impl FnOnce(&File) -> Result<T, Errno>) -> Result<T, Errno> {
-        task::run(|| act(&task::reopen(self.fd, &self.status, flags)?))?
-    }
-
-    /// Returns whether a write to an image file goes beyond what the process may give a file
-    /// (`RLIMIT_FSIZE`): that raises SIGXFSZ.
-    fn is_beyond_limit(&self, offset: u64, length: u64) -> bool {
-        self.medium == Medium::ImageFile && offset.saturating_add(length) > sys::file_size_limit()
-    }
-
-    /// Asks the kernel for a number of 2, 4 or 8 bytes.
-    fn ask<const N: usize>(&self, request: u32) -> Result<[u8; N], Errno> {
-        let mut value = [0u8; N];
-        // SAFETY: the request writes a number of this size.
-        unsafe { sys::ioctl(self.fd, c_ulong::from(request), value.as_mut_ptr().cast()) }?;
-        Ok(value)
-    }
-
-    /// Asks a block device for an int; an image file has this one.
-    fn ask_int(&self, request: u32, of_image: u32) -> Result<u32, Errno> {
-        match self.medium {
-            Medium::BlockDevice => self.ask(request).map(u32::from_ne_bytes),
-            Medium::ImageFile => Ok(of_image),
-        }
-    }
-}
-
-impl<P: Process> Caller for Call<P> {
-    fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
-        self.process.copy_in(address, bytes)
-    }
-
-    fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
-        self.process.copy_out(address, bytes)
-    }
-
-    fn prepare(&self, address: u64, length: usize) {
-        self.process.prepare(address, length);
-    }
-
-    fn capable(&self, capability: Capability) -> bool {
-        let has = self.process.capabilities() >> (capability as u32) & 1 != 0;
-        // The drivers of block devices ask for the privilege over the whole machine.
-        has && (self.medium == Medium::ImageFile || self.process.is_in_initial_user_namespace())
-    }
-
-    fn writable(&self) -> bool {
-        let mode = self.flags().map(|flags| flags & libc::O_ACCMODE);
-        matches!(mode, Ok(libc::O_WRONLY | libc::O_RDWR))
-    }
-
-    fn milliseconds(&self) -> u64 {
-        sys::milliseconds()
-    }
-}
-
-impl<P: Process> Backing for Call<P> {
+impl<P> Backing for Call<P> {
     type Scratch = Memory;
 
     fn medium(&self) -> Medium {
@@ -369,7 +221,47 @@ impl<P: Process> Backing for Call<P> {
     }
 }
 
-impl<P: Process> Call<P> {
+impl<P> Call<P> {
+    /// Does something with the descriptor in one system call, and where it is not open for that, with
+    /// one that is: a caller who may send any command has it open for reading alone.
+    fn with_descriptor<T>(&self, act: impl Fn(c_int) -> Result<T, Errno>) -> Result<T, Errno> {
+        match act(self.checked_fd()?) {
+            Err(Errno::EBADF) => self.reopened(|file| act(file.fd())),
+            done => done,
+        }
+    }
+
+    /// Does something with a descriptor that is open on the same device for reading and writing.
+    fn reopened<T>(&self, act: impl FnOnce(&File) -> Result<T, Errno>) -> Result<T, Errno> {
+        self.reopened_as(libc::O_RDWR | self.flags()? & libc::O_DIRECT, act)
+    }
+
+    fn reopened_as<T>(&self, flags: c_int, act: impl FnOnce(&File) -> Result<T, Errno>) -> Result<T, Errno> {
+        task::run(|| act(&task::reopen(self.fd, &self.status, flags)?))?
+    }
+
+    /// Returns whether a write to an image file goes beyond what the process may give a file
+    /// (`RLIMIT_FSIZE`): that raises SIGXFSZ.
+    fn is_beyond_limit(&self, offset: u64, length: u64) -> bool {
+        self.medium == Medium::ImageFile && offset.saturating_add(length) > sys::file_size_limit()
+    }
+
+    /// Asks the kernel for a number of 2, 4 or 8 bytes.
+    fn ask<const N: usize>(&self, request: u32) -> Result<[u8; N], Errno> {
+        let mut value = [0u8; N];
+        // SAFETY: the request writes a number of this size.
+        unsafe { sys::ioctl(self.fd, c_ulong::from(request), value.as_mut_ptr().cast()) }?;
+        Ok(value)
+    }
+
+    /// Asks a block device for an int; an image file has this one.
+    fn ask_int(&self, request: u32, of_image: u32) -> Result<u32, Errno> {
+        match self.medium {
+            Medium::BlockDevice => self.ask(request).map(u32::from_ne_bytes),
+            Medium::ImageFile => Ok(of_image),
+        }
+    }
+
     /// Writes zeros.
     fn write_zeros(&self, offset: u64, length: u64) -> Result<(), Errno> {
         let mut zeros = Memory::map(usize::try_from(length).unwrap_or(usize::MAX).min(65536))?;
@@ -410,8 +302,8 @@ impl<P: Process> Call<P> {
         }
     }
 
-    /// Does something, and where the file system wants whole blocks of its own of an `O_DIRECT` descriptor (open(2)), the same with a
-    /// descriptor that is open without.
+    /// Does something, and where the file system wants its own whole blocks of an `O_DIRECT`
+    /// descriptor (open(2)), the same with a descriptor that is open without.
     fn buffered<T>(
         &self,
         act: impl FnOnce() -> Result<T, Errno>,
@@ -436,7 +328,8 @@ fn or_bounce(moved: Result<u64, Errno>) -> Result<Option<u64>, Errno> {
     }
 }
 
-/// Moves so many bytes by steps that begin where the last one ended and say how many they moved. `EIO` where one moves none.
+/// Moves so many bytes by steps that begin where the last one ended and return how many they moved;
+/// `EIO` where one moves none.
 fn whole(length: usize, mut step: impl FnMut(usize) -> Result<u64, Errno>) -> Result<(), Errno> {
     let mut done = 0;
     while done < length {
@@ -450,7 +343,7 @@ fn whole(length: usize, mut step: impl FnMut(usize) -> Result<u64, Errno>) -> Re
     Ok(())
 }
 
-/// What is left of a buffer after the first bytes.
+/// Returns the part of a buffer after the first bytes.
 fn rest_of(buffer: &[u8], done: usize) -> Segment {
     let rest = buffer.get(done..).unwrap_or_default();
     Segment { address: rest.as_ptr().addr() as u64, length: rest.len() as u64 }

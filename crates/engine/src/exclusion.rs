@@ -87,7 +87,7 @@ impl Pause {
 
 /// The locks that the program holds itself through a descriptor: another process cannot hold them
 /// then, and the engine would exclude itself.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnLocks {
     /// The byte for writing, as part of the whole file for example.
     byte: bool,
@@ -106,7 +106,12 @@ impl OwnLocks {
                 length = more.saturating_add(length);
             }
         }
-        let lines = text.get(..length).unwrap_or_default().split(|&byte| byte == b'\n');
+        OwnLocks::parse(text.get(..length).unwrap_or_default())
+    }
+
+    /// Returns what the text of a file of /proc/PID/fdinfo reports.
+    fn parse(text: &[u8]) -> OwnLocks {
+        let lines = text.split(|&byte| byte == b'\n');
         // "lock:\t1: OFDLCK  ADVISORY  WRITE -1 08:01:123 0 EOF" (fs/locks.c, lock_get_status)
         let mut own = OwnLocks::default();
         for lock in lines.filter_map(|line| line.strip_prefix(b"lock:")) {
@@ -214,5 +219,36 @@ fn system_node(checked: &Status) -> Result<Option<File>, Errno> {
         Ok(node) => Ok(Some(node)),
         Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => Err(errno),
         Err(_) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_of_a_descriptor() {
+        let parse = |locks: &str| OwnLocks::parse(locks.as_bytes());
+        let none = OwnLocks::default();
+        let head = "pos:\t0\nflags:\t0100002\nmnt_id:\t30\nino:\t12\n";
+        assert_eq!(parse(head), none);
+        let whole = "lock:\t1: POSIX  ADVISORY  WRITE 71 08:01:123 0 EOF\n";
+        let byte = "lock:\t2: OFDLCK ADVISORY  WRITE -1 08:01:123 4611686018427387904 4611686018427387904\n";
+        for lock in [whole, byte] {
+            assert_eq!(parse(&[head, lock].concat()), OwnLocks { byte: true, file: false }, "{lock}");
+        }
+        let file = "lock:\t1: FLOCK  ADVISORY  WRITE 71 08:01:123 0 EOF\n";
+        assert_eq!(parse(file), OwnLocks { byte: false, file: true });
+        assert_eq!(parse(&[file, byte].concat()), OwnLocks { byte: true, file: true });
+        for other in [
+            "lock:\t1: POSIX  ADVISORY  READ 71 08:01:123 0 EOF\n",
+            "lock:\t1: OFDLCK ADVISORY  WRITE -1 08:01:123 0 4611686018427387903\n",
+            "lock:\t1: POSIX  ADVISORY  WRITE 71 08:01:123 4611686018427387905 EOF\n",
+            "lock:\t1: FLOCK  ADVISORY  READ 71 08:01:123 0 EOF\n",
+            "lock:\t1: LEASE  ACTIVE    WRITE 71 08:01:123 0 EOF\n",
+            "lock:\t1: POSIX  ADVISORY  WRITE 71 08:01:123 0\n",
+        ] {
+            assert_eq!(parse(other), none, "{other}");
+        }
     }
 }

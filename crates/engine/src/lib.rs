@@ -1,11 +1,12 @@
-//! What the engines that catch ioctl(2) calls share: system calls, the backing device of a disk, and how a listed device
-//! is recognised.
+//! What the engines share that catch ioctl(2) calls: system calls, the backing device of a disk, and
+//! how a listed device is recognised.
 //!
-//! Nothing here knows how a call was caught. Nothing allocates or waits for a lock; COMPARE AND WRITE and ORWRITE try
-//! theirs until their timeout.
+//! Nothing here knows how a call was caught. Nothing allocates on the heap or waits for a lock;
+//! COMPARE AND WRITE and ORWRITE try theirs until their timeout.
 #![no_std]
 
-pub mod backing;
+mod backing;
+pub mod call;
 pub mod discard;
 pub mod errno;
 pub mod exclusion;

@@ -1,8 +1,10 @@
 //! The preload engine: catches a program's calls of ioctl(2), has the core answer those on listed devices and passes on
 //! all others as they are.
 //!
-//! It may be called at any time: before its own constructor, in a signal handler, in a child of vfork(2), in threads at
-//! once. So it waits for no lock (COMPARE AND WRITE and ORWRITE try theirs until their timeout), allocates nothing, keeps no descriptor and leaves `errno` alone unless a call fails.
+//! It may be called at any time: before its own constructor, in a signal handler, in a child of
+//! vfork(2), in threads at once. So it waits for no lock (COMPARE AND WRITE and ORWRITE try theirs
+//! until their timeout), allocates nothing, keeps no descriptor and leaves `errno` alone unless a call
+//! fails.
 #![no_std]
 
 mod hooks;
@@ -24,7 +26,7 @@ use disk::request::Family;
 use disk::trace::capture::Memory;
 use disk::trace::{Decoded, Given, Got, Named, Outcome};
 use disk::{Answer, Device, Errno};
-use engine::backing::Call;
+use engine::call::Call;
 use engine::{errno, sys};
 use log::Level;
 use process::OwnProcess;

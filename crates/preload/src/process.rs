@@ -3,7 +3,7 @@
 use core::cell::Cell;
 
 use disk::Errno;
-use engine::backing::Process;
+use engine::call::Process;
 use engine::{rights, sys};
 
 /// The process that the library is loaded into.

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use disk::entry::{Entry, Printed};
 use disk::{Device, Errno, Nexus, Settings};
-use engine::backing::Call;
+use engine::call::Call;
 use engine::discard::DiscardLimits;
 use engine::exclusion::Exclusion;
 use engine::listed::{self, InodeKey, Key, Problem};

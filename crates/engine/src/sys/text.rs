@@ -43,3 +43,31 @@ impl Write for PathBuffer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::string::String;
+
+    #[test]
+    fn paths_up_to_63_bytes() {
+        for length in [0, 1, 62, 63] {
+            let path = String::from_utf8(std::vec![b'x'; length]).expect("ASCII");
+            let buffer = PathBuffer::format(format_args!("{path}"));
+            assert_eq!(buffer.map(|buffer| buffer.as_c_str().to_bytes().len()).ok(), Some(length));
+        }
+        let path = String::from_utf8(std::vec![b'x'; 64]).expect("ASCII");
+        assert_eq!(PathBuffer::format(format_args!("{path}")).err(), Some(Errno::ENAMETOOLONG));
+    }
+
+    #[test]
+    fn decimal_numbers() {
+        for (digits, number) in [("0", Some(0)), ("18446744073709551615", Some(u64::MAX)), ("", Some(0))] {
+            assert_eq!(decimal(digits.as_bytes()), number, "{digits}");
+        }
+        for digits in ["18446744073709551616", "-1", "1 ", "a"] {
+            assert_eq!(decimal(digits.as_bytes()), None, "{digits}");
+        }
+    }
+}

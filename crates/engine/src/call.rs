@@ -1,0 +1,117 @@
+//! One call on a listed device, as an engine hands it to the core.
+
+use core::cell::Cell;
+use core::ffi::c_int;
+
+use disk::{Caller, Capability, Errno, Medium};
+
+use crate::discard::DiscardLimits;
+use crate::exclusion::Exclusion;
+use crate::sys::{self, Status};
+
+/// The process that called ioctl(2).
+pub trait Process {
+    /// Copies from its memory: see [`Caller::copy_in`].
+    fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno>;
+
+    /// Copies to its memory: see [`Caller::copy_out`].
+    fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno>;
+
+    /// Prepares for several copies: see [`Caller::prepare`].
+    fn prepare(&self, address: u64, length: usize);
+
+    /// Returns the effective capabilities of the calling thread, a bit each.
+    fn capabilities(&self) -> u64;
+
+    /// Returns whether these are privileges over the machine, not over a user namespace that a user
+    /// made.
+    fn is_in_initial_user_namespace(&self) -> bool;
+}
+
+/// One call on a listed device.
+pub struct Call<P> {
+    process: P,
+    pub(crate) fd: c_int,
+    pub(crate) medium: Medium,
+    /// What the descriptor was open on when the request came.
+    pub(crate) status: Status,
+    pub(crate) discard_limits: DiscardLimits,
+    pub(crate) exclusion: &'static Exclusion,
+    /// How it was opened (`F_GETFL`); -1 before that was asked for.
+    flags: Cell<c_int>,
+}
+
+impl<P> Call<P> {
+    /// Begins a call on a descriptor that is open on a listed block device or file.
+    pub fn new(
+        process: P,
+        fd: c_int,
+        status: Status,
+        discard_limits: DiscardLimits,
+        exclusion: &'static Exclusion,
+    ) -> Call<P> {
+        let medium = if status.kind() == libc::S_IFBLK { Medium::BlockDevice } else { Medium::ImageFile };
+        Call { process, fd, medium, status, discard_limits, exclusion, flags: Cell::new(-1) }
+    }
+
+    /// Returns how the descriptor was opened; `EBADF` for one that cannot carry requests (`O_PATH`).
+    pub fn flags(&self) -> Result<c_int, Errno> {
+        if self.flags.get() == -1 {
+            self.flags.set(sys::flags(self.fd)?);
+        }
+        Some(self.flags.get()).filter(|flags| flags & libc::O_PATH == 0).ok_or(Errno::EBADF)
+    }
+
+    pub(crate) fn has(&self, flag: c_int) -> bool {
+        self.flags().is_ok_and(|flags| flags & flag != 0)
+    }
+
+    /// Returns whether the descriptor is open on a block device.
+    pub fn is_block_device(&self) -> bool {
+        self.medium == Medium::BlockDevice
+    }
+
+    /// Returns the descriptor.
+    pub fn fd(&self) -> c_int {
+        self.fd
+    }
+
+    /// Returns the descriptor, for one system call that moves data or changes some: it is still open on
+    /// what the request came for. `ENODEV` where another thread has closed it or opened something else
+    /// there since.
+    pub(crate) fn checked_fd(&self) -> Result<c_int, Errno> {
+        match sys::fstat(self.fd) {
+            Ok(now) if now.is_same_file(&self.status) => Ok(self.fd),
+            _ => Err(Errno::ENODEV),
+        }
+    }
+}
+
+impl<P: Process> Caller for Call<P> {
+    fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
+        self.process.copy_in(address, bytes)
+    }
+
+    fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        self.process.copy_out(address, bytes)
+    }
+
+    fn prepare(&self, address: u64, length: usize) {
+        self.process.prepare(address, length);
+    }
+
+    fn capable(&self, capability: Capability) -> bool {
+        let has = self.process.capabilities() >> (capability as u32) & 1 != 0;
+        // The drivers of block devices ask for the privilege over the whole machine.
+        has && (self.medium == Medium::ImageFile || self.process.is_in_initial_user_namespace())
+    }
+
+    fn writable(&self) -> bool {
+        let mode = self.flags().map(|flags| flags & libc::O_ACCMODE);
+        matches!(mode, Ok(libc::O_WRONLY | libc::O_RDWR))
+    }
+
+    fn milliseconds(&self) -> u64 {
+        sys::milliseconds()
+    }
+}
