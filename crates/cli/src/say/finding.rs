@@ -197,6 +197,11 @@ impl Finding {
         Finding::new(Verdict::Problem, code, cause)
     }
 
+    /// Nothing is done, because a device is not free; `what` is a sentence without its full stop.
+    pub fn force_needed(what: &str) -> Finding {
+        Finding::problem(Code::ForceNeeded, what).hint("to do it all the same, add --force")
+    }
+
     /// Something failed; `what` is what a subject is, or a sentence without its full stop.
     pub fn io(what: &str, error: &io::Error) -> Finding {
         let code = match error.kind() {
