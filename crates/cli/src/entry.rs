@@ -55,7 +55,8 @@ pub fn explained(error: &EntryError<'_>) -> Finding {
     let entry = OsStr::from_bytes(error.entry);
     let (why, hint) = match error.problem {
         Problem::NotAbsolute if error.entry.starts_with(b"~") => (
-            "begins with ~, which a shell replaces by the home directory only at the beginning of a word".into(),
+            "begins with ~, which a shell replaces by the home directory only at the beginning of a word"
+                .into(),
             "write $HOME instead, or an absolute name".into(),
         ),
         Problem::UnknownOption { .. } | Problem::EmptyOption | Problem::BadValue { .. }

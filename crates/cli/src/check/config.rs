@@ -270,11 +270,13 @@ fn compare(
                 quoted(other.text)
             );
             // What the line says holds under the other name, too.
-            findings.push(match user_devices && other.entry.kind == device.entry.kind {
-                true => warning(Code::Duplicate, cause),
-                false => problem(Code::Duplicate, cause),
-            }
-            .hint(remedy));
+            findings.push(
+                match user_devices && other.entry.kind == device.entry.kind {
+                    true => warning(Code::Duplicate, cause),
+                    false => problem(Code::Duplicate, cause),
+                }
+                .hint(remedy),
+            );
             continue;
         }
         findings.push(match held {

@@ -86,8 +86,10 @@ fn profile(program: &Path) -> Finding {
     if !enforced {
         return Finding::ok("has no AppArmor profile").of(program);
     }
-    let hint =
-        format!("if that happens, run as root: 'aa-complain {}', or allow it in the profile", quoted(program));
+    let hint = format!(
+        "if that happens, run as root: 'aa-complain {}', or allow it in the profile",
+        quoted(program)
+    );
     Finding::warning(Code::Confined, "is confined by AppArmor, which may refuse it the library or a device")
         .of(program)
         .hint(hint)

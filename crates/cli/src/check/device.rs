@@ -89,8 +89,7 @@ fn of_system(block: &Block, system: &System, name: &Path) -> Finding {
         true => "it".into(),
         false => shown(&system.mounted).to_string(),
     };
-    let why =
-        format!("belongs to the running system ({mounted} is mounted on {})", shown(&system.place));
+    let why = format!("belongs to the running system ({mounted} is mounted on {})", shown(&system.place));
     Finding::problem(Code::SystemDisk, why).of(name).hint(OTHER)
 }
 
@@ -132,10 +131,9 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
         findings.push(empty(name, remedy));
     }
     if block.is_internal() {
-        findings.push(
-            problem(Code::LvmPart, "is a part that LVM uses for itself")
-                .hint("use the logical volume that it is a part of ('lvs --all --options +devices' shows which)"),
-        );
+        findings.push(problem(Code::LvmPart, "is a part that LVM uses for itself").hint(
+            "use the logical volume that it is a part of ('lvs --all --options +devices' shows which)",
+        ));
     }
     if matches!(block.kind, Kind::Cd | Kind::Floppy | Kind::Ram | Kind::Zram) {
         let why = format!("is a device of kind {}, which keeps nothing or can be removed", block.kind.name());
@@ -294,7 +292,8 @@ pub fn together(listed: &[Device<'_>], host: &Host) -> Vec<Vec<Finding>> {
             }
             let parts = (host.by_path(device.path()), host.by_path(other.path()));
             if matches!(parts, (Some(block), Some(whole)) if block.overlaps(whole)) {
-                let why = format!("shares its space with {first}, so that each destroys what is on the other");
+                let why =
+                    format!("shares its space with {first}, so that each destroys what is on the other");
                 findings.push(Finding::problem(Code::Overlap, why).of(device.path()).hint(REMOVE));
             }
         }

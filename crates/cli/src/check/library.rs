@@ -90,7 +90,8 @@ pub fn unready() -> Option<Finding> {
 pub fn file_findings(file: &Path, is_secure: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Err(error) = access(file, Access::READ_OK) {
-        let why = format!("may not be read by you ({}), so your programs do not get it", cause(&error.into()));
+        let why =
+            format!("may not be read by you ({}), so your programs do not get it", cause(&error.into()));
         let hint = format!("run as root: 'chmod a+r {}'", quoted(file));
         return vec![Finding::problem(Code::PermissionDenied, why).of(file).hint(hint)];
     }

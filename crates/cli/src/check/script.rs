@@ -110,8 +110,7 @@ fn asks_whether_empty(words: &[&str]) -> bool {
 
 /// How a line of a shell's loses the variable, and what to do; `is_empty`: there is nothing to lose by setting it.
 fn loss(line: &str, is_empty: bool) -> Option<(String, &'static str)> {
-    const KEEP: &str =
-        "start the program that the script starts, or change the line so that it keeps the value of LD_PRELOAD";
+    const KEEP: &str = "start the program that the script starts, or change the line so that it keeps the value of LD_PRELOAD";
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let has = |word: &str| words.contains(&word);
     for (at, _) in line.match_indices("LD_PRELOAD=") {

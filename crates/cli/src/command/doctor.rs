@@ -21,7 +21,7 @@ use crate::program::find;
 use crate::program::loader::absolute;
 use crate::program::secure;
 use crate::say::colour::styled;
-use crate::say::failure::{Failure, cause, print, quoted, shown};
+use crate::say::failure::{Failure, print, quoted, shown};
 use crate::say::finding::{Code, Finding, Verdict, has_problem};
 use crate::say::json;
 use crate::say::terminal;
@@ -242,10 +242,8 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
     if let Some(problem) = find::unstartable(file).or_else(|| find::unreachable(file)) {
         findings.add("program", [problem]);
     } else if is_secure {
-        findings.add(
-            "program",
-            [Finding::ok("runs with rights that you do not have (set-user-ID)").of(file)],
-        );
+        findings
+            .add("program", [Finding::ok("runs with rights that you do not have (set-user-ID)").of(file)]);
     } else if secure::has_bit(&status) {
         findings.add("program", [secure::idle(file, &status)]);
     } else {

@@ -63,10 +63,7 @@ const fn word(verdict: Verdict) -> &'static str {
 fn fitness_styled(cell: &str) -> String {
     let verdicts = [Verdict::Warning, Verdict::Ok, Verdict::Problem];
     let found = verdicts.iter().find_map(|&verdict| Some((verdict, cell.strip_prefix(word(verdict))?)));
-    found.map_or_else(
-        || cell.to_owned(),
-        |(verdict, rest)| styled(word(verdict), verdict.style()) + rest,
-    )
+    found.map_or_else(|| cell.to_owned(), |(verdict, rest)| styled(word(verdict), verdict.style()) + rest)
 }
 
 fn worst(findings: &[Finding]) -> Verdict {

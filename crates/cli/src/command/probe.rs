@@ -120,8 +120,7 @@ impl<'a> Probed<'a> {
 
     /// Whether VMware would take it, and nothing else stands in the way.
     fn is_good(&self) -> bool {
-        matches!(self.conclusion(), Ok(Conclusion::Accepted(_)))
-            && !has_problem(&self.findings)
+        matches!(self.conclusion(), Ok(Conclusion::Accepted(_))) && !has_problem(&self.findings)
     }
 
     /// For people.
@@ -198,7 +197,8 @@ fn answers(question: &mut Command, count: usize) -> Result<Answers, Finding> {
     match serde_json::from_slice::<Answers>(&output.stdout) {
         Ok(answers) if answers.devices.len() == count => Ok(answers),
         _ => {
-            let why = format!("started itself to ask the devices, and that gave no answers ({})", output.status);
+            let why =
+                format!("started itself to ask the devices, and that gave no answers ({})", output.status);
             Err(Finding::problem(Code::Io, why).of(env!("CARGO_PKG_NAME")))
         }
     }

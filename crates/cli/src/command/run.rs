@@ -51,9 +51,9 @@ pub struct Prepared {
 /// Finds a program, and says what the user should know. A device that something uses is refused unless `force`.
 pub fn prepare(texts: &[OsString], command: &[OsString], force: bool) -> Result<Prepared, Failure> {
     let listed = entries::parse(texts)?;
-    let (name, arguments) = command
-        .split_first()
-        .ok_or_else(|| Finding::problem(Code::Usage, "No program is given").hint("name one behind the options"))?;
+    let (name, arguments) = command.split_first().ok_or_else(|| {
+        Finding::problem(Code::Usage, "No program is given").hint("name one behind the options")
+    })?;
     let file = find::find(name)?;
     device::judge(&listed, std::slice::from_ref(&file), force).map_err(|uses| Failure {
         status: Failure::NOT_EXECUTED,
@@ -120,10 +120,8 @@ fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), F
         say(finding);
     }
     if !is_secure {
-        let library = library::ordinary().map_err(|finding| Failure {
-            status: Failure::NOT_EXECUTED,
-            findings: vec![finding],
-        })?;
+        let library = library::ordinary()
+            .map_err(|finding| Failure { status: Failure::NOT_EXECUTED, findings: vec![finding] })?;
         if script::is_vmwares(file) {
             warn_of_others(file, listed);
         }
@@ -139,8 +137,5 @@ fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), F
     }
     let why = "would not find the devices, because it runs with rights that you do not have (a set-user-ID program)";
     let heading = Finding::problem(Code::NotReady, why).of(file).hint("see libvmware-bdwrapper(7)");
-    Err(Failure {
-        status: Failure::NOT_EXECUTED,
-        findings: [vec![heading], obstacles].concat(),
-    })
+    Err(Failure { status: Failure::NOT_EXECUTED, findings: [vec![heading], obstacles].concat() })
 }

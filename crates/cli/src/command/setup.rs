@@ -19,7 +19,7 @@ use crate::entries;
 use crate::entries::Device;
 use crate::file::system;
 use crate::host::block;
-use crate::say::failure::{Failure, cause, note, print, quoted, say, shown};
+use crate::say::failure::{Failure, cause, print, quoted, say, shown};
 use crate::say::finding::{Code, Finding};
 
 /// The file as it is before anybody has changed it.

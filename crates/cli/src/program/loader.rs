@@ -61,9 +61,7 @@ impl Loader {
         let Loader(name) = Loader::of_system()?;
         match resolve(root, &name) {
             Some(file) if root.join(&file).is_file() => Ok(Loader(root.join(file))),
-            _ => {
-                Err(Unknown::new(format!("has no dynamic loader {}", shown(&name)), root))
-            }
+            _ => Err(Unknown::new(format!("has no dynamic loader {}", shown(&name)), root)),
         }
     }
 
@@ -74,7 +72,8 @@ impl Loader {
             found = self.search()?;
         }
         if found.is_empty() {
-            let why = "does not say where it looks for libraries, as a dynamic loader of the GNU C library does";
+            let why =
+                "does not say where it looks for libraries, as a dynamic loader of the GNU C library does";
             return Err(Unknown::new(why, &self.0));
         }
         Ok(found)
