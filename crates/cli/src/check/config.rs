@@ -272,8 +272,8 @@ fn compare(
             // What the line says holds under the other name, too.
             findings.push(
                 match user_devices && other.entry.kind == device.entry.kind {
-                    true => warning(Code::Duplicate, cause),
-                    false => problem(Code::Duplicate, cause),
+                    true => warning(Code::Different, cause),
+                    false => problem(Code::Different, cause),
                 }
                 .hint(remedy),
             );
@@ -288,17 +288,17 @@ fn compare(
                     entry.kind.name(),
                     device.entry.kind.name()
                 );
-                problem(Code::Duplicate, why)
+                problem(Code::Different, why)
                     .hint("write the entry as the file has it, or correct the line as root")
             }
             Some(_) => {
                 let why = format!("is listed in {FILE} with options that are used instead of those of {text}");
-                warning(Code::Duplicate, why).hint("write the entry as the file has it")
+                warning(Code::Different, why).hint("write the entry as the file has it")
             }
             None if !user_devices => problem(Code::NotListed, unlisted)
                 .hint(format!("{}, or add the line 'allow-user-devices yes' to {FILE}", list())),
             None if !may_open(device) => {
-                problem(Code::NotListed, format!("{unlisted}, and you may not open it yourself"))
+                problem(Code::PermissionDenied, format!("{unlisted}, and you may not open it yourself"))
                     .hint(format!("{}, or give yourself the right", list()))
             }
             None => Finding::ok(format!("may be used, because {FILE} lets users choose devices"))
@@ -315,25 +315,25 @@ mod tests {
     use crate::say::finding::only;
     use std::ffi::OsString;
 
-    #[derive(Debug)]
-    struct Findings {
-        obstacles: Vec<String>,
-        remarks: Vec<String>,
-    }
-
-    fn compare(text: &str, may_open: bool) -> Findings {
+    fn compare(text: &str, may_open: bool) -> Vec<Finding> {
         examined(["/dev/sd/a", "/dev/vg/b=ide,serial=1"], text, may_open, false)
     }
 
-    fn examined<const N: usize>(texts: [&str; N], text: &str, may_open: bool, is_real: bool) -> Findings {
+    fn examined<const N: usize>(texts: [&str; N], text: &str, may_open: bool, is_real: bool) -> Vec<Finding> {
         let texts = texts.map(OsString::from);
         let devices = entries::parse(&texts).expect("they are right");
         let is_program = |path: &Path| path == Path::new("/usr/bin/vmx");
         let program = Path::new("/opt/vmx");
         let found =
             super::compare(text.as_bytes(), program, None, &devices, is_program, |_| may_open, |_| is_real);
-        let of = |verdict| only(&found, verdict).map(Finding::to_string).collect();
-        Findings { obstacles: of(Verdict::Problem), remarks: of(Verdict::Warning) }
+        found.into_iter().filter(|finding| finding.verdict != Verdict::Ok).collect()
+    }
+
+    /// What is said of a file or device.
+    fn of<'a>(findings: &'a [Finding], subject: &str) -> (Verdict, Code, &'a str) {
+        let mut found = findings.iter().filter(|finding| finding.subject.as_deref() == Some(subject));
+        let (Some(finding), None) = (found.next(), found.next()) else { panic!("{subject}: {findings:?}") };
+        (finding.verdict, finding.code, finding.hint.as_deref().unwrap_or_default())
     }
 
     #[test]
@@ -343,44 +343,52 @@ mod tests {
         for found in
             [compare(listed, false), compare("executable /usr/bin/vmx\nallow-user-devices yes", true)]
         {
-            assert_eq!((found.obstacles.len(), found.remarks.len()), (0, 0));
+            assert_eq!(found, []);
         }
     }
 
     #[test]
     fn all_that_is_missing_is_named() {
         let found = compare("device /dev/sd/a\nfoo\n", true);
-        assert_eq!(found.obstacles.len(), 2, "{found:?}");
-        assert!(found.obstacles[0].contains("--program /opt/vmx'"), "{found:?}");
+        assert_eq!(found.len(), 3, "{found:?}");
+        let (verdict, code, hint) = of(&found, "/opt/vmx");
+        assert_eq!((verdict, code), (Verdict::Problem, Code::NotListed));
+        assert!(hint.contains("--program /opt/vmx'"), "{found:?}");
+        let (verdict, code, hint) = of(&found, "/dev/vg/b");
+        assert_eq!((verdict, code), (Verdict::Problem, Code::NotListed));
         assert!(
-            found.obstacles[1]
-                .contains("--device /dev/vg/b=ide,serial=1', or add the line 'allow-user-devices yes'"),
+            hint.contains("--device /dev/vg/b=ide,serial=1', or add the line 'allow-user-devices yes'"),
             "{found:?}"
         );
-        assert!(found.remarks[0].contains("line 2: there is no directive 'foo'"), "{found:?}");
+        let (verdict, code, _) = of(&found, &format!("{FILE}, line 2"));
+        assert_eq!((verdict, code), (Verdict::Warning, Code::Malformed));
+        assert!(found[0].cause.contains("there is no directive 'foo'"), "{found:?}");
         let found = compare("executable /usr/bin/vmx\ndevice /dev/vg/b=ide\nallow-user-devices yes\n", false);
-        assert_eq!(found.obstacles.len(), 1, "{found:?}");
-        assert!(found.obstacles[0].contains("/dev/sd/a, and you may not open it yourself"), "{found:?}");
+        let (verdict, code, _) = of(&found, "/dev/sd/a");
+        assert_eq!((verdict, code), (Verdict::Problem, Code::PermissionDenied));
+        assert_eq!(only(&found, Verdict::Problem).count(), 1, "{found:?}");
         let found = compare("allow-user-devices yes\nallow-user-devices no", true);
-        assert_eq!(found.obstacles.len(), 3, "the last line holds: {found:?}");
+        assert_eq!(only(&found, Verdict::Problem).count(), 3, "the last line holds: {found:?}");
     }
 
     #[test]
     fn other_options_are_remarked() {
         let found = compare("executable /usr/bin/vmx\ndevice /dev/sd/a=ro\ndevice /dev/vg/b=scsi\n", true);
-        assert_eq!((found.obstacles.len(), found.remarks.len()), (1, 1), "{found:?}");
-        assert!(found.remarks[0].contains("lists /dev/sd/a, and its options hold"), "{found:?}");
-        assert!(found.obstacles[0].contains("lists /dev/vg/b as scsi, and not as ide"), "{found:?}");
+        assert_eq!(found.len(), 2, "{found:?}");
+        let (verdict, code, _) = of(&found, "/dev/sd/a");
+        assert_eq!((verdict, code), (Verdict::Warning, Code::Different));
+        let (verdict, code, _) = of(&found, "/dev/vg/b");
+        assert_eq!((verdict, code), (Verdict::Problem, Code::Different));
+        assert!(found[1].cause.contains("as scsi, and not as ide"), "{found:?}");
     }
 
     #[test]
     fn the_administrator_alone_forces_a_physical_disk() {
         let real = |text: &str, lines: &str| {
-            let found = examined([text], &format!("executable /usr/bin/vmx\n{lines}"), true, true).obstacles;
-            assert!(
-                found.iter().all(|why| why.contains("is a physical disk") || why.contains("does not list"))
-            );
-            found.len()
+            let found = examined([text], &format!("executable /usr/bin/vmx\n{lines}"), true, true);
+            let problems: Vec<Code> = only(&found, Verdict::Problem).map(|finding| finding.code).collect();
+            assert!(problems.iter().all(|code| [Code::PhysicalDisk, Code::NotListed].contains(code)));
+            problems.len()
         };
         assert_eq!(real("/dev/sd/a", "device /dev/sd/a=force"), 0);
         assert_eq!(real("/dev/sd/a=force", "device /dev/sd/a"), 1);
@@ -393,7 +401,7 @@ mod tests {
     fn a_file_that_others_could_have_written() {
         assert_eq!(fault(true, 0, 0o100_644, MOST), None);
         let faults = [
-            (fault(false, 0, 0o120_777, 1), "no regular file"),
+            (fault(false, 0, 0o120_777, 1), "not a regular file"),
             (fault(true, 5, 0o100_644, 1), "user 5"),
             (fault(true, 0, 0o100_664, 1), "go-w"),
             (fault(true, 0, 0o100_646, 1), "go-w"),

@@ -226,7 +226,7 @@ impl Change {
                 let same = |found| matches!(found, Directive::Device(found) if found.path == wanted.path);
                 if parse(&new).flatten().any(same) {
                     let why = format!("is listed in {FILE} already, with other options");
-                    let finding = Finding::problem(Code::Exists, why).of(OsStr::from_bytes(wanted.path));
+                    let finding = Finding::problem(Code::Different, why).of(OsStr::from_bytes(wanted.path));
                     return Err(finding.hint("change that line in the file"));
                 }
                 let listed = config::devices(&new);
@@ -237,7 +237,7 @@ impl Change {
                         shown(other.text),
                         shown(&line)
                     );
-                    return Err(Finding::problem(Code::Duplicate, why)
+                    return Err(Finding::problem(Code::Different, why)
                         .of(wanted.path())
                         .hint("give both the same, or change that line in the file"));
                 }

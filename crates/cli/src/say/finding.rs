@@ -101,7 +101,7 @@ codes! {
     FileType,
     /// The content of a file is not what it should be.
     Malformed,
-    /// A descriptor and its device differ.
+    /// Two descriptions of a device differ: an entry, a line of the configuration file, a descriptor.
     Different,
     /// The device or value is of a kind with which this does not work.
     Unsupported,
