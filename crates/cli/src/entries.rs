@@ -150,7 +150,7 @@ pub fn clashes<'a>(devices: &'a [Device<'_>]) -> impl Iterator<Item = Option<Fin
         let (kind, other) = (device.entry.kind.name(), first.entry.kind.name());
         (kind != other).then(|| {
             let why = format!(
-                "its entry as {kind} is ignored, because an earlier entry has the same device as {other} ({})",
+                "its entry as {kind} is ignored, because an earlier one is for the same device ({}={other})",
                 first.entry.printed_path()
             );
             Finding::problem(Code::Duplicate, why).of(device.path()).hint("remove one of them")

@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 
 use crate::check::library;
 use crate::entries::Device;
-use crate::say::failure::quoted;
+use crate::say::failure::{quoted, shown};
 use crate::say::finding::{Code, Finding};
 
 /// How much of a log is read, in bytes.
@@ -84,7 +84,7 @@ fn profile(program: &Path) -> Finding {
         }
     };
     if !enforced {
-        return Finding::ok("has no AppArmor profile").of(program);
+        return Finding::ok(format!("has no profile for {}", shown(program))).of("AppArmor");
     }
     let hint = format!(
         "if that happens, run as root: 'aa-complain {}', or allow it in the profile",
@@ -104,12 +104,15 @@ fn denials(marks: &[Vec<u8>]) -> Vec<Finding> {
         let denied = text.split(|&byte| byte == b'\n').rfind(|line| is_denial(line, marks));
         findings.push(match denied {
             Some(line) => {
-                let why = format!("a security module refused something ('{}')", Printed(line.trim_ascii()));
+                let why = format!(
+                    "records that a security module refused something ('{}')",
+                    Printed(line.trim_ascii())
+                );
                 Finding::warning(Code::Confined, why).of(log).hint(
                     "if it is still refused, allow it as root in the profile or policy that the line names",
                 )
             }
-            None => Finding::ok("no security module refused anything since it begins").of(log),
+            None => Finding::ok("records no refusal by a security module").of(log),
         });
     }
     findings

@@ -313,7 +313,7 @@ fn ordinary() -> Vec<Finding> {
         Err(problem) => findings.push(problem),
     }
     if !has_problem(&findings) {
-        findings.insert(0, Finding::ok("is what programs that run with your rights get").of(&file));
+        findings.insert(0, Finding::ok("is loaded into programs that run with your rights").of(&file));
     }
     findings
 }

@@ -61,7 +61,7 @@ fn executable(file: PathBuf) -> Result<PathBuf, Finding> {
 /// Says that a program cannot be executed.
 pub fn not_executed(file: &Path, cause: &str) -> Finding {
     let finding = Finding::problem(Code::NotExecutable, format!("cannot be executed ({cause})"));
-    finding.of(file).hint("name a program that can")
+    finding.of(file).hint("name a program that can be executed")
 }
 
 /// Whether a file is a script, which its interpreter runs without any set-user-ID bit of its own.
