@@ -564,7 +564,8 @@ fn data_behind_stderr() {
 /// A trace that can open no file any more says so, and ends.
 fn few_descriptors() {
     let disk = image("scsi");
-    let script = "prlimit --pid $PPID --nofile=4:4; exec \"$0\"";
+    // It has begun to wait for requests.
+    let script = "until grep -q ^State:.S /proc/$PPID/status; do :; done; prlimit --pid $PPID --nofile=4:4; exec \"$0\"";
     let run = trace(&disk).args(["sh", "-c", script]).arg(disk.scratch().program("clients"));
     let outcome = run.stdin(format!("open open {}\nget 3 {GET_IDLUN} 8\n", disk.path().display())).output();
     assert!(outcome.expect_out().contains("\n0 -"), "{}", outcome.out());

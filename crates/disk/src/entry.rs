@@ -311,34 +311,55 @@ pub enum Problem<'a> {
 
 impl fmt::Display for EntryError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", Printed(self.entry))?;
-        match self.problem {
-            Problem::NotAbsolute => f.write_str("is not an absolute name; write a name that begins with /"),
-            Problem::Nul => f.write_str("holds a NUL byte; a file name cannot"),
+        write!(f, "{}: {}; {}", Printed(self.entry), self.problem, Remedy(self.problem))
+    }
+}
+
+/// What is wrong, in words that follow the entry.
+impl fmt::Display for Problem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Problem::NotAbsolute => f.write_str("is not an absolute name"),
+            Problem::Nul => f.write_str("holds a NUL byte"),
             Problem::PathTooLong => f.write_str("is longer than a file name can be (4095 bytes)"),
-            Problem::NoKind => f.write_str(
-                "does not say which kind of disk it is to be; add =scsi, =ide or =sata (only /dev/sd... and /dev/hd... need none)",
-            ),
-            Problem::EmptyOption => f.write_str("has an empty option; write PATH=OPTION,OPTION"),
-            Problem::UnknownOption { option } => {
-                write!(f, "there is no option '{}'; there are ", Printed(option))?;
-                OPTIONS.iter().enumerate().try_for_each(|(index, option)| {
+            Problem::NoKind => f.write_str("does not say which kind of disk it is to be"),
+            Problem::EmptyOption => f.write_str("has an empty option"),
+            Problem::UnknownOption { option } => write!(f, "there is no option '{}'", Printed(option)),
+            Problem::Twice { option } => {
+                write!(f, "option '{}' contradicts or repeats an earlier one", Printed(option))
+            }
+            Problem::BadValue { name, value, .. } => {
+                let name = name.strip_suffix('=').unwrap_or(name);
+                write!(f, "'{}' is no {name}", Printed(value))
+            }
+        }
+    }
+}
+
+/// What to write instead of an entry with this problem.
+pub struct Remedy<'a>(pub Problem<'a>);
+
+impl fmt::Display for Remedy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Problem::NotAbsolute => "write a name that begins with /",
+            Problem::Nul | Problem::PathTooLong => "write another name",
+            Problem::NoKind => "add =scsi, =ide or =sata (only /dev/sd... and /dev/hd... need none)",
+            Problem::EmptyOption => "write PATH=OPTION,OPTION",
+            Problem::UnknownOption { .. } => {
+                f.write_str("there are ")?;
+                return OPTIONS.iter().enumerate().try_for_each(|(index, option)| {
                     f.write_str(match index {
                         0 => "",
                         _ if index + 1 == OPTIONS.len() => " and ",
                         _ => ", ",
                     })?;
                     f.write_str(option.name)
-                })
+                });
             }
-            Problem::Twice { option } => {
-                write!(f, "option '{}' contradicts or repeats an earlier one; give one", Printed(option))
-            }
-            Problem::BadValue { name, takes, value } => {
-                let name = name.strip_suffix('=').unwrap_or(name);
-                write!(f, "'{}' is no {name}; it takes {takes}", Printed(value))
-            }
-        }
+            Problem::Twice { .. } => "give one",
+            Problem::BadValue { takes, .. } => return write!(f, "it takes {takes}"),
+        })
     }
 }
 

@@ -22,8 +22,8 @@ use crate::program::find;
 use crate::program::loader::absolute;
 use crate::program::secure;
 use crate::say::colour::styled;
-use crate::say::failure::{Failure, cause, print, quoted, shown};
-use crate::say::finding::{Finding, Verdict, only};
+use crate::say::failure::{Failure, print, quoted, shown};
+use crate::say::finding::{Code, Finding, Verdict, has_problem};
 use crate::say::json;
 use crate::say::terminal;
 use crate::vmdk;
@@ -86,20 +86,18 @@ pub fn doctor(
         findings.add(Check::Device, fitness.uses.clone());
     }
     // What is wrong with the question comes before what the answer would need.
-    findings.add(Check::Device, wrong.iter().map(|sentence| Finding::sentence(sentence)));
+    findings.add(Check::Device, wrong);
     let described = vmdk.map(|file| vmdk::examine(file, &listed, &host)).transpose();
     let described = described.unwrap_or_else(|failure| {
-        findings.add(Check::Vmdk, failure.sentences.iter().map(|sentence| Finding::sentence(sentence)));
+        findings.add(Check::Vmdk, failure.findings);
         None
     });
     let examined = programs(&mut findings, program, &free);
     if texts.is_empty() {
         findings.add(
             Check::Device,
-            [Finding::warning(
-                "No device is given",
-                format!("name one by --device ENTRY, or set {}", entries::VARIABLE),
-            )],
+            [Finding::warning(Code::Usage, "No device is given")
+                .hint(format!("name one by --device ENTRY, or set {}", entries::VARIABLE))],
         );
     }
     let fitness = fitness.into_iter().zip(&listed).zip(device::together(&listed, &host));
@@ -151,12 +149,14 @@ fn conclude(
         _ => format!(": {of_devices} for {of_programs}"),
     };
     if let Some(problem) = findings.first() {
-        let remedy = problem.remedy.as_deref().unwrap_or(&problem.cause);
-        let rest = format!("{subject}. Do this first: {remedy}.");
+        let rest = match &problem.hint {
+            Some(hint) => format!("{subject}. Do this first: {hint}."),
+            None => format!("{subject}. Correct this first: {problem}"),
+        };
         return Conclusion { verdict: Verdict::Problem, rest };
     }
     if findings.is_unread {
-        let rest = format!("{subject}; but what {FILE} says is unknown. Ask the administrator");
+        let rest = format!("{subject}, but what {FILE} says is unknown. Ask the administrator");
         return Conclusion { verdict: Verdict::Warning, rest };
     }
     let missing = match (devices.is_empty(), programs.is_empty()) {
@@ -171,7 +171,7 @@ fn conclude(
         (true, true) => "device and no program",
     };
     let rest = format!(
-        "{subject}; but no {missing} was checked. Give both: vmware-bdwrapper doctor --device ENTRY PROGRAM"
+        "{subject}, but no {missing} was checked. Give both: vmware-bdwrapper doctor --device ENTRY PROGRAM"
     );
     Conclusion { verdict: Verdict::Warning, rest }
 }
@@ -181,14 +181,11 @@ fn say(findings: &Findings, conclusion: &Conclusion, form: Form) -> Result<ExitC
     let Conclusion { verdict, rest } = conclusion;
     let word = conclusion.word();
     if form == Form::Json {
-        let checks = findings
-            .list
-            .iter()
-            .map(|(check, finding)| Checked { check: *check, finding: json::Finding::from(finding) });
+        let checks = findings.list.iter().map(|(check, finding)| Checked { check: *check, finding });
         let text = format!("{word}{rest}");
         let document =
             Document { ready: *verdict == Verdict::Ok, conclusion: &text, checks: checks.collect() };
-        print(json::text(&document).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)?;
+        print(json::text(&document)?)?;
     } else {
         let is_shown = |finding: &&Finding| form == Form::All || finding.verdict == Verdict::Problem;
         let shown = findings.list.iter().map(|(_, finding)| finding).filter(is_shown);
@@ -205,9 +202,7 @@ fn say(findings: &Findings, conclusion: &Conclusion, form: Form) -> Result<ExitC
 /// they are.
 fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'_>]) -> Vec<PathBuf> {
     let files = match program {
-        Some(name) => find::find(name).map(|file| vec![absolute(&file)]).map_err(|failure| {
-            failure.sentences.iter().map(|sentence| Finding::sentence(sentence)).collect::<Vec<_>>()
-        }),
+        Some(name) => find::find(name).map(|file| vec![absolute(&file)]).map_err(|finding| vec![finding]),
         None => config::programs().map_err(|finding| vec![finding]),
     };
     let files = files.unwrap_or_else(|problems| {
@@ -222,8 +217,8 @@ fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'
         examine(findings, file, listed, true);
     }
     if !findings.list.iter().any(|(check, _)| *check == Check::Program) {
-        let none = format!("None of the programs that {FILE} lists is here");
-        findings.add(Check::Program, [Finding::warning(none, "name the program behind the options")]);
+        let none = Finding::warning(Code::NotFound, "lists no program that exists").of(FILE);
+        findings.add(Check::Program, [none.hint("name the program behind the options")]);
     }
     if !findings.list.iter().any(|(check, _)| *check == Check::Library) {
         findings.add(Check::Library, ordinary());
@@ -234,13 +229,12 @@ fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'
 /// Looks at a program; at the one that it becomes as well, where it is a script and `follow` says so.
 fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: bool) {
     findings.programs.push(file.canonicalize().unwrap_or(file.into()));
-    let name = shown(file);
     let seen = file.metadata().and_then(|status| Ok((secure::is_secure(file, &status)?, status)));
     let (is_secure, status) = match seen {
         Ok(seen) => seen,
         Err(error) => {
-            let cause = format!("{name} cannot be looked at ({})", cause(&error));
-            return findings.add(Check::Program, [Finding::problem(cause, "name a program that can")]);
+            let problem = Finding::io("cannot be looked at", &error).of(file);
+            return findings.add(Check::Program, [problem.hint("name a program that can")]);
         }
     };
     if let Some(problem) = script::starter(file, is_secure) {
@@ -251,13 +245,12 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
     } else if is_secure {
         findings.add(
             Check::Program,
-            [Finding::ok(format!("{name} runs with rights that you do not have (set-user-ID)"))],
+            [Finding::ok("runs with rights that you do not have (set-user-ID)").of(file)],
         );
     } else if secure::has_bit(&status) {
-        let (why, remedy) = secure::idle(file, &status);
-        findings.add(Check::Program, [Finding::warning(format!("{name} {why}"), remedy)]);
+        findings.add(Check::Program, [secure::idle(file, &status)]);
     } else {
-        findings.add(Check::Program, [Finding::ok(format!("{name} runs with your rights"))]);
+        findings.add(Check::Program, [Finding::ok("runs with your rights").of(file)]);
     }
     if is_secure {
         findings.add(Check::Library, library::trusted());
@@ -268,7 +261,7 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
     }
     if let Some(script) = script::read(file) {
         if script.findings.is_empty() {
-            findings.add(Check::Program, [Finding::ok(format!("{name} is a script, and keeps LD_PRELOAD"))]);
+            findings.add(Check::Program, [Finding::ok("is a script, and keeps LD_PRELOAD").of(file)]);
         }
         findings.add(Check::Program, script.findings);
         if let Some(target) = script.target.filter(|_| follow) {
@@ -281,14 +274,13 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
 fn ordinary() -> Vec<Finding> {
     let name = match library::ordinary() {
         Ok(name) => name,
-        Err(sentence) => {
-            let mut findings = vec![Finding::sentence(&sentence)];
+        Err(problem) => {
+            let mut findings = vec![problem];
             // The loader may find it elsewhere; set-user-ID programs do not.
             if let Ok(Some(found)) = probe::loaded(OsStr::new(library::NAME)) {
-                findings.push(Finding::warning(
-                    format!("{found} is in a directory that the dynamic loader does not trust, so set-user-ID programs do not get it"),
-                    "remove it, and have root run 'make install'",
-                ));
+                let why = "is in a directory that the dynamic loader does not trust, so set-user-ID programs do not get it";
+                let finding = Finding::warning(Code::NotInstalled, why).of(found);
+                findings.push(finding.hint("remove it, and run as root: 'make install'"));
             }
             return findings;
         }
@@ -297,30 +289,34 @@ fn ordinary() -> Vec<Finding> {
     let file = if name == library::NAME {
         match library::installed() {
             Ok(files) => files.into_iter().next(),
-            Err(sentence) => return vec![Finding::sentence(&sentence)],
+            Err(problem) => return vec![problem],
         }
     } else {
         Some(PathBuf::from(&name))
     };
     let Some(file) = file else { return findings };
     findings.extend(library::file_findings(&file, false));
-    if only(&findings, Verdict::Problem).next().is_some() {
+    if has_problem(&findings) {
         return findings;
     }
     match probe::loaded(&name) {
-        Ok(None) => findings.push(Finding::problem(
-            format!("Programs do not get the library {}, although it is there", shown(&file)),
-            format!("look at what 'LD_DEBUG=files LD_PRELOAD={} true' says of it", library::NAME),
-        )),
+        Ok(None) => {
+            let why = "exists, but programs do not get it";
+            findings.push(
+                Finding::problem(Code::Unknown, why)
+                    .of(&file)
+                    .hint(format!("see why: 'LD_DEBUG=files LD_PRELOAD={} true'", library::NAME)),
+            );
+        }
         Ok(Some(loaded)) if name == library::NAME => match library::shadowed(Path::new(&loaded)) {
             Ok(None) => {}
-            Ok(Some(sentence)) | Err(sentence) => findings.push(Finding::sentence(&sentence)),
+            Ok(Some(problem)) | Err(problem) => findings.push(problem),
         },
         Ok(Some(_)) => {}
-        Err(sentence) => findings.push(Finding::sentence(&sentence)),
+        Err(problem) => findings.push(problem),
     }
-    if only(&findings, Verdict::Problem).next().is_none() {
-        findings.insert(0, Finding::ok(format!("Programs that run with your rights get {}", shown(&file))));
+    if !has_problem(&findings) {
+        findings.insert(0, Finding::ok("is loaded into programs that run with your rights").of(&file));
     }
     findings
 }
@@ -337,5 +333,5 @@ struct Document<'a> {
 struct Checked<'a> {
     check: Check,
     #[serde(flatten)]
-    finding: json::Finding<'a>,
+    finding: &'a Finding,
 }

@@ -14,7 +14,7 @@ use disk::physical_disk::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
 
 use crate::program::loader::resolve;
 use crate::say::failure::{Failure, cause, quoted, say, shown};
-use crate::say::finding::Finding;
+use crate::say::finding::{Code, Finding};
 
 /// The unit of `size` in sysfs, in bytes, whatever the device's sectors are.
 const SIZE_UNIT: u64 = 512;
@@ -246,8 +246,8 @@ impl Use {
     /// What makes the device of this name free, or which to list instead; a request without its first capital and full stop.
     pub fn remedy(&self, name: &Path) -> String {
         match self {
-            Use::Mounted(place) => format!("have root run 'umount {}'", quoted(place)),
-            Use::Swap => format!("have root run 'swapoff {}'", quoted(name)),
+            Use::Mounted(place) => format!("run as root: 'umount {}'", quoted(place)),
+            Use::Swap => format!("run as root: 'swapoff {}'", quoted(name)),
             Use::Held(holder, kind) => {
                 let apart = match kind {
                     Kind::Lvm => "lvchange -an",
@@ -258,9 +258,9 @@ impl Use {
                     Kind::Mapper | Kind::Partition => "dmsetup remove",
                     _ => return format!("list {0} instead, or take {0} apart", shown(holder)),
                 };
-                format!("list {} instead, or have root run '{apart} {}'", shown(holder), quoted(holder))
+                format!("list {} instead, or run as root: '{apart} {}'", shown(holder), quoted(holder))
             }
-            Use::Btrfs(uuid) => format!("have root run 'umount --all-targets UUID={uuid}'"),
+            Use::Btrfs(uuid) => format!("run as root: 'umount --all-targets UUID={uuid}'"),
             Use::Of(other, its) => its.remedy(other),
         }
     }
@@ -370,36 +370,28 @@ pub struct Unknown {
 
 impl Unknown {
     /// What is to be mounted.
-    fn mount(&self) -> &'static str {
-        if self.file.starts_with("/proc") { "/proc" } else { "/sys" }
+    fn remedy(&self) -> &'static str {
+        match self.file.starts_with("/proc") {
+            true => "run as root: 'mount -t proc proc /proc'",
+            false => "run as root: 'mount -t sysfs sysfs /sys'",
+        }
     }
 
     /// For devices that the user names: the kernel can still be asked whether something has one for itself.
     pub fn finding(&self) -> Finding {
-        Finding::warning(
-            format!(
-                "The block devices are unknown, because {} cannot be read ({}), so what uses a device, or whether it is a physical \
-                 disk, cannot be told",
-                self.file,
-                cause(&self.error)
-            ),
-            format!("mount {}", self.mount()),
-        )
+        let why = format!(
+            "cannot be read ({}), so what uses a device, or whether it is a physical disk, is unknown",
+            cause(&self.error)
+        );
+        Finding::warning(Code::Unknown, why).of(self.file).hint(self.remedy())
     }
 }
 
 /// For what needs them all.
 impl From<Unknown> for Failure {
     fn from(unknown: Unknown) -> Failure {
-        Failure::new(
-            Failure::FAILED,
-            format!(
-                "The block devices are unknown, because {} cannot be read ({}): mount {}.",
-                unknown.file,
-                cause(&unknown.error),
-                unknown.mount()
-            ),
-        )
+        let why = format!("cannot be read ({}), so the block devices are unknown", cause(&unknown.error));
+        Finding::problem(Code::Unknown, why).of(unknown.file).hint(unknown.remedy()).into()
     }
 }
 
@@ -777,9 +769,9 @@ pub fn is_real_path(path: &Path) -> bool {
     status.file_type().is_block_device() && is_real(number, link.as_os_str().as_bytes())
 }
 
-/// Says that a device is a real disk; a sentence without its full stop.
-pub fn real(name: &Path) -> String {
-    format!("{} is a physical disk, which needs no wrapper", shown(name))
+/// Says that a device is a real disk, without what to do.
+pub fn real(name: &Path) -> Finding {
+    Finding::problem(Code::PhysicalDisk, "is a physical disk, which needs no wrapper").of(name)
 }
 
 /// Directories whose links name a device and not its place.
@@ -969,7 +961,7 @@ file run/udev/data/b253:0 S:hd/lin\\nE:DM_VG_NAME=vg0\\nE:DM_LV_NAME=lin
             assert_eq!(uses(name), free, "{name}");
         }
         assert_eq!(uses("/dev/mapper/secret"), ["is mounted on /mnt/my data"]);
-        assert_eq!(Use::Mounted("/mnt".into()).remedy(Path::new("x")), "have root run 'umount /mnt'");
+        assert_eq!(Use::Mounted("/mnt".into()).remedy(Path::new("x")), "run as root: 'umount /mnt'");
         assert_eq!(uses("/dev/vg0/swap"), ["is swapped on"]);
         assert_eq!(uses("/dev/sdc"), ["is held by /dev/mapper/mpatha"]);
         assert_eq!(uses("/dev/loop1"), ["is held by /dev/md/guests"]);

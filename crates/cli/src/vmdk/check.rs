@@ -16,7 +16,7 @@ use crate::check::device;
 use crate::entries::Device;
 use crate::file::replace::{self, Place};
 use crate::host::block::Host;
-use crate::say::failure::{Failure, cause, print, quoted, say, shown};
+use crate::say::failure::{Failure, cause, note, print, quoted, say, shown};
 use crate::say::finding::Finding;
 
 /// What is asked for by `check`.
@@ -70,14 +70,14 @@ struct Document<'a> {
 impl Check {
     /// Compares; the exit status is 1 where something differs.
     pub fn run(mut self) -> Result<ExitCode, Failure> {
-        let failed = |sentence| Failure::new(Failure::FAILED, sentence);
-        let mut place = Place::of(&self.file).map_err(failed)?;
+        let failed = |sentence: String| Failure::new(Failure::FAILED, sentence);
+        let mut place = Place::of(&self.file)?;
         self.file = place.path().into();
-        let descriptor = super::descriptor(&mut place).map_err(failed)?;
+        let descriptor = super::descriptor(&mut place)?;
         let text = options::entry(&descriptor, &self.file, self.device)?;
-        let (entry, present, mut differences) = compare(&descriptor, &place, &text).map_err(failed)?;
+        let (entry, present, mut differences) = compare(&descriptor, &place, &text)?;
         let host = Host::running().unwrap_or_default();
-        let uses = device::taken(&options::path(&descriptor, &self.file).map_err(failed)?, &host);
+        let uses = device::taken(&options::path(&descriptor, &self.file)?, &host);
         // Nothing that leads to the use of a device that is not free.
         if let Some(first) = uses.first() {
             differences.iter_mut().for_each(|difference| difference.remedy = first.to_string());
@@ -96,7 +96,7 @@ impl Check {
                     .map(|copy| shown(copy).to_string())
                     .collect(),
             };
-            print(crate::say::json::text(&document).map_err(failed)?)?;
+            print(crate::say::json::text(&document)?)?;
         } else if differences.is_empty() {
             let spare = spare(&descriptor, &self.file, None);
             print(format!("{} describes {device} as it is.\n{spare}", shown(&self.file)))?;
@@ -117,19 +117,22 @@ impl Check {
 impl Refresh {
     /// Has the descriptor follow its device.
     pub fn run(mut self) -> Result<(), Failure> {
-        let failed = |sentence| Failure::new(Failure::FAILED, sentence);
-        let mut place = Place::locked(&self.file).map_err(failed)?;
-        replace::is_free(&self.file).map_err(failed)?;
+        let failed = |sentence: String| Failure::new(Failure::FAILED, sentence);
+        let mut place = Place::locked(&self.file)?;
+        replace::is_free(&self.file)?;
         self.file = place.path().into();
         let name = shown(&self.file);
-        let mut descriptor = super::descriptor(&mut place).map_err(failed)?;
-        snapshot::refuse(&descriptor, &place).map_err(failed)?;
+        let mut descriptor = super::descriptor(&mut place)?;
+        snapshot::refuse(&descriptor, &place)?;
         let text = options::entry(&descriptor, &self.file, self.device)?;
-        let (entry, present, differences) = compare(&descriptor, &place, &text).map_err(failed)?;
+        let (entry, present, differences) = compare(&descriptor, &place, &text)?;
         let Some(present) = present else {
             return Err(Failure {
                 status: Failure::FAILED,
-                sentences: differences.into_iter().map(|difference| difference.sentence).collect(),
+                findings: differences
+                    .iter()
+                    .map(|difference| Finding::sentence(&difference.sentence))
+                    .collect(),
             });
         };
         if let Some(difference) =
@@ -155,7 +158,7 @@ impl Refresh {
         let older = descriptor.clone();
         let mut copy = None;
         if descriptor.is("partitionedDevice") {
-            copy = Some(divide(&mut descriptor, &place, &present).map_err(failed)?);
+            copy = Some(divide(&mut descriptor, &place, &present)?);
         } else {
             resize(&mut descriptor, &present).map_err(|why| {
                 let anew = super::anew(&older, &self.file, &text, &present);
@@ -171,7 +174,7 @@ impl Refresh {
             if let Some(copy) = &copy {
                 let _ = std::fs::remove_file(place.beside(copy));
             }
-            failed(sentence)
+            Failure::from(sentence)
         })?;
         let [cylinders, heads, sectors, ..] = numbers;
         print(format!(
@@ -181,9 +184,9 @@ impl Refresh {
             shown(backup.as_deref().unwrap_or(&self.file)),
             spare(&descriptor, &self.file, Some(&older))
         ))?;
-        let (_, _, left) = compare(&descriptor, &place, &text).map_err(failed)?;
+        let (_, _, left) = compare(&descriptor, &place, &text)?;
         for Difference { sentence, remedy, .. } in left {
-            say(format!("{sentence} {remedy}"));
+            note(format!("{sentence} {remedy}"));
         }
         Ok(())
     }
@@ -192,10 +195,10 @@ impl Refresh {
 /// For `doctor`: how a descriptor differs from its device, which has to be listed where VMware opens it as a disk. Of one that is not
 /// free nothing else is said, because that would lead to its use.
 pub fn examine(file: &Path, listed: &[Device<'_>], host: &Host) -> Result<Vec<Finding>, Failure> {
-    let failed = |sentence| Failure::new(Failure::FAILED, sentence);
-    let mut place = Place::of(file).map_err(failed)?;
-    let descriptor = super::descriptor(&mut place).map_err(failed)?;
-    let path = options::path(&descriptor, place.path()).map_err(failed)?;
+    let failed = |sentence: String| Failure::new(Failure::FAILED, sentence);
+    let mut place = Place::of(file)?;
+    let descriptor = super::descriptor(&mut place)?;
+    let path = options::path(&descriptor, place.path())?;
     let as_listed = listed.iter().find(|device| options::is_same(&path, device.path()));
     let text = options::entry(&descriptor, place.path(), as_listed.map(|device| device.text.into()))?;
     let uses = device::taken(&path, host);
@@ -204,12 +207,12 @@ pub fn examine(file: &Path, listed: &[Device<'_>], host: &Host) -> Result<Vec<Fi
     }
     let mut findings = Vec::new();
     if as_listed.is_none() && descriptor.is_on_device() {
-        findings.push(Finding::problem(
+        findings.push(Finding::old_problem(
             format!("{} is for {}, which is not listed", shown(file), shown(&path)),
             format!("list it by '--device {}', or name another .vmdk", quoted(&text)),
         ));
     }
-    let (entry, _, differences) = compare(&descriptor, &place, &text).map_err(failed)?;
+    let (entry, _, differences) = compare(&descriptor, &place, &text)?;
     if differences.is_empty() {
         findings.push(Finding::ok(format!("{} describes {} as it is", shown(file), entry.printed_path())));
     }
@@ -233,8 +236,8 @@ impl Difference {
             (self.sentence.trim_end_matches('.'), first.chain(letters).collect());
         match self.what {
             "absent" => Finding::sentence(cause),
-            "grown" | "geometry" | "bios-geometry" => Finding::warning(cause, remedy),
-            _ => Finding::problem(cause, remedy),
+            "grown" | "geometry" | "bios-geometry" => Finding::old_warning(cause, remedy),
+            _ => Finding::old_problem(cause, remedy),
         }
     }
 }

@@ -46,14 +46,14 @@ pub struct Create {
 impl Create {
     /// Writes the descriptor.
     pub fn run(mut self) -> Result<(), Failure> {
-        let failed = |sentence| Failure::new(Failure::FAILED, sentence);
+        let failed = |sentence: String| Failure::new(Failure::FAILED, sentence);
         self.partitions |= !self.chosen.is_empty();
         let texts = [self.entry()];
         let listed = entries::parse(&texts)?;
         let entry = listed[0].entry;
-        let (place, old) = self.place(path(&entry)).map_err(failed)?;
+        let (place, old) = self.place(path(&entry))?;
         self.output = place.path().into();
-        let device = Present::look(entry).map_err(Absence::sentence).map_err(failed)?;
+        let device = Present::look(entry).map_err(Absence::sentence)?;
         if self.flat && device.is_block {
             return Err(Failure::new(
                 Failure::USAGE,
@@ -76,10 +76,10 @@ impl Create {
                 ),
             ));
         }
-        let name = self.name(&entry).map_err(failed)?;
+        let name = self.name(&entry)?;
         let old = old.as_ref();
-        let (copy, extents) = self.extents(&device, &name, &place, old).map_err(failed)?;
-        let text = self.text(&device, adapter, &extents).map_err(failed)?;
+        let (copy, extents) = self.extents(&device, &name, &place, old)?;
+        let text = self.text(&device, adapter, &extents)?;
         // The old one stays, with its copy of the table, which other descriptors may use, too.
         let written = match old {
             Some(_) => place.replace(text.as_bytes(), true),
@@ -91,7 +91,7 @@ impl Create {
                 if let Some(copy) = copy {
                     let _ = fs::remove_file(place.beside(copy));
                 }
-                return Err(failed(sentence));
+                return Err(sentence.into());
             }
         };
         for finding in device.unfit() {
@@ -105,7 +105,7 @@ impl Create {
         ))?;
         let Some(backup) = backup else { return Ok(()) };
         print(format!("The old file is {}.\n", shown(&backup)))?;
-        let written = Descriptor::parse(text.as_bytes()).map_err(failed)?;
+        let written = Descriptor::parse(text.as_bytes())?;
         print(partitioned::spare(&written, &self.output, old))
     }
 
@@ -129,7 +129,7 @@ impl Create {
             return Err(format!("{}: is a directory; name a file in it.", shown(&self.output)));
         }
         if !self.force {
-            return Err(replace::exists(&self.output));
+            return Err(replace::exists(&self.output).into());
         }
         let number = |path: &Path| path.metadata().ok().map(|status| (status.dev(), status.ino()));
         let name = shown(&self.output);

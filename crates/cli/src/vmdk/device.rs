@@ -122,7 +122,7 @@ impl<'a> Present<'a> {
         let mut findings = Vec::from_iter(device::large_sectors(path, host.by_path(path), &self.entry));
         findings.extend(device::cut(path, self.bytes, self.block));
         if let Some(bytes) = self.made_for().ok().flatten().filter(|&bytes| bytes != 512) {
-            findings.push(Finding::warning(
+            findings.push(Finding::old_warning(
                 format!(
                     "{} has a GPT made for {bytes}-byte sectors, which a virtual machine with its 512 does not find",
                     shown(path)

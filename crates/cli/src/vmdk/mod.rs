@@ -21,6 +21,7 @@ use clap::Subcommand;
 
 use crate::file::replace::{self, Place};
 use crate::say::failure::{Failure, quoted, shown};
+use crate::say::finding::Finding;
 use adapter::Adapter;
 use descriptor::Descriptor;
 use device::Present;
@@ -79,9 +80,9 @@ fn numbers(disk: &vmware::Disk) -> [u64; 6] {
 }
 
 /// Reads a descriptor; a sentence says why it cannot be read.
-pub fn descriptor(place: &mut Place) -> Result<Descriptor, String> {
+pub fn descriptor(place: &mut Place) -> Result<Descriptor, Finding> {
     let bytes = place.read()?;
-    Descriptor::parse(&bytes).map_err(|why| format!("{}: {why}.", shown(place.path())))
+    Descriptor::parse(&bytes).map_err(|why| Finding::from(format!("{}: {why}.", shown(place.path()))))
 }
 
 /// The command that makes a descriptor anew for a device, with the partitions that it has and the adapter that it is for where
