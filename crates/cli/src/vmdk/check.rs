@@ -15,7 +15,7 @@ use super::{GEOMETRY, options, snapshot};
 use crate::check::device;
 use crate::entries::Device;
 use crate::file::replace::{self, Place};
-use crate::host::block::Host;
+use crate::host::scan::Host;
 use crate::say::failure::{Failure, cause, print, quoted, say, shown};
 use crate::say::finding::Finding;
 

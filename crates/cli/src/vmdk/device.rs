@@ -14,7 +14,8 @@ use vmware::{Conclusion, Disk, Errno, Facts, Geometry, Identity, ScsiAddress};
 use super::table::{self, Table};
 use crate::check::device;
 use crate::file::replace;
-use crate::host::block::{Host, is_real_path};
+use crate::host::block::is_real_path;
+use crate::host::scan::Host;
 use crate::say::failure::{cause, quoted, shown};
 use crate::say::finding::Finding;
 
