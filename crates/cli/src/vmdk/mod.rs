@@ -6,8 +6,10 @@ mod check;
 mod create;
 mod descriptor;
 mod device;
+mod difference;
 mod options;
 mod partitioned;
+mod refresh;
 mod snapshot;
 mod table;
 mod text;
@@ -41,7 +43,7 @@ pub enum Vmdk {
     Check(check::Check),
     /// Have a descriptor follow its device, after growth for example
     #[command(after_help = "Example:\n  vmware-bdwrapper vmdk refresh test.vmdk")]
-    Refresh(check::Refresh),
+    Refresh(refresh::Refresh),
     /// Add a described disk to a virtual machine
     #[command(after_help = "Example:\n  vmware-bdwrapper vmdk attach test.vmdk Windows.vmx --slot scsi0:1")]
     Attach(attach::Attach),
