@@ -13,6 +13,7 @@ mod refresh;
 mod snapshot;
 mod table;
 mod text;
+mod vmx;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
