@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::adapter::{Bus, Slot};
 use super::descriptor::{Data, Descriptor, Extent};
-use super::text::{Pair, Text};
-use super::vmx::{Vmx, escaped};
+use super::problem::vmx_hint;
+use super::vmx::{self, Vmx, escape};
 use super::{options, snapshot};
 use crate::file::replace::{self, Place};
 use crate::say::failure::{Failure, print, quoted, shown};
@@ -21,7 +21,7 @@ pub struct Attach {
     /// The virtual machine's .vmx file
     vmx: PathBuf,
     /// The place of the disk; without it the next free one of the adapter
-    #[arg(long, value_name = "SLOT", value_parser = Slot::parse)]
+    #[arg(long, value_name = "SLOT")]
     slot: Option<Slot>,
 }
 
@@ -60,10 +60,10 @@ impl Attach {
             .map_err(|why| format!("{}: {why}", shown(&self.vmx)))?;
         let adapter = options::adapter(&descriptor);
         let slot = match self.slot {
-            Some(slot) => machine.vmx.judge(slot).map(|()| slot),
-            None => machine.vmx.free(adapter),
+            Some(slot) => machine.vmx.check_slot(slot).map(|()| slot),
+            None => machine.vmx.find_free_slot(adapter),
         };
-        let slot = slot.map_err(|why| format!("{}: {why}", shown(&self.vmx)))?;
+        let slot = slot.map_err(|error| vmx_problem(&self.vmx, error))?;
         // The other controllers all have descriptors for SCSI.
         if (slot.bus == Bus::Ide) != (adapter.bus() == Bus::Ide) {
             return Err(format!(
@@ -73,7 +73,7 @@ impl Attach {
                 adapter.bus().name(),
             ));
         }
-        machine.vmx.knows(slot.bus).map_err(|why| format!("{}: {why}", shown(&self.vmx)))?;
+        machine.vmx.check_hardware(slot.bus).map_err(|error| vmx_problem(&self.vmx, error))?;
         let mut lines = machine.vmx.controller_lines(slot, adapter);
         // What the descriptor names stands beside it, and not beside a link to it.
         let name = machine.name_of(&replace::followed(&self.file))?;
@@ -142,27 +142,10 @@ struct Machine {
 impl Machine {
     /// Reads a file of a virtual machine that is shut down.
     fn open(path: &Path) -> Result<Machine, String> {
-        let name = shown(path);
         let mut place = Place::locked(path)?;
-        let text = Text::new(&place.read()?);
-        if text.value("config.version").is_none() {
-            return Err(format!(
-                "{name}: is no .vmx file, for it gives no config.version; name one of a virtual machine."
-            ));
-        }
-        if text.value("encryption.data").is_some() {
-            return Err(format!(
-                "{name}: is encrypted, so its disks are not to be seen; add the disk in VMware."
-            ));
-        }
-        let is_of_suspended = |pair: &Pair<'_>| {
-            pair.is("checkpoint.vmState") && pair.value.is_none_or(|state| !state.is_empty())
-        };
-        if text.pairs().any(|pair| is_of_suspended(&pair)) {
-            return Err(format!("{name}: is of a suspended virtual machine; resume it and shut it down."));
-        }
+        let vmx = Vmx::parse(&place.read()?).map_err(|error| vmx_problem(path, error))?;
         replace::is_free(path)?;
-        Ok(Machine { place, vmx: Vmx(text) })
+        Ok(Machine { place, vmx })
     }
 
     /// Writes the file; a sentence says where the old one is.
@@ -215,7 +198,7 @@ impl Machine {
         let is_utf8 =
             self.vmx.0.value(".encoding").is_none_or(|encoding| encoding.eq_ignore_ascii_case(b"UTF-8"));
         match name.to_str() {
-            Some(text) if is_utf8 || text.is_ascii() => Ok(escaped(text)),
+            Some(text) if is_utf8 || text.is_ascii() => Ok(escape(text)),
             _ => Err(format!(
                 "{}: has a name that {} cannot hold in its encoding; rename it to one of ASCII characters.",
                 shown(disk),
@@ -223,6 +206,10 @@ impl Machine {
             )),
         }
     }
+}
+
+fn vmx_problem(file: &Path, error: vmx::Error) -> String {
+    format!("{}: {error}; {}.", shown(file), vmx_hint(&error))
 }
 
 /// The parts of devices and files, in sectors, that a disk consists of.

@@ -13,6 +13,7 @@ use super::adapter::Adapter;
 use super::descriptor::{Data, Descriptor, Extent};
 use super::device::{Absence, Present, path};
 use super::partitioned::{self, Copies, Layout};
+use super::problem::descriptor_hint;
 use super::{GEOMETRY, options, snapshot};
 use crate::entries;
 use crate::file::replace::{self, Place};
@@ -105,7 +106,7 @@ impl Create {
         ))?;
         let Some(backup) = backup else { return Ok(()) };
         print(format!("The old file is {}.\n", shown(&backup)))?;
-        let written = Descriptor::parse(text.as_bytes()).map_err(failed)?;
+        let written = Descriptor::parse(text.as_bytes()).map_err(|error| failed(error.to_string()))?;
         print(partitioned::spare(&written, &self.output, old))
     }
 
@@ -137,8 +138,12 @@ impl Create {
             return Err(format!("{name}: is the disk itself; choose another name."));
         }
         let mut place = Place::locked(&self.output)?;
-        let old = Descriptor::parse(&place.read()?)
-            .map_err(|why| format!("{name}: would be replaced, but {why}, or choose another name."))?;
+        let old = Descriptor::parse(&place.read()?).map_err(|error| {
+            format!(
+                "{name}: would be replaced, but {error}; {}, or choose another name.",
+                descriptor_hint(&error)
+            )
+        })?;
         // The disks of VMware's own are lost without their descriptors.
         let is_own = old.is_on_device() || old.is("monolithicFlat") && old.0.value(options::KEY).is_some();
         if !is_own {

@@ -11,6 +11,7 @@ use disk::geometry::{geometry, identify_geometry};
 use rustix::fs::OFlags;
 use vmware::{Conclusion, Disk, Errno, Facts, Geometry, Identity, ScsiAddress};
 
+use super::problem::{LEAVE, table_hint};
 use super::table::{self, Table};
 use crate::check::device;
 use crate::file::replace;
@@ -122,13 +123,13 @@ impl<'a> Present<'a> {
         }
         let mut findings = Vec::from_iter(device::large_sectors(path, host.by_path(path), &self.entry));
         findings.extend(device::cut(path, self.bytes, self.block));
-        if let Some(bytes) = self.made_for().ok().flatten().filter(|&bytes| bytes != 512) {
+        if let Some(bytes) = self.gpt_sector_size().ok().flatten().filter(|&bytes| bytes != 512) {
             findings.push(Finding::warning(
                 format!(
                     "{} has a GPT made for {bytes}-byte sectors, which a virtual machine with its 512 does not find",
                     shown(path)
                 ),
-                table::LEAVE,
+                LEAVE,
             ));
         }
         findings
@@ -147,16 +148,14 @@ impl<'a> Present<'a> {
         let name = self.entry.printed_path();
         if self.block == 512 {
             let file = self.open()?;
-            return Table::read(path(&self.entry), self.disk.capacity, |sector, into| {
-                read(&file, sector, into)
-            })
-            .map_err(|why| format!("{name}: {why}."));
+            return Table::read(self.disk.capacity, |sector, into| read(&file, sector, into))
+                .map_err(|error| self.table_problem(&error));
         }
         let block = self.block;
-        Err(match self.made_for()? {
+        Err(match self.gpt_sector_size()? {
             Some(512) => format!(
                 "{name}: has a GPT made for 512-byte sectors, and sectors of {block} bytes; {}. {}.",
-                table::LEAVE,
+                LEAVE,
                 match self.entry.sector {
                     Some(_) => "Leave the option sector out".into(),
                     None => format!(
@@ -171,18 +170,23 @@ impl<'a> Present<'a> {
         })
     }
 
+    /// Says why its partition table cannot be used.
+    pub fn table_problem(&self, error: &table::Error) -> String {
+        format!("{}: {error}; {}.", self.entry.printed_path(), table_hint(error, path(&self.entry)))
+    }
+
     /// The size of the sectors that its GPT was made for, in bytes.
-    fn made_for(&self) -> Result<Option<u64>, String> {
+    fn gpt_sector_size(&self) -> Result<Option<u64>, String> {
         let file = self.open()?;
-        Ok(table::made_for(self.disk.capacity, |sector, into| read(&file, sector, into)))
+        Ok(table::gpt_sector_size(self.disk.capacity, |sector, into| read(&file, sector, into)))
     }
 }
 
-/// Reads a part of a device, from a sector; words that follow its name say why that is impossible.
-pub fn read(device: &File, sector: u64, into: &mut [u8]) -> Result<(), String> {
+/// Reads a part of a device, from a sector.
+pub fn read(device: &File, sector: u64, into: &mut [u8]) -> Result<(), table::Error> {
     device
         .read_exact_at(into, sector.saturating_mul(512))
-        .map_err(|error| format!("cannot be read at sector {sector} ({}); use another device", cause(&error)))
+        .map_err(|error| table::Error::Read { sector, cause: cause(&error) })
 }
 
 /// What the library answers for an entry.

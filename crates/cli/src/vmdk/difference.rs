@@ -167,7 +167,7 @@ fn table_difference(
         // The device is read in whole sectors.
         let sector = bytes.start / 512;
         let mut now = vec![0; (bytes.end - sector * 512) as usize];
-        read(&from, sector, &mut now).map_err(|why| format!("{name}: {why}."))?;
+        read(&from, sector, &mut now).map_err(|error| device.table_problem(&error))?;
         let now = &now[(bytes.start - sector * 512) as usize..];
         let mut own = vec![0; now.len()];
         match copies.read(bytes.start, &mut own) {

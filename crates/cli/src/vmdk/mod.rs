@@ -9,6 +9,7 @@ mod device;
 mod difference;
 mod options;
 mod partitioned;
+mod problem;
 mod refresh;
 mod snapshot;
 mod table;
@@ -84,7 +85,8 @@ fn numbers(disk: &vmware::Disk) -> [u64; 6] {
 /// Reads a descriptor; a sentence says why it cannot be read.
 pub fn descriptor(place: &mut Place) -> Result<Descriptor, String> {
     let bytes = place.read()?;
-    Descriptor::parse(&bytes).map_err(|why| format!("{}: {why}.", shown(place.path())))
+    Descriptor::parse(&bytes)
+        .map_err(|error| format!("{}: {error}; {}.", shown(place.path()), problem::descriptor_hint(&error)))
 }
 
 /// The command that makes a descriptor anew for a device, with the partitions that it has and the adapter that it is for where

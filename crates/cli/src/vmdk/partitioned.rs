@@ -40,11 +40,11 @@ impl Layout {
         })?;
         let mut copy = Vec::new();
         let table = device.table()?;
-        let pieces = table.pieces(device.disk.capacity).map_err(|why| format!("{name}: {why}."))?;
+        let pieces = table.pieces(device.disk.capacity).map_err(|error| device.table_problem(&error))?;
         for piece in &pieces {
             if let Piece::Table(place) = piece {
                 let mut now = vec![0; (place.end - place.start) as usize * 512];
-                read(&from, place.start, &mut now).map_err(|why| format!("{name}: {why}."))?;
+                read(&from, place.start, &mut now).map_err(|error| device.table_problem(&error))?;
                 let mut part = now.clone();
                 if let Some(old) = old {
                     // Where the older copy is lost, the device's boot loader is the next best.

@@ -1,40 +1,98 @@
 //! A virtual machine's file: its controllers, the places of its disks, and the names in it.
 
+use std::fmt;
+
 use disk::entry::Kind;
 
 use super::adapter::{Adapter, Bus, Guest, Slot};
-use super::text::Text;
+use super::text::{Pair, Text};
 
 /// The text of a .vmx file.
 pub struct Vmx(pub Text);
 
+/// Why a disk cannot be added to a virtual machine. Displayed as words that follow the file's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The file does not give `config.version`.
+    NotAVmx,
+    /// The file is encrypted.
+    Encrypted,
+    /// The virtual machine is suspended.
+    Suspended,
+    /// The virtual hardware is too old for controllers of this kind.
+    OldHardware {
+        /// The kind.
+        bus: Bus,
+        /// The version of the virtual hardware.
+        version: u32,
+    },
+    /// There is no free slot for this adapter.
+    NoFreeSlot(Adapter),
+    /// There are lines for this slot already.
+    SlotTaken(Slot),
+    /// The controller of this slot is switched off.
+    ControllerOff(Slot),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::NotAVmx => f.write_str("is not a .vmx file (it gives no config.version)"),
+            Error::Encrypted => f.write_str("is encrypted, so its disks cannot be seen"),
+            Error::Suspended => f.write_str("is of a suspended virtual machine"),
+            Error::OldHardware { bus, version } => {
+                write!(f, "has virtual hardware {version}, and {} needs {}", bus.name(), bus.hardware())
+            }
+            Error::NoFreeSlot(adapter) => write!(f, "has no free slot for a disk of {}", adapter.name()),
+            Error::SlotTaken(slot) => write!(f, "has lines for {slot} already"),
+            Error::ControllerOff(slot) => {
+                write!(f, "has its controller {} switched off", slot.controller_name())
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
 impl Vmx {
+    /// Reads the file of a virtual machine that is shut down.
+    pub fn parse(bytes: &[u8]) -> Result<Vmx, Error> {
+        let text = Text::new(bytes);
+        let is_of_suspended = |pair: &Pair<'_>| {
+            pair.is("checkpoint.vmState") && pair.value.is_none_or(|state| !state.is_empty())
+        };
+        if text.value("config.version").is_none() {
+            Err(Error::NotAVmx)
+        } else if text.value("encryption.data").is_some() {
+            Err(Error::Encrypted)
+        } else if text.pairs().any(|pair| is_of_suspended(&pair)) {
+            Err(Error::Suspended)
+        } else {
+            Ok(Vmx(text))
+        }
+    }
+
     /// The disks by place and name; a place that has several is given several times.
     pub fn disks(&self) -> impl Iterator<Item = (Slot, Vec<u8>)> {
         self.0.pairs().filter_map(|pair| {
             let slot = Slot::of_key(pair.key)?;
             let is_file_name = pair.key.len() == slot.to_string().len() + ".fileName".len()
                 && pair.key.to_ascii_lowercase().ends_with(b".filename");
-            Some((slot, unescaped(pair.value.filter(|_| is_file_name)?)))
+            Some((slot, unescape(pair.value.filter(|_| is_file_name)?)))
         })
     }
 
-    /// Why it has no controllers of this kind: its hardware is too old.
-    pub fn knows(&self, bus: Bus) -> Result<(), String> {
+    /// Checks that the virtual hardware has controllers of a kind.
+    pub fn check_hardware(&self, bus: Bus) -> Result<(), Error> {
         let number = |value: &[u8]| std::str::from_utf8(value).ok()?.parse::<u32>().ok();
         match self.0.value("virtualHW.version").and_then(number) {
-            Some(version) if version < bus.hardware() => Err(format!(
-                "has virtual hardware {version}, and {} needs {}; change its hardware compatibility in VMware, or choose a place \
-                 of another kind by --slot.",
-                bus.name(),
-                bus.hardware()
-            )),
+            Some(version) if version < bus.hardware() => Err(Error::OldHardware { bus, version }),
             _ => Ok(()),
         }
     }
 
-    /// The next free place for an adapter: on a controller that is there, else on one that is not.
-    pub fn free(&self, adapter: Adapter) -> Result<Slot, String> {
+    /// Finds the next free slot for an adapter: on a controller that exists, else on one that does not.
+    pub fn find_free_slot(&self, adapter: Adapter) -> Result<Slot, Error> {
         let free = |is_wanted: bool| {
             Slot::all(adapter.bus()).find(|slot| {
                 let suits = match self.controller(slot) {
@@ -48,24 +106,16 @@ impl Vmx {
                 suits && !self.is_taken(*slot)
             })
         };
-        free(true).or_else(|| free(false)).ok_or_else(|| {
-            format!(
-                "has no free place for a disk of {}; remove a disk, or choose a place by --slot.",
-                adapter.name()
-            )
-        })
+        free(true).or_else(|| free(false)).ok_or(Error::NoFreeSlot(adapter))
     }
 
-    /// Why a place cannot be used.
-    pub fn judge(&self, slot: Slot) -> Result<(), String> {
+    /// Checks that a slot can be used.
+    pub fn check_slot(&self, slot: Slot) -> Result<(), Error> {
         if self.is_taken(slot) {
-            return Err(format!("has lines for {slot} already; remove them or choose another place."));
+            return Err(Error::SlotTaken(slot));
         }
         match self.controller(&slot) {
-            Controller::Off => Err(format!(
-                "has its controller {} switched off; choose a place on another one.",
-                slot.controller_name()
-            )),
+            Controller::Off => Err(Error::ControllerOff(slot)),
             Controller::Absent | Controller::Present => Ok(()),
         }
     }
@@ -110,8 +160,8 @@ enum Controller {
     Present,
 }
 
-/// A value as VMware writes it: quotes, `|` and control characters but the tab as `|` and two hexadecimal digits.
-pub fn escaped(text: &str) -> String {
+/// Escapes a value as VMware does: quotes, `|` and control characters but the tab as `|` and two hexadecimal digits.
+pub fn escape(text: &str) -> String {
     let mut value = String::new();
     for character in text.chars() {
         match character {
@@ -124,8 +174,8 @@ pub fn escaped(text: &str) -> String {
     value
 }
 
-/// The other way round.
-pub fn unescaped(value: &[u8]) -> Vec<u8> {
+/// Undoes [`escape`].
+pub fn unescape(value: &[u8]) -> Vec<u8> {
     let (mut bytes, mut at) = (Vec::new(), 0);
     while let Some(&byte) = value.get(at) {
         let digits = value.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
@@ -153,7 +203,7 @@ mod tests {
     }
 
     fn free(text: &str, adapter: Adapter) -> String {
-        machine(text).free(adapter).map_or_else(|why| why, |slot| slot.to_string())
+        machine(text).find_free_slot(adapter).expect("there is one").to_string()
     }
 
     #[test]
@@ -175,13 +225,13 @@ mod tests {
             "7 is the controller's, and a broken line counts"
         );
         let full: String = Slot::all(Bus::Ide).map(|slot| format!("{slot}.present=TRUE\n")).collect();
-        assert!(free(&full, Adapter::Ide).contains("no free place"));
+        assert_eq!(machine(&full).find_free_slot(Adapter::Ide), Err(Error::NoFreeSlot(Adapter::Ide)));
     }
 
     #[test]
     fn lines_of_a_controller() {
         let lines = |text: &str, slot: &str, adapter| {
-            machine(text).controller_lines(Slot::parse(slot).expect("it is right"), adapter)
+            machine(text).controller_lines(slot.parse().expect("it is right"), adapter)
         };
         assert_eq!(
             lines("", "scsi1:0", Adapter::Pvscsi),
@@ -219,11 +269,11 @@ mod tests {
             let bus = adapter.bus().name();
             let text: String = taken.iter().map(|(controller, unit)| format!("{bus}{controller}:{unit}.present = \"TRUE\"\n")).collect();
             let machine = machine(&text);
-            match machine.free(adapter) {
+            match machine.find_free_slot(adapter) {
                 Ok(slot) => {
                     prop_assert!(!taken.contains(&(slot.controller, slot.unit)));
                     prop_assert!(slot.bus != Bus::Scsi || slot.unit != 7);
-                    prop_assert!(machine.judge(slot).is_ok());
+                    prop_assert!(machine.check_slot(slot).is_ok());
                 }
                 Err(_) => prop_assert!(Slot::all(adapter.bus()).all(|slot| taken.contains(&(slot.controller, slot.unit)))),
             }
@@ -231,10 +281,10 @@ mod tests {
 
         #[test]
         fn names_survive(name in "[ -~\t\n\u{1}\u{e4}]{0,20}") {
-            let escaped = escaped(&name);
+            let escaped = escape(&name);
             prop_assert!(!escaped.contains('"'));
             let name = name.into_bytes();
-            prop_assert_eq!(unescaped(escaped.as_bytes()), name);
+            prop_assert_eq!(unescape(escaped.as_bytes()), name);
         }
     }
 }

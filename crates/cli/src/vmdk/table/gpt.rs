@@ -1,12 +1,10 @@
 //! The GPT (UEFI 2.10, chapter 5).
 
 use std::ops::Range;
-use std::path::Path;
 
 use super::mbr::{MBR, PROTECTIVE, Record};
-use super::{GAP, Partition, Read, SECTOR, Table, number};
+use super::{Damage, Error, GAP, Partition, Read, SECTOR, Table, number};
 use crate::file::replace::crc32;
-use crate::say::failure::quoted;
 
 /// A copy of a GPT that is right in itself.
 struct Gpt {
@@ -26,25 +24,10 @@ struct Header {
     checksum: u64,
 }
 
-/// What is wrong with a copy of a GPT.
-enum Wrong {
-    /// There is no header, or none that is right; words say why.
-    Header(&'static str),
-    /// It is of a device that is larger than this one.
-    Large,
-    /// The header is right, and says where the other copy is, but its entries are not.
-    Entries { other: u64 },
-}
-
-impl Wrong {
-    /// Words that follow the copy's name.
-    fn words(&self) -> String {
-        match self {
-            Wrong::Header(why) => format!("whose header {why}"),
-            Wrong::Large => "for a larger device".into(),
-            Wrong::Entries { .. } => "whose checksum is wrong".into(),
-        }
-    }
+/// A copy of a GPT as it is on the device.
+enum Copy {
+    Whole(Gpt),
+    Damaged(Damage),
 }
 
 /// The most bytes that the entries may have.
@@ -73,42 +56,45 @@ impl Blocks {
     }
 
     /// Reads the copy of a GPT whose header stands in a block.
-    fn gpt(self, at: u64, read: &mut impl Read) -> Result<Result<Gpt, Wrong>, String> {
+    fn gpt(self, at: u64, read: &mut impl Read) -> Result<Copy, Error> {
         if at >= self.count {
-            return Ok(Err(Wrong::Header("is missing")));
+            return Ok(Copy::Damaged(Damage::NoHeader));
         }
         let mut block = vec![0; self.bytes() as usize];
         read(at * self.size, &mut block)?;
         let header = match Header::of(&mut block, at, self.count) {
             Ok(header) => header,
-            Err(wrong) => return Ok(Err(wrong)),
+            Err(damage) => return Ok(Copy::Damaged(damage)),
         };
         let length = header.count * header.size;
         let mut entries = vec![0; (length.div_ceil(self.bytes()) * self.bytes()) as usize];
         if header.entries + header.blocks(self) > self.count {
-            return Ok(Err(Wrong::Large));
+            return Ok(Copy::Damaged(Damage::LargerDevice));
         }
         read(header.entries * self.size, &mut entries)?;
         entries.truncate(length as usize);
         let is_right = u64::from(crc32(&entries)) == header.checksum;
-        Ok(if is_right { Ok(Gpt { header, entries }) } else { Err(Wrong::Entries { other: header.other }) })
+        Ok(match is_right {
+            true => Copy::Whole(Gpt { header, entries }),
+            false => Copy::Damaged(Damage::EntriesChecksum { other: header.other }),
+        })
     }
 }
 
 impl Header {
     /// The header in a block of a device of so many.
-    fn of(block: &mut [u8], at: u64, count: u64) -> Result<Header, Wrong> {
+    fn of(block: &mut [u8], at: u64, count: u64) -> Result<Header, Damage> {
         if !block.starts_with(b"EFI PART") {
-            return Err(Wrong::Header("is missing"));
+            return Err(Damage::NoHeader);
         }
         let length = number(block, 12, 4) as usize;
         if !(92..=block.len()).contains(&length) || number(block, 8, 4) != 0x1_0000 {
-            return Err(Wrong::Header("is of an unknown kind"));
+            return Err(Damage::UnknownHeader);
         }
         let checksum = number(block, 16, 4);
         block[16..20].fill(0);
         if u64::from(crc32(&block[..length])) != checksum {
-            return Err(Wrong::Header("has a wrong checksum"));
+            return Err(Damage::HeaderChecksum);
         }
         let header = Header {
             other: number(block, 32, 8),
@@ -126,10 +112,10 @@ impl Header {
             && header.size.is_power_of_two()
             && (1..=ENTRIES).contains(&bytes);
         if !is_right {
-            return Err(Wrong::Header("contradicts itself"));
+            return Err(Damage::HeaderContradiction);
         }
         if header.other >= count || header.usable.end > count || header.entries >= count {
-            return Err(Wrong::Large);
+            return Err(Damage::LargerDevice);
         }
         Ok(header)
     }
@@ -145,7 +131,7 @@ const SIZES: [u64; 4] = [1, 2, 4, 8];
 
 /// The size of the sectors that the GPT of a device was made for, in bytes; none where there is no GPT. A copy that is whole
 /// outweighs a mere header.
-pub fn made_for(sectors: u64, mut read: impl Read) -> Option<u64> {
+pub fn gpt_sector_size(sectors: u64, mut read: impl Read) -> Option<u64> {
     let mut first = [0; SECTOR];
     read(0, &mut first).ok()?;
     match Record::primary(&first) {
@@ -153,102 +139,60 @@ pub fn made_for(sectors: u64, mut read: impl Read) -> Option<u64> {
         Ok(entries) if entries.iter().all(|entry| entry.kind != PROTECTIVE) => return None,
         Ok(_) => {}
     }
-    let mut find = |is_enough: fn(&Result<Gpt, Wrong>) -> bool| {
+    let mut find = |is_enough: fn(&Copy) -> bool| {
         SIZES.into_iter().map(|size| Blocks::of(sectors, size)).find(|blocks| {
-            [1, blocks.last()]
-                .iter()
-                .any(|at| blocks.gpt(*at, &mut read).is_ok_and(|found| is_enough(&found)))
+            [1, blocks.last()].iter().any(|at| blocks.gpt(*at, &mut read).is_ok_and(|copy| is_enough(&copy)))
         })
     };
-    let whole = find(|found| found.is_ok());
-    let found = whole.or_else(|| find(|found| !matches!(found, Err(Wrong::Header(_)))));
-    found.map(Blocks::bytes)
-}
-
-/// The command that writes a GPT anew from the copy of it that is whole.
-fn restore(device: &Path) -> String {
-    format!("'sgdisk --move-second-header {}'", quoted(device))
+    let has_header = |copy: &Copy| match copy {
+        Copy::Whole(_) | Copy::Damaged(Damage::LargerDevice | Damage::EntriesChecksum { .. }) => true,
+        Copy::Damaged(_) => false,
+    };
+    find(|copy| matches!(copy, Copy::Whole(_))).or_else(|| find(has_header)).map(Blocks::bytes)
 }
 
 /// The blocks for which the primary GPT is whole.
 fn whole_primary(sectors: u64, read: &mut impl Read) -> Option<Blocks> {
-    let is_whole = |blocks: &Blocks| blocks.gpt(1, read).is_ok_and(|found| found.is_ok());
+    let is_whole = |blocks: &Blocks| blocks.gpt(1, read).is_ok_and(|copy| matches!(copy, Copy::Whole(_)));
     SIZES.into_iter().map(|size| Blocks::of(sectors, size)).find(is_whole)
 }
 
-/// What is said of a GPT without a protective MBR. One with entries of another meaning may be a file system's, and stays.
-pub(super) fn unprotected(
-    device: &Path,
-    first: &[u8; SECTOR],
-    sectors: u64,
-    read: &mut impl Read,
-) -> Option<String> {
+/// Why a GPT without a protective MBR cannot be used. One with entries of another meaning may be a file system's, and stays.
+pub(super) fn unprotected(first: &[u8; SECTOR], sectors: u64, read: &mut impl Read) -> Option<Error> {
     let blocks = whole_primary(sectors, read)?;
     if blocks.size > 1 {
-        return Some(foreign(blocks.bytes()));
+        return Some(Error::GptSectorSize { bytes: blocks.bytes() });
     }
-    let primary = blocks.gpt(1, read).ok()?.ok()?;
-    let has_backup = blocks.gpt(primary.header.other, read).is_ok_and(|backup| backup.is_ok());
-    // sgdisk writes the MBR only where both copies are whole.
-    let remedy = if has_backup {
-        format!("write one by {}", restore(device))
-    } else {
-        "its backup is not whole either, so write both by hand in gdisk(8)".into()
-    };
-    let is_missing = Record::all(first).is_none();
-    is_missing.then(|| format!("has a GPT without the protective MBR that says so; {remedy}"))
+    let Copy::Whole(primary) = blocks.gpt(1, read).ok()? else { return None };
+    let backup = blocks.gpt(primary.header.other, read);
+    let has_backup = backup.is_ok_and(|backup| matches!(backup, Copy::Whole(_)));
+    Record::all(first).is_none().then_some(Error::NoProtectiveMbr { has_backup })
 }
 
-/// What to do with a GPT that was made for sectors of another size.
-pub const LEAVE: &str = "leave the table as it is, because programs that repair or make one would destroy it";
-
-/// What is said of it.
-pub fn foreign(bytes: u64) -> String {
-    format!(
-        "has a GPT made for {bytes}-byte sectors, which a virtual machine with its {SECTOR} does not find; {LEAVE}"
-    )
-}
-
-pub(super) fn gpt(device: &Path, sectors: u64, read: &mut impl Read) -> Result<Table, String> {
+pub(super) fn gpt(sectors: u64, read: &mut impl Read) -> Result<Table, Error> {
     let blocks = Blocks::of(sectors, 1);
     let primary = blocks.gpt(1, read)?;
     let place = match &primary {
-        Ok(gpt) => gpt.header.other,
-        Err(Wrong::Entries { other }) => *other,
-        Err(_) => blocks.last(),
+        Copy::Whole(gpt) => gpt.header.other,
+        Copy::Damaged(Damage::EntriesChecksum { other }) => *other,
+        Copy::Damaged(_) => blocks.last(),
     };
     let backup = blocks.gpt(place, read)?;
     let (primary, backup) = match (primary, backup) {
-        (Ok(primary), Ok(backup)) => (primary, backup),
-        (Ok(_), Err(why)) => {
-            return Err(format!(
-                "has a backup GPT {}, and a primary one that is whole; restore the backup by {}",
-                why.words(),
-                restore(device)
-            ));
-        }
-        (Err(why), Ok(_)) => {
+        (Copy::Whole(primary), Copy::Whole(backup)) => (primary, backup),
+        (Copy::Whole(_), Copy::Damaged(damage)) => return Err(Error::BackupGpt(damage)),
+        (Copy::Damaged(damage), Copy::Whole(_)) => {
             // A whole primary one of another size is newer than what it left of this one.
-            if let Some(blocks) = whole_primary(sectors, read) {
-                return Err(foreign(blocks.bytes()));
-            }
-            return Err(format!(
-                "has a primary GPT {}, and a backup that is whole; restore the primary one by {}",
-                why.words(),
-                restore(device)
-            ));
+            return Err(match whole_primary(sectors, read) {
+                Some(blocks) => Error::GptSectorSize { bytes: blocks.bytes() },
+                None => Error::PrimaryGpt(damage),
+            });
         }
-        (Err(Wrong::Large), Err(_)) => {
-            return Err("has a GPT made for a larger device; give it its size again".into());
-        }
-        (Err(why), Err(_)) => {
-            return Err(match made_for(sectors, read) {
-                Some(bytes) if bytes != SECTOR as u64 => foreign(bytes),
-                _ => format!(
-                    "has a primary GPT {}, and no backup that is whole; restore both from a backup of your own (sgdisk(8), \
-                     --load-backup), or use the whole device",
-                    why.words()
-                ),
+        (Copy::Damaged(Damage::LargerDevice), Copy::Damaged(_)) => return Err(Error::LargerDevice),
+        (Copy::Damaged(damage), Copy::Damaged(_)) => {
+            return Err(match gpt_sector_size(sectors, read) {
+                Some(bytes) if bytes != SECTOR as u64 => Error::GptSectorSize { bytes },
+                _ => Error::BothGpts(damage),
             });
         }
     };
@@ -260,9 +204,7 @@ pub(super) fn gpt(device: &Path, sectors: u64, read: &mut impl Read) -> Result<T
         && backup.entries >= primary.usable.end
         && backup.entries + primary.blocks(blocks) <= primary.other;
     if !same || !is_same_table || backup.other != 1 || !lies_around {
-        return Err(
-            "has two GPTs that contradict each other, and only you can tell which one is right; gdisk(8) shows both".into()
-        );
+        return Err(Error::GptContradiction);
     }
     let mut partitions = Vec::new();
     for (number, entry) in (1..).zip(entries.chunks_exact(primary.size as usize)) {
@@ -271,14 +213,12 @@ pub(super) fn gpt(device: &Path, sectors: u64, read: &mut impl Read) -> Result<T
         }
         let place = self::number(entry, 32, 8)..self::number(entry, 40, 8).saturating_add(1);
         if place.start >= place.end || place.start < primary.usable.start || place.end > primary.usable.end {
-            return Err(format!(
-                "has a partition {number} outside of what its GPT calls usable; use the whole device"
-            ));
+            return Err(Error::PartitionNotUsable(number));
         }
         partitions.push(Partition { number, place });
     }
     let first = partitions.iter().map(|partition| partition.place.start).min();
-    let first = first.ok_or("has a GPT without partitions; make some, or use the whole device")?;
+    let first = first.ok_or(Error::NoPartitions)?;
     let start = primary.usable.start.max(first.min(GAP));
     let areas = vec![0..start, backup.entries..primary.other + 1];
     let sectors = [1..2, primary.entries..primary.entries + primary.blocks(blocks), areas[1].clone()];
@@ -301,24 +241,32 @@ mod tests {
         for size in SIZES {
             let disk = Disk::gpt_of(size, &[(100, 200)]);
             let bytes = size * SECTOR as u64;
-            assert_eq!(disk.made_for(), Some(bytes));
-            let words = format!("made for {bytes}-byte sectors");
+            assert_eq!(disk.gpt_sector_size(), Some(bytes));
             let last = (SECTORS - size) as usize * SECTOR;
             // The header or the entries of either, or the protective MBR.
             for places in [&[bytes as usize + 30][..], &[2 * bytes as usize + 10], &[last + 30], &[510], &[]]
             {
                 let mut disk = Disk(disk.0.clone());
                 places.iter().for_each(|at| disk.0[*at] ^= 1);
-                assert_eq!(disk.made_for(), Some(bytes), "{size} {places:?}");
-                let said = disk.read().err().unwrap_or_default();
-                assert_eq!(said.contains(&words), size > 1, "{said}");
-                assert_eq!(said.contains("sgdisk"), size == 1 && !places.is_empty(), "{said}");
+                assert_eq!(disk.gpt_sector_size(), Some(bytes), "{size} {places:?}");
+                let error = disk.read().err();
+                let is_foreign = error == Some(Error::GptSectorSize { bytes });
+                assert_eq!(is_foreign, size > 1, "{error:?}");
+                let can_restore = matches!(
+                    error,
+                    Some(
+                        Error::PrimaryGpt(_)
+                            | Error::BackupGpt(_)
+                            | Error::NoProtectiveMbr { has_backup: true }
+                    )
+                );
+                assert_eq!(can_restore, size == 1 && !places.is_empty(), "{error:?}");
             }
         }
-        assert_eq!(Disk::new().made_for(), None);
+        assert_eq!(Disk::new().gpt_sector_size(), None);
         let mut disk = Disk::gpt_of(8, &[(100, 200)]);
         disk.record(0, 0, 7, 63, 1000);
-        assert_eq!(disk.made_for(), None, "the MBR is what counts");
+        assert_eq!(disk.gpt_sector_size(), None, "the MBR is what counts");
     }
 
     #[test]
@@ -327,31 +275,28 @@ mod tests {
         assert_eq!(table.areas, [0..2048, SECTORS - 33..SECTORS]);
         assert_eq!(table.bytes, [440..512, 512..1024, 1024..34 * 512, (SECTORS - 33) * 512..SECTORS * 512]);
         assert_eq!(table.partitions, [partition(1, 2048..4096), partition(2, 5000..6000)]);
-        assert!(Disk::gpt(&[]).read().expect_err("it is empty").contains("without partitions"));
-        assert!(Disk::gpt(&[(33, 100)]).read().expect_err("it is wrong").contains("usable"));
-        assert!(Disk::gpt(&[(100, SECTORS - 32)]).read().expect_err("it is wrong").contains("usable"));
-        assert!(Disk::gpt(&[(100, 200), (150, 300)]).read().expect_err("it is wrong").contains("overlap"));
-        for (at, what) in [
-            (512, "primary GPT whose header is missing"),
-            (512 + 20, "primary GPT whose header has a wrong checksum"),
-            (512 + 60, "primary GPT whose header has a wrong checksum"),
-            (1024, "primary GPT whose checksum"),
-            ((SECTORS as usize - 1) * 512 + 50, "backup GPT whose header has a wrong checksum"),
-            ((SECTORS as usize - 33) * 512 + 50, "backup GPT whose checksum"),
+        assert_eq!(Disk::gpt(&[]).read(), Err(Error::NoPartitions));
+        assert_eq!(Disk::gpt(&[(33, 100)]).read(), Err(Error::PartitionNotUsable(1)));
+        assert_eq!(Disk::gpt(&[(100, SECTORS - 32)]).read(), Err(Error::PartitionNotUsable(1)));
+        assert_eq!(Disk::gpt(&[(100, 200), (150, 300)]).read(), Err(Error::Overlap { sector: 150 }));
+        let entries = Damage::EntriesChecksum { other: SECTORS - 1 };
+        for (at, error) in [
+            (512, Error::PrimaryGpt(Damage::NoHeader)),
+            (512 + 20, Error::PrimaryGpt(Damage::HeaderChecksum)),
+            (512 + 60, Error::PrimaryGpt(Damage::HeaderChecksum)),
+            (1024, Error::PrimaryGpt(entries)),
+            ((SECTORS as usize - 1) * 512 + 50, Error::BackupGpt(Damage::HeaderChecksum)),
+            ((SECTORS as usize - 33) * 512 + 50, Error::BackupGpt(Damage::EntriesChecksum { other: 1 })),
         ] {
             let mut disk = Disk::gpt(&[(2048, 4096)]);
             disk.0[at] ^= 0x40;
-            let said = disk.read().expect_err("a bit is wrong");
-            assert!(
-                said.contains(what) && said.ends_with("'sgdisk --move-second-header /dev/x'"),
-                "{at}: {said}"
-            );
+            assert_eq!(disk.read(), Err(error), "{at}");
             // No copy is left from which the other could be made.
             for at in [512 + 60, 1024, (SECTORS as usize - 1) * 512 + 50, (SECTORS as usize - 33) * 512 + 50]
             {
                 disk.0[at] ^= 0x80;
             }
-            assert!(disk.read().expect_err("both are wrong").contains("no backup that is whole"));
+            assert!(matches!(disk.read(), Err(Error::BothGpts(_))), "{at}");
         }
     }
 }

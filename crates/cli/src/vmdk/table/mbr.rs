@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{GAP, Partition, Read, SECTOR, Table, number};
+use super::{Error, GAP, Partition, Read, SECTOR, Table, number};
 
 /// The kernel numbers partitions up to 255.
 const LIMIT: u32 = 256;
@@ -25,16 +25,10 @@ pub(super) const PROTECTIVE: u8 = 0xee;
 
 impl Record {
     /// The four entries of the disk's first sector.
-    pub(super) fn primary(sector: &[u8; SECTOR]) -> Result<[Record; 4], String> {
-        let entries = Record::all(sector).ok_or(
-            "has no partition table in sector 0 (the mark 55 AA is missing); use the whole device, or divide it first where it is \
-             empty",
-        )?;
+    pub(super) fn primary(sector: &[u8; SECTOR]) -> Result<[Record; 4], Error> {
+        let entries = Record::all(sector).ok_or(Error::NoMark)?;
         if (0..4).any(|index| sector[446 + 16 * index] & 0x7f != 0) {
-            return Err(
-                "has in sector 0 what is no partition table, perhaps a file system; use the whole device"
-                    .into(),
-            );
+            return Err(Error::NotATable);
         }
         Ok(entries)
     }
@@ -70,23 +64,18 @@ fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
     one.start < other.end && other.start < one.end
 }
 
-pub(super) fn mbr(sectors: u64, entries: &[Record; 4], read: &mut impl Read) -> Result<Table, String> {
+pub(super) fn mbr(sectors: u64, entries: &[Record; 4], read: &mut impl Read) -> Result<Table, Error> {
     let used = || (1..).zip(entries).filter(|(_, entry)| entry.sectors > 0);
     for (number, entry) in used() {
         let place = entry.place(0);
         if place.start == 0 {
-            return Err(format!(
-                "has a partition {number} that begins where the table itself stands, as on images of CDs; use the whole device"
-            ));
+            return Err(Error::PartitionAtTable(number));
         }
         if place.end > sectors {
-            return Err(format!(
-                "has a partition {number} that reaches to sector {} of {sectors}; give the device its size again",
-                place.end
-            ));
+            return Err(Error::TooLong { partition: Some(number), end: place.end, sectors });
         }
         if used().any(|(other, entry)| other != number && overlap(&entry.place(0), &place)) {
-            return Err(format!("has a partition {number} that overlaps another; use the whole device"));
+            return Err(Error::PartitionOverlap(number));
         }
     }
     let first = used().map(|(_, entry)| entry.start).min().unwrap_or(GAP);
@@ -100,7 +89,7 @@ pub(super) fn mbr(sectors: u64, entries: &[Record; 4], read: &mut impl Read) -> 
         chain(&entry.place(0), &mut logical, &mut table, read)?;
     }
     if table.partitions.is_empty() {
-        return Err("has a partition table without partitions; make some, or use the whole device".into());
+        return Err(Error::NoPartitions);
     }
     table.part_areas();
     Ok(table)
@@ -113,17 +102,12 @@ fn chain(
     numbers: &mut Range<u32>,
     table: &mut Table,
     read: &mut impl Read,
-) -> Result<(), String> {
+) -> Result<(), Error> {
     let mut at = extended.clone();
     let mut seen = Vec::new();
     let mut idle = 0;
     while idle < IDLE && numbers.start < numbers.end {
-        let wrong = || {
-            format!(
-                "has a table of logical partitions in sector {} that contradicts itself; use the whole device",
-                at.start
-            )
-        };
+        let contradiction = || Error::Logical { sector: at.start };
         let mut sector = [0; SECTOR];
         read(at.start, &mut sector)?;
         let entries = Record::all(&sector);
@@ -141,7 +125,7 @@ fn chain(
             .collect();
         if seen.contains(&at.start) {
             if !data.is_empty() {
-                return Err("has a chain of logical partitions without end; use the whole device".into());
+                return Err(Error::EndlessChain);
             }
         } else {
             seen.push(at.start);
@@ -153,14 +137,14 @@ fn chain(
         idle = if data.is_empty() { idle + 1 } else { 0 };
         for (number, place) in numbers.by_ref().take(data.len()).zip(data) {
             if place.start == at.start || place.end > extended.end {
-                return Err(wrong());
+                return Err(contradiction());
             }
             table.partitions.push(Partition { number, place });
         }
         let Some(link) = entries.iter().flatten().find(|entry| entry.is_extended()) else { break };
         let next = link.place(extended.start);
         if next.start >= extended.end {
-            return Err(wrong());
+            return Err(contradiction());
         }
         at = next;
     }
@@ -203,20 +187,23 @@ mod tests {
             change(&mut disk);
             disk.read().expect_err("it is broken")
         };
-        assert!(broken(|disk| disk.record(3000, 1, 5, 0, 1000)).contains("without end"));
-        assert!(broken(|disk| disk.record(3000, 1, 5, 2000, 1000)).contains("without end"));
-        assert!(broken(|disk| disk.record(3000, 1, 5, 7000, 1)).contains("contradicts"));
-        assert!(broken(|disk| disk.record(3000, 0, 0x83, 63, 7000)).contains("contradicts"));
-        assert!(broken(|disk| disk.record(3000, 0, 0x83, 0, 100)).contains("contradicts"));
-        assert!(broken(|disk| disk.record(3000, 2, 0x83, 63, 7)).contains("overlap"));
-        assert!(broken(|disk| disk.record(1000, 0, 0x83, 63, 2000)).contains("overlap"));
-        assert!(broken(|disk| disk.record(0, 1, 0x83, 900, 200)).contains("overlaps"));
-        assert!(broken(|disk| disk.record(0, 1, 7, 8000, 193)).contains("8193"));
-        assert!(broken(|disk| disk.record(0, 1, 7, 0, 10)).contains("partition 2"));
-        assert!(broken(|disk| disk.record(0, 1, 0xee, 1, 10)).contains("hybrid"));
-        assert!(broken(|disk| disk.put(510, &[0])).contains("has no partition table"));
-        assert!(broken(|disk| disk.put(446, &[0x29])).contains("file system"));
-        assert!(broken(|disk| disk.put(446, &[0; 64])).contains("without partitions"));
+        assert_eq!(broken(|disk| disk.record(3000, 1, 5, 0, 1000)), Error::EndlessChain);
+        assert_eq!(broken(|disk| disk.record(3000, 1, 5, 2000, 1000)), Error::EndlessChain);
+        assert_eq!(broken(|disk| disk.record(3000, 1, 5, 7000, 1)), Error::Logical { sector: 3000 });
+        assert_eq!(broken(|disk| disk.record(3000, 0, 0x83, 63, 7000)), Error::Logical { sector: 3000 });
+        assert_eq!(broken(|disk| disk.record(3000, 0, 0x83, 0, 100)), Error::Logical { sector: 3000 });
+        assert_eq!(broken(|disk| disk.record(3000, 2, 0x83, 63, 7)), Error::Overlap { sector: 3063 });
+        assert_eq!(broken(|disk| disk.record(1000, 0, 0x83, 63, 2000)), Error::Overlap { sector: 3000 });
+        assert_eq!(broken(|disk| disk.record(0, 1, 0x83, 900, 200)), Error::PartitionOverlap(1));
+        assert_eq!(
+            broken(|disk| disk.record(0, 1, 7, 8000, 193)),
+            Error::TooLong { partition: Some(2), end: 8193, sectors: SECTORS }
+        );
+        assert_eq!(broken(|disk| disk.record(0, 1, 7, 0, 10)), Error::PartitionAtTable(2));
+        assert_eq!(broken(|disk| disk.record(0, 1, 0xee, 1, 10)), Error::Hybrid);
+        assert_eq!(broken(|disk| disk.put(510, &[0])), Error::NoMark);
+        assert_eq!(broken(|disk| disk.put(446, &[0x29])), Error::NotATable);
+        assert_eq!(broken(|disk| disk.put(446, &[0; 64])), Error::NoPartitions);
     }
 
     /// The numbers and first sectors of the partitions of a chain from sector 1000 on.

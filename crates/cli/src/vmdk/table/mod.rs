@@ -1,15 +1,16 @@
 //! Partition tables: MBR with logical partitions, and GPT (UEFI 2.10, chapter 5), of 512-byte sectors.
 
+mod error;
 mod gpt;
 mod mbr;
 
 use std::ops::Range;
-use std::path::Path;
 
 use gpt::{gpt, unprotected};
 use mbr::{PROTECTIVE, Record, mbr};
 
-pub use gpt::{LEAVE, made_for};
+pub use error::{Damage, Error};
+pub use gpt::gpt_sector_size;
 
 /// What a disk's table says.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,31 +50,26 @@ const SECTOR: usize = 512;
 const GAP: u64 = 2048;
 
 /// Reads a sector of the disk.
-pub trait Read: FnMut(u64, &mut [u8]) -> Result<(), String> {}
-impl<T: FnMut(u64, &mut [u8]) -> Result<(), String>> Read for T {}
+pub trait Read: FnMut(u64, &mut [u8]) -> Result<(), Error> {}
+impl<T: FnMut(u64, &mut [u8]) -> Result<(), Error>> Read for T {}
 
 impl Table {
-    /// Reads and judges the table of a device of a length in sectors; words that follow the device's name say what is wrong.
-    pub fn read(device: &Path, sectors: u64, mut read: impl Read) -> Result<Table, String> {
+    /// Reads and checks the table of a device with this number of sectors.
+    pub fn read(sectors: u64, mut read: impl Read) -> Result<Table, Error> {
         let mut first = [0; SECTOR];
         read(0, &mut first)?;
         let entries = match Record::primary(&first) {
             Ok(entries) => entries,
-            Err(why) => return Err(unprotected(device, &first, sectors, &mut read).unwrap_or(why)),
+            Err(why) => return Err(unprotected(&first, sectors, &mut read).unwrap_or(why)),
         };
         let table = if entries.iter().all(|entry| entry.kind != PROTECTIVE) {
             mbr(sectors, &entries, &mut read)?
         } else if entries.iter().any(|entry| ![0, PROTECTIVE].contains(&entry.kind) && entry.sectors > 0) {
-            return Err(
-                "has a hybrid of MBR and GPT, which cannot be divided safely; use the whole device".into()
-            );
+            return Err(Error::Hybrid);
         } else if entries.iter().all(|entry| entry.kind != PROTECTIVE || entry.start != 1) {
-            return Err(
-                "has a protective MBR that does not begin in sector 1, so that the kernel ignores its GPT; use the whole device"
-                    .into(),
-            );
+            return Err(Error::ProtectiveStart);
         } else {
-            gpt(device, sectors, &mut read)?
+            gpt(sectors, &mut read)?
         };
         table.pieces(sectors)?;
         Ok(table)
@@ -90,7 +86,7 @@ impl Table {
     }
 
     /// The whole disk in order.
-    pub fn pieces(&self, sectors: u64) -> Result<Vec<Piece>, String> {
+    pub fn pieces(&self, sectors: u64) -> Result<Vec<Piece>, Error> {
         let mut pieces: Vec<Piece> = self.areas.iter().cloned().map(Piece::Table).collect();
         pieces.extend(self.partitions.iter().cloned().map(Piece::Partition));
         pieces.sort_by_key(|piece| piece.place().start);
@@ -98,10 +94,7 @@ impl Table {
         for piece in pieces {
             let place = piece.place();
             if place.start < at {
-                return Err(format!(
-                    "has a partition table whose parts overlap at sector {}; use the whole device",
-                    place.start
-                ));
+                return Err(Error::Overlap { sector: place.start });
             }
             if place.start > at {
                 whole.push(Piece::Gap(at..place.start));
@@ -110,9 +103,7 @@ impl Table {
             whole.push(piece);
         }
         if at > sectors {
-            return Err(format!(
-                "has a partition table that reaches to sector {at} of {sectors}; give the device its size again"
-            ));
+            return Err(Error::TooLong { partition: None, end: at, sectors });
         }
         if at < sectors {
             whole.push(Piece::Gap(at..sectors));
@@ -130,6 +121,7 @@ impl Piece {
         }
     }
 }
+
 /// A little-endian number.
 fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
     bytes[at..][..length].iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
@@ -201,18 +193,19 @@ pub(super) mod tests {
             Disk::gpt_of(1, partitions)
         }
 
-        pub fn sectors(&self, at: u64, into: &mut [u8]) -> Result<(), String> {
+        pub fn sectors(&self, at: u64, into: &mut [u8]) -> Result<(), Error> {
             let from = self.0.get(at as usize * SECTOR..).and_then(|rest| rest.get(..into.len()));
-            into.copy_from_slice(from.ok_or("ends too early")?);
+            let error = || Error::Read { sector: at, cause: "it ends too early".into() };
+            into.copy_from_slice(from.ok_or_else(error)?);
             Ok(())
         }
 
-        pub fn read(&self) -> Result<Table, String> {
-            Table::read(Path::new("/dev/x"), SECTORS, |at, into| self.sectors(at, into))
+        pub fn read(&self) -> Result<Table, Error> {
+            Table::read(SECTORS, |at, into| self.sectors(at, into))
         }
 
-        pub fn made_for(&self) -> Option<u64> {
-            made_for(SECTORS, |at, into| self.sectors(at, into))
+        pub fn gpt_sector_size(&self) -> Option<u64> {
+            gpt_sector_size(SECTORS, |at, into| self.sectors(at, into))
         }
     }
 
