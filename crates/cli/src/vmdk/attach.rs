@@ -5,10 +5,11 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::adapter::{Bus, Slot};
-use super::descriptor::{Data, Descriptor, Extent};
+use bdwrapper_vmdk::adapter::{Bus, Slot};
+use bdwrapper_vmdk::descriptor::{Data, Descriptor, Extent};
+use bdwrapper_vmdk::vmx::{self, Vmx, escape};
+
 use super::problem::vmx_hint;
-use super::vmx::{self, Vmx, escape};
 use super::{options, snapshot};
 use crate::file::replace::{self, Place};
 use crate::say::failure::{Failure, print, quoted, shown};

@@ -6,11 +6,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use bdwrapper_vmdk::adapter::Adapter;
+use bdwrapper_vmdk::descriptor::{Data, Descriptor, Extent};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use disk::entry::{Entry, Printed, Problem};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::adapter::Adapter;
-use super::descriptor::{Data, Descriptor, Extent};
 use super::device::{Absence, Present, path};
 use super::partitioned::{self, Copies, Layout};
 use super::problem::descriptor_hint;
@@ -28,7 +29,7 @@ pub struct Create {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// What the virtual machine has it on; without it what suits the kind of disk
-    #[arg(long, value_name = "ADAPTER")]
+    #[arg(long, value_name = "ADAPTER", value_parser = adapter())]
     adapter: Option<Adapter>,
     /// Give the virtual machine partitions, with a private copy of the partition table
     #[arg(long, conflicts_with = "flat")]
@@ -247,6 +248,13 @@ impl Create {
         text += &format!("ddb.adapterType = \"{}\"\n", adapter.in_descriptor(device.entry.kind));
         Ok(text)
     }
+}
+
+/// Returns the parser of the adapters' names.
+fn adapter() -> impl TypedValueParser<Value = Adapter> {
+    let names = Adapter::ALL.map(|adapter| PossibleValue::new(adapter.name()).help(adapter.about()));
+    PossibleValuesParser::new(names)
+        .try_map(|name| Adapter::named(name.as_bytes()).ok_or("there is no such adapter"))
 }
 
 /// The number of a partition.

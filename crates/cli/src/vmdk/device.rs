@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 
+use bdwrapper_vmdk::table::{self, Table};
 use disk::Capacity;
 use disk::entry::{Entry, Kind};
 use disk::geometry::{geometry, identify_geometry};
@@ -12,7 +13,6 @@ use rustix::fs::OFlags;
 use vmware::{Conclusion, Disk, Errno, Facts, Geometry, Identity, ScsiAddress};
 
 use super::problem::{LEAVE, table_hint};
-use super::table::{self, Table};
 use crate::check::device;
 use crate::file::replace;
 use crate::host::block::is_real_path;

@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
+use bdwrapper_vmdk::descriptor::{Descriptor, Family};
 use disk::entry::{Entry, Printed};
 use serde::Serialize;
 
-use super::descriptor::{Descriptor, Family};
 use super::device::{Absence, Present, read};
 use super::partitioned::Copies;
 use super::{GEOMETRY, options};

@@ -1,10 +1,8 @@
 //! `vmware-bdwrapper vmdk`: the descriptors of virtual disks on devices.
 
-mod adapter;
 mod attach;
 mod check;
 mod create;
-mod descriptor;
 mod device;
 mod difference;
 mod options;
@@ -12,21 +10,18 @@ mod partitioned;
 mod problem;
 mod refresh;
 mod snapshot;
-mod table;
-mod text;
-mod vmx;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use bdwrapper_vmdk::adapter::Adapter;
+use bdwrapper_vmdk::descriptor::Descriptor;
 use clap::Subcommand;
 
 use crate::file::replace::{self, Place};
 use crate::say::failure::{Failure, quoted, shown};
-use adapter::Adapter;
-use descriptor::Descriptor;
 use device::Present;
 
 pub use check::examine;

@@ -4,10 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use bdwrapper_vmdk::adapter::Adapter;
+use bdwrapper_vmdk::descriptor::{Descriptor, Family};
 use disk::entry::{Entry, Kind};
 
-use super::adapter::Adapter;
-use super::descriptor::{Descriptor, Family};
 use crate::entries;
 use crate::file::replace;
 use crate::say::failure::{Failure, shown};

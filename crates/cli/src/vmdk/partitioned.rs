@@ -8,11 +8,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use bdwrapper_vmdk::descriptor::{Data, Descriptor, Extent};
+use bdwrapper_vmdk::table::{Partition, Piece};
 use rustix::process::{getegid, geteuid};
 
-use super::descriptor::{Data, Descriptor, Extent};
 use super::device::{Present, read};
-use super::table::{Partition, Piece};
 use crate::entries::identity_of;
 use crate::file::replace::{self, Place, Rights};
 use crate::say::failure::{cause, shown};

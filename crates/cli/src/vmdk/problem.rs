@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use super::descriptor;
-use super::table;
-use super::vmx;
+use bdwrapper_vmdk::descriptor;
+use bdwrapper_vmdk::table;
+use bdwrapper_vmdk::vmx;
+
 use crate::say::failure::quoted;
 
 /// What to do about a GPT that was made for sectors of another size.

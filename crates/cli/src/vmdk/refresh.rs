@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::descriptor::{Data, Descriptor};
+use bdwrapper_vmdk::descriptor::{Data, Descriptor};
+
 use super::device::Present;
 use super::difference::{Difference, compare};
 use super::partitioned::{Copies, Layout, spare, starts};

@@ -6,8 +6,9 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::descriptor::Descriptor;
-use super::text::Text;
+use bdwrapper_vmdk::Text;
+use bdwrapper_vmdk::descriptor::Descriptor;
+
 use crate::entries::identity_of;
 use crate::file::replace::{self, Place};
 use crate::say::failure::shown;

@@ -153,8 +153,8 @@ fn chain(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vmdk::table::Piece;
-    use crate::vmdk::table::tests::{Disk, SECTORS, partition};
+    use crate::table::Piece;
+    use crate::table::tests::{Disk, SECTORS, partition};
 
     #[test]
     fn logical_partitions() {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::mbr::{MBR, PROTECTIVE, Record};
 use super::{Damage, Error, GAP, Partition, Read, SECTOR, Table, number};
-use crate::file::replace::crc32;
+use crate::crc32;
 
 /// A copy of a GPT that is right in itself.
 struct Gpt {
@@ -229,7 +229,7 @@ pub(super) fn gpt(sectors: u64, read: &mut impl Read) -> Result<Table, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vmdk::table::tests::{Disk, SECTORS, partition};
+    use crate::table::tests::{Disk, SECTORS, partition};
 
     #[test]
     fn checksum() {

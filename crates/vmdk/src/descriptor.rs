@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::text::Text;
+use crate::text::Text;
 
 /// A descriptor whose unknown lines stay as they are.
 #[derive(Clone, Debug)]

@@ -3,31 +3,30 @@
 use std::fmt;
 use std::str::FromStr;
 
-use clap::ValueEnum;
 use disk::entry::Kind;
 
 /// What a virtual disk is attached to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adapter {
-    /// IDE
+    /// `ide`
     Ide,
-    /// LSI Logic, of the kind (parallel or SAS) that the guest knows
+    /// `lsilogic`
     Lsilogic,
-    /// LSI Logic SAS
+    /// `lsisas1068`
     Lsisas1068,
-    /// BusLogic, for old guests
+    /// `buslogic`
     Buslogic,
-    /// VMware's paravirtual SCSI adapter
+    /// `pvscsi`
     Pvscsi,
-    /// AHCI, from virtual hardware 10
+    /// `sata`
     Sata,
-    /// NVMe, from virtual hardware 13
+    /// `nvme`
     Nvme,
 }
 
 impl Adapter {
     /// All of them.
-    const ALL: [Adapter; 7] = [
+    pub const ALL: [Adapter; 7] = [
         Adapter::Ide,
         Adapter::Lsilogic,
         Adapter::Lsisas1068,
@@ -52,6 +51,19 @@ impl Adapter {
             Adapter::Pvscsi => "pvscsi",
             Adapter::Sata => "sata",
             Adapter::Nvme => "nvme",
+        }
+    }
+
+    /// What it is, for lists of adapters.
+    pub fn about(self) -> &'static str {
+        match self {
+            Adapter::Ide => "IDE",
+            Adapter::Lsilogic => "LSI Logic, of the kind (parallel or SAS) that the guest knows",
+            Adapter::Lsisas1068 => "LSI Logic SAS",
+            Adapter::Buslogic => "BusLogic, for old guests",
+            Adapter::Pvscsi => "VMware's paravirtual SCSI adapter",
+            Adapter::Sata => "AHCI, from virtual hardware 10",
+            Adapter::Nvme => "NVMe, from virtual hardware 13",
         }
     }
 
@@ -268,7 +280,7 @@ mod tests {
 
     #[test]
     fn the_manual_has_the_table() {
-        let manual = include_str!("../../../../man/vmware-bdwrapper.1.md");
+        let manual = include_str!("../../../man/vmware-bdwrapper.1.md");
         let title = "guest                 kind   adapter\n";
         let (_, table) = manual.split_once(title).expect("the manual has the table");
         let rows: Vec<&str> = table.lines().take_while(|line| !line.starts_with("```")).collect();

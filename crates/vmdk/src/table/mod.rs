@@ -130,7 +130,7 @@ fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::file::replace::crc32;
+    use crate::crc32;
     use proptest::prelude::*;
 
     pub const SECTORS: u64 = 8192;

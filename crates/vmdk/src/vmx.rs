@@ -4,8 +4,8 @@ use std::fmt;
 
 use disk::entry::Kind;
 
-use super::adapter::{Adapter, Bus, Guest, Slot};
-use super::text::{Pair, Text};
+use crate::adapter::{Adapter, Bus, Guest, Slot};
+use crate::text::{Pair, Text};
 
 /// The text of a .vmx file.
 pub struct Vmx(pub Text);
