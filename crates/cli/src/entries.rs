@@ -76,7 +76,14 @@ pub fn parsed(texts: &[OsString]) -> (Vec<Device<'_>>, Vec<String>) {
 /// Parses the entries; a wrong one is a failure.
 pub fn parse(texts: &[OsString]) -> Result<Vec<Device<'_>>, Failure> {
     let (devices, sentences) = parsed(texts);
-    if sentences.is_empty() { Ok(devices) } else { Err(Failure { status: Failure::USAGE, sentences }) }
+    if sentences.is_empty() {
+        Ok(devices)
+    } else {
+        Err(Failure {
+            status: Failure::USAGE,
+            findings: sentences.iter().map(|sentence| Finding::sentence(sentence)).collect(),
+        })
+    }
 }
 
 fn device(text: &OsStr) -> Result<Device<'_>, String> {
@@ -111,7 +118,7 @@ pub fn absent(device: &Device<'_>) -> Option<Finding> {
             None => (String::new(), "name one that you may look at".into()),
         };
         let cause = format!("{} cannot be looked at now ({}{why})", shown(device.path()), cause(&error));
-        return Some(Finding::problem(cause, remedy));
+        return Some(Finding::old_problem(cause, remedy));
     }
     let word = quoted(device.path());
     let make = match link_name(device.path()) {
@@ -125,7 +132,7 @@ pub fn absent(device: &Device<'_>) -> Option<Finding> {
         io::ErrorKind::NotFound => "does not exist".into(),
         _ => format!("cannot be looked at ({})", cause(&error)),
     };
-    Some(Finding::problem(
+    Some(Finding::old_problem(
         format!("{} {why}", shown(device.path())),
         format!("correct its name, or {make}, and it is used as soon as it exists"),
     ))
@@ -187,7 +194,10 @@ mod tests {
 
     fn sentences(texts: &[&str]) -> Vec<String> {
         let texts: Vec<OsString> = texts.iter().map(OsString::from).collect();
-        parse(&texts).err().map(|failure| failure.sentences).unwrap_or_default()
+        parse(&texts)
+            .err()
+            .map(|failure| failure.findings.iter().map(Finding::to_string).collect())
+            .unwrap_or_default()
     }
 
     #[test]

@@ -13,19 +13,24 @@ mod trace;
 mod vmdk;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
-use say::failure::{Failure, print, say};
+use say::failure::{FORMAT, Failure, Format, print, say, write};
+use say::finding::{Code, Finding};
 
 /// Lets block devices and image files pass for physical disks, so that VMware takes them.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 100, styles = say::colour::CLAP)]
 struct CommandLine {
+    /// How messages are written to the standard error: json is one object on each line
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    #[arg(hide_default_value = true)]
+    message_format: Format,
     #[command(subcommand)]
     task: Task,
 }
@@ -227,6 +232,7 @@ fn main() -> ExitCode {
         Ok(line) => line,
         Err(error) => return not_parsed(&error),
     };
+    let _ = FORMAT.set(line.message_format);
     let done = match line.task {
         Task::Run { devices, log_level, force, command } => {
             command::run::run(devices, log_level.as_deref(), force, &command).map(|never| match never {})
@@ -308,14 +314,26 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         return print(say::terminal::wrapped(&text)).map_or_else(Failure::report, |()| ExitCode::SUCCESS);
     }
-    match error.kind() {
+    let message = match error.kind() {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // Where that cannot be written nobody reads it.
-            let _ = io::stderr().write_all(text.as_bytes());
+            format!("No command is given: write one of these.\n\n{}", text.trim_end())
         }
-        _ => say(text.strip_prefix("error: ").unwrap_or(&text).trim_end()),
+        _ => text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned(),
+    };
+    if is_asked_for_json() {
+        let _ = FORMAT.set(Format::Json);
+        say(Finding::problem(Code::Usage, message));
+    } else {
+        write(&format!("vmware-bdwrapper: {message}\n"));
     }
     ExitCode::from(Failure::USAGE)
+}
+
+/// Whether a command line that cannot be parsed has the option `--message-format json`.
+fn is_asked_for_json() -> bool {
+    let words: Vec<OsString> = std::env::args_os().skip(1).take_while(|word| word != "--").collect();
+    words.iter().any(|word| word == "--message-format=json")
+        || words.windows(2).any(|pair| pair[0] == "--message-format" && pair[1] == "json")
 }
 
 #[cfg(test)]
@@ -330,7 +348,7 @@ mod tests {
     #[test]
     fn a_program_keeps_its_arguments() {
         let line = ["vmware-bdwrapper", "run", "--log-level", "-1", "program", "--device", "x", "--", "-y"];
-        let Ok(CommandLine { task: Task::Run { devices, log_level, command, .. } }) =
+        let Ok(CommandLine { task: Task::Run { devices, log_level, command, .. }, .. }) =
             CommandLine::try_parse_from(line)
         else {
             panic!("it is right");

@@ -88,7 +88,7 @@ pub fn is_opened_by_root(programs: &[PathBuf], device: &Device<'_>) -> bool {
 /// The text; where the library ignores the file, or the user may not read it, that.
 pub fn read() -> Result<Vec<u8>, Finding> {
     let unreadable = |error: io::Error| {
-        Finding::warning(
+        Finding::old_warning(
             format!(
                 "You may not read {FILE} ({}), so whether it lists the program and the devices is unknown",
                 cause(&error)
@@ -97,7 +97,7 @@ pub fn read() -> Result<Vec<u8>, Finding> {
         )
     };
     let status = Path::new(FILE).symlink_metadata().map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Finding::problem(
+        ErrorKind::NotFound => Finding::old_problem(
             format!("{FILE} does not exist"),
             by_setup("") + ", or write it (vmware-bdwrapper.conf(5))",
         ),
@@ -122,7 +122,7 @@ pub fn is_unread() -> bool {
 pub fn by_setup(options: &str) -> String {
     let command = format!("'vmware-bdwrapper setup --setuid{options}'");
     let fault = || fault_of(&Path::new(FILE).symlink_metadata().ok()?);
-    match library::unready().or_else(fault).and_then(|finding| finding.remedy) {
+    match library::unready().or_else(fault).and_then(|finding| finding.hint) {
         Some(first) => format!("{first}, and then {command}"),
         None => format!("have root run {command}"),
     }
@@ -148,7 +148,7 @@ fn fault(is_regular: bool, owner: u32, mode: u32, bytes: u64) -> Option<Finding>
     } else {
         return None;
     };
-    Some(Finding::problem(format!("{FILE} {why}, so it does not count"), remedy))
+    Some(Finding::old_problem(format!("{FILE} {why}, so it does not count"), remedy))
 }
 
 /// Whether the user may open a device himself; one that does not exist yet is not judged.
@@ -161,10 +161,13 @@ fn may_open(device: &Device<'_>) -> bool {
 pub fn exposed(program: &Path) -> Option<Finding> {
     let name = shown(program);
     let found = |what: String, could: &str, remedy: String| {
-        Some(Finding::warning(format!("{name}: {what}, so others than root could {could}"), remedy))
+        Some(Finding::old_warning(format!("{name}: {what}, so others than root could {could}"), remedy))
     };
     let unknown = |error: &io::Error| {
-        Some(Finding::warning(format!("{name}: cannot be looked at ({})", cause(error)), "mend that first"))
+        Some(Finding::old_warning(
+            format!("{name}: cannot be looked at ({})", cause(error)),
+            "mend that first",
+        ))
     };
     let mut directories = BTreeSet::new();
     let file = loader::walk(Path::new("/"), program, |directory| {
@@ -220,7 +223,7 @@ fn compare(
             Ok(Directive::Executable(path)) => is_listed |= is_program(Path::new(OsStr::from_bytes(path))),
             Ok(Directive::AllowUserDevices(yes)) => user_devices = yes,
             Ok(Directive::Device(_) | Directive::Messages(_)) => {}
-            Err(error) => findings.push(Finding::warning(
+            Err(error) => findings.push(Finding::old_warning(
                 format!("{FILE}, {error}. The line does not count"),
                 "have root correct it",
             )),
@@ -229,7 +232,7 @@ fn compare(
     let file = file.canonicalize().unwrap_or(file.into());
     match exposed {
         // `setup` would not list it.
-        Some(Finding { cause, remedy: Some(remedy), .. }) if !is_listed => findings.push(Finding::problem(
+        Some(Finding { cause, hint: Some(remedy), .. }) if !is_listed => findings.push(Finding::old_problem(
             format!("{FILE} does not list {cause}"),
             format!("{remedy}, and then list it by 'vmware-bdwrapper setup --setuid --program FILE'"),
         )),
@@ -238,7 +241,7 @@ fn compare(
             findings.push(if is_listed {
                 Finding::ok(format!("{FILE} is safe and lists {}", shown(&file)))
             } else {
-                Finding::problem(
+                Finding::old_problem(
                     format!("{FILE} does not list the program"),
                     by_setup(&format!(" --program {}", quoted(&file))),
                 )
@@ -253,7 +256,7 @@ fn compare(
         // What the environment forces does not count; a line that is yet to be added can say so.
         let force = held.map_or(!user_devices && device.entry.force, |entry| entry.force);
         if !force && is_real(device.path()) {
-            findings.push(Finding::problem(
+            findings.push(Finding::old_problem(
                 block::real(device.path()),
                 format!("to use it all the same, have root list it in {FILE} with the option force"),
             ));
@@ -270,15 +273,15 @@ fn compare(
             );
             // What the line says holds under the other name, too.
             findings.push(match user_devices && other.entry.kind == device.entry.kind {
-                true => Finding::warning(cause, remedy),
-                false => Finding::problem(cause, remedy),
+                true => Finding::old_warning(cause, remedy),
+                false => Finding::old_problem(cause, remedy),
             });
             continue;
         }
         findings.push(match held {
             Some(entry) if entry == device.entry => Finding::ok(format!("{FILE} lists {name}")),
             // Programs without the set-user-ID bit would see another disk.
-            Some(entry) if entry.kind != device.entry.kind => Finding::problem(
+            Some(entry) if entry.kind != device.entry.kind => Finding::old_problem(
                 format!(
                     "{FILE} lists {name} as {}, and not as {}, so VMware's programs would not agree which disk it is",
                     entry.kind.name(),
@@ -286,15 +289,15 @@ fn compare(
                 ),
                 "write the entry as the file has it, or have root correct the line",
             ),
-            Some(_) => Finding::warning(
+            Some(_) => Finding::old_warning(
                 format!("{FILE} lists {name}, and its options hold instead of those of {text}"),
                 "write the entry as the file has it",
             ),
-            None if !user_devices => Finding::problem(
+            None if !user_devices => Finding::old_problem(
                 unlisted,
                 format!("{}, or add the line 'allow-user-devices yes' to {FILE}", list()),
             ),
-            None if !may_open(device) => Finding::problem(
+            None if !may_open(device) => Finding::old_problem(
                 format!("{unlisted}, and you may not open it yourself"),
                 format!("{}, or give you the right", list()),
             ),

@@ -51,7 +51,7 @@ fn selinux() -> Finding {
             if context.windows(b"unconfined_t".len()).any(|part| part == b"unconfined_t") {
                 return Finding::ok("SELinux enforces its policy, but does not confine you");
             }
-            Finding::warning(
+            Finding::old_warning(
                 format!("SELinux enforces its policy on you ({})", Printed(context)),
                 "where the library or a device is refused, have root look for it by 'ausearch -m avc -ts recent'",
             )
@@ -86,7 +86,7 @@ fn profile(program: &Path) -> Finding {
     if !enforced {
         return Finding::ok(format!("AppArmor has no profile for {}", shown(program)));
     }
-    Finding::warning(
+    Finding::old_warning(
         format!("AppArmor confines {}, so that it may be refused the library or a device", shown(program)),
         format!(
             "where that happens, have root run 'aa-complain {}', or allow it in the profile",
@@ -103,7 +103,7 @@ fn denials(marks: &[Vec<u8>]) -> Vec<Finding> {
         let Ok(text) = lines(Path::new(log)) else { continue };
         let denied = text.split(|&byte| byte == b'\n').rfind(|line| is_denial(line, marks));
         findings.push(match denied {
-            Some(line) => Finding::warning(
+            Some(line) => Finding::old_warning(
                 format!("A security module refused something: '{}' ({log})", Printed(line.trim_ascii())),
                 "have root allow it in the profile or policy that the line names, if it is still refused",
             ),

@@ -51,9 +51,9 @@ impl Fitness {
 
     /// The same for whoever starts these programs: what they open with root's rights need not be open to the user.
     pub fn for_programs(mut self, programs: &[PathBuf], device: &Device<'_>) -> Fitness {
-        if let Some(Finding { cause, remedy: Some(remedy), .. }) = &self.closed {
+        if let Some(Finding { cause, hint: Some(remedy), .. }) = &self.closed {
             if config::is_opened_by_root(programs, device) {
-                self.closed = Some(Finding::warning(
+                self.closed = Some(Finding::old_warning(
                     format!("{cause}, although the set-user-ID programs may for which {FILE} lists it"),
                     format!("where a program that runs with your rights is to use it, too, {remedy}"),
                 ));
@@ -91,7 +91,7 @@ fn of_system(block: &Block, system: &System, name: &Path) -> Finding {
         true => "it".into(),
         false => shown(&system.mounted).to_string(),
     };
-    Finding::problem(
+    Finding::old_problem(
         format!(
             "{} belongs to the running system ({mounted} is mounted on {})",
             shown(name),
@@ -112,7 +112,7 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
         findings.push(physical_volume(name));
     }
     if let Some((disk, number)) = &block.left_over {
-        findings.push(Finding::problem(
+        findings.push(Finding::old_problem(
             format!(
                 "{shown} is a partition behind the end of {}, left over from what that was before",
                 self::shown(disk)
@@ -120,13 +120,13 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
             format!("have root run 'partx --delete --nr {number} {}'", quoted(disk)),
         ));
     } else if !name.exists() {
-        findings.push(Finding::problem(
+        findings.push(Finding::old_problem(
             format!("{shown} is not there, although the kernel has the device"),
             format!("have root run 'mknod {word} b {} {}'", block.number.major, block.number.minor),
         ));
     }
     if block.is_deleted {
-        findings.push(Finding::warning(
+        findings.push(Finding::old_warning(
             format!("{shown} stands for a file that is deleted, and is empty when it is detached"),
             "attach a file that has a name ('losetup --find --show FILE')",
         ));
@@ -142,13 +142,13 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
         findings.push(empty(name, remedy));
     }
     if block.is_internal() {
-        findings.push(Finding::problem(
+        findings.push(Finding::old_problem(
             format!("{shown} is a part that LVM uses for itself"),
             "use the logical volume that it is a part of ('lvs --all --options +devices' shows which)",
         ));
     }
     if matches!(block.kind, Kind::Cd | Kind::Floppy | Kind::Ram | Kind::Zram) {
-        findings.push(Finding::warning(
+        findings.push(Finding::old_warning(
             format!(
                 "{shown} is a device of kind {}, which keeps nothing or can be taken out",
                 block.kind.name()
@@ -160,7 +160,7 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
         findings.push(real(name));
     }
     if block.read_only && !options.read_only {
-        findings.push(Finding::problem(
+        findings.push(Finding::old_problem(
             format!("{shown} can only be read"),
             format!("have root run 'blockdev --setrw {word}', or add the option ro to its entry"),
         ));
@@ -180,13 +180,13 @@ fn of_large_sectors(block: &Block, name: &Path) -> Option<Finding> {
         shown(name),
         block.sector
     );
-    (block.sector > SECTOR).then(|| Finding::warning(why, remedy))
+    (block.sector > SECTOR).then(|| Finding::old_warning(why, remedy))
 }
 
 /// The same of the device of an entry, which can ask for them, too.
 pub fn large_sectors(path: &Path, block: Option<&Block>, entry: &Entry<'_>) -> Option<Finding> {
     let asked = entry.sector.is_some_and(|sector| sector > SECTOR).then(|| {
-        Finding::warning(
+        Finding::old_warning(
             format!(
                 "{} is to have sectors of 4096 bytes, and VMware takes disks with sectors of {SECTOR}",
                 shown(path)
@@ -211,7 +211,7 @@ pub fn taken(path: &Path, host: &Host) -> Vec<Finding> {
 /// Says that the kernel has given a device to something that is not known.
 fn claimed(path: &Path) -> Option<Finding> {
     is_claimed(path).then(|| {
-        Finding::problem(
+        Finding::old_problem(
             format!(
                 "{} is used by something that cannot be seen from here, such as a mount in a container",
                 shown(path)
@@ -282,12 +282,12 @@ pub fn cut(path: &Path, bytes: u64, block: u32) -> Option<Finding> {
         "The last {rest} of the {bytes} bytes of {} are no whole sector, and not on the disk",
         shown(path)
     );
-    (rest > 0).then(|| Finding::warning(why, "give it a whole number of sectors"))
+    (rest > 0).then(|| Finding::old_warning(why, "give it a whole number of sectors"))
 }
 
 /// Says what stands in the way of listed devices. Where something uses one and `force` does not allow that, all the uses and nothing
 /// else; sentences. Who opens them are these programs.
-pub fn judge(listed: &[Device<'_>], programs: &[PathBuf], force: bool) -> Result<(), Vec<String>> {
+pub fn judge(listed: &[Device<'_>], programs: &[PathBuf], force: bool) -> Result<(), Vec<Finding>> {
     if listed.is_empty() {
         return Ok(());
     }
@@ -296,7 +296,7 @@ pub fn judge(listed: &[Device<'_>], programs: &[PathBuf], force: bool) -> Result
     let found: Vec<Fitness> = listed.iter().map(of_device).collect();
     let uses = found.iter().flat_map(|fitness| &fitness.uses);
     if !force && uses.clone().next().is_some() {
-        return Err(uses.map(Finding::to_string).collect());
+        return Err(uses.cloned().collect());
     }
     let others = found.iter().zip(together(listed, &host)).flat_map(|(fitness, together)| {
         fitness.others.iter().chain(&fitness.closed).cloned().chain(together).collect::<Vec<_>>()
@@ -315,14 +315,14 @@ pub fn together(listed: &[Device<'_>], host: &Host) -> Vec<Vec<Finding>> {
             let (first, theirs) = (shown(other.path()), entries::identity(other));
             let is_same = own.is_some() && own == theirs;
             if is_same && device.entry.kind == other.entry.kind {
-                findings.push(Finding::warning(
+                findings.push(Finding::old_warning(
                     format!("{name} is the same device as {first}, which counts"),
                     "remove one of the two entries",
                 ));
             }
             let parts = (host.by_path(device.path()), host.by_path(other.path()));
             if matches!(parts, (Some(block), Some(whole)) if block.overlaps(whole)) {
-                findings.push(Finding::problem(
+                findings.push(Finding::old_problem(
                     format!(
                         "{name} shares its space with {first}, so that each destroys what is on the other"
                     ),
@@ -336,7 +336,7 @@ pub fn together(listed: &[Device<'_>], host: &Host) -> Vec<Vec<Finding>> {
 }
 
 fn used(name: &Path, one: &Use, host: &Host) -> Finding {
-    Finding::problem(format!("{} {one}", shown(name)), freeing(name, one, host))
+    Finding::old_problem(format!("{} {one}", shown(name)), freeing(name, one, host))
 }
 
 /// What makes a device free. A holder that something uses is made free first.
@@ -351,21 +351,21 @@ fn freeing(name: &Path, one: &Use, host: &Host) -> String {
 
 /// Inactive, or else its volumes hold it: it may be a guest's.
 fn physical_volume(name: &Path) -> Finding {
-    Finding::warning(
+    Finding::old_warning(
         format!("{} is a physical volume of LVM", shown(name)),
         "use a logical volume instead ('lvs' shows them), unless it is the guest that has it so",
     )
 }
 
 fn real(name: &Path) -> Finding {
-    Finding::problem(
+    Finding::old_problem(
         block::real(name),
         "let VMware have it without the library, or add the option force to its entry",
     )
 }
 
 fn empty(name: &Path, remedy: String) -> Finding {
-    Finding::problem(format!("{} has no sector", shown(name)), remedy)
+    Finding::old_problem(format!("{} has no sector", shown(name)), remedy)
 }
 
 /// Why the user may not use a device himself: the part of VMware that runs as the user opens it as well.
@@ -382,7 +382,7 @@ fn closed(device: &Device<'_>, status: &fs::Metadata, block: Option<&Block>) -> 
             "log in again, or run 'newgrp {}': you are in that group, but have been logged in since before",
             quoted(&group)
         );
-        return Some(Finding::problem(why, remedy));
+        return Some(Finding::old_problem(why, remedy));
     }
     let access = Access { owner: Some(user.clone()), group: None, mode: None };
     let (user, group) = (quoted(&user), quoted(&group));
@@ -398,7 +398,7 @@ fn closed(device: &Device<'_>, status: &fs::Metadata, block: Option<&Block>) -> 
         remedy +=
             &format!(", or join the group by 'usermod -aG {group} {user}', which gives you all its devices");
     }
-    Some(Finding::problem(why, remedy))
+    Some(Finding::old_problem(why, remedy))
 }
 
 /// Continues a sentence that begins with a device's name.

@@ -68,7 +68,7 @@ pub fn trusted() -> Vec<Finding> {
             findings.extend(file_findings(file, true));
             findings
         }
-        (None, Some(first)) => vec![Finding::problem(
+        (None, Some(first)) => vec![Finding::old_problem(
             format!("{} lacks the set-user-ID bit, so the dynamic loader ignores it", shown(first)),
             config::by_setup(""),
         )],
@@ -77,7 +77,7 @@ pub fn trusted() -> Vec<Finding> {
 }
 
 fn uninstalled() -> Finding {
-    Finding::problem(
+    Finding::old_problem(
         format!("The library {NAME} is not installed in a directory that the dynamic loader trusts"),
         "have root install the package, or run 'make install'",
     )
@@ -95,7 +95,7 @@ pub fn file_findings(file: &Path, is_secure: bool) -> Vec<Finding> {
     let name = shown(file);
     let mut findings = Vec::new();
     if let Err(error) = access(file, Access::READ_OK) {
-        findings.push(Finding::problem(
+        findings.push(Finding::old_problem(
             format!(
                 "{name} may not be read by you ({}), so your programs do not get it",
                 cause(&error.into())
@@ -106,7 +106,7 @@ pub fn file_findings(file: &Path, is_secure: bool) -> Vec<Finding> {
     }
     match (Elf::read(file).map(|elf| elf.machine), Elf::own().map(|elf| elf.machine)) {
         (Some(machine), Some(own)) if machine == own => {}
-        _ => findings.push(Finding::problem(
+        _ => findings.push(Finding::old_problem(
             format!("{name} is no library for programs of this system"),
             "have root run 'make install' with a library that was built for it",
         )),
@@ -120,17 +120,17 @@ pub fn file_findings(file: &Path, is_secure: bool) -> Vec<Finding> {
             user => format!("belongs to user {user}, who can change what it does in set-user-ID programs"),
         };
         let remedy = "have root install it anew: the package, or by 'make install'";
-        findings.push(Finding::problem(format!("{name} {who}"), remedy));
+        findings.push(Finding::old_problem(format!("{name} {who}"), remedy));
         return findings;
     }
     if status.uid() != 0 && status.uid() != getuid().as_raw() {
-        findings.push(Finding::warning(
+        findings.push(Finding::old_warning(
             format!("{name} belongs to user {}, who can change what it does in your programs", status.uid()),
             format!("have root run 'chown root {}' and 'make install'", quoted(file)),
         ));
     }
     if status.mode() & OTHERS_WRITE != 0 {
-        findings.push(Finding::warning(
+        findings.push(Finding::old_warning(
             format!(
                 "{name} can be written by others than its owner, who can change what it does in your programs"
             ),

@@ -28,7 +28,7 @@ pub fn starter(file: &Path, is_secure: bool) -> Option<Finding> {
         "su" | "runuser" => format!("{name} -c \"{run}\""),
         _ => format!("{name} {run}"),
     };
-    Some(Finding::problem(
+    Some(Finding::old_problem(
         format!("{} starts programs without {VARIABLE}, so that the library is lost", shown(file)),
         format!("put it first, as in '{first}'"),
     ))
@@ -80,7 +80,7 @@ fn parse(file: &Path, text: &[u8]) -> Launcher {
         let asks = asks_whether_empty(&words);
         is_empty &= !has("else") && !has("elif");
         if let Some((does, remedy)) = loss(line, is_empty || asks && !has("else")) {
-            launcher.findings.push(Finding::problem(
+            launcher.findings.push(Finding::old_problem(
                 format!("{} {does} in line {number}, so that the library is lost", shown(file)),
                 remedy,
             ));

@@ -88,14 +88,14 @@ pub fn doctor(
     findings.add("device", wrong.iter().map(|sentence| Finding::sentence(sentence)));
     let described = vmdk.map(|file| vmdk::examine(file, &listed, &host)).transpose();
     let described = described.unwrap_or_else(|failure| {
-        findings.add("vmdk", failure.sentences.iter().map(|sentence| Finding::sentence(sentence)));
+        findings.add("vmdk", failure.findings);
         None
     });
     let examined = programs(&mut findings, program, &free);
     if texts.is_empty() {
         findings.add(
             "device",
-            [Finding::warning(
+            [Finding::old_warning(
                 "No device is given",
                 format!("name one by --device ENTRY, or set {}", entries::VARIABLE),
             )],
@@ -150,7 +150,7 @@ fn conclude(
         _ => format!(": {of_devices} for {of_programs}"),
     };
     if let Some(problem) = findings.first() {
-        let remedy = problem.remedy.as_deref().unwrap_or(&problem.cause);
+        let remedy = problem.hint.as_deref().unwrap_or(&problem.cause);
         let rest = format!("{subject}. Do this first: {remedy}.");
         return Conclusion { verdict: Verdict::Problem, rest };
     }
@@ -180,14 +180,11 @@ fn say(findings: &Findings, conclusion: &Conclusion, form: Form) -> Result<ExitC
     let Conclusion { verdict, rest } = conclusion;
     let word = conclusion.word();
     if form == Form::Json {
-        let checks = findings
-            .list
-            .iter()
-            .map(|(check, finding)| Check { check, finding: json::Finding::from(finding) });
+        let checks = findings.list.iter().map(|(check, finding)| Check { check, finding });
         let text = format!("{word}{rest}");
         let document =
             Document { ready: *verdict == Verdict::Ok, conclusion: &text, checks: checks.collect() };
-        print(json::text(&document).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)?;
+        print(json::text(&document)?)?;
     } else {
         let is_shown = |finding: &&Finding| form == Form::All || finding.verdict == Verdict::Problem;
         let shown = findings.list.iter().map(|(_, finding)| finding).filter(is_shown);
@@ -204,9 +201,7 @@ fn say(findings: &Findings, conclusion: &Conclusion, form: Form) -> Result<ExitC
 /// they are.
 fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'_>]) -> Vec<PathBuf> {
     let files = match program {
-        Some(name) => find::find(name).map(|file| vec![absolute(&file)]).map_err(|failure| {
-            failure.sentences.iter().map(|sentence| Finding::sentence(sentence)).collect::<Vec<_>>()
-        }),
+        Some(name) => find::find(name).map(|file| vec![absolute(&file)]).map_err(|failure| failure.findings),
         None => config::programs().map_err(|finding| vec![finding]),
     };
     let files = files.unwrap_or_else(|problems| {
@@ -222,7 +217,7 @@ fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'
     }
     if !findings.list.iter().any(|(check, _)| *check == "program") {
         let none = format!("None of the programs that {FILE} lists is here");
-        findings.add("program", [Finding::warning(none, "name the program behind the options")]);
+        findings.add("program", [Finding::old_warning(none, "name the program behind the options")]);
     }
     if !findings.list.iter().any(|(check, _)| *check == "library") {
         findings.add("library", ordinary());
@@ -239,7 +234,7 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
         Ok(seen) => seen,
         Err(error) => {
             let cause = format!("{name} cannot be looked at ({})", cause(&error));
-            return findings.add("program", [Finding::problem(cause, "name a program that can")]);
+            return findings.add("program", [Finding::old_problem(cause, "name a program that can")]);
         }
     };
     if let Some(problem) = script::starter(file, is_secure) {
@@ -254,7 +249,7 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
         );
     } else if secure::has_bit(&status) {
         let (why, remedy) = secure::idle(file, &status);
-        findings.add("program", [Finding::warning(format!("{name} {why}"), remedy)]);
+        findings.add("program", [Finding::old_warning(format!("{name} {why}"), remedy)]);
     } else {
         findings.add("program", [Finding::ok(format!("{name} runs with your rights"))]);
     }
@@ -284,7 +279,7 @@ fn ordinary() -> Vec<Finding> {
             let mut findings = vec![Finding::sentence(&sentence)];
             // The loader may find it elsewhere; set-user-ID programs do not.
             if let Ok(Some(found)) = probe::loaded(OsStr::new(library::NAME)) {
-                findings.push(Finding::warning(
+                findings.push(Finding::old_warning(
                     format!("{found} is in a directory that the dynamic loader does not trust, so set-user-ID programs do not get it"),
                     "remove it, and have root run 'make install'",
                 ));
@@ -307,7 +302,7 @@ fn ordinary() -> Vec<Finding> {
         return findings;
     }
     match probe::loaded(&name) {
-        Ok(None) => findings.push(Finding::problem(
+        Ok(None) => findings.push(Finding::old_problem(
             format!("Programs do not get the library {}, although it is there", shown(&file)),
             "look at what 'LD_DEBUG=files LD_PRELOAD=libvmware-bdwrapper.so.0 true' says of it",
         )),
@@ -336,5 +331,5 @@ struct Document<'a> {
 struct Check<'a> {
     check: &'static str,
     #[serde(flatten)]
-    finding: json::Finding<'a>,
+    finding: &'a Finding,
 }

@@ -15,7 +15,7 @@ use crate::host::block::{Block, Kind};
 use crate::host::scan::Host;
 use crate::host::udev::{self, Access, link_name};
 use crate::program::loader::resolve;
-use crate::say::failure::{Failure, cause, print, quoted, say, shown};
+use crate::say::failure::{Failure, cause, note, print, quoted, say, shown};
 use crate::say::finding::{Finding, Verdict, only};
 use crate::say::terminal;
 
@@ -76,9 +76,9 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
     };
     if let Some(rule) = rule.as_ref().filter(|_| !wanted.dry_run) {
         rules.with(name, Some(rule)).write().map_err(|mut failure| {
-            failure
-                .sentences
-                .push("Nothing was done; without --persist the link is made until the next start.".into());
+            failure.findings.push(Finding::sentence(
+                "Nothing was done; without --persist the link is made until the next start.",
+            ));
             failure
         })?;
     }
@@ -86,7 +86,7 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
     if let Err(mut failure) = carry_out(path, target.as_deref(), block, wanted) {
         // Nothing persists of what could not be done.
         if rule.is_some() && !wanted.dry_run {
-            failure.sentences.extend(rules.write().err().into_iter().flat_map(|more| more.sentences));
+            failure.findings.extend(rules.write().err().into_iter().flat_map(|more| more.findings));
         }
         return Err(failure);
     }
@@ -243,12 +243,12 @@ fn judge(block: &Block, device: &Path, host: &Host, force: bool) -> Result<(), F
     if force {
         return Ok(());
     }
-    let mut sentences: Vec<String> = only(&findings, Verdict::Problem).map(Finding::to_string).collect();
-    if sentences.is_empty() {
+    let mut findings: Vec<Finding> = only(&findings, Verdict::Problem).cloned().collect();
+    if findings.is_empty() {
         return Ok(());
     }
-    sentences.push("Nothing was done; --force makes the link all the same.".into());
-    Err(Failure { status: Failure::FAILED, sentences })
+    findings.push(Finding::sentence("Nothing was done; --force makes the link all the same."));
+    Err(Failure { status: Failure::FAILED, findings })
 }
 
 /// Where the link leads, as udev writes it.
@@ -309,7 +309,7 @@ fn current(
     }
     let by_udev = other.filter(|other| !has_rule && host.is_udevs(other.number, path));
     if by_udev.is_some() && force {
-        say(format!(
+        note(format!(
             "{}, and may replace the new link at any time: change that rule.",
             made_by_another(path, name)
         ));
@@ -410,7 +410,7 @@ fn tell_udev(block: Option<&Block>) {
     for arguments in steps {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         if !run("udevadm", &arguments).is_ok_and(|done| done.status.success()) {
-            say(format!(
+            note(format!(
                 "'udevadm {}' failed: the rule counts after the next start of the system.",
                 arguments.join(" ")
             ));
@@ -550,7 +550,7 @@ pub fn list(json: bool) -> Result<(), Failure> {
     });
     let links: Vec<Link> = links.collect();
     if json {
-        return print(crate::say::json::text(&Document { links }).map_err(failed)?);
+        return print(crate::say::json::text(&Document { links })?);
     }
     if links.is_empty() {
         return print("There are no links in /dev/sd and /dev/hd, and no rules for any.\n");

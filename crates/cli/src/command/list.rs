@@ -16,14 +16,13 @@ use crate::say::terminal;
 
 /// Prints them; those that stand for nothing only where `all` says so.
 pub fn list(json: bool, all: bool) -> Result<ExitCode, Failure> {
-    let failed = |sentence| Failure::new(Failure::FAILED, sentence);
     let host = Host::running()?;
     let blocks = host.blocks().iter().filter(|block| all || !block.is_unused());
     let blocks =
         blocks.map(|block| (block, device::of_block(block, &block.path(), Options::default(), &host)));
     if json {
         let devices: Vec<Row> = blocks.map(|(block, fitness)| Row::new(block, fitness)).collect();
-        print(json::text(&Document { devices }).map_err(failed)?)?;
+        print(json::text(&Document { devices })?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<[String; 5]> = blocks.map(|(block, fitness)| cells(block, fitness)).collect();

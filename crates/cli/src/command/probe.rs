@@ -14,7 +14,7 @@ use crate::entries;
 use crate::entries::Device;
 use crate::host::scan::Host;
 use crate::say::colour::styled;
-use crate::say::failure::{Failure, cause, print, say, shown};
+use crate::say::failure::{Failure, cause, note, print, say, shown};
 use crate::say::finding::{Finding, Verdict, only};
 use crate::say::json::{self, Report};
 use crate::say::terminal;
@@ -46,17 +46,17 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
         .collect();
     if json {
         let devices = probed.iter().map(Probed::report).collect();
-        print(json::document(devices).map_err(failed)?)?;
+        print(json::document(devices)?)?;
     } else {
         let texts: Vec<String> = probed.iter().map(Probed::text).collect();
         print(texts.join("\n"))?;
     }
     for sentence in probed.iter().filter_map(|probed| probed.facts.as_ref().err()) {
-        say(sentence);
+        note(sentence);
     }
     if let Some(loaded) = with.library.filter(|_| library == library::NAME) {
         if let Some(sentence) = library::shadowed(Path::new(&loaded)).map_err(failed)? {
-            say(sentence);
+            note(sentence);
         }
     }
     Ok(ExitCode::from(if probed.iter().all(Probed::is_good) { 0 } else { Failure::FAILED }))
@@ -180,7 +180,7 @@ impl<'a> Probed<'a> {
             without,
             with,
             vmware: self.conclusion().into(),
-            findings: self.findings.iter().map(json::Finding::from).collect(),
+            findings: &self.findings,
         }
     }
 }

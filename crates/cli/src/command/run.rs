@@ -14,7 +14,7 @@ use crate::entries;
 use crate::entries::Device;
 use crate::program::find;
 use crate::program::secure;
-use crate::say::failure::{Failure, cause, say, shown};
+use crate::say::failure::{Failure, cause, note, say, shown};
 use crate::say::finding::{Finding, Verdict, only};
 
 /// The library's variable for the amount of messages.
@@ -58,7 +58,7 @@ pub fn prepare(texts: &[OsString], command: &[OsString], force: bool) -> Result<
     let otherwise = "The program is not started: give the option --force where that is what you want.";
     device::judge(&listed, std::slice::from_ref(&file), force).map_err(|uses| Failure {
         status: Failure::NOT_EXECUTED,
-        sentences: [uses, vec![otherwise.into()]].concat(),
+        findings: [uses, vec![Finding::sentence(otherwise)]].concat(),
     })?;
     let (library, is_secure) = library_for(&file, &listed)?;
     let preload = std::env::var_os(library::VARIABLE);
@@ -102,7 +102,7 @@ fn warn_of_others(file: &Path, listed: &[Device<'_>]) {
         }
     }
     for (names, problems) in lacking {
-        say(format!("{} starts, but {} would not find the devices:", shown(file), names.join(" and ")));
+        note(format!("{} starts, but {} would not find the devices:", shown(file), names.join(" and ")));
         problems.iter().for_each(say);
     }
 }
@@ -131,7 +131,7 @@ fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), F
     for remark in only(&findings, Verdict::Warning) {
         say(remark);
     }
-    let obstacles: Vec<String> = only(&findings, Verdict::Problem).map(Finding::to_string).collect();
+    let obstacles: Vec<Finding> = only(&findings, Verdict::Problem).cloned().collect();
     if obstacles.is_empty() {
         return Ok((library::NAME.into(), true));
     }
@@ -140,5 +140,8 @@ fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), F
          see libvmware-bdwrapper(7)):",
         shown(file)
     );
-    Err(Failure { status: Failure::NOT_EXECUTED, sentences: [vec![heading], obstacles].concat() })
+    Err(Failure {
+        status: Failure::NOT_EXECUTED,
+        findings: [vec![Finding::sentence(&heading)], obstacles].concat(),
+    })
 }

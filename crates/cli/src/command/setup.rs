@@ -19,7 +19,7 @@ use crate::entries;
 use crate::entries::Device;
 use crate::file::system;
 use crate::host::block;
-use crate::say::failure::{Failure, cause, print, quoted, say, shown};
+use crate::say::failure::{Failure, cause, note, print, quoted, say, shown};
 use crate::say::finding::Finding;
 
 /// The file as it is before anybody has changed it.
@@ -47,7 +47,7 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
     let failed = |sentence| Failure::new(Failure::FAILED, sentence);
     let lines = wanted.lines()?;
     for program in &wanted.programs {
-        if let Some(Finding { cause, remedy, .. }) = exposed(program) {
+        if let Some(Finding { cause, hint: remedy, .. }) = exposed(program) {
             return Err(failed(format!("{cause}: {}.", remedy.unwrap_or_default())));
         }
     }
@@ -61,9 +61,9 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
     if wanted.bit {
         let change = Change::plan(lines).map_err(failed)?;
         for remark in &change.remarks {
-            say(remark);
+            note(remark);
         }
-        let backup = if wanted.dry_run { None } else { change.carry_out().map_err(failed)? };
+        let backup = if wanted.dry_run { None } else { change.carry_out()? };
         if change.old.is_none() {
             said("created", "would create", FILE)?;
         }
@@ -154,7 +154,7 @@ impl Wanted {
         let otherwise = "Nothing was done: add --force to list such a device all the same.";
         device::judge(&listed, &[], self.force).map_err(|uses| Failure {
             status: Failure::FAILED,
-            sentences: [uses, vec![otherwise.into()]].concat(),
+            findings: [uses, vec![Finding::sentence(otherwise)]].concat(),
         })?;
         for device in &listed {
             if !device.entry.force && block::is_real_path(device.path()) {
@@ -272,7 +272,7 @@ impl Change {
     }
 
     /// The name by which the file before is kept, where there was one.
-    fn carry_out(&self) -> Result<Option<PathBuf>, String> {
+    fn carry_out(&self) -> Result<Option<PathBuf>, Finding> {
         match &self.old {
             Some(old) if *old == self.new => Ok(None),
             _ => system::put(Path::new(FILE), &self.new, true),

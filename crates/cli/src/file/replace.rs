@@ -12,7 +12,8 @@ use rustix::fs::{FlockOperation, OFlags, XattrFlags, fgetxattr, flock, fremovexa
 use rustix::io::Errno;
 use tempfile::{Builder, NamedTempFile};
 
-use crate::say::failure::{cause, say, shown};
+use crate::say::failure::{say, shown};
+use crate::say::finding::{Code, Finding};
 
 /// The most bytes that a descriptor or a `.vmx` file may have.
 const MOST: u64 = 1 << 20;
@@ -46,48 +47,47 @@ pub struct Place {
 
 impl Place {
     /// The place of a file that need not exist; a symbolic link to one is followed.
-    pub fn of(path: &Path) -> Result<Place, String> {
+    pub fn of(path: &Path) -> Result<Place, Finding> {
         Place::unfollowed(&followed(path))
     }
 
     /// The place of what has this very name, be it a symbolic link.
-    pub fn unfollowed(path: &Path) -> Result<Place, String> {
+    pub fn unfollowed(path: &Path) -> Result<Place, Finding> {
         let name = path.file_name().ok_or_else(|| no_file(path))?.to_owned();
         let directory = OpenOptions::new()
             .read(true)
             .custom_flags((OFlags::PATH | OFlags::DIRECTORY).bits() as i32)
             .open(directory(path))
             .map_err(|error| {
-                format!(
-                    "{}: cannot be reached ({}); its directory must be there, and one that you may search.",
-                    shown(path),
-                    cause(&error)
-                )
+                Finding::io("cannot be reached", &error)
+                    .of(path)
+                    .hint("name a file in a directory that exists and that you may search")
             })?;
         let place = Place { path: path.into(), directory, name, lock: None, read: None };
         let is_it = number(&opened(&place.directory).metadata()) == number(&place.directory.metadata());
-        if is_it { Ok(place) } else { Err("/proc is not mounted; run 'mount -t proc proc /proc'.".into()) }
+        if is_it {
+            Ok(place)
+        } else {
+            Err(Finding::problem(Code::Io, "is not mounted")
+                .of("/proc")
+                .hint("run as root: 'mount -t proc proc /proc'"))
+        }
     }
 
     /// The same, with the directory locked until the result is dropped; waits until nobody else has the lock, and says so. It is
     /// the directory's, because the file itself is replaced: what the file holds has to be read under it.
-    pub fn locked(path: &Path) -> Result<Place, String> {
+    pub fn locked(path: &Path) -> Result<Place, Finding> {
         let mut place = Place::of(path)?;
         let cannot = |error: io::Error| {
-            format!(
-                "{}: cannot be locked ({}); its directory must be one that you may read.",
-                shown(path),
-                cause(&error)
-            )
+            let finding = Finding::io("cannot be locked", &error).of(path);
+            finding.hint("name a file in a directory that you may read")
         };
         let lock = File::open(opened(&place.directory)).map_err(cannot)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => {
-                say(format!(
-                    "{}: waits for another program that has locked {}; lslocks(8) shows it.",
-                    shown(path),
-                    shown(directory(&place.path))
-                ));
+                let why =
+                    format!("waits for another program that has locked {}", shown(directory(&place.path)));
+                say(Finding::warning(Code::Waiting, why).of(path).hint("'lslocks' shows that program"));
                 rustix::io::retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive))
             }
             done => done,
@@ -117,38 +117,41 @@ impl Place {
     }
 
     /// Reads a small regular file; a sentence says why it cannot be read. It is the one that `replace` replaces.
-    pub fn read(&mut self) -> Result<Vec<u8>, String> {
+    pub fn read(&mut self) -> Result<Vec<u8>, Finding> {
         let (mut bytes, file) = (Vec::new(), self.open()?);
-        let cannot = |error: io::Error| not_read(&self.path, &cause(&error));
+        let cannot = |error: io::Error| unreadable(&self.path, &error);
         let length = file.metadata().map_err(cannot)?.len();
         if length <= MOST {
             (&file).take(MOST + 1).read_to_end(&mut bytes).map_err(cannot)?;
         }
         if length > MOST || bytes.len() as u64 > MOST {
-            return Err(format!(
-                "{}: has {} bytes, more than the {MOST} that a descriptor or .vmx file can have; name the small text file.",
-                shown(&self.path),
+            let why = format!(
+                "has {} bytes, more than the {MOST} that a descriptor or .vmx file can have",
                 length.max(bytes.len() as u64)
-            ));
+            );
+            return Err(Finding::problem(Code::Malformed, why)
+                .of(&self.path)
+                .hint("name the small text file"));
         }
         self.read = Some(file);
         Ok(bytes)
     }
 
-    fn open(&self) -> Result<File, String> {
+    fn open(&self) -> Result<File, Finding> {
         let path = self.beside(&self.name);
         match open(&path, FileType::is_file) {
             Ok(Some(file)) => Ok(file),
             Ok(None) if path.is_symlink() => {
-                Err(not_read(&self.path, "it is a symbolic link that leads nowhere"))
+                let finding = Finding::problem(Code::NotFound, "is a symbolic link that leads nowhere");
+                Err(finding.of(&self.path).hint(READABLE))
             }
             Ok(None) => Err(no_file(&self.path)),
-            Err(error) => Err(not_read(&self.path, &cause(&error))),
+            Err(error) => Err(unreadable(&self.path, &error)),
         }
     }
 
     /// Makes a file that does not exist yet, all of it or nothing.
-    pub fn create(&self, bytes: &[u8]) -> Result<(), String> {
+    pub fn create(&self, bytes: &[u8]) -> Result<(), Finding> {
         match self.put(&self.name, bytes, None) {
             Ok(()) => self.sync(),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(&self.path)),
@@ -157,17 +160,16 @@ impl Place {
     }
 
     /// Makes the file with these rights, all of it or nothing; it does not exist yet.
-    pub fn create_with(&self, bytes: &[u8], rights: &Rights) -> Result<(), String> {
+    pub fn create_with(&self, bytes: &[u8], rights: &Rights) -> Result<(), Finding> {
         self.put(&self.name, bytes, Some(rights)).map_err(|error| not_written(&self.path, &error))?;
         self.sync()
     }
 
     /// Makes an empty file in place of `old`, which [`Place::found`] has found, with its rights; the old one stays what it is for
     /// whoever has it open.
-    pub fn renew(&self, old: Option<&File>) -> Result<File, String> {
-        let cannot = |error: io::Error| {
-            format!("{}: cannot be made ({}); name another file.", shown(&self.path), cause(&error))
-        };
+    pub fn renew(&self, old: Option<&File>) -> Result<File, Finding> {
+        let cannot =
+            |error: io::Error| Finding::io("cannot be made", &error).of(&self.path).hint("name another file");
         let target = self.beside(&self.name);
         let Some(old) = old else {
             let file = temporary(&target, b"", None).map_err(cannot)?;
@@ -180,15 +182,13 @@ impl Place {
     }
 
     /// Refuses where the name is another file's by now.
-    fn check_unchanged(&self, old: &File) -> Result<(), String> {
+    fn check_unchanged(&self, old: &File) -> Result<(), Finding> {
         let now = self.beside(&self.name).symlink_metadata();
         if number(&now).is_some() && number(&now) == number(&old.metadata()) {
             return Ok(());
         }
-        Err(format!(
-            "{}: has been replaced by another program meanwhile, so nothing was changed; try again.",
-            shown(&self.path)
-        ))
+        let why = "has been replaced by another program meanwhile, so nothing was changed";
+        Err(Finding::problem(Code::InUse, why).of(&self.path).hint("try again"))
     }
 
     /// Makes a file beside it under the first name that is free, `STEM.EXTENSION`, `STEM-1.EXTENSION` and so on, with these
@@ -199,7 +199,7 @@ impl Place {
         extension: &str,
         bytes: &[u8],
         rights: Option<&Rights>,
-    ) -> Result<String, String> {
+    ) -> Result<String, Finding> {
         let mut number = 0;
         loop {
             let name = match number {
@@ -221,7 +221,7 @@ impl Place {
 
     /// Replaces the file, all of it or nothing; mode, access control list and owner stay. Where `keep` says so the old file stays
     /// under another name, which is returned.
-    pub fn replace(&self, bytes: &[u8], keep: bool) -> Result<Option<PathBuf>, String> {
+    pub fn replace(&self, bytes: &[u8], keep: bool) -> Result<Option<PathBuf>, Finding> {
         let cannot = |error: io::Error| not_written(&self.path, &error);
         let old = match &self.read {
             Some(file) => file.try_clone().map_err(cannot)?,
@@ -284,9 +284,9 @@ impl Place {
     }
 
     /// Has the names in the directory on the disk, too.
-    fn sync(&self) -> Result<(), String> {
+    fn sync(&self) -> Result<(), Finding> {
         File::open(opened(&self.directory)).and_then(|file| file.sync_all()).map_err(|error| {
-            format!("{}: may not be on the disk yet ({}); run sync(1).", shown(&self.path), cause(&error))
+            Finding::io("may not be on the disk yet", &error).of(&self.path).hint("run 'sync'")
         })
     }
 }
@@ -336,17 +336,20 @@ pub fn opened(file: &File) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
-fn no_file(path: &Path) -> String {
-    format!("{}: is no regular file; name one.", shown(path))
+fn no_file(path: &Path) -> Finding {
+    Finding::problem(Code::FileType, "is not a regular file").of(path).hint("name one")
 }
 
-fn not_read(path: &Path, why: &str) -> String {
-    format!("{}: cannot be read ({why}); name a file that you may read.", shown(path))
+const READABLE: &str = "name a file that you may read";
+
+fn unreadable(path: &Path, error: &io::Error) -> Finding {
+    Finding::io("cannot be read", error).of(path).hint(READABLE)
 }
 
 /// What is said of a file that is not to be replaced.
-pub fn exists(path: &Path) -> String {
-    format!("{}: exists already; choose another name, or add --force to replace it.", shown(path))
+pub fn exists(path: &Path) -> Finding {
+    let hint = "choose another name, or add --force to replace it";
+    Finding::problem(Code::Exists, "exists already").of(path).hint(hint)
 }
 
 /// Whose a file is, its mode, and its access control list (acl(5)), without which the mode would mean something else.
@@ -405,17 +408,15 @@ pub fn temporary(path: &Path, bytes: &[u8], rights: Option<&Rights>) -> io::Resu
     Ok(named)
 }
 
-fn not_written(path: &Path, error: &io::Error) -> String {
-    format!(
-        "{}: cannot be written ({}); nothing was changed. Its directory must be writable and have room, and the file's owner must \
-         be yours to give.",
-        shown(path),
-        cause(error)
+fn not_written(path: &Path, error: &io::Error) -> Finding {
+    Finding::io("cannot be written", error).of(path).hint(
+        "nothing was changed. The directory must be writable and have room, and you must have the right to give a file to the \
+         present owner",
     )
 }
 
 /// Refuses a file that VMware uses: it stands beside its lock, a directory or file `NAME.lck`.
-pub fn is_free(path: &Path) -> Result<(), String> {
+pub fn is_free(path: &Path) -> Result<(), Finding> {
     let lock = |path: &Path| {
         let mut name = path.as_os_str().to_owned();
         name.push(".lck");
@@ -424,12 +425,12 @@ pub fn is_free(path: &Path) -> Result<(), String> {
     let locks = [Some(lock(path)), path.canonicalize().ok().as_deref().map(lock)];
     match locks.into_iter().flatten().find(|lock| lock.symlink_metadata().is_ok()) {
         None => Ok(()),
-        Some(lock) => Err(format!(
-            "{}: is in use, for {} exists; shut the virtual machine down and close it in VMware. Where no VMware runs, remove \
-             the lock.",
-            shown(path),
-            shown(&lock)
-        )),
+        Some(lock) => {
+            let why = format!("is in use, because {} exists", shown(&lock));
+            Err(Finding::problem(Code::InUse, why).of(path).hint(
+                "shut the virtual machine down and close it in VMware. Where no VMware runs, remove the lock",
+            ))
+        }
     }
 }
 
@@ -455,7 +456,9 @@ mod tests {
             let old = found.as_ref().map(|(file, _)| file);
             place
                 .renew(old)
-                .and_then(|mut file| file.write_all(b"trace").map_err(|error| error.to_string()))
+                .and_then(|mut file| {
+                    file.write_all(b"trace").map_err(|error| unreadable(Path::new("trace"), &error))
+                })
                 .expect("it can be made");
         }
         assert_eq!(fs::read_dir(&ours).expect("it is ours").count(), 0);

@@ -10,7 +10,8 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
 
 use crate::file::replace::{Place, Rights};
-use crate::say::failure::{Failure, cause, quoted, say};
+use crate::say::failure::{Failure, quoted, say};
+use crate::say::finding::{Code, Finding};
 
 /// For root alone, as its directory is: a lock on what others may open could be held by them.
 const LOCK: &str = "/run/vmware-bdwrapper.lock";
@@ -40,11 +41,8 @@ pub fn alone(dry_run: bool) -> Result<Option<Alone>, Failure> {
             // The run that had it is done, and has removed it.
             Ok(None) => {}
             Err(error) => {
-                let sentence = format!(
-                    "{LOCK} cannot be locked ({}), so nothing was changed: mend that first.",
-                    cause(&error)
-                );
-                return Err(Failure::new(Failure::FAILED, sentence));
+                let finding = Finding::io("cannot be locked, so nothing was changed", &error).of(LOCK);
+                return Err(finding.hint("make it a file that root may write").into());
             }
         }
     }
@@ -55,7 +53,8 @@ fn lock() -> io::Result<Option<File>> {
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(LOCK)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => {
-            say(format!("{LOCK}: waits for another run of setup or link; lslocks(8) shows it."));
+            let finding = Finding::warning(Code::Waiting, "waits for another run of setup or link").of(LOCK);
+            say(finding.hint("'lslocks' shows that run"));
             retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
         }
         done => done?,
@@ -71,13 +70,13 @@ fn required() -> Result<(), Failure> {
         return Ok(());
     }
     let words: String = std::env::args_os().skip(1).map(|word| format!(" {}", quoted(&word))).collect();
-    let sentence = format!("Only root can change the system's files: run 'sudo vmware-bdwrapper{words}'.");
-    Err(Failure::new(Failure::FAILED, sentence))
+    let finding = Finding::problem(Code::RootOnly, "Only root can change the system's files");
+    Err(finding.hint(format!("run 'sudo vmware-bdwrapper{words}'")).into())
 }
 
 /// Makes a file of root's with mode 0644, or replaces one, whose owner and mode stay, in one step. Where `keep` says so the old
 /// file stays under another name, which is returned.
-pub fn put(path: &Path, text: &[u8], keep: bool) -> Result<Option<PathBuf>, String> {
+pub fn put(path: &Path, text: &[u8], keep: bool) -> Result<Option<PathBuf>, Finding> {
     let place = Place::of(path)?;
     if path.exists() {
         return place.replace(text, keep);

@@ -42,7 +42,7 @@ impl Unknown {
 
     /// For devices that the user names: the kernel can still be asked whether something has one for itself.
     pub fn finding(&self) -> Finding {
-        Finding::warning(
+        Finding::old_warning(
             format!(
                 "The block devices are unknown, because {} cannot be read ({}), so what uses a device, or whether it is a physical \
                  disk, cannot be told",

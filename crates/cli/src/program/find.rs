@@ -11,7 +11,7 @@ use rustix::fs::{Access, access};
 use crate::program::elf::{Elf, Machine};
 use crate::program::secure;
 use crate::say::failure::{Failure, cause, shown};
-use crate::say::finding::Finding;
+use crate::say::finding::{Code, Finding};
 
 /// Where programs are looked for without `PATH`, as execvp(3) does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -36,13 +36,10 @@ pub fn find(name: &OsStr) -> Result<PathBuf, Failure> {
         }
     }
     Err(denied.unwrap_or_else(|| {
-        Failure::new(
-            Failure::NOT_FOUND,
-            format!(
-                "There is no program {} in any directory of PATH: correct its name, or give its path.",
-                shown(name)
-            ),
-        )
+        Finding::problem(Code::ProgramNotFound, "is not in any directory of PATH")
+            .of(name)
+            .hint("correct its name, or give its path")
+            .into()
     }))
 }
 
@@ -50,8 +47,8 @@ pub fn find(name: &OsStr) -> Result<PathBuf, Failure> {
 fn executable(file: PathBuf) -> Result<PathBuf, Failure> {
     match file.metadata() {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            let sentence = format!("There is no program {}: correct its path.", shown(&file));
-            Err(Failure::new(Failure::NOT_FOUND, sentence))
+            let finding = Finding::problem(Code::ProgramNotFound, "does not exist").of(&file);
+            Err(finding.hint("correct the path of the program").into())
         }
         Err(error) => Err(not_executed(&file, &cause(&error))),
         Ok(status) if !status.is_file() => Err(not_executed(&file, "it is no regular file")),
@@ -64,8 +61,8 @@ fn executable(file: PathBuf) -> Result<PathBuf, Failure> {
 
 /// Says that a program cannot be executed.
 pub fn not_executed(file: &Path, cause: &str) -> Failure {
-    let sentence = format!("{} cannot be executed ({cause}): name a program that can.", shown(file));
-    Failure::new(Failure::NOT_EXECUTED, sentence)
+    let finding = Finding::problem(Code::NotExecutable, format!("cannot be executed ({cause})"));
+    finding.of(file).hint("name a program that can").into()
 }
 
 /// Whether a file is a script, which its interpreter runs without any set-user-ID bit of its own.
@@ -93,10 +90,8 @@ pub fn unstartable(file: &Path) -> Option<Finding> {
             format!("is a script for {}, which cannot be executed ({})", shown(name), cause(&error.into()))
         }
     };
-    Some(Finding::problem(
-        format!("{} {why}", shown(file)),
-        "install that, or correct the script's first line",
-    ))
+    let finding = Finding::problem(Code::NotExecutable, why).of(file);
+    Some(finding.hint("install that, or correct the script's first line"))
 }
 
 /// Says why a preloaded library cannot reach a program, or may not; a file that cannot be read is not judged.
@@ -106,11 +101,8 @@ pub fn unreachable(file: &Path) -> Option<Finding> {
     let is_secure = || file.metadata().and_then(|status| secure::is_secure(file, &status)).unwrap_or(false);
     let why = match obstacle(&program, own) {
         None if program.has_address_sanitizer && !preloads("asan") => {
-            return Some(Finding::warning(
-                format!(
-                    "{} is built with AddressSanitizer, which refuses a library that is loaded before its own",
-                    shown(file)
-                ),
+            let why = "is built with AddressSanitizer, which refuses a library that is loaded before its own";
+            return Some(Finding::warning(Code::Unsupported, why).of(file).hint(
                 "put that first: 'LD_PRELOAD=$(gcc -print-file-name=libasan.so) vmware-bdwrapper run ...'",
             ));
         }
@@ -120,17 +112,15 @@ pub fn unreachable(file: &Path) -> Option<Finding> {
             "runs on the C library musl, which loads no library into a set-user-ID program"
         }
         Some(Obstacle::Musl) => {
-            return Some(Finding::warning(
-                format!("{} runs on the C library musl, with which the library is not tested", shown(file)),
-                "see with 'vmware-bdwrapper trace' whether the library answers it",
-            ));
+            let why = "runs on the C library musl, with which the library is not tested";
+            let finding = Finding::warning(Code::Unsupported, why).of(file);
+            return Some(finding.hint("see with 'vmware-bdwrapper trace' whether the library answers it"));
         }
         Some(Obstacle::Other(why)) => why,
     };
-    Some(Finding::problem(
-        format!("{} {why}, so it will find the devices as they are without the library", shown(file)),
-        "name a program of this system that is linked dynamically",
-    ))
+    let why = format!("{why}, so it will find the devices as they are without the library");
+    let finding = Finding::problem(Code::Unsupported, why).of(file);
+    Some(finding.hint("name a program of this system that is linked dynamically"))
 }
 
 /// Whether `LD_PRELOAD` names a library with this in its name.
@@ -172,7 +162,7 @@ mod tests {
         assert!(find(OsStr::new("sh")).expect("every system has one").ends_with("sh"));
         assert_eq!(find(OsStr::new("/bin/sh")).expect("every system has one"), Path::new("/bin/sh"));
         for name in ["", "no-such-program", "/no-such-program", "/etc/passwd/x"] {
-            assert_eq!(status(name), Failure::NOT_FOUND, "{name}");
+            assert_eq!(status(name), 127, "{name}");
         }
         for name in ["/etc/passwd", "/etc"] {
             assert_eq!(status(name), Failure::NOT_EXECUTED, "{name}");

@@ -1,52 +1,90 @@
-//! What the command says when something is wrong.
+//! How the command ends without having done its work, and how it says anything at all.
 
+use std::borrow::Borrow;
 use std::ffi::OsStr;
-use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
+use clap::ValueEnum;
 use disk::entry::Printed;
 use std::os::unix::ffi::OsStrExt;
+
+use crate::say::finding::{Code, Finding};
+use crate::say::json;
+
+/// How messages are written to the standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// As sentences.
+    Text,
+    /// As JSON objects, one on each line.
+    Json,
+}
+
+/// The format of this process; text before it is set.
+pub static FORMAT: OnceLock<Format> = OnceLock::new();
 
 /// Why the command ends without having done its work.
 #[derive(Debug)]
 pub struct Failure {
     /// The exit status.
     pub status: u8,
-    /// Complete sentences, each of which names a thing, what is wrong with it and what to do.
-    pub sentences: Vec<String>,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+}
+
+impl From<Finding> for Failure {
+    fn from(finding: Finding) -> Failure {
+        Failure { status: finding.code.status(), findings: vec![finding] }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(sentence: String) -> Failure {
+        Finding::from(sentence).into()
+    }
 }
 
 impl Failure {
-    /// Something failed.
+    /// The exit status of a failure that has no other.
     pub const FAILED: u8 = 1;
-    /// The command line is wrong.
+    /// The exit status where the command line is wrong.
     pub const USAGE: u8 = 2;
-    /// A program cannot be executed.
+    /// The exit status where a program is not executed.
     pub const NOT_EXECUTED: u8 = 126;
-    /// There is no program of this name.
-    pub const NOT_FOUND: u8 = 127;
 
-    /// A single sentence.
+    /// A sentence that is not divided yet.
     pub fn new(status: u8, sentence: impl Into<String>) -> Failure {
-        Failure { status, sentences: vec![sentence.into()] }
+        Failure { status, findings: vec![Finding::sentence(&sentence.into())] }
+    }
+
+    /// Something on the command line is wrong.
+    pub fn usage(finding: Finding) -> Failure {
+        Failure { status: Failure::USAGE, findings: vec![finding] }
     }
 
     /// Says it, and gives the exit status.
     pub fn report(self) -> ExitCode {
-        for sentence in &self.sentences {
-            say(sentence);
-        }
+        self.findings.iter().for_each(say);
         ExitCode::from(self.status)
     }
 }
 
-/// Writes a message to the standard error or, where that cannot be written, to the terminal. A reader that has left has chosen to
-/// be told nothing.
-pub fn say(message: impl Display) {
-    let line = format!("vmware-bdwrapper: {message}\n");
+/// Writes a message to the standard error.
+pub fn say(finding: impl Borrow<Finding>) {
+    let finding = finding.borrow();
+    write(&match FORMAT.get() {
+        Some(Format::Json) => json::line(finding).unwrap_or_default(),
+        _ => format!("vmware-bdwrapper: {finding}\n"),
+    });
+}
+
+/// Writes to the standard error or, where that cannot be written, to the terminal. A reader that has left has chosen to be told
+/// nothing.
+pub fn write(line: &str) {
     let written = io::stderr().write_all(line.as_bytes());
     if written.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe) {
         // Without a terminal the exit status alone can tell.
@@ -55,14 +93,19 @@ pub fn say(message: impl Display) {
     }
 }
 
+/// Says a sentence that is not divided yet.
+pub fn note(sentence: impl std::fmt::Display) {
+    say(Finding::sentence(&sentence.to_string()));
+}
+
 /// Writes to the standard output; a reader that has left is no failure.
 pub fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
-            Failure::FAILED,
-            format!("The standard output cannot be written ({}): write it elsewhere.", cause(&error)),
-        )),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let why = format!("The standard output cannot be written ({})", cause(&error));
+            Err(Finding::problem(Code::Io, why).hint("write it elsewhere").into())
+        }
         _ => Ok(()),
     }
 }

@@ -1,20 +1,23 @@
-//! What a check finds.
+//! What the command tells its user: failures, warnings and what checks find, each a [`Finding`].
 
 use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use serde::Serialize;
 
 use crate::say::colour::styled;
+use crate::say::failure::{cause, shown};
 
-/// How bad it is.
+/// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// As it should be.
+    /// It is as it should be.
     Ok,
-    /// It can work so.
+    /// It can work.
     Warning,
-    /// It does not work so.
+    /// It does not work.
     Problem,
 }
 
@@ -29,59 +32,292 @@ impl Verdict {
     }
 }
 
-/// A fact, and what to do about it. Displayed as one sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Declares the codes, with the list of them that vmware-bdwrapper(1) has to have.
+macro_rules! codes {
+    ($(#[doc = $about:literal] $code:ident,)*) => {
+        /// What kind of thing a finding is about, for programs.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Code {
+            $(#[doc = $about] $code,)*
+        }
+
+        impl Code {
+            /// Each code, with what it means.
+            #[cfg(test)]
+            const ALL: &[(Code, &str)] = &[$((Code::$code, $about),)*];
+        }
+    };
+}
+
+codes! {
+    /// Nothing is wrong.
+    Ok,
+    /// The command line is wrong.
+    Usage,
+    /// A device entry is wrong.
+    BadEntry,
+    /// No program has this name.
+    ProgramNotFound,
+    /// A program cannot be executed.
+    NotExecutable,
+    /// A program would not find the devices; other messages say why.
+    NotReady,
+    /// A file, device, link, user or group does not exist.
+    NotFound,
+    /// A file, link or setting exists already.
+    Exists,
+    /// The user does not have the right.
+    PermissionDenied,
+    /// Only root can do this.
+    RootOnly,
+    /// Something uses the device or file.
+    InUse,
+    /// The running system is on the device.
+    SystemDisk,
+    /// The device is a physical disk.
+    PhysicalDisk,
+    /// The device is a physical volume of LVM, or a part that LVM uses for itself.
+    LvmPart,
+    /// The device does not keep what is written to it.
+    Volatile,
+    /// The device is left over from something that no longer exists.
+    Stale,
+    /// The device can only be read.
+    ReadOnly,
+    /// The device has no sector.
+    Empty,
+    /// The sectors have a size that VMware does not take, or the last one is not whole.
+    SectorSize,
+    /// VMware would refuse the device.
+    Refused,
+    /// Two entries or lines are for the same device.
+    Duplicate,
+    /// Two devices share their space.
+    Overlap,
+    /// It is neither a block device nor an image file.
+    NotADevice,
+    /// It is not a file, directory or link of the type that is needed.
+    FileType,
+    /// The content of a file is not what it should be.
+    Malformed,
+    /// The partition table of a device cannot be used.
+    PartitionTable,
+    /// A descriptor and its device differ.
+    Different,
+    /// The device or value is of a kind with which this does not work.
+    Unsupported,
+    /// A program loses LD_PRELOAD.
+    PreloadLost,
+    /// The library is not installed.
+    NotInstalled,
+    /// The dynamic loader takes another library.
+    Shadowed,
+    /// The library does not have the set-user-ID bit.
+    NoSetUserId,
+    /// /etc/vmware-bdwrapper.conf does not list the program or device.
+    NotListed,
+    /// Others than root could change the file.
+    Untrusted,
+    /// A security module may refuse or has refused something.
+    Confined,
+    /// This could not be determined.
+    Unknown,
+    /// Nothing was done, because `--force` is not given.
+    ForceNeeded,
+    /// Something else has to end first.
+    Waiting,
+    /// Something is missing in a trace or replay.
+    Incomplete,
+    /// A system call or another program failed.
+    Io,
+}
+
+impl Code {
+    /// The exit status of a command that fails for this reason.
+    pub fn status(self) -> u8 {
+        match self {
+            Code::Usage | Code::BadEntry => 2,
+            Code::NotExecutable => 126,
+            Code::ProgramNotFound => 127,
+            _ => 1,
+        }
+    }
+}
+
+/// A fact, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "Object")]
 pub struct Finding {
     /// How bad it is.
     pub verdict: Verdict,
-    /// The fact: a sentence without its full stop.
+    /// What kind of thing it is.
+    pub code: Code,
+    /// The file, device or program that it is about.
+    pub subject: Option<String>,
+    /// What is wrong with the subject, or a sentence where there is none; without a full stop.
     pub cause: String,
-    /// What to do: a request without its first capital and full stop.
-    pub remedy: Option<String>,
+    /// What to do: sentences without the first capital and the last full stop.
+    pub hint: Option<String>,
+}
+
+/// The same in a JSON document.
+#[derive(Serialize)]
+struct Object {
+    verdict: Verdict,
+    code: Code,
+    subject: Option<String>,
+    text: String,
+    remedy: Option<String>,
+}
+
+impl From<Finding> for Object {
+    fn from(finding: Finding) -> Object {
+        let text = finding.fact();
+        let Finding { verdict, code, subject, cause: _, hint } = finding;
+        Object { verdict, code, subject, text, remedy: hint }
+    }
 }
 
 impl Finding {
-    /// As it should be.
+    fn new(verdict: Verdict, code: Code, cause: impl Into<String>) -> Finding {
+        Finding { verdict, code, subject: None, cause: cause.into(), hint: None }
+    }
+
+    /// It is as it should be.
     pub fn ok(cause: impl Into<String>) -> Finding {
-        Finding { verdict: Verdict::Ok, cause: cause.into(), remedy: None }
+        Finding::new(Verdict::Ok, Code::Ok, cause)
     }
 
-    /// It can work so.
-    pub fn warning(cause: impl Into<String>, remedy: impl Into<String>) -> Finding {
-        Finding { verdict: Verdict::Warning, cause: cause.into(), remedy: Some(remedy.into()) }
+    /// It can work.
+    pub fn warning(code: Code, cause: impl Into<String>) -> Finding {
+        Finding::new(Verdict::Warning, code, cause)
     }
 
-    /// It does not work so.
-    pub fn problem(cause: impl Into<String>, remedy: impl Into<String>) -> Finding {
-        Finding { verdict: Verdict::Problem, cause: cause.into(), remedy: Some(remedy.into()) }
+    /// It does not work.
+    pub fn problem(code: Code, cause: impl Into<String>) -> Finding {
+        Finding::new(Verdict::Problem, code, cause)
     }
 
-    /// A problem that is said in one sentence, with what to do behind a semicolon where it says that.
+    /// Something failed; `what` is what a subject is, or a sentence without its full stop.
+    pub fn io(what: &str, error: &io::Error) -> Finding {
+        let code = match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => Code::NotFound,
+            ErrorKind::PermissionDenied => Code::PermissionDenied,
+            ErrorKind::AlreadyExists => Code::Exists,
+            _ => Code::Io,
+        };
+        Finding::problem(code, format!("{what} ({})", cause(error)))
+    }
+
+    /// The same, about this file, device or program.
+    pub fn of(self, subject: impl AsRef<Path>) -> Finding {
+        Finding { subject: Some(shown(subject.as_ref()).to_string()), ..self }
+    }
+
+    /// The same, with what to do: sentences without the first capital and the last full stop.
+    pub fn hint(self, hint: impl Into<String>) -> Finding {
+        Finding { hint: Some(hint.into()), ..self }
+    }
+
+    /// A sentence that is not divided yet.
     pub fn sentence(sentence: &str) -> Finding {
         let sentence = sentence.trim_end_matches('.');
-        let (cause, remedy) =
-            sentence.rsplit_once("; ").map_or((sentence, None), |(cause, remedy)| (cause, Some(remedy)));
-        Finding { verdict: Verdict::Problem, cause: cause.to_owned(), remedy: remedy.map(str::to_owned) }
+        let (cause, hint) =
+            sentence.rsplit_once("; ").map_or((sentence, None), |(cause, hint)| (cause, Some(hint)));
+        Finding { hint: hint.map(str::to_owned), ..Finding::problem(Code::Io, cause) }
     }
-}
 
-impl Finding {
-    /// The line of a report for the standard output: the verdict, and the sentence.
+    /// A warning that is not divided yet.
+    pub fn old_warning(cause: impl Into<String>, hint: impl Into<String>) -> Finding {
+        Finding::warning(Code::Io, cause).hint(hint)
+    }
+
+    /// A problem that is not divided yet.
+    pub fn old_problem(cause: impl Into<String>, hint: impl Into<String>) -> Finding {
+        Finding::problem(Code::Io, cause).hint(hint)
+    }
+
+    /// The fact without what to do; a sentence without its full stop.
+    pub fn fact(&self) -> String {
+        match &self.subject {
+            Some(subject) => format!("{subject}: {}", self.cause),
+            None => self.cause.clone(),
+        }
+    }
+
+    /// What to do, as sentences.
+    pub fn advice(&self) -> Option<String> {
+        let mut letters = self.hint.as_ref()?.chars();
+        let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+        Some(format!("{first}{}.", letters.as_str()))
+    }
+
+    /// The line of a report for the standard output: the verdict, and the sentences.
     pub fn line(&self) -> String {
         format!("{}: {self}\n", styled(self.verdict.name(), self.verdict.style()))
     }
 }
 
+/// `SUBJECT: what is wrong (cause).` and what to do.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.remedy {
-            Some(remedy) => write!(f, "{}: {remedy}.", self.cause),
-            None => write!(f, "{}.", self.cause),
-        }
+        write!(f, "{}.", self.fact())?;
+        self.advice().map_or(Ok(()), |advice| write!(f, " {advice}"))
+    }
+}
+
+impl From<String> for Finding {
+    fn from(sentence: String) -> Finding {
+        Finding::sentence(&sentence)
+    }
+}
+
+impl From<Finding> for String {
+    fn from(finding: Finding) -> String {
+        finding.to_string()
     }
 }
 
 /// Those of one verdict.
 pub fn only(findings: &[Finding], verdict: Verdict) -> impl Iterator<Item = &Finding> {
     findings.iter().filter(move |finding| finding.verdict == verdict)
+}
+
+/// Whether one is a problem.
+pub fn has_problem(findings: &[Finding]) -> bool {
+    only(findings, Verdict::Problem).next().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences() {
+        let finding = Finding::problem(Code::InUse, "is mounted on /mnt").of("/dev/loop0");
+        assert_eq!(finding.to_string(), "/dev/loop0: is mounted on /mnt.");
+        let finding = finding.hint("run as root: 'umount /mnt'");
+        assert_eq!(finding.to_string(), "/dev/loop0: is mounted on /mnt. Run as root: 'umount /mnt'.");
+        let object = serde_json::to_string(&finding).expect("it can be written");
+        assert_eq!(
+            object,
+            r#"{"verdict":"problem","code":"in-use","subject":"/dev/loop0","text":"/dev/loop0: is mounted on /mnt","remedy":"run as root: 'umount /mnt'"}"#
+        );
+    }
+
+    #[test]
+    fn the_manual_has_each_code() {
+        let manual = include_str!("../../../../man/vmware-bdwrapper.1.md");
+        let (_, section) = manual.split_once("\n## Messages\n").expect("it has the section");
+        let (section, _) = section.split_once("\n## ").expect("others follow");
+        let listed: Vec<&str> = section.lines().filter(|line| line.starts_with("- `")).collect();
+        let line = |(code, about): &(Code, &str)| {
+            let name = serde_json::to_value(code).expect("it can be written");
+            let name = name.as_str().expect("it is a word").to_owned();
+            format!("- `{name}`: {}", about.trim().trim_end_matches('.'))
+        };
+        let wanted: Vec<String> = Code::ALL.iter().map(line).collect();
+        assert_eq!(listed, wanted);
+    }
 }

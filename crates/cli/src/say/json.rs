@@ -6,7 +6,7 @@ use disk::entry::can_be_shown;
 use serde::Serialize;
 use vmware::{Adapter, Chs, Conclusion, Facts};
 
-use crate::say::finding::{self, Verdict};
+use crate::say::finding::{Code, Finding};
 
 /// What is said of one device.
 #[derive(Serialize)]
@@ -22,23 +22,7 @@ pub struct Report<'a> {
     /// What VMware would make of it.
     pub vmware: Vmware,
     /// What else stands in the way of VMware.
-    pub findings: Vec<Finding<'a>>,
-}
-
-/// What a check finds.
-#[derive(Serialize)]
-pub struct Finding<'a> {
-    verdict: Verdict,
-    /// The fact: a sentence without its full stop.
-    text: &'a str,
-    /// What to do; null where there is nothing.
-    remedy: Option<&'a str>,
-}
-
-impl<'a> From<&'a finding::Finding> for Finding<'a> {
-    fn from(found: &'a finding::Finding) -> Finding<'a> {
-        Finding { verdict: found.verdict, text: &found.cause, remedy: found.remedy.as_deref() }
-    }
+    pub findings: &'a [Finding],
 }
 
 /// What VMware would make of a device.
@@ -67,23 +51,24 @@ struct Document<'a> {
 }
 
 /// The text of the document.
-pub fn document(devices: Vec<Report<'_>>) -> Result<String, String> {
+pub fn document(devices: Vec<Report<'_>>) -> Result<String, Finding> {
     text(&Document { devices })
 }
 
 /// The text of any document.
-pub fn text(document: &impl Serialize) -> Result<String, String> {
+pub fn text(document: &impl Serialize) -> Result<String, Finding> {
     finished(serde_json::to_string_pretty(document))
 }
 
 /// The text of a document in one line.
-pub fn line(document: &impl Serialize) -> Result<String, String> {
+pub fn line(document: &impl Serialize) -> Result<String, Finding> {
     finished(serde_json::to_string(document))
 }
 
 /// Ends the text of a document, and escapes in its strings what a terminal would act upon.
-fn finished(text: serde_json::Result<String>) -> Result<String, String> {
-    let text = text.map_err(|error| format!("The document cannot be made: {error}."))?;
+fn finished(text: serde_json::Result<String>) -> Result<String, Finding> {
+    let text = text
+        .map_err(|error| Finding::problem(Code::Io, format!("The JSON document cannot be made ({error})")))?;
     let mut escaped = String::new();
     for character in text.chars() {
         match character {

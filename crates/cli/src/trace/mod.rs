@@ -23,7 +23,7 @@ use signal_hook::iterator::Signals;
 
 use crate::command::run::{LOG_LEVEL, Prepared, not_started, prepare};
 use crate::entries;
-use crate::say::failure::{Failure, cause, say, shown};
+use crate::say::failure::{Failure, cause, note, say, shown};
 use output::Output;
 use receiver::{Message, Receiver};
 
@@ -81,7 +81,7 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
     let listed = entries::parse(&texts)?;
     let Prepared { file, mut command, is_secure } = prepare(&texts, &command, force)?;
     if is_secure {
-        say(format!(
+        note(format!(
             "{} is a set-user-ID program: its requests are not in the trace, but on its standard error, where \
              /etc/vmware-bdwrapper.conf says 'messages yes'. Run the command as root to have them in the trace.",
             shown(&file)
@@ -104,7 +104,7 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
     }
     let written = output.end();
     if receiver.has_lost() {
-        say(
+        note(
             "Requests are missing in the trace, because this process could open no more files: begin anew with a higher 'ulimit -n'.",
         );
     }
@@ -155,7 +155,7 @@ impl Family {
                     Ok(Some((pid, status))) if pid == program => {
                         let _ = STATUS.set(status);
                         if io::stderr().is_terminal() && matches!(wait(WaitOptions::NOHANG), Ok(None)) {
-                            say(
+                            note(
                                 "The program has ended. Others that it started go on, and the trace with them; Ctrl-C ends it.",
                             );
                         }

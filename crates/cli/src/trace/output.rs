@@ -16,7 +16,7 @@ use super::record::Record;
 use crate::entries::Device;
 use crate::file::replace::{Place, opened};
 use crate::host::scan::Host;
-use crate::say::failure::{Failure, cause, say, shown};
+use crate::say::failure::{Failure, cause, note, say, shown};
 use crate::say::json;
 
 /// What stands in the table's place where there is nothing to be counted.
@@ -156,7 +156,7 @@ impl Output {
     fn object(&mut self, object: &impl Serialize) {
         match json::line(object) {
             Ok(text) => self.line(&text),
-            Err(sentence) => self.fail(&sentence),
+            Err(finding) => self.fail(&finding.cause),
         }
     }
 
@@ -174,7 +174,7 @@ impl Output {
 
     fn fail(&mut self, cause: &str) {
         (self.open, self.failed) = (false, true);
-        say(format!(
+        note(format!(
             "The trace cannot be written any further ({cause}), and ends here; the program goes on. Write it elsewhere."
         ));
     }

@@ -25,7 +25,7 @@ use super::record::{FROM_DISK, Moved, Record, digits};
 use super::{Family, failed};
 use crate::check::library;
 use crate::entries;
-use crate::say::failure::{Failure, cause, print, say, shown};
+use crate::say::failure::{Failure, cause, note, print, say, shown};
 use crate::say::json;
 
 /// The longest line of a trace: twice what the largest record needs.
@@ -138,7 +138,7 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
             Ok(record) => record,
             // A trace whose writer was killed.
             Err(_) if !line.ends_with(b"\n") && (line.len() as u64) < LONGEST => {
-                say(format!("{}, line {}: is cut off, and was left out.", shown(file), lines.number));
+                note(format!("{}, line {}: is cut off, and was left out.", shown(file), lines.number));
                 break;
             }
             Err(why) => return Err(wrong(lines.number, why)),
@@ -163,7 +163,7 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
         }
     }
     if !is_whole {
-        say(format!(
+        note(format!(
             "{}: has no summary at its end, so requests may be missing: the trace was cut off.",
             shown(file)
         ));
@@ -446,7 +446,7 @@ impl Tally {
 }
 
 fn object(object: &impl Serialize) -> Result<(), Failure> {
-    print(json::line(object).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?)
+    print(json::line(object)?)
 }
 
 /// What of two records differs that should not.

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use bdwrapper_vmdk::adapter::{Bus, Slot};
 use bdwrapper_vmdk::descriptor::{Data, Descriptor, Extent};
-use bdwrapper_vmdk::vmx::{self, Vmx, escape};
+use bdwrapper_vmdk::vmx::{Vmx, escape};
 
-use super::problem::vmx_hint;
+use super::problem::of_vmx;
 use super::{options, snapshot};
 use crate::file::replace::{self, Place};
 use crate::say::failure::{Failure, print, quoted, shown};
+use crate::say::finding::{Code, Finding};
 
 /// What is asked for by `attach`.
 #[derive(clap::Args)]
@@ -38,43 +39,30 @@ pub struct Detach {
 impl Attach {
     /// Adds the disk to the virtual machine.
     pub fn run(self) -> Result<(), Failure> {
-        self.attach().map_err(|sentence| Failure::new(Failure::FAILED, sentence))?
-    }
-
-    fn attach(self) -> Result<Result<(), Failure>, String> {
         let mut place = Place::of(&self.file)?;
         let descriptor = super::descriptor(&mut place)?;
         let mut machine = Machine::open(&self.vmx)?;
         replace::is_free(&self.file)?;
         if let Some(slot) = machine.slots_of(&self.file).next() {
-            return Err(format!(
-                "{}: has {} already, as {slot}; to move it, take it away first by 'vmware-bdwrapper vmdk detach {} {}'.",
-                shown(&self.vmx),
-                shown(&self.file),
-                quoted(&self.file),
-                quoted(&self.vmx)
-            ));
+            let why = format!("has {} already, as {slot}", shown(&self.file));
+            let hint = format!("to move it, {}", detach(&self.file, &self.vmx));
+            return Err(Finding::problem(Code::Exists, why).of(&self.vmx).hint(hint).into());
         }
         snapshot::refuse(&descriptor, &place)?;
-        machine
-            .shares_no_device(&descriptor, &place)
-            .map_err(|why| format!("{}: {why}", shown(&self.vmx)))?;
+        machine.check_other_disks(&descriptor, &place)?;
         let adapter = options::adapter(&descriptor);
         let slot = match self.slot {
             Some(slot) => machine.vmx.check_slot(slot).map(|()| slot),
             None => machine.vmx.find_free_slot(adapter),
         };
-        let slot = slot.map_err(|error| vmx_problem(&self.vmx, error))?;
+        let slot = slot.map_err(|error| of_vmx(error, &self.vmx))?;
         // The other controllers all have descriptors for SCSI.
         if (slot.bus == Bus::Ide) != (adapter.bus() == Bus::Ide) {
-            return Err(format!(
-                "{}: is a disk for {}, and {slot} is none of its slots; name one such as {}0:0.",
-                shown(&self.file),
-                adapter.name(),
-                adapter.bus().name(),
-            ));
+            let why = format!("is a disk for {}, which has no slot {slot}", adapter.name());
+            let hint = format!("name a slot such as {}0:0", adapter.bus().name());
+            return Err(Finding::problem(Code::Unsupported, why).of(&self.file).hint(hint).into());
         }
-        machine.vmx.check_hardware(slot.bus).map_err(|error| vmx_problem(&self.vmx, error))?;
+        machine.vmx.check_hardware(slot.bus).map_err(|error| of_vmx(error, &self.vmx))?;
         let mut lines = machine.vmx.controller_lines(slot, adapter);
         // What the descriptor names stands beside it, and not beside a link to it.
         let name = machine.name_of(&replace::followed(&self.file))?;
@@ -85,26 +73,22 @@ impl Attach {
         }
         machine.vmx.0.append(lines);
         let backup = machine.write()?;
-        Ok(print(format!("{} has {} as {slot} now.\n{backup}", shown(&self.vmx), shown(&self.file))))
+        print(format!("{} has {} as {slot} now.\n{backup}", shown(&self.vmx), shown(&self.file)))
     }
 }
 
 impl Detach {
     /// Takes the disk away from the virtual machine.
     pub fn run(self) -> Result<(), Failure> {
-        self.detach().map_err(|sentence| Failure::new(Failure::FAILED, sentence))?
-    }
-
-    fn detach(self) -> Result<Result<(), Failure>, String> {
         let mut machine = Machine::open(&self.vmx)?;
         replace::is_free(&self.file)?;
         let slots: Vec<Slot> = machine.slots_of(&self.file).collect();
         let Some(first) = slots.first() else {
-            return Err(format!(
-                "{}: does not have {}; name a disk of it.",
-                shown(&self.vmx),
-                shown(&self.file)
-            ));
+            let why = format!("does not have {}", shown(&self.file));
+            return Err(Finding::problem(Code::NotFound, why)
+                .of(&self.vmx)
+                .hint("name a disk of this virtual machine")
+                .into());
         };
         let of_slots = machine
             .vmx
@@ -115,21 +99,20 @@ impl Detach {
         if let Some(other) =
             machine.vmx.disks().find(|(slot, name)| slots.contains(slot) && !machine.is(name, &self.file))
         {
-            return Err(format!(
-                "{}: gives {} two disks, {} and {}; take the wrong line away in a text editor.",
-                shown(&self.vmx),
-                other.0,
-                shown(&self.file),
-                shown(OsStr::from_bytes(&other.1))
-            ));
+            let (slot, name) = (other.0, shown(OsStr::from_bytes(&other.1)).to_string());
+            let why = format!("gives {slot} two disks, {} and {name}", shown(&self.file));
+            return Err(Finding::problem(Code::Malformed, why)
+                .of(&self.vmx)
+                .hint("remove the wrong line in a text editor")
+                .into());
         }
         machine.vmx.0.remove(&lines);
         let backup = machine.write()?;
-        Ok(print(format!(
+        print(format!(
             "{} no longer has {}, which was {first}.\n{backup}",
             shown(&self.vmx),
             shown(&self.file)
-        )))
+        ))
     }
 }
 
@@ -142,15 +125,15 @@ struct Machine {
 
 impl Machine {
     /// Reads a file of a virtual machine that is shut down.
-    fn open(path: &Path) -> Result<Machine, String> {
+    fn open(path: &Path) -> Result<Machine, Finding> {
         let mut place = Place::locked(path)?;
-        let vmx = Vmx::parse(&place.read()?).map_err(|error| vmx_problem(path, error))?;
+        let vmx = Vmx::parse(&place.read()?).map_err(|error| of_vmx(error, path))?;
         replace::is_free(path)?;
         Ok(Machine { place, vmx })
     }
 
-    /// Writes the file; a sentence says where the old one is.
-    fn write(&self) -> Result<String, String> {
+    /// Writes the file, and says where the old one is.
+    fn write(&self) -> Result<String, Finding> {
         let backup = self.place.replace(&self.vmx.0.bytes(), true)?;
         Ok(format!("The old file is {}.\n", shown(backup.as_deref().unwrap_or(self.place.path()))))
     }
@@ -166,8 +149,8 @@ impl Machine {
         self.vmx.disks().filter(|(_, name)| self.is(name, disk)).map(|(slot, _)| slot)
     }
 
-    /// Why a disk cannot be added: another one has a part of the same device.
-    fn shares_no_device(&self, descriptor: &Descriptor, place: &Place) -> Result<(), String> {
+    /// Checks that no other disk has a part of the same device.
+    fn check_other_disks(&self, descriptor: &Descriptor, place: &Place) -> Result<(), Finding> {
         let own = places(descriptor, place);
         for (slot, name) in self.vmx.disks() {
             let path = super::named(self.place.path(), &name);
@@ -179,38 +162,38 @@ impl Machine {
                 })
             });
             if let Some((device, _)) = shared {
-                return Err(format!(
-                    "has {} already, by {} as {slot}, and two disks on one device destroy what is on it; take that away first by \
-                     'vmware-bdwrapper vmdk detach {} {}'.",
+                let why = format!(
+                    "has {} already, with {} as {slot}, and two disks on one device destroy what is on it",
                     shown(&device),
-                    shown(&path),
-                    quoted(&path),
-                    quoted(self.place.path())
-                ));
+                    shown(&path)
+                );
+                let hint = detach(&path, self.place.path());
+                return Err(Finding::problem(Code::Duplicate, why).of(self.place.path()).hint(hint));
             }
         }
         Ok(())
     }
 
     /// The name of a disk in this file.
-    fn name_of(&self, disk: &Path) -> Result<String, String> {
+    fn name_of(&self, disk: &Path) -> Result<String, Finding> {
         let name =
             super::beside(disk, self.place.path()).map(PathBuf::from).unwrap_or_else(|| absolute(disk));
         let is_utf8 =
             self.vmx.0.value(".encoding").is_none_or(|encoding| encoding.eq_ignore_ascii_case(b"UTF-8"));
         match name.to_str() {
             Some(text) if is_utf8 || text.is_ascii() => Ok(escape(text)),
-            _ => Err(format!(
-                "{}: has a name that {} cannot hold in its encoding; rename it to one of ASCII characters.",
-                shown(disk),
-                shown(self.place.path())
-            )),
+            _ => {
+                let why = format!("has a name that {} cannot hold in its encoding", shown(self.place.path()));
+                let hint = "rename it, with ASCII characters only";
+                Err(Finding::problem(Code::Unsupported, why).of(disk).hint(hint))
+            }
         }
     }
 }
 
-fn vmx_problem(file: &Path, error: vmx::Error) -> String {
-    format!("{}: {error}; {}.", shown(file), vmx_hint(&error))
+/// Asks to detach a disk.
+fn detach(file: &Path, vmx: &Path) -> String {
+    format!("detach it first: 'vmware-bdwrapper vmdk detach {} {}'", quoted(file), quoted(vmx))
 }
 
 /// The parts of devices and files, in sectors, that a disk consists of.

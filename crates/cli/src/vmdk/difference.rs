@@ -2,48 +2,74 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use bdwrapper_vmdk::descriptor::{Descriptor, Family};
 use disk::entry::{Entry, Printed};
 use serde::Serialize;
 
-use super::device::{Absence, Present, read};
+use super::device::{Absence, Present, path, read};
 use super::partitioned::Copies;
 use super::{GEOMETRY, options};
+use crate::entry::explained;
 use crate::file::replace::Place;
-use crate::say::failure::{cause, quoted};
-use crate::say::finding::Finding;
+use crate::say::failure::quoted;
+use crate::say::finding::{Code, Finding, Verdict};
+
+/// What differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// There is no device.
+    Absent,
+    /// The device is a block device, and the descriptor is for an image file.
+    Kind,
+    /// The device answers as a disk of another kind than the descriptor is for.
+    Adapter,
+    /// The device is longer than the descriptor says.
+    Grown,
+    /// The device is shorter than the descriptor says.
+    Shrunk,
+    /// The geometry.
+    Geometry,
+    /// The geometry for the BIOS.
+    BiosGeometry,
+    /// The partition table.
+    PartitionTable,
+}
+
+impl What {
+    /// Whether the other differences follow from it and are gone with it.
+    pub fn is_decisive(self) -> bool {
+        matches!(self, What::Kind | What::Adapter | What::Shrunk)
+    }
+
+    /// Says how bad it is: VMware opens a disk that is larger than the descriptor says, or has another geometry.
+    fn verdict(self) -> Verdict {
+        match self {
+            What::Grown | What::Geometry | What::BiosGeometry => Verdict::Warning,
+            _ => Verdict::Problem,
+        }
+    }
+}
 
 /// How a descriptor differs from its device.
-#[derive(Serialize)]
 pub struct Difference {
-    /// A word for programs.
-    pub what: &'static str,
-    /// A sentence for people.
-    pub sentence: String,
-    /// What to do, a sentence.
-    pub remedy: String,
+    /// What differs.
+    pub what: What,
+    /// How, and what to do.
+    pub finding: Finding,
 }
 
 impl Difference {
-    /// VMware opens a disk that is larger than the descriptor says, or has another geometry.
-    pub fn finding(&self) -> Finding {
-        let mut letters = self.remedy.trim_end_matches('.').chars();
-        let first = letters.next().into_iter().flat_map(char::to_lowercase);
-        let (cause, remedy): (&str, String) =
-            (self.sentence.trim_end_matches('.'), first.chain(letters).collect());
-        match self.what {
-            "absent" => Finding::sentence(cause),
-            "grown" | "geometry" | "bios-geometry" => Finding::warning(cause, remedy),
-            _ => Finding::problem(cause, remedy),
-        }
+    fn new(what: What, finding: Finding) -> Difference {
+        Difference { what, finding: Finding { verdict: what.verdict(), ..finding } }
     }
 }
 
 /// Those with which the others are done: what follows from another size or kind of disk, is done with that.
 pub fn decisive(differences: &[Difference]) -> impl Iterator<Item = &Difference> {
-    let first =
-        differences.iter().find(|difference| ["kind", "adapter", "shrunk"].contains(&difference.what));
+    let first = differences.iter().find(|difference| difference.what.is_decisive());
     differences.iter().filter(move |difference| first.is_none_or(|first| first.what == difference.what))
 }
 
@@ -55,45 +81,47 @@ pub fn compare<'a>(
     descriptor: &Descriptor,
     place: &Place,
     text: &'a OsString,
-) -> Result<Compared<'a>, String> {
+) -> Result<Compared<'a>, Finding> {
     let file = place.path();
-    let entry = Entry::parse(text.as_bytes()).map_err(|error| format!("{error}."))?;
-    let device = entry.printed_path();
+    let entry = Entry::parse(text.as_bytes()).map_err(|error| Finding {
+        // Here it comes from the descriptor, or was checked before.
+        code: Code::Malformed,
+        ..explained(text, &error).into()
+    })?;
     let present = match Present::look(entry) {
         Ok(present) => present,
-        Err(Absence::Useless(sentence)) => return Err(sentence),
-        Err(Absence::Gone(sentence)) => {
-            let remedy = "Then check again.".into();
-            return Ok((entry, None, vec![Difference { what: "absent", sentence, remedy }]));
+        Err(Absence::Useless(finding)) => return Err(finding),
+        Err(Absence::Gone(finding)) => {
+            return Ok((entry, None, vec![Difference::new(What::Absent, finding)]));
         }
     };
     let mut found = Vec::new();
-    let mut differ =
-        |what, sentence: String, remedy: String| found.push(Difference { what, sentence, remedy });
-    let refresh = |option: &str| {
-        format!("Stop the virtual machine and run 'vmware-bdwrapper vmdk refresh{option} {}'.", quoted(file))
+    let mut differ = |what, cause: String, hint: String| {
+        let finding = Finding::problem(Code::Different, cause).of(path(&entry)).hint(hint);
+        found.push(Difference::new(what, finding));
     };
+    let refresh = |option: &str| refresh(option, file);
     let needs_library = descriptor.is_on_device();
-    let anew = || format!("run '{}'.", super::anew(descriptor, file, text, &present));
+    let anew = || format!("'{}'", super::anew(descriptor, file, text, &present));
     if !needs_library && present.is_block {
         differ(
-            "kind",
-            format!("{device} is a block device, and the descriptor is for an image file."),
-            format!("Make the descriptor anew: {}", anew()),
+            What::Kind,
+            "is a block device, and the descriptor is for an image file".into(),
+            format!("make the descriptor anew: {}", anew()),
         );
     }
     let is_ide = present.disk.adapter == vmware::Adapter::Ide;
     let word = descriptor.0.value(options::ADAPTER).or(descriptor.0.value("ddb.adapterType"));
     match descriptor.family() {
         Some(family) if needs_library && (family == Family::Ide) != is_ide => differ(
-            "adapter",
+            What::Adapter,
             format!(
-                "{device} answers as a disk of {}, and the descriptor is for {}.",
+                "answers as a disk of {}, and the descriptor is for {}",
                 present.disk.adapter,
                 Printed(word.unwrap_or_default())
             ),
             format!(
-                "Give the device the option {}, or make the descriptor anew: {}",
+                "give the device the option {}, or make the descriptor anew: {}",
                 if is_ide { "scsi" } else { "ide" },
                 anew()
             ),
@@ -102,15 +130,15 @@ pub fn compare<'a>(
     }
     let (sectors, now) = (descriptor.sectors(), present.disk.capacity);
     if now > sectors {
-        differ("grown", format!("{device} has grown from {sectors} to {now} sectors."), refresh(""));
+        differ(What::Grown, format!("has grown from {sectors} to {now} sectors"), refresh(""));
     } else if now < sectors {
         differ(
-            "shrunk",
+            What::Shrunk,
             format!(
-                "{device} has {now} sectors, and the descriptor {sectors}: VMware refuses a disk that is too short."
+                "has {now} sectors, and the descriptor {sectors}, but VMware refuses a disk that is too short"
             ),
             format!(
-                "Give the device its size again, or lose what was behind its end. {}",
+                "give the device its size again, or lose what was behind its end: {}",
                 refresh(" --shrink")
             ),
         );
@@ -121,46 +149,42 @@ pub fn compare<'a>(
         let numbers = numbers.iter().map(|number| number.map_or("?".into(), |number| number.to_string()));
         numbers.collect::<Vec<_>>().join("/")
     };
-    for (what, words, range) in [("geometry", "geometry", 0..3), ("bios-geometry", "BIOS geometry", 3..6)] {
+    for (what, words, range) in
+        [(What::Geometry, "geometry", 0..3), (What::BiosGeometry, "BIOS geometry", 3..6)]
+    {
         let (given, numbers) = (&given[range.clone()], &numbers[range]);
         // A descriptor need not give the second.
-        if given != numbers && (what == "geometry" || given.iter().any(Option::is_some)) {
-            differ(
-                what,
-                format!(
-                    "{device} has the {words} {}, and the descriptor {}.",
-                    shown_geometry(numbers),
-                    shown_geometry(given)
-                ),
-                refresh(""),
-            );
+        if given != numbers && (what == What::Geometry || given.iter().any(Option::is_some)) {
+            let (given, numbers) = (shown_geometry(given), shown_geometry(numbers));
+            differ(what, format!("has the {words} {numbers}, and the descriptor {given}"), refresh(""));
         }
     }
-    let differs = match descriptor.is("partitionedDevice") {
-        true => table_difference(descriptor, place, &present)?,
-        false => None,
-    };
-    if let Some(sentence) = differs {
-        let remedy = match present.table() {
-            Ok(_) => format!("VMware refuses a table that has changed. {}", refresh("")),
-            Err(_) => format!("Settle that first. {}", refresh("")),
-        };
-        differ("partition-table", sentence, remedy);
+    if descriptor.is("partitionedDevice") {
+        let finding = table_difference(descriptor, place, &present)?;
+        found.extend(finding.map(|finding| Difference::new(What::PartitionTable, finding)));
     }
     Ok((entry, Some(present), found))
 }
 
-/// How the private copy of the partition table differs from the device's table; a sentence.
+/// Asks to have a descriptor follow its device.
+fn refresh(option: &str, file: &Path) -> String {
+    format!("stop the virtual machine and run 'vmware-bdwrapper vmdk refresh{option} {}'", quoted(file))
+}
+
+/// How the private copy of the partition table differs from the device's table.
 fn table_difference(
     descriptor: &Descriptor,
     place: &Place,
     device: &Present<'_>,
-) -> Result<Option<String>, String> {
+) -> Result<Option<Finding>, Finding> {
+    let refresh = refresh("", place.path());
     let table = match device.table() {
         Ok(table) => table,
-        Err(sentence) => return Ok(Some(sentence)),
+        Err(finding) => {
+            let first = finding.hint.clone().unwrap_or_default();
+            return Ok(Some(finding.hint(format!("{first}. Then {refresh}"))));
+        }
     };
-    let name = device.entry.printed_path();
     let from = device.open()?;
     let copies = Copies::open(descriptor, place);
     for bytes in table.bytes {
@@ -170,20 +194,17 @@ fn table_difference(
         read(&from, sector, &mut now).map_err(|error| device.table_problem(&error))?;
         let now = &now[(bytes.start - sector * 512) as usize..];
         let mut own = vec![0; now.len()];
-        match copies.read(bytes.start, &mut own) {
-            Ok(true) if own == now => {}
-            Ok(_) => {
-                return Ok(Some(format!(
-                    "{name} has another partition table than the virtual machine's copy."
-                )));
-            }
+        let finding = match copies.read(bytes.start, &mut own) {
+            Ok(true) if own == now => continue,
+            Ok(_) => Finding::problem(
+                Code::Different,
+                "has another partition table than the virtual machine's copy, and VMware refuses a table that has changed",
+            ),
             Err(error) => {
-                return Ok(Some(format!(
-                    "The virtual machine's copy of the partition table of {name} cannot be read ({}).",
-                    cause(&error)
-                )));
+                Finding::io("the virtual machine's copy of its partition table cannot be read", &error)
             }
-        }
+        };
+        return Ok(Some(finding.of(path(&device.entry)).hint(refresh)));
     }
     Ok(None)
 }

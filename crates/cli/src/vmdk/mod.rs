@@ -21,7 +21,8 @@ use bdwrapper_vmdk::descriptor::Descriptor;
 use clap::Subcommand;
 
 use crate::file::replace::{self, Place};
-use crate::say::failure::{Failure, quoted, shown};
+use crate::say::failure::{Failure, quoted};
+use crate::say::finding::Finding;
 use device::Present;
 
 pub use check::examine;
@@ -77,11 +78,10 @@ fn numbers(disk: &vmware::Disk) -> [u64; 6] {
     [own.cylinders, own.heads, own.sectors, bios.cylinders, bios.heads, bios.sectors].map(u64::from)
 }
 
-/// Reads a descriptor; a sentence says why it cannot be read.
-pub fn descriptor(place: &mut Place) -> Result<Descriptor, String> {
+/// Reads a descriptor.
+pub fn descriptor(place: &mut Place) -> Result<Descriptor, Finding> {
     let bytes = place.read()?;
-    Descriptor::parse(&bytes)
-        .map_err(|error| format!("{}: {error}; {}.", shown(place.path()), problem::descriptor_hint(&error)))
+    Descriptor::parse(&bytes).map_err(|error| problem::of_descriptor(error, place.path()))
 }
 
 /// The command that makes a descriptor anew for a device, with the partitions that it has and the adapter that it is for where

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use bdwrapper_vmdk::descriptor::{Data, Descriptor};
 
-use super::device::Present;
-use super::difference::{Difference, compare};
+use super::device::{Present, path};
+use super::difference::{Difference, What, compare};
 use super::partitioned::{Copies, Layout, spare, starts};
 use super::{GEOMETRY, options, snapshot};
 use crate::file::replace::{self, Place};
 use crate::say::failure::{Failure, print, quoted, say, shown};
+use crate::say::finding::{Code, Finding};
 
 /// What is asked for by `refresh`.
 #[derive(clap::Args)]
@@ -29,25 +30,21 @@ pub struct Refresh {
 impl Refresh {
     /// Has the descriptor follow its device.
     pub fn run(mut self) -> Result<(), Failure> {
-        let failed = |sentence| Failure::new(Failure::FAILED, sentence);
-        let mut place = Place::locked(&self.file).map_err(failed)?;
-        replace::is_free(&self.file).map_err(failed)?;
+        let mut place = Place::locked(&self.file)?;
+        replace::is_free(&self.file)?;
         self.file = place.path().into();
         let name = shown(&self.file);
-        let mut descriptor = super::descriptor(&mut place).map_err(failed)?;
-        snapshot::refuse(&descriptor, &place).map_err(failed)?;
+        let mut descriptor = super::descriptor(&mut place)?;
+        snapshot::refuse(&descriptor, &place)?;
         let text = options::entry(&descriptor, &self.file, self.device)?;
-        let (entry, present, differences) = compare(&descriptor, &place, &text).map_err(failed)?;
+        let (entry, present, differences) = compare(&descriptor, &place, &text)?;
         let Some(present) = present else {
-            return Err(Failure {
-                status: Failure::FAILED,
-                sentences: differences.into_iter().map(|difference| difference.sentence).collect(),
-            });
+            let findings = differences.into_iter().map(|difference| difference.finding).collect();
+            return Err(Failure { status: Failure::FAILED, findings });
         };
-        if let Some(difference) =
-            differences.iter().find(|difference| ["kind", "adapter"].contains(&difference.what))
-        {
-            return Err(failed(format!("{} {}", difference.sentence, difference.remedy)));
+        let is_other_disk = |difference: &&Difference| matches!(difference.what, What::Kind | What::Adapter);
+        if let Some(difference) = differences.iter().find(is_other_disk) {
+            return Err(difference.finding.clone().into());
         }
         if differences.is_empty() {
             return print(format!(
@@ -57,21 +54,24 @@ impl Refresh {
         }
         let (before, after) = (descriptor.sectors(), present.disk.capacity);
         if after < before && !self.shrink {
-            return Err(failed(format!(
-                "{}: has become smaller, {after} sectors instead of {before}, and what was behind its end is lost to the virtual \
-                 machine; give the device its size again, or run 'vmware-bdwrapper vmdk refresh --shrink {}'.",
-                entry.printed_path(),
+            let why = format!(
+                "has become smaller, {after} sectors instead of {before}, and what was behind its end is lost to the virtual machine"
+            );
+            let hint = format!(
+                "give the device its size again, or run 'vmware-bdwrapper vmdk refresh --shrink {}'",
                 quoted(&self.file)
-            )));
+            );
+            return Err(Finding::problem(Code::Different, why).of(path(&entry)).hint(hint).into());
         }
         let older = descriptor.clone();
         let mut copy = None;
         if descriptor.is("partitionedDevice") {
-            copy = Some(divide(&mut descriptor, &place, &present).map_err(failed)?);
+            copy = Some(divide(&mut descriptor, &place, &present)?);
         } else {
             resize(&mut descriptor, &present).map_err(|why| {
                 let anew = super::anew(&older, &self.file, &text, &present);
-                failed(format!("{name}: {why}; make it anew: run '{anew}'."))
+                let finding = Finding::problem(Code::Unsupported, why).of(&self.file);
+                finding.hint(format!("make it anew: '{anew}'"))
             })?;
         }
         let has_bios = descriptor.number(GEOMETRY[3]).is_some();
@@ -79,11 +79,10 @@ impl Refresh {
         for (key, number) in GEOMETRY.into_iter().zip(numbers).take(if has_bios { 6 } else { 3 }) {
             descriptor.0.set(key, &number.to_string());
         }
-        let backup = place.replace(&descriptor.0.bytes(), true).map_err(|sentence| {
+        let backup = place.replace(&descriptor.0.bytes(), true).inspect_err(|_| {
             if let Some(copy) = &copy {
                 let _ = std::fs::remove_file(place.beside(copy));
             }
-            failed(sentence)
         })?;
         let [cylinders, heads, sectors, ..] = numbers;
         print(format!(
@@ -93,10 +92,8 @@ impl Refresh {
             shown(backup.as_deref().unwrap_or(&self.file)),
             spare(&descriptor, &self.file, Some(&older))
         ))?;
-        let (_, _, left) = compare(&descriptor, &place, &text).map_err(failed)?;
-        for Difference { sentence, remedy, .. } in left {
-            say(format!("{sentence} {remedy}"));
-        }
+        let (_, _, remaining) = compare(&descriptor, &place, &text)?;
+        remaining.iter().for_each(|difference| say(&difference.finding));
         Ok(())
     }
 }
@@ -125,27 +122,26 @@ fn resize(descriptor: &mut Descriptor, device: &Present<'_>) -> Result<(), &'sta
 
 /// Divides the disk anew: the partitions that the virtual machine has are those that begin where they began. The name of the
 /// new copy of the table.
-fn divide(descriptor: &mut Descriptor, place: &Place, device: &Present<'_>) -> Result<String, String> {
+fn divide(descriptor: &mut Descriptor, place: &Place, device: &Present<'_>) -> Result<String, Finding> {
     let file = place.path();
+    let create = format!(
+        "'vmware-bdwrapper vmdk create ENTRY -o {} --partitions --partition N --force'",
+        quoted(file)
+    );
     let name = descriptor.device().and_then(Path::to_str).ok_or_else(|| {
-        format!(
-            "{name}: has a device whose name is no UTF-8; give the device another, and run 'vmware-bdwrapper vmdk create ENTRY -o \
-             {} --partitions --partition N --force'.",
-            quoted(file),
-            name = shown(file)
-        )
+        Finding::problem(Code::Unsupported, "has a device whose name is not UTF-8")
+            .of(file)
+            .hint(format!("give the device another name, and run {create}"))
     })?;
     let mut wanted = starts(descriptor);
     let copies = Copies::open(descriptor, place);
     let layout = Layout::new(device, Some(&copies), |partition| wanted.contains(&partition.place.start))?;
     wanted.retain(|start| layout.partitions().all(|partition| partition.place.start != *start));
     if let Some(start) = wanted.first() {
-        return Err(format!(
-            "{}: has no partition any more that begins in sector {start}, as the virtual machine's did; choose others by \
-             'vmware-bdwrapper vmdk create ENTRY -o {} --partitions --partition N --force'.",
-            device.entry.printed_path(),
-            quoted(file)
-        ));
+        let why =
+            format!("has no partition any more that begins in sector {start}, as the virtual machine's did");
+        let hint = format!("choose other partitions: {create}");
+        return Err(Finding::problem(Code::NotFound, why).of(path(&device.entry)).hint(hint));
     }
     let (copy, lines) = layout.write(place, name, Some(copies.rights(place)?), Some(descriptor))?;
     descriptor.replace_extents(lines);
