@@ -173,14 +173,7 @@ fn doctor() {
         "doctor DIR/program",
     ]);
     // Of the kernel that the test runs on.
-    let of_kernel = [
-        "SELinux",
-        "AppArmor",
-        "No security module",
-        "A security module",
-        "You may not read /",
-        "The kernel",
-    ];
+    let of_kernel = ["SELinux", "AppArmor", "/dev/kmsg", "/var/log/audit/audit.log"];
     let is_of_kernel = |line: &&str| {
         line.split_once(": ").is_some_and(|(_, text)| of_kernel.iter().any(|start| text.starts_with(start)))
     };
@@ -255,12 +248,14 @@ fn list() {
     let scratch = Scratch::new();
     let device = Loop::attach(&scratch.image("image", 128 * MIB), &["--read-only"]);
     let out = Run::new(command()).args(["list", "--json"]).output().expect_out();
-    let document: Value = serde_json::from_str(&Redactions::of(&scratch).apply(&out)).expect("it is JSON");
+    let document: Value = serde_json::from_str(&out).expect("it is JSON");
     let devices = document["devices"].as_array().expect("a list");
     let path = device.path().to_str().expect("it is ASCII");
     let mut row = devices.iter().find(|row| row["device"] == path).expect("it is there").clone();
-    redact(&mut row, &["device", "number"]);
-    compare("list-json", &format!("{row:#}"));
+    redact(&mut row, &["number"]);
+    let mut redactions = Redactions::of(&scratch);
+    redactions.0.push((path.to_owned(), "LOOP"));
+    compare("list-json", &redactions.apply(&format!("{row:#}")));
 }
 
 fn link() {

@@ -14,7 +14,7 @@ use crate::entry;
 use crate::host::udev::link_name;
 use crate::program::loader;
 use crate::say::failure::{Failure, cause, quoted, shown};
-use crate::say::finding::Finding;
+use crate::say::finding::{Code, Finding};
 
 /// The library's variable.
 pub const VARIABLE: &str = "VMWARE_BDWRAPPER_DEVICES";
@@ -54,49 +54,42 @@ pub fn given(options: Vec<OsString>) -> Vec<OsString> {
 pub fn texts(options: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
     let texts = given(options);
     if texts.is_empty() {
-        return Err(wrong(format!(
-            "No device is given: name one by --device ENTRY (for example --device /dev/sd/test), or set {VARIABLE}."
-        )));
+        let hint = "name one by --device ENTRY (for example --device /dev/sd/test), or set";
+        let finding = Finding::problem(Code::Usage, "No device is given");
+        return Err(finding.hint(format!("{hint} {VARIABLE}")).into());
     }
     Ok(texts)
 }
 
-/// The entries, and what is wrong with the others; sentences.
-pub fn parsed(texts: &[OsString]) -> (Vec<Device<'_>>, Vec<String>) {
-    let (mut devices, mut sentences) = (Vec::new(), Vec::new());
+/// The entries, and what is wrong with the others.
+pub fn parsed(texts: &[OsString]) -> (Vec<Device<'_>>, Vec<Finding>) {
+    let (mut devices, mut findings) = (Vec::new(), Vec::new());
     for text in texts {
         match device(text) {
             Ok(device) => devices.push(device),
-            Err(sentence) => sentences.push(sentence),
+            Err(finding) => findings.push(finding),
         }
     }
-    (devices, sentences)
+    (devices, findings)
 }
 
 /// Parses the entries; a wrong one is a failure.
 pub fn parse(texts: &[OsString]) -> Result<Vec<Device<'_>>, Failure> {
-    let (devices, sentences) = parsed(texts);
-    if sentences.is_empty() {
-        Ok(devices)
-    } else {
-        Err(Failure {
-            status: Failure::USAGE,
-            findings: sentences.iter().map(|sentence| Finding::sentence(sentence)).collect(),
-        })
-    }
+    let (devices, findings) = parsed(texts);
+    if findings.is_empty() { Ok(devices) } else { Err(Failure { status: Failure::USAGE, findings }) }
 }
 
-fn device(text: &OsStr) -> Result<Device<'_>, String> {
-    if let Some(sentence) = entry::has_colon(text) {
-        return Err(sentence);
+fn device(text: &OsStr) -> Result<Device<'_>, Finding> {
+    if let Some(finding) = entry::has_colon(text) {
+        return Err(finding);
     }
-    let entry = Entry::parse(text.as_bytes()).map_err(|error| entry::explained(text, &error))?;
+    let entry = Entry::parse(text.as_bytes()).map_err(|error| entry::explained(&error))?;
     let device = Device { text, entry };
     match look(device.path()) {
-        Ok(kind) if !kind.is_block_device() && !kind.is_file() => Err(format!(
-            "{}: is neither a block device nor an image file; name one that is.",
-            entry.printed_path()
-        )),
+        Ok(kind) if !kind.is_block_device() && !kind.is_file() => {
+            let finding = Finding::problem(Code::NotADevice, "is neither a block device nor an image file");
+            Err(finding.of(device.path()).hint("name one that is"))
+        }
         _ => Ok(device),
     }
 }
@@ -110,32 +103,30 @@ fn look(path: &Path) -> io::Result<std::fs::FileType> {
 pub fn absent(device: &Device<'_>) -> Option<Finding> {
     let error = look(device.path()).err()?;
     if error.kind() == io::ErrorKind::PermissionDenied {
-        let (why, remedy) = match barrier(device.path()) {
+        let (why, hint) = match barrier(device.path()) {
             Some(directory) => (
                 format!(": you may not search {}", shown(&directory)),
-                format!("have root run 'chmod a+x {}', or name it by another way", quoted(&directory)),
+                format!("run as root: 'chmod a+x {}', or name it by another way", quoted(&directory)),
             ),
             None => (String::new(), "name one that you may look at".into()),
         };
-        let cause = format!("{} cannot be looked at now ({}{why})", shown(device.path()), cause(&error));
-        return Some(Finding::old_problem(cause, remedy));
+        let why = format!("cannot be looked at ({}{why})", cause(&error));
+        return Some(Finding::problem(Code::PermissionDenied, why).of(device.path()).hint(hint));
     }
     let word = quoted(device.path());
     let make = match link_name(device.path()) {
-        Some(_) => format!("have it made by 'sudo vmware-bdwrapper link DEVICE --as {word}'"),
+        Some(_) => format!("make the link: 'sudo vmware-bdwrapper link DEVICE --as {word}'"),
         None if device.path().starts_with("/dev") => {
             "attach the device ('vmware-bdwrapper list' shows those that exist)".into()
         }
-        None => format!("make an image file of that name by 'truncate --size 8G {word}'"),
+        None => format!("make an image file of that name: 'truncate --size 8G {word}'"),
     };
-    let why = match error.kind() {
-        io::ErrorKind::NotFound => "does not exist".into(),
-        _ => format!("cannot be looked at ({})", cause(&error)),
+    let finding = match error.kind() {
+        io::ErrorKind::NotFound => Finding::problem(Code::NotFound, "does not exist"),
+        _ => Finding::io("cannot be looked at", &error),
     };
-    Some(Finding::old_problem(
-        format!("{} {why}", shown(device.path())),
-        format!("correct its name, or {make}, and it is used as soon as it exists"),
-    ))
+    let hint = format!("correct its name, or {make}. It is used as soon as it exists");
+    Some(finding.of(device.path()).hint(hint))
 }
 
 /// The directory on the way to a file that the user may not search.
@@ -152,17 +143,17 @@ fn barrier(path: &Path) -> Option<PathBuf> {
 }
 
 /// For each device why its entry does not count, where an earlier one makes it another kind of disk.
-pub fn clashes<'a>(devices: &'a [Device<'_>]) -> impl Iterator<Item = Option<String>> + 'a {
+pub fn clashes<'a>(devices: &'a [Device<'_>]) -> impl Iterator<Item = Option<Finding>> + 'a {
     devices.iter().map(|device| {
         let own = identity(device)?;
         let first = devices.iter().find(|other| identity(other) == Some(own))?;
         let (kind, other) = (device.entry.kind.name(), first.entry.kind.name());
         (kind != other).then(|| {
-            format!(
-                "{}={kind} does not count: {}={other} is the same device, and the first entry counts; remove one of them.",
-                device.entry.printed_path(),
+            let why = format!(
+                "its entry as {kind} is ignored, because an earlier one is for the same device ({}={other})",
                 first.entry.printed_path()
-            )
+            );
+            Finding::problem(Code::Duplicate, why).of(device.path()).hint("remove one of them")
         })
     })
 }
@@ -182,10 +173,6 @@ pub fn identity_of(path: &Path) -> Option<(u64, Option<u64>)> {
 /// The value of the variable that lists these.
 pub fn list(texts: &[OsString]) -> OsString {
     texts.join(OsStr::new(":"))
-}
-
-fn wrong(sentence: String) -> Failure {
-    Failure::new(Failure::USAGE, sentence)
 }
 
 #[cfg(test)]
@@ -221,7 +208,12 @@ mod tests {
         let texts = texts.map(|(path, kind)| OsString::from(format!("{}={kind}", path.display())));
         let devices = parse(&texts).expect("they are right");
         let said: Vec<_> = clashes(&devices).collect();
-        assert!(said[2].as_ref().is_some_and(|said| said.contains("link=ide does not count")), "{said:?}");
+        assert!(
+            said[2]
+                .as_ref()
+                .is_some_and(|said| said.code == Code::Duplicate && said.cause.contains("as ide is ignored")),
+            "{said:?}"
+        );
         assert_eq!(said.iter().flatten().count(), 1, "{said:?}");
     }
 

@@ -4,11 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use disk::entry::{EntryError, Printed, Problem};
+use disk::entry::{EntryError, Problem, Remedy};
 
 use crate::entries::VARIABLE;
 use crate::program::loader;
-use crate::say::failure::shown;
+use crate::say::finding::{Code, Finding};
 
 /// An option: its name, what follows the name, and what it does.
 type Row = (&'static str, &'static str, &'static str);
@@ -51,38 +51,40 @@ fn first_equals(entry: &[u8]) -> usize {
 }
 
 /// Says what is wrong with an entry.
-pub fn explained(entry: &OsStr, error: &EntryError<'_>) -> String {
-    let text = shown(entry);
-    match error.problem {
-        Problem::NotAbsolute if entry.as_bytes().starts_with(b"~") => format!(
-            "{text}: begins with ~, for which a shell puts the home directory only at the beginning of a word; write $HOME instead, or \
-             an absolute name."
+pub fn explained(error: &EntryError<'_>) -> Finding {
+    let entry = OsStr::from_bytes(error.entry);
+    let (why, hint) = match error.problem {
+        Problem::NotAbsolute if error.entry.starts_with(b"~") => (
+            "begins with ~, which a shell replaces by the home directory only at the beginning of a word"
+                .into(),
+            "write $HOME instead, or an absolute name".into(),
         ),
         Problem::UnknownOption { .. } | Problem::EmptyOption | Problem::BadValue { .. }
-            if has_equals(entry.as_bytes()) =>
+            if has_equals(error.entry) =>
         {
-            format!(
-                "{text}: names a file with an equals sign, which separates a name from its options; name it by a symbolic link \
-                 without."
+            (
+                "names a file with an equals sign, which separates a name from its options".into(),
+                "name it by a symbolic link without".into(),
             )
         }
-        Problem::UnknownOption { option } => match meant(&String::from_utf8_lossy(option)) {
-            Some(name) => {
-                format!("{text}: there is no option '{}'; write {name} if you mean that.", Printed(option))
-            }
-            None => format!("{error}."),
-        },
-        _ => format!("{error}."),
-    }
+        Problem::UnknownOption { option } => {
+            let hint = match meant(&String::from_utf8_lossy(option)) {
+                Some(name) => format!("write {name} if you mean that"),
+                None => Remedy(error.problem).to_string(),
+            };
+            (error.problem.to_string(), hint)
+        }
+        problem => (problem.to_string(), Remedy(problem).to_string()),
+    };
+    Finding::problem(Code::BadEntry, why).of(entry).hint(hint)
 }
 
 /// Says of an entry with a colon what that does.
-pub fn has_colon(entry: &OsStr) -> Option<String> {
+pub fn has_colon(entry: &OsStr) -> Option<Finding> {
     entry.as_bytes().contains(&b':').then(|| {
-        format!(
-            "{}: has a colon, which separates devices in {VARIABLE}; give each device a --device of its own, and one whose name has a \
-             colon by a symbolic link without.",
-            shown(entry)
+        let why = format!("has a colon, which separates devices in {VARIABLE}");
+        Finding::problem(Code::BadEntry, why).of(entry).hint(
+            "give each device a --device of its own, and name one whose name has a colon by a symbolic link without",
         )
     })
 }
@@ -117,14 +119,14 @@ mod tests {
 
     fn said(entry: &str) -> String {
         let error = Entry::parse(entry.as_bytes()).expect_err("it is wrong");
-        explained(OsStr::new(entry), &error)
+        explained(&error).to_string()
     }
 
     #[test]
     fn the_options_are_those_of_the_parser() {
         let names: Vec<&str> = OPTIONS.iter().map(|(name, ..)| *name).collect();
         let (last, others) = names.split_last().expect("there are some");
-        assert!(said("/x=bogus").contains(&format!("there are {} and {last}.", others.join(", "))));
+        assert!(said("/x=bogus").contains(&format!("There are {} and {last}.", others.join(", "))));
         for (name, value, _) in OPTIONS {
             let value = match value {
                 "NUMBER" => "0123456789abcdef",
@@ -167,7 +169,7 @@ mod tests {
         ] {
             assert_eq!(meant(option), name, "{option}");
         }
-        assert_eq!(said("/x=SCSI"), "/x=SCSI: there is no option 'SCSI'; write scsi if you mean that.");
+        assert_eq!(said("/x=SCSI"), "/x=SCSI: there is no option 'SCSI'. Write scsi if you mean that.");
         assert!(said("~/x=scsi").contains("begins with ~"));
         assert!(said("=scsi").contains("is not an absolute name"));
     }

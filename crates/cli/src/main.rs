@@ -27,9 +27,9 @@ use say::finding::{Code, Finding};
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 100, styles = say::colour::CLAP)]
 struct CommandLine {
-    /// How messages are written to the standard error: json is one object on each line
-    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
-    #[arg(hide_default_value = true)]
+    /// Write messages to the standard error as text, or as JSON, an object on each line
+    #[arg(long, global = true, value_name = "text|json", value_enum, default_value_t = Format::Text)]
+    #[arg(hide_default_value = true, hide_possible_values = true, display_order = 900)]
     message_format: Format,
     #[command(subcommand)]
     task: Task,

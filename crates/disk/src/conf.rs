@@ -82,8 +82,13 @@ fn yes_or_no(value: &[u8]) -> Result<bool, Fault<'_>> {
 
 impl fmt::Display for LineError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: ", self.line)?;
-        match self.fault {
+        write!(f, "line {}: {}", self.line, self.fault)
+    }
+}
+
+impl fmt::Display for Fault<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Fault::Unknown(name) => write!(
                 f,
                 "there is no directive '{}'; there are executable, device, allow-user-devices and messages",

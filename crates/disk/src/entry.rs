@@ -238,34 +238,55 @@ pub enum Problem<'a> {
 
 impl fmt::Display for EntryError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", Printed(self.entry))?;
-        match self.problem {
-            Problem::NotAbsolute => f.write_str("is not an absolute name; write a name that begins with /"),
-            Problem::Nul => f.write_str("holds a NUL byte; a file name cannot"),
+        write!(f, "{}: {}; {}", Printed(self.entry), self.problem, Remedy(self.problem))
+    }
+}
+
+/// What is wrong, in words that follow the entry.
+impl fmt::Display for Problem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Problem::NotAbsolute => f.write_str("is not an absolute name"),
+            Problem::Nul => f.write_str("holds a NUL byte"),
             Problem::PathTooLong => f.write_str("is longer than a file name can be (4095 bytes)"),
-            Problem::NoKind => f.write_str(
-                "does not say which kind of disk it is to be; add =scsi, =ide or =sata (only /dev/sd... and /dev/hd... need none)",
-            ),
-            Problem::EmptyOption => f.write_str("has an empty option; write PATH=OPTION,OPTION"),
-            Problem::UnknownOption { option } => write!(
-                f,
-                "there is no option '{}'; there are scsi, ide, sata, ro, force, serial=, model=, wwn=, geometry= and sector=",
-                Printed(option)
-            ),
+            Problem::NoKind => f.write_str("does not say which kind of disk it is to be"),
+            Problem::EmptyOption => f.write_str("has an empty option"),
+            Problem::UnknownOption { option } => write!(f, "there is no option '{}'", Printed(option)),
             Problem::Twice { option } => {
-                write!(f, "option '{}' contradicts or repeats an earlier one; give one", Printed(option))
+                write!(f, "option '{}' contradicts or repeats an earlier one", Printed(option))
             }
             Problem::BadValue { name, value } => {
-                let wanted = match name {
-                    b"serial" => "1 to 20 printable ASCII characters without , and :",
-                    b"model" => "1 to 40 printable ASCII characters without , and :",
-                    b"wwn" => "16 hexadecimal digits",
-                    b"geometry" => "CYLINDERS/HEADS/SECTORS of at most 65535/255/63",
-                    _ => "512 or 4096",
-                };
-                write!(f, "'{}' is no {}; it takes {wanted}", Printed(value), Printed(name))
+                write!(f, "'{}' is no {}", Printed(value), Printed(name))
             }
         }
+    }
+}
+
+/// What to write instead of an entry with this problem.
+pub struct Remedy<'a>(pub Problem<'a>);
+
+impl fmt::Display for Remedy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if matches!(self.0, Problem::BadValue { .. }) {
+            f.write_str("it takes ")?;
+        }
+        f.write_str(match self.0 {
+            Problem::NotAbsolute => "write a name that begins with /",
+            Problem::Nul | Problem::PathTooLong => "write another name",
+            Problem::NoKind => "add =scsi, =ide or =sata (only /dev/sd... and /dev/hd... need none)",
+            Problem::EmptyOption => "write PATH=OPTION,OPTION",
+            Problem::UnknownOption { .. } => {
+                "there are scsi, ide, sata, ro, force, serial=, model=, wwn=, geometry= and sector="
+            }
+            Problem::Twice { .. } => "give one",
+            Problem::BadValue { name, .. } => match name {
+                b"serial" => "1 to 20 printable ASCII characters without , and :",
+                b"model" => "1 to 40 printable ASCII characters without , and :",
+                b"wwn" => "16 hexadecimal digits",
+                b"geometry" => "CYLINDERS/HEADS/SECTORS of at most 65535/255/63",
+                _ => "512 or 4096",
+            },
+        })
     }
 }
 

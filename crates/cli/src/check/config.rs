@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use disk::conf::{Directive, parse};
+use disk::conf::{Directive, LineError, parse};
 use disk::entry::{Entry, Printed};
 use rustix::io::Errno;
 
@@ -19,7 +19,7 @@ use crate::host::block;
 use crate::program::loader;
 use crate::program::secure;
 use crate::say::failure::{cause, quoted, shown};
-use crate::say::finding::{Finding, Verdict};
+use crate::say::finding::{Code, Finding, Verdict};
 
 /// The administrator's file.
 pub const FILE: &str = "/etc/vmware-bdwrapper.conf";
@@ -88,19 +88,16 @@ pub fn is_opened_by_root(programs: &[PathBuf], device: &Device<'_>) -> bool {
 /// The text; where the library ignores the file, or the user may not read it, that.
 pub fn read() -> Result<Vec<u8>, Finding> {
     let unreadable = |error: io::Error| {
-        Finding::old_warning(
-            format!(
-                "You may not read {FILE} ({}), so whether it lists the program and the devices is unknown",
-                cause(&error)
-            ),
-            "ask the administrator",
-        )
+        let why = format!(
+            "you may not read it ({}), so whether it lists the program and the devices is unknown",
+            cause(&error)
+        );
+        Finding::warning(Code::Unknown, why).of(FILE).hint("ask the administrator")
     };
     let status = Path::new(FILE).symlink_metadata().map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Finding::old_problem(
-            format!("{FILE} does not exist"),
-            by_setup("") + ", or write it (vmware-bdwrapper.conf(5))",
-        ),
+        ErrorKind::NotFound => Finding::problem(Code::NotFound, "does not exist")
+            .of(FILE)
+            .hint(by_setup("") + ", or write it (vmware-bdwrapper.conf(5))"),
         _ => unreadable(error),
     })?;
     if let Some(fault) = fault_of(&status) {
@@ -124,7 +121,7 @@ pub fn by_setup(options: &str) -> String {
     let fault = || fault_of(&Path::new(FILE).symlink_metadata().ok()?);
     match library::unready().or_else(fault).and_then(|finding| finding.hint) {
         Some(first) => format!("{first}, and then {command}"),
-        None => format!("have root run {command}"),
+        None => format!("run as root: {command}"),
     }
 }
 
@@ -134,21 +131,20 @@ fn fault_of(status: &Metadata) -> Option<Finding> {
 
 /// Why the library ignores a file.
 fn fault(is_regular: bool, owner: u32, mode: u32, bytes: u64) -> Option<Finding> {
-    let (why, remedy) = if !is_regular {
-        (
-            "is no regular file".into(),
-            format!("have root run 'rm {FILE}' and 'vmware-bdwrapper setup --setuid'"),
-        )
+    let (code, why, remedy) = if !is_regular {
+        let remedy = format!("run as root: 'rm {FILE}' and 'vmware-bdwrapper setup --setuid'");
+        (Code::FileType, "is not a regular file".into(), remedy)
     } else if owner != 0 {
-        (format!("belongs to user {owner}"), format!("have root run 'chown root {FILE}'"))
+        (Code::Untrusted, format!("belongs to user {owner}"), format!("run as root: 'chown root {FILE}'"))
     } else if mode & OTHERS_WRITE != 0 {
-        ("can be written by others than root".into(), format!("have root run 'chmod go-w {FILE}'"))
+        let remedy = format!("run as root: 'chmod go-w {FILE}'");
+        (Code::Untrusted, "can be written by others than root".into(), remedy)
     } else if bytes > MOST {
-        (format!("has {bytes} bytes, more than {MOST}"), "have root shorten it".into())
+        (Code::Malformed, format!("has {bytes} bytes, more than {MOST}"), "shorten it as root".into())
     } else {
         return None;
     };
-    Some(Finding::old_problem(format!("{FILE} {why}, so it does not count"), remedy))
+    Some(Finding::problem(code, format!("{why}, so it is ignored")).of(FILE).hint(remedy))
 }
 
 /// Whether the user may open a device himself; one that does not exist yet is not judged.
@@ -159,15 +155,14 @@ fn may_open(device: &Device<'_>) -> bool {
 /// What lets others than root put another program in a program's place, or change it: the library looks where a listed name leads
 /// whenever a program starts.
 pub fn exposed(program: &Path) -> Option<Finding> {
-    let name = shown(program);
+    let warning = |code, why| Finding::warning(code, why).of(program);
     let found = |what: String, could: &str, remedy: String| {
-        Some(Finding::old_warning(format!("{name}: {what}, so others than root could {could}"), remedy))
+        let why = format!("{what}, so others than root could {could}");
+        Some(warning(Code::Untrusted, why).hint(remedy))
     };
     let unknown = |error: &io::Error| {
-        Some(Finding::old_warning(
-            format!("{name}: cannot be looked at ({})", cause(error)),
-            "mend that first",
-        ))
+        let why = format!("cannot be looked at ({})", cause(error));
+        Some(warning(Code::Unknown, why).hint("correct that first"))
     };
     let mut directories = BTreeSet::new();
     let file = loader::walk(Path::new("/"), program, |directory| {
@@ -206,6 +201,13 @@ pub fn exposed(program: &Path) -> Option<Finding> {
     }
 }
 
+/// Says that the library ignores a line of the file.
+pub fn ignored_line(error: &LineError<'_>) -> Finding {
+    let subject = format!("{FILE}, line {}", error.line);
+    let why = format!("{}, so the line is ignored", error.fault);
+    Finding::warning(Code::Malformed, why).of(subject).hint("correct the line as root")
+}
+
 /// Compares the text of the file with what is wanted.
 fn compare(
     text: &[u8],
@@ -223,85 +225,84 @@ fn compare(
             Ok(Directive::Executable(path)) => is_listed |= is_program(Path::new(OsStr::from_bytes(path))),
             Ok(Directive::AllowUserDevices(yes)) => user_devices = yes,
             Ok(Directive::Device(_) | Directive::Messages(_)) => {}
-            Err(error) => findings.push(Finding::old_warning(
-                format!("{FILE}, {error}. The line does not count"),
-                "have root correct it",
-            )),
+            Err(error) => findings.push(ignored_line(&error)),
         }
     }
     let file = file.canonicalize().unwrap_or(file.into());
     match exposed {
         // `setup` would not list it.
-        Some(Finding { cause, hint: Some(remedy), .. }) if !is_listed => findings.push(Finding::old_problem(
-            format!("{FILE} does not list {cause}"),
-            format!("{remedy}, and then list it by 'vmware-bdwrapper setup --setuid --program FILE'"),
-        )),
+        Some(Finding { cause, hint: Some(remedy), .. }) if !is_listed => {
+            let why = format!("is not listed in {FILE}, and {cause}");
+            let hint = format!("{remedy}, and then run 'vmware-bdwrapper setup --setuid --program FILE'");
+            findings.push(Finding::problem(Code::Untrusted, why).of(&file).hint(hint));
+        }
         exposed => {
             findings.extend(exposed);
             findings.push(if is_listed {
-                Finding::ok(format!("{FILE} is safe and lists {}", shown(&file)))
+                Finding::ok(format!("is safe and lists {}", shown(&file))).of(FILE)
             } else {
-                Finding::old_problem(
-                    format!("{FILE} does not list the program"),
-                    by_setup(&format!(" --program {}", quoted(&file))),
-                )
+                let hint = by_setup(&format!(" --program {}", quoted(&file)));
+                Finding::problem(Code::NotListed, format!("is not listed in {FILE}")).of(&file).hint(hint)
             });
         }
     }
     for device in devices {
-        let (name, text) = (device.entry.printed_path(), Printed(device.text.as_bytes()));
+        let text = Printed(device.text.as_bytes());
+        let problem = |code, why: String| Finding::problem(code, why).of(device.path());
+        let warning = |code, why: String| Finding::warning(code, why).of(device.path());
         let list = || by_setup(&format!(" --device {}", quoted(device.text)));
         let held = listed.iter().map(|one| one.entry).find(|entry| entry.path == device.entry.path);
-        let unlisted = format!("{FILE} does not list {name}");
+        let unlisted = format!("is not listed in {FILE}");
         // What the environment forces does not count; a line that is yet to be added can say so.
         let force = held.map_or(!user_devices && device.entry.force, |entry| entry.force);
         if !force && is_real(device.path()) {
-            findings.push(Finding::old_problem(
-                block::real(device.path()),
-                format!("to use it all the same, have root list it in {FILE} with the option force"),
-            ));
+            let hint = format!("to use it all the same, list it in {FILE} with the option force");
+            findings.push(block::real(device.path()).hint(hint));
             continue;
         }
         if let Some(other) = contradicted(&listed, device).filter(|_| held.is_none()) {
             let cause = format!(
-                "{FILE} lists the same device by the line 'device {}', with other options than {text}",
+                "is listed in {FILE} by the line 'device {}', with other options than {text}",
                 shown(other.text)
             );
             let remedy = format!(
-                "write the entry as the file has it ('--device {}'), or have root change that line",
+                "write the entry as the file has it ('--device {}'), or change that line as root",
                 quoted(other.text)
             );
             // What the line says holds under the other name, too.
-            findings.push(match user_devices && other.entry.kind == device.entry.kind {
-                true => Finding::old_warning(cause, remedy),
-                false => Finding::old_problem(cause, remedy),
-            });
+            findings.push(
+                match user_devices && other.entry.kind == device.entry.kind {
+                    true => warning(Code::Different, cause),
+                    false => problem(Code::Different, cause),
+                }
+                .hint(remedy),
+            );
             continue;
         }
         findings.push(match held {
-            Some(entry) if entry == device.entry => Finding::ok(format!("{FILE} lists {name}")),
+            Some(entry) if entry == device.entry => Finding::ok(format!("is listed in {FILE}")).of(device.path()),
             // Programs without the set-user-ID bit would see another disk.
-            Some(entry) if entry.kind != device.entry.kind => Finding::old_problem(
-                format!(
-                    "{FILE} lists {name} as {}, and not as {}, so VMware's programs would not agree which disk it is",
+            Some(entry) if entry.kind != device.entry.kind => {
+                let why = format!(
+                    "is listed in {FILE} as {}, and not as {}, so VMware's programs would not agree which disk it is",
                     entry.kind.name(),
                     device.entry.kind.name()
-                ),
-                "write the entry as the file has it, or have root correct the line",
-            ),
-            Some(_) => Finding::old_warning(
-                format!("{FILE} lists {name}, and its options hold instead of those of {text}"),
-                "write the entry as the file has it",
-            ),
-            None if !user_devices => Finding::old_problem(
-                unlisted,
-                format!("{}, or add the line 'allow-user-devices yes' to {FILE}", list()),
-            ),
-            None if !may_open(device) => Finding::old_problem(
-                format!("{unlisted}, and you may not open it yourself"),
-                format!("{}, or give you the right", list()),
-            ),
-            None => Finding::ok(format!("{FILE} lets users choose {name}")),
+                );
+                problem(Code::Different, why)
+                    .hint("write the entry as the file has it, or correct the line as root")
+            }
+            Some(_) => {
+                let why = format!("is listed in {FILE} with options that are used instead of those of {text}");
+                warning(Code::Different, why).hint("write the entry as the file has it")
+            }
+            None if !user_devices => problem(Code::NotListed, unlisted)
+                .hint(format!("{}, or add the line 'allow-user-devices yes' to {FILE}", list())),
+            None if !may_open(device) => {
+                problem(Code::PermissionDenied, format!("{unlisted}, and you may not open it yourself"))
+                    .hint(format!("{}, or give yourself the right", list()))
+            }
+            None => Finding::ok(format!("may be used, because {FILE} lets users choose devices"))
+                .of(device.path()),
         });
     }
     findings
@@ -314,25 +315,25 @@ mod tests {
     use crate::say::finding::only;
     use std::ffi::OsString;
 
-    #[derive(Debug)]
-    struct Findings {
-        obstacles: Vec<String>,
-        remarks: Vec<String>,
-    }
-
-    fn compare(text: &str, may_open: bool) -> Findings {
+    fn compare(text: &str, may_open: bool) -> Vec<Finding> {
         examined(["/dev/sd/a", "/dev/vg/b=ide,serial=1"], text, may_open, false)
     }
 
-    fn examined<const N: usize>(texts: [&str; N], text: &str, may_open: bool, is_real: bool) -> Findings {
+    fn examined<const N: usize>(texts: [&str; N], text: &str, may_open: bool, is_real: bool) -> Vec<Finding> {
         let texts = texts.map(OsString::from);
         let devices = entries::parse(&texts).expect("they are right");
         let is_program = |path: &Path| path == Path::new("/usr/bin/vmx");
         let program = Path::new("/opt/vmx");
         let found =
             super::compare(text.as_bytes(), program, None, &devices, is_program, |_| may_open, |_| is_real);
-        let of = |verdict| only(&found, verdict).map(Finding::to_string).collect();
-        Findings { obstacles: of(Verdict::Problem), remarks: of(Verdict::Warning) }
+        found.into_iter().filter(|finding| finding.verdict != Verdict::Ok).collect()
+    }
+
+    /// What is said of a file or device.
+    fn of<'a>(findings: &'a [Finding], subject: &str) -> (Verdict, Code, &'a str) {
+        let mut found = findings.iter().filter(|finding| finding.subject.as_deref() == Some(subject));
+        let (Some(finding), None) = (found.next(), found.next()) else { panic!("{subject}: {findings:?}") };
+        (finding.verdict, finding.code, finding.hint.as_deref().unwrap_or_default())
     }
 
     #[test]
@@ -342,44 +343,52 @@ mod tests {
         for found in
             [compare(listed, false), compare("executable /usr/bin/vmx\nallow-user-devices yes", true)]
         {
-            assert_eq!((found.obstacles.len(), found.remarks.len()), (0, 0));
+            assert_eq!(found, []);
         }
     }
 
     #[test]
     fn all_that_is_missing_is_named() {
         let found = compare("device /dev/sd/a\nfoo\n", true);
-        assert_eq!(found.obstacles.len(), 2, "{found:?}");
-        assert!(found.obstacles[0].contains("--program /opt/vmx'"), "{found:?}");
+        assert_eq!(found.len(), 3, "{found:?}");
+        let (verdict, code, hint) = of(&found, "/opt/vmx");
+        assert_eq!((verdict, code), (Verdict::Problem, Code::NotListed));
+        assert!(hint.contains("--program /opt/vmx'"), "{found:?}");
+        let (verdict, code, hint) = of(&found, "/dev/vg/b");
+        assert_eq!((verdict, code), (Verdict::Problem, Code::NotListed));
         assert!(
-            found.obstacles[1]
-                .contains("--device /dev/vg/b=ide,serial=1', or add the line 'allow-user-devices yes'"),
+            hint.contains("--device /dev/vg/b=ide,serial=1', or add the line 'allow-user-devices yes'"),
             "{found:?}"
         );
-        assert!(found.remarks[0].contains("line 2: there is no directive 'foo'"), "{found:?}");
+        let (verdict, code, _) = of(&found, &format!("{FILE}, line 2"));
+        assert_eq!((verdict, code), (Verdict::Warning, Code::Malformed));
+        assert!(found[0].cause.contains("there is no directive 'foo'"), "{found:?}");
         let found = compare("executable /usr/bin/vmx\ndevice /dev/vg/b=ide\nallow-user-devices yes\n", false);
-        assert_eq!(found.obstacles.len(), 1, "{found:?}");
-        assert!(found.obstacles[0].contains("/dev/sd/a, and you may not open it yourself"), "{found:?}");
+        let (verdict, code, _) = of(&found, "/dev/sd/a");
+        assert_eq!((verdict, code), (Verdict::Problem, Code::PermissionDenied));
+        assert_eq!(only(&found, Verdict::Problem).count(), 1, "{found:?}");
         let found = compare("allow-user-devices yes\nallow-user-devices no", true);
-        assert_eq!(found.obstacles.len(), 3, "the last line holds: {found:?}");
+        assert_eq!(only(&found, Verdict::Problem).count(), 3, "the last line holds: {found:?}");
     }
 
     #[test]
     fn other_options_are_remarked() {
         let found = compare("executable /usr/bin/vmx\ndevice /dev/sd/a=ro\ndevice /dev/vg/b=scsi\n", true);
-        assert_eq!((found.obstacles.len(), found.remarks.len()), (1, 1), "{found:?}");
-        assert!(found.remarks[0].contains("lists /dev/sd/a, and its options hold"), "{found:?}");
-        assert!(found.obstacles[0].contains("lists /dev/vg/b as scsi, and not as ide"), "{found:?}");
+        assert_eq!(found.len(), 2, "{found:?}");
+        let (verdict, code, _) = of(&found, "/dev/sd/a");
+        assert_eq!((verdict, code), (Verdict::Warning, Code::Different));
+        let (verdict, code, _) = of(&found, "/dev/vg/b");
+        assert_eq!((verdict, code), (Verdict::Problem, Code::Different));
+        assert!(found[1].cause.contains("as scsi, and not as ide"), "{found:?}");
     }
 
     #[test]
     fn the_administrator_alone_forces_a_physical_disk() {
         let real = |text: &str, lines: &str| {
-            let found = examined([text], &format!("executable /usr/bin/vmx\n{lines}"), true, true).obstacles;
-            assert!(
-                found.iter().all(|why| why.contains("is a physical disk") || why.contains("does not list"))
-            );
-            found.len()
+            let found = examined([text], &format!("executable /usr/bin/vmx\n{lines}"), true, true);
+            let problems: Vec<Code> = only(&found, Verdict::Problem).map(|finding| finding.code).collect();
+            assert!(problems.iter().all(|code| [Code::PhysicalDisk, Code::NotListed].contains(code)));
+            problems.len()
         };
         assert_eq!(real("/dev/sd/a", "device /dev/sd/a=force"), 0);
         assert_eq!(real("/dev/sd/a=force", "device /dev/sd/a"), 1);
@@ -392,7 +401,7 @@ mod tests {
     fn a_file_that_others_could_have_written() {
         assert_eq!(fault(true, 0, 0o100_644, MOST), None);
         let faults = [
-            (fault(false, 0, 0o120_777, 1), "no regular file"),
+            (fault(false, 0, 0o120_777, 1), "not a regular file"),
             (fault(true, 5, 0o100_644, 1), "user 5"),
             (fault(true, 0, 0o100_664, 1), "go-w"),
             (fault(true, 0, 0o100_646, 1), "go-w"),

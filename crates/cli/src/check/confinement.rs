@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use crate::check::library;
 use crate::entries::Device;
 use crate::say::failure::{quoted, shown};
-use crate::say::finding::Finding;
+use crate::say::finding::{Code, Finding};
 
 /// How much of a log is read, in bytes.
 const MOST: u64 = 8 << 20;
@@ -49,21 +49,21 @@ fn selinux() -> Finding {
             let context = fs::read("/proc/self/attr/current").unwrap_or_default();
             let context = context.split(|&byte| byte == 0).next().unwrap_or_default().trim_ascii();
             if context.windows(b"unconfined_t".len()).any(|part| part == b"unconfined_t") {
-                return Finding::ok("SELinux enforces its policy, but does not confine you");
+                return Finding::ok("enforces its policy, but does not confine you").of("SELinux");
             }
-            Finding::old_warning(
-                format!("SELinux enforces its policy on you ({})", Printed(context)),
-                "where the library or a device is refused, have root look for it by 'ausearch -m avc -ts recent'",
+            let why = format!("enforces its policy on you ({})", Printed(context));
+            Finding::warning(Code::Confined, why).of("SELinux").hint(
+                "if the library or a device is refused, look for that as root: 'ausearch -m avc -ts recent'",
             )
         }
-        Ok(_) => Finding::ok("SELinux enforces nothing"),
-        Err(_) => Finding::ok("SELinux is not there"),
+        Ok(_) => Finding::ok("enforces nothing").of("SELinux"),
+        Err(_) => Finding::ok("is not active").of("SELinux"),
     }
 }
 
 fn apparmor(programs: &[PathBuf]) -> Vec<Finding> {
     if !fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y")) {
-        return vec![Finding::ok("AppArmor is not there")];
+        return vec![Finding::ok("is not active").of("AppArmor")];
     }
     programs.iter().map(|program| profile(program)).collect()
 }
@@ -84,15 +84,15 @@ fn profile(program: &Path) -> Finding {
         }
     };
     if !enforced {
-        return Finding::ok(format!("AppArmor has no profile for {}", shown(program)));
+        return Finding::ok(format!("has no profile for {}", shown(program))).of("AppArmor");
     }
-    Finding::old_warning(
-        format!("AppArmor confines {}, so that it may be refused the library or a device", shown(program)),
-        format!(
-            "where that happens, have root run 'aa-complain {}', or allow it in the profile",
-            quoted(program)
-        ),
-    )
+    let hint = format!(
+        "if that happens, run as root: 'aa-complain {}', or allow it in the profile",
+        quoted(program)
+    );
+    Finding::warning(Code::Confined, "is confined by AppArmor, which may refuse it the library or a device")
+        .of(program)
+        .hint(hint)
 }
 
 /// What the logs say was refused.
@@ -103,11 +103,16 @@ fn denials(marks: &[Vec<u8>]) -> Vec<Finding> {
         let Ok(text) = lines(Path::new(log)) else { continue };
         let denied = text.split(|&byte| byte == b'\n').rfind(|line| is_denial(line, marks));
         findings.push(match denied {
-            Some(line) => Finding::old_warning(
-                format!("A security module refused something: '{}' ({log})", Printed(line.trim_ascii())),
-                "have root allow it in the profile or policy that the line names, if it is still refused",
-            ),
-            None => Finding::ok(format!("No security module refused anything, as far as {log} goes back")),
+            Some(line) => {
+                let why = format!(
+                    "records that a security module refused something ('{}')",
+                    Printed(line.trim_ascii())
+                );
+                Finding::warning(Code::Confined, why).of(log).hint(
+                    "if it is still refused, allow it as root in the profile or policy that the line names",
+                )
+            }
+            None => Finding::ok("records no refusal by a security module").of(log),
         });
     }
     findings

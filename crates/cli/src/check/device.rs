@@ -19,7 +19,7 @@ use crate::host::scan::Host;
 use crate::host::udev::{self, Access};
 use crate::host::uses::{System, Use};
 use crate::say::failure::{cause, quoted, say, shown};
-use crate::say::finding::{Finding, Verdict};
+use crate::say::finding::{Code, Finding, Verdict};
 
 /// The sector size of the disks that VMware takes, in bytes.
 const SECTOR: u32 = 512;
@@ -53,10 +53,10 @@ impl Fitness {
     pub fn for_programs(mut self, programs: &[PathBuf], device: &Device<'_>) -> Fitness {
         if let Some(Finding { cause, hint: Some(remedy), .. }) = &self.closed {
             if config::is_opened_by_root(programs, device) {
-                self.closed = Some(Finding::old_warning(
-                    format!("{cause}, although the set-user-ID programs may for which {FILE} lists it"),
-                    format!("where a program that runs with your rights is to use it, too, {remedy}"),
-                ));
+                let cause = format!("{cause}, but the set-user-ID programs for which {FILE} lists it may");
+                let hint = format!("where a program that runs with your rights is to use it, too, {remedy}");
+                let finding = Finding::warning(Code::PermissionDenied, cause).of(device.path());
+                self.closed = Some(finding.hint(hint));
             }
         }
         self
@@ -91,14 +91,8 @@ fn of_system(block: &Block, system: &System, name: &Path) -> Finding {
         true => "it".into(),
         false => shown(&system.mounted).to_string(),
     };
-    Finding::old_problem(
-        format!(
-            "{} belongs to the running system ({mounted} is mounted on {})",
-            shown(name),
-            shown(&system.place)
-        ),
-        OTHER,
-    )
+    let why = format!("belongs to the running system ({mounted} is mounted on {})", shown(&system.place));
+    Finding::problem(Code::SystemDisk, why).of(name).hint(OTHER)
 }
 
 /// What is to be done where a device cannot be made free.
@@ -106,35 +100,32 @@ const OTHER: &str = "use another device ('vmware-bdwrapper list' shows which are
 
 /// What can be said of a block device that is free.
 fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
-    let (shown, word) = (shown(name), quoted(name));
+    let word = quoted(name);
+    let problem = |code, why: &str| Finding::problem(code, why).of(name);
+    let warning = |code, why: &str| Finding::warning(code, why).of(name);
     let mut findings = Vec::new();
     if block.is_physical_volume() {
         findings.push(physical_volume(name));
     }
     if let Some((disk, number)) = &block.left_over {
-        findings.push(Finding::old_problem(
-            format!(
-                "{shown} is a partition behind the end of {}, left over from what that was before",
-                self::shown(disk)
-            ),
-            format!("have root run 'partx --delete --nr {number} {}'", quoted(disk)),
-        ));
+        let why = format!("is a partition behind the end of {}, left over from before", shown(disk));
+        let hint = format!("run as root: 'partx --delete --nr {number} {}'", quoted(disk));
+        findings.push(problem(Code::Stale, &why).hint(hint));
     } else if !name.exists() {
-        findings.push(Finding::old_problem(
-            format!("{shown} is not there, although the kernel has the device"),
-            format!("have root run 'mknod {word} b {} {}'", block.number.major, block.number.minor),
-        ));
+        let Number { major, minor } = block.number;
+        let finding = problem(Code::NotFound, "does not exist, although the kernel has the device");
+        findings.push(finding.hint(format!("run as root: 'mknod {word} b {major} {minor}'")));
     }
     if block.is_deleted {
-        findings.push(Finding::old_warning(
-            format!("{shown} stands for a file that is deleted, and is empty when it is detached"),
-            "attach a file that has a name ('losetup --find --show FILE')",
-        ));
+        findings.push(
+            warning(Code::Volatile, "stands for a file that is deleted, and is empty when it is detached")
+                .hint("attach a file that has a name: 'losetup --find --show FILE'"),
+        );
     }
     if block.bytes < u64::from(SECTOR) {
         let remedy = match &block.file {
             Some(file) => format!(
-                "have root give it a size: 'truncate --size 8G {}', then 'losetup --set-capacity {word}'",
+                "give it a size; run as root: 'truncate --size 8G {}', then 'losetup --set-capacity {word}'",
                 quoted(file)
             ),
             None => "attach what it is to stand for ('losetup', 'nbd-client')".into(),
@@ -142,28 +133,23 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
         findings.push(empty(name, remedy));
     }
     if block.is_internal() {
-        findings.push(Finding::old_problem(
-            format!("{shown} is a part that LVM uses for itself"),
+        findings.push(problem(Code::LvmPart, "is a part that LVM uses for itself").hint(
             "use the logical volume that it is a part of ('lvs --all --options +devices' shows which)",
         ));
     }
     if matches!(block.kind, Kind::Cd | Kind::Floppy | Kind::Ram | Kind::Zram) {
-        findings.push(Finding::old_warning(
-            format!(
-                "{shown} is a device of kind {}, which keeps nothing or can be taken out",
-                block.kind.name()
-            ),
-            "use a device that keeps what is written to it ('vmware-bdwrapper list' shows some)",
-        ));
+        let why = format!("is a device of kind {}, which keeps nothing or can be removed", block.kind.name());
+        findings.push(
+            warning(Code::Volatile, &why)
+                .hint("use a device that keeps what is written to it ('vmware-bdwrapper list' shows some)"),
+        );
     }
     if block.is_real && !options.force {
         findings.push(real(name));
     }
     if block.read_only && !options.read_only {
-        findings.push(Finding::old_problem(
-            format!("{shown} can only be read"),
-            format!("have root run 'blockdev --setrw {word}', or add the option ro to its entry"),
-        ));
+        let hint = format!("run as root: 'blockdev --setrw {word}', or add the option ro to its entry");
+        findings.push(problem(Code::ReadOnly, "can only be read").hint(hint));
     }
     findings.extend(of_large_sectors(block, name));
     findings
@@ -172,27 +158,21 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
 /// Sectors that are larger than those of the disks that VMware takes.
 fn of_large_sectors(block: &Block, name: &Path) -> Option<Finding> {
     let remedy = match block.kind {
-        Kind::Loop => format!("have root run 'losetup --sector-size {SECTOR} {}'", quoted(name)),
+        Kind::Loop => format!("run as root: 'losetup --sector-size {SECTOR} {}'", quoted(name)),
         _ => format!("use a device whose sectors have {SECTOR} bytes"),
     };
-    let why = format!(
-        "{} has sectors of {} bytes, and VMware takes disks with sectors of {SECTOR}",
-        shown(name),
-        block.sector
-    );
-    (block.sector > SECTOR).then(|| Finding::old_warning(why, remedy))
+    let why =
+        format!("has sectors of {} bytes, and VMware takes disks with sectors of {SECTOR}", block.sector);
+    (block.sector > SECTOR).then(|| Finding::warning(Code::SectorSize, why).of(name).hint(remedy))
 }
 
 /// The same of the device of an entry, which can ask for them, too.
 pub fn large_sectors(path: &Path, block: Option<&Block>, entry: &Entry<'_>) -> Option<Finding> {
     let asked = entry.sector.is_some_and(|sector| sector > SECTOR).then(|| {
-        Finding::old_warning(
-            format!(
-                "{} is to have sectors of 4096 bytes, and VMware takes disks with sectors of {SECTOR}",
-                shown(path)
-            ),
-            "leave the option sector= out of its entry",
-        )
+        let why =
+            format!("is to have sectors of 4096 bytes, and VMware takes disks with sectors of {SECTOR}");
+        let finding = Finding::warning(Code::SectorSize, why).of(path);
+        finding.hint("leave the option sector= out of its entry")
     });
     asked.or_else(|| of_large_sectors(block?, path))
 }
@@ -211,16 +191,11 @@ pub fn taken(path: &Path, host: &Host) -> Vec<Finding> {
 /// Says that the kernel has given a device to something that is not known.
 fn claimed(path: &Path) -> Option<Finding> {
     is_claimed(path).then(|| {
-        Finding::old_problem(
-            format!(
-                "{} is used by something that cannot be seen from here, such as a mount in a container",
-                shown(path)
-            ),
-            format!(
-                "have root of the host run 'lsblk {0}' and 'fuser -v {0}', and end what they show",
-                quoted(path)
-            ),
-        )
+        let why = "is used by something that cannot be seen from here, such as a mount in a container";
+        Finding::problem(Code::InUse, why).of(path).hint(format!(
+            "run as root of the host: 'lsblk {0}' and 'fuser -v {0}', and end what they show",
+            quoted(path)
+        ))
     })
 }
 
@@ -270,7 +245,7 @@ pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
             disk::entry::Kind::Sata => "a SATA",
         };
         let free = if host.is_known() { "free, and " } else { "" };
-        others.push(Finding::ok(format!("{} is {free}yours to use as {kind} disk", shown(path))));
+        others.push(Finding::ok(format!("is {free}yours to use as {kind} disk")).of(path));
     }
     Fitness { uses, closed, others }
 }
@@ -278,15 +253,13 @@ pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
 /// What of a device is no whole block, and so not on the disk.
 pub fn cut(path: &Path, bytes: u64, block: u32) -> Option<Finding> {
     let rest = bytes % u64::from(block);
-    let why = format!(
-        "The last {rest} of the {bytes} bytes of {} are no whole sector, and not on the disk",
-        shown(path)
-    );
-    (rest > 0).then(|| Finding::old_warning(why, "give it a whole number of sectors"))
+    let why = format!("the last {rest} of its {bytes} bytes are not a whole sector, and not on the disk");
+    let finding = || Finding::warning(Code::SectorSize, why).of(path);
+    (rest > 0).then(|| finding().hint("give it a whole number of sectors"))
 }
 
 /// Says what stands in the way of listed devices. Where something uses one and `force` does not allow that, all the uses and nothing
-/// else; sentences. Who opens them are these programs.
+/// else. These programs open them.
 pub fn judge(listed: &[Device<'_>], programs: &[PathBuf], force: bool) -> Result<(), Vec<Finding>> {
     if listed.is_empty() {
         return Ok(());
@@ -308,26 +281,22 @@ pub fn judge(listed: &[Device<'_>], programs: &[PathBuf], force: bool) -> Result
 
 /// For each device what comes of an earlier one: that is the same, or a whole of which this is a part.
 pub fn together(listed: &[Device<'_>], host: &Host) -> Vec<Vec<Finding>> {
-    let with_earlier = |(at, (device, clash)): (usize, (&Device<'_>, Option<String>))| {
-        let mut findings: Vec<Finding> = clash.iter().map(|sentence| Finding::sentence(sentence)).collect();
-        let (name, own) = (shown(device.path()), entries::identity(device));
+    const REMOVE: &str = "remove one of the two entries";
+    let with_earlier = |(at, (device, clash)): (usize, (&Device<'_>, Option<Finding>))| {
+        let mut findings = Vec::from_iter(clash);
+        let own = entries::identity(device);
         for other in &listed[..at] {
             let (first, theirs) = (shown(other.path()), entries::identity(other));
             let is_same = own.is_some() && own == theirs;
             if is_same && device.entry.kind == other.entry.kind {
-                findings.push(Finding::old_warning(
-                    format!("{name} is the same device as {first}, which counts"),
-                    "remove one of the two entries",
-                ));
+                let why = format!("is the same device as {first}, whose entry is used");
+                findings.push(Finding::warning(Code::Duplicate, why).of(device.path()).hint(REMOVE));
             }
             let parts = (host.by_path(device.path()), host.by_path(other.path()));
             if matches!(parts, (Some(block), Some(whole)) if block.overlaps(whole)) {
-                findings.push(Finding::old_problem(
-                    format!(
-                        "{name} shares its space with {first}, so that each destroys what is on the other"
-                    ),
-                    "remove one of the two entries",
-                ));
+                let why =
+                    format!("shares its space with {first}, so that each destroys what is on the other");
+                findings.push(Finding::problem(Code::Overlap, why).of(device.path()).hint(REMOVE));
             }
         }
         findings
@@ -336,7 +305,7 @@ pub fn together(listed: &[Device<'_>], host: &Host) -> Vec<Vec<Finding>> {
 }
 
 fn used(name: &Path, one: &Use, host: &Host) -> Finding {
-    Finding::old_problem(format!("{} {one}", shown(name)), freeing(name, one, host))
+    Finding::problem(Code::InUse, one.to_string()).of(name).hint(freeing(name, one, host))
 }
 
 /// What makes a device free. A holder that something uses is made free first.
@@ -351,42 +320,39 @@ fn freeing(name: &Path, one: &Use, host: &Host) -> String {
 
 /// Inactive, or else its volumes hold it: it may be a guest's.
 fn physical_volume(name: &Path) -> Finding {
-    Finding::old_warning(
-        format!("{} is a physical volume of LVM", shown(name)),
-        "use a logical volume instead ('lvs' shows them), unless it is the guest that has it so",
-    )
+    Finding::warning(Code::LvmPart, "is a physical volume of LVM")
+        .of(name)
+        .hint("use a logical volume instead ('lvs' shows them), unless the guest made it one")
 }
 
 fn real(name: &Path) -> Finding {
-    Finding::old_problem(
-        block::real(name),
-        "let VMware have it without the library, or add the option force to its entry",
-    )
+    block::real(name).hint("let VMware have it without the library, or add the option force to its entry")
 }
 
 fn empty(name: &Path, remedy: String) -> Finding {
-    Finding::old_problem(format!("{} has no sector", shown(name)), remedy)
+    Finding::problem(Code::Empty, "has no sector").of(name).hint(remedy)
 }
 
 /// Why the user may not use a device himself: the part of VMware that runs as the user opens it as well.
 fn closed(device: &Device<'_>, status: &fs::Metadata, block: Option<&Block>) -> Option<Finding> {
     let error = device.refused()?;
     let verb = if device.entry.read_only { "read" } else { "read and write" };
-    let (name, word) = (shown(device.path()), quoted(device.path()));
+    let word = quoted(device.path());
     let user = name_of("/etc/passwd", getuid().as_raw());
     let group = name_of("/etc/group", status.gid());
-    let why = format!("You may not {verb} {name} ({}; it {})", cause(&error.into()), rights(status));
+    let why = format!("you may not {verb} it ({}; it {})", cause(&error.into()), rights(status));
+    let finding = Finding::problem(Code::PermissionDenied, why).of(device.path());
     let by_group = if device.entry.read_only { 0o040 } else { 0o060 };
     if status.mode() & by_group == by_group && !has_group(status.gid()) && is_member(&user, status.gid()) {
         let remedy = format!(
             "log in again, or run 'newgrp {}': you are in that group, but have been logged in since before",
             quoted(&group)
         );
-        return Some(Finding::old_problem(why, remedy));
+        return Some(finding.hint(remedy));
     }
     let access = Access { owner: Some(user.clone()), group: None, mode: None };
     let (user, group) = (quoted(&user), quoted(&group));
-    let mut remedy = format!("have root run 'chown {user} {word}'");
+    let mut remedy = format!("run as root: 'chown {user} {word}'");
     // Only where `link` would do it.
     if block.is_some_and(|block| !block.is_real && udev::rule(block, "sd/NAME", &access).is_ok()) {
         let place = if device.entry.kind == disk::entry::Kind::Ide { "hd" } else { "sd" };
@@ -398,7 +364,7 @@ fn closed(device: &Device<'_>, status: &fs::Metadata, block: Option<&Block>) -> 
         remedy +=
             &format!(", or join the group by 'usermod -aG {group} {user}', which gives you all its devices");
     }
-    Some(Finding::old_problem(why, remedy))
+    Some(finding.hint(remedy))
 }
 
 /// Continues a sentence that begins with a device's name.

@@ -14,7 +14,7 @@ use crate::program::elf::Elf;
 use crate::program::loader::Loader;
 use crate::program::secure;
 use crate::say::failure::{cause, quoted, shown};
-use crate::say::finding::{Finding, Verdict};
+use crate::say::finding::{Code, Finding, Verdict};
 
 /// The dynamic loader's variable.
 pub const VARIABLE: &str = "LD_PRELOAD";
@@ -27,27 +27,25 @@ const BUILT: &str = "libvmware_bdwrapper.so";
 
 /// The name to preload in a program without limits: the file beside this command, where it was built and not installed,
 /// else the installed library.
-pub fn ordinary() -> Result<OsString, String> {
+pub fn ordinary() -> Result<OsString, Finding> {
     let built = std::env::current_exe().ok().map(|command| command.with_file_name(BUILT));
     match built.filter(|file| file.is_file()) {
-        Some(file) if file.as_os_str().as_bytes().iter().any(|byte| b" :".contains(byte)) => Err(format!(
-            "{} has a space or colon in its name, which {VARIABLE} cannot hold; have root run 'make install', or build in \
-             another directory.",
-            shown(&file)
-        )),
+        Some(file) if file.as_os_str().as_bytes().iter().any(|byte| b" :".contains(byte)) => {
+            let why = format!("has a space or colon in its name, which {VARIABLE} cannot hold");
+            let finding = Finding::problem(Code::Unsupported, why).of(&file);
+            Err(finding.hint("run as root: 'make install', or build in another directory"))
+        }
         Some(file) => Ok(file.into()),
-        None if installed()?.is_empty() => Err(format!(
-            "The library {NAME} is not installed where the dynamic loader looks for it; have root run 'make install', or install the package."
-        )),
+        None if installed()?.is_empty() => Err(uninstalled()),
         None => Ok(NAME.into()),
     }
 }
 
 /// The installed library in each of the directories that the loader trusts, in the loader's order.
-pub fn installed() -> Result<Vec<PathBuf>, String> {
+pub fn installed() -> Result<Vec<PathBuf>, Finding> {
     let trusted = Loader::of_system().and_then(|loader| loader.trusted());
     let trusted = trusted
-        .map_err(|unknown| unknown.sentence("use a vmware-bdwrapper that was built for this system"))?;
+        .map_err(|unknown| unknown.finding("use a vmware-bdwrapper that was built for this system"))?;
     Ok(trusted.into_iter().map(|directory| directory.join(NAME)).filter(|file| file.is_file()).collect())
 }
 
@@ -55,32 +53,30 @@ pub fn installed() -> Result<Vec<PathBuf>, String> {
 pub fn trusted() -> Vec<Finding> {
     let files = match installed() {
         Ok(files) => files,
-        Err(sentence) => return vec![Finding::sentence(&sentence)],
+        Err(finding) => return vec![finding],
     };
     // The loader passes over files without the bit.
     let is_set = |file: &&PathBuf| file.metadata().is_ok_and(|status| secure::has_bit(&status));
     match (files.iter().find(is_set), files.first()) {
         (Some(file), _) => {
-            let mut findings = vec![Finding::ok(format!(
-                "{} is in a directory that the dynamic loader trusts, and has the set-user-ID bit",
-                shown(file)
-            ))];
+            let fact = "is in a directory that the dynamic loader trusts, and has the set-user-ID bit";
+            let mut findings = vec![Finding::ok(fact).of(file)];
             findings.extend(file_findings(file, true));
             findings
         }
-        (None, Some(first)) => vec![Finding::old_problem(
-            format!("{} lacks the set-user-ID bit, so the dynamic loader ignores it", shown(first)),
-            config::by_setup(""),
-        )],
+        (None, Some(first)) => {
+            let why = "lacks the set-user-ID bit, so the dynamic loader ignores it for set-user-ID programs";
+            vec![Finding::problem(Code::NoSetUserId, why).of(first).hint(config::by_setup(""))]
+        }
         (None, None) => vec![uninstalled()],
     }
 }
 
-fn uninstalled() -> Finding {
-    Finding::old_problem(
-        format!("The library {NAME} is not installed in a directory that the dynamic loader trusts"),
-        "have root install the package, or run 'make install'",
-    )
+/// Says that the library is not installed.
+pub fn uninstalled() -> Finding {
+    Finding::problem(Code::NotInstalled, "is not installed in a directory that the dynamic loader trusts")
+        .of(NAME)
+        .hint("install the package, or run as root: 'make install'")
 }
 
 /// Why `setup` would not give the installed library the set-user-ID bit.
@@ -92,24 +88,20 @@ pub fn unready() -> Option<Finding> {
 /// Whether a file is a library for this system's programs, and who can change it; `is_secure`: a set-user-ID program, which would
 /// lend him its rights, is to load it.
 pub fn file_findings(file: &Path, is_secure: bool) -> Vec<Finding> {
-    let name = shown(file);
     let mut findings = Vec::new();
     if let Err(error) = access(file, Access::READ_OK) {
-        findings.push(Finding::old_problem(
-            format!(
-                "{name} may not be read by you ({}), so your programs do not get it",
-                cause(&error.into())
-            ),
-            format!("have root run 'chmod a+r {}'", quoted(file)),
-        ));
-        return findings;
+        let why =
+            format!("may not be read by you ({}), so your programs do not get it", cause(&error.into()));
+        let hint = format!("run as root: 'chmod a+r {}'", quoted(file));
+        return vec![Finding::problem(Code::PermissionDenied, why).of(file).hint(hint)];
     }
     match (Elf::read(file).map(|elf| elf.machine), Elf::own().map(|elf| elf.machine)) {
         (Some(machine), Some(own)) if machine == own => {}
-        _ => findings.push(Finding::old_problem(
-            format!("{name} is no library for programs of this system"),
-            "have root run 'make install' with a library that was built for it",
-        )),
+        _ => findings.push(
+            Finding::problem(Code::Unsupported, "is not a library for programs of this system")
+                .of(file)
+                .hint("run as root: 'make install' with a library that was built for it"),
+        ),
     }
     let Ok(status) = file.metadata() else { return findings };
     if is_secure {
@@ -119,23 +111,19 @@ pub fn file_findings(file: &Path, is_secure: bool) -> Vec<Finding> {
                 .into(),
             user => format!("belongs to user {user}, who can change what it does in set-user-ID programs"),
         };
-        let remedy = "have root install it anew: the package, or by 'make install'";
-        findings.push(Finding::old_problem(format!("{name} {who}"), remedy));
+        let remedy = "install the library anew: the package, or, as root, 'make install'";
+        findings.push(Finding::problem(Code::Untrusted, who).of(file).hint(remedy));
         return findings;
     }
     if status.uid() != 0 && status.uid() != getuid().as_raw() {
-        findings.push(Finding::old_warning(
-            format!("{name} belongs to user {}, who can change what it does in your programs", status.uid()),
-            format!("have root run 'chown root {}' and 'make install'", quoted(file)),
-        ));
+        let why = format!("belongs to user {}, who can change what it does in your programs", status.uid());
+        let hint = format!("run as root: 'chown root {}' and 'make install'", quoted(file));
+        findings.push(Finding::warning(Code::Untrusted, why).of(file).hint(hint));
     }
     if status.mode() & OTHERS_WRITE != 0 {
-        findings.push(Finding::old_warning(
-            format!(
-                "{name} can be written by others than its owner, who can change what it does in your programs"
-            ),
-            format!("have its owner run 'chmod go-w {}'", quoted(file)),
-        ));
+        let why = "can be written by others than its owner, who can change what it does in your programs";
+        let hint = format!("run as its owner: 'chmod go-w {}'", quoted(file));
+        findings.push(Finding::warning(Code::Untrusted, why).of(file).hint(hint));
     }
     findings
 }
@@ -150,18 +138,19 @@ pub fn loaded() -> Option<String> {
 }
 
 /// Says what is wrong where a process has loaded another file than the installed library, which the loader found first.
-pub fn shadowed(loaded: &Path) -> Result<Option<String>, String> {
+pub fn shadowed(loaded: &Path) -> Result<Option<Finding>, Finding> {
     let files = installed()?;
     let Some(first) = files.first() else { return Ok(None) };
     let ours = |file: &PathBuf| file.canonicalize().is_ok_and(|file| file == loaded);
     Ok((!files.iter().any(ours)).then(|| {
-        format!(
-            "Programs without the set-user-ID bit get {}, another library than the installed {}; have root run 'rm {}' and 'ldconfig', or \
-             remove its directory from LD_LIBRARY_PATH.",
-            shown(loaded),
-            shown(first),
+        let why = format!(
+            "is what programs without the set-user-ID bit get, and not the installed library {}",
+            shown(first)
+        );
+        Finding::problem(Code::Shadowed, why).of(loaded).hint(format!(
+            "run as root: 'rm {}' and 'ldconfig', or remove its directory from LD_LIBRARY_PATH",
             quoted(loaded)
-        )
+        ))
     }))
 }
 

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::check::library::VARIABLE;
 use crate::program::find;
-use crate::say::failure::shown;
-use crate::say::finding::Finding;
+use crate::say::finding::{Code, Finding};
 
 /// How much of a script is read, in bytes.
 const MOST: u64 = 1 << 20;
@@ -28,10 +27,9 @@ pub fn starter(file: &Path, is_secure: bool) -> Option<Finding> {
         "su" | "runuser" => format!("{name} -c \"{run}\""),
         _ => format!("{name} {run}"),
     };
-    Some(Finding::old_problem(
-        format!("{} starts programs without {VARIABLE}, so that the library is lost", shown(file)),
-        format!("put it first, as in '{first}'"),
-    ))
+    let why = format!("starts programs without {VARIABLE}, so that the library is lost");
+    let finding = Finding::problem(Code::PreloadLost, why).of(file);
+    Some(finding.hint(format!("put it first, as in '{first}'")))
 }
 
 /// What a script does on the way to the program.
@@ -80,10 +78,8 @@ fn parse(file: &Path, text: &[u8]) -> Launcher {
         let asks = asks_whether_empty(&words);
         is_empty &= !has("else") && !has("elif");
         if let Some((does, remedy)) = loss(line, is_empty || asks && !has("else")) {
-            launcher.findings.push(Finding::old_problem(
-                format!("{} {does} in line {number}, so that the library is lost", shown(file)),
-                remedy,
-            ));
+            let why = format!("{does} in line {number}, so that the library is lost");
+            launcher.findings.push(Finding::problem(Code::PreloadLost, why).of(file).hint(remedy));
         }
         is_empty |= asks && (has("if") || has("elif")) && !has("else");
         is_empty &= !has("fi");
@@ -114,8 +110,7 @@ fn asks_whether_empty(words: &[&str]) -> bool {
 
 /// How a line of a shell's loses the variable, and what to do; `is_empty`: there is nothing to lose by setting it.
 fn loss(line: &str, is_empty: bool) -> Option<(String, &'static str)> {
-    const KEEP: &str =
-        "start the program that the script starts, or have the line keep what LD_PRELOAD holds";
+    const KEEP: &str = "start the program that the script starts, or change the line so that it keeps the value of LD_PRELOAD";
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let has = |word: &str| words.contains(&word);
     for (at, _) in line.match_indices("LD_PRELOAD=") {

@@ -21,8 +21,8 @@ use crate::program::find;
 use crate::program::loader::absolute;
 use crate::program::secure;
 use crate::say::colour::styled;
-use crate::say::failure::{Failure, cause, print, quoted, shown};
-use crate::say::finding::{Finding, Verdict, only};
+use crate::say::failure::{Failure, print, quoted, shown};
+use crate::say::finding::{Code, Finding, Verdict, has_problem};
 use crate::say::json;
 use crate::say::terminal;
 use crate::vmdk;
@@ -85,7 +85,7 @@ pub fn doctor(
         findings.add("device", fitness.uses.clone());
     }
     // What is wrong with the question comes before what the answer would need.
-    findings.add("device", wrong.iter().map(|sentence| Finding::sentence(sentence)));
+    findings.add("device", wrong);
     let described = vmdk.map(|file| vmdk::examine(file, &listed, &host)).transpose();
     let described = described.unwrap_or_else(|failure| {
         findings.add("vmdk", failure.findings);
@@ -95,10 +95,8 @@ pub fn doctor(
     if texts.is_empty() {
         findings.add(
             "device",
-            [Finding::old_warning(
-                "No device is given",
-                format!("name one by --device ENTRY, or set {}", entries::VARIABLE),
-            )],
+            [Finding::warning(Code::Usage, "No device is given")
+                .hint(format!("name one by --device ENTRY, or set {}", entries::VARIABLE))],
         );
     }
     let fitness = fitness.into_iter().zip(&listed).zip(device::together(&listed, &host));
@@ -150,12 +148,14 @@ fn conclude(
         _ => format!(": {of_devices} for {of_programs}"),
     };
     if let Some(problem) = findings.first() {
-        let remedy = problem.hint.as_deref().unwrap_or(&problem.cause);
-        let rest = format!("{subject}. Do this first: {remedy}.");
+        let rest = match &problem.hint {
+            Some(hint) => format!("{subject}. Do this first: {hint}."),
+            None => format!("{subject}. Correct this first: {problem}"),
+        };
         return Conclusion { verdict: Verdict::Problem, rest };
     }
     if findings.is_unread {
-        let rest = format!("{subject}; but what {FILE} says is unknown. Ask the administrator");
+        let rest = format!("{subject}, but what {FILE} says is unknown. Ask the administrator");
         return Conclusion { verdict: Verdict::Warning, rest };
     }
     let missing = match (devices.is_empty(), programs.is_empty()) {
@@ -170,7 +170,7 @@ fn conclude(
         (true, true) => "device and no program",
     };
     let rest = format!(
-        "{subject}; but no {missing} was checked. Give both: vmware-bdwrapper doctor --device ENTRY PROGRAM"
+        "{subject}, but no {missing} was checked. Give both: vmware-bdwrapper doctor --device ENTRY PROGRAM"
     );
     Conclusion { verdict: Verdict::Warning, rest }
 }
@@ -201,7 +201,7 @@ fn say(findings: &Findings, conclusion: &Conclusion, form: Form) -> Result<ExitC
 /// they are.
 fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'_>]) -> Vec<PathBuf> {
     let files = match program {
-        Some(name) => find::find(name).map(|file| vec![absolute(&file)]).map_err(|failure| failure.findings),
+        Some(name) => find::find(name).map(|file| vec![absolute(&file)]).map_err(|finding| vec![finding]),
         None => config::programs().map_err(|finding| vec![finding]),
     };
     let files = files.unwrap_or_else(|problems| {
@@ -216,8 +216,8 @@ fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'
         examine(findings, file, listed, true);
     }
     if !findings.list.iter().any(|(check, _)| *check == "program") {
-        let none = format!("None of the programs that {FILE} lists is here");
-        findings.add("program", [Finding::old_warning(none, "name the program behind the options")]);
+        let none = Finding::warning(Code::NotFound, "lists no program that exists").of(FILE);
+        findings.add("program", [none.hint("name the program behind the options")]);
     }
     if !findings.list.iter().any(|(check, _)| *check == "library") {
         findings.add("library", ordinary());
@@ -228,13 +228,12 @@ fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'
 /// Looks at a program; at the one that it becomes as well, where it is a script and `follow` says so.
 fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: bool) {
     findings.programs.push(file.canonicalize().unwrap_or(file.into()));
-    let name = shown(file);
     let seen = file.metadata().and_then(|status| Ok((secure::is_secure(file, &status)?, status)));
     let (is_secure, status) = match seen {
         Ok(seen) => seen,
         Err(error) => {
-            let cause = format!("{name} cannot be looked at ({})", cause(&error));
-            return findings.add("program", [Finding::old_problem(cause, "name a program that can")]);
+            let problem = Finding::io("cannot be looked at", &error).of(file);
+            return findings.add("program", [problem.hint("name a program that can")]);
         }
     };
     if let Some(problem) = script::starter(file, is_secure) {
@@ -243,15 +242,12 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
     if let Some(problem) = find::unstartable(file).or_else(|| find::unreachable(file)) {
         findings.add("program", [problem]);
     } else if is_secure {
-        findings.add(
-            "program",
-            [Finding::ok(format!("{name} runs with rights that you do not have (set-user-ID)"))],
-        );
+        findings
+            .add("program", [Finding::ok("runs with rights that you do not have (set-user-ID)").of(file)]);
     } else if secure::has_bit(&status) {
-        let (why, remedy) = secure::idle(file, &status);
-        findings.add("program", [Finding::old_warning(format!("{name} {why}"), remedy)]);
+        findings.add("program", [secure::idle(file, &status)]);
     } else {
-        findings.add("program", [Finding::ok(format!("{name} runs with your rights"))]);
+        findings.add("program", [Finding::ok("runs with your rights").of(file)]);
     }
     if is_secure {
         findings.add("library", library::trusted());
@@ -262,7 +258,7 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
     }
     if let Some(script) = script::read(file) {
         if script.findings.is_empty() {
-            findings.add("program", [Finding::ok(format!("{name} is a script, and keeps LD_PRELOAD"))]);
+            findings.add("program", [Finding::ok("is a script, and keeps LD_PRELOAD").of(file)]);
         }
         findings.add("program", script.findings);
         if let Some(target) = script.target.filter(|_| follow) {
@@ -275,14 +271,13 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
 fn ordinary() -> Vec<Finding> {
     let name = match library::ordinary() {
         Ok(name) => name,
-        Err(sentence) => {
-            let mut findings = vec![Finding::sentence(&sentence)];
+        Err(problem) => {
+            let mut findings = vec![problem];
             // The loader may find it elsewhere; set-user-ID programs do not.
             if let Ok(Some(found)) = probe::loaded(OsStr::new(library::NAME)) {
-                findings.push(Finding::old_warning(
-                    format!("{found} is in a directory that the dynamic loader does not trust, so set-user-ID programs do not get it"),
-                    "remove it, and have root run 'make install'",
-                ));
+                let why = "is in a directory that the dynamic loader does not trust, so set-user-ID programs do not get it";
+                let finding = Finding::warning(Code::NotInstalled, why).of(found);
+                findings.push(finding.hint("remove it, and run as root: 'make install'"));
             }
             return findings;
         }
@@ -291,30 +286,34 @@ fn ordinary() -> Vec<Finding> {
     let file = if name == library::NAME {
         match library::installed() {
             Ok(files) => files.into_iter().next(),
-            Err(sentence) => return vec![Finding::sentence(&sentence)],
+            Err(problem) => return vec![problem],
         }
     } else {
         Some(PathBuf::from(&name))
     };
     let Some(file) = file else { return findings };
     findings.extend(library::file_findings(&file, false));
-    if only(&findings, Verdict::Problem).next().is_some() {
+    if has_problem(&findings) {
         return findings;
     }
     match probe::loaded(&name) {
-        Ok(None) => findings.push(Finding::old_problem(
-            format!("Programs do not get the library {}, although it is there", shown(&file)),
-            "look at what 'LD_DEBUG=files LD_PRELOAD=libvmware-bdwrapper.so.0 true' says of it",
-        )),
+        Ok(None) => {
+            let why = "exists, but programs do not get it";
+            findings.push(
+                Finding::problem(Code::Unknown, why)
+                    .of(&file)
+                    .hint("see why: 'LD_DEBUG=files LD_PRELOAD=libvmware-bdwrapper.so.0 true'"),
+            );
+        }
         Ok(Some(loaded)) if name == library::NAME => match library::shadowed(Path::new(&loaded)) {
             Ok(None) => {}
-            Ok(Some(sentence)) | Err(sentence) => findings.push(Finding::sentence(&sentence)),
+            Ok(Some(problem)) | Err(problem) => findings.push(problem),
         },
         Ok(Some(_)) => {}
-        Err(sentence) => findings.push(Finding::sentence(&sentence)),
+        Err(problem) => findings.push(problem),
     }
-    if only(&findings, Verdict::Problem).next().is_none() {
-        findings.insert(0, Finding::ok(format!("Programs that run with your rights get {}", shown(&file))));
+    if !has_problem(&findings) {
+        findings.insert(0, Finding::ok("is loaded into programs that run with your rights").of(&file));
     }
     findings
 }

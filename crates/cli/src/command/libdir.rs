@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use crate::program::loader::{Loader, resolve};
 use crate::say::failure::{Failure, print, shown};
+use crate::say::finding::{Code, Finding};
 
 /// Prints the directory.
 pub fn libdir(loader: Option<PathBuf>, root: Option<PathBuf>) -> Result<(), Failure> {
-    let found = find(loader, root).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?;
+    let found = find(loader, root)?;
     print([found.as_os_str().as_bytes(), b"\n"].concat())
 }
 
-fn find(loader: Option<PathBuf>, root: Option<PathBuf>) -> Result<PathBuf, String> {
+fn find(loader: Option<PathBuf>, root: Option<PathBuf>) -> Result<PathBuf, Finding> {
     let loader = match (loader, &root) {
         (Some(file), _) => Ok(Loader::given(file)),
         (None, Some(root)) => Loader::below(root),
@@ -20,7 +21,7 @@ fn find(loader: Option<PathBuf>, root: Option<PathBuf>) -> Result<PathBuf, Strin
     };
     let trusted = loader.and_then(|loader| loader.trusted());
     let trusted = trusted.map_err(|unknown| {
-        unknown.sentence("give a loader of the GNU C library by --loader FILE, as 'ldd /bin/true' names it")
+        unknown.finding("give a loader of the GNU C library by --loader FILE ('ldd /bin/true' names one)")
     })?;
     let exists = |directory: &Path| match &root {
         Some(root) => resolve(root, directory).is_some_and(|found| root.join(found).is_dir()),
@@ -29,7 +30,8 @@ fn find(loader: Option<PathBuf>, root: Option<PathBuf>) -> Result<PathBuf, Strin
     choose(&trusted, exists).ok_or_else(|| {
         let names: Vec<String> = trusted.iter().map(|directory| shown(directory).to_string()).collect();
         let place = root.map(|root| format!(" below {}", shown(&root))).unwrap_or_default();
-        format!("None of the loader's directories ({}) exists{place}: make one of them.", names.join(", "))
+        let why = format!("None of the loader's directories ({}) exists{place}", names.join(", "));
+        Finding::problem(Code::NotFound, why).hint("make one of them")
     })
 }
 

@@ -15,8 +15,8 @@ use crate::host::block::{Block, Kind};
 use crate::host::scan::Host;
 use crate::host::udev::{self, Access, link_name};
 use crate::program::loader::resolve;
-use crate::say::failure::{Failure, cause, note, print, quoted, say, shown};
-use crate::say::finding::{Finding, Verdict, only};
+use crate::say::failure::{Failure, cause, print, quoted, say, shown};
+use crate::say::finding::{Code, Finding, Verdict, only};
 use crate::say::terminal;
 
 /// Our rules, a line each.
@@ -46,10 +46,6 @@ impl Wanted {
     }
 }
 
-fn failed(sentence: impl Into<String>) -> Failure {
-    Failure::new(Failure::FAILED, sentence)
-}
-
 /// Makes a link.
 pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> {
     let name = checked(path)?;
@@ -61,32 +57,29 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
     let rules = Rules::read()?;
     let is_made = current(path, name, block, &host, rules.has(name), wanted.force)?;
     if !is_made && rules.has(name) && !wanted.persist {
-        return Err(failed(format!(
-            "A rule in {RULES} makes {0} lead to another device: add --persist to replace it, or begin with 'vmware-bdwrapper link \
-             --remove {0}'.",
-            shown(path)
-        )));
+        let why = format!("is made to lead to another device by a rule in {RULES}");
+        let hint = format!(
+            "add --persist to replace the rule, or remove it first: 'vmware-bdwrapper link --remove {}'",
+            quoted(path)
+        );
+        return Err(Finding::problem(Code::Exists, why).of(path).hint(hint).into());
     }
     let rule = match wanted.persist {
-        true => {
-            let rule = udev::rule(block, name, &wanted.access);
-            Some(rule.map_err(|why| failed(format!("{} {why}", shown(device))))?)
-        }
+        true => Some(udev::rule(block, name, &wanted.access).map_err(|finding| finding.of(device))?),
         false => None,
     };
     if let Some(rule) = rule.as_ref().filter(|_| !wanted.dry_run) {
-        rules.with(name, Some(rule)).write().map_err(|mut failure| {
-            failure.findings.push(Finding::sentence(
-                "Nothing was done; without --persist the link is made until the next start.",
-            ));
-            failure
+        rules.with(name, Some(rule)).write().map_err(|finding| {
+            let hint = "without --persist the link is made until the next start of the system";
+            let nothing = Finding::problem(finding.code, "Nothing was done").hint(hint);
+            Failure { status: Failure::FAILED, findings: vec![finding, nothing] }
         })?;
     }
     let target = (!is_made).then(|| target(name, block));
     if let Err(mut failure) = carry_out(path, target.as_deref(), block, wanted) {
         // Nothing persists of what could not be done.
         if rule.is_some() && !wanted.dry_run {
-            failure.findings.extend(rules.write().err().into_iter().flat_map(|more| more.findings));
+            failure.findings.extend(rules.write().err());
         }
         return Err(failure);
     }
@@ -114,7 +107,7 @@ fn carry_out(path: &Path, target: Option<&Path>, block: &Block, wanted: &Wanted)
         None => print(format!("{} leads to {} already\n", shown(path), shown(&device)))?,
         Some(target) => {
             if !wanted.dry_run {
-                put(path, target).map_err(|error| failed(not_made(path, &error)))?;
+                put(path, target).map_err(|error| not_made(path, &error))?;
             }
             wanted.said("linked", "would link", format!("{} to {}", shown(path), shown(&device)))?;
         }
@@ -136,25 +129,21 @@ pub fn remove(path: &Path, force: bool, dry_run: bool) -> Result<(), Failure> {
     let link = path.symlink_metadata();
     let (is_link, has_rule) = (link.as_ref().is_ok_and(|link| link.is_symlink()), rules.has(name));
     if link.is_ok() && !is_link {
-        return Err(failed(format!(
-            "{} is no symbolic link, so it is none of ours: remove it by hand.",
-            shown(path)
-        )));
+        let finding =
+            Finding::problem(Code::FileType, "is not a symbolic link, so this command did not make it");
+        return Err(finding.of(path).hint("remove it by hand").into());
     }
     if !is_link && !has_rule {
-        return Err(failed(format!(
-            "There is no link {}, and no rule in {RULES} makes it: 'vmware-bdwrapper link --list' shows those that are there.",
-            shown(path)
-        )));
+        let why = format!("does not exist, and no rule in {RULES} makes it");
+        let hint = "'vmware-bdwrapper link --list' shows those that exist";
+        return Err(Finding::problem(Code::NotFound, why).of(path).hint(hint).into());
     }
     let host = Host::running().unwrap_or_default();
     let block = host.by_path(path);
     if is_link && !has_rule && !force {
         if block.is_some_and(|block| host.is_udevs(block.number, path)) {
-            return Err(failed(format!(
-                "{}, and would make it again: change that rule, or remove the link until then by --force.",
-                made_by_another(path, name)
-            )));
+            let otherwise = ", or remove the link until then by --force";
+            return Err(made_by_another(path, name, "would make it again", otherwise).into());
         }
         leads_to_device(path, &host, "remove it by --force")?;
     }
@@ -171,7 +160,7 @@ pub fn remove(path: &Path, force: bool, dry_run: bool) -> Result<(), Failure> {
             // Perhaps udev was faster.
             match fs::remove_file(path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(failed(format!("{} cannot be removed ({}).", shown(path), cause(&error))));
+                    return Err(Finding::io("cannot be removed", &error).of(path).into());
                 }
                 _ => {}
             }
@@ -206,32 +195,29 @@ fn say_rights(block: &Block, given: bool) -> Result<(), Failure> {
 }
 
 /// The name below `/dev`, or why it is none.
-fn checked(path: &Path) -> Result<&str, Failure> {
+fn checked(path: &Path) -> Result<&str, Finding> {
     link_name(path).ok_or_else(|| {
-        Failure::new(
-            Failure::USAGE,
-            format!(
-                "{}: is no name for a link: give /dev/sd/NAME or /dev/hd/NAME, of letters, digits and the characters #+-.@_/.",
-                shown(path)
-            ),
-        )
+        Finding::problem(Code::Usage, "is not a name for a link")
+            .of(path)
+            .hint("give /dev/sd/NAME or /dev/hd/NAME, of letters, digits and the characters #+-.@_/")
     })
 }
 
 fn find<'a>(host: &'a Host, device: &Path) -> Result<&'a Block, Failure> {
-    let wrong = |why: &str| Err(Failure::new(Failure::USAGE, format!("{}: {why}", shown(device))));
-    match device.metadata() {
+    let none = Finding::problem(Code::NotADevice, "is not a block device").of(device);
+    let finding = match device.metadata() {
         Err(error) => {
-            wrong(&format!("cannot be looked at ({}); name a block device that is there.", cause(&error)))
+            Finding::io("cannot be looked at", &error).of(device).hint("name a block device that exists")
         }
         Ok(status) if status.is_file() => {
-            wrong("is a file and no block device; make one of it by 'losetup --find --show FILE'.")
+            none.hint(format!("make one of the file: 'losetup --find --show {}'", quoted(device)))
         }
         Ok(_) => match host.by_path(device) {
-            Some(block) => Ok(block),
-            None => wrong("is no block device; name one ('vmware-bdwrapper list' shows them)."),
+            Some(block) => return Ok(block),
+            None => none.hint("name one ('vmware-bdwrapper list' shows them)"),
         },
-    }
+    };
+    Err(Failure::usage(finding))
 }
 
 /// Says what speaks against giving a device to a virtual machine; `force`: problems do not keep it from that.
@@ -247,7 +233,7 @@ fn judge(block: &Block, device: &Path, host: &Host, force: bool) -> Result<(), F
     if findings.is_empty() {
         return Ok(());
     }
-    findings.push(Finding::sentence("Nothing was done; --force makes the link all the same."));
+    findings.push(Finding::force_needed("Nothing was done"));
     Err(Failure { status: Failure::FAILED, findings })
 }
 
@@ -257,23 +243,24 @@ fn target(name: &str, block: &Block) -> PathBuf {
     Path::new(&up).join(&block.name)
 }
 
-/// Says that a rule makes a link that is none of ours; a sentence without its end.
-fn made_by_another(path: &Path, name: &str) -> String {
-    format!(
-        "A rule of udev's that is none of this command's makes {} ('grep -rF {name} /etc/udev/rules.d /usr/lib/udev/rules.d' may find it)",
-        shown(path)
-    )
+/// Says that another udev rule makes a link, what it does, and what else than changing it helps.
+fn made_by_another(path: &Path, name: &str, does: &str, otherwise: &str) -> Finding {
+    let why = format!("is made by a udev rule that is not this command's, which {does}");
+    Finding::problem(Code::Exists, why).of(path).hint(format!(
+        "change that rule ('grep -rF {name} /etc/udev/rules.d /usr/lib/udev/rules.d' may find it){otherwise}"
+    ))
 }
 
 /// Refuses a link that was never one to a device: it leads to something else, or nowhere and not into `/dev`.
-fn leads_to_device(path: &Path, host: &Host, remedy: &str) -> Result<(), Failure> {
+fn leads_to_device(path: &Path, host: &Host, hint: &str) -> Result<(), Finding> {
     let is_gone =
         || !path.exists() && resolve(Path::new("/"), path).is_some_and(|place| place.starts_with("dev"));
     if host.by_path(path).is_some() || is_gone() {
         return Ok(());
     }
     let target = fs::read_link(path).unwrap_or_default();
-    Err(failed(format!("{} leads to {}, which is no block device: {remedy}.", shown(path), shown(&target))))
+    let why = format!("leads to {}, which is not a block device", shown(&target));
+    Err(Finding::problem(Code::NotADevice, why).of(path).hint(hint))
 }
 
 /// Whether a link to the device is there already. Another one in its place is refused, unless a rule of ours makes it, its device
@@ -285,23 +272,19 @@ fn current(
     host: &Host,
     has_rule: bool,
     force: bool,
-) -> Result<bool, Failure> {
+) -> Result<bool, Finding> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     for directory in parent.ancestors().take_while(|directory| *directory != Path::new("/dev")) {
         if directory.symlink_metadata().is_ok_and(|status| !status.is_dir()) {
-            return Err(failed(format!(
-                "{} is no directory, so {} cannot be made: remove it, or choose another name.",
-                shown(directory),
-                shown(path)
-            )));
+            let why = format!("is not a directory, so {} cannot be made", shown(path));
+            let finding = Finding::problem(Code::FileType, why).of(directory);
+            return Err(finding.hint("remove it, or choose another name"));
         }
     }
     let Ok(status) = path.symlink_metadata() else { return Ok(false) };
     if !status.is_symlink() {
-        return Err(failed(format!(
-            "{} is there already and no symbolic link: remove it by hand, or choose another name.",
-            shown(path)
-        )));
+        let finding = Finding::problem(Code::Exists, "exists already and is not a symbolic link").of(path);
+        return Err(finding.hint("remove it by hand, or choose another name"));
     }
     let other = host.by_path(path);
     if other.is_some_and(|other| other.number == block.number) {
@@ -309,24 +292,17 @@ fn current(
     }
     let by_udev = other.filter(|other| !has_rule && host.is_udevs(other.number, path));
     if by_udev.is_some() && force {
-        note(format!(
-            "{}, and may replace the new link at any time: change that rule.",
-            made_by_another(path, name)
-        ));
+        let other = made_by_another(path, name, "may replace the new link at any time", "");
+        say(Finding { verdict: Verdict::Warning, ..other });
     }
     if has_rule || force {
         return Ok(false);
     }
-    const REMEDY: &str = "choose another name, or replace the link by --force";
-    match other {
-        Some(other) => Err(failed(format!(
-            "{} leads to {} already{}: {REMEDY}.",
-            shown(path),
-            shown(&other.path()),
-            if by_udev.is_some() { ", by a rule of udev's that is none of this command's" } else { "" }
-        ))),
-        None => leads_to_device(path, host, REMEDY).map(|()| false),
-    }
+    const HINT: &str = "choose another name, or replace the link by --force";
+    let Some(other) = other else { return leads_to_device(path, host, HINT).map(|()| false) };
+    let by = if by_udev.is_some() { ", by a udev rule that is not this command's" } else { "" };
+    let why = format!("leads to {} already{by}", shown(&other.path()));
+    Err(Finding::problem(Code::Exists, why).of(path).hint(HINT))
 }
 
 /// Makes the link, or replaces one, in one step.
@@ -339,31 +315,30 @@ fn put(path: &Path, target: &Path) -> io::Result<()> {
     made.into_temp_path().persist(path).map_err(|error| error.error)
 }
 
-fn not_made(path: &Path, error: &io::Error) -> String {
-    format!("{} cannot be made ({}).", shown(path), cause(error))
+fn not_made(path: &Path, error: &io::Error) -> Finding {
+    Finding::io("cannot be made", error).of(path)
 }
 
 impl Access {
     /// Users and groups must exist, for udev as well; a mode is octal.
     fn check(&self) -> Result<(), Failure> {
-        let wrong = |sentence| Failure::new(Failure::USAGE, sentence);
         for (database, name, what) in [("passwd", &self.owner, "user"), ("group", &self.group, "group")] {
             let Some(name) = name else { continue };
             let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
             // The name service knows more users than /etc/passwd.
             let exists = || run("getent", &[database, "--", name]).is_ok_and(|found| found.status.success());
             if !is_number && (name.is_empty() || name.starts_with('-') || !exists()) {
-                return Err(wrong(format!("There is no {what} '{}': name one that exists.", shown(name))));
+                let finding =
+                    Finding::problem(Code::NotFound, format!("is not the name of a {what}")).of(name);
+                return Err(Failure::usage(finding.hint("name one that exists")));
             }
         }
         match &self.mode {
             Some(mode)
                 if !u32::from_str_radix(mode, 8).is_ok_and(|mode| mode <= 0o777) || mode.starts_with('+') =>
             {
-                Err(wrong(format!(
-                    "The mode '{}' is none of a device: give an octal number such as 0660.",
-                    shown(mode)
-                )))
+                let finding = Finding::problem(Code::Usage, "is not the mode of a device").of(mode);
+                Err(finding.hint("give an octal number such as 0660").into())
             }
             _ => Ok(()),
         }
@@ -382,7 +357,7 @@ impl Access {
     }
 }
 
-fn change(tool: &str, value: &str, block: &Block) -> Result<(), Failure> {
+fn change(tool: &str, value: &str, block: &Block) -> Result<(), Finding> {
     let path = block.path();
     let done = run(tool, &["--", value, &path.to_string_lossy()]);
     let why = match done {
@@ -390,7 +365,8 @@ fn change(tool: &str, value: &str, block: &Block) -> Result<(), Failure> {
         Ok(done) => String::from_utf8_lossy(&done.stderr).trim().to_owned(),
         Err(error) => cause(&error),
     };
-    Err(failed(format!("The rights to {} cannot be changed ({why}): change them by hand.", shown(&path))))
+    let finding = Finding::problem(Code::Io, format!("its rights cannot be changed ({why})")).of(&path);
+    Err(finding.hint(format!("change them by hand: '{tool} {} {}'", quoted(value), quoted(&path))))
 }
 
 fn run(program: &str, arguments: &[&str]) -> io::Result<Output> {
@@ -410,10 +386,9 @@ fn tell_udev(block: Option<&Block>) {
     for arguments in steps {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         if !run("udevadm", &arguments).is_ok_and(|done| done.status.success()) {
-            note(format!(
-                "'udevadm {}' failed: the rule counts after the next start of the system.",
-                arguments.join(" ")
-            ));
+            let why = format!("'udevadm {}' failed", arguments.join(" "));
+            let finding = Finding::warning(Code::Io, why);
+            say(finding.hint("the rule takes effect after the next start of the system"));
         }
     }
 }
@@ -428,15 +403,18 @@ fn continues(line: &str, before: bool) -> bool {
 }
 
 impl Rules {
-    fn read() -> Result<Rules, Failure> {
-        let wrong = |why: &str| failed(format!("{RULES} cannot be read ({why}): mend it, or remove it."));
+    fn read() -> Result<Rules, Finding> {
+        let of_rules = |finding: Finding| finding.of(RULES).hint("correct it, or remove it");
         match fs::metadata(RULES) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Rules(String::new())),
-            Ok(status) if !status.is_file() => return Err(wrong("it is no regular file")),
+            Ok(status) if !status.is_file() => {
+                return Err(of_rules(Finding::problem(Code::FileType, "is not a regular file")));
+            }
             _ => {}
         }
-        let text = fs::read(RULES).map_err(|error| wrong(&cause(&error)))?;
-        String::from_utf8(text).map(Rules).map_err(|_| wrong("it is no UTF-8"))
+        let text = fs::read(RULES).map_err(|error| of_rules(Finding::io("cannot be read", &error)))?;
+        let malformed = |_| of_rules(Finding::problem(Code::Malformed, "is not UTF-8"));
+        String::from_utf8(text).map(Rules).map_err(malformed)
     }
 
     /// The lines with their ends, each with the link that it makes where it is one of ours, and no part of another rule.
@@ -485,15 +463,14 @@ impl Rules {
         Rules(text)
     }
 
-    fn write(&self) -> Result<(), Failure> {
+    fn write(&self) -> Result<(), Finding> {
         let path = Path::new(RULES);
         if self.0.is_empty() || self.0 == HEAD {
-            return fs::remove_file(path)
-                .map_err(|error| failed(format!("{RULES} cannot be removed ({}).", cause(&error))));
+            return fs::remove_file(path).map_err(|error| Finding::io("cannot be removed", &error).of(RULES));
         }
         let directory = path.parent().unwrap_or(path);
-        fs::create_dir_all(directory).map_err(|error| failed(not_made(directory, &error)))?;
-        system::put(path, self.0.as_bytes(), false).map(drop).map_err(failed)
+        fs::create_dir_all(directory).map_err(|error| not_made(directory, &error))?;
+        system::put(path, self.0.as_bytes(), false).map(drop)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::host::block::{Block, Identity};
 use crate::host::scan::Host;
 use crate::say::colour::styled;
 use crate::say::failure::{Failure, print, shown};
-use crate::say::finding::{Finding, Verdict, only};
+use crate::say::finding::{Finding, Verdict};
 use crate::say::json;
 use crate::say::terminal;
 
@@ -39,33 +39,36 @@ fn cells(block: &Block, fitness: Fitness) -> [String; 5] {
     let name = link.into_iter().chain(file).collect::<Vec<_>>().join(", ");
     let uses = fitness.uses.len();
     let findings = fitness.all();
-    let reasons: Vec<&str> = findings.iter().map(|finding| reason(block, finding)).collect();
+    let reasons: Vec<&str> = findings.iter().map(|finding| finding.cause.as_str()).collect();
     let reasons = match (uses, reasons.as_slice()) {
         (2.., [first, more @ ..]) => format!("{first} (and {} more)", more.len()),
         _ => reasons.join("; "),
     };
-    let fit = match (is_fit(&findings), reasons.is_empty()) {
-        (true, true) => "yes".into(),
-        (true, false) => format!("yes, but it {reasons}"),
-        (false, _) => format!("no: it {reasons}"),
+    let fit = match worst(&findings) {
+        Verdict::Ok => word(Verdict::Ok).into(),
+        verdict => format!("{} it {reasons}", word(verdict)),
     };
     [shown(&block.path()).to_string(), size(block.bytes), block.kind.name().into(), fit, name]
 }
 
-/// A cell, of which the word that says whether the device is fit is coloured.
+/// What begins the cell that says whether a device is fit.
+const fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Ok => "yes",
+        Verdict::Warning => "yes, but",
+        Verdict::Problem => "no:",
+    }
+}
+
+/// A cell, of which that word is coloured.
 fn fitness_styled(cell: &str) -> String {
-    let words = [("yes, but", Verdict::Warning), ("yes", Verdict::Ok), ("no:", Verdict::Problem)];
-    let found = words.iter().find_map(|(word, verdict)| Some((word, verdict, cell.strip_prefix(word)?)));
-    found.map_or_else(|| cell.to_owned(), |(word, verdict, rest)| styled(word, verdict.style()) + rest)
+    let verdicts = [Verdict::Warning, Verdict::Ok, Verdict::Problem];
+    let found = verdicts.iter().find_map(|&verdict| Some((verdict, cell.strip_prefix(word(verdict))?)));
+    found.map_or_else(|| cell.to_owned(), |(verdict, rest)| styled(word(verdict), verdict.style()) + rest)
 }
 
-fn is_fit(findings: &[Finding]) -> bool {
-    only(findings, Verdict::Problem).next().is_none()
-}
-
-/// What a finding says of the device, without its name.
-fn reason<'a>(block: &Block, finding: &'a Finding) -> &'a str {
-    finding.cause.strip_prefix(&shown(&block.path()).to_string()).unwrap_or(&finding.cause).trim_start()
+fn worst(findings: &[Finding]) -> Verdict {
+    findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Ok)
 }
 
 /// A size for people, in the units that `losetup` and LVM have.
@@ -109,6 +112,8 @@ struct Row {
     fit: bool,
     /// Why not, or what else to know.
     reasons: Vec<String>,
+    /// The same, with what to do.
+    findings: Vec<Finding>,
 }
 
 /// What makes a device the same one after the next start of the system.
@@ -142,8 +147,9 @@ impl Row {
                 Identity::File(file) => Named::File(text(file)),
             }),
             uses: block.uses.iter().map(ToString::to_string).collect(),
-            fit: is_fit(&findings),
-            reasons: findings.iter().map(|finding| reason(block, finding).to_owned()).collect(),
+            fit: worst(&findings) < Verdict::Problem,
+            reasons: findings.iter().map(|finding| finding.cause.clone()).collect(),
+            findings,
         }
     }
 }

@@ -14,17 +14,16 @@ use crate::entries;
 use crate::entries::Device;
 use crate::host::scan::Host;
 use crate::say::colour::styled;
-use crate::say::failure::{Failure, cause, note, print, say, shown};
-use crate::say::finding::{Finding, Verdict, only};
+use crate::say::failure::{FORMAT, Failure, Format, print, say};
+use crate::say::finding::{Code, Finding, Verdict, has_problem};
 use crate::say::json::{self, Report};
 use crate::say::terminal;
 
 /// Asks each device and says what comes of it.
 pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
-    let failed = |sentence| Failure::new(Failure::FAILED, sentence);
     let texts = entries::texts(options)?;
     let listed = entries::parse(&texts)?;
-    let library = library::ordinary().map_err(failed)?;
+    let library = library::ordinary()?;
     let existing = library::removed(std::env::var_os(library::VARIABLE).as_deref());
     let mut without = question(&listed);
     match &existing {
@@ -35,8 +34,8 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
     let mut with = question(&listed);
     with.env(library::VARIABLE, library::appended(existing.as_deref(), &library));
     with.env(entries::VARIABLE, entries::list(&texts));
-    let without = answers(&mut without, listed.len()).map_err(failed)?;
-    let with = answers(&mut with, listed.len()).map_err(failed)?;
+    let without = answers(&mut without, listed.len())?;
+    let with = answers(&mut with, listed.len())?;
     let host = Host::known();
     let answers = without.devices.into_iter().zip(with.devices);
     let devices = listed.iter().zip(entries::clashes(&listed)).zip(device::together(&listed, &host));
@@ -51,19 +50,15 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
         let texts: Vec<String> = probed.iter().map(Probed::text).collect();
         print(texts.join("\n"))?;
     }
-    for sentence in probed.iter().filter_map(|probed| probed.facts.as_ref().err()) {
-        note(sentence);
-    }
+    probed.iter().filter_map(|probed| probed.facts.as_ref().err()).for_each(say);
     if let Some(loaded) = with.library.filter(|_| library == library::NAME) {
-        if let Some(sentence) = library::shadowed(Path::new(&loaded)).map_err(failed)? {
-            note(sentence);
-        }
+        library::shadowed(Path::new(&loaded))?.iter().for_each(say);
     }
     Ok(ExitCode::from(if probed.iter().all(Probed::is_good) { 0 } else { Failure::FAILED }))
 }
 
 /// The file that a process loads when it is told of the library by this name.
-pub fn loaded(name: &OsStr) -> Result<Option<String>, String> {
+pub fn loaded(name: &OsStr) -> Result<Option<String>, Finding> {
     let existing = library::removed(std::env::var_os(library::VARIABLE).as_deref());
     let mut question = question(&[]);
     question.env(library::VARIABLE, library::appended(existing.as_deref(), name)).stderr(Stdio::null());
@@ -74,8 +69,7 @@ pub fn loaded(name: &OsStr) -> Result<Option<String>, String> {
 pub fn ask(paths: &[PathBuf]) -> Result<(), Failure> {
     let devices = paths.iter().map(|path| Asked(Facts::ask(path))).collect();
     let answers = Answers { devices, library: library::loaded() };
-    let failed = |error| Failure::new(Failure::FAILED, format!("The answers cannot be written: {error}."));
-    print(serde_json::to_vec(&answers).map_err(failed)?)
+    print(json::line(&answers)?)
 }
 
 /// What the process that asks the devices says.
@@ -91,9 +85,9 @@ struct Answers {
 struct Probed<'a> {
     device: &'a Device<'a>,
     /// Why the entry does not count, although the device answers.
-    clash: Option<String>,
-    /// Without and with the library, which all the devices were listed for; a sentence where it cannot be opened.
-    facts: Result<(Facts, Facts), String>,
+    clash: Option<Finding>,
+    /// Without and with the library, which all the devices were listed for, or why it cannot be opened.
+    facts: Result<(Facts, Facts), Finding>,
     /// What else stands in the way.
     findings: Vec<Finding>,
 }
@@ -101,7 +95,7 @@ struct Probed<'a> {
 impl<'a> Probed<'a> {
     fn new(
         device: &'a Device<'a>,
-        clash: Option<String>,
+        clash: Option<Finding>,
         together: Vec<Finding>,
         answers: (Asked, Asked),
         host: &Host,
@@ -119,15 +113,14 @@ impl<'a> Probed<'a> {
         Probed { device, clash, facts, findings }
     }
 
-    fn conclusion(&self) -> Result<Conclusion, &str> {
-        let (_, with) = self.facts.as_ref().map_err(String::as_str)?;
-        self.clash.as_deref().map_or_else(|| Ok(Conclusion::from(with)), Err)
+    fn conclusion(&self) -> Result<Conclusion, &Finding> {
+        let (_, with) = self.facts.as_ref()?;
+        self.clash.as_ref().map_or_else(|| Ok(Conclusion::from(with)), Err)
     }
 
     /// Whether VMware would take it, and nothing else stands in the way.
     fn is_good(&self) -> bool {
-        matches!(self.conclusion(), Ok(Conclusion::Accepted(_)))
-            && only(&self.findings, Verdict::Problem).next().is_none()
+        matches!(self.conclusion(), Ok(Conclusion::Accepted(_))) && !has_problem(&self.findings)
     }
 
     /// For people.
@@ -162,7 +155,7 @@ impl<'a> Probed<'a> {
                 said("VMware would refuse it", Verdict::Problem, &format!(": {reason}."))
             }
             Err(_) if self.facts.is_err() => said("It cannot be opened", Verdict::Problem, "."),
-            Err(clash) => clash.to_owned(),
+            Err(clash) => clash.to_string(),
         };
         let findings = self.findings.iter().map(Finding::line).collect::<String>();
         text + &terminal::wrapped(&format!("{conclusion}\n{findings}"))
@@ -188,34 +181,38 @@ impl<'a> Probed<'a> {
 /// This command, which is to ask the devices.
 fn question(listed: &[Device<'_>]) -> Command {
     let mut command = Command::new("/proc/self/exe");
+    if FORMAT.get() == Some(&Format::Json) {
+        command.arg("--message-format=json");
+    }
     command.args(["ask", "--"]).args(listed.iter().map(Device::path));
     // What the library says is for the user.
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
     command
 }
 
-fn answers(question: &mut Command, count: usize) -> Result<Answers, String> {
-    let failed = |why: String| format!("The devices cannot be asked: the command {why}.");
-    let output =
-        question.output().map_err(|error| failed(format!("cannot start itself ({})", cause(&error))))?;
+fn answers(question: &mut Command, count: usize) -> Result<Answers, Finding> {
+    let output = question.output().map_err(|error| {
+        Finding::io("cannot start itself, so the devices cannot be asked", &error).of(env!("CARGO_PKG_NAME"))
+    })?;
     match serde_json::from_slice::<Answers>(&output.stdout) {
         Ok(answers) if answers.devices.len() == count => Ok(answers),
         _ => {
-            Err(failed(format!("started itself, and that ended with {} and without answers", output.status)))
+            let why =
+                format!("started itself to ask the devices, and that gave no answers ({})", output.status);
+            Err(Finding::problem(Code::Io, why).of(env!("CARGO_PKG_NAME")))
         }
     }
 }
 
-fn not_opened(device: &Device<'_>, errno: Errno) -> String {
+fn not_opened(device: &Device<'_>, errno: Errno) -> Finding {
     if let Some(absent) = entries::absent(device) {
-        return absent.to_string();
+        return absent;
     }
-    let path = device.path();
     let error = io::Error::from_raw_os_error(errno.0);
     let advice = match errno {
         Errno::EACCES => "probe it as a user who may read it, for example root",
         Errno::EPERM => "probe it outside the container or sandbox that forbids it",
         _ => "name a block device or image file that can",
     };
-    format!("{} cannot be opened for reading ({}): {advice}.", shown(path), cause(&error))
+    Finding::io("cannot be opened for reading", &error).of(device.path()).hint(advice)
 }

@@ -14,8 +14,8 @@ use crate::entries;
 use crate::entries::Device;
 use crate::program::find;
 use crate::program::secure;
-use crate::say::failure::{Failure, cause, note, say, shown};
-use crate::say::finding::{Finding, Verdict, only};
+use crate::say::failure::{Failure, cause, say, shown};
+use crate::say::finding::{Code, Finding, Verdict, only};
 
 /// The library's variable for the amount of messages.
 pub const LOG_LEVEL: &str = "VMWARE_BDWRAPPER_LOG_LEVEL";
@@ -51,14 +51,13 @@ pub struct Prepared {
 /// Finds a program, and says what the user should know. A device that something uses is refused unless `force`.
 pub fn prepare(texts: &[OsString], command: &[OsString], force: bool) -> Result<Prepared, Failure> {
     let listed = entries::parse(texts)?;
-    let (name, arguments) = command
-        .split_first()
-        .ok_or_else(|| Failure::new(Failure::USAGE, "No program is given: name one behind the options."))?;
+    let (name, arguments) = command.split_first().ok_or_else(|| {
+        Finding::problem(Code::Usage, "No program is given").hint("name one behind the options")
+    })?;
     let file = find::find(name)?;
-    let otherwise = "The program is not started: give the option --force where that is what you want.";
     device::judge(&listed, std::slice::from_ref(&file), force).map_err(|uses| Failure {
         status: Failure::NOT_EXECUTED,
-        findings: [uses, vec![Finding::sentence(otherwise)]].concat(),
+        findings: [uses, vec![Finding::force_needed("The program is not started")]].concat(),
     })?;
     let (library, is_secure) = library_for(&file, &listed)?;
     let preload = std::env::var_os(library::VARIABLE);
@@ -75,7 +74,7 @@ pub fn not_started(file: &Path, error: &std::io::Error) -> Failure {
         std::io::ErrorKind::NotFound => "its interpreter or dynamic loader does not exist".into(),
         _ => cause(error),
     };
-    find::not_executed(file, &cause)
+    find::not_executed(file, &cause).into()
 }
 
 /// Says what stands in the way of the set-user-ID programs that VMware's launcher starts sooner or later: those that the
@@ -102,7 +101,8 @@ fn warn_of_others(file: &Path, listed: &[Device<'_>]) {
         }
     }
     for (names, problems) in lacking {
-        note(format!("{} starts, but {} would not find the devices:", shown(file), names.join(" and ")));
+        let why = format!("starts, but {} would not find the devices", names.join(" and "));
+        say(Finding::warning(Code::NotReady, why).of(file));
         problems.iter().for_each(say);
     }
 }
@@ -115,13 +115,13 @@ fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), F
     let is_secure = secure::is_secure(file, &status).map_err(cannot)?;
     if let Some(finding) = script::starter(file, is_secure) {
         if is_secure {
-            return Err(Failure::new(Failure::NOT_EXECUTED, finding.to_string()));
+            return Err(Failure { status: Failure::NOT_EXECUTED, findings: vec![finding] });
         }
         say(finding);
     }
     if !is_secure {
-        let library =
-            library::ordinary().map_err(|sentence| Failure::new(Failure::NOT_EXECUTED, sentence))?;
+        let library = library::ordinary()
+            .map_err(|finding| Failure { status: Failure::NOT_EXECUTED, findings: vec![finding] })?;
         if script::is_vmwares(file) {
             warn_of_others(file, listed);
         }
@@ -135,13 +135,7 @@ fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), F
     if obstacles.is_empty() {
         return Ok((library::NAME.into(), true));
     }
-    let heading = format!(
-        "{} would not find the devices, because it runs with rights that you do not have (a set-user-ID program, \
-         see libvmware-bdwrapper(7)):",
-        shown(file)
-    );
-    Err(Failure {
-        status: Failure::NOT_EXECUTED,
-        findings: [vec![Finding::sentence(&heading)], obstacles].concat(),
-    })
+    let why = "would not find the devices, because it runs with rights that you do not have (a set-user-ID program)";
+    let heading = Finding::problem(Code::NotReady, why).of(file).hint("see libvmware-bdwrapper(7)");
+    Err(Failure { status: Failure::NOT_EXECUTED, findings: [vec![heading], obstacles].concat() })
 }

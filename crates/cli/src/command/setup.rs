@@ -19,8 +19,8 @@ use crate::entries;
 use crate::entries::Device;
 use crate::file::system;
 use crate::host::block;
-use crate::say::failure::{Failure, cause, note, print, quoted, say, shown};
-use crate::say::finding::Finding;
+use crate::say::failure::{Failure, cause, print, quoted, say, shown};
+use crate::say::finding::{Code, Finding};
 
 /// The file as it is before anybody has changed it.
 const DEFAULT: &[u8] = include_bytes!("../../../../data/vmware-bdwrapper.conf");
@@ -44,25 +44,22 @@ pub struct Wanted {
 /// Does it. Everything is looked at before anything is changed.
 pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
     let _alone = system::alone(wanted.dry_run)?;
-    let failed = |sentence| Failure::new(Failure::FAILED, sentence);
     let lines = wanted.lines()?;
     for program in &wanted.programs {
-        if let Some(Finding { cause, hint: remedy, .. }) = exposed(program) {
-            return Err(failed(format!("{cause}: {}.", remedy.unwrap_or_default())));
+        if let Some(finding) = exposed(program) {
+            return Err(finding.into());
         }
     }
-    let libraries = libraries().map_err(failed)?;
+    let libraries = libraries()?;
     let overrides = libraries.iter().map(|file| Override::plan(file, wanted.bit));
-    let overrides = overrides.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let overrides = overrides.collect::<Result<Vec<_>, _>>()?;
     let said = |done: &str, would: &str, what: &str| {
         print(format!("{} {what}\n", if wanted.dry_run { would } else { done }))
     };
     let mut text = None;
     if wanted.bit {
-        let change = Change::plan(lines).map_err(failed)?;
-        for remark in &change.remarks {
-            note(remark);
-        }
+        let change = Change::plan(lines)?;
+        change.remarks.iter().for_each(say);
         let backup = if wanted.dry_run { None } else { change.carry_out()? };
         if change.old.is_none() {
             said("created", "would create", FILE)?;
@@ -88,7 +85,7 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
             ))?;
         } else {
             if !wanted.dry_run {
-                file.change(mode).map_err(failed)?;
+                file.change(mode)?;
             }
             let (done, would) =
                 if wanted.bit { ("gave", "would give") } else { ("took from", "would take from") };
@@ -97,7 +94,7 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
         // Only of what was done.
         if let Some(told) = told {
             if !wanted.dry_run {
-                told.carry_out(&file.path).map_err(failed)?;
+                told.carry_out(&file.path)?;
             }
             said(
                 "told",
@@ -151,25 +148,20 @@ impl Wanted {
     /// The lines that the file shall have.
     fn lines(&self) -> Result<Vec<OsString>, Failure> {
         let listed = entries::parse(&self.devices)?;
-        let otherwise = "Nothing was done: add --force to list such a device all the same.";
         device::judge(&listed, &[], self.force).map_err(|uses| Failure {
             status: Failure::FAILED,
-            findings: [uses, vec![Finding::sentence(otherwise)]].concat(),
+            findings: [uses, vec![Finding::force_needed("Nothing was done")]].concat(),
         })?;
         for device in &listed {
             if !device.entry.force && block::is_real_path(device.path()) {
-                return Err(Failure::new(
-                    Failure::USAGE,
-                    format!(
-                        "{}: is a physical disk, which needs no wrapper: give it the option force where that is what you want.",
-                        device.entry.printed_path()
-                    ),
-                ));
+                let hint = "to list it all the same, give it the option force";
+                return Err(Failure::usage(block::real(device.path()).hint(hint)));
             }
         }
         let programs = self.programs.iter().map(|path| {
             if !path.is_absolute() || !path.is_file() {
-                return Err(format!("{}: is no program: give the absolute name of one.", shown(path)));
+                let finding = Finding::problem(Code::Usage, "is not the absolute name of a program");
+                return Err(finding.of(path).hint("give one"));
             }
             Ok(directive("executable ", path.as_os_str()))
         });
@@ -180,12 +172,10 @@ impl Wanted {
             if text.trim_ascii_end() == text && !text.contains(&b'\n') {
                 return Ok(line);
             }
-            Err(format!(
-                "{}: ends with a blank or has a line break, which {FILE} cannot hold: use a symbolic link without.",
-                shown(&line)
-            ))
+            let why = format!("ends with a blank or has a line break, which {FILE} cannot hold");
+            Err(Finding::problem(Code::Usage, why).of(&line).hint("use a symbolic link without"))
         });
-        lines.collect::<Result<_, _>>().map_err(|sentence| Failure::new(Failure::USAGE, sentence))
+        lines.collect::<Result<_, Finding>>().map_err(Failure::usage)
     }
 }
 
@@ -202,12 +192,12 @@ struct Change {
     new: Vec<u8>,
     /// The lines that are new.
     added: Vec<OsString>,
-    /// What is wrong with lines that are there; sentences.
-    remarks: Vec<String>,
+    /// What is wrong with lines that exist.
+    remarks: Vec<Finding>,
 }
 
 impl Change {
-    fn plan(lines: Vec<OsString>) -> Result<Change, String> {
+    fn plan(lines: Vec<OsString>) -> Result<Change, Finding> {
         let old = match read() {
             Ok(text) => Some(text),
             Err(_)
@@ -217,19 +207,15 @@ impl Change {
             {
                 None
             }
-            Err(finding) => return Err(finding.to_string()),
+            Err(finding) => return Err(finding),
         };
         Change::of(old, lines)
     }
 
-    fn of(old: Option<Vec<u8>>, lines: Vec<OsString>) -> Result<Change, String> {
+    fn of(old: Option<Vec<u8>>, lines: Vec<OsString>) -> Result<Change, Finding> {
         let mut new = old.clone().unwrap_or_else(|| DEFAULT.into());
         let (mut added, mut remarks) = (Vec::new(), Vec::new());
-        remarks.extend(
-            parse(&new)
-                .filter_map(Result::err)
-                .map(|error| format!("{FILE}, {error}. The line does not count.")),
-        );
+        remarks.extend(parse(&new).filter_map(Result::err).map(|error| config::ignored_line(&error)));
         for line in lines {
             let wanted = parse(line.as_bytes()).next();
             let is_there = parse(&new).any(|found| Some(found) == wanted);
@@ -239,20 +225,21 @@ impl Change {
             if let Some(Ok(Directive::Device(wanted))) = wanted {
                 let same = |found| matches!(found, Directive::Device(found) if found.path == wanted.path);
                 if parse(&new).flatten().any(same) {
-                    return Err(format!(
-                        "{FILE} lists {} already, with other options: change that line in the file.",
-                        wanted.printed_path()
-                    ));
+                    let why = format!("is listed in {FILE} already, with other options");
+                    let finding = Finding::problem(Code::Different, why).of(OsStr::from_bytes(wanted.path));
+                    return Err(finding.hint("change that line in the file"));
                 }
                 let listed = config::devices(&new);
                 let wanted = Device { text: &line, entry: wanted };
                 if let Some(other) = config::contradicted(&listed, &wanted) {
-                    return Err(format!(
-                        "{FILE} has the line 'device {}', which is the same device as that of '{}', with other options: give both \
-                         the same, or change that line in the file.",
+                    let why = format!(
+                        "is listed in {FILE} by the line 'device {}', with other options than '{}'",
                         shown(other.text),
                         shown(&line)
-                    ));
+                    );
+                    return Err(Finding::problem(Code::Different, why)
+                        .of(wanted.path())
+                        .hint("give both the same, or change that line in the file"));
                 }
             }
             if new.last().is_some_and(|&byte| byte != b'\n') {
@@ -263,10 +250,8 @@ impl Change {
             added.push(line);
         }
         if new.len() as u64 > MOST {
-            return Err(format!(
-                "{FILE} would have {} bytes, and the library takes at most {MOST}: shorten it.",
-                new.len()
-            ));
+            let why = format!("would have {} bytes, and the library takes at most {MOST}", new.len());
+            return Err(Finding::problem(Code::Malformed, why).of(FILE).hint("shorten it"));
         }
         Ok(Change { old, new, added, remarks })
     }
@@ -294,42 +279,34 @@ fn with_bit(mode: u32, bit: bool) -> u32 {
 }
 
 impl Library {
-    fn change(&self, mode: u32) -> Result<(), String> {
+    fn change(&self, mode: u32) -> Result<(), Finding> {
         self.file.set_permissions(Permissions::from_mode(mode)).map_err(|error| {
-            format!(
-                "The mode of {} cannot be changed ({}): is its file system mounted read-only?",
-                shown(&self.path),
-                cause(&error)
-            )
+            let finding = Finding::io("its mode cannot be changed", &error).of(&self.path);
+            finding.hint(format!("see how it is mounted: 'findmnt --target {}'", quoted(&self.path)))
         })
     }
 }
 
 /// The installed library, once where several names lead to it. Only one that nobody but root can have written will do.
-fn libraries() -> Result<Vec<Library>, String> {
+fn libraries() -> Result<Vec<Library>, Finding> {
     let found = library::installed()?;
     if found.is_empty() {
-        return Err(format!(
-            "The library {} is not installed in a directory that the dynamic loader trusts: install the package, or run \
-             'make install'.",
-            library::NAME
-        ));
+        return Err(library::uninstalled());
     }
     let files: BTreeSet<PathBuf> =
         found.into_iter().map(|file| file.canonicalize().unwrap_or(file)).collect();
     let look = |path: PathBuf| {
         let file = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
         let (status, file) = file.map_err(|error| {
-            format!("{} cannot be looked at ({}): mend that first.", shown(&path), cause(&error))
+            Finding::io("cannot be looked at", &error).of(&path).hint("correct that first")
         })?;
         if status.uid() != 0 || status.mode() & OTHERS_WRITE != 0 {
-            return Err(format!(
-                "{0} belongs to user {1} and has the mode {2:04o}, so others than root may have written it: install the \
-                 library anew.",
-                shown(&path),
+            let why = format!(
+                "belongs to user {} and has the mode {:04o}, so others than root may have written it",
                 status.uid(),
                 status.mode() & 0o7777
-            ));
+            );
+            return Err(Finding::problem(Code::Untrusted, why).of(&path).hint("install the library anew"));
         }
         Ok(Library { path, file, group: status.gid(), mode: status.mode() & 0o7777 })
     };
@@ -344,15 +321,14 @@ struct Override {
 
 impl Override {
     /// None where there is nothing to be told. Of the rights that dpkg has been told already the bit alone changes.
-    fn plan(library: &Library, bit: bool) -> Result<Option<Override>, String> {
-        let file = shown(&library.path);
+    fn plan(library: &Library, bit: bool) -> Result<Option<Override>, Finding> {
         let owner = Command::new("dpkg-query").arg("--search").arg(&library.path).output();
         if !owner.is_ok_and(|owner| owner.status.success()) {
             return Ok(None);
         }
         let told = Command::new("dpkg-statoverride").arg("--list").arg(&library.path).output();
         let told = told.map_err(|error| {
-            format!("dpkg-statoverride cannot be run ({}): install dpkg completely.", cause(&error))
+            Finding::io("cannot be run", &error).of("dpkg-statoverride").hint("install dpkg completely")
         })?;
         let told = String::from_utf8_lossy(&told.stdout);
         let mut words = told.split(' ');
@@ -366,11 +342,13 @@ impl Override {
         };
         let (user, group, before) = told.unwrap_or(("root", &own, library.mode));
         if bit && (user != "root" || before & OTHERS_WRITE != 0) {
-            return Err(format!(
-                "dpkg gives {file} to user {user} and the mode {before:o} at the next upgrade, as dpkg-statoverride told it, so others \
-                 than root could write it: run 'dpkg-statoverride --remove {}'.",
-                quoted(&library.path)
-            ));
+            let why = format!(
+                "gets the user {user} and the mode {before:o} from dpkg at the next upgrade (dpkg-statoverride), so others than root \
+                 could write it"
+            );
+            let finding = Finding::problem(Code::Untrusted, why).of(&library.path);
+            let word = quoted(&library.path);
+            return Err(finding.hint(format!("run as root: 'dpkg-statoverride --remove {word}'")));
         }
         let mode = with_bit(before, bit);
         let arguments = match told {
@@ -388,17 +366,16 @@ impl Override {
         Ok(Some(Override { arguments }))
     }
 
-    fn carry_out(&self, file: &Path) -> Result<(), String> {
+    fn carry_out(&self, file: &Path) -> Result<(), Finding> {
         let done = Command::new("dpkg-statoverride").arg("--quiet").args(&self.arguments).arg(file).output();
         let why = match done {
             Ok(done) if done.status.success() => return Ok(()),
             Ok(done) => String::from_utf8_lossy(&done.stderr).trim().to_owned(),
             Err(error) => cause(&error),
         };
-        Err(format!(
-            "{} is as it should be now, but dpkg cannot be told of it ({why}), so the next upgrade of the package undoes that: run this \
-             again when dpkg works.",
-            shown(file)
-        ))
+        let why = format!(
+            "is as it should be now, but dpkg cannot be told of it ({why}), so the next upgrade of the package undoes that"
+        );
+        Err(Finding::problem(Code::Io, why).of(file).hint("run this again when dpkg works"))
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use disk::physical_disk::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
 
 use super::uses::{System, Use};
-use crate::say::failure::shown;
+use crate::say::finding::{Code, Finding};
 
 /// A device number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -280,9 +280,9 @@ pub fn is_real_path(path: &Path) -> bool {
     status.file_type().is_block_device() && is_real(number, link.as_os_str().as_bytes())
 }
 
-/// Says that a device is a real disk; a sentence without its full stop.
-pub fn real(name: &Path) -> String {
-    format!("{} is a physical disk, which needs no wrapper", shown(name))
+/// Says that a device is a real disk, without what to do.
+pub fn real(name: &Path) -> Finding {
+    Finding::problem(Code::PhysicalDisk, "is a physical disk, which needs no wrapper").of(name)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::block::{Block, Identity, Kind, Number, is_real};
 use super::uses::MOUNTS;
 use crate::program::loader::resolve;
 use crate::say::failure::{Failure, cause, say};
-use crate::say::finding::Finding;
+use crate::say::finding::{Code, Finding};
 
 /// The unit of `size` in sysfs, in bytes, whatever the device's sectors are.
 const SIZE_UNIT: u64 = 512;
@@ -36,36 +36,28 @@ pub struct Unknown {
 
 impl Unknown {
     /// What is to be mounted.
-    fn mount(&self) -> &'static str {
-        if self.file.starts_with("/proc") { "/proc" } else { "/sys" }
+    fn remedy(&self) -> &'static str {
+        match self.file.starts_with("/proc") {
+            true => "run as root: 'mount -t proc proc /proc'",
+            false => "run as root: 'mount -t sysfs sysfs /sys'",
+        }
     }
 
     /// For devices that the user names: the kernel can still be asked whether something has one for itself.
     pub fn finding(&self) -> Finding {
-        Finding::old_warning(
-            format!(
-                "The block devices are unknown, because {} cannot be read ({}), so what uses a device, or whether it is a physical \
-                 disk, cannot be told",
-                self.file,
-                cause(&self.error)
-            ),
-            format!("mount {}", self.mount()),
-        )
+        let why = format!(
+            "cannot be read ({}), so what uses a device, or whether it is a physical disk, is unknown",
+            cause(&self.error)
+        );
+        Finding::warning(Code::Unknown, why).of(self.file).hint(self.remedy())
     }
 }
 
 /// For what needs them all.
 impl From<Unknown> for Failure {
     fn from(unknown: Unknown) -> Failure {
-        Failure::new(
-            Failure::FAILED,
-            format!(
-                "The block devices are unknown, because {} cannot be read ({}): mount {}.",
-                unknown.file,
-                cause(&unknown.error),
-                unknown.mount()
-            ),
-        )
+        let why = format!("cannot be read ({}), so the block devices are unknown", cause(&unknown.error));
+        Finding::problem(Code::Unknown, why).of(unknown.file).hint(unknown.remedy()).into()
     }
 }
 

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use crate::host::block::{Block, Identity, Kind};
 use crate::say::failure::shown;
+use crate::say::finding::{Code, Finding};
 
 /// The rights to a device.
 pub struct Access {
@@ -27,25 +28,26 @@ const PART_UUID: &str = "ENV{ID_PART_ENTRY_UUID}";
 const SERIAL: &str = "ENV{ID_SERIAL}";
 const LINK: &str = "SYMLINK";
 
-/// The rule that gives the device a link below `/dev`; a sentence that begins with the device's name says why there can be none.
-pub fn rule(block: &Block, link: &str, access: &Access) -> Result<String, String> {
-    let (key, value) = key(block).ok_or(
-        "has nothing that stays the same after the next start of the system, by which udev could know it: leave out --persist.",
-    )?;
+/// The rule that gives the device a link below `/dev`, or why there can be none.
+pub fn rule(block: &Block, link: &str, access: &Access) -> Result<String, Finding> {
+    const RENAME: &str = "rename that, or omit --persist";
+    let problem = |why: &str| Finding::problem(Code::Unsupported, why).of(block.path());
+    let (key, value) = key(block).ok_or_else(|| {
+        problem("has nothing by which udev could recognise it after the next start of the system")
+            .hint("omit --persist")
+    })?;
+    let name = shown(OsStr::from_bytes(&value));
     if value.contains(&b'|') {
-        return Err(format!(
-            "is known again by {}, and a rule of udev's cannot hold the vertical bar in it: rename that, or leave out --persist.",
-            shown(OsStr::from_bytes(&value))
-        ));
+        let why = format!("is recognised by {name}, and a udev rule cannot contain the vertical bar in it");
+        return Err(problem(&why).hint(RENAME));
     }
     let known = quoted(&pattern(&value));
     let version = known.starts_with('e').then(version).flatten();
     if let Some((_, version)) = version.filter(|(number, _)| *number < ESCAPES) {
-        return Err(format!(
-            "is known again by {}, which needs udev {ESCAPES} or newer in a rule, and this udev is {version}: rename that, or leave \
-             out --persist.",
-            shown(OsStr::from_bytes(&value))
-        ));
+        let why = format!(
+            "is recognised by {name}, which needs udev {ESCAPES} or newer in a rule, and this udev is {version}"
+        );
+        return Err(problem(&why).hint(RENAME));
     }
     let kind = if is_partition(block) { "partition" } else { "disk" };
     let mut rule =

@@ -73,8 +73,8 @@ impl Use {
     /// What makes the device of this name free, or which to list instead; a request without its first capital and full stop.
     pub fn remedy(&self, name: &Path) -> String {
         match self {
-            Use::Mounted(place) => format!("have root run 'umount {}'", quoted(place)),
-            Use::Swap => format!("have root run 'swapoff {}'", quoted(name)),
+            Use::Mounted(place) => format!("run as root: 'umount {}'", quoted(place)),
+            Use::Swap => format!("run as root: 'swapoff {}'", quoted(name)),
             Use::Held(holder, kind) => {
                 let apart = match kind {
                     Kind::Lvm => "lvchange -an",
@@ -85,9 +85,9 @@ impl Use {
                     Kind::Mapper | Kind::Partition => "dmsetup remove",
                     _ => return format!("list {0} instead, or take {0} apart", shown(holder)),
                 };
-                format!("list {} instead, or have root run '{apart} {}'", shown(holder), quoted(holder))
+                format!("list {} instead, or run as root: '{apart} {}'", shown(holder), quoted(holder))
             }
-            Use::Btrfs(uuid) => format!("have root run 'umount --all-targets UUID={uuid}'"),
+            Use::Btrfs(uuid) => format!("run as root: 'umount --all-targets UUID={uuid}'"),
             Use::Of(other, its) => its.remedy(other),
         }
     }
@@ -284,7 +284,7 @@ mod tests {
             assert_eq!(uses(name), free, "{name}");
         }
         assert_eq!(uses("/dev/mapper/secret"), ["is mounted on /mnt/my data"]);
-        assert_eq!(Use::Mounted("/mnt".into()).remedy(Path::new("x")), "have root run 'umount /mnt'");
+        assert_eq!(Use::Mounted("/mnt".into()).remedy(Path::new("x")), "run as root: 'umount /mnt'");
         assert_eq!(uses("/dev/vg0/swap"), ["is swapped on"]);
         assert_eq!(uses("/dev/sdc"), ["is held by /dev/mapper/mpatha"]);
         assert_eq!(uses("/dev/loop1"), ["is held by /dev/md/guests"]);

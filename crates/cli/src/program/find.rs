@@ -10,14 +10,14 @@ use rustix::fs::{Access, access};
 
 use crate::program::elf::{Elf, Machine};
 use crate::program::secure;
-use crate::say::failure::{Failure, cause, shown};
+use crate::say::failure::{cause, shown};
 use crate::say::finding::{Code, Finding};
 
 /// Where programs are looked for without `PATH`, as execvp(3) does.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// Looks for a program as execvp(3) does. The result has a slash.
-pub fn find(name: &OsStr) -> Result<PathBuf, Failure> {
+pub fn find(name: &OsStr) -> Result<PathBuf, Finding> {
     if name.as_bytes().contains(&b'/') {
         return executable(PathBuf::from(name));
     }
@@ -39,16 +39,15 @@ pub fn find(name: &OsStr) -> Result<PathBuf, Failure> {
         Finding::problem(Code::ProgramNotFound, "is not in any directory of PATH")
             .of(name)
             .hint("correct its name, or give its path")
-            .into()
     }))
 }
 
 /// A file that may be executed.
-fn executable(file: PathBuf) -> Result<PathBuf, Failure> {
+fn executable(file: PathBuf) -> Result<PathBuf, Finding> {
     match file.metadata() {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             let finding = Finding::problem(Code::ProgramNotFound, "does not exist").of(&file);
-            Err(finding.hint("correct the path of the program").into())
+            Err(finding.hint("correct the path of the program"))
         }
         Err(error) => Err(not_executed(&file, &cause(&error))),
         Ok(status) if !status.is_file() => Err(not_executed(&file, "it is no regular file")),
@@ -60,9 +59,9 @@ fn executable(file: PathBuf) -> Result<PathBuf, Failure> {
 }
 
 /// Says that a program cannot be executed.
-pub fn not_executed(file: &Path, cause: &str) -> Failure {
+pub fn not_executed(file: &Path, cause: &str) -> Finding {
     let finding = Finding::problem(Code::NotExecutable, format!("cannot be executed ({cause})"));
-    finding.of(file).hint("name a program that can").into()
+    finding.of(file).hint("name a program that can be executed")
 }
 
 /// Whether a file is a script, which its interpreter runs without any set-user-ID bit of its own.
@@ -154,7 +153,7 @@ mod tests {
     use super::*;
 
     fn status(name: &str) -> u8 {
-        find(OsStr::new(name)).expect_err("it is no program").status
+        find(OsStr::new(name)).expect_err("it is no program").code.status()
     }
 
     #[test]
@@ -165,7 +164,7 @@ mod tests {
             assert_eq!(status(name), 127, "{name}");
         }
         for name in ["/etc/passwd", "/etc"] {
-            assert_eq!(status(name), Failure::NOT_EXECUTED, "{name}");
+            assert_eq!(status(name), 126, "{name}");
         }
     }
 

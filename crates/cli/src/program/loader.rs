@@ -10,32 +10,34 @@ use std::process::{Command, Output, Stdio};
 
 use crate::program::elf::Elf;
 use crate::say::failure::{cause, shown};
+use crate::say::finding::{Code, Finding};
+
+/// The file of this command.
+const OWN: &str = "/proc/self/exe";
 
 /// A dynamic loader of the GNU C library.
 pub struct Loader(PathBuf);
 
 /// Why a loader cannot be asked.
-pub struct Unknown {
-    /// The fact: a sentence without its full stop.
-    cause: String,
-    /// What to do, where it is not to give another loader: a request without its full stop.
-    remedy: Option<&'static str>,
-}
+pub struct Unknown(Finding);
 
 impl Unknown {
-    fn new(cause: impl Into<String>) -> Unknown {
-        Unknown { cause: cause.into(), remedy: None }
+    fn new(why: impl Into<String>, loader: &Path) -> Unknown {
+        Unknown(Finding::problem(Code::Unknown, why).of(loader))
     }
 
     /// Without `/proc` the command does not find its own file.
     fn own(error: &io::Error) -> Unknown {
-        let cause = format!("/proc/self/exe cannot be read ({})", cause(error));
-        Unknown { cause, remedy: Some("mount /proc") }
+        let finding = Finding::io("cannot be read", error).of(OWN);
+        Unknown(finding.hint("run as root: 'mount -t proc proc /proc'"))
     }
 
     /// With what to do where another loader is needed.
-    pub fn sentence(&self, other: &str) -> String {
-        format!("{}; {}.", self.cause, self.remedy.unwrap_or(other))
+    pub fn finding(self, other: &str) -> Finding {
+        match self.0.hint {
+            Some(_) => self.0,
+            None => self.0.hint(other),
+        }
     }
 }
 
@@ -47,11 +49,11 @@ impl Loader {
 
     /// The one that runs this command.
     pub fn of_system() -> Result<Loader, Unknown> {
-        File::open("/proc/self/exe").map_err(|error| Unknown::own(&error))?;
+        File::open(OWN).map_err(|error| Unknown::own(&error))?;
         let interpreter = Elf::own().and_then(|elf| elf.interpreter);
         interpreter
             .map(Loader)
-            .ok_or_else(|| Unknown::new("This command is not run by a dynamic loader that could be asked"))
+            .ok_or_else(|| Unknown::new("is not run by a dynamic loader that could be asked", Path::new(OWN)))
     }
 
     /// The one by the same name in the system below a directory.
@@ -59,10 +61,7 @@ impl Loader {
         let Loader(name) = Loader::of_system()?;
         match resolve(root, &name) {
             Some(file) if root.join(&file).is_file() => Ok(Loader(root.join(file))),
-            _ => {
-                let cause = format!("There is no dynamic loader {} below {}", shown(&name), shown(root));
-                Err(Unknown::new(cause))
-            }
+            _ => Err(Unknown::new(format!("has no dynamic loader {}", shown(&name)), root)),
         }
     }
 
@@ -73,10 +72,9 @@ impl Loader {
             found = self.search()?;
         }
         if found.is_empty() {
-            return Err(Unknown::new(format!(
-                "{} does not say where it looks for libraries, as a dynamic loader of the GNU C library does",
-                shown(&self.0)
-            )));
+            let why =
+                "does not say where it looks for libraries, as a dynamic loader of the GNU C library does";
+            return Err(Unknown::new(why, &self.0));
         }
         Ok(found)
     }
@@ -105,7 +103,7 @@ impl Loader {
             }
         }
         command.stdin(Stdio::null()).output().map_err(|error| {
-            Unknown::new(format!("The dynamic loader {} cannot be run ({})", shown(&self.0), cause(&error)))
+            Unknown::new(format!("cannot be run as a dynamic loader ({})", cause(&error)), &self.0)
         })
     }
 }

@@ -12,6 +12,7 @@ use rustix::process::{getegid, geteuid, getgid, getuid};
 
 use crate::program::find::is_script;
 use crate::say::failure::quoted;
+use crate::say::finding::{Code, Finding};
 
 /// The bit of a file's mode.
 const SET_USER_ID: u32 = 0o4000;
@@ -52,11 +53,11 @@ pub fn is_secure(file: &Path, status: &Metadata) -> io::Result<bool> {
     Ok(process.becomes_secure(if nothing { none } else { Grants::of(file, status) }))
 }
 
-/// Why the set-user-ID bit of a program that does not run in secure mode gives the user nothing, in a sentence that begins with
-/// its name, and what to do.
-pub fn idle(file: &Path, status: &Metadata) -> (&'static str, String) {
-    if is_script(file) {
-        ("has the set-user-ID bit, which scripts do not get rights by", "take the bit, which misleads".into())
+/// Why the set-user-ID bit of a program that does not run in secure mode gives the user nothing.
+pub fn idle(file: &Path, status: &Metadata) -> Finding {
+    let (why, hint) = if is_script(file) {
+        let hint = format!("remove the bit, which misleads: 'chmod u-s {}'", quoted(file));
+        ("has the set-user-ID bit, which gives scripts no rights", hint)
     } else if status.uid() == geteuid().as_raw() {
         (
             "has the set-user-ID bit, which gives you nothing that you do not have",
@@ -70,9 +71,10 @@ pub fn idle(file: &Path, status: &Metadata) -> (&'static str, String) {
     } else {
         (
             "has the set-user-ID bit, and its file system is mounted with nosuid, so that it runs with your rights alone",
-            format!("have root mount that without nosuid ('findmnt --target {}' shows it)", quoted(file)),
+            format!("mount that without nosuid as root ('findmnt --target {}' shows it)", quoted(file)),
         )
-    }
+    };
+    Finding::warning(Code::Unsupported, why).of(file).hint(hint)
 }
 
 /// Whether a program's file has the set-user-ID bit.

@@ -103,7 +103,7 @@ codes! {
     Malformed,
     /// The partition table of a device cannot be used.
     PartitionTable,
-    /// A descriptor and its device differ.
+    /// Two descriptions of a device differ: an entry, a line of the configuration file, a descriptor.
     Different,
     /// The device or value is of a kind with which this does not work.
     Unsupported,
@@ -197,6 +197,11 @@ impl Finding {
     /// It does not work.
     pub fn problem(code: Code, cause: impl Into<String>) -> Finding {
         Finding::new(Verdict::Problem, code, cause)
+    }
+
+    /// Nothing is done, because a device is not free; `what` is a sentence without its full stop.
+    pub fn force_needed(what: &str) -> Finding {
+        Finding::problem(Code::ForceNeeded, what).hint("to do it all the same, add --force")
     }
 
     /// Something failed; `what` is what a subject is, or a sentence without its full stop.

@@ -81,8 +81,8 @@ fn finished(text: serde_json::Result<String>) -> Result<String, Finding> {
     Ok(escaped + "\n")
 }
 
-impl From<Result<Conclusion, &str>> for Vmware {
-    fn from(conclusion: Result<Conclusion, &str>) -> Vmware {
+impl From<Result<Conclusion, &Finding>> for Vmware {
+    fn from(conclusion: Result<Conclusion, &Finding>) -> Vmware {
         let reason = match conclusion {
             Ok(Conclusion::Accepted(disk)) => {
                 return Vmware {
@@ -98,7 +98,7 @@ impl From<Result<Conclusion, &str>> for Vmware {
                 };
             }
             Ok(Conclusion::Refused(reason)) => reason,
-            Err(sentence) => sentence.to_owned(),
+            Err(finding) => finding.to_string(),
         };
         Vmware {
             accepted: false,

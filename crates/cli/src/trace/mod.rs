@@ -23,7 +23,8 @@ use signal_hook::iterator::Signals;
 
 use crate::command::run::{LOG_LEVEL, Prepared, not_started, prepare};
 use crate::entries;
-use crate::say::failure::{Failure, cause, note, say, shown};
+use crate::say::failure::{Failure, say};
+use crate::say::finding::{Code, Finding};
 use output::Output;
 use receiver::{Message, Receiver};
 
@@ -81,11 +82,10 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
     let listed = entries::parse(&texts)?;
     let Prepared { file, mut command, is_secure } = prepare(&texts, &command, force)?;
     if is_secure {
-        note(format!(
-            "{} is a set-user-ID program: its requests are not in the trace, but on its standard error, where \
-             /etc/vmware-bdwrapper.conf says 'messages yes'. Run the command as root to have them in the trace.",
-            shown(&file)
-        ));
+        let why = "is a set-user-ID program, whose requests are not in the trace, but on its standard error if \
+                   /etc/vmware-bdwrapper.conf says 'messages yes'";
+        let finding = Finding::warning(Code::Incomplete, why).of(&file);
+        say(finding.hint("run the command as root to have them in the trace"));
     }
     let mut receiver = Receiver::new()?;
     let mut output = Output::new(output.as_deref(), json, &listed)?;
@@ -104,9 +104,8 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
     }
     let written = output.end();
     if receiver.has_lost() {
-        note(
-            "Requests are missing in the trace, because this process could open no more files: begin anew with a higher 'ulimit -n'.",
-        );
+        let why = "Requests are missing in the trace, because this process could open no more files";
+        say(Finding::warning(Code::Incomplete, why).hint("begin anew with a higher 'ulimit -n'"));
     }
     let status = family.status.get().copied();
     // Where the trace could not be written, success would be a lie.
@@ -155,9 +154,8 @@ impl Family {
                     Ok(Some((pid, status))) if pid == program => {
                         let _ = STATUS.set(status);
                         if io::stderr().is_terminal() && matches!(wait(WaitOptions::NOHANG), Ok(None)) {
-                            note(
-                                "The program has ended. Others that it started go on, and the trace with them; Ctrl-C ends it.",
-                            );
+                            let why = "The program has ended, but others that it started run, and are traced";
+                            say(Finding::warning(Code::Waiting, why).hint("Ctrl-C ends the trace"));
                         }
                     }
                     Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -185,5 +183,5 @@ fn exit_status(status: WaitStatus) -> u8 {
 
 /// Why something of the trace's own does not work.
 fn failed(what: &str, error: &io::Error) -> Failure {
-    Failure::new(Failure::FAILED, format!("{what} ({}): the program is not started.", cause(error)))
+    Finding::io(what, error).hint("the program is not started").into()
 }

@@ -16,7 +16,8 @@ use super::record::Record;
 use crate::entries::Device;
 use crate::file::replace::{Place, opened};
 use crate::host::scan::Host;
-use crate::say::failure::{Failure, cause, note, say, shown};
+use crate::say::failure::{Failure, cause, say, shown};
+use crate::say::finding::{Code, Finding};
 use crate::say::json;
 
 /// What stands in the table's place where there is nothing to be counted.
@@ -174,32 +175,35 @@ impl Output {
 
     fn fail(&mut self, cause: &str) {
         (self.open, self.failed) = (false, true);
-        note(format!(
-            "The trace cannot be written any further ({cause}), and ends here; the program goes on. Write it elsewhere."
-        ));
+        let why =
+            format!("The trace cannot be written any further ({cause}), and ends here; the program goes on");
+        say(Finding::problem(Code::Io, why).hint("write the trace elsewhere"));
     }
 }
 
 /// Makes the file, or makes it again. What is looked at is what is replaced, whoever may write its directory.
 fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
-    let usage = |why: &str| Err(Failure::new(Failure::USAGE, format!("{}: {why}.", shown(path))));
-    let failed = |sentence| Failure::new(Failure::FAILED, sentence);
-    const NO_FILE: &str =
-        "is no regular file, so the trace is not written there; name a file, or leave -o out";
+    const ANOTHER: &str = "name another file";
+    let usage = |finding: Finding, hint: &str| Err(Failure::usage(finding.of(path).hint(hint)));
+    let no_file = || {
+        let why = "is not a regular file, so the trace is not written there";
+        usage(Finding::problem(Code::FileType, why), "name a file, or omit -o")
+    };
     if path.file_name().is_none() {
-        return usage(NO_FILE);
+        return no_file();
     }
-    let place = Place::unfollowed(path).map_err(failed)?;
+    let place = Place::unfollowed(path)?;
     let old = place.found();
     match &old {
         Err(error) => {
-            return usage(&format!("cannot be looked at ({}); name another file", cause(error)));
+            return usage(Finding::io("cannot be looked at", error), ANOTHER);
         }
         Ok(Some((_, found))) if found.is_symlink() => {
-            return usage("is a symbolic link, which somebody else may have made; name the file itself");
+            let why = "is a symbolic link, which somebody else may have made";
+            return usage(Finding::problem(Code::Untrusted, why), "name the file itself");
         }
         Ok(Some((_, found))) if !found.is_file() => {
-            return usage(NO_FILE);
+            return no_file();
         }
         Ok(Some((file, found))) => {
             let is_it = |device: &Device<'_>| {
@@ -207,27 +211,27 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
                 listed.is_ok_and(|listed| (listed.dev(), listed.ino()) == (found.dev(), found.ino()))
             };
             if devices.iter().any(is_it) {
-                return usage("is a listed device, which the trace would overwrite; name another file");
+                let why = "is a listed device, which the trace would overwrite";
+                return usage(Finding::problem(Code::InUse, why), ANOTHER);
             }
             if found.uid() != geteuid().as_raw() {
-                return usage(&format!(
-                    "belongs to user {}, who could read and change the trace; name another file",
-                    found.uid()
-                ));
+                let why = format!("belongs to user {}, who could read and change the trace", found.uid());
+                return usage(Finding::problem(Code::Untrusted, why), ANOTHER);
             }
             // What uses it keeps the old file only as long as it has it open.
             let uses = Host::running().map_or_else(|_| Vec::new(), |host| host.uses_of_file(&opened(file)));
             if let Some(one) = uses.first() {
-                return usage(&format!("{one}, which would lose what is on it; name another file"));
+                let why = format!("{one}, which would lose what is on it");
+                return usage(Finding::problem(Code::InUse, why), ANOTHER);
             }
         }
         Ok(None) if devices.iter().any(|device| device.path() == path) => {
-            return usage("is to be a listed device; name another file");
+            return usage(Finding::problem(Code::InUse, "is to be a listed device"), ANOTHER);
         }
         Ok(None) => {}
     }
     // Whoever could read the old file, and nobody else, can read the new one.
-    place.renew(old.ok().flatten().map(|(file, _)| file).as_ref()).map_err(failed)
+    Ok(place.renew(old.ok().flatten().map(|(file, _)| file).as_ref())?)
 }
 
 /// Nanoseconds for people.

@@ -25,7 +25,8 @@ use super::record::{FROM_DISK, Moved, Record, digits};
 use super::{Family, failed};
 use crate::check::library;
 use crate::entries;
-use crate::say::failure::{Failure, cause, note, print, say, shown};
+use crate::say::failure::{FORMAT, Failure, Format, print, say, shown};
+use crate::say::finding::{Code, Finding};
 use crate::say::json;
 
 /// The longest line of a trace: twice what the largest record needs.
@@ -90,27 +91,20 @@ struct End {
 
 /// Replays a trace; the exit status says whether all is as recorded.
 pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> Result<ExitCode, Failure> {
-    let wrong = |line: u64, why: String| {
-        let sentence =
-            format!("{}, line {line}: {why}: give a trace that was made by 'trace --json'.", shown(file));
-        Failure::new(Failure::FAILED, sentence)
-    };
+    let line_of = |line: u64| format!("{}, line {line}", shown(file));
     if write && devices.is_empty() {
-        let sentence = "What could be changed is yours to say: name the device by --device ENTRY.";
-        return Err(Failure::new(Failure::USAGE, sentence));
+        let finding = Finding::problem(Code::Usage, "With --write no device is taken from the trace");
+        return Err(finding.hint("name the device by --device ENTRY").into());
     }
-    let unread = |why: &str| {
-        let sentence = format!("{} cannot be read ({why}): name a trace that can.", shown(file));
-        Failure::new(Failure::FAILED, sentence)
-    };
-    let unreadable = |error: io::Error| unread(&cause(&error));
+    let unread = |finding: Finding| finding.of(file).hint("name a trace that can be read");
+    let unreadable = |error: io::Error| unread(Finding::io("cannot be read", &error));
     // What waits for a writer, or has no end.
     if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err(unread("it is no regular file"));
+        return Err(unread(Finding::problem(Code::FileType, "is not a regular file")).into());
     }
     let mut lines = Lines::new(File::open(file).map_err(unreadable)?);
     let first = lines.next().map_err(unreadable)?.unwrap_or_default();
-    let begin: Begin = parse(&first).map_err(|why| wrong(1, why))?;
+    let begin: Begin = parse(&first).map_err(|finding: Finding| finding.of(line_of(1)))?;
     let texts: Vec<OsString> = match devices.is_empty() {
         true => begin.devices.iter().map(OsString::from).collect(),
         false => devices,
@@ -138,10 +132,11 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
             Ok(record) => record,
             // A trace whose writer was killed.
             Err(_) if !line.ends_with(b"\n") && (line.len() as u64) < LONGEST => {
-                note(format!("{}, line {}: is cut off, and was left out.", shown(file), lines.number));
+                say(Finding::warning(Code::Incomplete, "is cut off, and was left out")
+                    .of(line_of(lines.number)));
                 break;
             }
-            Err(why) => return Err(wrong(lines.number, why)),
+            Err(finding) => return Err(finding.of(line_of(lines.number)).into()),
         };
         result.requests += 1;
         let place = match names.iter().position(|name| *name == recorded.device) {
@@ -163,21 +158,17 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
         }
     }
     if !is_whole {
-        note(format!(
-            "{}: has no summary at its end, so requests may be missing: the trace was cut off.",
-            shown(file)
-        ));
+        let why = "has no summary at its end, because it was cut off, so requests may be missing";
+        say(Finding::warning(Code::Incomplete, why).of(file));
     }
     result.end()
 }
 
 /// No request may follow: a kernel's driver would get it.
 fn unanswered(device: &str) -> Failure {
-    let sentence = format!(
-        "{}: the library does not answer for it, so nothing is made anew there; 'vmware-bdwrapper probe' says why.",
-        shown(device)
-    );
-    Failure::new(Failure::FAILED, sentence)
+    let why = "the library does not answer for it, so no request is made there";
+    let finding = Finding::problem(Code::NotReady, why).of(device);
+    finding.hint("'vmware-bdwrapper probe' says why").into()
 }
 
 /// The lines of a file, however long it is.
@@ -200,11 +191,15 @@ impl Lines {
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, String> {
+fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, Finding> {
+    let malformed = |why: String| {
+        let finding = Finding::problem(Code::Malformed, why);
+        finding.hint("give a trace that was made by 'vmware-bdwrapper trace --json'")
+    };
     if line.len() as u64 >= LONGEST {
-        return Err(format!("is longer than {LONGEST} bytes"));
+        return Err(malformed(format!("is longer than {LONGEST} bytes")));
     }
-    serde_json::from_slice(line).map_err(|error| format!("is no record ({error})"))
+    serde_json::from_slice(line).map_err(|error| malformed(format!("is not a record ({error})")))
 }
 
 /// What a request is given again, or why it is not made.
@@ -290,9 +285,12 @@ struct Replay {
 impl Replay {
     fn start(texts: &[OsString], write: bool) -> Result<Replay, Failure> {
         let listed = entries::parse(texts)?;
-        let library = library::ordinary().map_err(|sentence| Failure::new(Failure::FAILED, sentence))?;
+        let library = library::ordinary()?;
         let receiver = Receiver::new()?;
         let mut command = Command::new("/proc/self/exe");
+        if FORMAT.get() == Some(&Format::Json) {
+            command.arg("--message-format=json");
+        }
         command.arg("resend").args(write.then_some("--write")).arg("--");
         command.args(listed.iter().map(entries::Device::path));
         let existing = library::removed(std::env::var_os(library::VARIABLE).as_deref());
@@ -309,10 +307,8 @@ impl Replay {
     /// Makes a request of the device of this name; fails where the library did not see it.
     fn make(&mut self, order: &Order, device: &str) -> Result<Box<Record>, Failure> {
         let ended = || {
-            Failure::new(
-                Failure::FAILED,
-                "The process that makes the requests has ended: see what it says above.",
-            )
+            let why = "The process that makes the requests has ended";
+            Finding::problem(Code::Incomplete, why).hint("see what it says above").into()
         };
         let send = |orders: &mut BufWriter<ChildStdin>| -> io::Result<()> {
             serde_json::to_writer(&mut *orders, order)?;
@@ -334,20 +330,14 @@ impl Replay {
 
 /// Makes the requests that come on the standard input, for the process that started this one.
 pub fn resend(paths: &[PathBuf], write: bool) -> Result<(), Failure> {
-    let failed = |error: io::Error| {
-        Failure::new(Failure::FAILED, format!("The requests do not arrive ({}): start anew.", cause(&error)))
-    };
+    let failed =
+        |error: io::Error| Finding::io("The requests do not arrive", &error).hint("start the replay again");
     let sender = Sender::of_environment().map_err(failed)?;
     let mut files = Vec::new();
     for path in paths {
         files.push(vmware::open(path, write).map_err(|error| {
-            let sentence = format!(
-                "{} cannot be opened for {} ({}): name a device that can.",
-                shown(path),
-                if write { "writing" } else { "reading" },
-                cause(&error)
-            );
-            Failure::new(Failure::FAILED, sentence)
+            let what = if write { "cannot be opened for writing" } else { "cannot be opened for reading" };
+            Finding::io(what, &error).of(path).hint("name a device that can")
         })?);
     }
     for line in io::stdin().lines() {

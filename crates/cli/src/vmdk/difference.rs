@@ -86,7 +86,7 @@ pub fn compare<'a>(
     let entry = Entry::parse(text.as_bytes()).map_err(|error| Finding {
         // Here it comes from the descriptor, or was checked before.
         code: Code::Malformed,
-        ..explained(text, &error).into()
+        ..explained(&error)
     })?;
     let present = match Present::look(entry) {
         Ok(present) => present,

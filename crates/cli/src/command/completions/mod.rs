@@ -5,6 +5,7 @@ use clap_complete::{Shell, generate};
 
 use crate::entry;
 use crate::say::failure::{Failure, print};
+use crate::say::finding::{Code, Finding};
 
 /// What clap does not know of each shell: the options of device entries, and in bash programs and users.
 const BASH: &str = include_str!("bash");
@@ -14,7 +15,7 @@ const ZSH: &str = include_str!("zsh");
 /// Prints the text for a shell.
 pub fn completions(command: &Command, shell: &str) -> Result<(), Failure> {
     const NAME: &str = env!("CARGO_PKG_NAME");
-    let shell: Shell = shell.parse().map_err(|why: String| Failure::new(Failure::USAGE, why))?;
+    let shell: Shell = shell.parse().map_err(|why: String| Finding::problem(Code::Usage, why))?;
     // What the help does not show is nothing to be completed.
     let tasks = command.get_subcommands().filter(|task| !task.is_hide_set()).cloned();
     let mut shown = hinted(Command::new(NAME).version(env!("CARGO_PKG_VERSION")).subcommands(tasks));
