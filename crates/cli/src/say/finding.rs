@@ -225,24 +225,6 @@ impl Finding {
         Finding { hint: Some(hint.into()), ..self }
     }
 
-    /// A sentence that is not divided yet.
-    pub fn sentence(sentence: &str) -> Finding {
-        let sentence = sentence.trim_end_matches('.');
-        let (cause, hint) =
-            sentence.rsplit_once("; ").map_or((sentence, None), |(cause, hint)| (cause, Some(hint)));
-        Finding { hint: hint.map(str::to_owned), ..Finding::problem(Code::Io, cause) }
-    }
-
-    /// A warning that is not divided yet.
-    pub fn old_warning(cause: impl Into<String>, hint: impl Into<String>) -> Finding {
-        Finding::warning(Code::Io, cause).hint(hint)
-    }
-
-    /// A problem that is not divided yet.
-    pub fn old_problem(cause: impl Into<String>, hint: impl Into<String>) -> Finding {
-        Finding::problem(Code::Io, cause).hint(hint)
-    }
-
     /// The fact without what to do; a sentence without its full stop.
     pub fn fact(&self) -> String {
         match &self.subject {
@@ -269,18 +251,6 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.", self.fact())?;
         self.advice().map_or(Ok(()), |advice| write!(f, " {advice}"))
-    }
-}
-
-impl From<String> for Finding {
-    fn from(sentence: String) -> Finding {
-        Finding::sentence(&sentence)
-    }
-}
-
-impl From<Finding> for String {
-    fn from(finding: Finding) -> String {
-        finding.to_string()
     }
 }
 
