@@ -14,8 +14,10 @@ use rustix::process::{getegid, getgroups, getuid};
 
 use crate::check::config::{self, FILE};
 use crate::entries::{self, Device};
-use crate::host::block::{self, Block, Host, Kind, Number, System, Use};
+use crate::host::block::{self, Block, Kind, Number};
+use crate::host::scan::Host;
 use crate::host::udev::{self, Access};
+use crate::host::uses::{System, Use};
 use crate::say::failure::{cause, quoted, say, shown};
 use crate::say::finding::{Code, Finding, Verdict};
 

@@ -16,7 +16,7 @@ use crate::check::script;
 use crate::command::probe;
 use crate::entries;
 use crate::entries::Device;
-use crate::host::block::Host;
+use crate::host::scan::Host;
 use crate::program::find;
 use crate::program::loader::absolute;
 use crate::program::secure;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::check::device::{self, Fitness, Options};
-use crate::host::block::{Block, Host, Identity};
+use crate::host::block::{Block, Identity};
+use crate::host::scan::Host;
 use crate::say::colour::styled;
 use crate::say::failure::{Failure, print, shown};
 use crate::say::finding::{Finding, Verdict};

@@ -12,7 +12,7 @@ use crate::check::device;
 use crate::check::library;
 use crate::entries;
 use crate::entries::Device;
-use crate::host::block::Host;
+use crate::host::scan::Host;
 use crate::say::colour::styled;
 use crate::say::failure::{FORMAT, Failure, Format, print, say};
 use crate::say::finding::{Code, Finding, Verdict, has_problem};

@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use bdwrapper_vmdk::crc32;
 use rustix::fs::{FlockOperation, OFlags, XattrFlags, fgetxattr, flock, fremovexattr, fsetxattr, getxattr};
 use rustix::io::Errno;
 use tempfile::{Builder, NamedTempFile};
@@ -306,14 +307,6 @@ fn is_unchanged_backup(path: &Path) -> bool {
     let length = fgetxattr(&file, BACKUP, &mut mark[..]).unwrap_or_default();
     file.metadata().is_ok_and(|status| status.len() <= MOST)
         && summary(&file).is_ok_and(|summary| length > 0 && summary.as_bytes() == &mark[..length])
-}
-
-/// The CRC of UEFI (and of Ethernet).
-pub fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, &byte| {
-        (0..8)
-            .fold(crc ^ u32::from(byte), |crc: u32, _| crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
-    })
 }
 
 /// Looks at a file without opening it.

@@ -189,7 +189,7 @@ pub fn link_name(path: &Path) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::block::tests::{at, recorded};
+    use crate::host::scan::tests::{at, recorded};
 
     fn access() -> Access {
         Access { owner: None, group: None, mode: None }

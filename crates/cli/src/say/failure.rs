@@ -42,12 +42,6 @@ impl From<Finding> for Failure {
     }
 }
 
-impl From<String> for Failure {
-    fn from(sentence: String) -> Failure {
-        Finding::from(sentence).into()
-    }
-}
-
 impl Failure {
     /// The exit status of a failure that has no other.
     pub const FAILED: u8 = 1;
@@ -55,11 +49,6 @@ impl Failure {
     pub const USAGE: u8 = 2;
     /// The exit status where a program is not executed.
     pub const NOT_EXECUTED: u8 = 126;
-
-    /// A sentence that is not divided yet.
-    pub fn new(status: u8, sentence: impl Into<String>) -> Failure {
-        Failure { status, findings: vec![Finding::sentence(&sentence.into())] }
-    }
 
     /// Something on the command line is wrong.
     pub fn usage(finding: Finding) -> Failure {
@@ -91,11 +80,6 @@ pub fn write(line: &str) {
         let terminal = OpenOptions::new().write(true).open("/dev/tty");
         let _ = terminal.and_then(|mut terminal| terminal.write_all(line.as_bytes()));
     }
-}
-
-/// Says a sentence that is not divided yet.
-pub fn note(sentence: impl std::fmt::Display) {
-    say(Finding::sentence(&sentence.to_string()));
 }
 
 /// Writes to the standard output; a reader that has left is no failure.

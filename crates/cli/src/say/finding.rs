@@ -101,6 +101,8 @@ codes! {
     FileType,
     /// The content of a file is not what it should be.
     Malformed,
+    /// The partition table of a device cannot be used.
+    PartitionTable,
     /// Two descriptions of a device differ: an entry, a line of the configuration file, a descriptor.
     Different,
     /// The device or value is of a kind with which this does not work.
@@ -223,30 +225,19 @@ impl Finding {
         Finding { hint: Some(hint.into()), ..self }
     }
 
-    /// A sentence that is not divided yet.
-    pub fn sentence(sentence: &str) -> Finding {
-        let sentence = sentence.trim_end_matches('.');
-        let (cause, hint) =
-            sentence.rsplit_once("; ").map_or((sentence, None), |(cause, hint)| (cause, Some(hint)));
-        Finding { hint: hint.map(str::to_owned), ..Finding::problem(Code::Io, cause) }
-    }
-
-    /// A warning that is not divided yet.
-    pub fn old_warning(cause: impl Into<String>, hint: impl Into<String>) -> Finding {
-        Finding::warning(Code::Io, cause).hint(hint)
-    }
-
-    /// A problem that is not divided yet.
-    pub fn old_problem(cause: impl Into<String>, hint: impl Into<String>) -> Finding {
-        Finding::problem(Code::Io, cause).hint(hint)
-    }
-
     /// The fact without what to do; a sentence without its full stop.
-    fn fact(&self) -> String {
+    pub fn fact(&self) -> String {
         match &self.subject {
             Some(subject) => format!("{subject}: {}", self.cause),
             None => self.cause.clone(),
         }
+    }
+
+    /// What to do, as sentences.
+    pub fn advice(&self) -> Option<String> {
+        let mut letters = self.hint.as_ref()?.chars();
+        let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+        Some(format!("{first}{}.", letters.as_str()))
     }
 
     /// The line of a report for the standard output: the verdict, and the sentences.
@@ -259,22 +250,7 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.", self.fact())?;
-        let Some(hint) = &self.hint else { return Ok(()) };
-        let mut letters = hint.chars();
-        let first = letters.next().into_iter().flat_map(char::to_uppercase);
-        write!(f, " {}{}.", first.collect::<String>(), letters.as_str())
-    }
-}
-
-impl From<String> for Finding {
-    fn from(sentence: String) -> Finding {
-        Finding::sentence(&sentence)
-    }
-}
-
-impl From<Finding> for String {
-    fn from(finding: Finding) -> String {
-        finding.to_string()
+        self.advice().map_or(Ok(()), |advice| write!(f, " {advice}"))
     }
 }
 

@@ -15,7 +15,7 @@ use super::decode;
 use super::record::Record;
 use crate::entries::Device;
 use crate::file::replace::{Place, opened};
-use crate::host::block::Host;
+use crate::host::scan::Host;
 use crate::say::failure::{Failure, cause, say, shown};
 use crate::say::finding::{Code, Finding};
 use crate::say::json;

@@ -6,17 +6,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use bdwrapper_vmdk::adapter::Adapter;
+use bdwrapper_vmdk::descriptor::{Data, Descriptor, Extent};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use disk::entry::{Entry, Printed, Problem};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::adapter::Adapter;
-use super::descriptor::{Data, Descriptor, Extent};
-use super::device::{Absence, Present, path};
+use super::device::{Present, path};
 use super::partitioned::{self, Copies, Layout};
+use super::problem::of_descriptor;
 use super::{GEOMETRY, options, snapshot};
 use crate::entries;
 use crate::file::replace::{self, Place};
 use crate::say::failure::{Failure, print, say, shown};
+use crate::say::finding::{Code, Finding};
 
 /// What is asked for.
 #[derive(clap::Args)]
@@ -27,7 +30,7 @@ pub struct Create {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// What the virtual machine has it on; without it what suits the kind of disk
-    #[arg(long, value_name = "ADAPTER")]
+    #[arg(long, value_name = "ADAPTER", value_parser = adapter())]
     adapter: Option<Adapter>,
     /// Give the virtual machine partitions, with a private copy of the partition table
     #[arg(long, conflicts_with = "flat")]
@@ -46,35 +49,27 @@ pub struct Create {
 impl Create {
     /// Writes the descriptor.
     pub fn run(mut self) -> Result<(), Failure> {
-        let failed = |sentence: String| Failure::new(Failure::FAILED, sentence);
         self.partitions |= !self.chosen.is_empty();
         let texts = [self.entry()];
         let listed = entries::parse(&texts)?;
         let entry = listed[0].entry;
         let (place, old) = self.place(path(&entry))?;
         self.output = place.path().into();
-        let device = Present::look(entry).map_err(Absence::sentence)?;
+        let device = Present::look(entry).map_err(Finding::from)?;
         if self.flat && device.is_block {
-            return Err(Failure::new(
-                Failure::USAGE,
-                format!(
-                    "{}: is a block device; --flat is for image files, so leave it out.",
-                    entry.printed_path()
-                ),
-            ));
+            let finding = Finding::problem(Code::Usage, "is a block device, and --flat is for image files");
+            return Err(finding.of(path(&entry)).hint("leave --flat out").into());
         }
         let adapter = self.adapter.unwrap_or(Adapter::of(entry.kind));
         if !self.flat && !adapter.suits(device.disk.adapter) {
-            return Err(Failure::new(
-                Failure::USAGE,
-                format!(
-                    "{}: answers as a disk of {}, which VMware refuses on {}; leave --adapter out, or give the entry the option {}.",
-                    entry.printed_path(),
-                    device.disk.adapter,
-                    adapter.name(),
-                    if adapter == Adapter::Ide { "ide" } else { "scsi" }
-                ),
-            ));
+            let why = format!(
+                "answers as a disk of {}, which VMware refuses on {}",
+                device.disk.adapter,
+                adapter.name()
+            );
+            let option = if adapter == Adapter::Ide { "ide" } else { "scsi" };
+            let hint = format!("leave --adapter out, or give the entry the option {option}");
+            return Err(Finding::problem(Code::Usage, why).of(path(&entry)).hint(hint).into());
         }
         let name = self.name(&entry)?;
         let old = old.as_ref();
@@ -87,11 +82,11 @@ impl Create {
         };
         let backup = match written {
             Ok(backup) => backup,
-            Err(sentence) => {
+            Err(finding) => {
                 if let Some(copy) = copy {
                     let _ = fs::remove_file(place.beside(copy));
                 }
-                return Err(sentence.into());
+                return Err(finding.into());
             }
         };
         for finding in device.unfit() {
@@ -105,7 +100,8 @@ impl Create {
         ))?;
         let Some(backup) = backup else { return Ok(()) };
         print(format!("The old file is {}.\n", shown(&backup)))?;
-        let written = Descriptor::parse(text.as_bytes())?;
+        let written =
+            Descriptor::parse(text.as_bytes()).map_err(|error| of_descriptor(error, &self.output))?;
         print(partitioned::spare(&written, &self.output, old))
     }
 
@@ -121,33 +117,37 @@ impl Create {
     }
 
     /// Where the descriptor comes to stand, and the one that is replaced, locked; refuses whatever else stands there.
-    fn place(&self, device: &Path) -> Result<(Place, Option<Descriptor>), String> {
+    fn place(&self, device: &Path) -> Result<(Place, Option<Descriptor>), Finding> {
         if self.output.symlink_metadata().is_err() {
             return Ok((Place::of(&self.output)?, None));
         }
         if self.output.is_dir() {
-            return Err(format!("{}: is a directory; name a file in it.", shown(&self.output)));
+            let finding = Finding::problem(Code::FileType, "is a directory");
+            return Err(finding.of(&self.output).hint("name a file in it"));
         }
         if !self.force {
-            return Err(replace::exists(&self.output).into());
+            return Err(replace::exists(&self.output));
         }
         let number = |path: &Path| path.metadata().ok().map(|status| (status.dev(), status.ino()));
-        let name = shown(&self.output);
+        let refuse =
+            |code, why: String| Err(Finding::problem(code, why).of(&self.output).hint("choose another name"));
         if number(device).is_some_and(|device| number(&self.output) == Some(device)) {
-            return Err(format!("{name}: is the disk itself; choose another name."));
+            return refuse(Code::FileType, "is the disk itself".into());
         }
         let mut place = Place::locked(&self.output)?;
-        let old = Descriptor::parse(&place.read()?)
-            .map_err(|why| format!("{name}: would be replaced, but {why}, or choose another name."))?;
+        let old = match Descriptor::parse(&place.read()?) {
+            Ok(old) => old,
+            Err(error) => return refuse(Code::Malformed, format!("would be replaced, but {error}")),
+        };
         // The disks of VMware's own are lost without their descriptors.
         let is_own = old.is_on_device() || old.is("monolithicFlat") && old.0.value(options::KEY).is_some();
         if !is_own {
-            let kind = old.0.value("createType").unwrap_or_default();
-            return Err(format!(
-                "{name}: would be replaced, but describes a disk of another kind ({}), which 'vmware-bdwrapper vmdk create' has \
-                 not written; choose another name.",
-                Printed(kind)
-            ));
+            let kind = Printed(old.0.value("createType").unwrap_or_default());
+            let why = format!(
+                "would be replaced, but describes a disk of another kind ({kind}), which 'vmware-bdwrapper vmdk create' has not \
+                 written"
+            );
+            return refuse(Code::Unsupported, why);
         }
         replace::is_free(&self.output)?;
         snapshot::refuse(&old, &place)?;
@@ -155,20 +155,18 @@ impl Create {
     }
 
     /// The device's name in the descriptor.
-    fn name(&self, entry: &Entry<'_>) -> Result<String, String> {
+    fn name(&self, entry: &Entry<'_>) -> Result<String, Finding> {
         let path = path(entry);
         let cannot = |why: &str| {
-            format!(
-                "{}: has a name that a descriptor cannot hold (it {why}); use a symbolic link.",
-                entry.printed_path()
-            )
+            let why = format!("has a name that a descriptor cannot hold ({why})");
+            Finding::problem(Code::Unsupported, why).of(path).hint("name it by a symbolic link")
         };
-        let text = path.to_str().ok_or_else(|| cannot("is no UTF-8"))?;
+        let text = path.to_str().ok_or_else(|| cannot("it is not UTF-8"))?;
         if text.contains('"') {
-            return Err(cannot("has a quote"));
+            return Err(cannot("it has a quote"));
         }
         if text.contains(char::is_control) {
-            return Err(cannot("has a control character"));
+            return Err(cannot("it has a control character"));
         }
         let beside = self.flat.then(|| super::beside(path, &self.output)).flatten();
         Ok(beside.unwrap_or_else(|| text.to_owned()))
@@ -181,7 +179,7 @@ impl Create {
         name: &str,
         place: &Place,
         old: Option<&Descriptor>,
-    ) -> Result<(Option<String>, Vec<Vec<u8>>), String> {
+    ) -> Result<(Option<String>, Vec<Vec<u8>>), Finding> {
         if !self.partitions {
             let data = Data::Flat { name: name.as_bytes(), offset: 0 };
             return Ok((None, vec![Extent::new(device.disk.capacity, data).line()]));
@@ -192,11 +190,9 @@ impl Create {
         if let Some(missing) = self.chosen.iter().find(|number| !numbers.contains(number)) {
             numbers.sort();
             let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
-            return Err(format!(
-                "{}: has no partition {missing} with data; choose from {}.",
-                device.entry.printed_path(),
-                numbers.join(", ")
-            ));
+            let why = format!("has no partition {missing} with data");
+            let hint = format!("choose from {}", numbers.join(", "));
+            return Err(Finding::problem(Code::NotFound, why).of(path(&device.entry)).hint(hint));
         }
         let rights = old.map(|old| Copies::open(old, place).rights(place)).transpose()?;
         let (copy, lines) = layout.write(place, name, rights, None)?;
@@ -204,7 +200,7 @@ impl Create {
     }
 
     /// The descriptor, as VMware's own interface writes it.
-    fn text(&self, device: &Present<'_>, adapter: Adapter, extents: &[Vec<u8>]) -> Result<String, String> {
+    fn text(&self, device: &Present<'_>, adapter: Adapter, extents: &[Vec<u8>]) -> Result<String, Finding> {
         let kind = match (self.flat, self.partitions) {
             (true, _) => "monolithicFlat",
             (_, true) => "partitionedDevice",
@@ -213,7 +209,8 @@ impl Create {
         let mut random = [0; 20];
         let count = getrandom(&mut random, GetRandomFlags::empty());
         if count != Ok(random.len()) {
-            return Err("The system gives no random numbers; try again later.".into());
+            let why = "The system gives no random numbers";
+            return Err(Finding::problem(Code::Io, why).hint("try again later"));
         }
         let [a, b, c, d, ref uuid @ ..] = random;
         // FFFFFFFE and FFFFFFFF mean that there is none.
@@ -244,10 +241,17 @@ impl Create {
     }
 }
 
+/// Returns the parser of the adapters' names.
+fn adapter() -> impl TypedValueParser<Value = Adapter> {
+    let names = Adapter::ALL.map(|adapter| PossibleValue::new(adapter.name()).help(adapter.about()));
+    PossibleValuesParser::new(names)
+        .try_map(|name| Adapter::named(name.as_bytes()).ok_or("there is no such adapter"))
+}
+
 /// The number of a partition.
-fn number(text: &str) -> Result<u32, String> {
+fn number(text: &str) -> Result<u32, &'static str> {
     let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or("a partition has a number from 1, which 'lsblk' shows at the end of its name".into())
+    number.ok_or("a partition has a number from 1, which 'lsblk' shows at the end of its name")
 }
 
 /// The identifier of a disk in VMware's form: bytes of which the first say that VMware gave it (NAA 6 and VMware's OUI 000C29).

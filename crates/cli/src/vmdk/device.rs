@@ -5,18 +5,20 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 
+use bdwrapper_vmdk::table::{self, Table};
 use disk::Capacity;
 use disk::entry::{Entry, Kind};
 use disk::geometry::{geometry, identify_geometry};
 use rustix::fs::OFlags;
 use vmware::{Conclusion, Disk, Errno, Facts, Geometry, Identity, ScsiAddress};
 
-use super::table::{self, Table};
+use super::problem::{LEAVE, of_table};
 use crate::check::device;
 use crate::file::replace;
-use crate::host::block::{Host, is_real_path};
-use crate::say::failure::{cause, quoted, shown};
-use crate::say::finding::Finding;
+use crate::host::block::is_real_path;
+use crate::host::scan::Host;
+use crate::say::failure::{cause, quoted};
+use crate::say::finding::{Code, Finding, Verdict};
 
 /// A device and what VMware concludes from its answers.
 pub struct Present<'a> {
@@ -36,17 +38,16 @@ pub struct Present<'a> {
 
 /// Why there is no device.
 pub enum Absence {
-    /// Nothing stands there, or nothing that is a device; a sentence.
-    Gone(String),
-    /// It is there, but of no use; a sentence.
-    Useless(String),
+    /// The name leads to nothing, or to something that is not a device.
+    Gone(Finding),
+    /// There is a device, but it cannot be used.
+    Useless(Finding),
 }
 
-impl Absence {
-    /// The sentence.
-    pub fn sentence(self) -> String {
-        match self {
-            Absence::Gone(sentence) | Absence::Useless(sentence) => sentence,
+impl From<Absence> for Finding {
+    fn from(absence: Absence) -> Finding {
+        match absence {
+            Absence::Gone(finding) | Absence::Useless(finding) => finding,
         }
     }
 }
@@ -61,30 +62,27 @@ impl<'a> Present<'a> {
     /// Looks at a device.
     pub fn look(entry: Entry<'a>) -> Result<Present<'a>, Absence> {
         let path = path(&entry);
-        let name = entry.printed_path();
         // What is looked at is what is asked and read, whatever has the name then.
         let looked = replace::look(path, OFlags::empty());
         let looked = looked.and_then(|looked| Ok((looked.metadata()?, looked)));
         let (status, looked) = looked.map_err(|error| {
-            Absence::Gone(format!(
-                "{name}: cannot be looked at ({}); attach the device, or correct the name.",
-                cause(&error)
-            ))
+            let finding = Finding::io("cannot be looked at", &error).of(path);
+            Absence::Gone(finding.hint("attach the device, or correct the name"))
         })?;
         let is_block = status.file_type().is_block_device();
         if !is_block && !status.is_file() {
-            return Err(Absence::Gone(format!(
-                "{name}: is neither a block device nor an image file; name one that is."
-            )));
+            let finding = Finding::problem(Code::NotADevice, "is neither a block device nor an image file");
+            return Err(Absence::Gone(finding.of(path).hint("name one that is")));
         }
         if !entry.force && is_real_path(path) {
-            return Err(Absence::Useless(format!(
-                "{name}: is a physical disk, which needs no wrapper; to use it all the same, add the option force."
-            )));
+            let finding = Finding::problem(Code::PhysicalDisk, "is a physical disk, which needs no wrapper");
+            return Err(Absence::Useless(
+                finding.of(path).hint("to use it all the same, add the option force"),
+            ));
         }
         let useless = |what: &str, errno: Errno| {
-            let error = io::Error::from_raw_os_error(errno.0);
-            Absence::Useless(format!("{name}: {what} ({}); make it one that you may read.", cause(&error)))
+            let finding = Finding::io(what, &io::Error::from_raw_os_error(errno.0)).of(path);
+            Absence::Useless(finding.hint("make it one that you may read"))
         };
         let asked =
             Facts::ask(&replace::opened(&looked)).map_err(|errno| useless("cannot be opened", errno))?;
@@ -97,17 +95,16 @@ impl<'a> Present<'a> {
         };
         if !is_block && bytes < 512 {
             let problem = if bytes == 0 { "is empty" } else { "is smaller than a sector" };
-            return Err(Absence::Useless(format!(
-                "{name}: {problem}; give it a size by 'truncate --size 8G {}'.",
-                quoted(path)
-            )));
+            let hint = format!("give it a size: 'truncate --size 8G {}'", quoted(path));
+            return Err(Absence::Useless(Finding::problem(Code::Empty, problem).of(path).hint(hint)));
         }
         let block = backing.max(entry.sector.unwrap_or(512));
         match Conclusion::from(&answers(&entry, Capacity::new(bytes, block))) {
             Conclusion::Accepted(disk) => Ok(Present { entry, looked, is_block, bytes, block, disk }),
-            Conclusion::Refused(reason) => Err(Absence::Useless(format!(
-                "{name}: VMware would refuse it ({reason}); use a larger device."
-            ))),
+            Conclusion::Refused(reason) => {
+                let finding = Finding::problem(Code::Refused, format!("VMware would refuse it ({reason})"));
+                Err(Absence::Useless(finding.of(path).hint("use a larger device")))
+            }
         }
     }
 
@@ -121,67 +118,67 @@ impl<'a> Present<'a> {
         }
         let mut findings = Vec::from_iter(device::large_sectors(path, host.by_path(path), &self.entry));
         findings.extend(device::cut(path, self.bytes, self.block));
-        if let Some(bytes) = self.made_for().ok().flatten().filter(|&bytes| bytes != 512) {
-            findings.push(Finding::old_warning(
-                format!(
-                    "{} has a GPT made for {bytes}-byte sectors, which a virtual machine with its 512 does not find",
-                    shown(path)
-                ),
-                table::LEAVE,
-            ));
+        if let Some(bytes) = self.gpt_sector_size().ok().flatten().filter(|&bytes| bytes != 512) {
+            let why = table::Error::GptSectorSize { bytes };
+            findings.push(Finding { verdict: Verdict::Warning, ..of_table(&why, path) });
         }
         findings
     }
 
     /// Opens it for reading.
-    pub fn open(&self) -> Result<File, String> {
-        let name = path(&self.entry);
+    pub fn open(&self) -> Result<File, Finding> {
         File::open(replace::opened(&self.looked)).map_err(|error| {
-            format!("{}: cannot be opened ({}); it must be readable.", shown(name), cause(&error))
+            let finding = Finding::io("cannot be opened", &error).of(path(&self.entry));
+            finding.hint("make it one that you may read")
         })
     }
 
     /// Its partition table.
-    pub fn table(&self) -> Result<Table, String> {
-        let name = self.entry.printed_path();
+    pub fn table(&self) -> Result<Table, Finding> {
         if self.block == 512 {
             let file = self.open()?;
-            return Table::read(path(&self.entry), self.disk.capacity, |sector, into| {
-                read(&file, sector, into)
-            })
-            .map_err(|why| format!("{name}: {why}."));
+            return Table::read(self.disk.capacity, |sector, into| read(&file, sector, into))
+                .map_err(|error| self.table_problem(&error));
         }
         let block = self.block;
-        Err(match self.made_for()? {
-            Some(512) => format!(
-                "{name}: has a GPT made for 512-byte sectors, and sectors of {block} bytes; {}. {}.",
-                table::LEAVE,
+        let (why, hint) = match self.gpt_sector_size()? {
+            Some(512) => (
+                format!("has a GPT made for 512-byte sectors, and sectors of {block} bytes"),
                 match self.entry.sector {
-                    Some(_) => "Leave the option sector out".into(),
+                    Some(_) => format!("{LEAVE}. Leave the option sector out"),
                     None => format!(
-                        "Give the device sectors of 512 bytes; a loop device has them by 'losetup --sector-size 512 {}'",
+                        "{LEAVE}. Give the device sectors of 512 bytes (a loop device: 'losetup --sector-size 512 {}')",
                         quoted(path(&self.entry))
                     ),
-                }
+                },
             ),
-            _ => format!(
-                "{name}: has blocks of {block} bytes, which its partition table counts in and the guest does not; use the whole device."
+            _ => (
+                format!(
+                    "has blocks of {block} bytes, in which its partition table counts and the guest does not"
+                ),
+                "use the whole device".into(),
             ),
-        })
+        };
+        Err(Finding::problem(Code::SectorSize, why).of(path(&self.entry)).hint(hint))
+    }
+
+    /// Says why its partition table cannot be used.
+    pub fn table_problem(&self, error: &table::Error) -> Finding {
+        of_table(error, path(&self.entry))
     }
 
     /// The size of the sectors that its GPT was made for, in bytes.
-    fn made_for(&self) -> Result<Option<u64>, String> {
+    fn gpt_sector_size(&self) -> Result<Option<u64>, Finding> {
         let file = self.open()?;
-        Ok(table::made_for(self.disk.capacity, |sector, into| read(&file, sector, into)))
+        Ok(table::gpt_sector_size(self.disk.capacity, |sector, into| read(&file, sector, into)))
     }
 }
 
-/// Reads a part of a device, from a sector; words that follow its name say why that is impossible.
-pub fn read(device: &File, sector: u64, into: &mut [u8]) -> Result<(), String> {
+/// Reads a part of a device, from a sector.
+pub fn read(device: &File, sector: u64, into: &mut [u8]) -> Result<(), table::Error> {
     device
         .read_exact_at(into, sector.saturating_mul(512))
-        .map_err(|error| format!("cannot be read at sector {sector} ({}); use another device", cause(&error)))
+        .map_err(|error| table::Error::Read { sector, cause: cause(&error) })
 }
 
 /// What the library answers for an entry.

@@ -1,29 +1,28 @@
 //! `vmware-bdwrapper vmdk`: the descriptors of virtual disks on devices.
 
-mod adapter;
 mod attach;
 mod check;
 mod create;
-mod descriptor;
 mod device;
+mod difference;
 mod options;
 mod partitioned;
+mod problem;
+mod refresh;
 mod snapshot;
-mod table;
-mod text;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use bdwrapper_vmdk::adapter::Adapter;
+use bdwrapper_vmdk::descriptor::Descriptor;
 use clap::Subcommand;
 
 use crate::file::replace::{self, Place};
-use crate::say::failure::{Failure, quoted, shown};
+use crate::say::failure::{Failure, quoted};
 use crate::say::finding::Finding;
-use adapter::Adapter;
-use descriptor::Descriptor;
 use device::Present;
 
 pub use check::examine;
@@ -42,7 +41,7 @@ pub enum Vmdk {
     Check(check::Check),
     /// Have a descriptor follow its device, after growth for example
     #[command(after_help = "Example:\n  vmware-bdwrapper vmdk refresh test.vmdk")]
-    Refresh(check::Refresh),
+    Refresh(refresh::Refresh),
     /// Add a described disk to a virtual machine
     #[command(after_help = "Example:\n  vmware-bdwrapper vmdk attach test.vmdk Windows.vmx --slot scsi0:1")]
     Attach(attach::Attach),
@@ -79,10 +78,10 @@ fn numbers(disk: &vmware::Disk) -> [u64; 6] {
     [own.cylinders, own.heads, own.sectors, bios.cylinders, bios.heads, bios.sectors].map(u64::from)
 }
 
-/// Reads a descriptor; a sentence says why it cannot be read.
+/// Reads a descriptor.
 pub fn descriptor(place: &mut Place) -> Result<Descriptor, Finding> {
     let bytes = place.read()?;
-    Descriptor::parse(&bytes).map_err(|why| Finding::from(format!("{}: {why}.", shown(place.path()))))
+    Descriptor::parse(&bytes).map_err(|error| problem::of_descriptor(error, place.path()))
 }
 
 /// The command that makes a descriptor anew for a device, with the partitions that it has and the adapter that it is for where

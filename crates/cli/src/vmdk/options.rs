@@ -4,13 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use bdwrapper_vmdk::adapter::Adapter;
+use bdwrapper_vmdk::descriptor::{Descriptor, Family};
 use disk::entry::{Entry, Kind};
 
-use super::adapter::Adapter;
-use super::descriptor::{Descriptor, Family};
 use crate::entries;
 use crate::file::replace;
-use crate::say::failure::{Failure, shown};
+use crate::say::failure::{Failure, quoted, shown};
+use crate::say::finding::{Code, Finding};
 
 /// The options of the entry.
 pub const KEY: &str = "ddb.bdwrapper.options";
@@ -51,25 +52,25 @@ pub fn adapter(descriptor: &Descriptor) -> Adapter {
 }
 
 /// The path of the device or image that a descriptor is for.
-pub fn path(descriptor: &Descriptor, file: &Path) -> Result<PathBuf, String> {
+pub fn path(descriptor: &Descriptor, file: &Path) -> Result<PathBuf, Finding> {
     if let Some(node) = descriptor.partition_node() {
-        return Err(format!(
-            "{}: is made of nodes of partitions, such as {} (as by 'VBoxManage createrawvmdk -relative'), and not of the disk that \
-             they are on; make one of the disk by 'vmware-bdwrapper vmdk create DISK -o NEW --partition N'.",
-            shown(file),
+        let why = format!(
+            "is made of nodes of partitions, such as {} (as by 'VBoxManage createrawvmdk -relative'), and not of the disk that \
+             they are on",
             shown(node)
-        ));
+        );
+        let hint = "describe the disk: 'vmware-bdwrapper vmdk create DISK -o NEW --partition N'";
+        return Err(Finding::problem(Code::Unsupported, why).of(file).hint(hint));
     }
     let name = descriptor.device().ok_or_else(|| {
-        format!(
-            "{}: has no extent on a device or image; name one that 'vmware-bdwrapper vmdk create' wrote.",
-            shown(file)
-        )
+        let finding = Finding::problem(Code::Unsupported, "has no extent on a device or image");
+        finding.of(file).hint("name one that 'vmware-bdwrapper vmdk create' wrote")
     })?;
     match name.is_absolute() {
         true => Ok(name.to_path_buf()),
-        false => std::path::absolute(replace::directory(file).join(name))
-            .map_err(|_| format!("{}: has an image without name; correct it.", shown(file))),
+        false => std::path::absolute(replace::directory(file).join(name)).map_err(|_| {
+            Finding::problem(Code::Malformed, "has an image without name").of(file).hint("correct it")
+        }),
     }
 }
 
@@ -82,20 +83,14 @@ pub fn is_same(path: &Path, other: &Path) -> bool {
 /// The text of the entry that a descriptor is for: as given, as the environment has it, as the descriptor remembers it, or as
 /// its name says.
 pub fn entry(descriptor: &Descriptor, file: &Path, given: Option<OsString>) -> Result<OsString, Failure> {
-    let path = path(descriptor, file).map_err(|sentence| Failure::new(Failure::FAILED, sentence))?;
+    let path = path(descriptor, file)?;
     let is_device = |other: &Path| is_same(&path, other);
     if let Some(given) = given {
         let parsed = entries::parse(std::slice::from_ref(&given))?;
         if !is_device(parsed[0].path()) {
-            return Err(Failure::new(
-                Failure::USAGE,
-                format!(
-                    "{}: is for {path}, not for {}; give --device {path} with its options.",
-                    shown(file),
-                    shown(parsed[0].path()),
-                    path = shown(&path)
-                ),
-            ));
+            let why = format!("is for {}, not for {}", shown(&path), shown(parsed[0].path()));
+            let hint = format!("give --device {} with its options", quoted(&path));
+            return Err(Finding::problem(Code::Usage, why).of(file).hint(hint).into());
         }
         return Ok(given);
     }

@@ -8,14 +8,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use bdwrapper_vmdk::descriptor::{Data, Descriptor, Extent};
+use bdwrapper_vmdk::table::{Partition, Piece};
 use rustix::process::{getegid, geteuid};
 
-use super::descriptor::{Data, Descriptor, Extent};
-use super::device::{Present, read};
-use super::table::{Partition, Piece};
+use super::device::{Present, path, read};
 use crate::entries::identity_of;
 use crate::file::replace::{self, Place, Rights};
-use crate::say::failure::{cause, shown};
+use crate::say::failure::shown;
+use crate::say::finding::{Code, Finding};
 
 /// The extents of a disk of chosen partitions.
 pub struct Layout {
@@ -32,19 +33,19 @@ impl Layout {
         device: &Present<'_>,
         old: Option<&Copies>,
         mut chosen: impl FnMut(&Partition) -> bool,
-    ) -> Result<Layout, String> {
-        let name = device.entry.printed_path();
+    ) -> Result<Layout, Finding> {
         let from = device.open()?;
         let rights = Rights::of(&replace::opened(&from)).map_err(|error| {
-            format!("{name}: cannot be looked at ({}); make it one that you may read.", cause(&error))
+            let finding = Finding::io("cannot be looked at", &error).of(path(&device.entry));
+            finding.hint("make it one that you may read")
         })?;
         let mut copy = Vec::new();
         let table = device.table()?;
-        let pieces = table.pieces(device.disk.capacity).map_err(|why| format!("{name}: {why}."))?;
+        let pieces = table.pieces(device.disk.capacity).map_err(|error| device.table_problem(&error))?;
         for piece in &pieces {
             if let Piece::Table(place) = piece {
                 let mut now = vec![0; (place.end - place.start) as usize * 512];
-                read(&from, place.start, &mut now).map_err(|why| format!("{name}: {why}."))?;
+                read(&from, place.start, &mut now).map_err(|error| device.table_problem(&error))?;
                 let mut part = now.clone();
                 if let Some(old) = old {
                     // Where the older copy is lost, the device's boot loader is the next best.
@@ -86,20 +87,19 @@ impl Layout {
         device: &str,
         rights: Option<Rights>,
         older: Option<&Descriptor>,
-    ) -> Result<(String, Vec<Vec<u8>>), String> {
+    ) -> Result<(String, Vec<Vec<u8>>), Finding> {
         let stem = descriptor.path().file_stem().and_then(OsStr::to_str).ok_or_else(|| {
-            format!(
-                "{}: has a name that is no UTF-8, which a descriptor cannot hold; choose another.",
-                shown(descriptor.path())
-            )
+            let why = "has a name that is not UTF-8, which a descriptor cannot hold";
+            Finding::problem(Code::Unsupported, why).of(descriptor.path()).hint("choose another name")
         })?;
         let stem = format!("{stem}-pt");
         let rights = self.limited(rights).map_err(|user| {
-            format!(
-                "{}: has a copy of the partition table that belongs to user {user}, who may not read {device}, and so not what a \
-                 new copy would show of it; give the device to that user by chown(1), or the copy to yourself.",
-                shown(descriptor.path())
-            )
+            let why = format!(
+                "has a copy of the partition table that belongs to user {user}, who may not read {device}, and so not what a \
+                 new copy would show of it"
+            );
+            let hint = "give the device to that user with chown(1), or the copy to yourself";
+            Finding::problem(Code::PermissionDenied, why).of(descriptor.path()).hint(hint)
         })?;
         let copy = descriptor.create_numbered(&stem, "vmdk", &self.copy, rights.as_ref())?;
         let mut extents: Vec<(u64, Extent<'_>)> = Vec::new();
@@ -284,14 +284,11 @@ impl Copies {
     }
 
     /// Whose the private copy is and who may read it; where it is lost, the descriptor.
-    pub fn rights(&self, place: &Place) -> Result<Rights, String> {
+    pub fn rights(&self, place: &Place) -> Result<Rights, Finding> {
         let rights = |path: &Path| {
             Rights::of(path).map_err(|error| {
-                format!(
-                    "{}: cannot be looked at ({}); name a file that you may read.",
-                    shown(place.path()),
-                    cause(&error)
-                )
+                let finding = Finding::io("cannot be looked at", &error).of(place.path());
+                finding.hint("name a file that you may read")
             })
         };
         let files = self.parts.iter().filter_map(|(_, _, file)| file.as_ref().ok());
@@ -302,11 +299,9 @@ impl Copies {
         // What only some may read of the old copy, nobody else reads in the new one.
         for other in copies {
             if other? != first {
-                return Err(format!(
-                    "{}: has a copy of the partition table in files of different owners or modes; give them the same by chown(1) \
-                     and chmod(1).",
-                    shown(place.path())
-                ));
+                let why = "has a copy of the partition table in files of different owners or modes";
+                let hint = "give the files the same owner and mode with chown(1) and chmod(1)";
+                return Err(Finding::problem(Code::Unsupported, why).of(place.path()).hint(hint));
             }
         }
         Ok(first)

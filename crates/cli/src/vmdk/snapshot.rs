@@ -6,17 +6,19 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::descriptor::Descriptor;
-use super::text::Text;
+use bdwrapper_vmdk::Text;
+use bdwrapper_vmdk::descriptor::Descriptor;
+
 use crate::entries::identity_of;
 use crate::file::replace::{self, Place};
 use crate::say::failure::shown;
+use crate::say::finding::{Code, Finding};
 
 /// As much of a file as is read to find a descriptor, in bytes.
 const START: u64 = 1 << 16;
 
 /// Refuses a disk that has a snapshot; VMware puts both into one directory.
-pub fn refuse(descriptor: &Descriptor, place: &Place) -> Result<(), String> {
+pub fn refuse(descriptor: &Descriptor, place: &Place) -> Result<(), Finding> {
     let own = identity_of(place.path());
     let is_snapshot = |name: &Path| {
         let text = text(&place.beside(name)).unwrap_or(Text::new(b""));
@@ -30,11 +32,12 @@ pub fn refuse(descriptor: &Descriptor, place: &Place) -> Result<(), String> {
     let mut names = listed.map(|entry| PathBuf::from(entry.file_name()));
     let found = names.find(|name| name.extension() == Some("vmdk".as_ref()) && is_snapshot(name));
     found.map_or(Ok(()), |name| {
-        Err(format!(
-            "{}: has a snapshot, {}, for which it has to stay as it is; remove the snapshot in VMware first.",
-            shown(place.path()),
+        let why = format!(
+            "has a snapshot, {}, which needs it unchanged",
             shown(&place.path().with_file_name(name))
-        ))
+        );
+        let hint = "remove the snapshot in VMware first";
+        Err(Finding::problem(Code::InUse, why).of(place.path()).hint(hint))
     })
 }
 

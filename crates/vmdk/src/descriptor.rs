@@ -1,12 +1,12 @@
 //! The descriptor of a virtual disk (VMware's "Virtual Disk Format 5.0", "The Descriptor File").
 
+use std::ffi::OsStr;
+use std::fmt;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-
-use super::text::Text;
+use crate::text::Text;
 
 /// A descriptor whose unknown lines stay as they are.
 #[derive(Clone, Debug)]
@@ -70,45 +70,64 @@ pub enum Family {
     Scsi,
 }
 
+/// Why a file is not a descriptor that can be used. Displayed as words that follow the file's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// It is binary data.
+    Binary,
+    /// The header does not give this key.
+    NoKey(&'static str),
+    /// It describes a snapshot.
+    Snapshot,
+    /// An extent is malformed, or reaches too far.
+    Extent {
+        /// The number of its line, from 1.
+        line: usize,
+    },
+    /// It has no extent.
+    NoExtents,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Binary => f.write_str("is binary data and not a descriptor"),
+            Error::NoKey(key) => write!(f, "is not a descriptor of a virtual disk (it gives no {key})"),
+            Error::Snapshot => f.write_str("describes a snapshot and not the disk itself"),
+            Error::Extent { line } => write!(f, "has an extent in line {line} that cannot be understood"),
+            Error::NoExtents => {
+                f.write_str("has no extent (a line such as 'RW 262144 FLAT \"/dev/sd/test\" 0')")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
 impl Descriptor {
-    /// Reads one; words that follow the file's name say what is wrong.
-    pub fn parse(bytes: &[u8]) -> Result<Descriptor, String> {
+    /// Reads a descriptor.
+    pub fn parse(bytes: &[u8]) -> Result<Descriptor, Error> {
         let is_binary = bytes.starts_with(b"KDMV") || bytes.starts_with(b"COWD");
         if is_binary || bytes.contains(&0) {
-            return Err(
-                "is no descriptor but binary data; name the small text file that describes the disk".into()
-            );
+            return Err(Error::Binary);
         }
         let found = Descriptor(Text::new(bytes));
-        for key in ["version", "CID", "createType"] {
-            if found.0.value(key).is_none() {
-                return Err(format!(
-                    "is no descriptor of a virtual disk: it gives no {key}; name one that VMware or 'vmware-bdwrapper vmdk create' wrote"
-                ));
-            }
+        if let Some(key) =
+            ["version", "CID", "createType"].into_iter().find(|key| found.0.value(key).is_none())
+        {
+            return Err(Error::NoKey(key));
         }
         let parent = found.0.value("parentCID");
         if parent.is_some_and(|parent| !parent.eq_ignore_ascii_case(b"ffffffff")) {
-            return Err("describes a snapshot, not the disk itself; name the descriptor of the disk, without snapshots".into());
+            return Err(Error::Snapshot);
         }
-        let mut extents = 0;
-        let mut sum = 0u64;
+        let mut sum = None;
         for (number, line) in found.0.lines().enumerate().filter(|(_, line)| is_extent(line)) {
-            let wrong =
-                || format!("has an extent in line {} that cannot be understood; correct it", number + 1);
-            let (extent, _) = extent(line).ok_or_else(wrong)?;
-            sum = sum
-                .checked_add(extent.sectors)
-                .filter(|sum| *sum <= i64::MAX as u64 / 512)
-                .ok_or_else(wrong)?;
-            extents += 1;
+            let total = extent(line).and_then(|(extent, _)| sum.unwrap_or(0u64).checked_add(extent.sectors));
+            let total = total.filter(|total| *total <= i64::MAX as u64 / 512);
+            sum = Some(total.ok_or(Error::Extent { line: number + 1 })?);
         }
-        if extents == 0 {
-            return Err(
-                "has no extent (a line such as 'RW 262144 FLAT \"/dev/sd/test\" 0'); make another by 'vmware-bdwrapper vmdk create'"
-                    .into()
-            );
-        }
+        sum.ok_or(Error::NoExtents)?;
         Ok(found)
     }
 
@@ -303,13 +322,15 @@ mod tests {
     #[test]
     fn what_is_none() {
         let wrong = |text: &str| Descriptor::parse(text.as_bytes()).expect_err("it is wrong");
-        for key in ["version=1", "CID=7e245252", "createType=\"fullDevice\""] {
-            assert!(wrong(&FULL.replace(key, "")).contains(key.split('=').next().expect("a key")), "{key}");
+        for (line, key) in
+            [("version=1", "version"), ("CID=7e245252", "CID"), ("createType=\"fullDevice\"", "createType")]
+        {
+            assert_eq!(wrong(&FULL.replace(line, "")), Error::NoKey(key));
         }
-        assert!(wrong("KDMV").contains("binary"));
-        assert!(wrong(&format!("{FULL}\0")).contains("binary"));
-        assert!(wrong(&FULL.replace("RW ", "XX ")).contains("no extent"));
-        assert!(wrong(&FULL.replace("ffffffff", "7e245252")).contains("snapshot"));
+        assert_eq!(wrong("KDMV"), Error::Binary);
+        assert_eq!(wrong(&format!("{FULL}\0")), Error::Binary);
+        assert_eq!(wrong(&FULL.replace("RW ", "XX ")), Error::NoExtents);
+        assert_eq!(wrong(&FULL.replace("ffffffff", "7e245252")), Error::Snapshot);
         for extent in [
             "RW x FLAT \"/d\" 0",
             "RW 1 FLAT /d 0",
@@ -320,8 +341,9 @@ mod tests {
             "RW 18014398509481985 ZERO",
             "RW +1 ZERO",
         ] {
-            assert!(
-                wrong(&FULL.replace("RW 976773168 FLAT \"/dev/sdb\" 0", extent)).contains("in line 8"),
+            assert_eq!(
+                wrong(&FULL.replace("RW 976773168 FLAT \"/dev/sdb\" 0", extent)),
+                Error::Extent { line: 8 },
                 "{extent}"
             );
         }

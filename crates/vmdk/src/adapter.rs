@@ -1,32 +1,32 @@
 //! The adapters of virtual machines, and the places of disks on them.
 
 use std::fmt;
+use std::str::FromStr;
 
-use clap::ValueEnum;
 use disk::entry::Kind;
 
 /// What a virtual disk is attached to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adapter {
-    /// IDE
+    /// `ide`
     Ide,
-    /// LSI Logic, of the kind (parallel or SAS) that the guest knows
+    /// `lsilogic`
     Lsilogic,
-    /// LSI Logic SAS
+    /// `lsisas1068`
     Lsisas1068,
-    /// BusLogic, for old guests
+    /// `buslogic`
     Buslogic,
-    /// VMware's paravirtual SCSI adapter
+    /// `pvscsi`
     Pvscsi,
-    /// AHCI, from virtual hardware 10
+    /// `sata`
     Sata,
-    /// NVMe, from virtual hardware 13
+    /// `nvme`
     Nvme,
 }
 
 impl Adapter {
     /// All of them.
-    const ALL: [Adapter; 7] = [
+    pub const ALL: [Adapter; 7] = [
         Adapter::Ide,
         Adapter::Lsilogic,
         Adapter::Lsisas1068,
@@ -51,6 +51,19 @@ impl Adapter {
             Adapter::Pvscsi => "pvscsi",
             Adapter::Sata => "sata",
             Adapter::Nvme => "nvme",
+        }
+    }
+
+    /// What it is, for lists of adapters.
+    pub fn about(self) -> &'static str {
+        match self {
+            Adapter::Ide => "IDE",
+            Adapter::Lsilogic => "LSI Logic, of the kind (parallel or SAS) that the guest knows",
+            Adapter::Lsisas1068 => "LSI Logic SAS",
+            Adapter::Buslogic => "BusLogic, for old guests",
+            Adapter::Pvscsi => "VMware's paravirtual SCSI adapter",
+            Adapter::Sata => "AHCI, from virtual hardware 10",
+            Adapter::Nvme => "NVMe, from virtual hardware 13",
         }
     }
 
@@ -208,23 +221,10 @@ impl Slot {
             .flat_map(move |controller| bus.units().map(move |unit| Slot { bus, controller, unit }))
     }
 
-    /// The place of a name such as `scsi0:1`.
-    pub fn parse(text: &str) -> Result<Slot, String> {
-        let found = Bus::ALL
-            .into_iter()
-            .flat_map(Slot::all)
-            .find(|slot| text.eq_ignore_ascii_case(&slot.to_string()));
-        found.ok_or(format!(
-            "{} is no place of a disk: there are scsi0:0 to scsi3:15 without unit 7, ide0:0 to ide1:1, sata0:0 to sata3:29 and \
-             nvme0:0 to nvme3:14",
-            text.escape_debug()
-        ))
-    }
-
     /// The place that a key such as `scsi0:1.fileName` speaks of.
     pub fn of_key(key: &[u8]) -> Option<Slot> {
         let name = key.split(|&byte| byte == b'.').next()?;
-        Slot::parse(std::str::from_utf8(name).ok()?).ok()
+        std::str::from_utf8(name).ok()?.parse().ok()
     }
 
     /// The controller's name, such as `scsi0`.
@@ -232,6 +232,30 @@ impl Slot {
         format!("{}{}", self.bus.name(), self.controller)
     }
 }
+
+/// Reads a name such as `scsi0:1`.
+impl FromStr for Slot {
+    type Err = InvalidSlot;
+
+    fn from_str(name: &str) -> Result<Slot, InvalidSlot> {
+        let mut slots = Bus::ALL.into_iter().flat_map(Slot::all);
+        slots.find(|slot| name.eq_ignore_ascii_case(&slot.to_string())).ok_or(InvalidSlot)
+    }
+}
+
+/// A name is not that of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidSlot;
+
+impl fmt::Display for InvalidSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "slots are scsi0:0 to scsi3:15 without unit 7, ide0:0 to ide1:1, sata0:0 to sata3:29 and nvme0:0 to nvme3:14",
+        )
+    }
+}
+
+impl std::error::Error for InvalidSlot {}
 
 impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -256,7 +280,7 @@ mod tests {
 
     #[test]
     fn the_manual_has_the_table() {
-        let manual = include_str!("../../../../man/vmware-bdwrapper.1.md");
+        let manual = include_str!("../../../man/vmware-bdwrapper.1.md");
         let title = "guest                 kind   adapter\n";
         let (_, table) = manual.split_once(title).expect("the manual has the table");
         let rows: Vec<&str> = table.lines().take_while(|line| !line.starts_with("```")).collect();
@@ -272,13 +296,13 @@ mod tests {
         for (bus, count) in [(Bus::Scsi, 60), (Bus::Ide, 4), (Bus::Sata, 120), (Bus::Nvme, 60)] {
             let all: Vec<Slot> = Slot::all(bus).collect();
             assert_eq!(all.len(), count);
-            assert!(all.iter().all(|slot| Slot::parse(&slot.to_string()) == Ok(*slot)));
+            assert!(all.iter().all(|slot| slot.to_string().parse() == Ok(*slot)));
         }
         for wrong in [
             "", "scsi0", "scsi0:7", "scsi0:16", "scsi4:0", "ide0:2", "ide2:0", "sata0:30", "nvme0:15",
             "scsi00:1", "scsi0:01", "scsi0:-1",
         ] {
-            assert!(Slot::parse(wrong).is_err(), "{wrong}");
+            assert_eq!(wrong.parse::<Slot>(), Err(InvalidSlot), "{wrong}");
         }
         assert_eq!(
             Slot::of_key(b"SCSI0:1.fileName").map(|slot| slot.to_string()).as_deref(),
