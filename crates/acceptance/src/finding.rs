@@ -1,57 +1,100 @@
-//! The messages of the command.
+//! What the command says, as programs read it: messages of `--message-format json` and findings in JSON documents.
 
 use std::fmt::Display;
 
 use serde_json::Value;
 
-/// A message of the command, as `--message-format json` writes it.
+use crate::run::Outcome;
+
+/// A message of the command, or what one of its checks has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// `problem` or `warning`.
+    /// `ok`, `warning` or `problem`.
     pub verdict: String,
-    /// What kind of thing it is about.
+    /// What kind of thing it is.
     pub code: String,
-    /// The file, device or program that it is about; empty if there is none.
-    pub subject: String,
-    /// What is wrong, with the subject.
+    /// The file, device or program that it is about.
+    pub subject: Option<String>,
+    /// The fact.
     pub text: String,
-    /// What to do; empty if there is nothing.
-    pub hint: String,
+    /// What to do; empty where there is nothing.
+    pub remedy: String,
 }
 
 impl Finding {
-    /// Reads a message.
-    pub fn read(line: &str) -> Finding {
-        let object: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
-        Finding::from(&object)
+    fn of(value: &Value) -> Finding {
+        let text = |name: &str| value[name].as_str().map(str::to_owned);
+        let needed = |name| text(name).unwrap_or_else(|| panic!("no {name}: {value}"));
+        Finding {
+            verdict: needed("verdict"),
+            code: needed("code"),
+            subject: text("subject"),
+            text: needed("text"),
+            remedy: text("remedy").unwrap_or_default(),
+        }
     }
 
-    /// Asserts that the text or the hint has a name, number or command.
+    /// Asserts that the text or what to do has a name, number or command.
     #[track_caller]
-    pub fn names(self, what: impl Display) -> Finding {
+    pub fn names(&self, what: impl Display) -> &Finding {
         let what = what.to_string();
-        assert!(self.text.contains(&what) || self.hint.contains(&what), "{what}: {self:?}");
+        assert!(self.text.contains(&what) || self.remedy.contains(&what), "{what}: {self:?}");
         self
     }
 
-    /// The commands that the hint has between apostrophes.
+    /// The commands that stand between apostrophes in what to do.
     pub fn commands(&self) -> Vec<String> {
-        commands_of(&self.hint)
+        commands(&self.remedy)
+    }
+
+    /// Whether it has this code, and these words in its fact.
+    pub fn is(&self, code: &str, words: &str) -> bool {
+        self.code == code && self.text.contains(words)
     }
 }
 
-/// Reads the JSON object of a message, or of a check of `doctor --json`.
-impl From<&Value> for Finding {
-    fn from(object: &Value) -> Finding {
-        let field = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
-        let [verdict, code, subject, text, hint] =
-            ["verdict", "code", "subject", "text", "remedy"].map(field);
-        Finding { verdict, code, subject, text, hint }
-    }
-}
-
-/// The commands that a hint has between apostrophes.
-pub fn commands_of(hint: &str) -> Vec<String> {
-    let words = hint.split('\'').skip(1).step_by(2);
+/// The commands that stand between apostrophes in what to do.
+pub fn commands(remedy: &str) -> Vec<String> {
+    let words = remedy.split('\'').skip(1).step_by(2);
     words.filter(|words| words.contains(' ')).map(str::to_owned).collect()
+}
+
+impl Outcome {
+    /// The JSON document on the standard output.
+    pub fn document(&self) -> Value {
+        serde_json::from_slice(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}{}", self.out(), self.err()))
+    }
+
+    /// What `doctor --json`, or `probe --json` of one device, has found.
+    pub fn findings(&self) -> Vec<Finding> {
+        let document = self.document();
+        let found = document["checks"].as_array().or(document["devices"][0]["findings"].as_array());
+        found.expect("a list").iter().map(Finding::of).collect()
+    }
+
+    /// The command's messages of `--message-format json`; the program that it starts may write other lines.
+    pub fn messages(&self) -> Vec<Finding> {
+        let (err, mut messages) = (self.err(), Vec::new());
+        for line in err.lines() {
+            assert!(!line.starts_with("vmware-bdwrapper: "), "no object: {line}");
+            if line.starts_with("{\"verdict\":") {
+                messages.push(Finding::of(&serde_json::from_str(line).expect("it is JSON")));
+            }
+        }
+        messages
+    }
+
+    /// Asserts that one of the messages has this code, these words in its fact, and these in what it advises.
+    pub fn says(&self, code: &str, words: &str, remedy: &str) {
+        let messages = self.messages();
+        let is_it = |message: &Finding| message.is(code, words) && message.remedy.contains(remedy);
+        assert!(messages.iter().any(is_it), "{code}: {words}: {remedy}: {messages:#?}{}", self.err());
+    }
+
+    /// Asserts that it ended with this status, printed nothing, and says this.
+    pub fn refused(&self, status: i32, code: &str, words: &str, remedy: &str) {
+        assert_eq!((self.code(), self.out().as_str()), (status, ""), "{}", self.err());
+        self.says(code, words, remedy);
+    }
 }

@@ -211,9 +211,9 @@ impl Layout {
         }
         let read = || std::fs::read_to_string(&file).expect("it was made");
         let text = read();
-        let none = create(Some(1000)).findings().swap_remove(0);
-        assert_eq!((none.code, none.subject), ("not-found".to_owned(), image.display().to_string()));
-        let numbers = none.hint.split(|letter: char| !letter.is_ascii_digit());
+        let none = create(Some(1000)).messages().swap_remove(0);
+        assert_eq!((none.code, none.subject), ("not-found".to_owned(), Some(image.display().to_string())));
+        let numbers = none.remedy.split(|letter: char| !letter.is_ascii_digit());
         let numbers: Vec<u32> = numbers.filter_map(|number| number.parse().ok()).collect();
         let expected: Vec<u32> = found.iter().map(|partition| partition.0).collect();
         assert_eq!(numbers, expected, "seed {seed}");

@@ -10,8 +10,6 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::finding::Finding;
-
 /// Where programs are looked for; system tools stand in the `sbin` directories.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -211,11 +209,6 @@ impl Outcome {
     /// Its standard error.
     pub fn err(&self) -> String {
         String::from_utf8_lossy(&self.stderr).into_owned()
-    }
-
-    /// The command's messages, provided that it was given `--message-format json`.
-    pub fn findings(&self) -> Vec<Finding> {
-        self.err().lines().map(Finding::read).collect()
     }
 
     /// Its standard output, provided that it ended well.

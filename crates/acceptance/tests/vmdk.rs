@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use acceptance::clients::left_out;
 use acceptance::layouts::{Layout, SEEDS};
 use acceptance::{
-    Disk, Finding, Loop, Medium, Name, Need, Outcome, Run, Scratch, assert_same, commands_of, kernel_trial,
+    Disk, Finding, Loop, Medium, Name, Need, Outcome, Run, Scratch, assert_same, commands, kernel_trial,
     main as harness, needs, pattern, trial,
 };
 use serde_json::Value;
@@ -177,12 +177,12 @@ fn described(scratch: &Scratch, kind: &str) -> (String, PathBuf) {
 /// Refused with one message, which has this code and is about this file or device, and nothing on the standard output.
 #[track_caller]
 fn refused(outcome: &Outcome, status: i32, code: &str, subject: impl AsRef<Path>) -> Finding {
-    let (out, findings) = (outcome.out(), outcome.findings());
+    let (out, findings) = (outcome.out(), outcome.messages());
     assert_eq!((outcome.code(), out.as_str(), findings.len()), (status, "", 1), "{findings:?}");
     let finding = findings.into_iter().next().expect("it is one");
     let subject = subject.as_ref().display().to_string();
     assert_eq!((finding.verdict.as_str(), finding.code.as_str()), ("problem", code), "{finding:?}");
-    assert_eq!(finding.subject, subject, "{finding:?}");
+    assert_eq!(finding.subject.as_deref().unwrap_or_default(), subject, "{finding:?}");
     finding
 }
 
@@ -195,8 +195,7 @@ fn misused(outcome: &Outcome, words: &str) {
 /// How a descriptor differs from its device: what differs, how, and what to do.
 fn differences_of(run: Run) -> Vec<[String; 3]> {
     let outcome = run.arg("--json").output();
-    let document: Value =
-        serde_json::from_str(&outcome.out()).unwrap_or_else(|_| panic!("{}", outcome.err()));
+    let document = outcome.document();
     let list = document["differences"].as_array().expect("a list");
     assert_eq!((document["equal"] == true, outcome.code()), (list.is_empty(), i32::from(!list.is_empty())));
     let field = |row: &Value, key: &str| row[key].as_str().expect("text").to_owned();
@@ -385,7 +384,7 @@ fn create_options() {
         let geometry = [("cylinders", "heads", "sectors"), ("biosCylinders", "biosHeads", "biosSectors")];
         let geometry = geometry.map(|(c, h, s)| format!("{}/{}/{}", number(c), number(h), number(s)));
         let sectors = extent.split(' ').nth(1).expect("its length").to_owned();
-        (sectors, geometry, value(&file, "ddb.adapterType").expect("it has one"), outcome.findings())
+        (sectors, geometry, value(&file, "ddb.adapterType").expect("it has one"), outcome.messages())
     };
     let (sectors, geometry, adapter, err) = of("scsi", "");
     // As VMware wrote it for a disk of this size.
@@ -401,18 +400,16 @@ fn create_options() {
     assert_eq!(sectors, "976773168");
     let codes: Vec<&str> = err.iter().map(|finding| finding.code.as_str()).collect();
     assert_eq!(codes, ["sector-size", "sector-size"], "{err:?}");
-    err[0].clone().names("4096").names("512");
-    err[1].clone().names("512").names("500107862528");
+    err[0].names("4096").names("512");
+    err[1].names("512").names("500107862528");
     // A part of a sector is none.
     grow(Path::new(image), 500_107_862_016 + 1000);
     let (sectors, _, _, err) = of("ide", "");
     assert_eq!((sectors.as_str(), err.len(), err[0].code.as_str()), ("976773169", 1, "sector-size"));
-    err[0].clone().names("488").names("500107863016");
+    err[0].names("488").names("500107863016");
     let probed = Run::new(command()).args(["probe", "--json", "--device", &format!("{image}=ide")]).output();
-    let probed: Value = serde_json::from_str(&probed.expect_out()).expect("it is JSON");
-    let said = &probed["devices"][0]["findings"][0];
-    assert_eq!(said["code"], "sector-size", "{said}");
-    assert!(said["text"].as_str().is_some_and(|text| text.contains("500107863016")), "{said}");
+    assert_eq!(probed.code(), 0, "{}", probed.err());
+    assert!(probed.findings().iter().any(|finding| finding.is("sector-size", "500107863016")));
     grow(Path::new(image), 500_107_862_016 + 512);
     for (options, adapter, word, fits) in [
         ("scsi", "buslogic", "buslogic", true),
@@ -517,7 +514,7 @@ fn physical() {
     refused(&create_at(&entry, &scratch.path("test.vmdk")).output(), 1, "physical-disk", &entry);
     // It may not exist at all; then that is what is said.
     let forced = create_at(&format!("{entry}=force"), &scratch.path("test.vmdk")).output();
-    let said = forced.findings();
+    let said = forced.messages();
     assert!(said.iter().all(|finding| finding.code != "physical-disk"), "{said:?}");
 }
 
@@ -630,29 +627,35 @@ fn all_or_nothing() {
         );
         let outcome = Run::new("unshare").args(["--mount", "sh", "-c", &script]).output();
         assert_eq!(outcome.code(), 0, "{}", outcome.err());
-        (outcome.out(), outcome.err())
+        outcome
     };
-    let is_full = |err: &str| {
-        let said = Finding::read(err.lines().next_back().expect("a message"));
-        assert_eq!((said.code.as_str(), said.subject.as_str()), ("io", "test.vmdk"), "{said:?}");
-        said.names("No space left on device");
+    let is_full = |outcome: &Outcome| {
+        let messages = outcome.messages();
+        let about = messages.iter().map(|message| (message.code.as_str(), message.subject.as_deref()));
+        assert_eq!(Vec::from_iter(about), [("io", Some("test.vmdk"))], "{messages:?}");
+        messages[0].names("No space left on device");
     };
-    let (out, err) = script(261, "", "");
-    assert_eq!(out, "1\n", "{err}");
-    is_full(&err);
-    let (out, err) = script(262, "", "");
-    assert_eq!(out, "0\ntest-pt.vmdk\ntest.vmdk\n", "{err}");
+    let outcome = script(261, "", "");
+    assert_eq!(outcome.out(), "1\n", "{}", outcome.err());
+    is_full(&outcome);
+    let outcome = script(262, "", "");
+    assert_eq!(outcome.out(), "0\ntest-pt.vmdk\ntest.vmdk\n", "{}", outcome.err());
     // Replacing one, and a foreign file by the first name.
     let whole = format!(
         "'{}' vmdk create '{}=scsi' -o test.vmdk && echo x > test-pt.vmdk;",
         command().display(),
         image.display()
     );
-    let (out, err) = script(263, &whole, "--force");
-    assert!(out.ends_with("\n1\ntest-pt.vmdk\ntest.vmdk\n"), "{out}{err}");
-    is_full(&err);
-    let (out, err) = script(264, &whole, "--force");
-    assert!(out.ends_with("\n0\ntest-pt-1.vmdk\ntest-pt.vmdk\ntest.vmdk\ntest.vmdk.bak\n"), "{out}{err}");
+    let outcome = script(263, &whole, "--force");
+    assert!(outcome.out().ends_with("\n1\ntest-pt.vmdk\ntest.vmdk\n"), "{}{}", outcome.out(), outcome.err());
+    is_full(&outcome);
+    let outcome = script(264, &whole, "--force");
+    assert!(
+        outcome.out().ends_with("\n0\ntest-pt-1.vmdk\ntest-pt.vmdk\ntest.vmdk\ntest.vmdk.bak\n"),
+        "{}{}",
+        outcome.out(),
+        outcome.err()
+    );
     // Where the user cannot write, and where the descriptor stands already.
     let before = list(scratch.directory());
     let copies = Scratch::new();
@@ -950,7 +953,7 @@ fn numbers_of_partx() {
 
 /// Runs every command that a hint has between apostrophes; how many there were.
 fn obeyed(hint: &str) -> usize {
-    let commands = commands_of(hint);
+    let commands = commands(hint);
     for line in &commands {
         let line = line.replace("vmware-bdwrapper ", &format!("'{}' ", command().display()));
         Run::new("sh").args(["-c", &line]).output();
@@ -1000,10 +1003,10 @@ fn advice() {
             fs::write(&file, text(&file).replace("fullDevice", "partitionedDevice")).expect("it is ours");
             let failed = create_at(&entry, &scratch.path("new.vmdk")).arg("--partitions").output();
             assert_eq!(failed.code(), 1, "{one} {other}");
-            let failed = failed.findings();
+            let failed = failed.messages();
             let found = differences_of(vmdk("check").arg(&file));
             let said = format!("{failed:?} {found:?}");
-            let hints = failed.into_iter().map(|finding| finding.hint);
+            let hints = failed.into_iter().map(|finding| finding.remedy);
             let hints = Vec::from_iter(hints.chain(found.into_iter().map(|[_, _, remedy]| remedy)));
             let repairs = hints.iter().filter(|hint| hint.contains("sgdisk --move-second-header")).count();
             let count: usize = hints.iter().map(|hint| obeyed(hint)).sum();
@@ -1056,11 +1059,12 @@ fn smaller_sectors() {
     let file = scratch.path("test.vmdk");
     let run = || create_at(&entry, &file).arg("--partitions");
     let failed = run().output();
-    let failed = refused(&failed, 1, "sector-size", device.path()).names("512-byte").names("leave the table");
+    let failed = refused(&failed, 1, "sector-size", device.path());
+    failed.names("512-byte").names("leave the table");
     let option =
         create_at(&format!("{}=scsi,sector=4096", image.display()), &file).arg("--partitions").output();
     refused(&option, 1, "sector-size", &image).names("Leave the option sector out");
-    assert_eq!(obeyed(&failed.hint), 1);
+    assert_eq!(obeyed(&failed.remedy), 1);
     assert!(fs::read(&image).expect("it is ours") == before);
     run().output().expect_out();
 }
@@ -1129,13 +1133,11 @@ fn partition_nodes() {
     for outcome in [check(&file), refresh(&file)] {
         refused(&outcome, 1, "unsupported", &file).names(node.display());
     }
-    let doctor = Run::new(command()).args(["doctor", "--json", "--vmdk"]).arg(&file).output();
-    let doctor: Value = serde_json::from_str(&doctor.out()).unwrap_or_else(|_| panic!("{}", doctor.err()));
-    let checks = doctor["checks"].as_array().expect("a list").iter().map(Finding::from);
-    let said = Vec::from_iter(checks.filter(|finding| finding.subject == file.to_str().expect("ASCII")));
-    assert_eq!(said.len(), 1, "{said:?}");
-    assert_eq!((said[0].verdict.as_str(), said[0].code.as_str()), ("problem", "unsupported"), "{said:?}");
-    said[0].clone().names(node.display());
+    let doctor = Run::new(command()).args(["doctor", "--json", "--vmdk"]).arg(&file).output().findings();
+    let said = doctor.iter().find(|finding| finding.subject.as_deref() == file.to_str());
+    let said = said.unwrap_or_else(|| panic!("{doctor:?}"));
+    assert_eq!((said.verdict.as_str(), said.code.as_str()), ("problem", "unsupported"), "{said:?}");
+    said.names(node.display());
     assert_eq!(text(&file), nodes);
 }
 
@@ -1448,8 +1450,7 @@ fn differences() {
     let (entry, file) = described(&scratch, "scsi");
     let what = |run: Run| {
         let outcome = run.arg(&file).arg("--json").output();
-        let document: Value =
-            serde_json::from_str(&outcome.out()).unwrap_or_else(|_| panic!("{}", outcome.err()));
+        let document = outcome.document();
         let list = document["differences"].as_array().expect("a list");
         let what: Vec<String> =
             list.iter().map(|entry| entry["what"].as_str().expect("a word").to_owned()).collect();
@@ -1494,7 +1495,7 @@ fn remedies() {
     let entry = |options: &str| format!("{}={options}", image.display());
     // Runs the last command of a hint.
     let obey = |hint: &str| {
-        let line = commands_of(hint).pop().unwrap_or_else(|| panic!("{hint}"));
+        let line = commands(hint).pop().unwrap_or_else(|| panic!("{hint}"));
         let words = line.strip_prefix("vmware-bdwrapper ").unwrap_or_else(|| panic!("{hint}")).to_owned();
         let line = format!("'{}' {words}", command().display());
         Run::new("sh").args(["-c", &line]).output().expect_out();
@@ -1542,12 +1543,12 @@ fn remedies() {
     obey(&first()[2]);
     check(&file).expect_out();
     grow(&image, 64 * MIB);
-    obey(&refused(&refresh(&file), 1, "different", &image).hint);
+    obey(&refused(&refresh(&file), 1, "different", &image).remedy);
     check(&file).expect_out();
     let vmx = scratch.path("a $b/a.vmx");
     fs::write(&vmx, VMX).expect("it is our directory");
     attach(&file, &vmx).expect_out();
-    obey(&refused(&attach(&file, &vmx), 1, "exists", &vmx).hint);
+    obey(&refused(&attach(&file, &vmx), 1, "exists", &vmx).remedy);
     assert_eq!(text(&vmx), VMX);
 }
 
@@ -1924,7 +1925,8 @@ fn twice() {
         attach(&other, &vmx)
     };
     refused(&again(&entry, &[]), 1, "duplicate", &vmx).names(scratch.path("disk.img").display());
-    let said = refused(&again(&entry, &["--partitions"]), 1, "duplicate", &vmx).names("scsi0:1");
+    let said = refused(&again(&entry, &["--partitions"]), 1, "duplicate", &vmx);
+    said.names("scsi0:1");
     assert_eq!(
         said.commands(),
         [format!("vmware-bdwrapper vmdk detach {} {}", file.display(), vmx.display())]
@@ -1949,11 +1951,11 @@ fn large_sectors() {
         create_at(&format!("{}=scsi", device.path().display()), &scratch.path("test.vmdk")).output();
     created.expect_out();
     let name = device.path().display().to_string();
-    let said = created.findings();
+    let said = created.messages();
     let [finding] = said.as_slice() else { panic!("{said:?}") };
-    let about = [&finding.verdict, &finding.code, &finding.subject].map(String::as_str);
-    assert_eq!(about, ["warning", "sector-size", &name], "{finding:?}");
-    assert_eq!(finding.clone().names("4096").commands(), [format!("losetup --sector-size 512 {name}")]);
+    let about = [Some(&*finding.verdict), Some(&*finding.code), finding.subject.as_deref()];
+    assert_eq!(about, [Some("warning"), Some("sector-size"), Some(&*name)], "{finding:?}");
+    assert_eq!(finding.names("4096").commands(), [format!("losetup --sector-size 512 {name}")]);
 }
 
 fn links() {
