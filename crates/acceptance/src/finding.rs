@@ -1,5 +1,7 @@
 //! What the command says, as programs read it: messages of `--message-format json` and findings in JSON documents.
 
+use std::fmt::Display;
+
 use serde_json::Value;
 
 use crate::run::Outcome;
@@ -32,10 +34,29 @@ impl Finding {
         }
     }
 
+    /// Asserts that the text or what to do has a name, number or command.
+    #[track_caller]
+    pub fn names(&self, what: impl Display) -> &Finding {
+        let what = what.to_string();
+        assert!(self.text.contains(&what) || self.remedy.contains(&what), "{what}: {self:?}");
+        self
+    }
+
+    /// The commands that stand between apostrophes in what to do.
+    pub fn commands(&self) -> Vec<String> {
+        commands(&self.remedy)
+    }
+
     /// Whether it has this code, and these words in its fact.
     pub fn is(&self, code: &str, words: &str) -> bool {
         self.code == code && self.text.contains(words)
     }
+}
+
+/// The commands that stand between apostrophes in what to do.
+pub fn commands(remedy: &str) -> Vec<String> {
+    let words = remedy.split('\'').skip(1).step_by(2);
+    words.filter(|words| words.contains(' ')).map(str::to_owned).collect()
 }
 
 impl Outcome {
