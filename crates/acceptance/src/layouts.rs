@@ -199,7 +199,7 @@ impl Layout {
             let _ = std::fs::remove_file(scratch.path("layout-pt.vmdk"));
             let chosen = number.map(|number| format!("--partition={number}"));
             let run = Run::new(library().with_file_name("vmware-bdwrapper"))
-                .args(["vmdk", "create", "--partitions", &entry])
+                .args(["--message-format", "json", "vmdk", "create", "--partitions", &entry])
                 .args(chosen);
             run.arg("-o").arg(&file).output()
         };
@@ -211,13 +211,10 @@ impl Layout {
         }
         let read = || std::fs::read_to_string(&file).expect("it was made");
         let text = read();
-        let none = create(Some(1000)).err();
-        let numbers = none.split("choose from ").nth(1).unwrap_or_else(|| panic!("seed {seed}: {none}"));
-        let numbers: Vec<u32> = numbers
-            .trim_end_matches(".\n")
-            .split(", ")
-            .map(|number| number.parse().expect("a number"))
-            .collect();
+        let none = create(Some(1000)).messages().swap_remove(0);
+        assert_eq!((none.code, none.subject), ("not-found".to_owned(), Some(image.display().to_string())));
+        let numbers = none.remedy.split(|letter: char| !letter.is_ascii_digit());
+        let numbers: Vec<u32> = numbers.filter_map(|number| number.parse().ok()).collect();
         let expected: Vec<u32> = found.iter().map(|partition| partition.0).collect();
         assert_eq!(numbers, expected, "seed {seed}");
         let is_all = |chosen: &[Partition], text: &str| {

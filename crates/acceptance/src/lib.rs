@@ -15,6 +15,7 @@
 mod build;
 pub mod clients;
 mod data;
+mod finding;
 mod fixture;
 mod harness;
 mod isolation;
@@ -26,6 +27,7 @@ mod sgio;
 pub use build::{library, program, program_with, python};
 pub use clients::command;
 pub use data::{assert_same, pattern};
+pub use finding::{Finding, commands};
 pub use fixture::{Disk, Loop, Medium, Name, Scratch};
 pub use harness::{Need, disk_trials, is_root, kernel_trial, main, needs, trial};
 pub use isolation::PRIVILEGE;

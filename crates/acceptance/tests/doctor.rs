@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use acceptance::{
-    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, main as harness, program_with, trial,
+    Disk, Finding, Loop, Medium, Name, Need, Outcome, Run, Scratch, main as harness, program_with, trial,
 };
 use disk::names;
 use serde_json::{Value, json};
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
 }
 
 fn doctor() -> Run {
-    Run::new(command()).arg("doctor")
+    Run::new(command()).args(["doctor", "--json"])
 }
 
 /// Asks about a program that needs nothing of the administrator.
@@ -94,40 +94,54 @@ fn about(entry: impl AsRef<OsStr>) -> Outcome {
     doctor().arg("--device").arg(entry).arg("true").output()
 }
 
-/// The lines of a verdict.
-fn lines(outcome: &Outcome, verdict: &str) -> Vec<String> {
-    let start = format!("{verdict}: ");
-    outcome.out().lines().filter_map(|line| line.strip_prefix(&start).map(str::to_owned)).collect()
+/// The findings of a verdict.
+fn only(outcome: &Outcome, verdict: &str) -> Vec<Finding> {
+    outcome.findings().into_iter().filter(|finding| finding.verdict == verdict).collect()
 }
 
-/// Asserts that these are the problems, in this order, and that the last line says what is to be done first.
-fn problems(outcome: &Outcome, causes: &[&str], first: &str) {
-    let (found, out) = (lines(outcome, "problem"), outcome.out());
-    assert_eq!((found.len(), outcome.code()), (causes.len(), 1), "{out}{}", outcome.err());
-    for (found, cause) in found.iter().zip(causes) {
-        assert!(found.contains(cause), "{cause}: {found}");
+/// The last line of the report.
+fn conclusion(outcome: &Outcome) -> String {
+    outcome.document()["conclusion"].as_str().expect("a text").to_owned()
+}
+
+/// Asserts that these are the problems by code and words of the fact, in this order, that the first advises this, and that the last
+/// line says what is to be done first.
+fn problems(outcome: &Outcome, wanted: &[(&str, &str)], first: &str) {
+    let (found, out) = (only(outcome, "problem"), outcome.out());
+    assert_eq!((found.len(), outcome.code()), (wanted.len(), 1), "{out}{}", outcome.err());
+    for (found, (code, words)) in found.iter().zip(wanted) {
+        assert!(found.is(code, words), "{code}: {words}: {found:?}");
     }
-    let last = out.lines().last().expect("it says something");
-    let (subject, remedy) = last.split_once("Do this first: ").expect("it says what to do");
-    assert!(subject.starts_with("Not ready") && remedy.contains(first), "{first}: {last}");
+    let remedy = &found[0].remedy;
+    assert!(!remedy.is_empty() && remedy.contains(first), "{first}: {found:?}");
+    let last = conclusion(outcome);
+    assert!(last.starts_with("Not ready") && last.ends_with(&format!("Do this first: {remedy}.")), "{last}");
     assert_eq!(outcome.err(), "");
 }
 
 /// Asserts that there is this one warning and no problem.
-fn warning(outcome: &Outcome, cause: &str) {
+fn warning(outcome: &Outcome, code: &str, words: &str) {
     is_ready(outcome);
-    warning_line(outcome, cause);
+    warns(outcome, code, words);
 }
 
-fn warning_line(outcome: &Outcome, cause: &str) {
-    let found = lines(outcome, "warning");
-    assert!(found.len() == 1 && found[0].contains(cause), "{cause}: {}", outcome.out());
+fn warns(outcome: &Outcome, code: &str, words: &str) {
+    let found = only(outcome, "warning");
+    assert!(found.len() == 1 && found[0].is(code, words), "{code}: {words}: {found:?}");
+}
+
+/// Whether there is a finding of this verdict with these words.
+fn has(outcome: &Outcome, verdict: &str, words: &str) -> bool {
+    only(outcome, verdict).iter().any(|finding| finding.text.contains(words))
 }
 
 fn is_ready(outcome: &Outcome) {
     let out = outcome.expect_out();
-    assert!(out.lines().last().is_some_and(|line| line.starts_with("Ready: ")), "{out}");
-    assert!(lines(outcome, "problem").is_empty(), "{out}");
+    assert!(
+        conclusion(outcome).starts_with("Ready: ") && outcome.document()["ready"] == json!(true),
+        "{out}"
+    );
+    assert!(only(outcome, "problem").is_empty(), "{out}");
 }
 
 fn image(scratch: &Scratch, name: &str) -> (PathBuf, String) {
@@ -141,28 +155,27 @@ fn ready() {
     let (path, entry) = image(&scratch, "image");
     let outcome = about(&entry);
     is_ready(&outcome);
-    assert!(lines(&outcome, "warning").is_empty(), "{}", outcome.out());
-    let said = lines(&outcome, "ok").join("\n");
+    assert!(only(&outcome, "warning").is_empty(), "{}", outcome.out());
     for words in [
-        "true runs with your rights",
-        "Programs that run with your rights get",
-        &format!("{} is free, and yours to use as a SCSI disk", path.display()),
+        "true: runs with your rights",
+        "is loaded into programs that run with your rights",
+        &format!("{}: is free, and yours to use as a SCSI disk", path.display()),
     ] {
-        assert!(said.contains(words), "{words}: {said}");
+        assert!(has(&outcome, "ok", words), "{words}: {}", outcome.out());
     }
     // What it says to run can be run.
     let start = |outcome: &Outcome| {
-        let out = outcome.out();
+        let out = conclusion(outcome);
         let (_, start) = out.rsplit_once("Start it: vmware-bdwrapper ").expect("it says how to start it");
         let run = Run::new("bash").arg("-c").arg(format!("{} {start}", command().display())).output();
         assert_eq!((run.code(), run.err().as_str()), (0, ""), "{start}");
     };
     for (kind, name) in [("ide", "an IDE"), ("sata", "a SATA")] {
-        let said = lines(&about(entry.replace("=scsi", &format!("={kind}"))), "ok").join("\n");
-        assert!(said.contains(&format!("yours to use as {name} disk")), "{said}");
+        let said = about(entry.replace("=scsi", &format!("={kind}")));
+        assert!(has(&said, "ok", &format!("yours to use as {name} disk")), "{}", said.out());
     }
     start(&outcome);
-    let last = outcome.out().lines().last().map(str::to_owned).unwrap_or_default();
+    let last = conclusion(&outcome);
     let subject = format!("Ready: {entry} for /");
     assert!(last.starts_with(&subject) && last.contains("/true. Start it: "), "{last}");
     let (_, odd) = image(&scratch, "it's $(a) \"name\"!");
@@ -175,9 +188,9 @@ fn json_document() {
     let scratch = Scratch::new();
     let (_, entry) = image(&scratch, "image");
     let document = |arguments: &[&str], code| -> Value {
-        let outcome = doctor().arg("--json").args(arguments).output();
+        let outcome = doctor().args(arguments).output();
         assert_eq!(outcome.code(), code, "{}", outcome.err());
-        serde_json::from_str(&outcome.out()).expect("it is JSON")
+        outcome.document()
     };
     let good = document(&["--device", &entry, "true"], 0);
     assert_eq!(good["ready"], json!(true));
@@ -194,6 +207,7 @@ fn json_document() {
         .and_then(|checks| checks.iter().find(|found| found["verdict"] == json!("problem")));
     let problem = problem.expect("it does not exist");
     assert_eq!(problem["check"], json!("device"));
+    assert_eq!((&problem["code"], &problem["subject"]), (&json!("not-found"), &json!("/nonexistent")));
     let remedy = problem["remedy"].as_str().expect("there is one");
     let last = bad["conclusion"].as_str().expect("a text");
     assert!(last.starts_with("Not ready: /nonexistent=scsi for /"), "{last}");
@@ -209,6 +223,7 @@ fn quiet() {
         let out = outcome.out();
         out.lines().filter_map(|line| Some(line.split_once(": ")?.0.to_owned())).collect()
     };
+    let doctor = || Run::new(command()).arg("doctor");
     let all = doctor().args(arguments).output();
     let found = verdicts(&all);
     assert_eq!(found[..3], ["problem", "warning", "ok"], "{}", all.out());
@@ -223,24 +238,32 @@ fn quiet() {
 fn entries() {
     let scratch = Scratch::new();
     let (_, entry) = image(&scratch, "image");
-    problems(&about("=scsi"), &["=scsi: is not an absolute name"], "write a name that begins with /");
-    problems(&about("/dev/vg0/x"), &["does not say which kind of disk"], "add =scsi, =ide or =sata");
-    problems(&about("/dev=scsi"), &["/dev: is neither a block device nor an image file"], "name one that is");
-    problems(&about("/a:/b=scsi"), &["has a colon"], "--device of its own");
+    problems(
+        &about("=scsi"),
+        &[("bad-entry", "=scsi: is not an absolute name")],
+        "write a name that begins with /",
+    );
+    problems(&about("/dev/vg0/x"), &[("bad-entry", "/dev/vg0/x: ")], "add =scsi, =ide or =sata");
+    problems(&about("/dev=scsi"), &[("not-a-device", "/dev: ")], "name one that is");
+    problems(&about("/a:/b=scsi"), &[("bad-entry", "has a colon")], "--device of its own");
     problems(
         &about("/nonexistent=scsi"),
-        &["/nonexistent does not exist"],
-        "correct its name, or make an image file of that name by 'truncate --size 8G /nonexistent'",
+        &[("not-found", "/nonexistent: ")],
+        "correct its name, or make an image file of that name: 'truncate --size 8G /nonexistent'",
     );
     let empty = scratch.image("empty", 100);
-    problems(&about(format!("{}=ide", empty.display())), &["empty has no sector"], "'truncate --size 8G ");
-    warning(&about(format!("{entry},sector=4096")), "is to have sectors of 4096 bytes");
+    problems(&about(format!("{}=ide", empty.display())), &[("empty", "empty: ")], "'truncate --size 8G ");
+    warning(&about(format!("{entry},sector=4096")), "sector-size", "is to have sectors of 4096 bytes");
     // One bad entry hides nothing of the others.
     let several =
         doctor().args(["--device", "~/x", "--device", &entry, "--device", "/=scsi", "true"]).output();
-    problems(&several, &["~/x: begins with ~", "/: is neither"], "write $HOME");
-    problems(&about("/dev/bdwrapper-test-x=ide"), &["does not exist"], "or attach the device");
-    assert!(lines(&several, "ok").iter().any(|line| line.contains("is free")), "{}", several.out());
+    problems(&several, &[("bad-entry", "~/x: begins with ~"), ("not-a-device", "/: ")], "write $HOME");
+    problems(
+        &about("/dev/bdwrapper-test-x=ide"),
+        &[("not-found", "/dev/bdwrapper-test-x: ")],
+        "or attach the device",
+    );
+    assert!(has(&several, "ok", "is free"), "{}", several.out());
     let usage = doctor().arg("--devise").output();
     assert_eq!(usage.code(), 2);
 }
@@ -249,16 +272,14 @@ fn entries() {
 fn incomplete() {
     let _system = System::clean();
     let unlisted = doctor().arg("true").output();
-    warning_line(&unlisted, "No device is given");
-    let last =
-        "/true; but no device was checked. Give both: vmware-bdwrapper doctor --device ENTRY PROGRAM\n";
-    assert!(unlisted.expect_out().ends_with(last), "{}", unlisted.out());
+    warns(&unlisted, "usage", "No device is given");
+    let last = "/true, but no device was checked. Give both: vmware-bdwrapper doctor --device ENTRY PROGRAM";
+    unlisted.expect_out();
+    assert!(conclusion(&unlisted).ends_with(last), "{}", unlisted.out());
     // Without /etc/vmware-bdwrapper.conf there are no programs.
     let none = doctor().output();
-    problems(&none, &["/etc/vmware-bdwrapper.conf does not exist"], "setup --setuid");
-    let document = doctor().args(["--json", "true"]).output().expect_out();
-    let document: Value = serde_json::from_str(&document).expect("it is JSON");
-    assert_eq!(document["ready"], json!(false));
+    problems(&none, &[("not-found", "/etc/vmware-bdwrapper.conf: ")], "setup --setuid");
+    assert_eq!(unlisted.document()["ready"], json!(false));
 }
 
 fn together() {
@@ -266,17 +287,30 @@ fn together() {
     let (node, link) = (disk.device().display().to_string(), disk.entry());
     let both =
         |first: &str, second: &str| doctor().args(["--device", first, "--device", second, "true"]).output();
-    warning(&both(&link, &format!("{node}=scsi")), "is the same device as");
+    warning(
+        &both(&link, &format!("{node}=scsi")),
+        "duplicate",
+        &format!("{node}: is the same device as {link}"),
+    );
     let kinds = both(&link, &format!("{node}=ide"));
     problems(
         &kinds,
-        &[&format!("{node}=ide does not count: {link}=scsi is the same device")],
+        &[(
+            "duplicate",
+            &format!(
+                "{node}: its entry as ide is ignored, because an earlier one is for the same device ({link}=scsi)"
+            ),
+        )],
         "remove one of them",
     );
     Run::new("sfdisk").arg("-q").arg(disk.device()).stdin("size=16M\n").output().expect_out();
     let part = disk.loop_device().partition(1).display().to_string();
     let overlap = both(&link, &format!("{part}=scsi"));
-    problems(&overlap, &[&format!("{part} shares its space with {link}")], "remove one of the two entries");
+    problems(
+        &overlap,
+        &[("overlap", &format!("{part}: shares its space with {link}"))],
+        "remove one of the two entries",
+    );
 }
 
 /// What a descriptor has before its extents.
@@ -296,8 +330,8 @@ fn descriptor() {
     let fits = |entry: &str| {
         let found = compare(entry);
         is_ready(&found);
-        assert!(lines(&found, "warning").is_empty(), "{}", found.out());
-        assert!(found.out().contains("disk.vmdk describes"), "{}", found.out());
+        assert!(only(&found, "warning").is_empty(), "{}", found.out());
+        assert!(found.out().contains("disk.vmdk"), "{}", found.out());
     };
     let resize = |bytes: u64| File::options().write(true).open(&path).and_then(|file| file.set_len(bytes));
     create(&entry, &[]);
@@ -305,31 +339,31 @@ fn descriptor() {
     // The kind that VMware would find there is another.
     problems(
         &compare(&entry.replace("=scsi", "=ide")),
-        &["answers as a disk of IDE, and the descriptor is for lsilogic"],
+        &[("different", "answers as a disk of IDE, and the descriptor is for lsilogic")],
         "option scsi",
     );
-    let listed = format!("list it by '--device \"{}=scsi\"'", path.display());
-    problems(&compare(&other), &["which is not listed"], &listed);
+    let listed = format!("'--device \"{}=scsi\"'", path.display());
+    problems(&compare(&other), &[("not-listed", "disk.vmdk: ")], &listed);
     resize(64 * MIB).expect("it is ours");
     problems(
         &compare(&entry),
-        &["has 131072 sectors, and the descriptor 262144: VMware refuses"],
+        &[("different", "has 131072 sectors, and the descriptor 262144")],
         "give the device its size again",
     );
     resize(256 * MIB).expect("it is ours");
     let grown = compare(&entry);
     is_ready(&grown);
-    let found = lines(&grown, "warning");
-    assert!(
-        found[0].contains("has grown from 262144 to 524288 sectors: stop the virtual machine and run"),
-        "{found:?}"
-    );
+    let found = only(&grown, "warning");
+    assert!(found[0].is("different", "has grown from 262144 to 524288 sectors"), "{found:?}");
+    let refresh =
+        format!("stop the virtual machine and run 'vmware-bdwrapper vmdk refresh {}'", file.display());
+    assert_eq!(found[0].remedy, refresh);
     // Only a part of the device, up to its end.
     Run::new("sgdisk").args(["--new=1:2048:+8M", "--new=2:40960:+8M"]).arg(&path).output().expect_out();
     create(&entry, &["--partitions", "--partition=1"]);
     fits(&entry);
     Run::new("sgdisk").arg("--change-name=1:x").arg(&path).output().expect_out();
-    problems(&compare(&entry), &["has another partition table than"], "refuses a table that has changed");
+    problems(&compare(&entry), &[("different", "has another partition table")], "vmdk refresh ");
     // An ordinary disk needs no library, and its image stands beside it.
     create(&entry, &["--flat"]);
     for entry in [&entry, &other] {
@@ -340,17 +374,21 @@ fn descriptor() {
         compare(&entry)
     };
     let gone = written(&format!("{HEAD}RW 1 FLAT \"/nonexistent\" 0\n"));
-    problems(&gone, &["is not listed", "/nonexistent: cannot be looked at"], "list it");
+    problems(&gone, &[("not-listed", "disk.vmdk: "), ("not-found", "/nonexistent: ")], "list it");
     for text in ["", "RW 1 FLAT \"/x\" 0", "KDMV\x01\0\0"] {
-        problems(&written(text), &["is no descriptor "], "name ");
+        problems(&written(text), &[("malformed", "disk.vmdk: ")], "name ");
     }
     let large = written(&format!("{HEAD}RW 99999999999999999999 FLAT \"/x\" 0\n"));
-    problems(&large, &["has an extent in line 4 that cannot be understood"], "correct it");
+    problems(&large, &[("malformed", "line 4")], "correct it");
     let none = written(&format!("{HEAD}RW 1 ZERO\n"));
-    problems(&none, &["has no extent on a device or image"], "name one that");
+    problems(&none, &[("unsupported", "has no extent on a device or image")], "name one that");
     remove(&file);
     let missing = doctor().args(["--device", &entry, "--vmdk"]).arg(&file).arg("true").output();
-    problems(&missing, &["disk.vmdk: cannot be read (No such file or directory)"], "name a file");
+    problems(
+        &missing,
+        &[("not-found", "disk.vmdk: cannot be read (No such file or directory)")],
+        "name a file",
+    );
 }
 
 fn hostile() {
@@ -362,24 +400,22 @@ fn hostile() {
     entry.push("=scsi");
     let outcome = about(&entry);
     is_ready(&outcome);
-    assert!(outcome.out().contains(r"a\x0ab\xff\x1b[2J is free"), "{}", outcome.out());
-    let document = doctor().arg("--json").arg("--device").arg(&entry).arg("true").output();
-    serde_json::from_str::<Value>(&document.expect_out()).expect("it is JSON");
+    assert!(has(&outcome, "ok", r"a\x0ab\xff\x1b[2J: is free"), "{}", outcome.out());
     // The same names as a program and as a descriptor; files without an end.
     let odd = doctor().arg("--vmdk").arg(&path).arg("--device").arg(&entry).arg(&path).output();
-    problems(&odd, &[": is no descriptor", "cannot be executed"], "name the small text file");
+    problems(&odd, &[("malformed", ": "), ("not-executable", ": ")], "name the small text file");
     let endless = doctor().args(["--vmdk", "/dev/zero", "--device"]).arg(&entry).arg("true").output();
-    problems(&endless, &["/dev/zero: is no regular file"], "name one");
+    problems(&endless, &[("file-type", "/dev/zero: ")], "name one");
     let pipe = scratch.path("pipe");
     Run::new("mkfifo").arg(&pipe).output().expect_out();
     let piped = doctor().arg("--vmdk").arg(&pipe).arg("--device").arg(&entry).arg("true").output();
-    problems(&piped, &["pipe: is no regular file"], "name one");
+    problems(&piped, &[("file-type", "pipe: ")], "name one");
     let script = scratch.path("script");
     fs::write(&script, [b"#!/bin/sh\n".as_slice(), &[0xff; 3 << 20]].concat()).expect("it is our directory");
     chmod(&script, 0o755);
     is_ready(&doctor().arg("--device").arg(&entry).arg(&script).output());
     let long = format!("/{}=scsi", "x".repeat(5000));
-    problems(&about(long), &["is longer than a file name can be"], "");
+    problems(&about(long), &[("bad-entry", "is longer than a file name can be")], "");
 }
 
 /// Asks in a name space that lacks a file system of the kernel's.
@@ -394,34 +430,32 @@ fn without_sys_or_proc() {
     let scratch = Scratch::new();
     let (_, entry) = image(&scratch, "image");
     let device = ["--device", &entry];
-    let doctor = without("/sys", &[&["doctor"], &device[..], &["true"]].concat());
-    warning(&doctor, "The block devices are unknown");
-    warning_line(&doctor, "mount /sys");
+    const MOUNT_SYS: &str = "run as root: 'mount -t sysfs sysfs /sys'";
+    const MOUNT_PROC: &str = "run as root: 'mount -t proc proc /proc'";
+    let doctor = without("/sys", &[&["doctor", "--json"], &device[..], &["true"]].concat());
+    warning(&doctor, "unknown", "/sys/dev/block: ");
+    assert_eq!(only(&doctor, "warning")[0].remedy, MOUNT_SYS);
     assert!(!doctor.out().contains("is free"), "{}", doctor.out());
-    let run = without("/sys", &[&["run"], &device[..], &["echo", "started"]].concat());
+    let run =
+        without("/sys", &[&["--message-format=json", "run"], &device[..], &["echo", "started"]].concat());
     assert_eq!(run.expect_out(), "started\n");
-    assert!(
-        run.err().contains("The block devices are unknown") && run.err().contains("mount /sys"),
-        "{}",
-        run.err()
-    );
-    for place in ["/sys", "/proc"] {
+    run.says("unknown", "/sys/dev/block: ", MOUNT_SYS);
+    for (place, remedy) in [("/sys", MOUNT_SYS), ("/proc", MOUNT_PROC)] {
         for options in [&["list"][..], &["list", "--json"], &["link", "--list"]] {
-            let refused = without(place, options);
-            assert_eq!((refused.code(), refused.out().as_str()), (1, ""), "{place}: {options:?}");
-            let why = format!("mount {place}.");
-            assert!(refused.err().contains("unknown") && refused.err().contains(&why), "{}", refused.err());
+            let refused = without(place, &[&["--message-format=json"], options].concat());
+            refused.refused(1, "unknown", &format!("{place}/"), remedy);
         }
     }
-    let doctor = without("/proc", &[&["doctor"], &device[..], &["true"]].concat());
+    let doctor = without("/proc", &[&["doctor", "--json"], &device[..], &["true"]].concat());
     assert_eq!(doctor.code(), 1);
-    assert!(doctor.out().ends_with("Do this first: mount /proc.\n"), "{}", doctor.out());
-    let run = without("/proc", &[&["run"], &device[..], &["echo", "started"]].concat());
-    assert_eq!((run.code(), run.out().as_str()), (126, ""), "{}", run.err());
-    let libdir = without("/proc", &["libdir"]);
-    assert_eq!((libdir.code(), libdir.out().as_str()), (1, ""));
+    assert!(conclusion(&doctor).ends_with(&format!("Do this first: {MOUNT_PROC}.")), "{}", doctor.out());
+    let run =
+        without("/proc", &[&["--message-format=json", "run"], &device[..], &["echo", "started"]].concat());
+    run.refused(126, "not-found", "/proc/self/exe: ", MOUNT_PROC);
+    let libdir = without("/proc", &["--message-format=json", "libdir"]);
+    libdir.refused(1, "not-found", "/proc/self/exe: ", MOUNT_PROC);
     for said in [doctor.out(), run.err(), libdir.err()] {
-        assert!(said.contains("mount /proc") && !said.contains("--loader"), "{said}");
+        assert!(!said.contains("--loader"), "{said}");
     }
 }
 
@@ -437,15 +471,23 @@ fn next_session() {
                       cd / && shift && exec setpriv --reuid 65534 --regid 65534 \"$@\"";
         let script = format!("cd {} && {script}", scratch.directory().display());
         let run = Run::new("unshare").args(["-m", "sh", "-c", &script, "sh", members]).args(groups);
-        run.arg(&command).args(["doctor", "--device", &entry, "true"]).output()
+        run.arg(&command).args(["doctor", "--json", "--device", &entry, "true"]).output()
     };
     let outside = ["--clear-groups"];
-    problems(&asked("", &outside), &["root:daemon with mode 0660"], "'usermod -aG daemon nobody'");
+    problems(
+        &asked("", &outside),
+        &[("permission-denied", "root:daemon with mode 0660")],
+        "'usermod -aG daemon nobody'",
+    );
     let member = asked("bin,nobody", &outside);
-    problems(&member, &["root:daemon with mode 0660"], "log in again");
+    problems(&member, &[("permission-denied", "root:daemon with mode 0660")], "log in again");
     let last = member.out();
     assert!(last.contains("'newgrp daemon'") && !last.contains("usermod"), "{last}");
-    problems(&asked("nobody2", &outside), &["root:daemon with mode 0660"], "'usermod -aG daemon nobody'");
+    problems(
+        &asked("nobody2", &outside),
+        &[("permission-denied", "root:daemon with mode 0660")],
+        "'usermod -aG daemon nobody'",
+    );
     is_ready(&asked("nobody", &["--groups=1"]));
 }
 
@@ -475,10 +517,9 @@ fn of_system() {
     let entry = format!("{}=scsi", device.path().display());
     let mounted = |number: &str, place: &str| {
         let run = mounted_on(&scratch, number, place).arg(command());
-        let outcome = run.args(["doctor", "--device", &entry, "true"]).output();
-        let cause = format!("is mounted on {place})");
-        problems(&outcome, &["belongs to the running system (", &cause][..1], "use another device");
-        assert!(outcome.out().contains(&cause) && !outcome.out().contains("umount"), "{}", outcome.out());
+        let outcome = run.args(["doctor", "--json", "--device", &entry, "true"]).output();
+        problems(&outcome, &[("system-disk", &format!("is mounted on {place})"))], "use another device");
+        assert!(!outcome.out().contains("umount"), "{}", outcome.out());
     };
     for place in ["/", "/usr", "/boot/efi"] {
         mounted(&number(device.path()), place);
@@ -504,23 +545,23 @@ fn not_free() {
     let entry = format!("{name}=scsi");
     let descriptor = setting.scratch.path("disk.vmdk");
     Run::new(command()).args(["vmdk", "create", &entry, "-o"]).arg(&descriptor).output().expect_out();
-    let judged = |start: &dyn Fn() -> Run, cause: &str| {
+    let judged = |start: &dyn Fn() -> Run, code: &str, cause: &str| {
         let exposes = |text: &str| {
             [" setup ", " link ", "chown", "usermod", "option force"].iter().any(|word| text.contains(word))
         };
         let user = || start().args(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]);
         let task =
             |run: Run, words: &[&str]| run.arg(&setting.command).args(words).args(["--device", &entry]);
-        let doctor = task(user(), &["doctor"]).arg(&setting.program).output();
-        problems(&doctor, &[cause], "");
-        assert!(doctor.out().starts_with("problem: ") && !exposes(&doctor.out()), "{}", doctor.out());
-        let run = task(user(), &["run"]).arg(&setting.program).output();
-        assert_eq!((run.code(), run.out().as_str()), (126, ""), "{}", run.err());
-        assert!(run.err().contains(cause) && !exposes(&run.err()), "{}", run.err());
+        let doctor = task(user(), &["doctor", "--json"]).arg(&setting.program).output();
+        problems(&doctor, &[(code, cause)], "");
+        assert!(doctor.findings()[0].is(code, cause) && !exposes(&doctor.out()), "{}", doctor.out());
+        let run = task(user(), &["--message-format=json", "run"]).arg(&setting.program).output();
+        run.refused(126, code, cause, "");
+        assert!(!exposes(&run.err()), "{}", run.err());
         // A descriptor that is for the device, and would lead to its use.
-        let described = start().arg(&setting.command).args(["doctor", "--vmdk"]).arg(&descriptor);
+        let described = start().arg(&setting.command).args(["doctor", "--json", "--vmdk"]).arg(&descriptor);
         let described = described.arg(format!("--device={}=scsi", listed.display())).arg("true").output();
-        problems(&described, &[cause], "");
+        problems(&described, &[(code, cause)], "");
         let check = start().arg(&setting.command).args(["vmdk", "check", "--device", &format!("{name}=ide")]);
         let check = check.arg(&descriptor).output();
         assert!(check.code() == 1 && check.out().contains(cause), "{}{}", check.out(), check.err());
@@ -529,28 +570,30 @@ fn not_free() {
                 ["--device", "vmdk create", "vmdk refresh", "option"].iter().any(|word| out.contains(word));
             assert!(!leads && !exposes(&out), "{out}");
         }
-        let link = ["link", &name, "--as", "/dev/sd/bdwrapper-test-in-use"];
+        let link = ["--message-format=json", "link", &name, "--as", "/dev/sd/bdwrapper-test-in-use"];
         let link = start().arg(&setting.command).args(link).output();
-        let setup = task(start(), &["setup", "--setuid"]).output();
+        let setup = task(start(), &["--message-format=json", "setup", "--setuid"]).output();
         for refused in [link, setup] {
-            assert_eq!((refused.code(), refused.out().as_str()), (1, ""), "{}", refused.err());
-            assert!(refused.err().contains(cause) && refused.err().contains("--force"), "{}", refused.err());
+            refused.refused(1, code, cause, "");
+            refused.says("force-needed", "Nothing was done", "--force");
             assert!(!refused.err().contains("list another device"), "{}", refused.err());
         }
         assert!(!Path::new("/dev/sd/bdwrapper-test-in-use").exists());
         assert_eq!(fs::read(CONF).expect("it was written"), before, "setup changed it");
-        let forced = task(start(), &["setup", "--setuid", "--force", "--dry-run"]).output();
+        let options = ["--message-format=json", "setup", "--setuid", "--force", "--dry-run"];
+        let forced = task(start(), &options).output();
         let line = format!("would add to {CONF}: device {entry}\n");
-        assert!(forced.expect_out().contains(&line) && forced.err().contains(cause), "{}", forced.err());
+        assert!(forced.expect_out().contains(&line), "{}", forced.err());
+        forced.says(code, cause, "");
     };
-    judged(&|| mounted_on(&setting.scratch, &number(device.path()), "/"), "belongs to the running system");
-    judged(&|| mounted_on(&setting.scratch, &number(device.path()), "/srv"), "is mounted on /srv");
+    judged(&|| mounted_on(&setting.scratch, &number(device.path()), "/"), "system-disk", "belongs to");
+    judged(&|| mounted_on(&setting.scratch, &number(device.path()), "/srv"), "in-use", "is mounted on /srv");
     let upper = Loop::attach(device.path(), &["--read-only"]);
-    judged(&|| Run::new("env"), &format!("is held by {}", upper.path().display()));
+    judged(&|| Run::new("env"), "in-use", &format!("is held by {}", upper.path().display()));
     // What is made of it is not to be listed instead while something uses that.
     let held = mounted_on(&setting.scratch, &number(upper.path()), "/srv").arg(command());
-    let held = held.args(["doctor", "--device", &entry, "true"]).output();
-    problems(&held, &["is held by"], "'umount /srv', and ask again");
+    let held = held.args(["doctor", "--json", "--device", &entry, "true"]).output();
+    problems(&held, &[("in-use", "is held by")], "'umount /srv', and ask again");
     drop(upper);
     // Something that cannot be seen, such as a mount in another name space.
     chmod(node.path(), 0o666);
@@ -565,6 +608,7 @@ fn not_free() {
     );
     judged(
         &|| Run::new("unshare").args(["-m", "sh", "-c", &script, "sh"]),
+        "in-use",
         "is used by something that cannot be seen from here",
     );
 }
@@ -576,7 +620,7 @@ fn relative() {
     setting.conf("allow-user-devices yes");
     let asked = |directory: &Path, program: &str| {
         let run = Run::new("sh").args(["-c", "cd \"$0\" && exec \"$@\""]).arg(directory);
-        let run = run.arg(&setting.command).args(["doctor", "--device", "image=scsi", program]);
+        let run = run.arg(&setting.command).args(["doctor", "--json", "--device", "image=scsi", program]);
         run.nobody().output()
     };
     for program in ["./secure", "../secure"] {
@@ -585,10 +629,11 @@ fn relative() {
         symlink(setting.scratch.path("image"), setting.scratch.path("below/image")).ok();
         let outcome = asked(&directory, program);
         is_ready(&outcome);
-        assert!(lines(&outcome, "warning").is_empty(), "{}", outcome.out());
+        assert!(only(&outcome, "warning").is_empty(), "{}", outcome.out());
     }
     chmod(setting.scratch.directory(), 0o775);
-    warning(&asked(setting.scratch.directory(), "./secure"), "so others than root could put another program");
+    let replaceable = asked(setting.scratch.directory(), "./secure");
+    warning(&replaceable, "untrusted", "so others than root could put another program");
 }
 
 /// What is advised first can be done first.
@@ -596,47 +641,50 @@ fn order() {
     let setting = Setting::new();
     let asked = || setting.asked(&setting.entry);
     let first = |outcome: &Outcome, words: &str| {
-        let out = outcome.out();
-        let last = out.lines().last().and_then(|line| line.split_once("Do this first: "));
-        assert!(last.is_some_and(|(_, remedy)| remedy.starts_with(words)), "{words}: {out}");
+        let last = conclusion(outcome);
+        let remedy = last.split_once("Do this first: ").map(|(_, remedy)| remedy);
+        assert!(remedy.is_some_and(|remedy| remedy.starts_with(words)), "{words}: {last}");
     };
-    let install = "have root install the package, or run 'make install'";
+    let install = "install the package, or run as root: 'make install'";
     // Nothing is installed, and `setup` would refuse.
     first(&asked(), install);
     // What is wrong with the question comes before that.
-    let question = |words: &[&str]| Run::new(&setting.command).arg("doctor").args(words).nobody().output();
+    let question =
+        |words: &[&str]| Run::new(&setting.command).args(["doctor", "--json"]).args(words).nobody().output();
     let program = setting.program.display().to_string();
     first(
         &question(&["--device", &setting.entry, "--vmdk", "/nonexistent", &program]),
         "name a file that you",
     );
     first(&question(&["--device", "/a", &program]), "add =scsi, =ide or =sata");
-    first(&question(&["--device", &setting.entry, "no-such-program"]), "There is no program");
-    first(&Run::new(&setting.command).arg("doctor").nobody().output(), "have root run 'make install'");
-    for advised in [asked().out(), Run::new(&setting.command).arg("doctor").output().out()] {
-        let behind = advised.lines().filter(|line| line.contains("'vmware-bdwrapper setup "));
-        assert!(behind.clone().count() > 0, "{advised}");
-        for line in behind {
-            assert!(line.contains(&format!("{install}, and then 'vmware-bdwrapper setup")), "{line}");
+    first(&question(&["--device", &setting.entry, "no-such-program"]), "correct its name");
+    first(&question(&[]), install);
+    for advised in [asked(), Run::new(&setting.command).args(["doctor", "--json"]).output()] {
+        let findings = advised.findings();
+        let behind = findings.iter().map(|finding| &finding.remedy);
+        let behind: Vec<_> = behind.filter(|remedy| remedy.contains("'vmware-bdwrapper setup ")).collect();
+        assert!(!behind.is_empty(), "{}", advised.out());
+        for remedy in behind {
+            assert!(remedy.contains(&format!("{install}, and then 'vmware-bdwrapper setup")), "{remedy}");
         }
     }
     make(["install"]).expect_out();
     // `setup` refuses a file that others could have written, a library that they could have written, and a program.
     chmod(&setting.system.library(), 0o664);
     setting.conf("");
-    first(&asked(), "have root install it anew");
+    first(&asked(), "install the library anew");
     chmod(&setting.system.library(), 0o644);
     chmod(Path::new(CONF), 0o666);
-    first(&asked(), &format!("have root run 'chmod go-w {CONF}', and then 'vmware-bdwrapper setup"));
+    first(&asked(), &format!("run as root: 'chmod go-w {CONF}', and then 'vmware-bdwrapper setup"));
     chmod(Path::new(CONF), 0o644);
     chmod(&setting.system.library(), 0o4644);
     fs::write(CONF, "allow-user-devices yes\n").expect("root can");
     chown(setting.scratch.directory(), Some(65534), None).expect("root can");
     first(&asked(), "move the program to a directory that root alone can write to");
     assert!(!asked().out().contains("chown"), "a directory is its user's: {}", asked().out());
-    let refused = Run::new("vmware-bdwrapper").args(["setup", "--setuid", "--program"]).arg(&setting.program);
-    let refused = refused.output();
-    assert!(refused.code() == 1 && refused.err().contains("move the program"), "{}", refused.err());
+    let refused = ["--message-format=json", "setup", "--setuid", "--program"];
+    let refused = Run::new("vmware-bdwrapper").args(refused).arg(&setting.program).output();
+    refused.refused(1, "untrusted", "", "move the program");
     assert!(!refused.err().contains("chown"), "{}", refused.err());
 }
 
@@ -653,34 +701,54 @@ fn idle_bit() {
         );
         let user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
         let run = Run::new("unshare").args(["-m", "sh", "-c", &script, "sh"]).args(user).args(run);
-        let outcome = run.arg(&command).args(["doctor", "--device", &entry, "place/vmx"]).output();
+        let outcome = run.arg(&command).args(["doctor", "--json", "--device", &entry, "place/vmx"]).output();
         is_ready(&outcome);
         outcome
     };
     let mounted = asked("-o nosuid", &[], 0);
-    warning_line(&mounted, "place/vmx has the set-user-ID bit, and its file system is mounted with nosuid");
+    warns(
+        &mounted,
+        "unsupported",
+        "place/vmx: has the set-user-ID bit, and its file system is mounted with nosuid",
+    );
     assert!(!mounted.out().contains("ask again"), "{}", mounted.out());
     let confined = asked("", &["--no-new-privs"], 0);
-    warning_line(&confined, "place/vmx has the set-user-ID bit, and this process may not get new rights");
-    warning_line(&asked("", &[], 65534), "which gives you nothing that you do not have");
+    warns(
+        &confined,
+        "unsupported",
+        "place/vmx: has the set-user-ID bit, and this process may not get new rights",
+    );
+    warns(&asked("", &[], 65534), "unsupported", "which gives you nothing that you do not have");
 }
 
 fn programs() {
     let scratch = Scratch::new();
     let (_, entry) = image(&scratch, "image");
     let of = |program: &Path| doctor().args(["--device", &entry]).arg(program).output();
-    problems(&of(Path::new("no-such-program")), &["There is no program no-such-program"], "correct its name");
+    problems(
+        &of(Path::new("no-such-program")),
+        &[("program-not-found", "no-such-program: ")],
+        "correct its name",
+    );
     let text = scratch.path("text");
     fs::write(&text, "no program\n").expect("it is our directory");
-    problems(&of(&text), &["text cannot be executed (Permission denied)"], "name a program that can");
+    problems(
+        &of(&text),
+        &[("not-executable", "text: cannot be executed (Permission denied)")],
+        "name a program that can",
+    );
     let of_static = program_with("bypass", "bypass-static", &["-O2", "-static", "-DSTATIC"]);
-    problems(&of(&of_static), &["is statically linked and loads no library"], "that is linked dynamically");
+    problems(
+        &of(&of_static),
+        &[("unsupported", "is statically linked and loads no library")],
+        "that is linked dynamically",
+    );
     let musl = ["-O2", "-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"];
     let musl = of(&program_with("bypass", "bypass-musl", &musl));
-    warning_line(&musl, "runs on the C library musl, with which the library is not tested");
+    warns(&musl, "unsupported", "runs on the C library musl, with which the library is not tested");
     assert!(!musl.out().contains("without the library"), "{}", musl.out());
     let sanitized = program_with("bypass", "bypass-asan", &["-O2", "-fsanitize=address"]);
-    warning_line(&of(&sanitized), "is built with AddressSanitizer");
+    warns(&of(&sanitized), "unsupported", "is built with AddressSanitizer");
     let first = Run::new("gcc").arg("-print-file-name=libasan.so").output().expect_out();
     let ordered =
         doctor().args(["--device", &entry]).arg(&sanitized).env("LD_PRELOAD", first.trim()).output();
@@ -694,7 +762,7 @@ fn programs() {
     chmod(&small, 0o755);
     problems(
         &of(&small),
-        &["is a 32-bit program and the library a 64-bit one"],
+        &[("unsupported", "is a 32-bit program and the library a 64-bit one")],
         "that is linked dynamically",
     );
 }
@@ -718,19 +786,27 @@ fn launchers() {
     };
     let kept = of("# LD_PRELOAD=x\nLD_PRELOAD=x.so:$LD_PRELOAD exec true");
     is_ready(&kept);
-    assert!(kept.out().contains("launcher is a script, and keeps LD_PRELOAD"), "{}", kept.out());
+    assert!(has(&kept, "ok", "launcher: is a script, and keeps LD_PRELOAD"), "{}", kept.out());
     problems(
         &of("export LD_PRELOAD=x.so"),
-        &["launcher sets LD_PRELOAD anew in line 2"],
-        "keep what LD_PRELOAD",
+        &[("preload-lost", "launcher: sets LD_PRELOAD anew in line 2")],
+        "keeps the value of LD_PRELOAD",
     );
-    problems(&of("\nunset LD_PRELOAD"), &["launcher removes LD_PRELOAD in line 3"], "keep what LD_PRELOAD");
+    problems(
+        &of("\nunset LD_PRELOAD"),
+        &[("preload-lost", "launcher: removes LD_PRELOAD in line 3")],
+        "keeps the value of LD_PRELOAD",
+    );
     problems(
         &of("exec env -i true"),
-        &["launcher empties the environment in line 2"],
-        "keep what LD_PRELOAD",
+        &[("preload-lost", "launcher: empties the environment in line 2")],
+        "keeps the value of LD_PRELOAD",
     );
-    problems(&of("sudo true"), &["starts a program by sudo, which removes LD_PRELOAD"], "as that user");
+    problems(
+        &of("sudo true"),
+        &[("preload-lost", "starts a program by sudo, which removes LD_PRELOAD")],
+        "as that user",
+    );
     // Where there is nothing to lose.
     for harmless in [
         "if [ -z \"$LD_PRELOAD\" ]; then export LD_PRELOAD=x.so; fi",
@@ -750,7 +826,11 @@ fn launchers() {
         ("[ ! -z \"$LD_PRELOAD\" ] && LD_PRELOAD=x.so", 2),
         ("if [ -z \"$LD_PRELOAD\" ]; then :; else LD_PRELOAD=x.so; fi", 2),
     ] {
-        problems(&of(harmful), &[&format!("sets LD_PRELOAD anew in line {number}")], "keep what LD_PRELOAD");
+        problems(
+            &of(harmful),
+            &[("preload-lost", &format!("sets LD_PRELOAD anew in line {number}"))],
+            "keeps the value of LD_PRELOAD",
+        );
     }
     // What cannot start at all.
     for (first, interpreter) in
@@ -760,12 +840,20 @@ fn launchers() {
             "" => "names no interpreter".into(),
             name => format!("is a script for {name}, which cannot be executed (No such file or directory)"),
         };
-        problems(&of_script(&scratch, &entry, &format!("{first}\ntrue\n")), &[&cause], "first line");
+        problems(
+            &of_script(&scratch, &entry, &format!("{first}\ntrue\n")),
+            &[("not-executable", &cause)],
+            "first line",
+        );
     }
     is_ready(&of_script(&scratch, &entry, "#! /usr/bin/env sh\ntrue\n"));
     let target = program_with("bypass", "bypass-static", &["-O2", "-static", "-DSTATIC"]);
     let followed = of(&format!("exec \"{}\" \"$@\"", target.display()));
-    problems(&followed, &["bypass-static is statically linked"], "that is linked dynamically");
+    problems(
+        &followed,
+        &[("unsupported", "bypass-static: is statically linked")],
+        "that is linked dynamically",
+    );
 }
 
 /// A loop device that is swapped on.
@@ -802,26 +890,31 @@ fn in_use() {
     let name = device.path().display().to_string();
     let entry = format!("{name}=scsi");
     is_ready(&about(&entry));
-    let attached = format!("{} is held by {name}", path.display());
-    problems(&about(&image_entry), &[&attached], &format!("list {name} instead"));
+    let attached = format!("{}: is held by {name}", path.display());
+    problems(&about(&image_entry), &[("in-use", &attached)], &format!("list {name} instead"));
     {
         let _swap = Swap::on(&device);
-        problems(&about(&entry), &[&format!("{name} is swapped on")], &format!("'swapoff {name}'"));
+        problems(
+            &about(&entry),
+            &[("in-use", &format!("{name}: is swapped on"))],
+            &format!("'swapoff {name}'"),
+        );
         paste(&about(&entry), "problem");
         is_ready(&about(&entry));
     }
     {
         let upper = Loop::attach(device.path(), &[]);
-        let holder = format!("{name} is held by {}", upper.path().display());
-        problems(&about(&entry), &[&holder], &format!("list {} instead", upper.path().display()));
+        let holder = format!("{name}: is held by {}", upper.path().display());
+        problems(&about(&entry), &[("in-use", &holder)], &format!("list {} instead", upper.path().display()));
     }
     file_system(device.path());
     let place = scratch.path("a place");
     fs::create_dir(&place).expect("it is our directory");
-    let here =
-        mounted(device.path(), &place, &command()).args(["doctor", "--device", &entry, "true"]).output();
+    let here = mounted(device.path(), &place, &command())
+        .args(["doctor", "--json", "--device", &entry, "true"])
+        .output();
     let unmount = format!("'umount \"{}\"'", place.display());
-    problems(&here, &[&format!("{name} is mounted on {}", place.display())], &unmount);
+    problems(&here, &[("in-use", &format!("{name}: is mounted on {}", place.display()))], &unmount);
     {
         let script = "read ask; mount \"$1\" \"$2\" && echo mounted; read end";
         let elsewhere = Run::new("unshare").args(["-m", "sh", "-c", script, "sh", &name]).arg(&place);
@@ -829,18 +922,18 @@ fn in_use() {
         assert_eq!(elsewhere.ask("mount"), "mounted");
         problems(
             &about(&entry),
-            &["is used by something that cannot be seen from here"],
+            &[("in-use", "is used by something that cannot be seen from here")],
             &format!("'fuser -v {name}'"),
         );
     }
     Run::new("wipefs").args(["-qa", &name]).output().expect_out();
     Run::new("pvcreate").args(["-qq", "-ff", "-y", &name]).output().expect_out();
-    warning(&about(&entry), &format!("{name} is a physical volume of LVM"));
+    warning(&about(&entry), "lvm-part", &format!("{name}: is a physical volume"));
 }
 
 /// Runs the commands of the first remedy, as a user who pastes them.
 fn paste(outcome: &Outcome, verdict: &str) {
-    let line = lines(outcome, verdict).into_iter().next().expect("there is one");
+    let line = only(outcome, verdict).into_iter().next().expect("there is one").remedy;
     // What stands between apostrophes; those within words stand between other letters.
     let parts: Vec<&str> = line.split(", or ").next().unwrap_or(&line).split(" '").skip(1).collect();
     let commands: Vec<&str> = parts.iter().filter_map(|part| Some(part.rsplit_once('\'')?.0)).collect();
@@ -857,30 +950,34 @@ fn unfit() {
         let device = Loop::attach(&path, &["--sector-size", "4096"]);
         let entry = format!("{}=scsi", device.path().display());
         let large = about(&entry);
-        warning(&large, "has sectors of 4096 bytes, and VMware takes disks with sectors of 512");
+        warning(
+            &large,
+            "sector-size",
+            "has sectors of 4096 bytes, and VMware takes disks with sectors of 512",
+        );
         paste(&large, "warning");
         is_ready(&about(&entry));
-        assert!(lines(&about(&entry), "warning").is_empty());
+        assert!(only(&about(&entry), "warning").is_empty());
     }
     let device = Loop::attach(&path, &[]);
     let name = device.path().display().to_string();
     Run::new("blockdev").args(["--setro", &name]).output().expect_out();
     let read_only = about(format!("{name}=scsi"));
-    problems(&read_only, &[&format!("{name} can only be read")], &format!("blockdev --setrw {name}"));
+    problems(&read_only, &[("read-only", &format!("{name}: "))], &format!("blockdev --setrw {name}"));
     is_ready(&about(format!("{name}=scsi,ro")));
     paste(&read_only, "problem");
     is_ready(&about(format!("{name}=scsi")));
     fs::write(&path, "").expect("it is our directory");
     device.resize();
     let empty = about(format!("{name}=scsi"));
-    problems(&empty, &[&format!("{name} has no sector")], "give it a size");
+    problems(&empty, &[("empty", &format!("{name}: "))], "give it a size");
     paste(&empty, "problem");
     is_ready(&about(format!("{name}=scsi")));
     // The first disk of the SCSI driver, which need not exist.
     let node = Name::reserved("sd");
     Run::new("mknod").arg(node.path()).args(["-m", "666", "b", "8", "0"]).output().expect_out();
     let real = about(node.path());
-    problems(&real, &["is a physical disk, which needs no wrapper"], "add the option force");
+    problems(&real, &[("physical-disk", "")], "add the option force");
     is_ready(&about(format!("{}=force", node.path().display())));
 }
 
@@ -894,23 +991,30 @@ fn rights() {
     let scratch = Scratch::new();
     let command = for_users(&scratch);
     let (path, entry) = image(&scratch, "image");
-    let asked =
-        |entry: &str| Run::new(&command).args(["doctor", "--device", entry, "true"]).nobody().output();
+    let asked = |entry: &str| {
+        Run::new(&command).args(["doctor", "--json", "--device", entry, "true"]).nobody().output()
+    };
     is_ready(&asked(&entry));
     chmod(&path, 0o644);
     let closed = asked(&entry);
-    let cause =
-        format!("You may not read and write {} (Permission denied; it belongs to root:root", path.display());
-    problems(&closed, &[&cause], &format!("'chown nobody {}'", path.display()));
+    let cause = format!(
+        "{}: you may not read and write it (Permission denied; it belongs to root:root",
+        path.display()
+    );
+    problems(&closed, &[("permission-denied", &cause)], &format!("'chown nobody {}'", path.display()));
     paste(&closed, "problem");
     is_ready(&asked(&entry));
     chown(&path, Some(0), None).expect("root can");
     is_ready(&asked(&format!("{entry},ro")));
     chmod(&path, 0o600);
-    problems(&asked(&format!("{entry},ro")), &["You may not read "], "chown nobody");
+    problems(&asked(&format!("{entry},ro")), &[("permission-denied", "you may not read it")], "chown nobody");
     chmod(&path, 0o660);
     chown(&path, None, Some(1)).expect("root can");
-    problems(&asked(&entry), &["root:daemon with mode 0660"], "'usermod -aG daemon nobody'");
+    problems(
+        &asked(&entry),
+        &[("permission-denied", "root:daemon with mode 0660")],
+        "'usermod -aG daemon nobody'",
+    );
     // The way to it, also behind a link.
     let closed = scratch.path("a closed place");
     fs::create_dir(&closed).expect("it is our directory");
@@ -919,11 +1023,15 @@ fn rights() {
     symlink(closed.join("image"), &path).expect("it is our directory");
     let hidden = asked(&entry);
     let cause = format!(
-        "{} cannot be looked at now (Permission denied: you may not search {})",
+        "{}: cannot be looked at (Permission denied: you may not search {})",
         path.display(),
         closed.display()
     );
-    problems(&hidden, &[&cause], &format!("have root run 'chmod a+x \"{}\"'", closed.display()));
+    problems(
+        &hidden,
+        &[("permission-denied", &cause)],
+        &format!("run as root: 'chmod a+x \"{}\"'", closed.display()),
+    );
     assert!(!hidden.out().contains("correct its name"), "{}", hidden.out());
     chmod(&closed.join("image"), 0o666);
     paste(&hidden, "problem");
@@ -937,18 +1045,24 @@ fn opened_by_root() {
     setting.conf(&format!("device {}", setting.entry));
     let path = setting.scratch.path("image");
     chmod(&path, 0o600);
-    let closed = format!("You may not read and write {}", path.display());
+    let closed = format!("{}: you may not read and write it", path.display());
+    let is_closed = |outcome: &Outcome| {
+        let found = only(outcome, "problem");
+        assert!(found.iter().any(|finding| finding.is("permission-denied", &closed)), "{found:?}");
+    };
     let asked = setting.asked(&setting.entry);
-    warning(&asked, &closed);
-    warning(&asked, "although the set-user-ID programs may for which /etc/vmware-bdwrapper.conf lists it");
+    warning(&asked, "permission-denied", &closed);
+    let may = "the set-user-ID programs for which /etc/vmware-bdwrapper.conf lists it may";
+    warning(&asked, "permission-denied", may);
     // A program of the user's, and one of another user's.
-    let user =
-        Run::new(&setting.command).args(["doctor", "--device", &setting.entry, "true"]).nobody().output();
-    assert!(lines(&user, "problem").iter().any(|line| line.contains(&closed)), "{}", user.out());
+    let user = Run::new(&setting.command)
+        .args(["doctor", "--json", "--device", &setting.entry, "true"])
+        .nobody()
+        .output();
+    is_closed(&user);
     chown(&setting.program, Some(1), None).expect("root can");
     chmod(&setting.program, 0o4755);
-    let other = setting.asked(&setting.entry);
-    assert!(lines(&other, "problem").iter().any(|line| line.contains(&closed)), "{}", other.out());
+    is_closed(&setting.asked(&setting.entry));
 }
 
 fn installed_library() {
@@ -957,28 +1071,28 @@ fn installed_library() {
     let (_, entry) = image(&scratch, "image");
     // Away from the library that was built with it.
     let command = scratch.copy(&command(), "vmware-bdwrapper");
-    let asked = || Run::new(&command).args(["doctor", "--device", &entry, "true"]);
+    let asked = || Run::new(&command).args(["doctor", "--json", "--device", &entry, "true"]);
     let place = Path::new("/usr/local/lib");
-    problems(&asked().output(), &["is not installed where the dynamic loader looks for it"], "make install");
+    problems(&asked().output(), &[("not-installed", LIBRARY)], "make install");
     {
         let _stray = Stray::new(place.join(LIBRARY));
         Run::new("ldconfig").output().expect_out();
         let stray = asked().output();
-        problems(&stray, &["is not installed where"], "make install");
-        let untrusted = "/usr/local/lib/libvmware-bdwrapper.so.0 is in a directory that the dynamic loader does not trust";
-        assert!(lines(&stray, "warning").iter().any(|line| line.contains(untrusted)), "{}", stray.out());
+        problems(&stray, &[("not-installed", LIBRARY)], "make install");
+        let untrusted = "/usr/local/lib/libvmware-bdwrapper.so.0: is in a directory that the dynamic loader does not trust";
+        assert!(has(&stray, "warning", untrusted), "{}", stray.out());
     }
     make(["install"]).expect_out();
     is_ready(&asked().output());
     let other = scratch.library();
     let shadowed = asked().env("LD_LIBRARY_PATH", scratch.directory()).output();
-    problems(
-        &shadowed,
-        &[&format!("get {}, another library than the installed", other.display())],
-        "ldconfig",
-    );
+    problems(&shadowed, &[("shadowed", &format!("{}: ", other.display()))], "ldconfig");
     fs::write(system.library(), "no library").expect("root can");
-    problems(&asked().output(), &["is no library for programs of this system"], "that was built for it");
+    problems(
+        &asked().output(),
+        &[("unsupported", "is not a library for programs of this system")],
+        "that was built for it",
+    );
 }
 
 /// A copy of the library, removed at the end.
@@ -1021,7 +1135,11 @@ impl Setting {
     }
 
     fn asked(&self, entry: &str) -> Outcome {
-        Run::new(&self.command).args(["doctor", "--device", entry]).arg(&self.program).nobody().output()
+        Run::new(&self.command)
+            .args(["doctor", "--json", "--device", entry])
+            .arg(&self.program)
+            .nobody()
+            .output()
     }
 
     fn conf(&self, lines: &str) {
@@ -1035,55 +1153,63 @@ fn trusted_library() {
     let library = setting.system.library();
     setting.conf("allow-user-devices yes");
     let asked = || setting.asked(&setting.entry);
-    problems(&asked(), &["is not installed in a directory that the dynamic loader trusts"], "make install");
+    problems(&asked(), &[("not-installed", LIBRARY)], "make install");
     make(["install"]).expect_out();
     setting.conf("allow-user-devices yes");
     let good = asked();
     is_ready(&good);
     for words in [
-        "secure runs with rights that you do not have (set-user-ID)",
+        "secure: runs with rights that you do not have (set-user-ID)",
         "is in a directory that the dynamic loader trusts, and has the set-user-ID bit",
-        "/etc/vmware-bdwrapper.conf is safe and lists",
+        "/etc/vmware-bdwrapper.conf: is safe and lists",
         "/etc/vmware-bdwrapper.conf lets users choose",
     ] {
-        assert!(lines(&good, "ok").iter().any(|line| line.contains(words)), "{words}: {}", good.out());
+        assert!(has(&good, "ok", words), "{words}: {}", good.out());
     }
     chmod(&library, 0o644);
-    problems(&asked(), &["lacks the set-user-ID bit"], "setup --setuid'");
+    problems(&asked(), &[("no-set-user-id", LIBRARY)], "setup --setuid'");
     // Root's programs load it.
     for mode in [0o4646, 0o4664] {
         chmod(&library, mode);
-        problems(&asked(), &["can be written by others than root"], "install it anew");
+        problems(
+            &asked(),
+            &[("untrusted", "can be written by others than root")],
+            "install the library anew",
+        );
     }
     for owner in [1, 65534] {
         chown(&library, Some(owner), None).expect("root can");
         chmod(&library, 0o4644);
         let cause = format!("belongs to user {owner}, who can change what it does");
-        problems(&asked(), &[&cause], "install it anew");
-        let run = Run::new(&setting.command).args(["run", "--device", &setting.entry]).arg(&setting.program);
-        let refused = run.nobody().output();
-        assert!(refused.code() == 126 && refused.err().contains(&cause), "{}", refused.err());
+        problems(&asked(), &[("untrusted", &cause)], "install the library anew");
+        let run =
+            Run::new(&setting.command).args(["--message-format=json", "run", "--device", &setting.entry]);
+        run.arg(&setting.program).nobody().output().refused(126, "untrusted", &cause, "");
     }
     chown(&library, Some(0), None).expect("root can");
     chmod(&library, 0o4600);
     let unread = "may not be read by you (Permission denied)";
-    problems(&asked(), &[unread], "have root run 'chmod a+r /");
-    let ordinary = Run::new(&setting.command).args(["doctor", "--device", &setting.entry, "true"]);
+    problems(&asked(), &[("permission-denied", unread)], "run as root: 'chmod a+r /");
+    let ordinary = Run::new(&setting.command).args(["doctor", "--json", "--device", &setting.entry, "true"]);
     let ordinary = ordinary.nobody().output();
-    problems(&ordinary, &[unread], "have root run 'chmod a+r /");
+    problems(&ordinary, &[("permission-denied", unread)], "run as root: 'chmod a+r /");
     paste(&ordinary, "problem");
     is_ready(&asked());
     remove(&library);
     fs::write(&library, "no library").expect("root can");
     chmod(&library, 0o4644);
-    problems(&asked(), &["is no library for programs of this system"], "that was built for it");
+    problems(
+        &asked(),
+        &[("unsupported", "is not a library for programs of this system")],
+        "that was built for it",
+    );
     // Root gets no secure mode.
     make(["install"]).expect_out();
     let root = Run::new(&setting.command)
-        .args(["doctor", "--device", &setting.entry])
+        .args(["doctor", "--json", "--device", &setting.entry])
         .arg(&setting.program)
         .output();
-    warning(&root, "has the set-user-ID bit, which gives you nothing");
+    warning(&root, "unsupported", "has the set-user-ID bit, which gives you nothing");
 }
 
 /// What drops the environment on the way to the program.
@@ -1091,29 +1217,31 @@ fn starters() {
     let setting = Setting::new();
     let sudo = setting.scratch.copy(&setting.program, "sudo");
     chmod(&sudo, 0o4755);
-    let words = "sudo starts programs without LD_PRELOAD, so that the library is lost";
+    let words = "sudo: starts programs without LD_PRELOAD, so that the library is lost";
     let remedy = "put it first, as in 'sudo vmware-bdwrapper run --device ENTRY -- PROGRAM'";
     let task = |task: &str| {
-        Run::new(for_users(&setting.scratch)).args([task, "--device", &setting.entry]).arg(&sudo)
+        let format = if task == "doctor" { "--json" } else { "--message-format=json" };
+        Run::new(for_users(&setting.scratch)).args([task, format, "--device", &setting.entry]).arg(&sudo)
     };
-    problems(&task("doctor").nobody().output(), &[words], remedy);
+    problems(&task("doctor").nobody().output(), &[("preload-lost", words)], remedy);
     for kind in ["run", "trace"] {
         let refused = task(kind).arg("true").nobody().output();
-        assert_eq!((refused.code(), refused.out().as_str()), (126, ""), "{}", refused.err());
-        assert!(refused.err().contains(words) && refused.err().contains(remedy), "{}", refused.err());
+        refused.refused(126, "preload-lost", words, remedy);
     }
     // What these take is another command line.
     let su = setting.scratch.copy(&setting.program, "su");
     chmod(&su, 0o4755);
-    let asked = Run::new(for_users(&setting.scratch)).args(["doctor", "--device", &setting.entry]).arg(&su);
+    let asked =
+        Run::new(for_users(&setting.scratch)).args(["doctor", "--json", "--device", &setting.entry]).arg(&su);
     problems(
         &asked.nobody().output(),
-        &["su starts programs without LD_PRELOAD"],
+        &[("preload-lost", "su: starts programs without LD_PRELOAD")],
         "put it first, as in 'su -c \"vmware-bdwrapper run --device ENTRY -- PROGRAM\"'",
     );
     // Root's does not run in secure mode, and cleans the environment itself.
     let roots = task("run").arg(setting.scratch.path("image")).output();
-    assert!(roots.code() == 0 && roots.err().contains(words), "{}", roots.err());
+    assert_eq!(roots.code(), 0);
+    roots.says("preload-lost", words, remedy);
 }
 
 fn configuration() {
@@ -1123,103 +1251,102 @@ fn configuration() {
     let path = setting.scratch.path("image").display().to_string();
     let asked = || setting.asked(&setting.entry);
     remove(conf);
-    problems(&asked(), &["vmware-bdwrapper.conf does not exist"], "setup --setuid");
+    problems(&asked(), &[("not-found", CONF)], "setup --setuid");
     setting.conf(&format!("device {}", setting.entry));
     is_ready(&asked());
-    assert!(lines(&asked(), "warning").is_empty(), "{}", asked().out());
+    assert!(only(&asked(), "warning").is_empty(), "{}", asked().out());
     chmod(setting.scratch.directory(), 0o775);
-    warning(&asked(), "so others than root could put another program in its place");
+    warning(&asked(), "untrusted", "so others than root could put another program in its place");
     chmod(setting.scratch.directory(), 0o755);
     // Without a program, those that the file lists.
-    let listed = Run::new(&setting.command).args(["doctor", "--device", &setting.entry]).nobody().output();
-    let of_one = asked().out();
-    assert_eq!(listed.out().trim_end(), of_one.split_once(". Start it:").expect("it is ready").0);
-    let unsafe_file = |cause: &str, remedy: &str| problems(&asked(), &[cause], remedy);
+    let listed = Run::new(&setting.command).args(["doctor", "--json", "--device", &setting.entry]);
+    let listed = listed.nobody().output();
+    assert_eq!(listed.findings(), asked().findings());
+    let of_one = conclusion(&asked());
+    assert_eq!(conclusion(&listed), of_one.split_once(". Start it:").expect("it is ready").0);
+    let unsafe_file = |code: &str, cause: &str, remedy: &str| {
+        problems(&asked(), &[(code, &format!("{CONF}: {cause}, so it is ignored"))], remedy);
+    };
     chmod(conf, 0o664);
-    unsafe_file("can be written by others than root, so it does not count", "chmod go-w");
+    unsafe_file("untrusted", "can be written by others than root", "chmod go-w");
     chmod(conf, 0o644);
     chown(conf, Some(1), None).expect("root can");
-    unsafe_file("belongs to user 1, so it does not count", "chown root");
+    unsafe_file("untrusted", "belongs to user 1", "chown root");
     chown(conf, Some(0), None).expect("root can");
     setting.conf(&"#".repeat(1 << 24));
-    unsafe_file("bytes, more than 65536, so it does not count", "shorten it");
+    let long = fs::metadata(conf).expect("it was written").len();
+    unsafe_file("malformed", &format!("has {long} bytes, more than 65536"), "shorten it");
     remove(conf);
     symlink("/dev/zero", conf).expect("root can");
-    unsafe_file("is no regular file, so it does not count", "'rm /etc/vmware-bdwrapper.conf'");
+    unsafe_file("file-type", "is not a regular file", "'rm /etc/vmware-bdwrapper.conf'");
     remove(conf);
     setting.conf("allow-user-devices yes");
     chmod(conf, 0o600);
     let unread = asked();
-    warning_line(&unread, "You may not read /etc/vmware-bdwrapper.conf (Permission denied)");
-    let out = unread.expect_out();
-    let last = out.lines().last().unwrap_or_default();
+    warns(&unread, "unknown", "/etc/vmware-bdwrapper.conf: you may not read it (Permission denied)");
+    unread.expect_out();
+    let last = conclusion(&unread);
     assert!(last.starts_with("Nothing is wrong so far: ") && last.contains("is unknown"), "{last}");
-    let document = Run::new(&setting.command).args(["doctor", "--json", "--device", &setting.entry]);
-    let document = document.arg(&setting.program).nobody().output().expect_out();
-    let document: Value = serde_json::from_str(&document).expect("it is JSON");
-    assert_eq!(document["ready"], json!(false));
+    assert_eq!(unread.document()["ready"], json!(false));
     fs::write(conf, "executable /nonexistent\n").expect("root can");
     chmod(conf, 0o644);
     problems(
         &asked(),
-        &["does not list the program", "does not list"],
+        &[("not-listed", &setting.program.display().to_string()), ("not-listed", &path)],
         &format!("'vmware-bdwrapper setup --setuid --program {}'", setting.program.display()),
     );
     paste(&asked(), "problem");
-    problems(&asked(), &["does not list"], "setup --setuid --device ");
+    problems(&asked(), &[("not-listed", &path)], "setup --setuid --device ");
     paste(&asked(), "problem");
     is_ready(&asked());
     setting.conf("");
     fs::write(conf, "executable /nonexistent\n").expect("root can");
-    let none = Run::new(&setting.command).arg("doctor").nobody().output();
-    assert!(
-        none.out().contains("None of the programs that /etc/vmware-bdwrapper.conf lists is here"),
-        "{}",
-        none.out()
-    );
+    let none = Run::new(&setting.command).args(["doctor", "--json"]).nobody().output();
+    let found = only(&none, "warning");
+    assert!(found.iter().any(|finding| finding.is("not-found", CONF)), "{found:?}");
     setting.conf("");
     problems(
         &asked(),
-        &[&format!("does not list {path}")],
+        &[("not-listed", &format!("{path}: "))],
         &format!("'vmware-bdwrapper setup --setuid --device {}'", setting.entry),
     );
     setting.conf(&format!("device {path}=ide"));
-    problems(&asked(), &["as ide, and not as scsi"], "write the entry as the file has it");
+    problems(&asked(), &[("different", "as ide, and not as scsi")], "write the entry as the file has it");
     setting.conf(&format!("device {}=scsi,serial=1", path));
-    warning(&asked(), "and its options hold instead of those of");
+    warning(&asked(), "different", "options that are used instead of those of");
     // One device under another name is not listed as another disk.
     let other = setting.scratch.path("other");
     symlink(&path, &other).expect("root can");
-    let lists = format!("lists the same device by the line 'device {path}=scsi,serial=1'");
+    let lists = format!("{}: is listed in {CONF} by the line 'device {path}=scsi,serial=1'", other.display());
     for kind in ["scsi", "ide"] {
         let contradicting = setting.asked(&format!("{}={kind}", other.display()));
-        problems(&contradicting, &[&lists], &format!("('--device {path}=scsi,serial=1')"));
+        problems(&contradicting, &[("different", &lists)], &format!("('--device {path}=scsi,serial=1')"));
         assert!(!contradicting.out().contains(" setup "), "{}", contradicting.out());
     }
     setting.conf(&format!("device {path}=scsi,serial=1\nallow-user-devices yes"));
-    warning(&setting.asked(&format!("{}=scsi", other.display())), &lists);
+    warning(&setting.asked(&format!("{}=scsi", other.display())), "different", &lists);
     problems(
         &setting.asked(&format!("{}=ide", other.display())),
-        &[&lists],
+        &[("different", &lists)],
         "write the entry as the file has it",
     );
     setting.conf("allow-user-devices yes\nallow\n\u{1b}[2J\u{ff}");
     let wrong = asked();
     is_ready(&wrong);
-    let said = lines(&wrong, "warning");
-    assert!(said.len() == 2 && said[0].contains("line 3: there is no directive 'allow'"), "{said:?}");
+    let said = only(&wrong, "warning");
+    assert!(said.len() == 2 && said[0].is("malformed", "line 3: there is no directive 'allow'"), "{said:?}");
     assert!(!wrong.out().contains('\x1b'));
     setting.conf("allow-user-devices yes");
     chmod(Path::new(&path), 0o600);
     problems(
         &asked(),
-        &["and you may not open it yourself", "You may not read and write"],
-        "or give you the right",
+        &[("permission-denied", "is not listed"), ("permission-denied", "you may not read and write it")],
+        "or give yourself the right",
     );
     let node = Name::reserved("sd");
     Run::new("mknod").arg(node.path()).args(["-m", "666", "b", "8", "0"]).output().expect_out();
     let forced = setting.asked(&format!("{}=force", node.path().display()));
-    problems(&forced, &["is a physical disk, which needs no wrapper"], "with the option force");
+    problems(&forced, &[("physical-disk", "")], "with the option force");
 }
 
 /// Asks in a name space of its own, after a script has put files over the system's.
@@ -1232,7 +1359,7 @@ fn changed_for(command: &Path, scratch: &Scratch, script: &str) -> Outcome {
     let script = format!("set -e; cd \"$0\"; {script}; exec \"$@\"");
     let entry = format!("{}=scsi", scratch.path("image").display());
     let run = Run::new("unshare").args(["-m", "sh", "-c", &script]).arg(scratch.directory()).arg(command);
-    run.args(["doctor", "--device", &entry, "/bin/cat"]).output()
+    run.args(["doctor", "--json", "--device", &entry, "/bin/cat"]).output()
 }
 
 fn kernel() {
@@ -1247,15 +1374,16 @@ fn kernel() {
     };
     warning(
         &changed(&scratch, &selinux("1", "staff_u:staff_r:staff_t:s0")),
-        "SELinux enforces its policy on you (staff_u:",
+        "confined",
+        "SELinux: enforces its policy on you (staff_u:",
     );
     let said = |script: &str, words: &str| {
         let outcome = changed(&scratch, script);
         is_ready(&outcome);
-        assert!(lines(&outcome, "ok").iter().any(|line| line.contains(words)), "{words}: {}", outcome.out());
+        assert!(has(&outcome, "ok", words), "{words}: {}", outcome.out());
     };
     said(&selinux("1", "unconfined_u:unconfined_r:unconfined_t:s0"), "does not confine you");
-    said(&selinux("0", "x"), "SELinux enforces nothing");
+    said(&selinux("0", "x"), "SELinux: enforces nothing");
     let apparmor = |profile: &str| {
         format!(
             "mount -t tmpfs x /sys/module; mkdir -p /sys/module/apparmor/parameters; \
@@ -1263,9 +1391,10 @@ fn kernel() {
              mkdir /sys/kernel/security/apparmor; echo '{profile}' > /sys/kernel/security/apparmor/profiles"
         )
     };
-    warning(&changed(&scratch, &apparmor(&format!("{} (enforce)", cat.display()))), "AppArmor confines");
-    said(&apparmor("/usr/bin/other (enforce)"), "AppArmor has no profile for");
-    said(&apparmor(&format!("{} (complain)", cat.display())), "AppArmor has no profile for");
+    let confined = format!("{}: is confined by AppArmor", cat.display());
+    warning(&changed(&scratch, &apparmor(&format!("{} (enforce)", cat.display()))), "confined", &confined);
+    said(&apparmor("/usr/bin/other (enforce)"), "AppArmor: has no profile for");
+    said(&apparmor(&format!("{} (complain)", cat.display())), "AppArmor: has no profile for");
     // An ordinary user sees neither AppArmor's profiles nor, on many systems, the kernel's log.
     let file = cat.display().to_string().trim_start_matches('/').replace('/', ".");
     let script = format!(
@@ -1275,21 +1404,19 @@ fn kernel() {
         apparmor("")
     );
     let ordinary = changed_for(&for_users(&scratch), &scratch, &script);
-    warning(&ordinary, "AppArmor confines");
+    warning(&ordinary, "confined", &confined);
     assert!(!ordinary.out().contains("kmsg"), "it says nothing: {}", ordinary.out());
     let log = |line: &str| format!("printf '%s\\n' '{line}' > log; mount --bind log /dev/kmsg");
     let refused =
         "6,1,1,-;audit: apparmor=\"DENIED\" operation=\"open\" profile=\"x\" name=\"/x\" comm=\"cat\"";
     warning(
         &changed(&scratch, &log(refused)),
-        "A security module refused something: '6,1,1,-;audit: apparmor=\"DENIED\"",
+        "confined",
+        "/dev/kmsg: records that a security module refused something ('6,1,1,-;audit: apparmor=\"DENIED\"",
     );
     let avc = "avc:  denied  { read } for pid=1 comm=\"x\" name=\"image\" dev=\"sda\"";
-    warning(&changed(&scratch, &log(avc)), "A security module refused something");
-    said(
-        &log("audit: apparmor=\"DENIED\" comm=\"other\" name=\"/y\""),
-        "No security module refused anything",
-    );
+    warning(&changed(&scratch, &log(avc)), "confined", "/dev/kmsg: ");
+    said(&log("audit: apparmor=\"DENIED\" comm=\"other\" name=\"/y\""), "/dev/kmsg: records no refusal");
 }
 
 fn run_in_use() {
@@ -1301,31 +1428,35 @@ fn run_in_use() {
     let place = scratch.path("place");
     fs::create_dir(&place).expect("it is our directory");
     let started = |arguments: &[&str]| {
-        let run = mounted(device.path(), &place, &command()).args(["run", "--device", &entry]);
+        let run = mounted(device.path(), &place, &command()).args([
+            "--message-format=json",
+            "run",
+            "--device",
+            &entry,
+        ]);
         run.args(arguments).args(["echo", "started"]).output()
     };
     let refused = started(&[]);
-    assert_eq!((refused.code(), refused.out().as_str()), (126, ""));
-    let why =
-        format!("{} is mounted on {}: have root run 'umount ", device.path().display(), place.display());
-    assert!(refused.err().contains(&why) && refused.err().contains("--force"), "{}", refused.err());
+    let why = format!("{}: is mounted on {}", device.path().display(), place.display());
+    let unmount = format!("run as root: 'umount {}'", place.display());
+    refused.refused(126, "in-use", &why, &unmount);
+    refused.says("force-needed", "", "--force");
     let forced = started(&["--force"]);
     assert_eq!(forced.expect_out(), "started\n");
-    assert!(forced.err().contains(&why), "{}", forced.err());
+    forced.says("in-use", &why, &unmount);
     // Without /sys the kernel still says that a device is not free.
     let blind = |options: &str, who: &str, command: &Path, entry: &str| {
         let script =
             format!("mount \"$1\" \"$2\" && mount -t tmpfs {options} x /sys && shift 2 && exec {who} \"$@\"");
         let run = Run::new("unshare").args(["-m", "sh", "-c", &script, "sh"]).arg(device.path()).arg(&place);
-        run.arg(command).args(["run", "--device", entry, "echo", "started"]).output()
+        run.arg(command).args(["--message-format=json", "run", "--device", entry, "echo", "started"]).output()
     };
     let unseen = blind("", "", &command(), &entry);
-    assert_eq!((unseen.code(), unseen.out().as_str()), (126, ""));
-    assert!(unseen.err().contains("is used by something that cannot be seen from here"), "{}", unseen.err());
+    unseen.refused(126, "in-use", "is used by something that cannot be seen from here", "");
     let closed =
         blind("-o mode=0", "setpriv --reuid 65534 --clear-groups", &for_users(&scratch), &image_entry);
     assert_eq!(closed.expect_out(), "started\n");
-    assert!(closed.err().contains("The block devices are unknown"), "{}", closed.err());
+    closed.says("unknown", "/sys/dev/block: ", "");
     let held = Run::new(command()).args(["run", "--device", &image_entry, "echo", "started"]).output();
     assert_eq!((held.code(), held.out().as_str()), (126, ""));
     let free = Run::new(command()).args(["run", "--device", &entry, "echo", "started"]).output();
@@ -1338,16 +1469,17 @@ fn alike() {
     let (path, image_entry) = image(&scratch, "image");
     let same = |entry: &str, starts: bool| {
         let doctor = about(entry);
-        let asked = |task: &str, program: &[&str]| {
-            Run::new(command()).args([task, "--device", entry]).args(program).output()
+        let asked = |words: &[&str], program: &[&str]| {
+            Run::new(command()).args(words).args(["--device", entry]).args(program).output()
         };
-        let (probe, run) = (asked("probe", &[]), asked("run", &["echo", "started"]));
-        for verdict in ["problem", "warning"] {
-            let found = lines(&doctor, verdict);
-            assert_eq!(lines(&probe, verdict), found, "{}", probe.out());
-            for finding in found {
-                assert!(run.err().contains(&format!("vmware-bdwrapper: {finding}\n")), "{}", run.err());
-            }
+        let probe = asked(&["probe", "--json"], &[]);
+        let run = asked(&["--message-format=json", "run"], &["echo", "started"]);
+        let found: Vec<Finding> =
+            doctor.findings().into_iter().filter(|finding| finding.verdict != "ok").collect();
+        assert_eq!(probe.document()["devices"].as_array().map(Vec::len), Some(1));
+        assert_eq!(probe.findings(), found, "{}", probe.out());
+        for finding in &found {
+            assert!(run.messages().contains(finding), "{}", run.err());
         }
         assert_eq!(probe.code(), doctor.code());
         assert_eq!(run.out() == "started\n", starts, "{}", run.err());
@@ -1371,28 +1503,19 @@ fn alike() {
     file_system(device.path());
     let place = scratch.path("place");
     fs::create_dir(&place).expect("it is our directory");
-    for task in ["doctor", "probe"] {
-        let program = (task == "doctor").then_some("true");
-        let run = mounted(device.path(), &place, &command()).args([task, "--device", &entry]).args(program);
-        let outcome = run.output();
-        let found = lines(&outcome, "problem");
-        assert!(
-            outcome.code() == 1
-                && found.len() == 1
-                && found[0].contains("is mounted on")
-                && !outcome.out().contains("would accept"),
-            "{}",
-            outcome.out()
-        );
+    let asked = |words: &[&str], program: Option<&str>| {
+        let run = mounted(device.path(), &place, &command()).args(words).args(["--device", &entry]);
+        run.args(program).output()
+    };
+    let (doctor, probe) = (asked(&["doctor", "--json"], Some("true")), asked(&["probe", "--json"], None));
+    for outcome in [&doctor, &probe] {
+        let found = only(outcome, "problem");
+        assert_eq!((outcome.code(), found.len()), (1, 1), "{}", outcome.out());
+        assert!(found[0].is("in-use", "is mounted on"), "{found:?}");
     }
-    let document =
-        mounted(device.path(), &place, &command()).args(["probe", "--json", "--device", &entry]).output();
-    let document: Value = serde_json::from_str(&document.out()).expect("it is JSON");
-    let device = &document["devices"][0];
-    assert_eq!(
-        (&device["vmware"]["accepted"], &device["findings"][0]["verdict"]),
-        (&json!(true), &json!("problem"))
-    );
+    let text = asked(&["probe"], None);
+    assert!(text.code() == 1 && !text.out().contains("would accept"), "{}", text.out());
+    assert_eq!(probe.document()["devices"][0]["vmware"]["accepted"], json!(true));
 }
 
 /// What VMware does not take is not said to be accepted.
@@ -1483,7 +1606,7 @@ fn list_partitions() {
     // Another trial may have had a partition of this number.
     remove(&node);
     let asked = || row(&Run::new(command()).args(["list", "--json"]).output(), &node);
-    assert_eq!(asked()["reasons"], json!(["is not there, although the kernel has the device"]));
+    assert_eq!(asked()["reasons"], json!(["does not exist, although the kernel has the device"]));
     assert_eq!(device.partition(3), node);
     assert_eq!((&asked()["fit"], &asked()["reasons"]), (&json!(true), &json!([])));
     let entry = format!("{}=scsi", node.display());
@@ -1495,7 +1618,7 @@ fn list_partitions() {
     assert!(asked()["reasons"][0].as_str().is_some_and(|reason| reason.starts_with(&cause)), "{}", asked());
     assert_eq!(asked()["fit"], json!(false));
     let doctor = about(&entry);
-    problems(&doctor, &[&cause], "'partx --delete --nr 3 ");
+    problems(&doctor, &[("stale", &cause)], "'partx --delete --nr 3 ");
     paste(&doctor, "problem");
     let listed = Run::new(command()).args(["list", "--json", "--all"]).output().expect_out();
     assert!(!listed.contains(&format!("\"{}\"", node.display())), "{listed}");
@@ -1562,7 +1685,11 @@ fn list_deleted() {
     let line = table.lines().find(|line| line.contains(&format!("| {} ", device.path().display())));
     let last = line.and_then(|line| line.trim_end_matches('|').rsplit('|').next()).map(str::trim);
     assert_eq!(last, Some(""), "{table}");
-    warning(&about(format!("{}=scsi", device.path().display())), "stands for a file that is deleted");
+    warning(
+        &about(format!("{}=scsi", device.path().display())),
+        "volatile",
+        "stands for a file that is deleted",
+    );
 }
 
 /// Sentences are broken at blanks, commands that can be pasted and tables' cells nowhere else.

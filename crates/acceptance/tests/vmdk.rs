@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use acceptance::clients::left_out;
 use acceptance::layouts::{Layout, SEEDS};
 use acceptance::{
-    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, assert_same, kernel_trial, main as harness, needs,
-    pattern, trial, wait_for,
+    Disk, Finding, Loop, Medium, Name, Need, Outcome, Run, Scratch, assert_same, commands, kernel_trial,
+    main as harness, needs, pattern, trial, wait_for,
 };
 use disk::names;
 use serde_json::Value;
@@ -135,7 +135,12 @@ fn command() -> PathBuf {
 }
 
 fn vmdk(task: &str) -> Run {
-    Run::new(command()).args(["vmdk", task])
+    vmdk_of(&command(), task)
+}
+
+/// A copy of the command, for users who cannot reach the command itself.
+fn vmdk_of(command: &Path, task: &str) -> Run {
+    Run::new(command).args(["--message-format", "json", "vmdk", task])
 }
 
 fn check(file: &Path) -> Outcome {
@@ -170,11 +175,40 @@ fn described(scratch: &Scratch, kind: &str) -> (String, PathBuf) {
     (entry, file)
 }
 
-/// Refused with a sentence that has these words, and nothing on the standard output.
-fn refused(outcome: &Outcome, status: i32, words: &str) {
-    assert_eq!((outcome.code(), outcome.out().as_str()), (status, ""), "{words}: {}", outcome.err());
-    let err = outcome.err();
-    assert!(err.starts_with("vmware-bdwrapper: ") && err.contains(words), "{words}: {err}");
+/// Refused with one message, which has this code and is about this file or device, and nothing on the standard output.
+#[track_caller]
+fn refused(outcome: &Outcome, status: i32, code: &str, subject: impl AsRef<Path>) -> Finding {
+    let (out, findings) = (outcome.out(), outcome.messages());
+    assert_eq!((outcome.code(), out.as_str(), findings.len()), (status, "", 1), "{findings:?}");
+    let finding = findings.into_iter().next().expect("it is one");
+    let subject = subject.as_ref().display().to_string();
+    assert_eq!((finding.verdict.as_str(), finding.code.as_str()), ("problem", code), "{finding:?}");
+    assert_eq!(finding.subject.as_deref().unwrap_or_default(), subject, "{finding:?}");
+    finding
+}
+
+/// The command line is wrong; the message names this.
+#[track_caller]
+fn misused(outcome: &Outcome, words: &str) {
+    refused(outcome, 2, "usage", "").names(words);
+}
+
+/// How a descriptor differs from its device: what differs, how, and what to do.
+fn differences_of(run: Run) -> Vec<[String; 3]> {
+    let outcome = run.arg("--json").output();
+    let document = outcome.document();
+    let list = document["differences"].as_array().expect("a list");
+    assert_eq!((document["equal"] == true, outcome.code()), (list.is_empty(), i32::from(!list.is_empty())));
+    let field = |row: &Value, key: &str| row[key].as_str().expect("text").to_owned();
+    list.iter().map(|row| ["what", "sentence", "remedy"].map(|key| field(row, key))).collect()
+}
+
+/// Asserts that this alone differs, and that the message names this.
+#[track_caller]
+fn differs(run: Run, what: &str, words: &str) {
+    let found = differences_of(run);
+    let is_it = |row: &&[String; 3]| row[0] == what;
+    assert!(found.iter().find(is_it).is_some_and(|row| row[1].contains(words)), "{found:?}");
 }
 
 /// What libvmdk says of a file: the value behind each label.
@@ -351,12 +385,12 @@ fn create_options() {
         let geometry = [("cylinders", "heads", "sectors"), ("biosCylinders", "biosHeads", "biosSectors")];
         let geometry = geometry.map(|(c, h, s)| format!("{}/{}/{}", number(c), number(h), number(s)));
         let sectors = extent.split(' ').nth(1).expect("its length").to_owned();
-        (sectors, geometry, value(&file, "ddb.adapterType").expect("it has one"), outcome.err())
+        (sectors, geometry, value(&file, "ddb.adapterType").expect("it has one"), outcome.messages())
     };
     let (sectors, geometry, adapter, err) = of("scsi", "");
     // As VMware wrote it for a disk of this size.
     assert_eq!((sectors.as_str(), geometry), ("976773169", ["60801/255/63".into(), "60801/255/63".into()]));
-    assert_eq!((adapter.as_str(), err.as_str()), ("lsilogic", ""));
+    assert_eq!((adapter.as_str(), err), ("lsilogic", vec![]));
     let (_, geometry, adapter, _) = of("ide", "");
     assert_eq!((geometry, adapter.as_str()), (["16383/16/63".into(), "1024/255/63".into()], "ide"));
     let (_, geometry, _, _) = of("scsi,geometry=4870/200/50", "");
@@ -365,19 +399,18 @@ fn create_options() {
     assert_eq!(geometry, ["16383/16/63", "1024/200/50"]);
     let (sectors, _, _, err) = of("scsi,sector=4096", "");
     assert_eq!(sectors, "976773168");
-    assert!(
-        err.contains("is to have sectors of 4096 bytes, and VMware takes disks with sectors of 512"),
-        "{err}"
-    );
-    assert!(err.contains("The last 512 of the 500107862528 bytes of"), "{err}");
+    let codes: Vec<&str> = err.iter().map(|finding| finding.code.as_str()).collect();
+    assert_eq!(codes, ["sector-size", "sector-size"], "{err:?}");
+    err[0].names("4096").names("512");
+    err[1].names("512").names("500107862528");
     // A part of a sector is none.
     grow(Path::new(image), 500_107_862_016 + 1000);
     let (sectors, _, _, err) = of("ide", "");
-    assert_eq!(sectors, "976773169");
-    assert!(err.contains("The last 488 of the 500107863016 bytes of") && err.lines().count() == 1, "{err}");
-    let probed =
-        Run::new(command()).args(["probe", "--device", &format!("{image}=ide")]).output().expect_out();
-    assert!(probed.contains("The last 488 of the 500107863016 bytes of"), "{probed}");
+    assert_eq!((sectors.as_str(), err.len(), err[0].code.as_str()), ("976773169", 1, "sector-size"));
+    err[0].names("488").names("500107863016");
+    let probed = Run::new(command()).args(["probe", "--json", "--device", &format!("{image}=ide")]).output();
+    assert_eq!(probed.code(), 0, "{}", probed.err());
+    assert!(probed.findings().iter().any(|finding| finding.is("sector-size", "500107863016")));
     grow(Path::new(image), 500_107_862_016 + 512);
     for (options, adapter, word, fits) in [
         ("scsi", "buslogic", "buslogic", true),
@@ -386,7 +419,7 @@ fn create_options() {
         ("ide", "sata", "ide", true),
     ] {
         let (_, _, found, err) = of(options, adapter);
-        assert_eq!((found.as_str(), err.is_empty()), (word, fits), "{options} {adapter}: {err}");
+        assert_eq!((found.as_str(), err.is_empty()), (word, fits), "{options} {adapter}: {err:?}");
     }
     // What `check` would refuse at once.
     let file = scratch.path("other.vmdk");
@@ -398,10 +431,9 @@ fn create_options() {
         ("ide", "pvscsi", "IDE", "scsi"),
     ] {
         let misfit = create_at(&format!("{image}={kind}"), &file).args(["--adapter", adapter]).output();
-        let why =
-            format!("answers as a disk of {answers}, which VMware refuses on {adapter}; leave --adapter out");
-        refused(&misfit, 2, &why);
-        assert!(misfit.err().ends_with(&format!("give the entry the option {fitting}.\n")) && !file.exists());
+        let said = refused(&misfit, 2, "usage", image);
+        said.names(answers).names(adapter).names("--adapter").names(format!("the option {fitting}"));
+        assert!(!file.exists());
     }
 }
 
@@ -409,67 +441,69 @@ fn create_refused() {
     let scratch = Scratch::new();
     let (entry, file) = described(&scratch, "scsi");
     let before = text(&file);
-    refused(&create_at(&entry, &file).output(), 1, "exists already");
+    refused(&create_at(&entry, &file).output(), 1, "exists", &file).names("--force");
     assert_eq!(text(&file), before);
     let new = scratch.path("new.vmdk");
-    for (arguments, status, words) in [
-        (vec!["=scsi"], 2, "is not an absolute name"),
-        (vec!["/dev=scsi"], 2, "is neither a block device nor an image file"),
-        (vec!["/nonexistent=scsi"], 1, "cannot be looked at"),
-        (vec!["/nonexistent"], 2, "does not say which kind"),
-        (vec![entry.as_str(), "--partition", "1"], 1, "has no partition table"),
-        (vec![&entry, "--flat", "--partition", "1"], 2, "--flat"),
-        (vec![&entry, "--adapter", "esdi"], 2, "esdi"),
-        (vec![&entry, "--flat", "--partitions"], 2, "--flat"),
-        (vec![&entry, "--partitions"], 1, "has no partition table"),
+    let path = scratch.path("disk.img");
+    let path = path.to_str().expect("ASCII");
+    for (arguments, status, code, subject, words) in [
+        (vec!["=scsi"], 2, "bad-entry", "=scsi", "begins with /"),
+        (vec!["/dev=scsi"], 2, "not-a-device", "/dev", ""),
+        (vec!["/nonexistent=scsi"], 1, "not-found", "/nonexistent", "attach the device"),
+        (vec!["/nonexistent"], 2, "bad-entry", "/nonexistent", "=scsi, =ide or =sata"),
+        (vec![entry.as_str(), "--partition", "1"], 1, "partition-table", path, "55 AA"),
+        (vec![&entry, "--flat", "--partition", "1"], 2, "usage", "", "--flat"),
+        (vec![&entry, "--adapter", "esdi"], 2, "usage", "", "esdi"),
+        (vec![&entry, "--flat", "--partitions"], 2, "usage", "", "--flat"),
+        (vec![&entry, "--partitions"], 1, "partition-table", path, "55 AA"),
     ] {
-        refused(&vmdk("create").arg("-o").arg(&new).args(&arguments).output(), status, words);
-        assert!(!new.exists(), "{words}");
+        let outcome = vmdk("create").arg("-o").arg(&new).args(&arguments).output();
+        refused(&outcome, status, code, subject).names(words);
+        assert!(!new.exists(), "{arguments:?}");
     }
-    for (bytes, words) in [(0, "is empty"), (511, "is smaller than a sector")] {
+    for bytes in [0, 511] {
         let empty = scratch.image(&format!("empty-{bytes}"), bytes).display().to_string();
-        let words = format!("{empty}: {words}; give it a size by 'truncate --size 8G {empty}'.");
-        refused(&create_at(&format!("{empty}=scsi"), &new).output(), 1, &words);
+        let said = refused(&create_at(&format!("{empty}=scsi"), &new).output(), 1, "empty", &empty);
+        assert_eq!(said.commands(), [format!("truncate --size 8G {empty}")]);
     }
-    refused(&create_at(&entry, &scratch.path("no/such.vmdk")).output(), 1, "(No such file or directory)");
-    for (name, has) in [
-        ("a\"b", "has a quote"),
-        ("a\tb", "has a control character"),
-        ("a\nb", "has a control character"),
-        ("a\x1bb", "has a control character"),
+    let nowhere = scratch.path("no/such.vmdk");
+    refused(&create_at(&entry, &nowhere).output(), 1, "not-found", &nowhere);
+    for (name, printed, has) in [
+        ("a\"b", "a\"b", "a quote"),
+        ("a\tb", "a\\x09b", "a control character"),
+        ("a\nb", "a\\x0ab", "a control character"),
+        ("a\x1bb", "a\\x1bb", "a control character"),
     ] {
         let image = scratch.image(name, MIB);
-        refused(
-            &create_at(&format!("{}=scsi", image.display()), &new).output(),
-            1,
-            &format!("has a name that a descriptor cannot hold (it {has}); use a symbolic link."),
-        );
+        let said = create_at(&format!("{}=scsi", image.display()), &new).output();
+        refused(&said, 1, "unsupported", scratch.path(printed)).names(has).names("symbolic link");
     }
     let bytes = scratch.directory().join(OsStr::from_bytes(b"\xff"));
     fs::copy(scratch.image("plain", MIB), &bytes).expect("it is our directory");
     let mut odd = bytes.into_os_string();
     odd.push("=scsi");
-    refused(&vmdk("create").arg(odd).arg("-o").arg(&new).output(), 1, "that a descriptor cannot hold");
+    let said = vmdk("create").arg(odd).arg("-o").arg(&new).output();
+    refused(&said, 1, "unsupported", scratch.path("\\xff")).names("UTF-8");
     // Neither the disk nor anything that is no descriptor is ever replaced.
     let image = scratch.path("disk.img");
     let link = scratch.path("link.vmdk");
     symlink(&image, &link).expect("it is our directory");
     for target in [&image, &link] {
-        refused(&create_at(&entry, target).arg("--force").output(), 1, "is the disk itself");
+        refused(&create_at(&entry, target).arg("--force").output(), 1, "file-type", target);
     }
     let nowhere = scratch.path("nowhere.vmdk");
     symlink("/nonexistent", &nowhere).expect("it is our directory");
-    refused(&create_at("/nonexistent=scsi", &nowhere).arg("--force").output(), 1, "leads nowhere");
+    refused(&create_at("/nonexistent=scsi", &nowhere).arg("--force").output(), 1, "not-found", &nowhere);
     let letter = scratch.path("letter");
     fs::write(&letter, "Dear all,\n").expect("it is our directory");
-    refused(&create_at(&entry, &letter).arg("--force").output(), 1, "is no descriptor");
+    refused(&create_at(&entry, &letter).arg("--force").output(), 1, "malformed", &letter).names("version");
     assert_eq!(text(&letter), "Dear all,\n");
     let fifo = scratch.path("fifo");
     Run::new("mkfifo").arg(&fifo).output().expect_out();
-    refused(&create_at(&entry, &fifo).arg("--force").output(), 1, "is no regular file");
+    refused(&create_at(&entry, &fifo).arg("--force").output(), 1, "file-type", &fifo);
     for run in [create_at(&entry, scratch.directory()), create_at(&entry, scratch.directory()).arg("--force")]
     {
-        refused(&run.output(), 1, "is a directory; name a file in it.");
+        refused(&run.output(), 1, "file-type", scratch.directory()).names("name a file in it");
     }
 }
 
@@ -478,14 +512,11 @@ fn physical() {
     let node = Name::reserved("sd");
     Run::new("mknod").arg(node.path()).args(["-m", "666", "b", "8", "0"]).output().expect_out();
     let entry = node.path().display().to_string();
-    refused(
-        &create_at(&entry, &scratch.path("test.vmdk")).output(),
-        1,
-        "is a physical disk, which needs no wrapper",
-    );
+    refused(&create_at(&entry, &scratch.path("test.vmdk")).output(), 1, "physical-disk", &entry);
     // It may not exist at all; then that is what is said.
     let forced = create_at(&format!("{entry}=force"), &scratch.path("test.vmdk")).output();
-    assert!(!forced.err().contains("physical disk"), "{}", forced.err());
+    let said = forced.messages();
+    assert!(said.iter().all(|finding| finding.code != "physical-disk"), "{said:?}");
 }
 
 fn create_force() {
@@ -509,19 +540,16 @@ fn create_force() {
     assert!(text(&file).contains("\"test-pt-1.vmdk\""), "{}", text(&file));
     assert_eq!(text(&scratch.path("test.vmdk.bak")), divided, "it is the only one");
     create_at(&entry, &file).arg("--force").output().expect_out();
-    refused(
-        &create_at(&entry, &file).args(["--force", "--partition=3"]).output(),
-        1,
-        "has no partition 3 with data; choose from 1, 2.",
-    );
+    let none = create_at(&entry, &file).args(["--force", "--partition=3"]).output();
+    refused(&none, 1, "not-found", &image).names("partition 3").names("choose from 1, 2");
     let word = create_at(&entry, &scratch.path("x.vmdk")).args(["--partitions", "--partition=x"]).output();
-    refused(&word, 2, "a partition has a number from 1");
+    misused(&word, "lsblk");
     assert_eq!(fs::read(&copy).expect("it stays"), bytes);
     check(&other).expect_out();
     check(&scratch.path("test.vmdk.bak")).expect_out();
     let before = list(scratch.directory());
     fs::create_dir(scratch.path("test.vmdk.lck")).expect("it is our directory");
-    refused(&create_at(&entry, &file).arg("--force").output(), 1, "is in use");
+    refused(&create_at(&entry, &file).arg("--force").output(), 1, "in-use", &file).names("test.vmdk.lck");
     fs::remove_dir(scratch.path("test.vmdk.lck")).expect("it is ours");
     assert_eq!(list(scratch.directory()), before);
 }
@@ -530,9 +558,9 @@ fn create_force_kinds() {
     let scratch = Scratch::new();
     let (entry, file) = described(&scratch, "scsi");
     let right = text(&file);
-    let is_left = |file: &Path, words: &str| {
+    let is_left = |file: &Path, code: &str, words: &str| {
         let (before, names) = (fs::read(file).expect("it is ours"), list(scratch.directory()));
-        refused(&create_at(&entry, file).arg("--force").output(), 1, words);
+        refused(&create_at(&entry, file).arg("--force").output(), 1, code, file).names(words);
         assert_eq!(
             (fs::read(file).expect("it is ours"), list(scratch.directory())),
             (before, names),
@@ -552,7 +580,7 @@ fn create_force_kinds() {
         "",
     ] {
         fs::write(&file, right.replace("fullDevice", kind)).expect("it is ours");
-        is_left(&file, &format!("describes a disk of another kind ({kind}), which"));
+        is_left(&file, "unsupported", &format!("({kind})"));
     }
     // As QEMU makes them, VMware's own looking the same.
     for format in ["monolithicFlat", "monolithicSparse", "twoGbMaxExtentFlat"] {
@@ -564,7 +592,10 @@ fn create_force_kinds() {
             .arg("16M")
             .output()
             .expect_out();
-        is_left(&own, if format == "monolithicSparse" { "is no descriptor but binary data" } else { format });
+        match format {
+            "monolithicSparse" => is_left(&own, "malformed", "binary"),
+            _ => is_left(&own, "unsupported", format),
+        }
     }
     for kind in ["fullDevice", "FULLDEVICE", "partitionedDevice"] {
         fs::write(&file, right.replace("fullDevice", kind)).expect("it is ours");
@@ -589,7 +620,7 @@ fn all_or_nothing() {
     let script = |pages: u32, prepare: &str, arguments: &str| {
         let script = format!(
             "mount -t tmpfs -o size={size} tmpfs '{small}' && cd '{small}' && {prepare}
-             '{command}' vmdk create '{image}=scsi' -o test.vmdk --partitions {arguments} >&2; echo $?; ls -A",
+             '{command}' --message-format json vmdk create '{image}=scsi' -o test.vmdk --partitions {arguments} >&2; echo $?; ls -A",
             size = pages * 4096,
             small = small.display(),
             command = command().display(),
@@ -597,36 +628,46 @@ fn all_or_nothing() {
         );
         let outcome = Run::new("unshare").args(["--mount", "sh", "-c", &script]).output();
         assert_eq!(outcome.code(), 0, "{}", outcome.err());
-        (outcome.out(), outcome.err())
+        outcome
     };
-    let (out, err) = script(261, "", "");
-    assert_eq!(out, "1\n", "{err}");
-    assert!(err.contains("test.vmdk: cannot be written (No space left on device)"), "the second: {err}");
-    let (out, err) = script(262, "", "");
-    assert_eq!(out, "0\ntest-pt.vmdk\ntest.vmdk\n", "{err}");
+    let is_full = |outcome: &Outcome| {
+        let messages = outcome.messages();
+        let about = messages.iter().map(|message| (message.code.as_str(), message.subject.as_deref()));
+        assert_eq!(Vec::from_iter(about), [("io", Some("test.vmdk"))], "{messages:?}");
+        messages[0].names("No space left on device");
+    };
+    let outcome = script(261, "", "");
+    assert_eq!(outcome.out(), "1\n", "{}", outcome.err());
+    is_full(&outcome);
+    let outcome = script(262, "", "");
+    assert_eq!(outcome.out(), "0\ntest-pt.vmdk\ntest.vmdk\n", "{}", outcome.err());
     // Replacing one, and a foreign file by the first name.
     let whole = format!(
         "'{}' vmdk create '{}=scsi' -o test.vmdk && echo x > test-pt.vmdk;",
         command().display(),
         image.display()
     );
-    let (out, err) = script(263, &whole, "--force");
-    assert!(out.ends_with("\n1\ntest-pt.vmdk\ntest.vmdk\n"), "{out}{err}");
-    assert!(err.contains("test.vmdk: cannot be written (No space left on device)"), "{err}");
-    let (out, err) = script(264, &whole, "--force");
-    assert!(out.ends_with("\n0\ntest-pt-1.vmdk\ntest-pt.vmdk\ntest.vmdk\ntest.vmdk.bak\n"), "{out}{err}");
+    let outcome = script(263, &whole, "--force");
+    assert!(outcome.out().ends_with("\n1\ntest-pt.vmdk\ntest.vmdk\n"), "{}{}", outcome.out(), outcome.err());
+    is_full(&outcome);
+    let outcome = script(264, &whole, "--force");
+    assert!(
+        outcome.out().ends_with("\n0\ntest-pt-1.vmdk\ntest-pt.vmdk\ntest.vmdk\ntest.vmdk.bak\n"),
+        "{}{}",
+        outcome.out(),
+        outcome.err()
+    );
     // Where the user cannot write, and where the descriptor stands already.
     let before = list(scratch.directory());
     let copies = Scratch::new();
     let copy = copies.copy(&command(), "vmware-bdwrapper");
     let file = scratch.path("test.vmdk");
     let entry = format!("{}=scsi", image.display());
-    let nobody =
-        Run::new(copy).args(["vmdk", "create", &entry, "--partitions", "-o"]).arg(&file).nobody().output();
-    refused(&nobody, 1, "(Permission denied)");
+    let create = vmdk_of(&copy, "create").args([&entry, "--partitions", "-o"]).arg(&file);
+    refused(&create.nobody().output(), 1, "permission-denied", scratch.path("test-pt.vmdk"));
     assert_eq!(list(scratch.directory()), before);
     fs::write(&file, "").expect("it is our directory");
-    refused(&create_at(&entry, &file).arg("--partitions").output(), 1, "exists already");
+    refused(&create_at(&entry, &file).arg("--partitions").output(), 1, "exists", &file);
     assert_eq!(list(scratch.directory()).len(), before.len() + 1);
 }
 
@@ -645,7 +686,7 @@ fn flat() {
     assert_same("QEMU's copy", &fs::read(&raw).expect("QEMU wrote it"), &data);
     check(&file).expect_out();
     grow(&image, 65 * MIB);
-    assert!(check(&file).out().contains("has grown from 131072 to 133120 sectors"));
+    differs(vmdk("check").arg(&file), "grown", "from 131072 to 133120 sectors");
     refresh(&file).expect_out();
     check(&file).expect_out();
     let info = Run::new("qemu-img").args(["info", "--output=json"]).arg(&file).output().expect_out();
@@ -671,11 +712,9 @@ fn flat() {
     ] {
         assert_eq!(&geometry(options, adapter), expected, "{options} {adapter:?}");
     }
-    refused(
-        &create_at(&format!("{}=scis", image.display()), &scratch.path("x.vmdk")).arg("--flat").output(),
-        2,
-        "there is no option 'scis'",
-    );
+    let entry_of = format!("{}=scis", image.display());
+    let said = create_at(&entry_of, &scratch.path("x.vmdk")).arg("--flat").output();
+    refused(&said, 2, "bad-entry", &entry_of).names("'scis'");
     // Elsewhere the name has its directory.
     fs::create_dir(scratch.path("vm")).expect("it is our directory");
     let elsewhere = scratch.path("vm/test.vmdk");
@@ -697,7 +736,9 @@ fn names() {
     let image = scratch.image("Größe, $x 'y'.img", MIB);
     let link = scratch.path("link=1");
     symlink(&image, &link).expect("it is our directory");
-    refused(&create_at(&format!("{}=scsi", link.display()), &scratch.path("x.vmdk")).output(), 2, "link=1");
+    let entry = format!("{}=scsi", link.display());
+    refused(&create_at(&entry, &scratch.path("x.vmdk")).output(), 2, "bad-entry", &entry)
+        .names("symbolic link");
     let file = scratch.path("Größe.vmdk");
     create_at(&format!("{}=scsi", image.display()), &file).output().expect_out();
     assert!(text(&file).contains("version=1\nencoding=\"UTF-8\"\n"), "{}", text(&file));
@@ -710,7 +751,7 @@ fn names() {
     detach(&file, &vmx).expect_out();
     assert_eq!(text(&vmx), VMX);
     fs::write(&vmx, VMX.replace("UTF-8", "windows-1252")).expect("it is ours");
-    refused(&attach(&file, &vmx), 1, "rename it to one of ASCII");
+    refused(&attach(&file, &vmx), 1, "unsupported", &file).names("ASCII");
 }
 
 /// The whole disk that a descriptor describes, read by its extents.
@@ -802,7 +843,7 @@ fn divided(script: &str) {
     let none = create_at(&disk.entry(), &disk.scratch().path("x.vmdk"))
         .args(["--partitions", "--partition=99"])
         .output();
-    refused(&none, 1, "has no partition 99");
+    refused(&none, 1, "not-found", disk.path()).names("partition 99");
     // The guest puts a boot loader into its copy, and on the device a byte of the table changes.
     let file = disk.scratch().path("again.vmdk");
     create_at(&disk.entry(), &file).arg("--partitions").output().expect_out();
@@ -814,9 +855,7 @@ fn divided(script: &str) {
     }
     check(&file).expect_out();
     write(device, 440).expect("root can");
-    let changed = check(&file);
-    assert_eq!(changed.code(), 1);
-    assert!(changed.out().contains("has another partition table than"), "{}", changed.out());
+    differs(vmdk("check").arg(&file), "partition-table", "another partition table");
     refresh(&file).expect_out();
     check(&file).expect_out();
     let whole = assembled(&file);
@@ -824,7 +863,7 @@ fn divided(script: &str) {
     let old = assembled(&disk.scratch().path("again.vmdk.bak"));
     assert_eq!(old[440..445], original[440..445], "the old descriptor still has its copy");
     fs::remove_file(disk.scratch().path("again-pt-1.vmdk")).expect("refresh wrote it");
-    assert!(check(&file).out().contains("cannot be read (No such file or directory)"));
+    differs(vmdk("check").arg(&file), "partition-table", "(No such file or directory)");
     refresh(&file).expect_out();
     check(&file).expect_out();
 }
@@ -846,7 +885,8 @@ fn broken_tables() {
     let entry = format!("{}=scsi", image.display());
     let file = scratch.path("test.vmdk");
     let attempt = |words: &str| {
-        refused(&create_at(&entry, &file).arg("--partitions").output(), 1, words);
+        refused(&create_at(&entry, &file).arg("--partitions").output(), 1, "partition-table", &image)
+            .names(words);
         let left: Vec<_> = fs::read_dir(scratch.directory())
             .expect("ours")
             .map(|entry| entry.expect("ours").file_name())
@@ -857,7 +897,7 @@ fn broken_tables() {
         Run::new("sgdisk").arg("--zap-all").arg(&image).output().expect_out();
         Run::new("sgdisk").args(arguments).arg(&image).output().expect_out();
     };
-    attempt("has no partition table");
+    attempt("55 AA");
     divide(&["--new=1:0:+4M", "--new=2:0:0"]);
     let right = fs::read(&image).expect("it is ours");
     let last = right.len() - 512;
@@ -877,15 +917,15 @@ fn broken_tables() {
     }
     fs::write(&image, &right).expect("it is ours");
     grow(&image, 8 * MIB);
-    attempt("has a GPT made for a larger device; give it its size again");
+    attempt("give the device its size again");
     grow(&image, 16 * MIB);
     divide(&["--new=1:0:+4M", "--hybrid=1"]);
     attempt("hybrid");
     let device = create_at(&format!("{entry},sector=4096"), &file).arg("--partitions").output();
-    refused(&device, 1, "has a GPT made for 512-byte sectors, and sectors of 4096 bytes");
+    refused(&device, 1, "sector-size", &image).names("4096").names("leave the table");
     Run::new("sgdisk").arg("--zap-all").arg(&image).output().expect_out();
     let device = create_at(&format!("{entry},sector=4096"), &file).arg("--partitions").output();
-    refused(&device, 1, "has blocks of 4096 bytes");
+    refused(&device, 1, "sector-size", &image).names("4096").names("use the whole device");
 }
 
 /// The partitions that the kernel's tools find, by number: first sector, sectors, type.
@@ -912,14 +952,14 @@ fn numbers_of_partx() {
     }
 }
 
-/// Runs every command that stands in sentences between apostrophes; how many there were.
-fn obeyed(said: &str) -> usize {
-    let commands = said.split('\'').skip(1).step_by(2).filter(|words| words.contains(' '));
-    let run = |line: &str| {
+/// Runs every command that a hint has between apostrophes; how many there were.
+fn obeyed(hint: &str) -> usize {
+    let commands = commands(hint);
+    for line in &commands {
         let line = line.replace("vmware-bdwrapper ", &format!("'{}' ", command().display()));
         Run::new("sh").args(["-c", &line]).output();
-    };
-    commands.map(run).count()
+    }
+    commands.len()
 }
 
 /// Whatever is said of a damaged table: where it is done, the table is as it was before the damage, or no worse.
@@ -964,9 +1004,13 @@ fn advice() {
             fs::write(&file, text(&file).replace("fullDevice", "partitionedDevice")).expect("it is ours");
             let failed = create_at(&entry, &scratch.path("new.vmdk")).arg("--partitions").output();
             assert_eq!(failed.code(), 1, "{one} {other}");
-            let said = failed.err() + &check(&file).out();
-            let repairs = said.matches("sgdisk --move-second-header").count();
-            let count = obeyed(&said);
+            let failed = failed.messages();
+            let found = differences_of(vmdk("check").arg(&file));
+            let said = format!("{failed:?} {found:?}");
+            let hints = failed.into_iter().map(|finding| finding.remedy);
+            let hints = Vec::from_iter(hints.chain(found.into_iter().map(|[_, _, remedy]| remedy)));
+            let repairs = hints.iter().filter(|hint| hint.contains("sgdisk --move-second-header")).count();
+            let count: usize = hints.iter().map(|hint| obeyed(hint)).sum();
             let now = fs::read(&image).expect("it is ours");
             if repairs > 0 {
                 assert_eq!(bytes, 512, "{said}");
@@ -1016,11 +1060,12 @@ fn smaller_sectors() {
     let file = scratch.path("test.vmdk");
     let run = || create_at(&entry, &file).arg("--partitions");
     let failed = run().output();
-    refused(&failed, 1, "has a GPT made for 512-byte sectors, and sectors of 4096 bytes; leave the table");
+    let failed = refused(&failed, 1, "sector-size", device.path());
+    failed.names("512-byte").names("leave the table");
     let option =
         create_at(&format!("{}=scsi,sector=4096", image.display()), &file).arg("--partitions").output();
-    refused(&option, 1, "Leave the option sector out");
-    assert_eq!(obeyed(&failed.err()), 1);
+    refused(&option, 1, "sector-size", &image).names("Leave the option sector out");
+    assert_eq!(obeyed(&failed.remedy), 1);
     assert!(fs::read(&image).expect("it is ours") == before);
     run().output().expect_out();
 }
@@ -1049,7 +1094,7 @@ fn partition_growth() {
     // The partition is gone.
     sgdisk(&["--delete=2", "--new=2:43008:+8M"]);
     let before = text(&file);
-    refused(&refresh(&file), 1, "begins in sector 40960");
+    refused(&refresh(&file), 1, "not-found", &image).names("sector 40960");
     assert_eq!(text(&file), before);
 }
 
@@ -1086,12 +1131,14 @@ fn partition_nodes() {
     let name = scratch.path("disk.img").display().to_string();
     let nodes = text(&file).replace(&format!("\"{name}\" 40960"), &format!("\"{}\" 0", node.display()));
     fs::write(&file, &nodes).expect("it is ours");
-    let words = format!("is made of nodes of partitions, such as {}", node.display());
     for outcome in [check(&file), refresh(&file)] {
-        refused(&outcome, 1, &words);
+        refused(&outcome, 1, "unsupported", &file).names(node.display());
     }
-    let doctor = Run::new(command()).args(["doctor", "--vmdk"]).arg(&file).output();
-    assert!(doctor.out().contains(&words), "{}{}", doctor.out(), doctor.err());
+    let doctor = Run::new(command()).args(["doctor", "--json", "--vmdk"]).arg(&file).output().findings();
+    let said = doctor.iter().find(|finding| finding.subject.as_deref() == file.to_str());
+    let said = said.unwrap_or_else(|| panic!("{doctor:?}"));
+    assert_eq!((said.verdict.as_str(), said.code.as_str()), ("problem", "unsupported"), "{said:?}");
+    said.names(node.display());
     assert_eq!(text(&file), nodes);
 }
 
@@ -1141,7 +1188,7 @@ fn copy_owner_and_mode() {
     // Its owner can use it.
     let copies = Scratch::new();
     let copy = copies.copy(&command(), "vmware-bdwrapper");
-    Run::new(&copy).args(["vmdk", "check"]).arg(&file).nobody().output().expect_out();
+    vmdk_of(&copy, "check").arg(&file).nobody().output().expect_out();
     // Where the copy is lost, those of the descriptor count; a program it never becomes.
     fs::remove_file(scratch.path("test-pt-1.vmdk")).expect("it is ours");
     refresh(&file).expect_out();
@@ -1152,7 +1199,7 @@ fn copy_owner_and_mode() {
     create_at(&entry, &file).arg("--force").output().expect_out();
     create_at(&entry, &file).args(["--force", "--partitions"]).output().expect_out();
     assert_eq!(rights("test-pt-3.vmdk"), (65534, 65534, 0o600));
-    Run::new(&copy).args(["vmdk", "check"]).arg(&file).nobody().output().expect_out();
+    vmdk_of(&copy, "check").arg(&file).nobody().output().expect_out();
     // What another may not read is not put into a copy that he may, whatever names lead to it.
     let copy_name = scratch.path("test-pt-3.vmdk");
     let secret = [&b"secret"[..], &fs::read(&copy_name).expect("it is ours")[6..]].concat();
@@ -1171,12 +1218,9 @@ fn copy_owner_and_mode() {
     assert!(text(&file).contains(two), "{right}");
     change_table(&scratch, "two");
     let before = list(scratch.directory());
-    refused(&refresh(&file), 1, "files of different owners or modes");
-    refused(
-        &create_at(&entry, &file).args(["--force", "--partitions"]).output(),
-        1,
-        "files of different owners or modes",
-    );
+    for outcome in [refresh(&file), create_at(&entry, &file).args(["--force", "--partitions"]).output()] {
+        refused(&outcome, 1, "unsupported", &file).names("chown(1) and chmod(1)");
+    }
     assert_eq!(list(scratch.directory()), before);
     fs::write(&file, right).expect("it is ours");
     // Who cannot give it away does not have it under his own name.
@@ -1184,8 +1228,8 @@ fn copy_owner_and_mode() {
     give("test-pt-3.vmdk", 0, 0, 0o644);
     change_table(&scratch, "b");
     let before = list(scratch.directory());
-    let nobody = Run::new(&copy).args(["vmdk", "refresh"]).arg(&file).nobody().output();
-    refused(&nobody, 1, "owner must be yours to give");
+    let nobody = vmdk_of(&copy, "refresh").arg(&file).nobody().output();
+    refused(&nobody, 1, "permission-denied", scratch.path("test-pt.vmdk")).names("present owner");
     assert_eq!(list(scratch.directory()), before);
 }
 
@@ -1211,9 +1255,9 @@ fn copy_limits() {
     give("test-pt-2.vmdk", 65534, 65534, 0o644);
     change_table(&scratch, "c");
     let before = list(scratch.directory());
-    let user = "belongs to user 65534, who may not read";
-    refused(&refresh(&file), 1, user);
-    refused(&create_at(&entry, &file).args(["--force", "--partitions"]).output(), 1, user);
+    for outcome in [refresh(&file), create_at(&entry, &file).args(["--force", "--partitions"]).output()] {
+        refused(&outcome, 1, "permission-denied", &file).names("user 65534");
+    }
     assert_eq!(list(scratch.directory()), before);
     chown(&image, Some(65534), None).expect("root can");
     refresh(&file).expect_out();
@@ -1384,12 +1428,9 @@ fn growth() {
     grow(disk.image(), 256 * MIB);
     check(&file).expect_out();
     disk.loop_device().resize();
-    let grown = check(&file);
-    assert_eq!(grown.code(), 1);
-    let out = grown.out();
+    differs(vmdk("check").arg(&file), "grown", "from 262144 to 524288 sectors");
+    differs(vmdk("check").arg(&file), "geometry", "1022/9/57, and the descriptor 1008/5/52");
     let name = disk.path().display();
-    assert!(out.contains(&format!("{name} has grown from 262144 to 524288 sectors.\n")), "{out}");
-    assert!(out.contains("has the geometry 1022/9/57, and the descriptor 1008/5/52"), "{out}");
     let refreshed = refresh(&file).expect_out();
     assert!(refreshed.contains("524288 sectors (before: 262144)"), "{refreshed}");
     assert_eq!(check(&file).expect_out(), format!("{} describes {name} as it is.\n", file.display()));
@@ -1402,7 +1443,7 @@ fn growth() {
     assert!(!disk.scratch().path("test.vmdk.bak.1").exists());
     // Made for an image file, which it no longer is.
     fs::write(&file, text(&file).replace("fullDevice", "monolithicFlat")).expect("it is ours");
-    assert!(check(&file).out().contains("is a block device, and the descriptor is for an image file"));
+    differs(vmdk("check").arg(&file), "kind", "");
 }
 
 fn differences() {
@@ -1410,8 +1451,7 @@ fn differences() {
     let (entry, file) = described(&scratch, "scsi");
     let what = |run: Run| {
         let outcome = run.arg(&file).arg("--json").output();
-        let document: Value =
-            serde_json::from_str(&outcome.out()).unwrap_or_else(|_| panic!("{}", outcome.err()));
+        let document = outcome.document();
         let list = document["differences"].as_array().expect("a list");
         let what: Vec<String> =
             list.iter().map(|entry| entry["what"].as_str().expect("a word").to_owned()).collect();
@@ -1438,12 +1478,12 @@ fn differences() {
         what(vmdk("check").env(names::DEVICES, environment)).0,
         ["adapter", "geometry", "bios-geometry"]
     );
-    refused(&vmdk("check").args(["--device", "/x=scsi"]).arg(&file).output(), 2, "not for /x");
+    refused(&vmdk("check").args(["--device", "/x=scsi"]).arg(&file).output(), 2, "usage", &file).names("/x");
     fs::remove_file(&image).expect("it is ours");
     assert_eq!(what(vmdk("check")), (vec!["absent".into()], Value::Null));
     fs::create_dir(&image).expect("it is our directory");
     assert_eq!(what(vmdk("check")).0, ["absent"]);
-    refused(&refresh(&file), 1, "is neither a block device nor an image file");
+    refused(&refresh(&file), 1, "not-a-device", &image);
 }
 
 /// Commands in sentences can be pasted into a shell, and what they make fits.
@@ -1454,14 +1494,17 @@ fn remedies() {
     Run::new("sgdisk").args(["--new=1:2048:+8M", "--new=2:40960:+8M"]).arg(&image).output().expect_out();
     let file = scratch.path("a $b/test.vmdk");
     let entry = |options: &str| format!("{}={options}", image.display());
-    // Runs the last command that stands there between apostrophes.
-    let obey = |said: &str| {
-        let (_, rest) = said.rsplit_once("'vmware-bdwrapper ").expect("a command");
-        let line = format!("'{}' {}", command().display(), rest.split('\'').next().expect("its end"));
+    // Runs the last command of a hint.
+    let obey = |hint: &str| {
+        let line = commands(hint).pop().unwrap_or_else(|| panic!("{hint}"));
+        let words = line.strip_prefix("vmware-bdwrapper ").unwrap_or_else(|| panic!("{hint}")).to_owned();
+        let line = format!("'{}' {words}", command().display());
         Run::new("sh").args(["-c", &line]).output().expect_out();
-        rest.to_owned()
+        words
     };
-    let with = |entry: &str| vmdk("check").arg("--device").arg(entry).arg(&file).output();
+    let with = |entry: &str| vmdk("check").arg("--device").arg(entry).arg(&file);
+    // All differences are done with what is said of the first.
+    let first = || differences_of(vmdk("check").arg(&file)).swap_remove(0);
     let create = |options: &[&str]| {
         create_at(&entry("scsi"), &file).arg("--force").args(options).output().expect_out();
     };
@@ -1472,15 +1515,16 @@ fn remedies() {
         (&["--adapter=pvscsi"], &["test.vmdk\" --force"]),
     ] {
         create(options);
-        let found = with(&ide);
+        let found = differences_of(with(&ide));
         let adapter =
             options.iter().find_map(|option| option.strip_prefix("--adapter=")).unwrap_or("lsilogic");
-        let out = found.out();
-        assert!(out.contains(&format!("as a disk of IDE, and the descriptor is for {adapter}.")), "{out}");
+        let [what, sentence, remedy] = &found[0];
+        assert_eq!(what, "adapter");
+        assert!(sentence.contains("IDE") && sentence.contains(adapter), "{sentence}");
         let before = text(&file);
-        let line = obey(&out);
+        let line = obey(remedy);
         assert!(repeated.iter().all(|words| line.contains(words)), "{line}");
-        with(&ide).expect_out();
+        with(&ide).output().expect_out();
         let extents = |text: &str| text.lines().filter(|line| line.starts_with("RW ")).count();
         assert_eq!(extents(&text(&file)), extents(&before));
     }
@@ -1490,25 +1534,22 @@ fn remedies() {
     let mut wrong = right.clone();
     wrong[512 + 40] ^= 0x11;
     fs::write(&image, wrong).expect("it is ours");
-    let out = check(&file).out();
-    assert!(
-        out.contains("has a primary GPT whose header has a wrong checksum, and a backup that is whole"),
-        "{out}"
-    );
-    assert!(out.contains("Settle that first. Stop the virtual machine and run"), "{out}");
-    assert_eq!(obeyed(&out), 2);
+    let [what, sentence, remedy] = first();
+    assert_eq!(what, "partition-table");
+    assert!(sentence.contains("primary GPT"), "{sentence}");
+    assert_eq!(obeyed(&remedy), 2, "{remedy}");
     check(&file).expect_out();
     create(&[]);
     grow(&image, 65 * MIB);
-    obey(&check(&file).out());
+    obey(&first()[2]);
     check(&file).expect_out();
     grow(&image, 64 * MIB);
-    obey(&refresh(&file).err());
+    obey(&refused(&refresh(&file), 1, "different", &image).remedy);
     check(&file).expect_out();
     let vmx = scratch.path("a $b/a.vmx");
     fs::write(&vmx, VMX).expect("it is our directory");
     attach(&file, &vmx).expect_out();
-    obey(&attach(&file, &vmx).err());
+    obey(&refused(&attach(&file, &vmx), 1, "exists", &vmx).remedy);
     assert_eq!(text(&vmx), VMX);
 }
 
@@ -1517,19 +1558,17 @@ fn other_name() {
     let file = disk.scratch().path("test.vmdk");
     create_at(&disk.entry(), &file).output().expect_out();
     let device = disk.device().display().to_string();
-    let same = |entry: &str| vmdk("check").args(["--device", entry]).arg(&file).output();
+    let run = |entry: &str| vmdk("check").args(["--device", entry]).arg(&file);
+    let same = |entry: &str| run(entry).output();
     let out = same(&format!("{device}=scsi")).expect_out();
     assert_eq!(out, format!("{} describes {device} as it is.\n", file.display()));
-    let found = same(&format!("{device}=ide"));
-    assert_eq!(found.code(), 1);
-    assert!(found.out().contains("answers as a disk of IDE"), "{}", found.out());
+    differs(run(&format!("{device}=ide")), "adapter", "IDE");
     // The environment's entry counts by whatever name, as it does to the library.
     let environment = format!("/dev/sd/none:{device}=ide");
-    let found = vmdk("check").env(names::DEVICES, environment).arg(&file).output();
-    assert!(found.out().contains("answers as a disk of IDE"), "{}", found.out());
+    differs(vmdk("check").env(names::DEVICES, environment).arg(&file), "adapter", "IDE");
     let other = disk.scratch().image("other", MIB);
-    refused(&same(&format!("{}=scsi", other.display())), 2, "not for");
-    refused(&same("/nonexistent=scsi"), 2, "not for /nonexistent");
+    refused(&same(&format!("{}=scsi", other.display())), 2, "usage", &file).names(other.display());
+    refused(&same("/nonexistent=scsi"), 2, "usage", &file).names("/nonexistent");
     grow(disk.image(), 256 * MIB);
     disk.loop_device().resize();
     vmdk("refresh").args(["--device", &format!("{device}=scsi")]).arg(&file).output().expect_out();
@@ -1542,7 +1581,7 @@ fn other_name() {
     // A name that leads nowhere is not the same as another that does.
     fs::write(&file, text(&file).replace(disk.path().to_str().expect("ASCII"), "/dev/sd/nowhere"))
         .expect("it is ours");
-    refused(&same("/nonexistent=scsi"), 2, "not for /nonexistent");
+    refused(&same("/nonexistent=scsi"), 2, "usage", &file).names("/nonexistent");
 }
 
 fn refresh_keeps() {
@@ -1594,20 +1633,20 @@ fn refresh_keeps() {
     grow(&scratch.path("disk.img"), 512 * MIB);
     let (lock, now) = (scratch.path("test.vmdk.lck"), text(&file));
     fs::write(&lock, "").expect("it is our directory");
-    refused(&refresh(&file), 1, "is in use");
+    refused(&refresh(&file), 1, "in-use", &file).names(lock.display());
     fs::remove_file(&lock).expect("it is ours");
     fs::create_dir(&lock).expect("it is our directory");
     fs::write(lock.join("M12345.lck"), "").expect("it is ours");
-    refused(&refresh(&file), 1, "is in use");
+    refused(&refresh(&file), 1, "in-use", &file).names(lock.display());
     fs::remove_dir_all(&lock).expect("it is ours");
     symlink("/nonexistent", &lock).expect("it is our directory");
-    refused(&refresh(&file), 1, "is in use");
+    refused(&refresh(&file), 1, "in-use", &file).names(lock.display());
     fs::remove_file(&lock).expect("it is ours");
     assert_eq!(text(&file), now);
     // Extents that are not the device's end.
     fs::write(&file, expected.replace("# Extent", "RW 63 FLAT \"x.mbr\" 0\r\n# Extent")).expect("it is ours");
     fs::write(scratch.path("x.mbr"), [0; 63 * 512]).expect("it is our directory");
-    refused(&refresh(&file), 1, "does not end with an extent of the device");
+    refused(&refresh(&file), 1, "unsupported", &file).names("vmdk create");
 }
 
 fn shrinking() {
@@ -1615,8 +1654,8 @@ fn shrinking() {
     let (_, file) = described(&scratch, "ide");
     grow(&scratch.path("disk.img"), 64 * MIB);
     let before = text(&file);
-    let whole = format!("run 'vmware-bdwrapper vmdk refresh --shrink {}'", file.display());
-    refused(&refresh(&file), 1, &whole);
+    let said = refused(&refresh(&file), 1, "different", scratch.path("disk.img"));
+    assert_eq!(said.commands(), [format!("vmware-bdwrapper vmdk refresh --shrink {}", file.display())]);
     assert_eq!(text(&file), before);
     vmdk("refresh").arg("--shrink").arg(&file).output().expect_out();
     assert!(text(&file).contains("RW 131072 FLAT"));
@@ -1645,13 +1684,13 @@ fn attach_detach() {
             "",
         ];
         assert_eq!(text(&vmx), original.clone() + &added.join(end));
-        refused(&attach(&file, &vmx), 1, "already, as scsi0:1");
+        refused(&attach(&file, &vmx), 1, "exists", &vmx).names("scsi0:1");
         // VMware adds lines of its own, and cares for no case.
         let used = text(&vmx).replace("scsi0:1.present", "SCSI0:1.Present") + "scsi0:1.redo = \"\"" + end;
         fs::write(&vmx, used).expect("it is ours");
         detach(&file, &vmx).expect_out();
         assert_eq!(text(&vmx), original);
-        refused(&detach(&file, &vmx), 1, "does not have");
+        refused(&detach(&file, &vmx), 1, "not-found", &vmx).names(file.display());
     }
     let backups = list(scratch.directory()).iter().filter(|name| name.contains(".bak")).count();
     assert_eq!(backups, 1, "{:?}", list(scratch.directory()));
@@ -1685,7 +1724,7 @@ fn attach_detach() {
         text(&elsewhere)
     );
     let from_there = vmdk("detach").args(["moved.vmdk"]).arg(&elsewhere);
-    refused(&from_there.output(), 1, "does not have");
+    refused(&from_there.output(), 1, "not-found", &elsewhere).names("moved.vmdk");
     detach(&scratch.path("moved.vmdk"), &elsewhere).expect_out();
     assert_eq!(text(&elsewhere), VMX);
 }
@@ -1770,8 +1809,8 @@ fn owner_and_mode() {
     fs::set_permissions(scratch.directory(), Permissions::from_mode(0o777)).expect("it is ours");
     fs::set_permissions(&vmx, Permissions::from_mode(0o666)).expect("it is ours");
     let copy = scratch.copy(&command(), "vmware-bdwrapper");
-    let nobody = Run::new(copy).args(["vmdk", "detach"]).args([&file, &vmx]).nobody().output();
-    refused(&nobody, 1, "owner must be yours to give");
+    let nobody = vmdk_of(&copy, "detach").args([&file, &vmx]).nobody().output();
+    refused(&nobody, 1, "permission-denied", &vmx).names("present owner");
     assert_eq!(text(&vmx), before);
 }
 
@@ -1786,8 +1825,10 @@ fn attach_refused() {
             let path = scratch.path(lock);
             if is_directory { fs::create_dir(&path) } else { fs::write(&path, "") }
                 .expect("it is our directory");
-            refused(&attach(&file, &vmx), 1, "is in use");
-            refused(&detach(&file, &vmx), 1, "is in use");
+            let locked = scratch.path(lock.trim_end_matches(".lck"));
+            for outcome in [attach(&file, &vmx), detach(&file, &vmx)] {
+                refused(&outcome, 1, "in-use", &locked).names(path.display());
+            }
             if is_directory { fs::remove_dir(&path) } else { fs::remove_file(&path) }.expect("it is ours");
         }
     }
@@ -1795,30 +1836,34 @@ fn attach_refused() {
     for (version, slot, needed) in [("9", "sata0:0", 10), ("12", "nvme0:0", 13)] {
         fs::write(&vmx, VMX.replace("\"19\"", &format!("\"{version}\""))).expect("it is ours");
         let old = vmdk("attach").args([&file, &vmx]).args(["--slot", slot]).output();
-        refused(&old, 1, &format!("has virtual hardware {version}, and {} needs {needed}", &slot[..4]));
+        let said = refused(&old, 1, "unsupported", &vmx);
+        said.names(format!("hardware {version}")).names(format!("{} needs {needed}", &slot[..4]));
         fs::write(&vmx, VMX.replace("\"19\"", &format!("\"{needed}\""))).expect("it is ours");
         vmdk("attach").args([&file, &vmx]).args(["--slot", slot]).output().expect_out();
     }
     with("");
     let at = |slot: &str| vmdk("attach").args([&file, &vmx]).args(["--slot", slot]).output();
-    refused(&at("scsi0:0"), 1, "has lines for scsi0:0 already");
-    refused(&at("scsi0:7"), 2, "is no place of a disk");
-    refused(&at("ide2:0"), 2, "is no place of a disk");
+    refused(&at("scsi0:0"), 1, "in-use", &vmx).names("scsi0:0");
+    misused(&at("scsi0:7"), "scsi3:15 without unit 7");
+    misused(&at("ide2:0"), "ide0:0 to ide1:1");
     with("sata0.present = \"FALSE\"\nide0:0.present = \"FALSE\"\n");
-    refused(&at("sata0:0"), 1, "switched off");
-    refused(&at("ide0:0"), 1, "has lines for ide0:0 already");
+    refused(&at("sata0:0"), 1, "unsupported", &vmx).names("another controller");
+    refused(&at("ide0:0"), 1, "in-use", &vmx).names("ide0:0");
     with("");
-    refused(&at("ide1:0"), 1, "is a disk for lsilogic, and ide1:0 is none of its slots");
+    refused(&at("ide1:0"), 1, "unsupported", &file).names("lsilogic").names("ide1:0").names("scsi0:0");
     with("checkpoint.vmState = \"a.vmss\"\n");
-    refused(&attach(&file, &vmx), 1, "suspended");
+    refused(&attach(&file, &vmx), 1, "in-use", &vmx).names("resume");
     with("encryption.data = \"x\"\n");
-    refused(&attach(&file, &vmx), 1, "is encrypted");
+    refused(&attach(&file, &vmx), 1, "unsupported", &vmx).names("in VMware");
     fs::write(&vmx, "guestOS = \"other\"\n").expect("it is ours");
-    refused(&attach(&file, &vmx), 1, "is no .vmx file");
-    refused(&attach(&vmx, &vmx), 1, "is no descriptor");
-    refused(&attach(&file, &scratch.path("no.vmx")), 1, "cannot be read (No such file or directory)");
-    refused(&vmdk("attach").arg(&file).output(), 2, "VMX");
-    refused(&Run::new(command()).arg("vmdk").output(), 2, "Commands:\n  create ");
+    refused(&attach(&file, &vmx), 1, "malformed", &vmx).names("config.version");
+    refused(&attach(&vmx, &vmx), 1, "malformed", &vmx).names("no version");
+    let none = scratch.path("no.vmx");
+    refused(&attach(&file, &none), 1, "not-found", &none);
+    misused(&vmdk("attach").arg(&file).output(), "VMX");
+    let alone = Run::new(command()).arg("vmdk").output();
+    assert_eq!((alone.code(), alone.out().as_str()), (2, ""), "{}", alone.err());
+    assert!(alone.err().contains("Commands:\n  create "), "{}", alone.err());
 }
 
 /// What a snapshot is based on stays as it is.
@@ -1852,7 +1897,7 @@ fn snapshots() {
         let before = list(scratch.directory());
         for outcome in [refresh(&file), attach(&file, &vmx), create_at(&entry, &file).arg("--force").output()]
         {
-            refused(&outcome, 1, "test-000001.vmdk, for which it has to stay as it is; remove the snapshot");
+            refused(&outcome, 1, "in-use", &file).names("test-000001.vmdk").names("remove the snapshot");
         }
         assert_eq!(list(scratch.directory()), before);
     }
@@ -1880,12 +1925,12 @@ fn twice() {
         create_at(entry, &other).arg("--force").args(options).output().expect_out();
         attach(&other, &vmx)
     };
-    refused(&again(&entry, &[]), 1, "already, by");
-    let out = again(&entry, &["--partitions"]).err();
-    let remedy = format!("'vmware-bdwrapper vmdk detach {} {}'", file.display(), vmx.display());
-    assert!(
-        out.contains("already, by") && out.contains("test.vmdk as scsi0:1") && out.contains(&remedy),
-        "{out}"
+    refused(&again(&entry, &[]), 1, "duplicate", &vmx).names(scratch.path("disk.img").display());
+    let said = refused(&again(&entry, &["--partitions"]), 1, "duplicate", &vmx);
+    said.names("scsi0:1");
+    assert_eq!(
+        said.commands(),
+        [format!("vmware-bdwrapper vmdk detach {} {}", file.display(), vmx.display())]
     );
     // Another partition of it is another thing.
     again(&entry, &["--partitions", "--partition=1"]).expect_out();
@@ -1895,7 +1940,8 @@ fn twice() {
     // One device by two names.
     create_at(&name.path().display().to_string(), &file).arg("--force").output().expect_out();
     attach(&file, &vmx).expect_out();
-    refused(&again(&format!("{}=scsi", device.path().display()), &[]), 1, "already, by");
+    refused(&again(&format!("{}=scsi", device.path().display()), &[]), 1, "duplicate", &vmx)
+        .names(name.path().display());
 }
 
 fn large_sectors() {
@@ -1905,12 +1951,12 @@ fn large_sectors() {
     let created =
         create_at(&format!("{}=scsi", device.path().display()), &scratch.path("test.vmdk")).output();
     created.expect_out();
-    let name = device.path().display();
-    let said = format!(
-        "vmware-bdwrapper: {name} has sectors of 4096 bytes, and VMware takes disks with sectors of 512: have root run 'losetup \
-         --sector-size 512 {name}'.\n"
-    );
-    assert_eq!(created.err(), said);
+    let name = device.path().display().to_string();
+    let said = created.messages();
+    let [finding] = said.as_slice() else { panic!("{said:?}") };
+    let about = [Some(&*finding.verdict), Some(&*finding.code), finding.subject.as_deref()];
+    assert_eq!(about, [Some("warning"), Some("sector-size"), Some(&*name)], "{finding:?}");
+    assert_eq!(finding.names("4096").commands(), [format!("losetup --sector-size 512 {name}")]);
 }
 
 fn links() {
@@ -1927,14 +1973,14 @@ fn links() {
     detach(&file, &link).expect_out();
     // The lock of the file itself counts.
     fs::create_dir(scratch.path("real/a.vmx.lck")).expect("it is our directory");
-    refused(&attach(&file, &link), 1, "is in use");
+    refused(&attach(&file, &link), 1, "in-use", &link).names("real/a.vmx.lck");
     // One that leads nowhere, and one to where nothing can be written.
     let nowhere = scratch.path("nowhere.vmx");
     symlink("/nonexistent/a.vmx", &nowhere).expect("it is our directory");
-    refused(&attach(&file, &nowhere), 1, "cannot be read");
+    refused(&attach(&file, &nowhere), 1, "not-found", &nowhere);
     let version = scratch.path("version.vmx");
     symlink("/proc/version", &version).expect("it is our directory");
-    refused(&attach(&file, &version), 1, "is no .vmx file");
+    refused(&attach(&file, &version), 1, "malformed", &version).names("config.version");
 }
 
 /// What a descriptor names stands beside it, not beside a link to it.
@@ -1951,17 +1997,17 @@ fn descriptor_links() {
     attach(&link, &vmx).expect_out();
     assert!(text(&vmx).contains(&format!("scsi0:1.fileName = \"{}\"\n", file.display())), "{}", text(&vmx));
     for name in [&link, &file] {
-        refused(&attach(name, &vmx), 1, "already, as scsi0:1");
+        refused(&attach(name, &vmx), 1, "exists", &vmx).names("scsi0:1");
     }
     detach(&link, &vmx).expect_out();
     assert_eq!(text(&vmx), VMX);
     // A machine that has it by the link.
     fs::write(&vmx, format!("{VMX}scsi0:3.fileName = \"link.vmdk\"\n")).expect("it is ours");
-    refused(&attach(&file, &vmx), 1, "already, as scsi0:3");
+    refused(&attach(&file, &vmx), 1, "exists", &vmx).names("scsi0:3");
     detach(&file, &vmx).expect_out();
     assert_eq!(text(&vmx), VMX);
     change_table(&real, "a");
-    assert!(check(&link).out().contains("has another partition table than"));
+    differs(vmdk("check").arg(&link), "partition-table", "another partition table");
     let before = text(&file);
     refresh(&link).expect_out();
     assert!(text(&file).contains("test-pt-1.vmdk"), "{}", text(&file));
@@ -1974,18 +2020,19 @@ fn descriptor_links() {
     assert!(is_link());
     // The lock of the file itself counts, and what a link that leads nowhere names is not made.
     fs::create_dir(real.path("test.vmdk.lck")).expect("it is our directory");
-    for refused_by_lock in [
+    let lock = real.path("test.vmdk.lck");
+    for outcome in [
         refresh(&link),
         attach(&link, &vmx),
         detach(&link, &vmx),
         create_at(&entry, &link).arg("--force").output(),
     ] {
-        refused(&refused_by_lock, 1, "is in use");
+        refused(&outcome, 1, "in-use", &link).names(lock.display());
     }
     fs::remove_dir(real.path("test.vmdk.lck")).expect("it is ours");
     fs::rename(&file, real.path("moved.vmdk")).expect("it is ours");
-    refused(&create_at(&entry, &link).output(), 1, "exists already");
-    refused(&create_at(&entry, &link).arg("--force").output(), 1, "cannot be read");
+    refused(&create_at(&entry, &link).output(), 1, "exists", &link);
+    refused(&create_at(&entry, &link).arg("--force").output(), 1, "not-found", &link);
     assert!(is_link() && !file.exists());
     let mut left = list(scratch.directory());
     left.retain(|name| !name.starts_with("a.vmx.bak"));
@@ -2044,11 +2091,9 @@ fn waits() {
         let said = scratch.path("said");
         let stderr = fs::File::create(&said).expect("it is our directory");
         std::thread::scope(|scope| {
+            let is_told = || text(&said).contains("\"code\":\"waiting\"");
             let second = scope.spawn(|| run.stderr(stderr).output());
-            wait_for("a word of the lock", || {
-                let waits = text(&said).contains("waits for another program that has locked");
-                (waits || second.is_finished()).then_some(())
-            });
+            wait_for("a word of the lock", || (is_told() || second.is_finished()).then_some(()));
             assert_eq!((text(&file), text(&vmx)), before, "nothing is changed meanwhile");
             assert!(!second.is_finished(), "{}", text(&said));
             drop(held);
@@ -2144,8 +2189,8 @@ fn hostile_machines() {
     ] {
         let original = format!("{VMX}{lines}");
         fs::write(&vmx, &original).expect("it is our directory");
-        refused(&detach(&file, &vmx), 1, "gives scsi0:1 two disks");
-        refused(&attach(&file, &vmx), 1, "already, as scsi0:1");
+        refused(&detach(&file, &vmx), 1, "malformed", &vmx).names("scsi0:1").names("mine.vmdk");
+        refused(&attach(&file, &vmx), 1, "exists", &vmx).names("scsi0:1");
         assert_eq!(text(&vmx), original);
     }
     // Of a key that contradicts itself the cautious one counts.
@@ -2244,7 +2289,7 @@ fn hostile_files() {
         }
     };
     refusal(&huge);
-    refused(&create_at(&entry, &huge).arg("--force").output(), 1, "more than the 1048576");
+    refused(&create_at(&entry, &huge).arg("--force").output(), 1, "malformed", &huge).names("1048576");
     let traced = vmdk("check").arg(&huge).traced(&trace, ["-y", "-e", "trace=read,pread64,readv"]).output();
     assert_eq!(traced.code(), 1);
     assert!(!text(&trace).contains("/huge"), "nothing of it is read: {}", text(&trace));
@@ -2273,8 +2318,9 @@ fn hostile_files() {
     ] {
         assert!(right.contains(from));
         fs::write(&path, right.replacen(from, to, 1)).expect("it is our directory");
-        refused(&check(&path), 1, "hostile.vmdk");
-        refused(&refresh(&path), 1, "hostile.vmdk");
+        for outcome in [check(&path), refresh(&path)] {
+            refused(&outcome, 1, "malformed", &path);
+        }
     }
     // Names and options that nothing could have written.
     for (from, to) in [
@@ -2311,16 +2357,14 @@ fn unwritable() {
     let (before, listed) = (text(&file), list(scratch.directory()));
     let copies = Scratch::new();
     let copy = copies.copy(&command(), "vmware-bdwrapper");
-    let run = |task: &str| Run::new(&copy).args(["vmdk", task]).nobody();
-    refused(&run("refresh").arg(&file).output(), 1, "cannot be written (Permission denied)");
-    refused(&run("attach").args([&file, &vmx]).output(), 1, "cannot be written (Permission denied)");
-    refused(
-        &run("create").arg(&entry).arg("-o").arg(scratch.path("new.vmdk")).output(),
-        1,
-        "(Permission denied)",
-    );
+    let run = |task: &str| vmdk_of(&copy, task).nobody();
+    let denied = |run: Run, subject: &Path| refused(&run.output(), 1, "permission-denied", subject);
+    denied(run("refresh").arg(&file), &file).names("cannot be written");
+    denied(run("attach").args([&file, &vmx]), &vmx).names("cannot be written");
+    let new = scratch.path("new.vmdk");
+    denied(run("create").arg(&entry).arg("-o").arg(&new), &new);
     fs::set_permissions(&vmx, Permissions::from_mode(0o600)).expect("it is ours");
-    refused(&run("attach").args([&file, &vmx]).output(), 1, "cannot be read (Permission denied)");
+    denied(run("attach").args([&file, &vmx]), &vmx).names("cannot be read");
     assert_eq!((text(&file), text(&vmx), list(scratch.directory())), (before, VMX.to_owned(), listed));
 }
 
