@@ -9,14 +9,13 @@ use proptest::prelude::*;
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
 };
-use vmware::Given;
 use zerocopy::IntoBytes;
 
 use super::decode;
 use super::receiver::{self, Message, Receiver};
 use super::record::Record;
 use super::replay::difference::difference;
-use super::replay::input::given;
+use super::replay::input::{Input, input};
 use super::replay::lines::parse;
 
 /// A message as the library would send it.
@@ -75,7 +74,7 @@ proptest! {
         let read: Record = parse(line.as_bytes()).expect("it can be read");
         prop_assert_eq!(&read, &record);
         prop_assert_eq!(difference(&read, &record), []);
-        if let Ok(Given::Command { cdb, .. }) = given(&read, write) {
+        if let Ok(Input::Command { cdb, .. }) = input(&read, write) {
             prop_assert_eq!(cdb, read.cdb.0);
         }
         // One byte more or less is none.
@@ -114,29 +113,29 @@ fn what_may_be_made_again() {
     // A CDB of 12 bytes is no shorter than it is: DATA SET MANAGEMENT and IDENTIFY DEVICE.
     let trim = record(SG_IO, &[0xa1, 12, 6, 1, 1, 0, 0, 0, 0x40, 0x06, 0, 0], -2, &[1; 8]);
     assert_eq!(decode::name(&trim), "SG_IO ATA PASS-THROUGH(12) DATA SET MANAGEMENT");
-    assert!(given(&trim, false).is_err_and(|why| why.contains("--write")) && given(&trim, true).is_ok());
+    assert!(input(&trim, false).is_err_and(|why| why.contains("--write")) && input(&trim, true).is_ok());
     let identify = record(SG_IO, &[0xa1, 8, 0x0e, 0, 1, 0, 0, 0, 0x40, 0xec, 0, 0], -3, &[]);
-    assert!(given(&identify, false).is_ok());
+    assert!(input(&identify, false).is_ok());
     // The CDB that is sent says what it does, not the one beside it.
     let mut other = record(SCSI_IOCTL_SEND_COMMAND, &[0x12, 0, 0, 0, 36, 0], 0, &[]);
     other.given.0 = [&[0; 8][..], &[0x1b, 0, 0, 0, 1, 0]].concat();
-    assert!(given(&other, false).is_err() && given(&other, true).is_ok());
+    assert!(input(&other, false).is_err() && input(&other, true).is_ok());
     let mut setting = record(disk::request::SG_SET_TIMEOUT, &[], 0, &[]);
-    assert!(given(&setting, false).is_err() && given(&setting, true).is_ok());
+    assert!(input(&setting, false).is_err() && input(&setting, true).is_ok());
     setting.request = disk::request::SG_GET_TIMEOUT;
-    assert!(given(&setting, false).is_ok());
+    assert!(input(&setting, false).is_ok());
     let inquiry = record(SG_IO, &[0x12, 0, 0, 0, 36, 0], -3, &[]);
-    assert!(matches!(given(&inquiry, false), Ok(Given::Command { data, length: 8, .. }) if data.is_empty()));
+    assert!(matches!(input(&inquiry, false), Ok(Input::Command { data, length: 8, .. }) if data.is_empty()));
     let select = record(SG_IO, &[0x15, 0x10, 0, 0, 8, 0], -2, &[1; 8]);
-    assert!(given(&select, false).is_err_and(|why| why.contains("--write")));
-    assert!(matches!(given(&select, true), Ok(Given::Command { data, .. }) if data == [1; 8]));
+    assert!(input(&select, false).is_err_and(|why| why.contains("--write")));
+    assert!(matches!(input(&select, true), Ok(Input::Command { data, .. }) if data == [1; 8]));
     let write = record(SG_IO, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], -2, &[]);
-    assert!(given(&write, true).is_err_and(|why| why.contains("not recorded")));
-    assert!(given(&record(0x5399, &[], 0, &[]), true).is_err());
+    assert!(input(&write, true).is_err_and(|why| why.contains("not recorded")));
+    assert!(input(&record(0x5399, &[], 0, &[]), true).is_err());
     // One with an address in it.
-    assert!(given(&record(disk::request::BLKPG, &[], 0, &[]), true).is_err());
-    assert!(given(&record(disk::request::BLKROSET, &[], 0, &[]), false).is_err());
-    assert!(given(&record(disk::request::BLKROSET, &[], 0, &[]), true).is_ok());
+    assert!(input(&record(disk::request::BLKPG, &[], 0, &[]), true).is_err());
+    assert!(input(&record(disk::request::BLKROSET, &[], 0, &[]), false).is_err());
+    assert!(input(&record(disk::request::BLKROSET, &[], 0, &[]), true).is_ok());
 }
 
 /// What stands where the caller has put it was not returned.

@@ -1,4 +1,4 @@
-//! What a recorded request was given, and whether it may be made again.
+//! What a recorded request read, and whether it may be made again.
 
 use disk::abi::{Abi, SG_DXFER_FROM_DEV, ScsiIoctlCommand, SgIoHdr};
 use disk::ioctl::hdio_drive;
@@ -7,33 +7,58 @@ use disk::request::{
     find,
 };
 use disk::{ata, sat, scsi};
-use vmware::Given;
+use engine::ioctl;
+use serde::{Deserialize, Serialize};
 
 use crate::trace::record::{Moved, Record};
 
-/// What a request is given again, or why it is not made.
-pub fn given(record: &Record, write: bool) -> Result<Given, &'static str> {
-    let given = recorded(record)?;
-    match write || changes_nothing(record.request, &given) {
-        true => Ok(given),
+/// What a request reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Input {
+    /// The argument itself.
+    Number(u64),
+    /// What stands at the address that the argument is.
+    Memory(Vec<u8>),
+    /// A SCSI command for `SG_IO`.
+    Command {
+        /// `dxfer_direction`
+        direction: i32,
+        cdb: Vec<u8>,
+        /// The data to the disk; where it is shorter than `length`, zeros follow it.
+        data: Vec<u8>,
+        /// How many bytes the command is to move.
+        length: u32,
+        /// The length of the buffer for sense data; `None`: no address is given.
+        sense: Option<u8>,
+    },
+}
+
+/// The most bytes that a command sent anew moves; the library takes no less.
+const MOST_MOVED: u32 = 4 << 20;
+
+/// Returns what a request is given again, or why it is not made.
+pub fn input(record: &Record, write: bool) -> Result<Input, &'static str> {
+    let input = recorded(record)?;
+    match write || changes_nothing(record.request, &input) {
+        true => Ok(input),
         false => Err("it could change the device (--write)"),
     }
 }
 
 /// Whether the row of a request, and that of the command which it sends, say that it changes nothing.
-fn changes_nothing(request: u32, given: &Given) -> bool {
+fn changes_nothing(request: u32, input: &Input) -> bool {
     let scsi = |cdb: &[u8]| {
         let mut whole = [0; 16];
         whole.iter_mut().zip(cdb).for_each(|(to, from)| *to = *from);
         let command = scsi::command::find(whole[0], whole[1] & 0x1f);
         command.is_some_and(|command| sat::changes_nothing(command, &whole))
     };
-    match (request, given) {
-        (SG_IO, Given::Command { cdb, .. }) => scsi(cdb),
-        (SCSI_IOCTL_SEND_COMMAND, Given::Memory(bytes)) => {
+    match (request, input) {
+        (SG_IO, Input::Command { cdb, .. }) => scsi(cdb),
+        (SCSI_IOCTL_SEND_COMMAND, Input::Memory(bytes)) => {
             bytes.get(size_of::<ScsiIoctlCommand>()..).is_some_and(scsi)
         }
-        (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE, Given::Memory(bytes)) => {
+        (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE, Input::Memory(bytes)) => {
             let registers = hdio_drive::registers(Abi::Native, request, bytes);
             registers.is_some_and(|registers| ata::command::changes_nothing(&registers))
         }
@@ -41,8 +66,8 @@ fn changes_nothing(request: u32, given: &Given) -> bool {
     }
 }
 
-/// What a request was given, where all of it is recorded.
-fn recorded(record: &Record) -> Result<Given, &'static str> {
+/// Returns what a request was given, where all of it is recorded.
+fn recorded(record: &Record) -> Result<Input, &'static str> {
     const NOT_WHOLE: &str = "not all that it was given is recorded";
     if find(record.request).is_none() {
         return Err("what it does is not known");
@@ -55,7 +80,7 @@ fn recorded(record: &Record) -> Result<Given, &'static str> {
         {
             return Err(NOT_WHOLE);
         }
-        if moved.length > vmware::LONGEST {
+        if moved.length > MOST_MOVED {
             return Err("it moves too much");
         }
         let from_disk = moved.direction == SG_DXFER_FROM_DEV;
@@ -65,11 +90,11 @@ fn recorded(record: &Record) -> Result<Given, &'static str> {
         let data = if from_disk { Vec::new() } else { record.data.0.clone() };
         let sense = (hdr.sbp != 0).then_some(hdr.mx_sb_len);
         let Moved { direction, length, .. } = moved;
-        return Ok(Given::Command { direction, cdb: record.cdb.0.clone(), data, length, sense });
+        return Ok(Input::Command { direction, cdb: record.cdb.0.clone(), data, length, sense });
     }
     match find(record.request).map(|request| request.argument) {
-        Some(Argument::Number | Argument::None) => Ok(Given::Number(record.argument)),
-        _ if !vmware::is_self_contained(record.request) => Err(NOT_WHOLE),
+        Some(Argument::Number | Argument::None) => Ok(Input::Number(record.argument)),
+        _ if ioctl::room(record.request).is_none() => Err(NOT_WHOLE),
         Some(Argument::In(_)) if record.given.0.is_empty() => Err(NOT_WHOLE),
         _ if record.request == SCSI_IOCTL_SEND_COMMAND
             && record.given.structure::<ScsiIoctlCommand>().inlen != 0 =>
@@ -79,7 +104,7 @@ fn recorded(record: &Record) -> Result<Given, &'static str> {
         _ if record.request == HDIO_DRIVE_TASKFILE && moves_to_disk(record) => {
             Err("its data is not recorded")
         }
-        _ => Ok(Given::Memory(record.given.0.clone())),
+        _ => Ok(Input::Memory(record.given.0.clone())),
     }
 }
 

@@ -14,14 +14,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use disk::request::HDIO_GETGEO;
-use vmware::Given;
 
 use super::output::Begin;
 use super::record::Record;
 use crate::entries;
 use crate::say::failure::{Failure, say, shown};
 use crate::say::finding::{Code, Finding};
-use input::given;
+use input::{Input, input};
 use lines::{LONGEST, Lines, parse};
 use process::{Order, Replay};
 use report::Tally;
@@ -55,7 +54,7 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
     // Nothing recorded may reach a kernel's driver: neither that of a device which the library refuses, nor any when it is not
     // loaded.
     for (device, name) in names.iter().enumerate() {
-        replay.make(&Order { device, request: HDIO_GETGEO, given: Given::Memory(Vec::new()) }, name)?;
+        replay.make(&Order { device, request: HDIO_GETGEO, input: Input::Memory(Vec::new()) }, name)?;
     }
     let mut result =
         Tally { json, requests: 0, same: 0, different: 0, left_out: BTreeMap::new(), shown: HashMap::new() };
@@ -83,7 +82,7 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
         let order = match place {
             None => Err("its device is not given"),
             Some(device) => {
-                given(&recorded, write).map(|given| Order { device, request: recorded.request, given })
+                input(&recorded, write).map(|input| Order { device, request: recorded.request, input })
             }
         };
         match order {

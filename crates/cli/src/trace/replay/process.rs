@@ -5,9 +5,11 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command, Stdio};
 
+use disk::Errno;
+use engine::ioctl::{self, Buffer, Device};
 use serde::{Deserialize, Serialize};
-use vmware::Given;
 
+use super::input::Input;
 use crate::check::library;
 use crate::entries;
 use crate::say::failure::{FORMAT, Failure, Format};
@@ -22,7 +24,7 @@ pub struct Order {
     /// The place of its device among the process's arguments.
     pub device: usize,
     pub request: u32,
-    pub given: Given,
+    pub input: Input,
 }
 
 /// The process that makes the requests, and what it gets.
@@ -90,21 +92,39 @@ pub fn resend(paths: &[PathBuf], write: bool) -> Result<(), Failure> {
     let failed =
         |error: io::Error| Finding::io("The requests do not arrive", &error).hint("start the replay again");
     let sender = Sender::of_environment().map_err(failed)?;
-    let mut files = Vec::new();
+    let mut devices = Vec::new();
     for path in paths {
-        files.push(vmware::open(path, write).map_err(|error| {
+        devices.push(vmware::open(path, write).map_err(|error| {
             let what = if write { "cannot be opened for writing" } else { "cannot be opened for reading" };
-            Finding::io(what, &error).of(path).hint("name a device that can")
+            Finding::io(what, &io::Error::from_raw_os_error(error.0)).of(path).hint("name a device that can")
         })?);
     }
     for line in io::stdin().lines() {
         let order: Order =
             serde_json::from_str(&line.map_err(failed)?).map_err(|error| failed(error.into()))?;
-        if let Some(file) = files.get(order.device) {
-            // What is not made is not recorded, which is what the other process sees.
-            let _ = vmware::resend(file, order.request, &order.given);
+        if let Some(device) = devices.get(order.device) {
+            // The library records what comes of it. What is not made is not recorded, which the other process sees.
+            let _ = make(device, order.request, order.input);
         }
         sender.done().map_err(failed)?;
     }
     Ok(())
+}
+
+/// Makes a request anew.
+fn make(device: &Device, request: u32, input: Input) -> Result<i32, Errno> {
+    match input {
+        Input::Number(number) => device.pass(request, number),
+        Input::Memory(bytes) => {
+            let mut buffer = Box::new(Buffer([0; ioctl::MOST]));
+            buffer.0.get_mut(..bytes.len()).ok_or(Errno::EINVAL)?.copy_from_slice(&bytes);
+            device.lend(request, &mut buffer)
+        }
+        Input::Command { direction, cdb, mut data, length, sense } => {
+            data.resize(length as usize, 0);
+            let mut room = sense.map(|length| vec![0; length.into()]);
+            let sense = room.as_deref_mut();
+            device.send(ioctl::Command { direction, cdb: &cdb, data: &mut data, sense })
+        }
+    }
 }
