@@ -466,13 +466,18 @@ fn next_session() {
     chown(&path, None, Some(1)).expect("root can");
     chmod(&path, 0o660);
     let command = for_users(&scratch);
-    let asked = |members: &str, groups: &[&str]| {
+    let asked_in = |path: &str, members: &str, groups: &[&str]| {
         let script = "sed \"s/^daemon:.*/daemon:x:1:$1/\" /etc/group >group && mount --bind group /etc/group && \
                       cd / && shift && exec setpriv --reuid 65534 --regid 65534 \"$@\"";
         let script = format!("cd {} && {script}", scratch.directory().display());
         let run = Run::new("unshare").args(["-m", "sh", "-c", &script, "sh", members]).args(groups);
-        run.arg(&command).args(["doctor", "--json", "--device", &entry, "true"]).output()
+        let path = format!("PATH={path}");
+        run.args(["env", &path])
+            .arg(&command)
+            .args(["doctor", "--json", "--device", &entry, "/bin/true"])
+            .output()
     };
+    let asked = |members: &str, groups: &[&str]| asked_in("/usr/bin:/bin", members, groups);
     let outside = ["--clear-groups"];
     problems(
         &asked("", &outside),
@@ -489,6 +494,8 @@ fn next_session() {
         "'usermod -aG daemon nobody'",
     );
     is_ready(&asked("nobody", &["--groups=1"]));
+    // Without getent(1) the files say the same.
+    assert_eq!(asked_in("/nowhere", "bin,nobody", &outside).out(), member.out());
 }
 
 /// A device number, as the kernel writes it.

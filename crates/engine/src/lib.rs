@@ -1,8 +1,9 @@
 //! What the engines share that catch ioctl(2) calls: system calls, the backing device of a disk, and
 //! how a listed device is recognised.
 //!
-//! Nothing here knows how a call was caught. Nothing allocates on the heap or waits for a lock;
-//! COMPARE AND WRITE and ORWRITE try theirs until their timeout.
+//! Nothing here knows how a call was caught; `ioctl` is for programs that make such calls. Nothing
+//! allocates on the heap or waits for a lock; COMPARE AND WRITE and ORWRITE try theirs until their
+//! timeout.
 #![no_std]
 
 mod backing;
@@ -10,6 +11,7 @@ pub mod call;
 pub mod discard;
 pub mod errno;
 pub mod exclusion;
+pub mod ioctl;
 pub mod listed;
 pub mod rights;
 pub mod sys;

@@ -1,16 +1,21 @@
 //! The decisive requests and their answers.
 
 use std::fmt::{self, Display};
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::fs::OpenOptions;
+use std::os::fd::IntoRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use disk::Errno;
 use disk::abi::{HdGeometry, Long, ScsiIdlun};
+use disk::request::{
+    BLKGETSIZE, BLKGETSIZE64, BLKROGET, BLKSSZGET, HDIO_GET_IDENTITY, HDIO_GETGEO, SCSI_IOCTL_GET_BUS_NUMBER,
+    SCSI_IOCTL_GET_IDLUN,
+};
+use engine::ioctl::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::ioctl::{Reply, Request, ask};
+use crate::reply::Reply;
 
 /// What a device answers to each decisive request. VMware's requests are known from the preload library of a sister
 /// project and from vmware.log; the others tell more of the device.
@@ -95,22 +100,21 @@ impl Facts {
     /// Opens a block device or image file for reading and asks it; an error is open(2)'s, and `ENOTBLK` for anything
     /// else.
     pub fn ask(path: &Path) -> Result<Facts, Errno> {
-        open(path, false)
-            .map(|file| Facts::of(&file))
-            .map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EINVAL)))
+        open(path, false).map(|device| Facts::of(&device))
     }
 
-    fn of(file: &File) -> Facts {
+    fn of(device: &Device) -> Facts {
+        let ask = |request| Reply::ask(device, request);
         let number = |reply: Reply| reply.structure::<i32>();
         Facts {
-            bytes: ask(file, Request::Bytes).map(|reply| reply.structure()),
-            sectors: ask(file, Request::Sectors).map(|reply| reply.structure::<Long>().value),
-            sector_size: ask(file, Request::SectorSize).map(number),
-            read_only: ask(file, Request::ReadOnly).map(number),
-            geometry: ask(file, Request::Geometry).map(|reply| Geometry::new(&reply)),
-            identity: ask(file, Request::Identity).map(|reply| Identity::new(&reply)),
-            address: ask(file, Request::IdLun).map(|reply| ScsiAddress::new(&reply)),
-            bus: ask(file, Request::BusNumber).map(number),
+            bytes: ask(BLKGETSIZE64).map(|reply| reply.structure()),
+            sectors: ask(BLKGETSIZE).map(|reply| reply.structure::<Long>().value),
+            sector_size: ask(BLKSSZGET).map(number),
+            read_only: ask(BLKROGET).map(number),
+            geometry: ask(HDIO_GETGEO).map(|reply| Geometry::new(&reply)),
+            identity: ask(HDIO_GET_IDENTITY).map(|reply| Identity::new(&reply)),
+            address: ask(SCSI_IOCTL_GET_IDLUN).map(|reply| ScsiAddress::new(&reply)),
+            bus: ask(SCSI_IOCTL_GET_BUS_NUMBER).map(number),
         }
     }
 
@@ -130,21 +134,19 @@ impl Facts {
 }
 
 /// Opens a block device or image file for reading, and for writing too; `ENOTBLK` for anything else.
-pub fn open(path: &Path, write: bool) -> io::Result<File> {
+pub fn open(path: &Path, write: bool) -> Result<Device, Errno> {
     // O_NONBLOCK: opening a FIFO must not wait.
     let flags = libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
-    let open = |flags| OpenOptions::new().read(true).write(write).custom_flags(flags).open(path);
+    let open = |flags| {
+        let opened = OpenOptions::new().read(true).write(write).custom_flags(flags).open(path);
+        opened.map_err(|error| error.raw_os_error().map_or(Errno::EINVAL, Errno))
+    };
     // Whoever asks leaves no time stamp. That is for the owner alone to choose.
     let file = match open(flags | libc::O_NOATIME) {
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => open(flags)?,
+        Err(Errno::EPERM) => open(flags)?,
         opened => opened?,
     };
-    let kind = file.metadata()?.file_type();
-    if kind.is_block_device() || kind.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::from_raw_os_error(libc::ENOTBLK))
-    }
+    Device::own(file.into_raw_fd())
 }
 
 fn text<T: Display>(answer: &Result<T, Errno>) -> String {

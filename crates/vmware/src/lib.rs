@@ -1,12 +1,11 @@
 //! The client's side: what a program that looks for a physical disk asks a device, and what VMware concludes from it.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod conclusion;
 mod facts;
-mod ioctl;
+mod reply;
 mod wire;
 
 pub use conclusion::{Adapter, Chs, Conclusion, Disk};
 pub use disk::Errno;
 pub use facts::{Asked, Facts, Geometry, Identity, ScsiAddress, open};
-pub use ioctl::{Given, LONGEST, is_self_contained, resend};

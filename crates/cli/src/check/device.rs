@@ -10,13 +10,14 @@ use std::time::Duration;
 use disk::entry::Entry;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::process::{getegid, getgroups, getuid};
+use rustix::process::getuid;
 
 use crate::check::config::{self, FILE};
 use crate::entries::{self, Device};
 use crate::host::block::{self, Block, Kind, Number};
 use crate::host::scan::Host;
 use crate::host::udev::{self, Access};
+use crate::host::users::{self, Database};
 use crate::host::uses::{System, Use};
 use crate::say::failure::{cause, quoted, say, shown};
 use crate::say::finding::{Code, Finding, Verdict};
@@ -338,12 +339,15 @@ fn closed(device: &Device<'_>, status: &fs::Metadata, block: Option<&Block>) -> 
     let error = device.refused()?;
     let verb = if device.entry.read_only { "read" } else { "read and write" };
     let word = quoted(device.path());
-    let user = name_of("/etc/passwd", getuid().as_raw());
-    let group = name_of("/etc/group", status.gid());
-    let why = format!("you may not {verb} it ({}; it {})", cause(&error.into()), rights(status));
+    let user = Database::Users.name(getuid().as_raw());
+    let group = Database::Groups.name(status.gid());
+    let why = format!("you may not {verb} it ({}; it {})", cause(&error.into()), users::rights(status));
     let finding = Finding::problem(Code::PermissionDenied, why).of(device.path());
     let by_group = if device.entry.read_only { 0o040 } else { 0o060 };
-    if status.mode() & by_group == by_group && !has_group(status.gid()) && is_member(&user, status.gid()) {
+    if status.mode() & by_group == by_group
+        && !users::has_group(status.gid())
+        && users::is_member(&user, status.gid())
+    {
         let remedy = format!(
             "log in again, or run 'newgrp {}': you are in that group, but have been logged in since before",
             quoted(&group)
@@ -365,44 +369,6 @@ fn closed(device: &Device<'_>, status: &fs::Metadata, block: Option<&Block>) -> 
             &format!(", or join the group by 'usermod -aG {group} {user}', which gives you all its devices");
     }
     Some(finding.hint(remedy))
-}
-
-/// Continues a sentence that begins with a device's name.
-pub fn rights(status: &fs::Metadata) -> String {
-    format!(
-        "belongs to {}:{} with mode {:04o}",
-        name_of("/etc/passwd", status.uid()),
-        name_of("/etc/group", status.gid()),
-        status.mode() & 0o7777
-    )
-}
-
-/// Whether this process has a group.
-fn has_group(group: u32) -> bool {
-    getegid().as_raw() == group || getgroups().unwrap_or_default().iter().any(|own| own.as_raw() == group)
-}
-
-/// Whether the next session of a user will have a group (group(5)).
-fn is_member(user: &str, group: u32) -> bool {
-    let text = fs::read("/etc/group").unwrap_or_default();
-    String::from_utf8_lossy(&text).lines().any(|line| {
-        let fields: Vec<&str> = line.split(':').collect();
-        matches!(fields[..], [_, _, id, members] if id.parse() == Ok(group)
-            && members.split(',').any(|member| member == user))
-    })
-}
-
-/// The name that a file such as /etc/passwd has for a number; the number where it has none.
-fn name_of(file: &str, id: u32) -> String {
-    let number = id.to_string();
-    let text = fs::read(file).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let found = text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == number).then(|| name.to_owned())
-    });
-    found.unwrap_or(number)
 }
 
 /// Whether LVM's label is on a device that the user may read (lib/format_text/layout.h and lib/label/label.h of LVM2: in one of

@@ -8,12 +8,12 @@ use std::process::{Command, Output, Stdio};
 
 use serde::Serialize;
 
-use crate::check::device;
-use crate::check::device::Options;
+use crate::check::device::{self, Options};
 use crate::file::system;
 use crate::host::block::{Block, Kind};
 use crate::host::scan::Host;
 use crate::host::udev::{self, Access, link_name};
+use crate::host::users::{self, Database};
 use crate::program::loader::resolve;
 use crate::say::failure::{Failure, cause, print, quoted, say, shown};
 use crate::say::finding::{Code, Finding, Verdict, only};
@@ -189,7 +189,7 @@ fn say_rights(block: &Block, given: bool) -> Result<(), Failure> {
     print(format!(
         "{} still {}: 'chown root:disk {2}' and 'chmod 0660 {2}' give it back the rights that udev gives to disks\n",
         shown(&path),
-        device::rights(&status),
+        users::rights(&status),
         quoted(&path)
     ))
 }
@@ -322,12 +322,11 @@ fn not_made(path: &Path, error: &io::Error) -> Finding {
 impl Access {
     /// Users and groups must exist, for udev as well; a mode is octal.
     fn check(&self) -> Result<(), Failure> {
-        for (database, name, what) in [("passwd", &self.owner, "user"), ("group", &self.group, "group")] {
+        let names = [(Database::Users, &self.owner, "user"), (Database::Groups, &self.group, "group")];
+        for (database, name, what) in names {
             let Some(name) = name else { continue };
             let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
-            // The name service knows more users than /etc/passwd.
-            let exists = || run("getent", &[database, "--", name]).is_ok_and(|found| found.status.success());
-            if !is_number && (name.is_empty() || name.starts_with('-') || !exists()) {
+            if !is_number && (name.is_empty() || name.starts_with('-') || !database.has(name)) {
                 let finding =
                     Finding::problem(Code::NotFound, format!("is not the name of a {what}")).of(name);
                 return Err(Failure::usage(finding.hint("name one that exists")));

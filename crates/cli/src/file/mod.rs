@@ -1,4 +1,11 @@
 //! Finds files, and replaces them so that no moment shows half of one.
 
-pub mod replace;
+mod backup;
+mod open;
+mod replace;
+mod rights;
 pub mod system;
+
+pub use open::{directory, followed, look, open, opened};
+pub use replace::{Place, exists};
+pub use rights::Rights;

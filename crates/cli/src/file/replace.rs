@@ -1,46 +1,28 @@
 //! Small files that are read and replaced as a whole.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, FileType, Metadata, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use bdwrapper_vmdk::crc32;
-use rustix::fs::{FlockOperation, OFlags, XattrFlags, fgetxattr, flock, fremovexattr, fsetxattr, getxattr};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
-use tempfile::{Builder, NamedTempFile};
 
+use super::open::{directory, followed, number, open, opened};
+use super::rights::{Rights, temporary};
 use crate::say::failure::{say, shown};
 use crate::say::finding::{Code, Finding};
 
 /// The most bytes that a descriptor or a `.vmx` file may have.
-const MOST: u64 = 1 << 20;
-
-/// The file itself where a symbolic link leads to it: what stands beside it, does not stand beside the link.
-pub fn followed(path: &Path) -> PathBuf {
-    match path.is_symlink() {
-        true => path.canonicalize().unwrap_or(path.into()),
-        false => path.into(),
-    }
-}
-
-/// The directory that a file stands in.
-pub fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        Some(_) => Path::new("."),
-        None => path,
-    }
-}
+pub const MOST: u64 = 1 << 20;
 
 /// A file, by the directory that it stands in, which is held open: whoever can move directories on the way to it cannot have one
 /// file read and another replaced.
 pub struct Place {
     path: PathBuf,
-    directory: File,
-    name: OsString,
+    pub directory: File,
+    pub name: OsString,
     lock: Option<File>,
     read: Option<File>,
 }
@@ -214,7 +196,7 @@ impl Place {
         }
     }
 
-    fn put(&self, name: &OsStr, bytes: &[u8], rights: Option<&Rights>) -> io::Result<()> {
+    pub fn put(&self, name: &OsStr, bytes: &[u8], rights: Option<&Rights>) -> io::Result<()> {
         let path = self.beside(name);
         temporary(&path, bytes, rights)?.persist_noclobber(path).map(drop).map_err(|error| error.error)
     }
@@ -242,98 +224,12 @@ impl Place {
         Ok(backup.map(|name| self.path.with_file_name(name)))
     }
 
-    /// Gives the file a second name: `FILE.bak`, whose former file goes where it is an unchanged backup of this command's, or else
-    /// `FILE.bak.1` and so on.
-    fn backup(&self, old: &File, rights: &Rights) -> io::Result<OsString> {
-        // Where there are no extended attributes, each backup stays.
-        let _ = fsetxattr(old, BACKUP, summary(old)?.as_bytes(), XattrFlags::empty());
-        let mut number = 0;
-        loop {
-            let mut name = self.name.clone();
-            name.push(".bak");
-            if number > 0 {
-                name.push(format!(".{number}"));
-            }
-            let path = self.beside(&name);
-            let done = match fs::hard_link(self.beside(&self.name), &path) {
-                // File systems without hard links, such as FAT.
-                Err(error)
-                    if matches!(
-                        Errno::from_io_error(&error),
-                        Some(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP)
-                    ) =>
-                {
-                    self.put(&name, &fs::read(opened(old))?, Some(rights))
-                }
-                done => done,
-            };
-            match done {
-                Ok(()) => return Ok(name),
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-                Err(_) if is_unchanged_backup(&path) => {
-                    let linked = Builder::new()
-                        .prefix(".vmware-bdwrapper-")
-                        .make_in(opened(&self.directory), |temporary| {
-                            fs::hard_link(self.beside(&self.name), temporary)
-                        })?;
-                    return linked.persist(path).map(|_| name).map_err(|error| error.error);
-                }
-                Err(_) => number += 1,
-            }
-        }
-    }
-
     /// Has the names in the directory on the disk, too.
     fn sync(&self) -> Result<(), Finding> {
         File::open(opened(&self.directory)).and_then(|file| file.sync_all()).map_err(|error| {
             Finding::io("may not be on the disk yet", &error).of(&self.path).hint("run 'sync'")
         })
     }
-}
-
-/// The extended attribute of a backup: what its file held when it was made.
-const BACKUP: &str = "user.vmware-bdwrapper.backup";
-
-/// The length and the checksum of a file.
-fn summary(file: &File) -> io::Result<String> {
-    let bytes = fs::read(opened(file))?;
-    Ok(format!("{} {:08x}", bytes.len(), crc32(&bytes)))
-}
-
-/// Whether a file is a backup that nobody has changed since it was made.
-fn is_unchanged_backup(path: &Path) -> bool {
-    let Ok(Some(file)) = open(path, FileType::is_file) else { return false };
-    let mut mark = [0; 64];
-    let length = fgetxattr(&file, BACKUP, &mut mark[..]).unwrap_or_default();
-    file.metadata().is_ok_and(|status| status.len() <= MOST)
-        && summary(&file).is_ok_and(|summary| length > 0 && summary.as_bytes() == &mark[..length])
-}
-
-/// Looks at a file without opening it.
-pub fn look(path: &Path, flags: OFlags) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags((OFlags::PATH | flags).bits() as i32).open(path)
-}
-
-/// Opens a file for reading where it is of a type that is wanted. All others are not even opened: that wakes those who wait at a
-/// FIFO, rewinds a tape, starts a watchdog. A symbolic link is not followed.
-pub fn open(path: &Path, is_wanted: impl Fn(&FileType) -> bool) -> io::Result<Option<File>> {
-    let looked = look(path, OFlags::NOFOLLOW)?;
-    if !is_wanted(&looked.metadata()?.file_type()) {
-        return Ok(None);
-    }
-    // What was looked at, whatever has its name now. One with a lease must not wait.
-    let flags = OFlags::NONBLOCK.bits() as i32;
-    OpenOptions::new().read(true).custom_flags(flags).open(opened(&looked)).map(Some)
-}
-
-/// The number of a file, where it can be had.
-fn number(status: &io::Result<Metadata>) -> Option<(u64, u64)> {
-    status.as_ref().ok().map(|status| (status.dev(), status.ino()))
-}
-
-/// The name by which this process reaches what it has open, wherever that is now.
-pub fn opened(file: &File) -> PathBuf {
-    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
 fn no_file(path: &Path) -> Finding {
@@ -352,62 +248,6 @@ pub fn exists(path: &Path) -> Finding {
     Finding::problem(Code::Exists, "exists already").of(path).hint(hint)
 }
 
-/// Whose a file is, its mode, and its access control list (acl(5)), without which the mode would mean something else.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Rights {
-    pub user: u32,
-    pub group: u32,
-    pub mode: u32,
-    pub list: Option<Vec<u8>>,
-}
-
-/// The extended attribute that has the list.
-const LIST: &str = "system.posix_acl_access";
-
-impl Rights {
-    /// Those of a file; nothing that is written here is a program to be executed as somebody else.
-    pub fn of(path: &Path) -> io::Result<Rights> {
-        let status = path.metadata()?;
-        // The most that Linux has (XATTR_SIZE_MAX).
-        let mut list = vec![0; 1 << 16];
-        let list = match getxattr(path, LIST, &mut list[..]) {
-            Ok(length) => Some(list[..length].to_vec()),
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Rights { user: status.uid(), group: status.gid(), mode: status.mode() & 0o777, list })
-    }
-}
-
-/// A finished file beside the one that it is to become, with these rights or those of new files.
-pub fn temporary(path: &Path, bytes: &[u8], rights: Option<&Rights>) -> io::Result<NamedTempFile> {
-    let mut builder = Builder::new();
-    // Nobody else's until the rights are set.
-    let mode = if rights.is_some() { 0o600 } else { 0o666 };
-    builder.prefix(".vmware-bdwrapper-").permissions(Permissions::from_mode(mode));
-    let mut named = builder.tempfile_in(directory(path))?;
-    named.write_all(bytes)?;
-    let file = named.as_file();
-    if let Some(Rights { user, group, mode, list }) = rights {
-        // The one that new files have from their directory.
-        match fremovexattr(file, LIST) {
-            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let own = file.metadata()?;
-        if (own.uid(), own.gid()) != (*user, *group) {
-            fchown(file, Some(*user), Some(*group))?;
-        }
-        // Whatever the umask took away.
-        file.set_permissions(Permissions::from_mode(*mode))?;
-        if let Some(list) = list {
-            fsetxattr(file, LIST, list, XattrFlags::empty())?;
-        }
-    }
-    file.sync_all()?;
-    Ok(named)
-}
-
 fn not_written(path: &Path, error: &io::Error) -> Finding {
     Finding::io("cannot be written", error).of(path).hint(
         "nothing was changed. The directory must be writable and have room, and you must have the right to give a file to the \
@@ -415,29 +255,11 @@ fn not_written(path: &Path, error: &io::Error) -> Finding {
     )
 }
 
-/// Refuses a file that VMware uses: it stands beside its lock, a directory or file `NAME.lck`.
-pub fn is_free(path: &Path) -> Result<(), Finding> {
-    let lock = |path: &Path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".lck");
-        PathBuf::from(name)
-    };
-    let locks = [Some(lock(path)), path.canonicalize().ok().as_deref().map(lock)];
-    match locks.into_iter().flatten().find(|lock| lock.symlink_metadata().is_ok()) {
-        None => Ok(()),
-        Some(lock) => {
-            let why = format!("is in use, because {} exists", shown(&lock));
-            Err(Finding::problem(Code::InUse, why).of(path).hint(
-                "shut the virtual machine down and close it in VMware. Where no VMware runs, remove the lock",
-            ))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::io::Write;
+    use std::os::unix::fs::{MetadataExt, symlink};
 
     /// Whoever owns the directory can move it, and put something else under its name, between any two steps.
     #[test]

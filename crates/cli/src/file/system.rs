@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
 
-use crate::file::replace::{Place, Rights};
+use crate::file::{Place, Rights};
 use crate::say::failure::{Failure, quoted, say};
 use crate::say::finding::{Code, Finding};
 

@@ -1,7 +1,8 @@
-//! What this system knows about its block devices.
+//! What this system knows about its block devices and users.
 
 pub mod block;
 mod names;
 pub mod scan;
 pub mod udev;
+pub mod users;
 pub mod uses;

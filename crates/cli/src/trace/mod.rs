@@ -6,6 +6,8 @@ mod output;
 mod receiver;
 mod record;
 mod replay;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -28,7 +30,7 @@ use crate::say::finding::{Code, Finding};
 use output::Output;
 use receiver::{Message, Receiver};
 
-pub use replay::resend;
+pub use replay::process::resend;
 
 /// What `trace --help` says at its end.
 pub const HELP: &str = "\

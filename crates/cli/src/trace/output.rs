@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::decode;
 use super::record::Record;
 use crate::entries::Device;
-use crate::file::replace::{Place, opened};
+use crate::file::{Place, opened};
 use crate::host::scan::Host;
 use crate::say::failure::{Failure, cause, say, shown};
 use crate::say::finding::{Code, Finding};

@@ -9,9 +9,10 @@ use bdwrapper_vmdk::adapter::{Bus, Slot};
 use bdwrapper_vmdk::descriptor::{Data, Descriptor, Extent};
 use bdwrapper_vmdk::vmx::{Vmx, escape};
 
+use super::lock;
 use super::problem::of_vmx;
 use super::{options, snapshot};
-use crate::file::replace::{self, Place};
+use crate::file::{self, Place};
 use crate::say::failure::{Failure, print, quoted, shown};
 use crate::say::finding::{Code, Finding};
 
@@ -42,7 +43,7 @@ impl Attach {
         let mut place = Place::of(&self.file)?;
         let descriptor = super::descriptor(&mut place)?;
         let mut machine = Machine::open(&self.vmx)?;
-        replace::is_free(&self.file)?;
+        lock::is_free(&self.file)?;
         if let Some(slot) = machine.slots_of(&self.file).next() {
             let why = format!("has {} already, as {slot}", shown(&self.file));
             let hint = format!("to move it, {}", detach(&self.file, &self.vmx));
@@ -65,7 +66,7 @@ impl Attach {
         machine.vmx.check_hardware(slot.bus).map_err(|error| of_vmx(error, &self.vmx))?;
         let mut lines = machine.vmx.controller_lines(slot, adapter);
         // What the descriptor names stands beside it, and not beside a link to it.
-        let name = machine.name_of(&replace::followed(&self.file))?;
+        let name = machine.name_of(&file::followed(&self.file))?;
         lines.push(format!("{slot}.present = \"TRUE\""));
         lines.push(format!("{slot}.fileName = \"{name}\""));
         if descriptor.is_on_device() {
@@ -81,7 +82,7 @@ impl Detach {
     /// Takes the disk away from the virtual machine.
     pub fn run(self) -> Result<(), Failure> {
         let mut machine = Machine::open(&self.vmx)?;
-        replace::is_free(&self.file)?;
+        lock::is_free(&self.file)?;
         let slots: Vec<Slot> = machine.slots_of(&self.file).collect();
         let Some(first) = slots.first() else {
             let why = format!("does not have {}", shown(&self.file));
@@ -128,7 +129,7 @@ impl Machine {
     fn open(path: &Path) -> Result<Machine, Finding> {
         let mut place = Place::locked(path)?;
         let vmx = Vmx::parse(&place.read()?).map_err(|error| of_vmx(error, path))?;
-        replace::is_free(path)?;
+        lock::is_free(path)?;
         Ok(Machine { place, vmx })
     }
 
@@ -141,7 +142,7 @@ impl Machine {
     /// Whether a name in this file is a disk's.
     fn is(&self, name: &[u8], disk: &Path) -> bool {
         let path = super::named(self.place.path(), name);
-        absolute(&replace::followed(&path)) == absolute(&replace::followed(disk))
+        absolute(&file::followed(&path)) == absolute(&file::followed(disk))
     }
 
     /// Where a disk is attached.
@@ -210,7 +211,7 @@ fn places(descriptor: &Descriptor, place: &Place) -> Vec<(PathBuf, Range<u64>)> 
 
 /// The name of a file that may be gone, without symbolic links on the way to its directory.
 fn absolute(path: &Path) -> PathBuf {
-    let directory = replace::directory(path);
+    let directory = file::directory(path);
     let directory =
         directory.canonicalize().or_else(|_| std::path::absolute(directory)).unwrap_or(directory.into());
     path.file_name().map_or(directory.clone(), |name| directory.join(name))

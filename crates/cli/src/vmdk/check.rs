@@ -11,7 +11,7 @@ use super::options;
 use super::partitioned::{spare, unnamed};
 use crate::check::device;
 use crate::entries::Device;
-use crate::file::replace::Place;
+use crate::file::Place;
 use crate::host::scan::Host;
 use crate::say::failure::{Failure, print, quoted, shown};
 use crate::say::finding::{Code, Finding};

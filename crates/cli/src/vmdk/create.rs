@@ -13,11 +13,12 @@ use disk::entry::{Entry, Printed, Problem};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::device::{Present, path};
+use super::lock;
 use super::partitioned::{self, Copies, Layout};
 use super::problem::of_descriptor;
 use super::{GEOMETRY, options, snapshot};
 use crate::entries;
-use crate::file::replace::{self, Place};
+use crate::file::{self, Place};
 use crate::say::failure::{Failure, print, say, shown};
 use crate::say::finding::{Code, Finding};
 
@@ -126,7 +127,7 @@ impl Create {
             return Err(finding.of(&self.output).hint("name a file in it"));
         }
         if !self.force {
-            return Err(replace::exists(&self.output));
+            return Err(file::exists(&self.output));
         }
         let number = |path: &Path| path.metadata().ok().map(|status| (status.dev(), status.ino()));
         let refuse =
@@ -149,7 +150,7 @@ impl Create {
             );
             return refuse(Code::Unsupported, why);
         }
-        replace::is_free(&self.output)?;
+        lock::is_free(&self.output)?;
         snapshot::refuse(&old, &place)?;
         Ok((place, Some(old)))
     }

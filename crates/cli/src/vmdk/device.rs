@@ -14,7 +14,7 @@ use vmware::{Conclusion, Disk, Errno, Facts, Geometry, Identity, ScsiAddress};
 
 use super::problem::{LEAVE, of_table};
 use crate::check::device;
-use crate::file::replace;
+use crate::file;
 use crate::host::block::is_real_path;
 use crate::host::scan::Host;
 use crate::say::failure::{cause, quoted};
@@ -63,7 +63,7 @@ impl<'a> Present<'a> {
     pub fn look(entry: Entry<'a>) -> Result<Present<'a>, Absence> {
         let path = path(&entry);
         // What is looked at is what is asked and read, whatever has the name then.
-        let looked = replace::look(path, OFlags::empty());
+        let looked = file::look(path, OFlags::empty());
         let looked = looked.and_then(|looked| Ok((looked.metadata()?, looked)));
         let (status, looked) = looked.map_err(|error| {
             let finding = Finding::io("cannot be looked at", &error).of(path);
@@ -84,8 +84,7 @@ impl<'a> Present<'a> {
             let finding = Finding::io(what, &io::Error::from_raw_os_error(errno.0)).of(path);
             Absence::Useless(finding.hint("make it one that you may read"))
         };
-        let asked =
-            Facts::ask(&replace::opened(&looked)).map_err(|errno| useless("cannot be opened", errno))?;
+        let asked = Facts::ask(&file::opened(&looked)).map_err(|errno| useless("cannot be opened", errno))?;
         let (bytes, backing) = match is_block {
             false => (status.len(), 512),
             true => (
@@ -127,7 +126,7 @@ impl<'a> Present<'a> {
 
     /// Opens it for reading.
     pub fn open(&self) -> Result<File, Finding> {
-        File::open(replace::opened(&self.looked)).map_err(|error| {
+        File::open(file::opened(&self.looked)).map_err(|error| {
             let finding = Finding::io("cannot be opened", &error).of(path(&self.entry));
             finding.hint("make it one that you may read")
         })

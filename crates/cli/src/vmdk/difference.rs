@@ -12,7 +12,7 @@ use super::device::{Absence, Present, path, read};
 use super::partitioned::Copies;
 use super::{GEOMETRY, options};
 use crate::entry::explained;
-use crate::file::replace::Place;
+use crate::file::Place;
 use crate::say::failure::quoted;
 use crate::say::finding::{Code, Finding, Verdict};
 

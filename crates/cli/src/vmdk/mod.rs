@@ -5,6 +5,7 @@ mod check;
 mod create;
 mod device;
 mod difference;
+mod lock;
 mod options;
 mod partitioned;
 mod problem;
@@ -20,7 +21,7 @@ use bdwrapper_vmdk::adapter::Adapter;
 use bdwrapper_vmdk::descriptor::Descriptor;
 use clap::Subcommand;
 
-use crate::file::replace::{self, Place};
+use crate::file::{self, Place};
 use crate::say::failure::{Failure, quoted};
 use crate::say::finding::Finding;
 use device::Present;
@@ -106,12 +107,12 @@ fn anew(descriptor: &Descriptor, file: &Path, text: &OsStr, device: &Present<'_>
 
 /// What a name in a file leads to: where it has no directory, beside that file.
 fn named(file: &Path, name: &[u8]) -> PathBuf {
-    replace::directory(file).join(OsStr::from_bytes(name))
+    file::directory(file).join(OsStr::from_bytes(name))
 }
 
 /// The name of a file without its directory, where another file stands in the same.
 fn beside(path: &Path, other: &Path) -> Option<String> {
-    let [own, others] = [path, other].map(|path| replace::directory(path).canonicalize().ok());
+    let [own, others] = [path, other].map(|path| file::directory(path).canonicalize().ok());
     let is_same = own.is_some() && own == others;
     is_same.then(|| path.file_name()?.to_str().map(str::to_owned)).flatten()
 }

@@ -9,7 +9,7 @@ use bdwrapper_vmdk::descriptor::{Descriptor, Family};
 use disk::entry::{Entry, Kind};
 
 use crate::entries;
-use crate::file::replace;
+use crate::file;
 use crate::say::failure::{Failure, quoted, shown};
 use crate::say::finding::{Code, Finding};
 
@@ -68,7 +68,7 @@ pub fn path(descriptor: &Descriptor, file: &Path) -> Result<PathBuf, Finding> {
     })?;
     match name.is_absolute() {
         true => Ok(name.to_path_buf()),
-        false => std::path::absolute(replace::directory(file).join(name)).map_err(|_| {
+        false => std::path::absolute(file::directory(file).join(name)).map_err(|_| {
             Finding::problem(Code::Malformed, "has an image without name").of(file).hint("correct it")
         }),
     }

@@ -14,7 +14,7 @@ use rustix::process::{getegid, geteuid};
 
 use super::device::{Present, path, read};
 use crate::entries::identity_of;
-use crate::file::replace::{self, Place, Rights};
+use crate::file::{self, Place, Rights};
 use crate::say::failure::shown;
 use crate::say::finding::{Code, Finding};
 
@@ -35,7 +35,7 @@ impl Layout {
         mut chosen: impl FnMut(&Partition) -> bool,
     ) -> Result<Layout, Finding> {
         let from = device.open()?;
-        let rights = Rights::of(&replace::opened(&from)).map_err(|error| {
+        let rights = Rights::of(&file::opened(&from)).map_err(|error| {
             let finding = Finding::io("cannot be looked at", &error).of(path(&device.entry));
             finding.hint("make it one that you may read")
         })?;
@@ -181,7 +181,7 @@ pub fn unnamed(descriptor: &Descriptor, file: &Path, older: Option<&Descriptor>)
             rest => rest.is_empty(),
         })
     };
-    let listed = replace::directory(file).read_dir().into_iter().flatten().flatten();
+    let listed = file::directory(file).read_dir().into_iter().flatten().flatten();
     let mut names: Vec<PathBuf> = listed
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
         .map(|entry| entry.path())
@@ -240,7 +240,7 @@ fn users(file: &Path, copy: &Path) -> Vec<PathBuf> {
     let is_named = |path: &PathBuf| {
         path.file_name().unwrap_or_default().as_bytes().windows(5).any(|part| part == b".vmdk")
     };
-    let listed = replace::directory(file).read_dir().into_iter().flatten().flatten();
+    let listed = file::directory(file).read_dir().into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = listed.map(|entry| entry.path()).filter(is_named).filter(uses).collect();
     found.sort();
     found
@@ -292,7 +292,7 @@ impl Copies {
             })
         };
         let files = self.parts.iter().filter_map(|(_, _, file)| file.as_ref().ok());
-        let mut copies = files.map(|file| rights(&replace::opened(file)));
+        let mut copies = files.map(|file| rights(&file::opened(file)));
         let Some(first) = copies.next().transpose()? else {
             return rights(&place.beside(place.path().file_name().unwrap_or_default()));
         };
@@ -331,5 +331,5 @@ fn open(place: &Place, name: &Path) -> io::Result<File> {
     if name.as_os_str().as_bytes().contains(&b'/') {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    replace::open(&place.beside(name), FileType::is_file)?.ok_or(io::ErrorKind::InvalidInput.into())
+    file::open(&place.beside(name), FileType::is_file)?.ok_or(io::ErrorKind::InvalidInput.into())
 }

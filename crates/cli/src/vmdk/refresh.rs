@@ -8,9 +8,10 @@ use bdwrapper_vmdk::descriptor::{Data, Descriptor};
 
 use super::device::{Present, path};
 use super::difference::{Difference, What, compare};
+use super::lock;
 use super::partitioned::{Copies, Layout, spare, starts};
 use super::{GEOMETRY, options, snapshot};
-use crate::file::replace::{self, Place};
+use crate::file::Place;
 use crate::say::failure::{Failure, print, quoted, say, shown};
 use crate::say::finding::{Code, Finding};
 
@@ -31,7 +32,7 @@ impl Refresh {
     /// Has the descriptor follow its device.
     pub fn run(mut self) -> Result<(), Failure> {
         let mut place = Place::locked(&self.file)?;
-        replace::is_free(&self.file)?;
+        lock::is_free(&self.file)?;
         self.file = place.path().into();
         let name = shown(&self.file);
         let mut descriptor = super::descriptor(&mut place)?;

@@ -10,7 +10,7 @@ use bdwrapper_vmdk::Text;
 use bdwrapper_vmdk::descriptor::Descriptor;
 
 use crate::entries::identity_of;
-use crate::file::replace::{self, Place};
+use crate::file::{self, Place};
 use crate::say::failure::shown;
 use crate::say::finding::{Code, Finding};
 
@@ -45,7 +45,7 @@ pub fn refuse(descriptor: &Descriptor, place: &Place) -> Result<(), Finding> {
 /// Disk Format 5.0", "Hosted Sparse Extents").
 fn text(path: &Path) -> io::Result<Text> {
     let mut bytes = Vec::new();
-    if let Some(file) = replace::open(path, FileType::is_file)? {
+    if let Some(file) = file::open(path, FileType::is_file)? {
         file.take(START).read_to_end(&mut bytes)?;
     }
     let place = bytes.get(28..36).filter(|_| bytes.starts_with(b"KDMV"));
