@@ -515,8 +515,9 @@ fn usage() {
     }
     // Without a command the help follows.
     for task in [&[][..], &["vmdk"]] {
-        let help = run().args(task).arg("--help").output().expect_out();
-        assert!(run().args(task).output().err().contains(help.trim_end()), "{task:?}");
+        let run = || Run::new(command()).args(task);
+        let help = run().arg("--help").output().expect_out();
+        assert!(run().output().err().contains(help.trim_end()), "{task:?}");
     }
     // A reader that leaves early is no error.
     let pipe = Run::new("sh").args(["-c", "\"$0\" --help | true"]).arg(command()).output();
