@@ -73,16 +73,11 @@ impl Outcome {
         found.expect("a list").iter().map(Finding::of).collect()
     }
 
-    /// The command's messages of `--message-format json`; the program that it starts may write other lines.
+    /// The command's messages of `--message-format json`; the library and the program write other lines.
     pub fn messages(&self) -> Vec<Finding> {
-        let (err, mut messages) = (self.err(), Vec::new());
-        for line in err.lines() {
-            assert!(!line.starts_with("vmware-bdwrapper: "), "no object: {line}");
-            if line.starts_with("{\"verdict\":") {
-                messages.push(Finding::of(&serde_json::from_str(line).expect("it is JSON")));
-            }
-        }
-        messages
+        let err = self.err();
+        let objects = err.lines().filter(|line| line.starts_with("{\"verdict\":"));
+        objects.map(|line| Finding::of(&serde_json::from_str(line).expect("it is JSON"))).collect()
     }
 
     /// Asserts that one of the messages has this code, these words in its fact, and these in what it advises.

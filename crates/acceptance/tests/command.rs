@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock};
 
-use acceptance::{Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, main as harness, trial};
+use acceptance::{Disk, Finding, Loop, Medium, Name, Need, Outcome, Run, Scratch, main as harness, trial};
 use serde_json::{Value, json};
 use system::{CONF, LIBRARY, System, chmod, command, make, remove, sources};
 
@@ -89,8 +89,9 @@ fn json_on_a_terminal() {
     assert_eq!(record["device"], scratch.path(name).to_str().expect("it is UTF-8"));
 }
 
+/// The command, whose messages are for programs.
 fn run() -> Run {
-    Run::new(command())
+    Run::new(command()).arg("--message-format=json")
 }
 
 fn run_with(disk: &Disk) -> Run {
@@ -101,15 +102,11 @@ fn scsi_image() -> Disk {
     Disk::new(Medium::Image, "scsi", 128 * MIB)
 }
 
-/// The sentences on standard error, each with the command's name before it.
-fn sentences(outcome: &Outcome) -> Vec<String> {
-    let err = outcome.err();
-    let lines = err.lines().map(|line| {
-        line.strip_prefix("vmware-bdwrapper: ")
-            .unwrap_or_else(|| panic!("no name before {line:?}"))
-            .to_owned()
-    });
-    lines.collect()
+/// The messages, where nothing else is on the standard error.
+fn messages(outcome: &Outcome) -> Vec<Finding> {
+    let messages = outcome.messages();
+    assert_eq!(messages.len(), outcome.err().lines().count(), "{}", outcome.err());
+    messages
 }
 
 fn exit_status() {
@@ -166,35 +163,35 @@ fn run_errors() {
     let equals = disk.scratch().image("a=b.img", MIB);
     let equals = format!("{}=scsi", equals.display());
     let (absent, text) = (absent.to_str().expect("ASCII"), text.to_str().expect("ASCII"));
-    for (arguments, status, said) in [
-        (vec!["run", "true"], 2, "No device is given"),
-        (vec!["run", "--device", "=scsi", "true"], 2, "=scsi: is not an absolute name"),
-        (vec!["run", "--device=~/disk.img=scsi", "true"], 2, "begins with ~, for which a shell puts"),
-        (vec!["run", "-d", "/dev/sd/x=SCSI", "true"], 2, "no option 'SCSI'; write scsi if you mean that"),
-        (vec!["run", "-d", "/dev/sd/x=scs", "true"], 2, "no option 'scs'; write scsi if you mean that"),
-        (vec!["run", "-d", &equals, "true"], 2, "names a file with an equals sign"),
-        (vec!["run", "--device", "/dev/vg0/x", "true"], 2, "does not say which kind of disk"),
-        (vec!["run", "--device", "/a:/b=scsi", "true"], 2, "has a colon"),
+    for (arguments, status, code, words, remedy) in [
+        (vec!["run", "true"], 2, "usage", "No device is given", "--device ENTRY"),
+        (vec!["run", "--device", "=scsi", "true"], 2, "bad-entry", "=scsi: is not an absolute name", "/"),
+        (vec!["run", "--device=~/disk.img=scsi", "true"], 2, "bad-entry", "begins with ~", "$HOME"),
+        (vec!["run", "-d", "/dev/sd/x=SCSI", "true"], 2, "bad-entry", "no option 'SCSI'", "write scsi if"),
+        (vec!["run", "-d", "/dev/sd/x=scs", "true"], 2, "bad-entry", "no option 'scs'", "write scsi if"),
+        (vec!["run", "-d", &equals, "true"], 2, "bad-entry", "names a file with an equals sign", "link"),
+        (vec!["run", "--device", "/dev/vg0/x", "true"], 2, "bad-entry", "/dev/vg0/x: ", "add =scsi"),
+        (vec!["run", "--device", "/a:/b=scsi", "true"], 2, "bad-entry", "has a colon", "--device of its own"),
+        (vec!["run", "--device", "/dev=scsi", "true"], 2, "not-a-device", "/dev: ", "name one that is"),
+        (vec!["run", "--device", "/dev/sd/x", "--log-level", "5", "true"], 2, "usage", "5", ""),
+        (vec!["run", "--device", "/dev/sd/x"], 2, "usage", "PROGRAM", ""),
         (
-            vec!["run", "--device", "/dev=scsi", "true"],
-            2,
-            "/dev: is neither a block device nor an image file",
+            vec!["run", "-d", "/dev/sd/x", "no-such-program"],
+            127,
+            "program-not-found",
+            "no-such-program: ",
+            "",
         ),
-        (vec!["run", "--device", "/dev/sd/x", "--log-level", "5", "true"], 2, "5"),
-        (vec!["run", "--device", "/dev/sd/x"], 2, "PROGRAM"),
-        (vec!["run", "--device", "/dev/sd/x", "no-such-program"], 127, "There is no program no-such-program"),
-        (vec!["run", "--device", "/dev/sd/x", absent], 127, "There is no program"),
-        (vec!["run", "--device", "/dev/sd/x", text], 126, "cannot be executed"),
-        (vec!["run", "--device", "/dev/sd/x", "/"], 126, "cannot be executed"),
+        (vec!["run", "--device", "/dev/sd/x", absent], 127, "program-not-found", absent, "correct the path"),
+        (vec!["run", "--device", "/dev/sd/x", text], 126, "not-executable", text, "name a program"),
+        (vec!["run", "--device", "/dev/sd/x", "/"], 126, "not-executable", "/: ", "name a program"),
     ] {
         let outcome = run().args(&arguments).output();
-        assert_eq!(outcome.code(), status, "{arguments:?}: {}", outcome.err());
-        assert!(
-            outcome.err().starts_with("vmware-bdwrapper: ") && outcome.err().contains(said),
-            "{}",
-            outcome.err()
-        );
-        assert_eq!(outcome.out(), "");
+        outcome.refused(status, code, words, remedy);
+        // The same as text.
+        let text = Run::new(command()).args(&arguments).output();
+        assert_eq!((text.code(), text.out().as_str()), (status, ""), "{arguments:?}");
+        assert!(text.err().starts_with("vmware-bdwrapper: ") && text.err().contains(words), "{}", text.err());
     }
     // What is no file, or stands where the user may not look, is no program; one that may not be executed is.
     let [closed, directory, file] = ["closed", "directory", "file"].map(|name| disk.scratch().path(name));
@@ -216,7 +213,7 @@ fn run_errors() {
     // A device that is not there yet is no error.
     let later = run().args(["run", "--device", &format!("{absent}=scsi"), "true"]).output();
     assert_eq!(later.code(), 0);
-    assert!(sentences(&later)[0].contains("it is used as soon as it exists"), "{}", later.err());
+    later.says("not-found", absent, "It is used as soon as it exists");
 }
 
 /// A name that counts from the current directory, wherever an entry is taken on the command line; in the environment it does not.
@@ -225,7 +222,8 @@ fn relative() {
     let image = scratch.image("disk.img", 128 * MIB);
     let entry = format!("{}=scsi", image.display());
     let at = |words: &str| {
-        let script = format!("cd {} && {} {words}", scratch.directory().display(), command().display());
+        let command = format!("{} --message-format=json", command().display());
+        let script = format!("cd {} && {command} {words}", scratch.directory().display());
         Run::new("sh").args(["-c", &script])
     };
     for option in
@@ -236,7 +234,7 @@ fn relative() {
     }
     for (words, wanted) in [
         ("probe -d disk.img=scsi", format!("{} as scsi:", image.display())),
-        ("doctor -d disk.img=scsi true", format!("{} is free", image.display())),
+        ("doctor -d disk.img=scsi true", format!("{}: is free", image.display())),
         ("vmdk create disk.img=scsi -o x.vmdk", "x.vmdk".into()),
         ("vmdk check x.vmdk -d disk.img=scsi", String::new()),
     ] {
@@ -246,8 +244,7 @@ fn relative() {
     let traced = at("trace -d disk.img=scsi true").output();
     assert!(traced.code() == 0 && traced.err().contains(&entry), "{}", traced.err());
     let environment = at("run true").env("VMWARE_BDWRAPPER_DEVICES", "disk.img=scsi").output();
-    assert_eq!(environment.code(), 2, "{}", environment.err());
-    assert!(environment.err().contains("disk.img=scsi: is not an absolute name"), "{}", environment.err());
+    environment.refused(2, "bad-entry", "disk.img=scsi: is not an absolute name", "");
 }
 
 /// Wherever entries are taken, the help has their options.
@@ -267,7 +264,7 @@ fn unreachable() {
     let program = acceptance::program_with("bypass", "bypass-static", &["-O2", "-static", "-DSTATIC"]);
     let outcome = run_with(&disk).arg(&program).arg("ioctl").arg(disk.path()).output();
     assert_eq!((outcome.code(), outcome.out().as_str()), (0, "ENOTTY\n"));
-    assert!(sentences(&outcome)[0].contains("is statically linked"), "{}", outcome.err());
+    outcome.says("unsupported", "is statically linked", "");
 }
 
 fn set_user_id() {
@@ -280,66 +277,66 @@ fn set_user_id() {
     let entry = format!("{}=scsi", image.display());
     // The command where an ordinary user can execute it, away from the library that was built with it.
     let command = scratch.copy(&command(), "vmware-bdwrapper");
-    let start =
-        || Run::new(&command).args(["run", "--device", &entry]).arg(&program).arg(&image).nobody().output();
-    let refused = |missing: &[&str]| {
+    let run = || Run::new(&command).args(["--message-format=json", "run", "--device", &entry]);
+    let start = || run().arg(&program).arg(&image).nobody().output();
+    let refused = |missing: &[(&str, &str, &str)]| {
         let outcome = start();
-        assert_eq!((outcome.code(), outcome.out().as_str()), (126, ""), "{missing:?}: {}", outcome.err());
-        for words in missing {
-            assert!(outcome.err().contains(words), "{words}: {}", outcome.err());
+        outcome.refused(126, "not-ready", &program.display().to_string(), "");
+        for (code, words, remedy) in missing {
+            outcome.says(code, words, remedy);
         }
-        sentences(&outcome);
+        assert_eq!(messages(&outcome).len(), missing.len() + 1, "{}", outcome.err());
     };
-    refused(&[
-        "is not installed in a directory that the dynamic loader trusts",
-        "/etc/vmware-bdwrapper.conf does not exist",
-    ]);
+    refused(&[("not-installed", LIBRARY, "make install"), ("not-found", CONF, "setup --setuid")]);
     // A launcher of VMware's does not start, and that is all that is said.
     let launcher = scratch.path("launcher");
     fs::write(&launcher, "#!/bin/sh\n# Starts VMware.\nexec true\n")
         .expect("the scratch directory can be written");
     chmod(&launcher, 0o755);
-    let launch = || Run::new(&command).args(["run", "--device", &entry]).arg(&launcher).nobody().output();
+    let launch = || run().arg(&launcher).nobody().output();
     let other = scratch.copy(&program, "other");
     chmod(&other, 0o4755);
     let both = format!("executable {}\nexecutable {}\n", program.display(), other.display());
     fs::write(CONF, &both).expect("root can");
     let missing = launch();
-    assert_eq!((missing.code(), sentences(&missing).len()), (126, 1), "{}", missing.err());
-    assert!(missing.err().contains("is not installed where the dynamic loader looks"), "{}", missing.err());
+    missing.refused(126, "not-installed", LIBRARY, "make install");
+    assert_eq!(messages(&missing).len(), 1, "{}", missing.err());
     remove(Path::new(CONF));
     make(["install"]).expect_out();
-    refused(&["does not list the program", "does not list"]);
+    let (named, named_image) = (program.display().to_string(), format!("{}: ", image.display()));
+    refused(&[("not-listed", &named, "--program"), ("not-listed", &named_image, "--device")]);
     // What several programs lack is said once.
     fs::write(CONF, both).expect("root can");
     let said = launch();
     let heading =
-        format!("starts, but {} and {} would not find the devices:", program.display(), other.display());
-    assert_eq!((said.code(), sentences(&said).len()), (0, 2), "{}", said.err());
-    assert!(said.err().contains(&heading), "{}", said.err());
+        format!("starts, but {} and {} would not find the devices", program.display(), other.display());
+    assert_eq!((said.code(), messages(&said).len()), (0, 2), "{}", said.err());
+    said.says("not-ready", &heading, "");
     fs::write(CONF, format!("executable {}\n", program.display())).expect("root can");
     let list = format!("'vmware-bdwrapper setup --setuid --device {entry}'");
-    refused(&[&list]);
+    refused(&[("not-listed", &named_image, &list)]);
     // VMware's launcher has no such rights, and what it starts has: that is said.
     let said = launch();
     assert_eq!(said.code(), 0, "{}", said.err());
-    let heading = format!("starts, but {} would not find the devices:", program.display());
-    for part in [&heading, &list] {
-        assert!(said.err().contains(part), "{part}: {}", said.err());
-    }
+    said.says("not-ready", &format!("starts, but {} would not find the devices", program.display()), "");
+    said.says("not-listed", &named_image, &list);
     fs::write(CONF, format!("executable {}\nallow-user-devices yes\n", program.display())).expect("root can");
     chmod(Path::new(CONF), 0o666);
-    refused(&["can be written by others than root"]);
+    refused(&[("untrusted", CONF, "chmod go-w")]);
     chmod(Path::new(CONF), 0o644);
     chmod(&system.library(), 0o644);
-    refused(&["lacks the set-user-ID bit"]);
+    refused(&[("no-set-user-id", LIBRARY, "setup --setuid")]);
     chmod(&system.library(), 0o4644);
     let node = Name::reserved("sd");
     Run::new("mknod").arg(node.path()).args(["-m", "666", "b", "8", "0"]).output().expect_out();
     let forced = format!("{}=force", node.path().display());
-    let real = Run::new(&command).args(["run", "--device", &forced]).arg(&program).nobody().output();
-    assert_eq!(real.code(), 126);
-    assert!(real.err().contains("is a physical disk, which needs no wrapper"), "{}", real.err());
+    let real = Run::new(&command).args(["--message-format=json", "run", "--device", &forced]);
+    real.arg(&program).nobody().output().refused(
+        126,
+        "physical-disk",
+        &node.path().display().to_string(),
+        "",
+    );
     assert_eq!(launch().err(), "");
     let works = start();
     assert_eq!((works.code(), works.err().as_str()), (0, ""));
@@ -397,7 +394,7 @@ fn two_kinds() {
     let outcome = probe_of(&disk).args(["--device", &second]).output();
     assert_eq!(outcome.code(), 1);
     assert_eq!(outcome.out().matches("VMware would accept").count(), 1, "{}", outcome.out());
-    let why = format!("{second} does not count: {} is the same device", disk.entry());
+    let why = format!("{}: its entry as ide is ignored", link.display());
     assert!(outcome.out().contains(&why), "{}", outcome.out());
     let json = probe_of(&disk).args(["--json", "--device", &second]).output();
     let document: Value = serde_json::from_str(&json.out()).expect("it is JSON");
@@ -412,12 +409,12 @@ fn shadowed() {
     let disk = scsi_image();
     let nothing = acceptance::program_with("secure-nothing", "nothing.so", &["-shared", "-fPIC"]);
     let other = disk.scratch().copy(&nothing, LIBRARY);
-    let probe = Run::new("vmware-bdwrapper").args(["probe", "--device", &disk.entry()]);
+    let probe =
+        Run::new("vmware-bdwrapper").args(["--message-format=json", "probe", "--device", &disk.entry()]);
     let outcome = probe.env("LD_LIBRARY_PATH", disk.scratch().directory()).output();
     assert_eq!(outcome.code(), 1);
-    let said = sentences(&outcome);
-    let why = format!("get {}, another library than the installed", other.display());
-    assert!(said.len() == 1 && said[0].contains(&why), "{said:?}");
+    let said = messages(&outcome);
+    assert!(said.len() == 1 && said[0].is("shadowed", &format!("{}: ", other.display())), "{said:?}");
 }
 
 fn refused() {
@@ -433,11 +430,11 @@ fn refused() {
     let absent = scratch.path("absent");
     let outcome = run().args(["probe", "--device", &format!("{}=scsi", absent.display())]).output();
     assert_eq!(outcome.code(), 1);
-    assert!(
-        outcome.err().contains("absent does not exist: correct its name, or make an image file"),
-        "{}",
-        outcome.err()
+    let hint = format!(
+        "correct its name, or make an image file of that name: 'truncate --size 8G {}'",
+        absent.display()
     );
+    outcome.says("not-found", &absent.display().to_string(), &hint);
     // The library's own words reach the user: a physical disk, by its number alone.
     let node = Name::reserved("sd");
     Run::new("mknod").arg(node.path()).args(["b", "8", "0"]).output().expect_out();
@@ -449,10 +446,11 @@ fn refused() {
     chmod(&secret, 0o600);
     let command = scratch.copy(&command(), "vmware-bdwrapper");
     scratch.copy(&acceptance::library(), "libvmware_bdwrapper.so");
+    let entry = format!("{}=ide", secret.display());
     let outcome =
-        Run::new(command).args(["probe", "--device", &format!("{}=ide", secret.display())]).nobody().output();
+        Run::new(command).args(["--message-format=json", "probe", "--device", &entry]).nobody().output();
     assert_eq!(outcome.code(), 1);
-    assert!(outcome.err().contains("cannot be opened for reading (Permission denied)"), "{}", outcome.err());
+    outcome.says("permission-denied", "secret: cannot be opened for reading", "as a user who may read it");
 }
 
 fn json_document() {
@@ -493,9 +491,14 @@ fn usage() {
         assert!(run().args([task, "--help"]).output().expect_out().contains("Example:"), "{task}");
     }
     for arguments in [&[][..], &["rum"], &["probe", "--bogus"], &["libdir", "x"]] {
-        let outcome = run().args(arguments).output();
+        let outcome = Run::new(command()).args(arguments).output();
         assert_eq!((outcome.code(), outcome.out().as_str()), (2, ""), "{arguments:?}");
         assert!(outcome.err().starts_with("vmware-bdwrapper: "), "{}", outcome.err());
+        for format in [&["--message-format=json"][..], &["--message-format", "json"]] {
+            let outcome = Run::new(command()).args(format).args(arguments).output();
+            outcome.refused(2, "usage", "", "");
+            assert_eq!(messages(&outcome).len(), 1);
+        }
     }
     // A reader that leaves early is no error.
     let pipe = Run::new("sh").args(["-c", "\"$0\" --help | true"]).arg(command()).output();
@@ -518,7 +521,11 @@ fn options(text: &str) -> BTreeSet<String> {
         _ => str::strip_prefix(word, "--"),
     };
     let words = text.split(|letter: char| !is_of_one(letter)).filter_map(long);
-    words.filter(|word| !["", "help", "version"].contains(word)).map(str::to_owned).collect()
+    // What each command takes stands in the manual once.
+    words
+        .filter(|word| !["", "help", "version", "message-format"].contains(word))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What `--help` has, the synopsis of vmware-bdwrapper(1) has, and the section of the command explains; and nothing else.
@@ -528,6 +535,8 @@ fn manual() {
     let (_, sections) = rest.split_once("\n## Commands\n").expect("it has them");
     let (sections, _) = sections.split_once("\n## Exit status\n").expect("it has one");
     let help = |words: &[&str]| run().args(words).arg("--help").output().expect_out();
+    let (_, messages) = page.split_once("\n## Messages\n").expect("it has the section");
+    assert!(synopsis.contains("`--message-format`") && messages.contains("`--message-format json`"));
     let mut names = Vec::new();
     for task in tasks(&help(&[])) {
         match &tasks(&help(&[&task]))[..] {

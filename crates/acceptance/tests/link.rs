@@ -53,6 +53,9 @@ fn main() -> ExitCode {
     ])
 }
 
+/// The command, whose messages are for programs.
+const LINK: [&str; 2] = ["--message-format=json", "link"];
+
 /// A `/dev`, a `/run` and udev's directories that no other process sees, and a network on which no other udev speaks.
 struct Place {
     /// The process that holds the name space.
@@ -91,7 +94,7 @@ impl Place {
     }
 
     fn run<T: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = T>) -> Outcome {
-        self.enter(command()).arg("link").args(arguments).output()
+        self.enter(command()).args(LINK).args(arguments).output()
     }
 
     /// What a command says that succeeds and complains of nothing.
@@ -197,8 +200,7 @@ fn life() {
     assert_eq!(place.said(["--remove", "/dev/sd/test"]), "removed /dev/sd/test\n");
     assert!(!place.exists("/dev/sd"), "the empty directory goes with it");
     let none = place.run(["--remove", "/dev/sd/test"]);
-    assert_eq!(none.code(), 1);
-    assert!(none.err().contains("There is no link /dev/sd/test"), "{}", none.err());
+    none.refused(1, "not-found", "/dev/sd/test: ", "link --list");
 }
 
 fn directories() {
@@ -212,8 +214,7 @@ fn directories() {
     // What is a link itself could lead anywhere.
     place.shell("ln -s /etc /dev/hd/out");
     let refused = place.run(arguments(&device, "/dev/hd/out/x"));
-    assert_eq!(refused.code(), 1);
-    assert!(refused.err().contains("/dev/hd/out is no directory"), "{}", refused.err());
+    refused.refused(1, "file-type", "/dev/hd/out: is not a directory", "choose another name");
 }
 
 fn rights() {
@@ -227,18 +228,16 @@ fn rights() {
     assert_eq!(stat(), "nobody disk 640\n");
     place.said(with(&device, "/dev/sd/test", &["--owner", "0", "--mode", "600"]));
     assert_eq!(stat(), "root disk 600\n");
-    for (arguments, why) in [
-        (["--owner", "no such user"], "There is no user 'no such user'"),
-        (["--owner", ""], "There is no user ''"),
-        (["--owner", "-x"], "'-x'"),
-        (["--group", "nobody:disk"], "There is no group 'nobody:disk'"),
-        (["--mode", "rw"], "The mode 'rw' is none of a device"),
-        (["--mode", "4755"], "give an octal number"),
-        (["--mode", "+6"], "give an octal number"),
+    for (arguments, code, words, hint) in [
+        (["--owner", "no such user"], "not-found", "no such user: is not the name of a user", "name one"),
+        (["--owner", ""], "not-found", ": is not the name of a user", "name one"),
+        (["--owner", "-x"], "usage", "'-x'", ""),
+        (["--group", "nobody:disk"], "not-found", "nobody:disk: is not the name of a group", "name one"),
+        (["--mode", "rw"], "usage", "rw: is not the mode of a device", "give an octal number"),
+        (["--mode", "4755"], "usage", "4755: ", "give an octal number"),
+        (["--mode", "+6"], "usage", "+6: ", "give an octal number"),
     ] {
-        let refused = place.run(with(&device, "/dev/sd/other", &arguments));
-        assert_eq!(refused.code(), 2, "{arguments:?}");
-        assert!(refused.err().contains(why), "{arguments:?}: {}", refused.err());
+        place.run(with(&device, "/dev/sd/other", &arguments)).refused(2, code, words, hint);
     }
     assert!(!place.exists("/dev/sd/other"));
 }
@@ -278,9 +277,8 @@ fn replaced() {
     // A link to another device.
     place.said(arguments(&first, "/dev/sd/test"));
     let refused = place.run(arguments(&second, "/dev/sd/test"));
-    assert_eq!(refused.code(), 1);
-    let why = format!("/dev/sd/test leads to {} already", first.path().display());
-    assert!(refused.err().contains(&why), "{}", refused.err());
+    let why = format!("/dev/sd/test: leads to {} already", first.path().display());
+    refused.refused(1, "exists", &why, "--force");
     assert_eq!(place.leads_to("/dev/sd/test"), first.path());
     force("/dev/sd/test").expect_out();
     assert_eq!(place.leads_to("/dev/sd/test"), second.path());
@@ -296,25 +294,25 @@ fn replaced() {
     // One that is ours, and one that leads nowhere.
     place.said(with(&first, "/dev/sd/ours", &["--persist"]));
     let refused = force("/dev/sd/ours");
-    assert_eq!(refused.code(), 1);
-    assert!(refused.err().contains("makes /dev/sd/ours lead to another device"), "{}", refused.err());
+    let remove = "'vmware-bdwrapper link --remove /dev/sd/ours'";
+    refused.refused(1, "exists", "/dev/sd/ours: is made to lead to another device by a rule", remove);
+    refused.says("exists", "/dev/sd/ours: ", "--persist");
     place.said(with(&second, "/dev/sd/ours", &["--persist"]));
     assert_eq!(place.leads_to("/dev/sd/ours"), second.path());
     assert_eq!(place.rules().matches("SYMLINK").count(), 1, "the old rule is gone");
     place.shell("ln -s nowhere /dev/sd/stale; ln -s /srv/no-such-file /dev/sd/elsewhere");
     place.said(arguments(&second, "/dev/sd/stale"));
     let refused = place.run(arguments(&second, "/dev/sd/elsewhere"));
-    assert!(refused.code() == 1 && refused.err().contains("is no block device"), "{}", refused.err());
+    refused.refused(1, "not-a-device", "/dev/sd/elsewhere: leads to /srv/no-such-file", "--force");
     // One to something else, and what is no link.
     place.shell("ln -s /etc/passwd /dev/sd/file; echo kept >/dev/sd/data; mkdir /dev/sd/directory");
     let refused = place.run(arguments(&second, "/dev/sd/file"));
-    assert!(refused.code() == 1 && refused.err().contains("is no block device"), "{}", refused.err());
+    refused.refused(1, "not-a-device", "/dev/sd/file: leads to /etc/passwd", "--force");
     force("/dev/sd/file").expect_out();
     for name in ["/dev/sd/data", "/dev/sd/directory"] {
-        for refused in [force(name), place.run(["--remove", name])] {
-            assert_eq!(refused.code(), 1);
-            assert!(refused.err().contains("no symbolic link"), "{}", refused.err());
-        }
+        let subject = format!("{name}: ");
+        force(name).refused(1, "exists", &subject, "remove it by hand");
+        place.run(["--remove", name]).refused(1, "file-type", &subject, "remove it by hand");
     }
     assert_eq!(place.shell("cat /dev/sd/data"), "kept\n");
 }
@@ -330,9 +328,7 @@ fn removed() {
     for name in ["/dev/sd/file", "/dev/sd/elsewhere", "/dev/sd/directory"] {
         for more in [&[][..], &["--dry-run"]] {
             let refused = place.run([&["--remove", name], more].concat());
-            assert_eq!((refused.code(), refused.out().as_str()), (1, ""), "{name}");
-            let err = refused.err();
-            assert!(err.contains("which is no block device") && err.contains("--force"), "{name}: {err}");
+            refused.refused(1, "not-a-device", &format!("{name}: leads to "), "--force");
             assert!(place.exists(name));
         }
         place.said(["--remove", name, "--force"]);
@@ -345,7 +341,7 @@ fn removed() {
     assert_eq!(place.shell("ls -A /dev/sd"), "null\n");
     // Nothing stays of one that fails, and nothing of those that are done.
     let refused = place.run(["--remove", "/dev/sd/no-such-link"]);
-    assert!(refused.code() == 1 && refused.err().contains("There is no link"), "{}", refused.err());
+    refused.refused(1, "not-found", "/dev/sd/no-such-link: ", "link --list");
     assert_eq!(place.run(["/dev/null", "--as", "/dev/sd/test"]).code(), 2);
     assert_eq!(place.shell("ls -A /run"), "udev\n");
 }
@@ -392,13 +388,13 @@ fn in_use() {
     std::fs::create_dir(&mount).expect("it is our directory");
     place.shell(&format!("mount {} {}", device.path().display(), mount.display()));
     let refused = place.run(arguments(&device, "/dev/sd/test"));
-    assert_eq!(refused.code(), 1);
-    let why = format!("is mounted on {}: have root run 'umount ", mount.display());
-    assert!(refused.err().contains(&why) && refused.err().contains("--force"), "{}", refused.err());
+    let why = format!("{}: is mounted on {}", device.path().display(), mount.display());
+    refused.refused(1, "in-use", &why, "run as root: 'umount ");
+    refused.says("force-needed", "", "--force");
     assert!(!place.exists("/dev/sd"));
     let forced = place.run(with(&device, "/dev/sd/test", &["--force"]));
     forced.expect_out();
-    assert!(forced.err().contains(&why), "{}", forced.err());
+    forced.says("in-use", &why, "run as root: 'umount ");
     place.shell(&format!("umount {}", mount.display()));
 }
 
@@ -430,7 +426,7 @@ fn rules() {
     place.shell(&format!("chown nobody:disk {RULES}; chmod 640 {RULES}"));
     for name in ["/dev/sd/test", "/dev/sd/test2"] {
         let none = place.run(["--remove", name]);
-        assert!(none.code() == 1 && none.err().contains("There is no link"), "{name}: {}", none.err());
+        none.refused(1, "not-found", &format!("{name}: "), "");
     }
     place.said(with(&device, "/dev/sd/test", &["--persist", "--mode", "0640"]));
     let text = place.rules();
@@ -456,12 +452,12 @@ fn rules() {
     // How administrators switch a file of rules off.
     place.shell(&format!("ln -s /dev/null {RULES}"));
     let off = place.run(with(&device, "/dev/sd/test", &["--persist"]));
-    assert!(off.code() == 1 && off.err().contains("it is no regular file"), "{}", off.err());
+    off.refused(1, "file-type", RULES, "remove it");
     assert_eq!(place.shell("stat -c %F /dev/null"), "character special file\n");
     assert!(!place.exists("/dev/sd"));
     place.shell(&format!("rm {RULES}; printf '\\377\\n' >{RULES}"));
     let broken = place.run(["--list"]);
-    assert!(broken.code() == 1 && broken.err().contains("it is no UTF-8"), "{}", broken.err());
+    broken.refused(1, "malformed", &format!("{RULES}: is not UTF-8"), "remove it");
 }
 
 /// Either all is done, or nothing.
@@ -472,16 +468,14 @@ fn not_written() {
     let persist = |owner| place.run(with(&device, "/dev/sd/test", &["--owner", owner, "--persist"]));
     place.shell("mount -o remount,ro /etc/udev/rules.d");
     let refused = persist("nobody");
-    is_refused(
-        &refused,
-        &[&format!("{RULES}: cannot be written (Read-only file system)"), "without --persist"],
-    );
+    refused.refused(1, "io", &format!("{RULES}: cannot be written (Read-only file system)"), "");
+    refused.says("io", "Nothing was done", "without --persist");
     assert!(!place.exists("/dev/sd"));
     assert_eq!(stat(), "root\n");
     // The other way round.
     place.shell("mount -o remount,rw /etc/udev/rules.d; mkdir /dev/sd; mount -t tmpfs -o ro x /dev/sd");
     let refused = persist("nobody");
-    is_refused(&refused, &["/dev/sd/test cannot be made (Read-only file system)"]);
+    refused.refused(1, "io", "/dev/sd/test: cannot be made (Read-only file system)", "");
     assert!(!place.exists(RULES));
     assert_eq!(stat(), "root\n");
     // A rule that was there stays.
@@ -526,7 +520,7 @@ fn deleted() {
     let device = place.loop_device("image");
     std::fs::remove_file(place.scratch.path("image")).expect("it is our directory");
     let refused = place.run(with(&device, "/dev/sd/test", &["--persist"]));
-    is_refused(&refused, &["has nothing that stays the same"]);
+    refused.refused(1, "unsupported", &device.path().display().to_string(), "omit --persist");
     // A file may be called so.
     let named = place.loop_device("image (deleted)");
     place.said(with(&named, "/dev/sd/named", &["--persist"]));
@@ -537,7 +531,7 @@ fn without_sys() {
     let device = place.loop_device("image");
     place.shell("umount -l /sys");
     for refused in [place.run(arguments(&device, "/dev/sd/test")), place.run(["--list"])] {
-        is_refused(&refused, &["The block devices are unknown", "mount /sys"]);
+        refused.refused(1, "unknown", "/sys/dev/block: ", "run as root: 'mount -t sysfs sysfs /sys'");
     }
 }
 
@@ -560,11 +554,11 @@ fn stale() {
 }
 
 fn errors() {
-    let run = |arguments: &[&str]| Run::new(command()).arg("link").args(arguments).output();
+    let run = |arguments: &[&str]| Run::new(command()).args(LINK).args(arguments).output();
     let scratch = Scratch::new();
     let image = scratch.image("image", MIB);
     let image = image.to_str().expect("ASCII");
-    for (arguments, why) in [
+    for (arguments, words) in [
         (&[][..], "required"),
         (&["/dev/null"], "--as"),
         (&["--as", "/dev/sd/x"], "required"),
@@ -577,24 +571,20 @@ fn errors() {
         (&["--remove", "/dev/sd/x", "--mode", "0660", "--dry-run"], "cannot be used with"),
         (&["--remove", "/dev/sd/x", "--persist", "--dry-run"], "cannot be used with"),
         (&["--json", "--remove", "/dev/sd/x"], "cannot be used with"),
-        (&["/dev/null", "--as", "/dev/sdx", "--dry-run"], "/dev/sdx: is no name for a link"),
-        (&["/dev/null", "--as", "/dev/sd/a b", "--dry-run"], "is no name for a link"),
-        (&["/dev/null", "--as", "/dev/sd/../null", "--dry-run"], "is no name for a link"),
-        (&["--remove", "/etc/passwd", "--dry-run"], "/etc/passwd: is no name for a link"),
-        (&["/dev/null", "--as", "/dev/sd/x", "--dry-run"], "/dev/null: is no block device"),
-        (
-            &["/nonexistent", "--as", "/dev/sd/x", "--dry-run"],
-            "cannot be looked at (No such file or directory)",
-        ),
-        (
-            &[image, "--as", "/dev/sd/x", "--dry-run"],
-            "is a file and no block device; make one of it by 'losetup",
-        ),
+        (&["/dev/null", "--as", "/dev/sdx", "--dry-run"], "/dev/sdx: is not a name for a link"),
+        (&["/dev/null", "--as", "/dev/sd/a b", "--dry-run"], "is not a name for a link"),
+        (&["/dev/null", "--as", "/dev/sd/../null", "--dry-run"], "is not a name for a link"),
+        (&["--remove", "/etc/passwd", "--dry-run"], "/etc/passwd: is not a name for a link"),
     ] {
-        let outcome = run(arguments);
-        assert_eq!((outcome.code(), outcome.out().as_str()), (2, ""), "{arguments:?}: {}", outcome.err());
-        let err = outcome.err();
-        assert!(err.starts_with("vmware-bdwrapper: ") && err.contains(why), "{arguments:?}: {err}");
+        run(arguments).refused(2, "usage", words, "");
+    }
+    for (device, code, hint) in [
+        ("/dev/null", "not-a-device", "vmware-bdwrapper list"),
+        ("/nonexistent", "not-found", "name a block device that exists"),
+        (image, "not-a-device", "make one of the file: 'losetup --find --show /"),
+    ] {
+        let refused = run(&[device, "--as", "/dev/sd/x", "--dry-run"]);
+        refused.refused(2, code, &format!("{device}: "), hint);
     }
 }
 
@@ -602,12 +592,10 @@ fn ordinary_user() {
     let scratch = Scratch::new();
     let command = scratch.copy(&command(), "vmware-bdwrapper");
     for arguments in [&["/dev/null", "--as", "/dev/sd/x"][..], &["--remove", "/dev/sd/x"]] {
-        let refused = Run::new(&command).arg("link").args(arguments).nobody().output();
-        assert_eq!(refused.code(), 1);
-        assert!(refused.err().contains("Only root can change the system's files"), "{}", refused.err());
+        let refused = Run::new(&command).args(LINK).args(arguments).nobody().output();
         // It can be pasted.
-        let command = format!("run 'sudo vmware-bdwrapper link {}'", arguments.join(" "));
-        assert!(refused.err().contains(&command), "{}", refused.err());
+        let command = format!("run 'sudo vmware-bdwrapper {} {}'", LINK.join(" "), arguments.join(" "));
+        refused.refused(1, "root-only", "", &command);
     }
     Run::new(&command).args(["link", "--list"]).nobody().output().expect_out();
 }
@@ -750,19 +738,19 @@ fn foreign() {
     place.start_udev();
     place.trigger(device.path());
     let refused = place.run(["--remove", "/dev/sd/foreign"]);
-    assert_eq!(refused.code(), 1);
-    for part in ["A rule of udev's that is none of this command's makes /dev/sd/foreign", "grep", "--force"] {
-        assert!(refused.err().contains(part), "{part}: {}", refused.err());
+    for hint in ["'grep -rF sd/foreign ", "--force"] {
+        refused.refused(1, "exists", "/dev/sd/foreign: is made by a udev rule", hint);
     }
     assert_eq!(place.leads_to("/dev/sd/foreign"), device.path());
     assert_eq!(place.said(["--remove", "/dev/sd/foreign", "--force"]), "removed /dev/sd/foreign\n");
     place.trigger(device.path());
     let other = place.loop_device("other");
     let refused = place.run(arguments(&other, "/dev/sd/foreign"));
-    assert!(refused.code() == 1 && refused.err().contains("by a rule of udev's"), "{}", refused.err());
+    refused.refused(1, "exists", "/dev/sd/foreign: leads to ", "--force");
+    refused.says("exists", "by a udev rule that is not this command's", "");
     let forced = place.run(with(&other, "/dev/sd/foreign", &["--force"]));
     forced.expect_out();
-    assert!(forced.err().contains("A rule of udev's that is none of this command's"), "{}", forced.err());
+    forced.says("exists", "/dev/sd/foreign: is made by a udev rule", "change that rule");
     assert_eq!(place.leads_to("/dev/sd/foreign"), other.path());
 }
 
@@ -770,19 +758,16 @@ fn kernel_name(device: &Loop) -> String {
     device.path().file_name().and_then(OsStr::to_str).expect("ASCII").to_owned()
 }
 
-/// Refused with a sentence that has these words, and nothing on the standard output.
-fn is_refused(outcome: &Outcome, words: &[&str]) {
-    assert_eq!((outcome.code(), outcome.out().as_str()), (1, ""), "{}", outcome.err());
-    for words in words {
-        assert!(outcome.err().contains(words), "{words}: {}", outcome.err());
-    }
-}
-
 fn unheld() {
     let place = Place::new();
     let device = place.loop_device("either|or");
     let refused = place.run(with(&device, "/dev/sd/test", &["--persist"]));
-    is_refused(&refused, &["either|or", "vertical bar"]);
+    refused.refused(
+        1,
+        "unsupported",
+        "either|or, and a udev rule cannot contain the vertical bar",
+        "--persist",
+    );
     assert!(!place.exists("/dev/sd") && !place.exists(RULES));
     place.said(arguments(&device, "/dev/sd/test"));
     // What only a newer udev can read.
@@ -795,10 +780,11 @@ fn unheld() {
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", old.display());
     let run = |device: &Loop, name: &str| {
         let all = with(device, name, &["--persist"]);
-        place.enter(command()).arg("link").args(all).env("PATH", &path).output()
+        place.enter(command()).args(LINK).args(all).env("PATH", &path).output()
     };
     let refused = run(&quoted, "/dev/sd/quoted");
-    is_refused(&refused, &["needs udev 247 or newer", "is 3.2.14"]);
+    let why = "needs udev 247 or newer in a rule, and this udev is 3.2.14";
+    refused.refused(1, "unsupported", why, "--persist");
     assert!(!place.exists("/dev/sd/quoted") && !place.exists(RULES));
     run(&plain, "/dev/sd/plain").expect_out();
     place.said(with(&quoted, "/dev/sd/quoted", &["--persist"]));

@@ -132,7 +132,7 @@ impl Root {
     }
 
     fn setup(&self, arguments: &[&str]) -> Outcome {
-        self.run(["vmware-bdwrapper", "setup"].iter().chain(arguments))
+        self.run(["vmware-bdwrapper", "--message-format=json", "setup"].iter().chain(arguments))
     }
 
     /// Runs dpkg(1) on a package of the machine's.
@@ -263,9 +263,9 @@ fn deb_life() {
     let _device = root.client();
     assert_eq!(root.mode(), 0o644);
     assert!(!root.is_answered(), "without the bit the loader does not take the library");
-    let refused = root.nobody(["vmware-bdwrapper", "run", "--device", DEVICE, PROGRAM, DEVICE]);
-    assert_eq!(refused.code(), 126);
-    assert!(refused.err().contains("have root run 'vmware-bdwrapper setup --setuid'"), "{}", refused.err());
+    let run = ["vmware-bdwrapper", "--message-format=json", "run", "--device", DEVICE, PROGRAM, DEVICE];
+    let setup = "run as root: 'vmware-bdwrapper setup --setuid'";
+    root.nobody(run).refused(126, "no-set-user-id", LIBRARY, setup);
 
     let wanted = ["--setuid", "--program", PROGRAM, "--device", DEVICE];
     let default = root.conf();
@@ -460,73 +460,63 @@ fn deb_conffile() {
 
 fn setup_errors() {
     let root = Root::installed();
-    let fails = |arguments: &[&str], status: i32, why: &str| {
+    let fails = |arguments: &[&str], status: i32, code: &str, words: &str| {
         let before = (root.names(), root.conf(), root.mode());
-        let outcome = root.setup(arguments);
-        assert_eq!(
-            (outcome.code(), outcome.out().as_str()),
-            (status, ""),
-            "{arguments:?}: {}",
-            outcome.err()
-        );
-        assert!(outcome.err().contains(why), "{why}: {}", outcome.err());
+        root.setup(arguments).refused(status, code, words, "");
         assert!((root.names(), root.conf(), root.mode()) == before, "{arguments:?} changed something");
     };
-    fails(&[], 2, "--setuid");
-    fails(&["--setuid", "--no-setuid"], 2, "cannot be used with");
-    fails(&["--no-setuid", "--device", DEVICE], 2, "cannot be used with");
-    fails(&["--setuid", "--device", "relative"], 2, "/relative: does not say which kind");
-    fails(&["--setuid", "--device", "/dev/vg/x"], 2, "does not say which kind");
-    fails(&["--setuid", "--device", "/dev/sd/a\nallow-user-devices yes"], 2, "has a line break");
-    fails(&["--setuid", "--device", "/dev/sd/a "], 2, "ends with a blank");
-    fails(&["--setuid", "--program", "bin/sh"], 2, "bin/sh: is no program");
-    fails(&["--setuid", "--program", "/nonexistent"], 2, "/nonexistent: is no program");
+    fails(&[], 2, "usage", "--setuid");
+    fails(&["--setuid", "--no-setuid"], 2, "usage", "cannot be used with");
+    fails(&["--no-setuid", "--device", DEVICE], 2, "usage", "cannot be used with");
+    fails(&["--setuid", "--device", "relative"], 2, "bad-entry", "/relative: ");
+    fails(&["--setuid", "--device", "/dev/vg/x"], 2, "bad-entry", "/dev/vg/x: ");
+    fails(&["--setuid", "--device", "/dev/sd/a\nallow-user-devices yes"], 2, "usage", "has a line break");
+    fails(&["--setuid", "--device", "/dev/sd/a "], 2, "usage", "ends with a blank");
+    fails(&["--setuid", "--program", "bin/sh"], 2, "usage", "bin/sh: ");
+    fails(&["--setuid", "--program", "/nonexistent"], 2, "usage", "/nonexistent: ");
     // By its number alone; nobody opens it.
     Run::new("mknod").arg(root.path("/dev/sdz")).args(["b", "8", "400"]).output().expect_out();
-    fails(&["--setuid", "--device", "/dev/sdz"], 2, "/dev/sdz: is a physical disk, which needs no wrapper");
+    fails(&["--setuid", "--device", "/dev/sdz"], 2, "physical-disk", "/dev/sdz: ");
     let forced = root.setup(&["--setuid", "--device", "/dev/sdz=force", "--dry-run"]).expect_out();
     assert!(forced.contains("device /dev/sdz=force\n"), "{forced}");
     fs::remove_file(root.path("/dev/sdz")).expect("it is ours");
-    let user = root.nobody(["vmware-bdwrapper", "setup", "--setuid"]);
-    assert_eq!(user.code(), 1);
-    assert!(user.err().contains("run 'sudo vmware-bdwrapper setup --setuid'"), "{}", user.err());
+    let user = root.nobody(["vmware-bdwrapper", "setup", "--message-format=json", "--setuid"]);
+    let sudo = "run 'sudo vmware-bdwrapper setup --message-format=json --setuid'";
+    user.refused(1, "root-only", "", sudo);
     let dry = root.nobody(["vmware-bdwrapper", "setup", "--setuid", "--dry-run"]);
     assert!(dry.expect_out().contains("would give "), "{}", dry.out());
 
     chmod(&root.path(CONF), 0o666);
-    fails(&["--setuid"], 1, "can be written by others than root");
+    fails(&["--setuid"], 1, "untrusted", "can be written by others than root");
     chmod(&root.path(CONF), 0o644);
     let conf = root.conf();
     fs::write(root.path(CONF), format!("{conf}device {DEVICE}=ide\n{}", "#".repeat(65_000 - conf.len())))
         .expect("it is ours");
-    fails(&["--setuid", "--device", DEVICE], 1, "with other options");
-    fails(&["--setuid", "--device", &format!("/{}=ide", "x".repeat(1000))], 1, "at most 65536");
+    fails(&["--setuid", "--device", DEVICE], 1, "different", "with other options");
+    fails(&["--setuid", "--device", &format!("/{}=ide", "x".repeat(1000))], 1, "malformed", "at most 65536");
     // One device under another name, as another disk.
     fs::write(root.path(CONF), "device /srv/a.img=scsi\n").expect("it is ours");
     fs::write(root.path("/srv/a.img"), [0; 4096]).expect("it is ours");
     symlink("a.img", root.path("/srv/other")).expect("it is ours");
-    let same =
-        "has the line 'device /srv/a.img=scsi', which is the same device as that of 'device /srv/other=ide'";
-    fails(&["--setuid", "--device", "/srv/other=ide"], 1, same);
-    let lines = "'device /srv/a.img=scsi', which is the same device as that of 'device /srv/other=scsi,ro'";
-    fails(&["--setuid", "--device", "/srv/other=scsi,ro"], 1, lines);
+    let same = format!("/srv/other: is listed in {CONF} by the line 'device /srv/a.img=scsi'");
+    fails(&["--setuid", "--device", "/srv/other=ide"], 1, "different", &same);
+    fails(&["--setuid", "--device", "/srv/other=scsi,ro"], 1, "different", &same);
     let alike = root.setup(&["--setuid", "--device", "/srv/other=scsi", "--dry-run"]).expect_out();
     assert!(alike.contains("device /srv/other=scsi\n"), "{alike}");
     fs::write(root.path(CONF), "").expect("it is ours");
-    fails(&["--setuid", "--device", "/srv/a.img=scsi", "--device", "/srv/other=ide"], 1, same);
+    fails(&["--setuid", "--device", "/srv/a.img=scsi", "--device", "/srv/other=ide"], 1, "different", &same);
     fs::remove_file(root.path(CONF)).expect("it is ours");
     symlink("/etc/passwd", root.path(CONF)).expect("it is ours");
-    fails(&["--setuid"], 1, "is no regular file");
+    fails(&["--setuid"], 1, "file-type", "is not a regular file");
     fs::remove_file(root.path(CONF)).expect("it is ours");
     fs::write(root.path(CONF), "").expect("it is ours");
     chmod(&root.library(), 0o664);
-    fails(&["--setuid"], 1, "so others than root may have written it");
+    fails(&["--setuid"], 1, "untrusted", "so others than root may have written it");
 
     fs::copy(command(), root.path("/tmp/command")).expect("it is our directory");
     root.run(["dpkg", "--remove", "vmware-bdwrapper"]).expect_out();
-    let absent = root.run(["/tmp/command", "setup", "--setuid"]);
-    assert_eq!(absent.code(), 1);
-    assert!(absent.err().contains("is not installed in a directory"), "{}", absent.err());
+    let absent = root.run(["/tmp/command", "--message-format=json", "setup", "--setuid"]);
+    absent.refused(1, "not-installed", LIBRARY, "install the package");
 }
 
 fn setup_file() {
@@ -547,7 +537,7 @@ fn setup_file() {
         "{}",
         said.out()
     );
-    assert!(said.err().contains("line 2: there is no directive 'foo'"), "{}", said.err());
+    said.says("malformed", &format!("{CONF}, line 2: there is no directive 'foo'"), "");
     assert_eq!(root.conf(), "executable /bin/sh\nfoo");
     let entry = "/srv/disk.img=ide,serial=A B";
     let said = root.setup(&["--setuid", "--program", "/bin/sh", "--device", entry]).expect_out();
@@ -606,7 +596,7 @@ fn setup_keeps() {
     // What the library would not trust is not mended silently.
     chown(root.path(CONF), Some(1), None).expect("root can");
     let refused = root.setup(&["--setuid", "--program", "/bin/ls"]);
-    assert!(refused.code() == 1 && refused.err().contains("belongs to user 1"), "{}", refused.err());
+    refused.refused(1, "untrusted", "belongs to user 1", "chown root");
     // A new one is anybody's to read, whatever the umask.
     fs::remove_file(root.path(CONF)).expect("it is ours");
     root.run(["sh", "-c", "umask 077; vmware-bdwrapper setup --setuid"]).expect_out();
@@ -668,15 +658,16 @@ fn setup_programs() {
         ("/opt/writable/vmx", "it has the mode 0775", "chmod go-w /opt/writable/vmx"),
         ("/tmp/vmx", "the directory /tmp has the mode 1777", "move the program"),
         // Commands for a shell.
-        ("/opt/open wide/vmx", "has the mode 0777", "'chmod go-w \"/opt/open wide\"'"),
-        ("/opt/a user's/vmx", "belongs to user 1", "move the program"),
+        (
+            "/opt/open wide/vmx",
+            "the directory /opt/open wide has the mode 0777",
+            "'chmod go-w \"/opt/open wide\"'",
+        ),
+        ("/opt/a user's/vmx", "the directory /opt/a user's belongs to user 1", "move the program"),
         ("/opt/writable/my vmx", "it has the mode 0775", "'chmod go-w \"/opt/writable/my vmx\"'"),
     ] {
         let refused = root.setup(&["--setuid", "--program", "/bin/sh", "--program", program]);
-        assert_eq!((refused.code(), refused.out().as_str()), (1, ""), "{program}: {}", refused.err());
-        for text in [program, wrong, remedy] {
-            assert!(refused.err().contains(text), "{program}, {text}: {}", refused.err());
-        }
+        refused.refused(1, "untrusted", &format!("{program}: {wrong}"), remedy);
         assert!(!refused.err().contains("chown"), "a directory is its user's: {}", refused.err());
         assert_eq!((root.conf(), root.mode()), (before.clone(), 0o644), "{program}");
     }
@@ -720,34 +711,31 @@ fn setup_override() {
     root.setup(&["--no-setuid"]).expect_out();
     assert_eq!((list().as_str(), root.mode()), ("", 0o644), "nothing is left to be told");
     // Rights at the next upgrade that others could use.
-    for (rights, why) in [(["bin", "root", "0644"], "to user bin"), (["root", "bin", "0664"], "the mode 664")]
+    for (rights, why) in
+        [(["bin", "root", "0644"], "gets the user bin"), (["root", "bin", "0664"], "the mode 664")]
     {
         set(&rights);
         chown(root.library(), Some(0), Some(0)).expect("root can");
         chmod(&root.library(), 0o644);
         let before = list();
         let refused = root.setup(&["--setuid"]);
-        assert_eq!((refused.code(), refused.out().as_str()), (1, ""), "{}", refused.err());
-        assert!(
-            refused.err().contains(why) && refused.err().contains("dpkg-statoverride --remove"),
-            "{}",
-            refused.err()
-        );
+        refused.refused(1, "untrusted", why, "'dpkg-statoverride --remove ");
         assert_eq!((list(), root.mode()), (before, 0o644));
     }
     root.run(["dpkg-statoverride", "--remove", library]).expect_out();
     // Where the mode cannot be changed, dpkg is not told that it was.
     let read_only =
         format!("mount --bind \"$0{library}\" \"$0{library}\"; mount -o remount,bind,ro \"$0{library}\"");
-    let failed = root.run_behind(&read_only, &[], ["vmware-bdwrapper", "setup", "--setuid"]);
+    let setup = ["vmware-bdwrapper", "--message-format=json", "setup", "--setuid"];
+    let failed = root.run_behind(&read_only, &[], setup);
     assert_eq!(failed.code(), 1);
-    assert!(failed.err().contains("mounted read-only"), "{}", failed.err());
+    failed.says("io", "its mode cannot be changed (Read-only file system)", "'findmnt --target ");
     assert_eq!((list().as_str(), root.mode()), ("", 0o644));
     // Where dpkg cannot be told, that is said.
     fs::create_dir(root.path("/var/lib/dpkg/statoverride-new")).expect("it is our directory");
     let failed = root.setup(&["--setuid"]);
     assert_eq!((failed.code(), root.mode()), (1, 0o4644));
-    assert!(failed.err().contains("the next upgrade"), "{}", failed.err());
+    failed.says("io", "the next upgrade", "when dpkg works");
 }
 
 fn setup_at_once() {

@@ -70,8 +70,11 @@ fn main() -> ExitCode {
 }
 
 fn trace(disk: &Disk) -> Run {
-    Run::new(command()).args(["trace", "--device", &disk.entry()])
+    Run::new(command()).args(TRACE).args(["--device", &disk.entry()])
 }
+
+/// The command, whose messages are for programs.
+const TRACE: [&str; 2] = ["--message-format=json", "trace"];
 
 fn image(kind: &'static str) -> Disk {
     Disk::new(Medium::Image, kind, 128 * MIB)
@@ -563,7 +566,7 @@ fn few_descriptors() {
     let run = trace(&disk).args(["sh", "-c", script]).arg(disk.scratch().program("clients"));
     let outcome = run.stdin(format!("open open {}\nget 3 {GET_IDLUN} 8\n", disk.path().display())).output();
     assert!(outcome.expect_out().contains("\n0 -"), "{}", outcome.out());
-    assert!(outcome.err().contains("Requests are missing in the trace"), "{}", outcome.err());
+    outcome.says("incomplete", "could open no more files", "'ulimit -n'");
 }
 
 /// What the environment names counts for nothing there.
@@ -578,11 +581,11 @@ fn set_user_id() {
     for messages in ["no", "yes"] {
         let conf = format!("executable {}\nallow-user-devices yes\nmessages {messages}\n", program.display());
         fs::write(CONF, conf).expect("root can");
-        let run = Run::new("vmware-bdwrapper").args(["trace", "--json", "--device", &entry]);
+        let run = Run::new("vmware-bdwrapper").args(TRACE).args(["--json", "--device", &entry]);
         let outcome = run.arg(&program).arg(&image).nobody().output();
         assert!(outcome.expect_out().contains("secure=1"), "{}", outcome.out());
         let err = outcome.err();
-        assert!(err.contains("is a set-user-ID program: its requests are not in the trace"), "{err}");
+        outcome.says("incomplete", &format!("{}: is a set-user-ID program", program.display()), "as root");
         assert!(err.contains("{\"summary\":[]}"), "{err}");
         assert_eq!(err.contains("SCSI_IOCTL_GET_IDLUN"), messages == "yes", "{err}");
     }
@@ -658,16 +661,16 @@ fn output() {
     assert_eq!(other.metadata().expect("it is open").len(), 4000);
     let link = disk.scratch().path("link");
     std::os::unix::fs::symlink(disk.path(), &link).expect("it is ours");
-    for (file, why) in [
-        (disk.path(), "is a listed device"),
-        (&link, "is a symbolic link"),
-        (&named, "is a symbolic link"),
-        (Path::new("/dev/null"), "is no regular file"),
-        (Path::new("/"), "is no regular file"),
+    for (file, code, words) in [
+        (disk.path(), "in-use", "is a listed device"),
+        (&link, "untrusted", "is a symbolic link"),
+        (&named, "untrusted", "is a symbolic link"),
+        (Path::new("/dev/null"), "file-type", "is not a regular file"),
+        (Path::new("/"), "file-type", "is not a regular file"),
     ] {
         let outcome = to(file);
-        assert_eq!((outcome.code(), outcome.out().as_str()), (2, ""), "{}", outcome.err());
-        assert!(outcome.err().contains(why) && !outcome.err().contains("x\n"), "{}", outcome.err());
+        outcome.refused(2, code, &format!("{}: {words}", file.display()), "name ");
+        assert!(!outcome.err().contains("x\n"), "{}", outcome.err());
     }
     assert_blank(&disk);
     // A device that is not there yet.
@@ -678,13 +681,8 @@ fn output() {
     assert_eq!(to(Path::new("/no/such/directory/trace")).code(), 1);
     if rustix::process::geteuid().is_root() {
         std::os::unix::fs::chown(&file, Some(1), None).expect("root can");
-        let outcome = to(&file);
-        assert_eq!(outcome.code(), 2, "{}", outcome.err());
-        assert!(
-            outcome.err().contains("belongs to user 1, who could read and change the trace"),
-            "{}",
-            outcome.err()
-        );
+        let words = "belongs to user 1, who could read and change the trace";
+        to(&file).refused(2, "untrusted", words, "name another file");
     }
 }
 
@@ -695,13 +693,12 @@ fn output_under_a_loop_device() {
     let before = inode();
     let image = image("scsi");
     let outcome = trace(&image).arg("-o").arg(disk.image()).arg("true").output();
-    assert_eq!(outcome.code(), 2, "{}", outcome.err());
-    let sentence = format!(
-        "{}: is held by {}, which would lose what is on it; name another file.\n",
+    let words = format!(
+        "{}: is held by {}, which would lose what is on it",
         disk.image().display(),
         disk.device().display()
     );
-    assert!(outcome.err().ends_with(&sentence), "{}", outcome.err());
+    outcome.refused(2, "in-use", &words, "name another file");
     assert_eq!(inode(), before);
 }
 
@@ -740,7 +737,7 @@ fn full_disk_on_a_terminal() {
 }
 
 fn replay(file: &Path) -> Run {
-    Run::new(command()).args(["trace", "--replay"]).arg(file)
+    Run::new(command()).args(TRACE).arg("--replay").arg(file)
 }
 
 fn replay_same() {
@@ -844,11 +841,7 @@ fn replay_other_kind() {
     let absent = format!("{}=scsi", disk.scratch().path("absent").display());
     let outcome = replay(&file).args(["--device", &absent]).output();
     assert_eq!(outcome.code(), 1);
-    assert!(
-        outcome.err().contains("cannot be opened for reading (No such file or directory)"),
-        "{}",
-        outcome.err()
-    );
+    outcome.says("not-found", "absent: cannot be opened for reading", "name a device that can");
 }
 
 /// Fields by name, data without names by its bytes, and the same difference but once.
@@ -885,10 +878,9 @@ fn replay_without_library() {
     let copy = disk.scratch().path("vmware-bdwrapper");
     fs::copy(command(), &copy).expect("it is a file");
     fs::write(disk.scratch().path("libvmware_bdwrapper.so"), "no library").expect("it is ours");
-    let run = Run::new(&copy).args(["trace", "--replay"]).arg(&file);
+    let run = Run::new(&copy).args(TRACE).arg("--replay").arg(&file);
     let outcome = run.args(["--write", "--device", &disk.entry()]).output();
-    assert_eq!((outcome.code(), outcome.out().as_str()), (1, ""), "{}", outcome.err());
-    assert!(outcome.err().contains("the library does not answer for it"), "{}", outcome.err());
+    outcome.refused(1, "not-ready", "the library does not answer for it", "vmware-bdwrapper probe");
 }
 
 fn replay_writes() {
@@ -1129,27 +1121,24 @@ fn replay_hostile() {
         fs::write(&file, text).expect("it is ours");
         let outcome = replay(&file).output();
         assert_eq!(outcome.code(), 1, "{words}: {}", outcome.out());
-        assert!(
-            outcome.err().contains(words) && outcome.err().lines().count() == 1,
-            "{words}: {}",
-            outcome.err()
-        );
+        outcome.says("malformed", words, "'vmware-bdwrapper trace --json'");
+        assert_eq!(outcome.err().lines().count(), 1, "{words}: {}", outcome.err());
     };
     let begin = lines[0];
-    fails("", "line 1: is no record");
-    fails("x", "line 1: is no record");
-    fails("\0\n", "line 1: is no record");
+    fails("", "line 1: is not a record");
+    fails("x", "line 1: is not a record");
+    fails("\0\n", "line 1: is not a record");
     fails(&"x".repeat(1 << 20), "line 1: is longer than");
-    fails(&format!("{begin}\n{{}}\n"), "line 2: is no record");
-    fails(&format!("{begin}\n{}\n", &lines[1][..40]), "line 2: is no record");
-    fails(&format!("{begin}\n{}\n", "[".repeat(100_000)), "line 2: is no record");
+    fails(&format!("{begin}\n{{}}\n"), "line 2: is not a record");
+    fails(&format!("{begin}\n{}\n", &lines[1][..40]), "line 2: is not a record");
+    fails(&format!("{begin}\n{}\n", "[".repeat(100_000)), "line 2: is not a record");
     fails(
         &format!("{begin}\n{}\n", lines[1].replace("21378", "99999999999999999999")),
-        "line 2: is no record",
+        "line 2: is not a record",
     );
     fails(
         &format!("{begin}\n{}\n", lines[2].replace("\"got\":\"", "\"got\":\"x")),
-        "line 3: is no record".replace('3', "2").as_str(),
+        "line 3: is not a record".replace('3', "2").as_str(),
     );
     let wrong = begin.replace("=scsi", "=nothing");
     fs::write(&file, format!("{wrong}\n{}\n", lines[1])).expect("it is ours");
@@ -1157,11 +1146,8 @@ fn replay_hostile() {
     // Cut off where its writer was killed.
     fs::write(&file, &good[..good.len() / 2]).expect("it is ours");
     let outcome = replay(&file).output();
-    assert!(
-        outcome.expect_out().contains(" 0 different") && outcome.err().contains("is cut off"),
-        "{}",
-        outcome.err()
-    );
+    assert!(outcome.expect_out().contains(" 0 different"), "{}", outcome.out());
+    outcome.says("incomplete", "is cut off", "");
     // Numbers that say more than there is: lengths, CDBs, directions.
     let command = lines.iter().find(|line| line.contains("INQUIRY")).expect("it was sent");
     let record: Value = serde_json::from_str(command).expect("it is JSON");
@@ -1208,8 +1194,7 @@ fn replay_hostile() {
     Run::new("mkfifo").arg(&pipe).output().expect_out();
     for file in [pipe.as_path(), Path::new("/dev/zero"), Path::new("/")] {
         let outcome = replay(file).output();
-        assert_eq!(outcome.code(), 1);
-        assert!(outcome.err().contains("is no regular file"), "{}", outcome.err());
+        outcome.refused(1, "file-type", &format!("{}: ", file.display()), "name a trace");
     }
     // 1 GiB, of one line and of many.
     let mut large = File::create(&file).expect("it is ours");
@@ -1217,7 +1202,8 @@ fn replay_hostile() {
     assert_eq!(replay(&file).output().code(), 1);
     large.write_all(format!("{begin}\n{}\n", lines[1]).as_bytes()).expect("it is ours");
     let outcome = replay(&file).output();
-    assert!(outcome.code() == 1 && outcome.err().contains("line 3: is longer than"), "{}", outcome.err());
+    assert_eq!(outcome.code(), 1);
+    outcome.says("malformed", "line 3: is longer than", "");
     assert_blank_but_for_the_recording(&disk);
 }
 
@@ -1228,18 +1214,16 @@ fn assert_blank_but_for_the_recording(disk: &Disk) {
 }
 
 fn usage() {
-    let run = || Run::new(command()).arg("trace");
-    for (arguments, words) in [
-        (vec![], "PROGRAM"),
-        (vec!["true"], "No device is given"),
-        (vec!["--device", "=scsi", "true"], "=scsi: is not an absolute name"),
-        (vec!["--replay", "x", "true"], "cannot be used with"),
-        (vec!["--write", "true"], "--write"),
-        (vec!["--replay", "x", "-o", "y"], "cannot be used with"),
+    let run = || Run::new(command()).args(TRACE);
+    for (arguments, code, words) in [
+        (vec![], "usage", "PROGRAM"),
+        (vec!["true"], "usage", "No device is given"),
+        (vec!["--device", "=scsi", "true"], "bad-entry", "=scsi: is not an absolute name"),
+        (vec!["--replay", "x", "true"], "usage", "cannot be used with"),
+        (vec!["--write", "true"], "usage", "--write"),
+        (vec!["--replay", "x", "-o", "y"], "usage", "cannot be used with"),
     ] {
-        let outcome = run().args(&arguments).output();
-        assert_eq!((outcome.code(), outcome.out().as_str()), (2, ""), "{arguments:?}: {}", outcome.err());
-        assert!(outcome.err().contains(words), "{arguments:?}: {}", outcome.err());
+        run().args(&arguments).output().refused(2, code, words, "");
     }
     assert_eq!(run().args(["--replay", "/no/such/file"]).output().code(), 1);
     let help = run().arg("--help").output().expect_out();
@@ -1249,6 +1233,7 @@ fn usage() {
     );
     // The library's own messages say what they said.
     let disk = image("scsi");
-    let err = session(&disk, "clients", "open open DEV\n").err();
-    assert!(!err.lines().any(|line| line.starts_with("vmware-bdwrapper: ")), "{err}");
+    let outcome = session(&disk, "clients", "open open DEV\n");
+    assert!(outcome.messages().is_empty(), "{}", outcome.err());
+    assert!(!outcome.err().lines().any(|line| line.starts_with("vmware-bdwrapper: ")), "{}", outcome.err());
 }
