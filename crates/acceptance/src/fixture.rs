@@ -132,7 +132,14 @@ impl Loop {
         let open = File::open(&path).expect("root can open a loop device");
         // It is in use, so this only asks the kernel to detach it after the last use.
         Run::new("losetup").arg("--detach").arg(&path).output().expect_out();
-        Loop { path, _open: open }
+        let device = Loop { path, _open: open };
+        device.make_writable();
+        device
+    }
+
+    /// Clears what blockdev(8) sets with --setro: it outlives the image, and would be the next one's.
+    fn make_writable(&self) {
+        Run::new("blockdev").arg("--setrw").arg(&self.path).output();
     }
 
     /// The device node.
@@ -170,6 +177,12 @@ impl Loop {
     pub fn resize(&self) {
         let resized = Run::new("losetup").arg("--set-capacity").arg(&self.path).output();
         assert!(resized.success(), "losetup cannot resize {}: {}", self.path.display(), resized.err());
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.make_writable();
     }
 }
 

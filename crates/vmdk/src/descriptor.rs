@@ -12,7 +12,7 @@ use crate::text::Text;
 #[derive(Clone, Debug)]
 pub struct Descriptor(pub Text);
 
-/// What the disk consists of, one behind the other.
+/// A part of the disk; the parts follow one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent<'a> {
     /// `RW`, `RDONLY` or `NOACCESS`, as written.
@@ -184,7 +184,7 @@ impl Descriptor {
         })
     }
 
-    /// A node of a partition that the disk has a part of, as VirtualBox names them: it is no part of a device that is a disk.
+    /// The node of a partition from which the disk takes a part, as VirtualBox writes it; such a disk is not a part of one device.
     pub fn partition_node(&self) -> Option<&Path> {
         if !self.is("partitionedDevice") {
             return None;
@@ -207,7 +207,7 @@ impl Descriptor {
         self.is("fullDevice") || self.is("partitionedDevice")
     }
 
-    /// The adapter that it was made for; none where it does not say.
+    /// The adapter that it was made for, if it says so.
     pub fn family(&self) -> Option<Family> {
         let adapter = self.0.value("ddb.adapterType")?;
         Some(if adapter.eq_ignore_ascii_case(b"ide") { Family::Ide } else { Family::Scsi })

@@ -72,7 +72,7 @@ impl Vmx {
         }
     }
 
-    /// The disks by place and name; a place that has several is given several times.
+    /// The disks by slot and name; a slot that has several is listed several times.
     pub fn disks(&self) -> impl Iterator<Item = (Slot, Vec<u8>)> {
         self.0.pairs().filter_map(|pair| {
             let slot = Slot::of_key(pair.key)?;
@@ -135,7 +135,7 @@ impl Vmx {
         if is_on { Controller::Present } else { Controller::Off }
     }
 
-    /// The lines of a controller that is missing.
+    /// Returns the lines that add the controller of a slot, if it is missing.
     pub fn controller_lines(&self, slot: Slot, adapter: Adapter) -> Vec<String> {
         if !matches!(self.controller(&slot), Controller::Absent) {
             return Vec::new();

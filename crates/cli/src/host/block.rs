@@ -117,7 +117,7 @@ impl Kind {
         }
     }
 
-    /// From the kernel's name of a device that is no partition, the device mapper's UUID, and whether libata drives it.
+    /// From the kernel's name of a device that is not a partition, the device mapper's UUID, and whether libata drives it.
     pub(super) fn of(name: &[u8], dm_uuid: Option<&[u8]>, is_ata: bool) -> Kind {
         // As blk_register names them: a word, then letters or a number.
         const NAMES: [(&[u8], Kind); 19] = [
@@ -204,7 +204,7 @@ pub struct Block {
     pub dm_uuid: Option<String>,
     /// A loop device's file.
     pub file: Option<PathBuf>,
-    /// That file has no name any more; the kernel adds ` (deleted)` to the one that it had.
+    /// That file no longer has a name, so the kernel adds ` (deleted)` to the one that it had.
     pub is_deleted: bool,
     /// A partition's disk and number, where the disk has become too small for it: what the kernel keeps of a loop device
     /// that was detached, for example.

@@ -10,28 +10,28 @@ use super::scan::Host;
 
 impl Host {
     /// A device in udev's database (systemd: src/libsystemd/sd-device/device-private.c).
-    fn udev(&self, number: Number) -> String {
+    fn udev_data(&self, number: Number) -> String {
         let data = fs::read(self.root.join(format!("run/udev/data/b{number}"))).unwrap_or_default();
         String::from_utf8_lossy(&data).into_owned()
     }
 
     /// The `E:` lines of it.
     pub(super) fn properties(&self, number: Number) -> BTreeMap<String, String> {
-        let data = self.udev(number);
+        let data = self.udev_data(number);
         let pairs = data.lines().filter_map(|line| line.strip_prefix("E:")?.split_once('='));
         pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
     /// Whether a rule of udev's makes a link: the `S:` lines.
     pub fn is_udevs(&self, number: Number, link: &Path) -> bool {
-        let data = self.udev(number);
+        let data = self.udev_data(number);
         data.lines()
             .filter_map(|line| line.strip_prefix("S:"))
             .any(|name| link == Path::new("/dev").join(name))
     }
 
     /// Finds the links below `/dev` that lead to devices.
-    pub(super) fn name(&mut self) {
+    pub(super) fn find_links(&mut self) {
         let mut links = Vec::new();
         self.walk(Path::new("/dev"), 0, &mut links);
         links.sort_by_key(|link| (rank(link), link.clone()));

@@ -86,7 +86,7 @@ impl Host {
             host.blocks.extend(host.block(number));
         }
         host.blocks.sort_by_key(|block| block.number);
-        host.name();
+        host.find_links();
         let mounts = fs::read(host.file(MOUNTS)).map_err(unknown(MOUNTS))?;
         host.find_uses(&mounts);
         Ok(host)
@@ -155,7 +155,7 @@ impl Host {
         let whole = if is_partition { directory.parent()? } else { &directory };
         let properties = self.properties(number);
         let md_uuid =
-            text("md/uuid").map(|uuid| colons(&uuid)).or_else(|| properties.get("MD_UUID").cloned());
+            text("md/uuid").map(|uuid| with_colons(&uuid)).or_else(|| properties.get("MD_UUID").cloned());
         let file = read("loop/backing_file").map(|name| PathBuf::from(OsString::from_vec(name)));
         let is_deleted = file.as_ref().is_some_and(|file| self.is_deleted(file));
         let identity = match (&dm_uuid, md_uuid.filter(|_| !is_partition), &file) {
@@ -205,7 +205,7 @@ fn node_name(kernel_name: &[u8]) -> OsString {
 }
 
 /// The names in a directory; none where there is no such directory.
-pub(super) fn names(directory: &Path) -> Vec<OsString> {
+pub(super) fn entry_names(directory: &Path) -> Vec<OsString> {
     let mut names: Vec<OsString> =
         fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
     names.sort();
@@ -222,7 +222,7 @@ fn attribute(file: &Path) -> Option<Vec<u8>> {
 }
 
 /// An array's UUID as mdadm(8) writes it, from the one with hyphens that sysfs has.
-fn colons(uuid: &str) -> String {
+fn with_colons(uuid: &str) -> String {
     let digits: Vec<char> = uuid.chars().filter(|digit| *digit != '-').collect();
     digits.chunks(8).map(String::from_iter).collect::<Vec<_>>().join(":")
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::block::{Block, Kind, Number};
-use super::scan::{Host, names};
+use super::scan::{Host, entry_names};
 use crate::say::failure::{quoted, shown};
 
 /// The mounts that this process sees (proc_pid_mountinfo(5)).
@@ -199,7 +199,7 @@ impl Host {
         let backing = block.file.as_ref().and_then(|file| self.by_path(file)).map(|backing| backing.number);
         let node = block.directory.file_name();
         self.blocks.iter().filter(move |other| {
-            let holders = names(&self.root.join(&other.directory).join("holders"));
+            let holders = entry_names(&self.root.join(&other.directory).join("holders"));
             Some(other.number) == backing
                 || block.directory.parent() == Some(other.directory.as_path())
                 || holders.iter().any(|holder| Some(holder.as_os_str()) == node)
@@ -208,7 +208,7 @@ impl Host {
 
     /// The devices that hold one; instead of a part that LVM uses for itself, what is made of that.
     fn holders(&self, block: &Block) -> Vec<&Block> {
-        let names = names(&self.root.join(&block.directory).join("holders"));
+        let names = entry_names(&self.root.join(&block.directory).join("holders"));
         let find =
             |name: OsString| self.blocks.iter().find(|other| other.directory.file_name() == Some(&name));
         let outer = |holder| match self.holders(holder) {
@@ -223,17 +223,17 @@ impl Host {
         let text = fs::read(self.root.join("proc/swaps")).unwrap_or_default();
         let lines = text.split(|&byte| byte == b'\n').skip(1);
         let names = lines.filter_map(|line| line.split(u8::is_ascii_whitespace).next());
-        names.filter(|name| !name.is_empty()).map(unescaped).collect()
+        names.filter(|name| !name.is_empty()).map(unescape).collect()
     }
 
     /// Each device of a mounted btrfs, by the kernel's name, and the file system's UUID.
     fn btrfs(&self) -> Vec<(OsString, String)> {
         let place = self.root.join("sys/fs/btrfs");
         let members = |uuid: OsString| {
-            let devices = names(&place.join(&uuid).join("devices"));
+            let devices = entry_names(&place.join(&uuid).join("devices"));
             devices.into_iter().map(move |name| (name, uuid.to_string_lossy().into_owned()))
         };
-        names(&place).into_iter().flat_map(members).collect()
+        entry_names(&place).into_iter().flat_map(members).collect()
     }
 }
 
@@ -242,14 +242,14 @@ fn mounts(text: &[u8]) -> impl Iterator<Item = (Number, PathBuf, PathBuf)> {
     text.split(|&byte| byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ');
         let number = Number::parse(fields.nth(2)?)?;
-        let place = unescaped(fields.nth(1)?);
+        let place = unescape(fields.nth(1)?);
         let source = fields.skip_while(|field| *field != b"-").nth(2)?;
-        Some((number, unescaped(source), place))
+        Some((number, unescape(source), place))
     })
 }
 
 /// A name in which the kernel wrote some characters as `\NNN`, octal (`mangle_path` of fs/seq_file.c).
-fn unescaped(name: &[u8]) -> PathBuf {
+fn unescape(name: &[u8]) -> PathBuf {
     let mut plain = Vec::with_capacity(name.len());
     let mut rest = name;
     while let [first, after @ ..] = rest {
@@ -332,8 +332,8 @@ mod tests {
 
     #[test]
     fn names_that_the_kernel_wrote() {
-        assert_eq!(unescaped(br"/mnt/my\040data\012x\134y"), Path::new("/mnt/my data\nx\\y"));
-        assert_eq!(unescaped(br"/a\"), Path::new(r"/a\"));
-        assert_eq!(unescaped(br"/a\777\9"), Path::new(r"/a\777\9"));
+        assert_eq!(unescape(br"/mnt/my\040data\012x\134y"), Path::new("/mnt/my data\nx\\y"));
+        assert_eq!(unescape(br"/a\"), Path::new(r"/a\"));
+        assert_eq!(unescape(br"/a\777\9"), Path::new(r"/a\777\9"));
     }
 }

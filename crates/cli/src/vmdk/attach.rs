@@ -16,19 +16,19 @@ use crate::file::{self, Place};
 use crate::say::failure::{Failure, print, quoted, shown};
 use crate::say::finding::{Code, Finding};
 
-/// What is asked for by `attach`.
+/// The arguments of `attach`.
 #[derive(clap::Args)]
 pub struct Attach {
     /// The descriptor
     file: PathBuf,
     /// The virtual machine's .vmx file
     vmx: PathBuf,
-    /// The place of the disk; without it the next free one of the adapter
+    /// The slot of the disk; without it the next free one of the adapter
     #[arg(long, value_name = "SLOT")]
     slot: Option<Slot>,
 }
 
-/// What is asked for by `detach`.
+/// The arguments of `detach`.
 #[derive(clap::Args)]
 pub struct Detach {
     /// The descriptor
@@ -41,7 +41,7 @@ impl Attach {
     /// Adds the disk to the virtual machine.
     pub fn run(self) -> Result<(), Failure> {
         let mut place = Place::of(&self.file)?;
-        let descriptor = super::descriptor(&mut place)?;
+        let descriptor = super::read_descriptor(&mut place)?;
         let mut machine = Machine::open(&self.vmx)?;
         lock::is_free(&self.file)?;
         if let Some(slot) = machine.slots_of(&self.file).next() {
@@ -79,7 +79,7 @@ impl Attach {
 }
 
 impl Detach {
-    /// Takes the disk away from the virtual machine.
+    /// Removes the disk from the virtual machine.
     pub fn run(self) -> Result<(), Failure> {
         let mut machine = Machine::open(&self.vmx)?;
         lock::is_free(&self.file)?;
@@ -141,7 +141,7 @@ impl Machine {
 
     /// Whether a name in this file is a disk's.
     fn is(&self, name: &[u8], disk: &Path) -> bool {
-        let path = super::named(self.place.path(), name);
+        let path = super::path_of_name(self.place.path(), name);
         absolute(&file::followed(&path)) == absolute(&file::followed(disk))
     }
 
@@ -154,9 +154,9 @@ impl Machine {
     fn check_other_disks(&self, descriptor: &Descriptor, place: &Place) -> Result<(), Finding> {
         let own = places(descriptor, place);
         for (slot, name) in self.vmx.disks() {
-            let path = super::named(self.place.path(), &name);
+            let path = super::path_of_name(self.place.path(), &name);
             let Ok(mut other) = Place::of(&path) else { continue };
-            let Ok(descriptor) = super::descriptor(&mut other) else { continue };
+            let Ok(descriptor) = super::read_descriptor(&mut other) else { continue };
             let shared = places(&descriptor, &other).into_iter().find(|(device, theirs)| {
                 own.iter().any(|(path, own)| {
                     options::is_same(path, device) && own.start < theirs.end && theirs.start < own.end
@@ -178,7 +178,7 @@ impl Machine {
     /// The name of a disk in this file.
     fn name_of(&self, disk: &Path) -> Result<String, Finding> {
         let name =
-            super::beside(disk, self.place.path()).map(PathBuf::from).unwrap_or_else(|| absolute(disk));
+            super::name_beside(disk, self.place.path()).map(PathBuf::from).unwrap_or_else(|| absolute(disk));
         let is_utf8 =
             self.vmx.0.value(".encoding").is_none_or(|encoding| encoding.eq_ignore_ascii_case(b"UTF-8"));
         match name.to_str() {
@@ -201,7 +201,7 @@ fn detach(file: &Path, vmx: &Path) -> String {
 fn places(descriptor: &Descriptor, place: &Place) -> Vec<(PathBuf, Range<u64>)> {
     let of_extent = |extent: Extent<'_>| match extent.data {
         Data::Flat { name, offset } => {
-            let path = super::named(place.path(), name);
+            let path = super::path_of_name(place.path(), name);
             Some((path, offset..offset.saturating_add(extent.sectors)))
         }
         _ => None,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::difference::{Difference, What, compare, decisive};
 use super::options;
-use super::partitioned::{spare, unnamed};
+use super::partitioned::{describe_spare_copies, unnamed_copies};
 use crate::check::device;
 use crate::entries::Device;
 use crate::file::Place;
@@ -17,7 +17,7 @@ use crate::say::failure::{Failure, print, quoted, shown};
 use crate::say::finding::{Code, Finding};
 use crate::say::json;
 
-/// What is asked for by `check`.
+/// The arguments of `check`.
 #[derive(clap::Args)]
 pub struct Check {
     /// The descriptor
@@ -52,11 +52,11 @@ struct Row {
 }
 
 impl Check {
-    /// Compares; the exit status is 1 where something differs.
+    /// Compares the descriptor with its device; the exit status is 1 if something differs.
     pub fn run(mut self) -> Result<ExitCode, Failure> {
         let mut place = Place::of(&self.file)?;
         self.file = place.path().into();
-        let descriptor = super::descriptor(&mut place)?;
+        let descriptor = super::read_descriptor(&mut place)?;
         let text = options::entry(&descriptor, &self.file, self.device)?;
         let (entry, present, differences) = compare(&descriptor, &place, &text)?;
         let host = Host::running().unwrap_or_default();
@@ -74,7 +74,7 @@ impl Check {
                 sentence: sentence(difference),
                 remedy: remedy(difference),
             };
-            let copies = unnamed(&descriptor, &self.file, None);
+            let copies = unnamed_copies(&descriptor, &self.file, None);
             let document = Document {
                 file: shown(&self.file).to_string(),
                 device: device.to_string(),
@@ -86,7 +86,7 @@ impl Check {
             };
             print(json::text(&document)?)?;
         } else {
-            let spare = spare(&descriptor, &self.file, None);
+            let spare = describe_spare_copies(&descriptor, &self.file, None);
             if is_equal {
                 print(format!("{} describes {device} as it is.\n{spare}", shown(&self.file)))?;
             } else {
@@ -107,7 +107,7 @@ impl Check {
 /// free nothing else is said, because that would lead to its use.
 pub fn examine(file: &Path, listed: &[Device<'_>], host: &Host) -> Result<Vec<Finding>, Failure> {
     let mut place = Place::of(file)?;
-    let descriptor = super::descriptor(&mut place)?;
+    let descriptor = super::read_descriptor(&mut place)?;
     let path = options::path(&descriptor, place.path())?;
     let as_listed = listed.iter().find(|device| options::is_same(&path, device.path()));
     let text = options::entry(&descriptor, place.path(), as_listed.map(|device| device.text.into()))?;

@@ -22,15 +22,15 @@ use crate::file::{self, Place};
 use crate::say::failure::{Failure, print, say, shown};
 use crate::say::finding::{Code, Finding};
 
-/// What is asked for.
+/// The arguments of `create`.
 #[derive(clap::Args)]
 pub struct Create {
     /// The device: PATH[=OPTION,...], as in libvmware-bdwrapper(7); with --flat it need not say which kind it is
     entry: OsString,
-    /// The descriptor to be written
+    /// The descriptor to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// What the virtual machine has it on; without it what suits the kind of disk
+    /// The adapter of the virtual machine; without it what suits the kind of disk
     #[arg(long, value_name = "ADAPTER", value_parser = adapter())]
     adapter: Option<Adapter>,
     /// Give the virtual machine partitions, with a private copy of the partition table
@@ -90,7 +90,7 @@ impl Create {
                 return Err(finding.into());
             }
         };
-        for finding in device.unfit() {
+        for finding in device.findings() {
             say(finding);
         }
         let (file, sectors) = (shown(&self.output), device.disk.capacity);
@@ -103,10 +103,10 @@ impl Create {
         print(format!("The old file is {}.\n", shown(&backup)))?;
         let written =
             Descriptor::parse(text.as_bytes()).map_err(|error| of_descriptor(error, &self.output))?;
-        print(partitioned::spare(&written, &self.output, old))
+        print(partitioned::describe_spare_copies(&written, &self.output, old))
     }
 
-    /// The entry; an image file that needs no library need not be of a kind.
+    /// The entry. An image file that needs no library need not be of a kind.
     fn entry(&self) -> OsString {
         let mut text = self.entry.clone();
         let is_open = Entry::parse(text.as_bytes()).is_err_and(|error| error.problem == Problem::NoKind);
@@ -117,7 +117,7 @@ impl Create {
         text
     }
 
-    /// Where the descriptor comes to stand, and the one that is replaced, locked; refuses whatever else stands there.
+    /// Finds the place of the descriptor, and locks and reads the one that it replaces. Any other file there is refused.
     fn place(&self, device: &Path) -> Result<(Place, Option<Descriptor>), Finding> {
         if self.output.symlink_metadata().is_err() {
             return Ok((Place::of(&self.output)?, None));
@@ -169,7 +169,7 @@ impl Create {
         if text.contains(char::is_control) {
             return Err(cannot("it has a control character"));
         }
-        let beside = self.flat.then(|| super::beside(path, &self.output)).flatten();
+        let beside = self.flat.then(|| super::name_beside(path, &self.output)).flatten();
         Ok(beside.unwrap_or_else(|| text.to_owned()))
     }
 
@@ -227,11 +227,11 @@ impl Create {
             text += &format!("{}\n", String::from_utf8_lossy(extent));
         }
         text += "\n# The Disk Data Base \n#DDB\n\nddb.virtualHWVersion = \"4\"\n";
-        for (key, number) in GEOMETRY.into_iter().zip(super::numbers(&device.disk)) {
+        for (key, number) in GEOMETRY.into_iter().zip(super::geometry_numbers(&device.disk)) {
             text += &format!("{key} = \"{number}\"\n");
         }
         text += &format!("ddb.uuid = \"{}\"\n", identifier(uuid));
-        if let Some(options) = options::worth_keeping(&device.entry, adapter, self.flat) {
+        if let Some(options) = options::options_to_remember(&device.entry, adapter, self.flat) {
             text += &format!("{} = \"{options}\"\n", options::KEY);
         }
         if adapter.name() != adapter.in_descriptor(device.entry.kind) {

@@ -98,7 +98,7 @@ impl<'a> Present<'a> {
             return Err(Absence::Useless(Finding::problem(Code::Empty, problem).of(path).hint(hint)));
         }
         let block = backing.max(entry.sector.unwrap_or(512));
-        match Conclusion::from(&answers(&entry, Capacity::new(bytes, block))) {
+        match Conclusion::from(&library_answers(&entry, Capacity::new(bytes, block))) {
             Conclusion::Accepted(disk) => Ok(Present { entry, looked, is_block, bytes, block, disk }),
             Conclusion::Refused(reason) => {
                 let finding = Finding::problem(Code::Refused, format!("VMware would refuse it ({reason})"));
@@ -107,8 +107,8 @@ impl<'a> Present<'a> {
         }
     }
 
-    /// Why it is not free; else what of it is not on the disk, and what VMware does not take well.
-    pub fn unfit(&self) -> Vec<Finding> {
+    /// Says why the device is not free, or else what of it is not on the disk and what VMware does not take well.
+    pub fn findings(&self) -> Vec<Finding> {
         let path = path(&self.entry);
         let host = if self.is_block { Host::running().unwrap_or_default() } else { Host::default() };
         let uses = device::taken(path, &host);
@@ -181,7 +181,7 @@ pub fn read(device: &File, sector: u64, into: &mut [u8]) -> Result<(), table::Er
 }
 
 /// What the library answers for an entry.
-fn answers(entry: &Entry<'_>, capacity: Capacity) -> Facts {
+fn library_answers(entry: &Entry<'_>, capacity: Capacity) -> Facts {
     let sectors = capacity.sectors();
     let fixed = entry.geometry.unwrap_or_else(|| geometry(entry.kind, sectors));
     let own = identify_geometry(capacity.blocks);

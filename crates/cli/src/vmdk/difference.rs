@@ -67,7 +67,7 @@ impl Difference {
     }
 }
 
-/// Those with which the others are done: what follows from another size or kind of disk, is done with that.
+/// The differences to act on: what follows from another size or kind of disk is gone with it.
 pub fn decisive(differences: &[Difference]) -> impl Iterator<Item = &Difference> {
     let first = differences.iter().find(|difference| difference.what.is_decisive());
     differences.iter().filter(move |difference| first.is_none_or(|first| first.what == difference.what))
@@ -102,7 +102,7 @@ pub fn compare<'a>(
     };
     let refresh = |option: &str| refresh(option, file);
     let needs_library = descriptor.is_on_device();
-    let anew = || format!("'{}'", super::anew(descriptor, file, text, &present));
+    let anew = || format!("'{}'", super::create_command(descriptor, file, text, &present));
     if !needs_library && present.is_block {
         differ(
             What::Kind,
@@ -144,7 +144,7 @@ pub fn compare<'a>(
         );
     }
     let given = GEOMETRY.map(|key| descriptor.number(key));
-    let numbers = super::numbers(&present.disk).map(Some);
+    let numbers = super::geometry_numbers(&present.disk).map(Some);
     let shown_geometry = |numbers: &[Option<u64>]| {
         let numbers = numbers.iter().map(|number| number.map_or("?".into(), |number| number.to_string()));
         numbers.collect::<Vec<_>>().join("/")

@@ -40,18 +40,18 @@ pub enum Vmdk {
     /// Compare a descriptor with its device as it is now
     #[command(after_help = "Example:\n  vmware-bdwrapper vmdk check test.vmdk")]
     Check(check::Check),
-    /// Have a descriptor follow its device, after growth for example
+    /// Update a descriptor to its device as it is now, after growth for example
     #[command(after_help = "Example:\n  vmware-bdwrapper vmdk refresh test.vmdk")]
     Refresh(refresh::Refresh),
     /// Add a described disk to a virtual machine
     #[command(after_help = "Example:\n  vmware-bdwrapper vmdk attach test.vmdk Windows.vmx --slot scsi0:1")]
     Attach(attach::Attach),
-    /// Take it away again
+    /// Remove a disk from a virtual machine
     #[command(after_help = "Example:\n  vmware-bdwrapper vmdk detach test.vmdk Windows.vmx")]
     Detach(attach::Detach),
 }
 
-/// Does it.
+/// Runs a task.
 pub fn vmdk(task: Vmdk) -> Result<ExitCode, Failure> {
     let done = match task {
         Vmdk::Check(check) => return check.run(),
@@ -73,21 +73,21 @@ const GEOMETRY: [&str; 6] = [
     "ddb.geometry.biosSectors",
 ];
 
-/// Their values.
-fn numbers(disk: &vmware::Disk) -> [u64; 6] {
+/// The values of these keys for a disk.
+fn geometry_numbers(disk: &vmware::Disk) -> [u64; 6] {
     let (own, bios) = (disk.physical, disk.bios);
     [own.cylinders, own.heads, own.sectors, bios.cylinders, bios.heads, bios.sectors].map(u64::from)
 }
 
 /// Reads a descriptor.
-pub fn descriptor(place: &mut Place) -> Result<Descriptor, Finding> {
+pub fn read_descriptor(place: &mut Place) -> Result<Descriptor, Finding> {
     let bytes = place.read()?;
     Descriptor::parse(&bytes).map_err(|error| problem::of_descriptor(error, place.path()))
 }
 
 /// The command that makes a descriptor anew for a device, with the partitions that it has and the adapter that it is for where
 /// that suits the device.
-fn anew(descriptor: &Descriptor, file: &Path, text: &OsStr, device: &Present<'_>) -> String {
+fn create_command(descriptor: &Descriptor, file: &Path, text: &OsStr, device: &Present<'_>) -> String {
     let mut command = format!("vmware-bdwrapper vmdk create {} -o {}", quoted(text), quoted(file));
     let adapter = options::adapter(descriptor);
     if adapter != Adapter::of(device.entry.kind) && adapter.suits(device.disk.adapter) {
@@ -95,7 +95,7 @@ fn anew(descriptor: &Descriptor, file: &Path, text: &OsStr, device: &Present<'_>
     }
     if descriptor.is("partitionedDevice") {
         command += " --partitions";
-        command += &match partitioned::numbers(descriptor, device) {
+        command += &match partitioned::partition_numbers(descriptor, device) {
             Some(numbers) => numbers.iter().map(|number| format!(" --partition {number}")).collect(),
             None => " --partition N".to_owned(),
         };
@@ -106,12 +106,12 @@ fn anew(descriptor: &Descriptor, file: &Path, text: &OsStr, device: &Present<'_>
 }
 
 /// What a name in a file leads to: where it has no directory, beside that file.
-fn named(file: &Path, name: &[u8]) -> PathBuf {
+fn path_of_name(file: &Path, name: &[u8]) -> PathBuf {
     file::directory(file).join(OsStr::from_bytes(name))
 }
 
 /// The name of a file without its directory, where another file stands in the same.
-fn beside(path: &Path, other: &Path) -> Option<String> {
+fn name_beside(path: &Path, other: &Path) -> Option<String> {
     let [own, others] = [path, other].map(|path| file::directory(path).canonicalize().ok());
     let is_same = own.is_some() && own == others;
     is_same.then(|| path.file_name()?.to_str().map(str::to_owned)).flatten()

@@ -21,7 +21,7 @@ pub const ADAPTER: &str = "ddb.bdwrapper.adapter";
 
 /// The options that a descriptor has to remember: those that decide on size and geometry, unless they follow from what it says
 /// anyway. One of an ordinary virtual disk always has them: they tell it from VMware's own.
-pub fn worth_keeping(entry: &Entry<'_>, adapter: Adapter, is_flat: bool) -> Option<String> {
+pub fn options_to_remember(entry: &Entry<'_>, adapter: Adapter, is_flat: bool) -> Option<String> {
     let family = if adapter.in_descriptor(entry.kind) == "ide" { Kind::Ide } else { Kind::Scsi };
     let by_itself = Entry::parse(entry.path).map_or(family, |entry| entry.kind);
     let plain = Entry { force: false, geometry: None, sector: None, ..*entry } == *entry;

@@ -93,7 +93,7 @@ impl Layout {
             Finding::problem(Code::Unsupported, why).of(descriptor.path()).hint("choose another name")
         })?;
         let stem = format!("{stem}-pt");
-        let rights = self.limited(rights).map_err(|user| {
+        let rights = self.limit_rights(rights).map_err(|user| {
             let why = format!(
                 "has a copy of the partition table that belongs to user {user}, who may not read {device}, and so not what a \
                  new copy would show of it"
@@ -142,7 +142,7 @@ impl Layout {
 
     /// The rights of the private copy, which shows what stands before the partitions on the device: nobody is given more than the
     /// device gives. Otherwise the user who would own it, and may not read the device.
-    fn limited(&self, rights: Option<Rights>) -> Result<Option<Rights>, u32> {
+    fn limit_rights(&self, rights: Option<Rights>) -> Result<Option<Rights>, u32> {
         let device = &self.device;
         if device.mode & 0o004 != 0 {
             return Ok(rights);
@@ -164,11 +164,11 @@ impl Layout {
 }
 
 /// The copies of partition tables beside a descriptor that it does not name: those made for it, and those of its older state.
-pub fn unnamed(descriptor: &Descriptor, file: &Path, older: Option<&Descriptor>) -> Vec<PathBuf> {
+pub fn unnamed_copies(descriptor: &Descriptor, file: &Path, older: Option<&Descriptor>) -> Vec<PathBuf> {
     let has = |descriptor: &Descriptor, path: &Path| {
         let wanted = identity_of(path);
         descriptor.extents().any(|extent| match extent.data {
-            Data::Flat { name, .. } => identity_of(&super::named(file, name)) == wanted,
+            Data::Flat { name, .. } => identity_of(&super::path_of_name(file, name)) == wanted,
             _ => false,
         })
     };
@@ -194,7 +194,7 @@ pub fn unnamed(descriptor: &Descriptor, file: &Path, older: Option<&Descriptor>)
             let is_copy = is_made(name.as_bytes()) || older.is_some_and(was_copy);
             is_copy
                 && !has(descriptor, path)
-                && Place::of(path).and_then(|mut place| super::descriptor(&mut place)).is_err()
+                && Place::of(path).and_then(|mut place| super::read_descriptor(&mut place)).is_err()
         })
         .collect();
     names.sort();
@@ -202,9 +202,9 @@ pub fn unnamed(descriptor: &Descriptor, file: &Path, older: Option<&Descriptor>)
 }
 
 /// The same for people, a line each, but for those that another descriptor needs.
-pub fn spare(descriptor: &Descriptor, file: &Path, older: Option<&Descriptor>) -> String {
+pub fn describe_spare_copies(descriptor: &Descriptor, file: &Path, older: Option<&Descriptor>) -> String {
     let line = |copy: PathBuf| {
-        let users = users(file, &copy);
+        let users = descriptors_with_copy(file, &copy);
         let is_backup = |path: &PathBuf| path.extension() != Some("vmdk".as_ref());
         if users.iter().any(|path| !is_backup(path)) {
             return None;
@@ -222,18 +222,18 @@ pub fn spare(descriptor: &Descriptor, file: &Path, older: Option<&Descriptor>) -
             ),
         })
     };
-    unnamed(descriptor, file, older).into_iter().filter_map(line).collect()
+    unnamed_copies(descriptor, file, older).into_iter().filter_map(line).collect()
 }
 
 /// The descriptors beside a file that name a copy of a partition table.
-fn users(file: &Path, copy: &Path) -> Vec<PathBuf> {
+fn descriptors_with_copy(file: &Path, copy: &Path) -> Vec<PathBuf> {
     let wanted = identity_of(copy);
     let uses = |path: &PathBuf| {
-        let Ok(descriptor) = Place::of(path).and_then(|mut place| super::descriptor(&mut place)) else {
+        let Ok(descriptor) = Place::of(path).and_then(|mut place| super::read_descriptor(&mut place)) else {
             return false;
         };
         let names = |(_, name, ..): (u64, &Path, u64, u64)| {
-            identity_of(&super::named(file, name.as_os_str().as_bytes())) == wanted
+            identity_of(&super::path_of_name(file, name.as_os_str().as_bytes())) == wanted
         };
         descriptor.private().any(names)
     };
@@ -247,7 +247,7 @@ fn users(file: &Path, copy: &Path) -> Vec<PathBuf> {
 }
 
 /// The sectors of the device in which the partitions begin that a virtual machine has.
-pub fn starts(descriptor: &Descriptor) -> Vec<u64> {
+pub fn partition_starts(descriptor: &Descriptor) -> Vec<u64> {
     let device = descriptor.device().map(|name| name.as_os_str().as_bytes());
     let of_device = |extent: Extent<'_>| match extent.data {
         Data::Flat { name, offset } if Some(name) == device => Some(offset),
@@ -256,9 +256,9 @@ pub fn starts(descriptor: &Descriptor) -> Vec<u64> {
     descriptor.extents().filter_map(of_device).collect()
 }
 
-/// Their numbers, or nothing where they are all that the device has; none where the table does not say.
-pub fn numbers(descriptor: &Descriptor, device: &Present<'_>) -> Option<Vec<u32>> {
-    let (starts, table) = (starts(descriptor), device.table().ok()?);
+/// The numbers of these partitions: empty if they are all that the device has, none if the table does not say.
+pub fn partition_numbers(descriptor: &Descriptor, device: &Present<'_>) -> Option<Vec<u32>> {
+    let (starts, table) = (partition_starts(descriptor), device.table().ok()?);
     let of_start = |start: &u64| table.partitions.iter().find(|partition| partition.place.start == *start);
     let numbers: Vec<u32> = starts
         .iter()
@@ -283,7 +283,7 @@ impl Copies {
         Copies { parts: parts.collect() }
     }
 
-    /// Whose the private copy is and who may read it; where it is lost, the descriptor.
+    /// The owner and the mode of the private copy; if it is lost, those of the descriptor.
     pub fn rights(&self, place: &Place) -> Result<Rights, Finding> {
         let rights = |path: &Path| {
             Rights::of(path).map_err(|error| {
@@ -307,7 +307,7 @@ impl Copies {
         Ok(first)
     }
 
-    /// Reads what the private copy has of the disk from a byte on; whether that is all.
+    /// Reads what the private copy has of the disk from a byte on, and returns whether that is all.
     pub fn read(&self, start: u64, into: &mut [u8]) -> io::Result<bool> {
         let (mut count, end) = (0, start + into.len() as u64);
         for (own, offset, file) in &self.parts {

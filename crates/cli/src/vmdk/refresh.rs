@@ -9,13 +9,13 @@ use bdwrapper_vmdk::descriptor::{Data, Descriptor};
 use super::device::{Present, path};
 use super::difference::{Difference, What, compare};
 use super::lock;
-use super::partitioned::{Copies, Layout, spare, starts};
+use super::partitioned::{Copies, Layout, describe_spare_copies, partition_starts};
 use super::{GEOMETRY, options, snapshot};
 use crate::file::Place;
 use crate::say::failure::{Failure, print, quoted, say, shown};
 use crate::say::finding::{Code, Finding};
 
-/// What is asked for by `refresh`.
+/// The arguments of `refresh`.
 #[derive(clap::Args)]
 pub struct Refresh {
     /// The descriptor
@@ -29,13 +29,13 @@ pub struct Refresh {
 }
 
 impl Refresh {
-    /// Has the descriptor follow its device.
+    /// Updates the descriptor to what its device is now.
     pub fn run(mut self) -> Result<(), Failure> {
         let mut place = Place::locked(&self.file)?;
         lock::is_free(&self.file)?;
         self.file = place.path().into();
         let name = shown(&self.file);
-        let mut descriptor = super::descriptor(&mut place)?;
+        let mut descriptor = super::read_descriptor(&mut place)?;
         snapshot::refuse(&descriptor, &place)?;
         let text = options::entry(&descriptor, &self.file, self.device)?;
         let (entry, present, differences) = compare(&descriptor, &place, &text)?;
@@ -70,13 +70,13 @@ impl Refresh {
             copy = Some(divide(&mut descriptor, &place, &present)?);
         } else {
             resize(&mut descriptor, &present).map_err(|why| {
-                let anew = super::anew(&older, &self.file, &text, &present);
+                let anew = super::create_command(&older, &self.file, &text, &present);
                 let finding = Finding::problem(Code::Unsupported, why).of(&self.file);
                 finding.hint(format!("make it anew: '{anew}'"))
             })?;
         }
         let has_bios = descriptor.number(GEOMETRY[3]).is_some();
-        let numbers = super::numbers(&present.disk);
+        let numbers = super::geometry_numbers(&present.disk);
         for (key, number) in GEOMETRY.into_iter().zip(numbers).take(if has_bios { 6 } else { 3 }) {
             descriptor.0.set(key, &number.to_string());
         }
@@ -91,7 +91,7 @@ impl Refresh {
              The old file is {}.\n{}",
             entry.printed_path(),
             shown(backup.as_deref().unwrap_or(&self.file)),
-            spare(&descriptor, &self.file, Some(&older))
+            describe_spare_copies(&descriptor, &self.file, Some(&older))
         ))?;
         let (_, _, remaining) = compare(&descriptor, &place, &text)?;
         remaining.iter().for_each(|difference| say(&difference.finding));
@@ -134,7 +134,7 @@ fn divide(descriptor: &mut Descriptor, place: &Place, device: &Present<'_>) -> R
             .of(file)
             .hint(format!("give the device another name, and run {create}"))
     })?;
-    let mut wanted = starts(descriptor);
+    let mut wanted = partition_starts(descriptor);
     let copies = Copies::open(descriptor, place);
     let layout = Layout::new(device, Some(&copies), |partition| wanted.contains(&partition.place.start))?;
     wanted.retain(|start| layout.partitions().all(|partition| partition.place.start != *start));

@@ -158,7 +158,7 @@ fn whole_primary(sectors: u64, read: &mut impl Read) -> Option<Blocks> {
 }
 
 /// Why a GPT without a protective MBR cannot be used. One with entries of another meaning may be a file system's, and stays.
-pub(super) fn unprotected(first: &[u8; SECTOR], sectors: u64, read: &mut impl Read) -> Option<Error> {
+pub(super) fn explain_missing_mbr(first: &[u8; SECTOR], sectors: u64, read: &mut impl Read) -> Option<Error> {
     let blocks = whole_primary(sectors, read)?;
     if blocks.size > 1 {
         return Some(Error::GptSectorSize { bytes: blocks.bytes() });

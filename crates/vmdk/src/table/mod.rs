@@ -6,7 +6,7 @@ mod mbr;
 
 use std::ops::Range;
 
-use gpt::{gpt, unprotected};
+use gpt::{explain_missing_mbr, gpt};
 use mbr::{PROTECTIVE, Record, mbr};
 
 pub use error::{Damage, Error};
@@ -60,7 +60,7 @@ impl Table {
         read(0, &mut first)?;
         let entries = match Record::primary(&first) {
             Ok(entries) => entries,
-            Err(why) => return Err(unprotected(&first, sectors, &mut read).unwrap_or(why)),
+            Err(why) => return Err(explain_missing_mbr(&first, sectors, &mut read).unwrap_or(why)),
         };
         let table = if entries.iter().all(|entry| entry.kind != PROTECTIVE) {
             mbr(sectors, &entries, &mut read)?
