@@ -14,11 +14,9 @@ pub use disk::names::CONFIGURATION_FILE as FILE;
 use rustix::io::Errno;
 
 use crate::check::library;
-use crate::entries;
-use crate::entries::Device;
+use crate::entries::{self, Device};
 use crate::host::block;
-use crate::program::loader;
-use crate::program::secure;
+use crate::program::{loader, secure};
 use crate::say::failure::{cause, quoted, shown};
 use crate::say::finding::{Code, Finding, Verdict};
 

@@ -11,8 +11,7 @@ use crate::host::scan::Host;
 use crate::say::colour::styled;
 use crate::say::failure::{Failure, print, shown};
 use crate::say::finding::{Finding, Verdict};
-use crate::say::json;
-use crate::say::terminal;
+use crate::say::{json, terminal};
 
 /// Prints them; those that stand for nothing only where `all` says so.
 pub fn list(json: bool, all: bool) -> Result<ExitCode, Failure> {

@@ -8,10 +8,8 @@ use std::process::{Command, ExitCode, Stdio};
 use serde::{Deserialize, Serialize};
 use vmware::{Asked, Conclusion, Errno, Facts};
 
-use crate::check::device;
-use crate::check::library;
-use crate::entries;
-use crate::entries::Device;
+use crate::check::{device, library};
+use crate::entries::{self, Device};
 use crate::host::scan::Host;
 use crate::say::colour::styled;
 use crate::say::failure::{FORMAT, Failure, Format, print, say};

@@ -11,12 +11,9 @@ use std::process::Command;
 
 use disk::conf::{Directive, LONGEST, OTHERS_WRITE, parse};
 
-use crate::check::config;
-use crate::check::config::{FILE, exposed, read};
-use crate::check::device;
-use crate::check::library;
-use crate::entries;
-use crate::entries::Device;
+use crate::check::config::{self, FILE, exposed, read};
+use crate::check::{device, library};
+use crate::entries::{self, Device};
 use crate::file::system;
 use crate::host::block;
 use crate::say::failure::{Failure, cause, print, quoted, say, shown};

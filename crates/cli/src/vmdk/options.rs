@@ -8,10 +8,9 @@ use bdwrapper_vmdk::adapter::Adapter;
 use bdwrapper_vmdk::descriptor::{Descriptor, Family};
 use disk::entry::{Entry, Kind};
 
-use crate::entries;
-use crate::file;
 use crate::say::failure::{Failure, quoted, shown};
 use crate::say::finding::{Code, Finding};
+use crate::{entries, file};
 
 /// The options of the entry.
 pub const KEY: &str = "ddb.bdwrapper.options";
