@@ -11,7 +11,8 @@ use std::process::Command;
 
 use disk::conf::{Directive, LONGEST, OTHERS_WRITE, parse};
 
-use crate::check::config::{self, FILE, exposed, read};
+use crate::check::config::{self, FILE, read};
+use crate::check::exposure::exposure;
 use crate::check::{device, library};
 use crate::entries::{self, Device};
 use crate::file::system;
@@ -43,7 +44,7 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
     let _alone = system::alone(wanted.dry_run)?;
     let lines = wanted.lines()?;
     for program in &wanted.programs {
-        if let Some(finding) = exposed(program) {
+        if let Some(finding) = exposure(program) {
             return Err(finding.into());
         }
     }
