@@ -42,8 +42,8 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
         .map(|(((device, clash), together), answers)| Probed::new(device, clash, together, answers, &host))
         .collect();
     if json {
-        let devices = probed.iter().map(Probed::report).collect();
-        print(json::document(devices)?)?;
+        let devices: Vec<Report> = probed.iter().map(Probed::report).collect();
+        print(json::list("devices", &devices)?)?;
     } else {
         let texts: Vec<String> = probed.iter().map(Probed::text).collect();
         print(texts.join("\n"))?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::rules::Rules;
 use crate::host::scan::Host;
 use crate::say::failure::{Failure, print, shown};
-use crate::say::terminal;
+use crate::say::{json, terminal};
 
 /// The directories that names stand in.
 const PLACES: [&str; 2] = ["/dev/sd", "/dev/hd"];
@@ -28,11 +28,6 @@ struct Link {
     persistent: bool,
     /// `ok`; `stale`: it leads to no device; `missing`: its rule has found no device.
     state: &'static str,
-}
-
-#[derive(Serialize)]
-struct Document {
-    links: Vec<Link>,
 }
 
 /// Prints the links that are there and those that rules would make.
@@ -66,7 +61,7 @@ pub fn list(json: bool) -> Result<(), Failure> {
     });
     let links: Vec<Link> = links.collect();
     if json {
-        return print(crate::say::json::text(&Document { links })?);
+        return print(json::list("links", &links)?);
     }
     if links.is_empty() {
         return print("There are no links in /dev/sd and /dev/hd, and no rules for any.\n");

@@ -8,7 +8,6 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 
 use crate::check::device::{self, Options};
 use crate::file::system;
@@ -313,8 +312,4 @@ fn put(path: &Path, target: &Path) -> io::Result<()> {
 
 fn not_made(path: &Path, error: &io::Error) -> Finding {
     Finding::io("cannot be made", error).of(path)
-}
-
-fn run(program: &str, arguments: &[&str]) -> io::Result<Output> {
-    Command::new(program).args(arguments).stdin(Stdio::null()).output()
 }

@@ -1,10 +1,12 @@
 //! The rights to a device.
 
-use super::run;
+use std::ffi::OsStr;
+
 use crate::host::block::Block;
+use crate::host::tool::run;
 use crate::host::udev::Access;
 use crate::host::users::Database;
-use crate::say::failure::{Failure, cause, quoted};
+use crate::say::failure::{Failure, quoted};
 use crate::say::finding::{Code, Finding};
 
 impl Access {
@@ -46,12 +48,8 @@ impl Access {
 
 pub fn change(tool: &str, value: &str, block: &Block) -> Result<(), Finding> {
     let path = block.path();
-    let done = run(tool, &["--", value, &path.to_string_lossy()]);
-    let why = match done {
-        Ok(done) if done.status.success() => return Ok(()),
-        Ok(done) => String::from_utf8_lossy(&done.stderr).trim().to_owned(),
-        Err(error) => cause(&error),
-    };
+    let arguments = [OsStr::new("--"), value.as_ref(), path.as_os_str()];
+    let Err(why) = run(tool, arguments) else { return Ok(()) };
     let finding = Finding::problem(Code::Io, format!("its rights cannot be changed ({why})")).of(&path);
     Err(finding.hint(format!("change them by hand: '{tool} {} {}'", quoted(value), quoted(&path))))
 }

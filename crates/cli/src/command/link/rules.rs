@@ -4,9 +4,10 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::{not_made, run};
+use super::not_made;
 use crate::file::system;
 use crate::host::block::Block;
+use crate::host::tool::run;
 use crate::host::udev;
 use crate::say::failure::say;
 use crate::say::finding::{Code, Finding};
@@ -103,15 +104,11 @@ pub fn tell_udev(block: Option<&Block>) {
     if !Path::new("/run/udev/control").exists() {
         return;
     }
-    let mut steps = vec![vec!["control".to_owned(), "--reload".into()]];
-    let device = block.map(|block| format!("--name-match={}", block.path().display()));
-    steps.extend(
-        device.map(|device| vec!["trigger".into(), "--settle".into(), "--action=change".into(), device]),
-    );
-    for arguments in steps {
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        if !run("udevadm", &arguments).is_ok_and(|done| done.status.success()) {
-            let why = format!("'udevadm {}' failed", arguments.join(" "));
+    let trigger = block
+        .map(|block| format!("trigger --settle --action=change --name-match={}", block.path().display()));
+    for arguments in ["control --reload".to_owned()].into_iter().chain(trigger) {
+        if run("udevadm", arguments.split(' ')).is_err() {
+            let why = format!("'udevadm {arguments}' failed");
             let finding = Finding::warning(Code::Io, why);
             say(finding.hint("the rule takes effect after the next start of the system"));
         }
