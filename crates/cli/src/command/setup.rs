@@ -359,6 +359,7 @@ fn plan_override(library: &Library, bit: bool) -> Result<Option<Vec<String>>, Fi
     Ok(Some(arguments))
 }
 
+/// Tells dpkg of the rights of a file.
 fn tell_dpkg(arguments: &[String], file: &Path) -> Result<(), Finding> {
     let arguments = arguments.iter().map(OsStr::new).chain([file.as_os_str()]);
     let Err(why) = run("dpkg-statoverride", [OsStr::new("--quiet")].into_iter().chain(arguments)) else {

@@ -46,6 +46,7 @@ impl Access {
     }
 }
 
+/// Gives a device one of these rights.
 pub fn change(tool: &str, value: &str, block: &Block) -> Result<(), Finding> {
     let path = block.path();
     let arguments = [OsStr::new("--"), value.as_ref(), path.as_os_str()];

@@ -104,11 +104,14 @@ pub fn tell_udev(block: Option<&Block>) {
     if !Path::new("/run/udev/control").exists() {
         return;
     }
-    let trigger = block
-        .map(|block| format!("trigger --settle --action=change --name-match={}", block.path().display()));
-    for arguments in ["control --reload".to_owned()].into_iter().chain(trigger) {
-        if run("udevadm", arguments.split(' ')).is_err() {
-            let why = format!("'udevadm {arguments}' failed");
+    let reload = vec!["control".to_owned(), "--reload".into()];
+    let trigger = block.map(|block| {
+        let device = format!("--name-match={}", block.path().display());
+        vec!["trigger".into(), "--settle".into(), "--action=change".into(), device]
+    });
+    for arguments in [reload].into_iter().chain(trigger) {
+        if run("udevadm", &arguments).is_err() {
+            let why = format!("'udevadm {}' failed", arguments.join(" "));
             let finding = Finding::warning(Code::Io, why);
             say(finding.hint("the rule takes effect after the next start of the system"));
         }
