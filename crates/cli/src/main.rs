@@ -4,7 +4,6 @@
 mod check;
 mod command;
 mod entries;
-mod entry;
 mod file;
 mod host;
 mod program;
@@ -292,13 +291,13 @@ fn with_entries(command: clap::Command) -> clap::Command {
         return command;
     }
     let example = command.get_after_help().map(|help| format!("\n\n{help}")).unwrap_or_default();
-    let command = command.after_help(entry::help() + &example);
+    let command = command.after_help(entries::help() + &example);
     command.mut_args(|arg| {
         if !is_entry(&arg) {
             return arg;
         }
         let short = if arg.get_long() == Some("device") { Some('d') } else { None };
-        arg.value_parser(OsStringValueParser::new().map(entry::absolute)).short(short)
+        arg.value_parser(OsStringValueParser::new().map(entries::absolute)).short(short)
     })
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::{Facts, Geometry};
 
 /// Whether VMware would take the device, and as what.
@@ -27,7 +29,7 @@ pub struct Disk {
 }
 
 /// Cylinders, heads and sectors a track.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Chs {
     /// Cylinders.
     pub cylinders: u16,

@@ -1,6 +1,5 @@
 //! What a program in secure mode needs before the library can act in it.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read};
@@ -8,22 +7,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use disk::conf::{Directive, Distrust, LONGEST, LineError, OTHERS_WRITE, check_trust, parse};
+use disk::conf::{Directive, Distrust, LONGEST, LineError, check_trust, parse};
 use disk::entry::{Entry, Printed};
 pub use disk::names::CONFIGURATION_FILE as FILE;
 use rustix::io::Errno;
 
+use crate::check::exposure::exposure;
 use crate::check::library;
-use crate::entries;
-use crate::entries::Device;
+use crate::entries::{self, Device};
 use crate::host::block;
-use crate::program::loader;
 use crate::program::secure;
 use crate::say::failure::{cause, quoted, shown};
 use crate::say::finding::{Code, Finding, Verdict};
-
-/// What of a directory's mode lets nobody remove or replace what is not his.
-const STICKY: u32 = 0o1000;
 
 /// Looks at what a program that runs in secure mode with these devices needs of the administrator.
 pub fn examine(file: &Path, status: &Metadata, devices: &[Device<'_>]) -> Vec<Finding> {
@@ -31,7 +26,7 @@ pub fn examine(file: &Path, status: &Metadata, devices: &[Device<'_>]) -> Vec<Fi
         path.metadata().is_ok_and(|found| (found.dev(), found.ino()) == (status.dev(), status.ino()))
     };
     match read() {
-        Ok(text) => compare(&text, file, exposed(file), devices, is_program, may_open, block::is_real_path),
+        Ok(text) => compare(&text, file, exposure(file), devices, is_program, may_open, block::is_real_path),
         Err(unread) => vec![unread],
     }
 }
@@ -148,55 +143,6 @@ fn may_open(device: &Device<'_>) -> bool {
     matches!(device.refused(), None | Some(Errno::NOENT))
 }
 
-/// What lets others than root put another program in a program's place, or change it: the library looks where a listed name leads
-/// whenever a program starts.
-pub fn exposed(program: &Path) -> Option<Finding> {
-    let warning = |code, why| Finding::warning(code, why).of(program);
-    let found = |what: String, could: &str, remedy: String| {
-        let why = format!("{what}, so others than root could {could}");
-        Some(warning(Code::Untrusted, why).hint(remedy))
-    };
-    let unknown = |error: &io::Error| {
-        let why = format!("cannot be looked at ({})", cause(error));
-        Some(warning(Code::Unknown, why).hint("correct that first"))
-    };
-    let mut directories = BTreeSet::new();
-    let file = loader::walk(Path::new("/"), program, |directory| {
-        directories.insert(Path::new("/").join(directory));
-    });
-    for directory in &directories {
-        let status = match directory.metadata() {
-            Ok(status) => status,
-            Err(error) => return unknown(&error),
-        };
-        let (place, word, mode) = (shown(directory), quoted(directory), status.mode() & 0o7777);
-        let could = "put another program in its place";
-        let elsewhere =
-            "move the program to a directory that root alone can write to, such as /usr/local/bin";
-        if status.uid() != 0 {
-            let what = format!("the directory {place} belongs to user {}", status.uid());
-            return found(what, could, elsewhere.into());
-        }
-        if mode & OTHERS_WRITE != 0 {
-            let remedy = match mode & STICKY {
-                0 => format!("run 'chmod go-w {word}', or {elsewhere}"),
-                _ => elsewhere.into(),
-            };
-            return found(format!("the directory {place} has the mode {mode:04o}"), could, remedy);
-        }
-    }
-    let file = Path::new("/").join(file.unwrap_or_default());
-    match file.metadata().map(|status| status.mode() & 0o7777) {
-        Err(error) => unknown(&error),
-        Ok(mode) if mode & OTHERS_WRITE != 0 => found(
-            format!("it has the mode {mode:04o}"),
-            "change what it does",
-            format!("run 'chmod go-w {}'", quoted(&file)),
-        ),
-        Ok(_) => None,
-    }
-}
-
 /// Says that the library ignores a line of the file.
 pub fn ignored_line(error: &LineError<'_>) -> Finding {
     let subject = format!("{FILE}, line {}", error.line);
@@ -208,7 +154,7 @@ pub fn ignored_line(error: &LineError<'_>) -> Finding {
 fn compare(
     text: &[u8],
     file: &Path,
-    exposed: Option<Finding>,
+    exposure: Option<Finding>,
     devices: &[Device<'_>],
     is_program: impl Fn(&Path) -> bool,
     may_open: impl Fn(&Device<'_>) -> bool,
@@ -225,15 +171,15 @@ fn compare(
         }
     }
     let file = file.canonicalize().unwrap_or(file.into());
-    match exposed {
+    match exposure {
         // `setup` would not list it.
         Some(Finding { cause, hint: Some(remedy), .. }) if !is_listed => {
             let why = format!("is not listed in {FILE}, and {cause}");
             let hint = format!("{remedy}, and then run 'vmware-bdwrapper setup --setuid --program FILE'");
             findings.push(Finding::problem(Code::Untrusted, why).of(&file).hint(hint));
         }
-        exposed => {
-            findings.extend(exposed);
+        exposure => {
+            findings.extend(exposure);
             findings.push(if is_listed {
                 Finding::ok(format!("is safe and lists {}", shown(&file))).of(FILE)
             } else {

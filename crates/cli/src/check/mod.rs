@@ -3,6 +3,7 @@
 pub mod config;
 pub mod confinement;
 pub mod device;
+pub mod exposure;
 pub mod library;
 pub mod script;
 

@@ -9,23 +9,17 @@ use serde::Serialize;
 
 use crate::check::Check;
 use crate::check::config::{self, FILE};
-use crate::check::confinement;
-use crate::check::device;
-use crate::check::device::Fitness;
-use crate::check::library;
-use crate::check::script;
+use crate::check::device::{self, Fitness};
+use crate::check::{confinement, library, script};
 use crate::command::probe;
-use crate::entries;
-use crate::entries::Device;
+use crate::entries::{self, Device};
 use crate::host::scan::Host;
-use crate::program::find;
 use crate::program::loader::absolute;
-use crate::program::secure;
+use crate::program::{find, secure};
 use crate::say::colour::styled;
 use crate::say::failure::{Failure, print, quoted, shown};
 use crate::say::finding::{Code, Finding, Verdict, has_problem};
-use crate::say::json;
-use crate::say::terminal;
+use crate::say::{json, terminal};
 use crate::vmdk;
 
 /// What was found, each under the name of its check, and in which programs.

@@ -11,8 +11,7 @@ use crate::host::scan::Host;
 use crate::say::colour::styled;
 use crate::say::failure::{Failure, print, shown};
 use crate::say::finding::{Finding, Verdict};
-use crate::say::json;
-use crate::say::terminal;
+use crate::say::{json, terminal};
 
 /// Prints them; those that stand for nothing only where `all` says so.
 pub fn list(json: bool, all: bool) -> Result<ExitCode, Failure> {
@@ -22,7 +21,7 @@ pub fn list(json: bool, all: bool) -> Result<ExitCode, Failure> {
         blocks.map(|block| (block, device::of_block(block, &block.path(), Options::default(), &host)));
     if json {
         let devices: Vec<Row> = blocks.map(|(block, fitness)| Row::new(block, fitness)).collect();
-        print(json::text(&Document { devices })?)?;
+        print(json::list("devices", &devices)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<[String; 5]> = blocks.map(|(block, fitness)| cells(block, fitness)).collect();
@@ -82,11 +81,6 @@ fn size(bytes: u64) -> String {
         0 => format!("{} {unit}", tenths / 10),
         tenth => format!("{}.{tenth} {unit}", tenths / 10),
     }
-}
-
-#[derive(Serialize)]
-struct Document {
-    devices: Vec<Row>,
 }
 
 /// A device in the document; bytes of names that are no UTF-8 are replaced.

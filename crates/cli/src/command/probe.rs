@@ -8,10 +8,8 @@ use std::process::{Command, ExitCode, Stdio};
 use serde::{Deserialize, Serialize};
 use vmware::{Asked, Conclusion, Errno, Facts};
 
-use crate::check::device;
-use crate::check::library;
-use crate::entries;
-use crate::entries::Device;
+use crate::check::{device, library};
+use crate::entries::{self, Device};
 use crate::host::scan::Host;
 use crate::say::colour::styled;
 use crate::say::failure::{FORMAT, Failure, Format, print, say};
@@ -44,8 +42,8 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
         .map(|(((device, clash), together), answers)| Probed::new(device, clash, together, answers, &host))
         .collect();
     if json {
-        let devices = probed.iter().map(Probed::report).collect();
-        print(json::document(devices)?)?;
+        let devices: Vec<Report> = probed.iter().map(Probed::report).collect();
+        print(json::list("devices", &devices)?)?;
     } else {
         let texts: Vec<String> = probed.iter().map(Probed::text).collect();
         print(texts.join("\n"))?;

@@ -8,14 +8,9 @@ use std::process::Command;
 
 use disk::names;
 
-use crate::check::config;
-use crate::check::device;
-use crate::check::library;
-use crate::check::script;
-use crate::entries;
-use crate::entries::Device;
-use crate::program::find;
-use crate::program::secure;
+use crate::check::{config, device, library, script};
+use crate::entries::{self, Device};
+use crate::program::{find, secure};
 use crate::say::failure::{Failure, cause, say, shown};
 use crate::say::finding::{Code, Finding, Verdict, only};
 

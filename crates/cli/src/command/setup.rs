@@ -11,15 +11,14 @@ use std::process::Command;
 
 use disk::conf::{Directive, LONGEST, OTHERS_WRITE, parse};
 
-use crate::check::config;
-use crate::check::config::{FILE, exposed, read};
-use crate::check::device;
-use crate::check::library;
-use crate::entries;
-use crate::entries::Device;
+use crate::check::config::{self, FILE, read};
+use crate::check::exposure::exposure;
+use crate::check::{device, library};
+use crate::entries::{self, Device};
 use crate::file::system;
 use crate::host::block;
-use crate::say::failure::{Failure, cause, print, quoted, say, shown};
+use crate::host::tool::run;
+use crate::say::failure::{Failure, print, quoted, say, shown};
 use crate::say::finding::{Code, Finding};
 
 /// The file as it is before anybody has changed it.
@@ -46,12 +45,12 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
     let _alone = system::alone(wanted.dry_run)?;
     let lines = wanted.lines()?;
     for program in &wanted.programs {
-        if let Some(finding) = exposed(program) {
+        if let Some(finding) = exposure(program) {
             return Err(finding.into());
         }
     }
     let libraries = libraries()?;
-    let overrides = libraries.iter().map(|file| Override::plan(file, wanted.bit));
+    let overrides = libraries.iter().map(|file| plan_override(file, wanted.bit));
     let overrides = overrides.collect::<Result<Vec<_>, _>>()?;
     let said = |done: &str, would: &str, what: &str| {
         print(format!("{} {what}\n", if wanted.dry_run { would } else { done }))
@@ -75,7 +74,7 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
         }
         text = Some(change.new);
     }
-    for (file, told) in libraries.iter().zip(overrides) {
+    for (file, arguments) in libraries.iter().zip(overrides) {
         let mode = with_bit(file.mode, wanted.bit);
         if mode == file.mode {
             print(format!(
@@ -92,9 +91,9 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
             said(done, would, &format!("{} the set-user-ID bit (mode {mode:04o})", shown(&file.path)))?;
         }
         // Only of what was done.
-        if let Some(told) = told {
+        if let Some(arguments) = arguments {
             if !wanted.dry_run {
-                told.carry_out(&file.path)?;
+                tell_dpkg(&arguments, &file.path)?;
             }
             said(
                 "told",
@@ -313,69 +312,61 @@ fn libraries() -> Result<Vec<Library>, Finding> {
     files.into_iter().map(look).collect()
 }
 
-/// What dpkg is to be told where a package of its own owns the library, to which it would give other rights at the next upgrade.
-struct Override {
-    /// Arguments of dpkg-statoverride(1), before the file's name.
-    arguments: Vec<String>,
+/// Returns the arguments of dpkg-statoverride(1), before the file's name, that tell dpkg of the bit where a package of its own owns
+/// the library, to which it would give other rights at the next upgrade; none where there is nothing to be told. Of the rights that
+/// dpkg has been told already the bit alone changes.
+fn plan_override(library: &Library, bit: bool) -> Result<Option<Vec<String>>, Finding> {
+    if run("dpkg-query", ["--search".as_ref(), library.path.as_os_str()]).is_err() {
+        return Ok(None);
+    }
+    let told = Command::new("dpkg-statoverride").arg("--list").arg(&library.path).output();
+    let told = told.map_err(|error| {
+        Finding::io("cannot be run", &error).of("dpkg-statoverride").hint("install dpkg completely")
+    })?;
+    let told = String::from_utf8_lossy(&told.stdout);
+    let mut words = told.split(' ');
+    let told = match (words.next(), words.next(), words.next().map(|mode| u32::from_str_radix(mode, 8))) {
+        (Some(user), Some(group), Some(Ok(mode))) => Some((user, group, mode)),
+        _ => None,
+    };
+    let own = match library.group {
+        0 => "root".into(),
+        group => format!("#{group}"),
+    };
+    let (user, group, before) = told.unwrap_or(("root", &own, library.mode));
+    if bit && (user != "root" || before & OTHERS_WRITE != 0) {
+        let why = format!(
+            "gets the user {user} and the mode {before:o} from dpkg at the next upgrade (dpkg-statoverride), so others than root \
+                 could write it"
+        );
+        let finding = Finding::problem(Code::Untrusted, why).of(&library.path);
+        let word = quoted(&library.path);
+        return Err(finding.hint(format!("run as root: 'dpkg-statoverride --remove {word}'")));
+    }
+    let mode = with_bit(before, bit);
+    let arguments = match told {
+        None if !bit => return Ok(None),
+        Some(_) if mode == before => return Ok(None),
+        // The package's own rights.
+        Some(_) if (user, group, mode) == ("root", "root", 0o644) => vec!["--remove"],
+        Some(_) => vec!["--force-statoverride-add", "--add", user, group],
+        None => vec!["--add", user, group],
+    };
+    let mut arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+    if arguments.len() > 1 {
+        arguments.push(format!("{mode:o}"));
+    }
+    Ok(Some(arguments))
 }
 
-impl Override {
-    /// None where there is nothing to be told. Of the rights that dpkg has been told already the bit alone changes.
-    fn plan(library: &Library, bit: bool) -> Result<Option<Override>, Finding> {
-        let owner = Command::new("dpkg-query").arg("--search").arg(&library.path).output();
-        if !owner.is_ok_and(|owner| owner.status.success()) {
-            return Ok(None);
-        }
-        let told = Command::new("dpkg-statoverride").arg("--list").arg(&library.path).output();
-        let told = told.map_err(|error| {
-            Finding::io("cannot be run", &error).of("dpkg-statoverride").hint("install dpkg completely")
-        })?;
-        let told = String::from_utf8_lossy(&told.stdout);
-        let mut words = told.split(' ');
-        let told = match (words.next(), words.next(), words.next().map(|mode| u32::from_str_radix(mode, 8))) {
-            (Some(user), Some(group), Some(Ok(mode))) => Some((user, group, mode)),
-            _ => None,
-        };
-        let own = match library.group {
-            0 => "root".into(),
-            group => format!("#{group}"),
-        };
-        let (user, group, before) = told.unwrap_or(("root", &own, library.mode));
-        if bit && (user != "root" || before & OTHERS_WRITE != 0) {
-            let why = format!(
-                "gets the user {user} and the mode {before:o} from dpkg at the next upgrade (dpkg-statoverride), so others than root \
-                 could write it"
-            );
-            let finding = Finding::problem(Code::Untrusted, why).of(&library.path);
-            let word = quoted(&library.path);
-            return Err(finding.hint(format!("run as root: 'dpkg-statoverride --remove {word}'")));
-        }
-        let mode = with_bit(before, bit);
-        let arguments = match told {
-            None if !bit => return Ok(None),
-            Some(_) if mode == before => return Ok(None),
-            // The package's own rights.
-            Some(_) if (user, group, mode) == ("root", "root", 0o644) => vec!["--remove"],
-            Some(_) => vec!["--force-statoverride-add", "--add", user, group],
-            None => vec!["--add", user, group],
-        };
-        let mut arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
-        if arguments.len() > 1 {
-            arguments.push(format!("{mode:o}"));
-        }
-        Ok(Some(Override { arguments }))
-    }
-
-    fn carry_out(&self, file: &Path) -> Result<(), Finding> {
-        let done = Command::new("dpkg-statoverride").arg("--quiet").args(&self.arguments).arg(file).output();
-        let why = match done {
-            Ok(done) if done.status.success() => return Ok(()),
-            Ok(done) => String::from_utf8_lossy(&done.stderr).trim().to_owned(),
-            Err(error) => cause(&error),
-        };
-        let why = format!(
-            "is as it should be now, but dpkg cannot be told of it ({why}), so the next upgrade of the package undoes that"
-        );
-        Err(Finding::problem(Code::Io, why).of(file).hint("run this again when dpkg works"))
-    }
+/// Tells dpkg of the rights of a file.
+fn tell_dpkg(arguments: &[String], file: &Path) -> Result<(), Finding> {
+    let arguments = arguments.iter().map(OsStr::new).chain([file.as_os_str()]);
+    let Err(why) = run("dpkg-statoverride", [OsStr::new("--quiet")].into_iter().chain(arguments)) else {
+        return Ok(());
+    };
+    let why = format!(
+        "is as it should be now, but dpkg cannot be told of it ({why}), so the next upgrade of the package undoes that"
+    );
+    Err(Finding::problem(Code::Io, why).of(file).hint("run this again when dpkg works"))
 }

@@ -3,6 +3,7 @@
 pub mod block;
 mod names;
 pub mod scan;
+pub mod tool;
 pub mod udev;
 pub mod users;
 pub mod uses;

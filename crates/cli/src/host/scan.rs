@@ -2,11 +2,10 @@
 //! opened.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use super::block::{Block, Identity, Kind, Number, is_real};
 use super::uses::MOUNTS;

@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::Command;
 
 use crate::host::block::{Block, Identity, Kind};
+use crate::host::tool::run;
 use crate::say::failure::shown;
 use crate::say::finding::{Code, Finding};
 
@@ -67,8 +67,7 @@ const ESCAPES: u32 = 247;
 
 /// The version of udev, as a number (systemd's, or that of another udev, which is lower) and in full; none where it does not say.
 fn version() -> Option<(u32, String)> {
-    let said = Command::new("udevadm").arg("--version").output().ok()?;
-    let text = String::from_utf8(said.stdout).ok()?.trim().to_owned();
+    let text = run("udevadm", ["--version"]).ok()?.trim().to_owned();
     let number = text.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()?;
     Some((number, text))
 }

@@ -1,10 +1,11 @@
 //! The JSON documents: that of `vmware-bdwrapper probe --json`, and how all are written.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use disk::entry::can_be_shown;
 use serde::Serialize;
-use vmware::{Adapter, Chs, Conclusion, Facts};
+use vmware::{Chs, Conclusion, Facts};
 
 use crate::say::finding::{Code, Finding};
 
@@ -26,33 +27,21 @@ pub struct Report<'a> {
 }
 
 /// What VMware would make of a device.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub struct Vmware {
     accepted: bool,
     /// `SCSI` or `IDE`; this and the next three are null where it is refused.
-    adapter: Option<&'static str>,
+    adapter: Option<String>,
     capacity_sectors: Option<u64>,
-    physical: Option<Geometry>,
-    bios: Option<Geometry>,
+    physical: Option<Chs>,
+    bios: Option<Chs>,
     /// Why it is refused.
     reason: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Geometry {
-    cylinders: u16,
-    heads: u16,
-    sectors: u16,
-}
-
-#[derive(Serialize)]
-struct Document<'a> {
-    devices: Vec<Report<'a>>,
-}
-
-/// The text of the document.
-pub fn document(devices: Vec<Report<'_>>) -> Result<String, Finding> {
-    text(&Document { devices })
+/// Returns the text of a document that is a list under a name.
+pub fn list(name: &str, objects: &[impl Serialize]) -> Result<String, Finding> {
+    text(&BTreeMap::from([(name, objects)]))
 }
 
 /// The text of any document.
@@ -87,33 +76,17 @@ impl From<Result<Conclusion, &Finding>> for Vmware {
             Ok(Conclusion::Accepted(disk)) => {
                 return Vmware {
                     accepted: true,
-                    adapter: Some(match disk.adapter {
-                        Adapter::Scsi => "SCSI",
-                        Adapter::Ide => "IDE",
-                    }),
+                    adapter: Some(disk.adapter.to_string()),
                     capacity_sectors: Some(disk.capacity),
-                    physical: Some(disk.physical.into()),
-                    bios: Some(disk.bios.into()),
+                    physical: Some(disk.physical),
+                    bios: Some(disk.bios),
                     reason: None,
                 };
             }
             Ok(Conclusion::Refused(reason)) => reason,
             Err(finding) => finding.to_string(),
         };
-        Vmware {
-            accepted: false,
-            adapter: None,
-            capacity_sectors: None,
-            physical: None,
-            bios: None,
-            reason: Some(reason),
-        }
-    }
-}
-
-impl From<Chs> for Geometry {
-    fn from(Chs { cylinders, heads, sectors }: Chs) -> Geometry {
-        Geometry { cylinders, heads, sectors }
+        Vmware { reason: Some(reason), ..Vmware::default() }
     }
 }
 

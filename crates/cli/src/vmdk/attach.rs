@@ -9,9 +9,8 @@ use bdwrapper_vmdk::adapter::{Bus, Slot};
 use bdwrapper_vmdk::descriptor::{Data, Descriptor, Extent};
 use bdwrapper_vmdk::vmx::{Vmx, escape};
 
-use super::lock;
 use super::problem::of_vmx;
-use super::{options, snapshot};
+use super::{lock, options, snapshot};
 use crate::file::{self, Place};
 use crate::say::failure::{Failure, print, quoted, shown};
 use crate::say::finding::{Code, Finding};

@@ -13,10 +13,9 @@ use disk::entry::{Entry, Printed, Problem};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::device::{Present, path};
-use super::lock;
 use super::partitioned::{self, Copies, Layout};
 use super::problem::of_descriptor;
-use super::{GEOMETRY, options, snapshot};
+use super::{GEOMETRY, lock, options, snapshot};
 use crate::entries;
 use crate::file::{self, Place};
 use crate::say::failure::{Failure, print, say, shown};

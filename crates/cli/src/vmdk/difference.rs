@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::device::{Absence, Present, path, read};
 use super::partitioned::Copies;
 use super::{GEOMETRY, options};
-use crate::entry::explained;
+use crate::entries::explained;
 use crate::file::Place;
 use crate::say::failure::quoted;
 use crate::say::finding::{Code, Finding, Verdict};

@@ -8,10 +8,9 @@ use bdwrapper_vmdk::adapter::Adapter;
 use bdwrapper_vmdk::descriptor::{Descriptor, Family};
 use disk::entry::{Entry, Kind};
 
-use crate::entries;
-use crate::file;
 use crate::say::failure::{Failure, quoted, shown};
 use crate::say::finding::{Code, Finding};
+use crate::{entries, file};
 
 /// The options of the entry.
 pub const KEY: &str = "ddb.bdwrapper.options";
@@ -130,7 +129,7 @@ mod tests {
             };
             let text = format!("/dev/sd/x={}{value}", option.name);
             let entry = Entry::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
-            let options = worth_keeping(&entry, Adapter::Lsilogic, false).unwrap_or_default();
+            let options = options_to_remember(&entry, Adapter::Lsilogic, false).unwrap_or_default();
             match option.name {
                 "force" | "geometry=" | "sector=" => {
                     assert_eq!(options, format!("scsi,{}{value}", option.name));

@@ -8,9 +8,8 @@ use bdwrapper_vmdk::descriptor::{Data, Descriptor};
 
 use super::device::{Present, path};
 use super::difference::{Difference, What, compare};
-use super::lock;
 use super::partitioned::{Copies, Layout, describe_spare_copies, partition_starts};
-use super::{GEOMETRY, options, snapshot};
+use super::{GEOMETRY, lock, options, snapshot};
 use crate::file::Place;
 use crate::say::failure::{Failure, print, quoted, say, shown};
 use crate::say::finding::{Code, Finding};

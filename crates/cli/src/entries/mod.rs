@@ -1,5 +1,7 @@
 //! The devices that the command line or the environment names.
 
+mod text;
+
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -11,11 +13,12 @@ use disk::names;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
-use crate::entry;
 use crate::host::udev::link_name;
 use crate::program::loader;
 use crate::say::failure::{Failure, cause, quoted, shown};
 use crate::say::finding::{Code, Finding};
+
+pub use text::{absolute, explained, help};
 
 /// The library's variable.
 pub const VARIABLE: &str = names::DEVICES;
@@ -81,10 +84,10 @@ pub fn parse(texts: &[OsString]) -> Result<Vec<Device<'_>>, Failure> {
 }
 
 fn device(text: &OsStr) -> Result<Device<'_>, Finding> {
-    if let Some(finding) = entry::has_colon(text) {
+    if let Some(finding) = text::has_colon(text) {
         return Err(finding);
     }
-    let entry = Entry::parse(text.as_bytes()).map_err(|error| entry::explained(&error))?;
+    let entry = Entry::parse(text.as_bytes()).map_err(|error| explained(&error))?;
     let device = Device { text, entry };
     match look(device.path()) {
         Ok(kind) if !kind.is_block_device() && !kind.is_file() => {

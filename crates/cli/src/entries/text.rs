@@ -6,7 +6,7 @@ use std::path::Path;
 
 use disk::entry::{EntryError, EntryOption, OPTIONS, Problem, Remedy};
 
-use crate::entries::VARIABLE;
+use super::VARIABLE;
 use crate::program::loader;
 use crate::say::finding::{Code, Finding};
 

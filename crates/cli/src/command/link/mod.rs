@@ -1,32 +1,27 @@
 //! `vmware-bdwrapper link`: names of devices below `/dev/sd` and `/dev/hd`.
 
+mod list;
+mod rights;
+mod rules;
+
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-
-use serde::Serialize;
 
 use crate::check::device::{self, Options};
 use crate::file::system;
 use crate::host::block::{Block, Kind};
 use crate::host::scan::Host;
 use crate::host::udev::{self, Access, link_name};
-use crate::host::users::{self, Database};
+use crate::host::users;
 use crate::program::loader::resolve;
-use crate::say::failure::{Failure, cause, print, quoted, say, shown};
+use crate::say::failure::{Failure, print, quoted, say, shown};
 use crate::say::finding::{Code, Finding, Verdict, only};
-use crate::say::terminal;
+use rights::change;
+use rules::{RULES, Rules, tell_udev};
 
-/// Our rules, a line each.
-const RULES: &str = "/etc/udev/rules.d/90-vmware-bdwrapper.rules";
-
-const HEAD: &str =
-    "# Written by 'vmware-bdwrapper link --persist'; 'vmware-bdwrapper link --remove NAME' removes a line.\n";
-
-/// The directories that names stand in.
-const PLACES: [&str; 2] = ["/dev/sd", "/dev/hd"];
+pub use list::list;
 
 /// What is wanted of a link.
 pub struct Wanted {
@@ -317,239 +312,4 @@ fn put(path: &Path, target: &Path) -> io::Result<()> {
 
 fn not_made(path: &Path, error: &io::Error) -> Finding {
     Finding::io("cannot be made", error).of(path)
-}
-
-impl Access {
-    /// Users and groups must exist, for udev as well; a mode is octal.
-    fn check(&self) -> Result<(), Failure> {
-        let names = [(Database::Users, &self.owner, "user"), (Database::Groups, &self.group, "group")];
-        for (database, name, what) in names {
-            let Some(name) = name else { continue };
-            let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
-            if !is_number && (name.is_empty() || name.starts_with('-') || !database.has(name)) {
-                let finding =
-                    Finding::problem(Code::NotFound, format!("is not the name of a {what}")).of(name);
-                return Err(Failure::usage(finding.hint("name one that exists")));
-            }
-        }
-        match &self.mode {
-            Some(mode)
-                if !u32::from_str_radix(mode, 8).is_ok_and(|mode| mode <= 0o777) || mode.starts_with('+') =>
-            {
-                let finding = Finding::problem(Code::Usage, "is not the mode of a device").of(mode);
-                Err(finding.hint("give an octal number such as 0660").into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The programs that give the device these rights, and their arguments.
-    fn commands(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let owner = match (&self.owner, &self.group) {
-            (None, None) => None,
-            (owner, group) => {
-                let group = group.as_ref().map(|group| format!(":{group}")).unwrap_or_default();
-                Some(("chown", owner.clone().unwrap_or_default() + &group))
-            }
-        };
-        owner.into_iter().chain(self.mode.clone().map(|mode| ("chmod", mode)))
-    }
-}
-
-fn change(tool: &str, value: &str, block: &Block) -> Result<(), Finding> {
-    let path = block.path();
-    let done = run(tool, &["--", value, &path.to_string_lossy()]);
-    let why = match done {
-        Ok(done) if done.status.success() => return Ok(()),
-        Ok(done) => String::from_utf8_lossy(&done.stderr).trim().to_owned(),
-        Err(error) => cause(&error),
-    };
-    let finding = Finding::problem(Code::Io, format!("its rights cannot be changed ({why})")).of(&path);
-    Err(finding.hint(format!("change them by hand: '{tool} {} {}'", quoted(value), quoted(&path))))
-}
-
-fn run(program: &str, arguments: &[&str]) -> io::Result<Output> {
-    Command::new(program).args(arguments).stdin(Stdio::null()).output()
-}
-
-/// Has udev, where it runs, read its rules and look at the device again.
-fn tell_udev(block: Option<&Block>) {
-    if !Path::new("/run/udev/control").exists() {
-        return;
-    }
-    let mut steps = vec![vec!["control".to_owned(), "--reload".into()]];
-    let device = block.map(|block| format!("--name-match={}", block.path().display()));
-    steps.extend(
-        device.map(|device| vec!["trigger".into(), "--settle".into(), "--action=change".into(), device]),
-    );
-    for arguments in steps {
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        if !run("udevadm", &arguments).is_ok_and(|done| done.status.success()) {
-            let why = format!("'udevadm {}' failed", arguments.join(" "));
-            let finding = Finding::warning(Code::Io, why);
-            say(finding.hint("the rule takes effect after the next start of the system"));
-        }
-    }
-}
-
-/// The text of our rules.
-struct Rules(String);
-
-/// Whether a rule goes on behind a line; `before`: whether one did behind the line before. udev passes over comments, even between
-/// the lines of a rule.
-fn continues(line: &str, before: bool) -> bool {
-    if line.trim_start().starts_with('#') { before } else { line.ends_with('\\') }
-}
-
-impl Rules {
-    fn read() -> Result<Rules, Finding> {
-        let of_rules = |finding: Finding| finding.of(RULES).hint("correct it, or remove it");
-        match fs::metadata(RULES) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Rules(String::new())),
-            Ok(status) if !status.is_file() => {
-                return Err(of_rules(Finding::problem(Code::FileType, "is not a regular file")));
-            }
-            _ => {}
-        }
-        let text = fs::read(RULES).map_err(|error| of_rules(Finding::io("cannot be read", &error)))?;
-        let malformed = |_| of_rules(Finding::problem(Code::Malformed, "is not UTF-8"));
-        String::from_utf8(text).map(Rules).map_err(malformed)
-    }
-
-    /// The lines with their ends, each with the link that it makes where it is one of ours, and no part of another rule.
-    fn lines(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        let mut goes_on = false;
-        self.0.split_inclusive('\n').map(move |line| {
-            let text = line.trim_end_matches(['\n', '\r']);
-            let link = udev::link_of(text).filter(|_| !goes_on);
-            goes_on = continues(text, goes_on);
-            (line, link)
-        })
-    }
-
-    /// The links that our rules make.
-    fn links(&self) -> impl Iterator<Item = &str> {
-        self.lines().filter_map(|(_, link)| link)
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.links().any(|link| link == name)
-    }
-
-    /// Whether our rule for a name gives the device rights.
-    fn gives_rights(&self, name: &str) -> bool {
-        let gives = |line: &str| [", OWNER=", ", GROUP=", ", MODE="].iter().any(|key| line.contains(key));
-        self.lines().any(|(line, link)| link == Some(name) && gives(line))
-    }
-
-    /// The rules with this one for a name, and no other of ours for it.
-    fn with(&self, name: &str, rule: Option<&str>) -> Rules {
-        let lines = self.lines().filter(|(_, link)| *link != Some(name));
-        let mut text: String = lines.map(|(line, _)| line).collect();
-        if self.0.is_empty() {
-            text += HEAD;
-        }
-        if let Some(rule) = rule {
-            if !text.ends_with('\n') {
-                text.push('\n');
-            }
-            // An empty line ends a rule that would go on in this one.
-            if text.lines().fold(false, |goes_on, line| continues(line, goes_on)) {
-                text.push('\n');
-            }
-            text = text + rule + "\n";
-        }
-        Rules(text)
-    }
-
-    fn write(&self) -> Result<(), Finding> {
-        let path = Path::new(RULES);
-        if self.0.is_empty() || self.0 == HEAD {
-            return fs::remove_file(path).map_err(|error| Finding::io("cannot be removed", &error).of(RULES));
-        }
-        let directory = path.parent().unwrap_or(path);
-        fs::create_dir_all(directory).map_err(|error| not_made(directory, &error))?;
-        system::put(path, self.0.as_bytes(), false).map(drop)
-    }
-}
-
-/// What is said of a link.
-#[derive(Serialize)]
-struct Link {
-    /// The link.
-    name: String,
-    /// What it holds; null where only a rule has it.
-    target: Option<String>,
-    /// The device that it leads to, by the kernel's name; null where there is none.
-    device: Option<String>,
-    /// What the device is.
-    kind: Option<&'static str>,
-    /// Whether one of our rules makes it.
-    persistent: bool,
-    /// `ok`; `stale`: it leads to no device; `missing`: its rule has found no device.
-    state: &'static str,
-}
-
-#[derive(Serialize)]
-struct Document {
-    links: Vec<Link>,
-}
-
-/// Prints the links that are there and those that rules would make.
-pub fn list(json: bool) -> Result<(), Failure> {
-    let host = Host::running()?;
-    let rules = Rules::read()?;
-    let ruled: Vec<PathBuf> = rules.links().map(|name| Path::new("/dev").join(name)).collect();
-    let mut names = Vec::new();
-    for place in PLACES {
-        walk(Path::new(place), &mut names);
-    }
-    names.extend(ruled.iter().cloned());
-    names.sort();
-    names.dedup();
-    let text = |path: &Path| path.to_string_lossy().into_owned();
-    let links = names.iter().map(|path| {
-        let target = fs::read_link(path).ok();
-        let block = host.by_path(path).filter(|_| target.is_some());
-        Link {
-            name: text(path),
-            target: target.as_deref().map(text),
-            device: block.map(|block| text(&block.path())),
-            kind: block.map(|block| block.kind.name()),
-            persistent: ruled.contains(path),
-            state: match (&target, block) {
-                (Some(_), Some(_)) => "ok",
-                (Some(_), None) => "stale",
-                (None, _) => "missing",
-            },
-        }
-    });
-    let links: Vec<Link> = links.collect();
-    if json {
-        return print(crate::say::json::text(&Document { links })?);
-    }
-    if links.is_empty() {
-        return print("There are no links in /dev/sd and /dev/hd, and no rules for any.\n");
-    }
-    let rows: Vec<[String; 5]> = links.into_iter().map(Link::cells).collect();
-    print(terminal::table(["Link", "Device", "Kind", "Persistent", "State"], &rows, 5, str::to_owned))
-}
-
-impl Link {
-    fn cells(self) -> [String; 5] {
-        let device = self.device.or(self.target).unwrap_or_default();
-        let [name, device] = [&self.name, &device].map(|name| shown(name).to_string());
-        let persistent = if self.persistent { "yes" } else { "no" };
-        [name, device, self.kind.unwrap_or_default().into(), persistent.into(), self.state.into()]
-    }
-}
-
-fn walk(directory: &Path, names: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        match entry.file_type() {
-            Ok(kind) if kind.is_symlink() => names.push(entry.path()),
-            Ok(kind) if kind.is_dir() => walk(&entry.path(), names),
-            _ => {}
-        }
-    }
 }
