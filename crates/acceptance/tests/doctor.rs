@@ -400,6 +400,8 @@ fn hostile() {
     let outcome = about(&entry);
     is_ready(&outcome);
     assert!(has(&outcome, "ok", r"a\x0ab\xff\x1b[2J: is free"), "{}", outcome.out());
+    let subject = Some(path.to_string_lossy().into_owned());
+    assert!(only(&outcome, "ok").iter().any(|finding| finding.subject == subject), "{}", outcome.out());
     // The same names as a program and as a descriptor; files without an end.
     let odd = doctor().arg("--vmdk").arg(&path).arg("--device").arg(&entry).arg(&path).output();
     problems(&odd, &[("malformed", ": "), ("not-executable", ": ")], "name the small text file");
@@ -1561,6 +1563,8 @@ fn list() {
         let _swap = Swap::on(&device);
         let swapped = asked();
         assert_eq!((&swapped["fit"], &swapped["uses"]), (&json!(false), &json!(["is swapped on"])));
+        let finding = &swapped["findings"][0];
+        assert_eq!((&finding["code"], &finding["subject"]), (&json!("in-use"), &swapped["device"]));
     }
     {
         let upper = Loop::attach(device.path(), &[]);

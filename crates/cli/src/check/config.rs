@@ -331,7 +331,8 @@ mod tests {
 
     /// What is said of a file or device.
     fn of<'a>(findings: &'a [Finding], subject: &str) -> (Verdict, Code, &'a str) {
-        let mut found = findings.iter().filter(|finding| finding.subject.as_deref() == Some(subject));
+        let mut found =
+            findings.iter().filter(|finding| finding.subject.as_deref() == Some(Path::new(subject)));
         let (Some(finding), None) = (found.next(), found.next()) else { panic!("{subject}: {findings:?}") };
         (finding.verdict, finding.code, finding.hint.as_deref().unwrap_or_default())
     }

@@ -50,7 +50,7 @@ fn executable(file: PathBuf) -> Result<PathBuf, Finding> {
             Err(finding.hint("correct the path of the program"))
         }
         Err(error) => Err(not_executed(&file, &cause(&error))),
-        Ok(status) if !status.is_file() => Err(not_executed(&file, "it is no regular file")),
+        Ok(status) if !status.is_file() => Err(not_executed(&file, "it is not a regular file")),
         Ok(_) => match access(&file, Access::EXEC_OK) {
             Ok(()) => Ok(file),
             Err(error) => Err(not_executed(&file, &cause(&error.into()))),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -154,14 +154,14 @@ pub struct Finding {
     /// What kind of thing it is.
     pub code: Code,
     /// The file, device or program that it is about.
-    pub subject: Option<String>,
+    pub subject: Option<PathBuf>,
     /// What is wrong with the subject, or a sentence where there is none; without a full stop.
     pub cause: String,
     /// What to do: sentences without the first capital and the last full stop.
     pub hint: Option<String>,
 }
 
-/// The same in a JSON document.
+/// The same in a JSON document; bytes of the subject's name that are not UTF-8 are replaced.
 #[derive(Serialize)]
 struct Object {
     verdict: Verdict,
@@ -175,6 +175,7 @@ impl From<Finding> for Object {
     fn from(finding: Finding) -> Object {
         let text = finding.fact();
         let Finding { verdict, code, subject, cause: _, hint } = finding;
+        let subject = subject.map(|subject| subject.to_string_lossy().into_owned());
         Object { verdict, code, subject, text, remedy: hint }
     }
 }
@@ -217,7 +218,7 @@ impl Finding {
 
     /// The same, about this file, device or program.
     pub fn of(self, subject: impl AsRef<Path>) -> Finding {
-        Finding { subject: Some(shown(subject.as_ref()).to_string()), ..self }
+        Finding { subject: Some(subject.as_ref().into()), ..self }
     }
 
     /// The same, with what to do: sentences without the first capital and the last full stop.
@@ -228,7 +229,7 @@ impl Finding {
     /// The fact without what to do; a sentence without its full stop.
     pub fn fact(&self) -> String {
         match &self.subject {
-            Some(subject) => format!("{subject}: {}", self.cause),
+            Some(subject) => format!("{}: {}", shown(subject), self.cause),
             None => self.cause.clone(),
         }
     }
