@@ -7,7 +7,6 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use comfy_table::{Table, presets};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +17,7 @@ use crate::file::{Place, opened};
 use crate::host::scan::Host;
 use crate::say::failure::{Failure, cause, say, shown};
 use crate::say::finding::{Code, Finding};
-use crate::say::json;
+use crate::say::{json, terminal};
 
 /// What stands in the table's place where there is nothing to be counted.
 const NOTHING: &str = "\
@@ -240,13 +239,11 @@ fn time(nanoseconds: u64) -> String {
 }
 
 fn table(rows: &[&Row]) -> String {
-    let mut table = Table::new();
-    let header = ["Request", "Count", "Answered", "Forwarded", "Unknown", "Time"];
-    table.load_preset(presets::ASCII_MARKDOWN).set_header(header);
-    for row in rows {
-        let Row { request, count, answered, forwarded, unknown, nanoseconds } = row;
-        let numbers = [count, answered, forwarded, unknown].map(u64::to_string);
-        table.add_row([request.clone()].into_iter().chain(numbers).chain([time(*nanoseconds)]));
-    }
-    format!("{table}\n")
+    let cells = |row: &&Row| {
+        let [count, answered, forwarded, unknown] =
+            [row.count, row.answered, row.forwarded, row.unknown].map(|number| number.to_string());
+        [row.request.clone(), count, answered, forwarded, unknown, time(row.nanoseconds)]
+    };
+    let titles = ["Request", "Count", "Answered", "Forwarded", "Unknown", "Time"];
+    format!("{}\n", terminal::grid(titles, rows.iter().map(cells)))
 }

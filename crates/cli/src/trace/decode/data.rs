@@ -12,8 +12,10 @@ use crate::trace::record::Record;
 pub type Value = (&'static str, String);
 
 /// What the argument of a request holds afterwards.
-pub fn argument(request: u32, record: &Record) -> Vec<Value> {
-    let Some(Argument::Out(shape)) = find(request).map(|request| request.argument) else { return Vec::new() };
+pub fn argument(record: &Record) -> Vec<Value> {
+    let Some(Argument::Out(shape)) = find(record.request).map(|request| request.argument) else {
+        return Vec::new();
+    };
     let got = &record.got;
     match shape {
         Shape::Geometry | Shape::BigGeometry => {
@@ -29,12 +31,15 @@ pub fn argument(request: u32, record: &Record) -> Vec<Value> {
             names.into_iter().zip(bytes.map(|byte| byte.to_string())).collect()
         }
         Shape::Identity => identity(&got.0),
-        _ => {
-            let decoded = Decoded::of(request, record.argument, &got.0, !got.0.is_empty());
-            let text = Got(&decoded).to_string();
-            vec![("value", text.trim_start().trim_matches(['{', '}']).to_owned())]
-        }
+        _ => vec![("value", at_address(record).trim_matches(['{', '}']).to_owned())],
     }
+}
+
+/// What the address of a request holds afterwards, as the library's messages show it.
+pub fn at_address(record: &Record) -> String {
+    let Record { request, argument, got, .. } = record;
+    let decoded = Decoded::of(*request, *argument, &got.0, !got.0.is_empty());
+    Got(&decoded).to_string().trim_start().to_owned()
 }
 
 /// What a disk says of itself (ACS-3, IDENTIFY DEVICE), where it is that long. Texts are in the order in which they are read.
@@ -74,6 +79,7 @@ pub fn data(record: &Record) -> String {
     }
 }
 
+/// The same by name.
 pub fn data_values(record: &Record) -> Vec<Value> {
     let data = &record.data;
     let text = |start: usize, end: usize| {
