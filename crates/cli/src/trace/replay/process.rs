@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Stdio};
 
 use disk::Errno;
 use engine::ioctl::{self, Buffer, Device};
@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::input::Input;
 use crate::check::library;
+use crate::command::itself;
 use crate::entries;
-use crate::say::failure::{FORMAT, Failure, Format};
+use crate::say::failure::Failure;
 use crate::say::finding::{Code, Finding};
 use crate::trace::receiver::{self, Message, Receiver, Sender};
 use crate::trace::record::Record;
@@ -39,14 +40,10 @@ impl Replay {
         let listed = entries::parse(texts)?;
         let library = library::ordinary()?;
         let receiver = Receiver::new()?;
-        let mut command = Command::new("/proc/self/exe");
-        if FORMAT.get() == Some(&Format::Json) {
-            command.arg("--message-format=json");
-        }
-        command.arg("resend").args(write.then_some("--write")).arg("--");
+        let mut command = itself("resend");
+        command.args(write.then_some("--write")).arg("--");
         command.args(listed.iter().map(entries::Device::path));
-        let existing = library::removed(std::env::var_os(library::VARIABLE).as_deref());
-        command.env(library::VARIABLE, library::appended(existing.as_deref(), &library));
+        library::preload(&mut command, &library);
         command.env(entries::VARIABLE, entries::list(texts));
         command.env(disk::names::TRACE, receiver.variable());
         command.stdin(Stdio::piped());
