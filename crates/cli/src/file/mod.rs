@@ -6,6 +6,6 @@ mod replace;
 mod rights;
 pub mod system;
 
-pub use open::{directory, followed, look, open, opened};
+pub use open::{directory, followed, inode, look, open, opened, read_start};
 pub use replace::{Place, exists};
 pub use rights::Rights;

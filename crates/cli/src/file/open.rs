@@ -1,7 +1,7 @@
 //! Reaches files, and opens those that it is safe to open.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -42,9 +42,16 @@ pub fn open(path: &Path, is_wanted: impl Fn(&FileType) -> bool) -> io::Result<Op
     OpenOptions::new().read(true).custom_flags(flags).open(opened(&looked)).map(Some)
 }
 
-/// The number of a file, where it can be had.
-pub fn number(status: &io::Result<Metadata>) -> Option<(u64, u64)> {
-    status.as_ref().ok().map(|status| (status.dev(), status.ino()))
+/// Returns the device and inode of a file, where it can be looked at.
+pub fn inode(status: io::Result<Metadata>) -> Option<(u64, u64)> {
+    status.ok().map(|status| (status.dev(), status.ino()))
+}
+
+/// Reads at most this many bytes at the start of a file.
+pub fn read_start(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The name by which this process reaches what it has open, wherever that is now.

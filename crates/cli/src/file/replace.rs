@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
-use super::open::{directory, followed, number, open, opened};
+use super::open::{directory, followed, inode, open, opened};
 use super::rights::{Rights, temporary};
 use crate::say::failure::{say, shown};
 use crate::say::finding::{Code, Finding};
@@ -46,7 +46,7 @@ impl Place {
                     .hint("name a file in a directory that exists and that you may search")
             })?;
         let place = Place { path: path.into(), directory, name, lock: None, read: None };
-        let is_it = number(&opened(&place.directory).metadata()) == number(&place.directory.metadata());
+        let is_it = inode(opened(&place.directory).metadata()) == inode(place.directory.metadata());
         if is_it {
             Ok(place)
         } else {
@@ -165,8 +165,8 @@ impl Place {
 
     /// Refuses where the name is another file's by now.
     fn check_unchanged(&self, old: &File) -> Result<(), Finding> {
-        let now = self.beside(&self.name).symlink_metadata();
-        if number(&now).is_some() && number(&now) == number(&old.metadata()) {
+        let now = inode(self.beside(&self.name).symlink_metadata());
+        if now.is_some() && now == inode(old.metadata()) {
             return Ok(());
         }
         let why = "has been replaced by another program meanwhile, so nothing was changed";

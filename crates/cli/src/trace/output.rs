@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::decode;
 use super::record::Record;
 use crate::entries::Device;
-use crate::file::{Place, opened};
+use crate::file::{Place, inode, opened};
 use crate::host::scan::Host;
 use crate::say::failure::{Failure, cause, say, shown};
 use crate::say::finding::{Code, Finding};
@@ -205,11 +205,8 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
             return no_file();
         }
         Ok(Some((file, found))) => {
-            let is_it = |device: &Device<'_>| {
-                let listed = device.path().metadata();
-                listed.is_ok_and(|listed| (listed.dev(), listed.ino()) == (found.dev(), found.ino()))
-            };
-            if devices.iter().any(is_it) {
+            let own = inode(file.metadata());
+            if devices.iter().any(|device| inode(device.path().metadata()) == own) {
                 let why = "is a listed device, which the trace would overwrite";
                 return usage(Finding::problem(Code::InUse, why), ANOTHER);
             }

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bdwrapper_vmdk::adapter::Adapter;
@@ -128,10 +127,10 @@ impl Create {
         if !self.force {
             return Err(file::exists(&self.output));
         }
-        let number = |path: &Path| path.metadata().ok().map(|status| (status.dev(), status.ino()));
         let refuse =
             |code, why: String| Err(Finding::problem(code, why).of(&self.output).hint("choose another name"));
-        if number(device).is_some_and(|device| number(&self.output) == Some(device)) {
+        let own = file::inode(device.metadata());
+        if own.is_some() && own == file::inode(self.output.metadata()) {
             return refuse(Code::FileType, "is the disk itself".into());
         }
         let mut place = Place::locked(&self.output)?;
