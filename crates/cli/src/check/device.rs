@@ -214,7 +214,7 @@ fn is_claimed(path: &Path) -> bool {
 pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
     let path = device.path();
     let only = |others| Fitness { uses: Vec::new(), closed: None, others };
-    let status = match (entries::absent(device), path.metadata()) {
+    let status = match (entries::explain_absence(device), path.metadata()) {
         (Some(absent), _) => return only(vec![absent]),
         (None, Err(_)) => return only(Vec::new()),
         (None, Ok(status)) => status,

@@ -20,7 +20,7 @@ use crate::say::terminal;
 
 /// Asks each device and says what comes of it.
 pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
-    let texts = entries::texts(options)?;
+    let texts = entries::require_texts(options)?;
     let listed = entries::parse(&texts)?;
     let library = library::ordinary()?;
     let mut without = question(&listed);
@@ -200,7 +200,7 @@ fn answers(question: &mut Command, count: usize) -> Result<Answers, Finding> {
 }
 
 fn not_opened(device: &Device<'_>, errno: Errno) -> Finding {
-    if let Some(absent) = entries::absent(device) {
+    if let Some(absent) = entries::explain_absence(device) {
         return absent;
     }
     let error = io::Error::from_raw_os_error(errno.0);

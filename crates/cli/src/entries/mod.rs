@@ -18,7 +18,7 @@ use crate::program::loader;
 use crate::say::failure::{Failure, cause, quoted, shown};
 use crate::say::finding::{Code, Finding};
 
-pub use text::{absolute, explained, help};
+pub use text::{absolute, explain, help};
 
 /// The library's variable.
 pub const VARIABLE: &str = names::DEVICES;
@@ -46,7 +46,7 @@ impl<'a> Device<'a> {
 }
 
 /// The texts of the entries: those of the command line or, where it has none, those of the environment.
-pub fn given(options: Vec<OsString>) -> Vec<OsString> {
+pub fn texts(options: Vec<OsString>) -> Vec<OsString> {
     if !options.is_empty() {
         return options;
     }
@@ -55,8 +55,8 @@ pub fn given(options: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// The same; none is a failure.
-pub fn texts(options: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
-    let texts = given(options);
+pub fn require_texts(options: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+    let texts = texts(options);
     if texts.is_empty() {
         let hint = "name one by --device ENTRY (for example --device /dev/sd/test), or set";
         let finding = Finding::problem(Code::Usage, "No device is given");
@@ -66,7 +66,7 @@ pub fn texts(options: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
 }
 
 /// The entries, and what is wrong with the others.
-pub fn parsed(texts: &[OsString]) -> (Vec<Device<'_>>, Vec<Finding>) {
+pub fn parse_each(texts: &[OsString]) -> (Vec<Device<'_>>, Vec<Finding>) {
     let (mut devices, mut findings) = (Vec::new(), Vec::new());
     for text in texts {
         match device(text) {
@@ -79,7 +79,7 @@ pub fn parsed(texts: &[OsString]) -> (Vec<Device<'_>>, Vec<Finding>) {
 
 /// Parses the entries; a wrong one is a failure.
 pub fn parse(texts: &[OsString]) -> Result<Vec<Device<'_>>, Failure> {
-    let (devices, findings) = parsed(texts);
+    let (devices, findings) = parse_each(texts);
     if findings.is_empty() { Ok(devices) } else { Err(Failure { status: Failure::USAGE, findings }) }
 }
 
@@ -87,7 +87,7 @@ fn device(text: &OsStr) -> Result<Device<'_>, Finding> {
     if let Some(finding) = text::has_colon(text) {
         return Err(finding);
     }
-    let entry = Entry::parse(text.as_bytes()).map_err(|error| explained(&error))?;
+    let entry = Entry::parse(text.as_bytes()).map_err(|error| explain(&error))?;
     let device = Device { text, entry };
     match look(device.path()) {
         Ok(kind) if !kind.is_block_device() && !kind.is_file() => {
@@ -104,7 +104,7 @@ fn look(path: &Path) -> io::Result<std::fs::FileType> {
 }
 
 /// Says of a device that cannot be looked at why: it may appear later.
-pub fn absent(device: &Device<'_>) -> Option<Finding> {
+pub fn explain_absence(device: &Device<'_>) -> Option<Finding> {
     let error = look(device.path()).err()?;
     if error.kind() == io::ErrorKind::PermissionDenied {
         let (why, hint) = match barrier(device.path()) {

@@ -11,7 +11,7 @@ use tempfile::Builder;
 
 use bdwrapper_vmdk::crc32;
 
-use super::open::{open, opened};
+use super::open::{open, proc_path};
 use super::replace::{MOST, Place};
 use super::rights::Rights;
 
@@ -37,7 +37,7 @@ impl Place {
                         Some(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP)
                     ) =>
                 {
-                    self.put(&name, &fs::read(opened(old))?, Some(rights))
+                    self.put(&name, &fs::read(proc_path(old))?, Some(rights))
                 }
                 done => done,
             };
@@ -47,7 +47,7 @@ impl Place {
                 Err(_) if is_unchanged_backup(&path) => {
                     let linked = Builder::new()
                         .prefix(".vmware-bdwrapper-")
-                        .make_in(opened(&self.directory), |temporary| {
+                        .make_in(proc_path(&self.directory), |temporary| {
                             fs::hard_link(self.beside(&self.name), temporary)
                         })?;
                     return linked.persist(path).map(|_| name).map_err(|error| error.error);
@@ -63,7 +63,7 @@ const BACKUP: &str = "user.vmware-bdwrapper.backup";
 
 /// The length and the checksum of a file.
 fn summary(file: &File) -> io::Result<String> {
-    let bytes = fs::read(opened(file))?;
+    let bytes = fs::read(proc_path(file))?;
     Ok(format!("{} {:08x}", bytes.len(), crc32(&bytes)))
 }
 

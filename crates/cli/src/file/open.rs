@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 /// The file itself where a symbolic link leads to it: what stands beside it, does not stand beside the link.
-pub fn followed(path: &Path) -> PathBuf {
+pub fn follow_link(path: &Path) -> PathBuf {
     match path.is_symlink() {
         true => path.canonicalize().unwrap_or(path.into()),
         false => path.into(),
@@ -39,7 +39,7 @@ pub fn open(path: &Path, is_wanted: impl Fn(&FileType) -> bool) -> io::Result<Op
     }
     // What was looked at, whatever has its name now. One with a lease must not wait.
     let flags = OFlags::NONBLOCK.bits() as i32;
-    OpenOptions::new().read(true).custom_flags(flags).open(opened(&looked)).map(Some)
+    OpenOptions::new().read(true).custom_flags(flags).open(proc_path(&looked)).map(Some)
 }
 
 /// Returns the device and inode of a file, where it can be looked at.
@@ -55,6 +55,6 @@ pub fn read_start(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 }
 
 /// The name by which this process reaches what it has open, wherever that is now.
-pub fn opened(file: &File) -> PathBuf {
+pub fn proc_path(file: &File) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }

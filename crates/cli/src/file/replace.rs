@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
-use super::open::{directory, followed, inode, open, opened};
+use super::open::{directory, follow_link, inode, open, proc_path};
 use super::rights::{Rights, temporary};
 use crate::say::failure::{say, shown};
 use crate::say::finding::{Code, Finding};
@@ -30,11 +30,11 @@ pub struct Place {
 impl Place {
     /// The place of a file that need not exist; a symbolic link to one is followed.
     pub fn of(path: &Path) -> Result<Place, Finding> {
-        Place::unfollowed(&followed(path))
+        Place::without_following(&follow_link(path))
     }
 
     /// The place of what has this very name, be it a symbolic link.
-    pub fn unfollowed(path: &Path) -> Result<Place, Finding> {
+    pub fn without_following(path: &Path) -> Result<Place, Finding> {
         let name = path.file_name().ok_or_else(|| no_file(path))?.to_owned();
         let directory = OpenOptions::new()
             .read(true)
@@ -46,7 +46,7 @@ impl Place {
                     .hint("name a file in a directory that exists and that you may search")
             })?;
         let place = Place { path: path.into(), directory, name, lock: None, read: None };
-        let is_it = inode(opened(&place.directory).metadata()) == inode(place.directory.metadata());
+        let is_it = inode(proc_path(&place.directory).metadata()) == inode(place.directory.metadata());
         if is_it {
             Ok(place)
         } else {
@@ -58,13 +58,13 @@ impl Place {
 
     /// The same, with the directory locked until the result is dropped; waits until nobody else has the lock, and says so. It is
     /// the directory's, because the file itself is replaced: what the file holds has to be read under it.
-    pub fn locked(path: &Path) -> Result<Place, Finding> {
+    pub fn lock(path: &Path) -> Result<Place, Finding> {
         let mut place = Place::of(path)?;
         let cannot = |error: io::Error| {
             let finding = Finding::io("cannot be locked", &error).of(path);
             finding.hint("name a file in a directory that you may read")
         };
-        let lock = File::open(opened(&place.directory)).map_err(cannot)?;
+        let lock = File::open(proc_path(&place.directory)).map_err(cannot)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => {
                 let why =
@@ -86,7 +86,7 @@ impl Place {
 
     /// What opens another file in the same directory.
     pub fn beside(&self, name: impl AsRef<Path>) -> PathBuf {
-        opened(&self.directory).join(name)
+        proc_path(&self.directory).join(name)
     }
 
     /// What has the name now, to be looked at: a symbolic link is not followed, and nothing is opened that would notice it.
@@ -136,7 +136,7 @@ impl Place {
     pub fn create(&self, bytes: &[u8]) -> Result<(), Finding> {
         match self.put(&self.name, bytes, None) {
             Ok(()) => self.sync(),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(&self.path)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(already_exists(&self.path)),
             Err(error) => Err(not_written(&self.path, &error)),
         }
     }
@@ -157,7 +157,7 @@ impl Place {
             let file = temporary(&target, b"", None).map_err(cannot)?;
             return file.persist_noclobber(&target).map_err(|error| cannot(error.error));
         };
-        let rights = Rights::of(&opened(old)).map_err(cannot)?;
+        let rights = Rights::of(&proc_path(old)).map_err(cannot)?;
         let file = temporary(&target, b"", Some(&rights)).map_err(cannot)?;
         self.check_unchanged(old)?;
         file.persist(&target).map_err(|error| cannot(error.error))
@@ -209,7 +209,7 @@ impl Place {
             Some(file) => file.try_clone().map_err(cannot)?,
             None => self.open()?,
         };
-        let rights = Rights::of(&opened(&old)).map_err(cannot)?;
+        let rights = Rights::of(&proc_path(&old)).map_err(cannot)?;
         let target = self.beside(&self.name);
         let file = temporary(&target, bytes, Some(&rights)).map_err(cannot)?;
         self.check_unchanged(&old)?;
@@ -226,7 +226,7 @@ impl Place {
 
     /// Has the names in the directory on the disk, too.
     fn sync(&self) -> Result<(), Finding> {
-        File::open(opened(&self.directory)).and_then(|file| file.sync_all()).map_err(|error| {
+        File::open(proc_path(&self.directory)).and_then(|file| file.sync_all()).map_err(|error| {
             Finding::io("may not be on the disk yet", &error).of(&self.path).hint("run 'sync'")
         })
     }
@@ -243,7 +243,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Finding {
 }
 
 /// What is said of a file that is not to be replaced.
-pub fn exists(path: &Path) -> Finding {
+pub fn already_exists(path: &Path) -> Finding {
     let hint = "choose another name, or add --force to replace it";
     Finding::problem(Code::Exists, "exists already").of(path).hint(hint)
 }
@@ -270,7 +270,8 @@ mod tests {
             fs::create_dir(directory).expect("it is ours");
         }
         fs::write(theirs.join("old"), "old").expect("it is ours");
-        let places = ["new", "old"].map(|name| Place::unfollowed(&theirs.join(name)).expect("it exists"));
+        let places =
+            ["new", "old"].map(|name| Place::without_following(&theirs.join(name)).expect("it exists"));
         let found = places.each_ref().map(|place| place.found().expect("it can be looked at"));
         fs::rename(&theirs, &away).expect("it is ours");
         symlink(&ours, &theirs).expect("it is ours");
@@ -293,7 +294,7 @@ mod tests {
             place.renew(old).expect_err("it is not the one that was looked at");
         }
         symlink(ours.join("x"), away.join("link")).expect("it is ours");
-        let place = Place::unfollowed(&away.join("link")).expect("it exists");
+        let place = Place::without_following(&away.join("link")).expect("it exists");
         let (_, status) = place.found().expect("it can be looked at").expect("it exists");
         assert!(status.is_symlink());
         let place = Place::of(&away.join("absent")).expect("it can be");

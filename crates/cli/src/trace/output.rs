@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::decode;
 use super::record::Record;
 use crate::entries::Device;
-use crate::file::{Place, inode, opened};
+use crate::file::{Place, inode, proc_path};
 use crate::host::scan::Host;
 use crate::say::failure::{Failure, cause, say, shown};
 use crate::say::finding::{Code, Finding};
@@ -118,7 +118,7 @@ impl Output {
         *(if record.forwarded { &mut row.forwarded } else { &mut row.answered }) += 1;
         row.unknown += u64::from(unknown);
         row.nanoseconds = row.nanoseconds.saturating_add(record.nanoseconds);
-        let (asked, outcome) = (decode::asked(record), decode::got(record));
+        let (asked, outcome) = (decode::request(record), decode::outcome(record));
         if self.json {
             return self.object(&Line { record, name, unknown, asked, outcome });
         }
@@ -191,7 +191,7 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
     if path.file_name().is_none() {
         return no_file();
     }
-    let place = Place::unfollowed(path)?;
+    let place = Place::without_following(path)?;
     let old = place.found();
     match &old {
         Err(error) => {
@@ -215,7 +215,8 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
                 return usage(Finding::problem(Code::Untrusted, why), ANOTHER);
             }
             // What uses it keeps the old file only as long as it has it open.
-            let uses = Host::running().map_or_else(|_| Vec::new(), |host| host.uses_of_file(&opened(file)));
+            let uses =
+                Host::running().map_or_else(|_| Vec::new(), |host| host.uses_of_file(&proc_path(file)));
             if let Some(one) = uses.first() {
                 let why = format!("{one}, which would lose what is on it");
                 return usage(Finding::problem(Code::InUse, why), ANOTHER);

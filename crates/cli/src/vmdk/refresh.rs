@@ -30,8 +30,8 @@ pub struct Refresh {
 impl Refresh {
     /// Has the descriptor follow its device.
     pub fn run(mut self) -> Result<(), Failure> {
-        let mut place = Place::locked(&self.file)?;
-        lock::is_free(&self.file)?;
+        let mut place = Place::lock(&self.file)?;
+        lock::check_free(&self.file)?;
         self.file = place.path().into();
         let name = shown(&self.file);
         let mut descriptor = super::descriptor(&mut place)?;

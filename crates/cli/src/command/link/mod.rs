@@ -36,21 +36,21 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    fn said(&self, done: &str, would: &str, what: String) -> Result<(), Failure> {
+    fn report(&self, done: &str, would: &str, what: String) -> Result<(), Failure> {
         print(format!("{} {what}\n", if self.dry_run { would } else { done }))
     }
 }
 
 /// Makes a link.
 pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> {
-    let name = checked(path)?;
+    let name = check_name(path)?;
     wanted.access.check()?;
     let _alone = system::alone(wanted.dry_run)?;
     let host = Host::running()?;
     let block = find(&host, device)?;
     judge(block, device, &host, wanted.force)?;
     let rules = Rules::read()?;
-    let is_made = current(path, name, block, &host, rules.has(name), wanted.force)?;
+    let is_made = is_made(path, name, block, &host, rules.has(name), wanted.force)?;
     if !is_made && rules.has(name) && !wanted.persist {
         let why = format!("is made to lead to another device by a rule in {RULES}");
         let hint = format!(
@@ -82,7 +82,7 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
         if !wanted.dry_run {
             tell_udev(Some(block));
         }
-        wanted.said("wrote", "would write", format!("to {RULES}:\n{rule}"))?;
+        wanted.report("wrote", "would write", format!("to {RULES}:\n{rule}"))?;
         if let Some(file) = host.file_under(block) {
             let scan = if block.kind == Kind::Partition { "--partscan " } else { "" };
             print(format!(
@@ -104,21 +104,21 @@ fn carry_out(path: &Path, target: Option<&Path>, block: &Block, wanted: &Wanted)
             if !wanted.dry_run {
                 put(path, target).map_err(|error| not_made(path, &error))?;
             }
-            wanted.said("linked", "would link", format!("{} to {}", shown(path), shown(&device)))?;
+            wanted.report("linked", "would link", format!("{} to {}", shown(path), shown(&device)))?;
         }
     }
     for (tool, value) in wanted.access.commands() {
         if !wanted.dry_run {
             change(tool, &value, block)?;
         }
-        wanted.said("ran", "would run", format!("{tool} {value} {}", shown(&device)))?;
+        wanted.report("ran", "would run", format!("{tool} {value} {}", shown(&device)))?;
     }
     Ok(())
 }
 
 /// Removes a link and the rule that makes it.
 pub fn remove(path: &Path, force: bool, dry_run: bool) -> Result<(), Failure> {
-    let name = checked(path)?;
+    let name = check_name(path)?;
     let _alone = system::alone(dry_run)?;
     let rules = Rules::read()?;
     let link = path.symlink_metadata();
@@ -190,7 +190,7 @@ fn say_rights(block: &Block, given: bool) -> Result<(), Failure> {
 }
 
 /// The name below `/dev`, or why it is none.
-fn checked(path: &Path) -> Result<&str, Finding> {
+fn check_name(path: &Path) -> Result<&str, Finding> {
     link_name(path).ok_or_else(|| {
         Finding::problem(Code::Usage, "is not a name for a link")
             .of(path)
@@ -260,7 +260,7 @@ fn leads_to_device(path: &Path, host: &Host, hint: &str) -> Result<(), Finding> 
 
 /// Whether a link to the device is there already. Another one in its place is refused, unless a rule of ours makes it, its device
 /// is gone, or `force`.
-fn current(
+fn is_made(
     path: &Path,
     name: &str,
     block: &Block,

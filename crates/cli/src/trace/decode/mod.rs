@@ -44,7 +44,7 @@ pub fn name(record: &Record) -> String {
 }
 
 /// The request and what the caller gave.
-pub fn asked(record: &Record) -> String {
+pub fn request(record: &Record) -> String {
     let mut text = name(record);
     if record.is_unknown() {
         text = format!("{text} {UNKNOWN}");
@@ -86,7 +86,7 @@ pub fn asked(record: &Record) -> String {
 }
 
 /// What came of it.
-pub fn got(record: &Record) -> String {
+pub fn outcome(record: &Record) -> String {
     let registers = registers_out(record);
     let of_registers = registers.as_ref().map(|registers| format!("; {registers}")).unwrap_or_default();
     if record.failed() {

@@ -44,7 +44,7 @@ pub fn difference(recorded: &Record, now: &Record) -> Vec<Field> {
         return Vec::new();
     }
     let field = |name: &str, recorded: String, now: String| Field { name: name.to_owned(), recorded, now };
-    let (text_before, text_after) = (decode::got(recorded), decode::got(now));
+    let (text_before, text_after) = (decode::outcome(recorded), decode::outcome(now));
     if recorded.failed() || now.failed() {
         if text_before != text_after {
             return vec![field("result", text_before, text_after)];
@@ -67,12 +67,12 @@ pub fn difference(recorded: &Record, now: &Record) -> Vec<Field> {
         ("data", data_before, data_after),
     ];
     let fields: Vec<Field> =
-        raw.into_iter().flat_map(|(what, before, after)| bytes(what, before, after)).collect();
+        raw.into_iter().flat_map(|(what, before, after)| differing_bytes(what, before, after)).collect();
     if fields.is_empty() { vec![field("result", text_before, text_after)] } else { fields }
 }
 
 /// The parts of what has no names that differ.
-fn bytes(what: &str, before: &[u8], after: &[u8]) -> Vec<Field> {
+fn differing_bytes(what: &str, before: &[u8], after: &[u8]) -> Vec<Field> {
     let differs = |at: &usize| before.get(*at) != after.get(*at);
     let places: Vec<usize> = (0..before.len().max(after.len())).filter(differs).collect();
     let runs: Vec<&[usize]> = places.chunk_by(|one, next| one + 1 == *next).collect();

@@ -38,7 +38,7 @@ const MOST_MOVED: u32 = 4 << 20;
 
 /// Returns what a request is given again, or why it is not made.
 pub fn input(record: &Record, write: bool) -> Result<Input, &'static str> {
-    let input = recorded(record)?;
+    let input = recorded_input(record)?;
     match write || changes_nothing(record.request, &input) {
         true => Ok(input),
         false => Err("it could change the device (--write)"),
@@ -67,7 +67,7 @@ fn changes_nothing(request: u32, input: &Input) -> bool {
 }
 
 /// Returns what a request was given, where all of it is recorded.
-fn recorded(record: &Record) -> Result<Input, &'static str> {
+fn recorded_input(record: &Record) -> Result<Input, &'static str> {
     const NOT_WHOLE: &str = "not all that it was given is recorded";
     if find(record.request).is_none() {
         return Err("what it does is not known");

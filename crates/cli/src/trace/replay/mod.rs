@@ -44,7 +44,7 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
         true => begin.devices.iter().map(OsString::from).collect(),
         false => devices,
     };
-    let texts = entries::texts(texts)?;
+    let texts = entries::require_texts(texts)?;
     let listed = entries::parse(&texts)?;
     let name = |device: &Device<'_>| String::from_utf8_lossy(device.entry.path).into_owned();
     let names: Vec<String> = listed.iter().map(name).collect();

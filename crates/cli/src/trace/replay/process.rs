@@ -70,7 +70,7 @@ impl Replay {
         loop {
             match self.receiver.next(&mut self.buffer) {
                 Message::Record(record) => found = Some(record),
-                Message::Done => return found.ok_or_else(|| unanswered(device)),
+                Message::Done => return found.ok_or_else(|| not_answered(device)),
                 Message::End => return Err(ended()),
             }
         }
@@ -78,7 +78,7 @@ impl Replay {
 }
 
 /// No request may follow: a kernel's driver would get it.
-fn unanswered(device: &str) -> Failure {
+fn not_answered(device: &str) -> Failure {
     let why = "the library does not answer for it, so no request is made there";
     let finding = Finding::problem(Code::NotReady, why).of(device);
     finding.hint("'vmware-bdwrapper probe' says why").into()

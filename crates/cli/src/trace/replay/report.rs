@@ -83,9 +83,9 @@ impl Tally {
             return Ok(());
         }
         self.different += 1;
-        let request = decode::asked(recorded);
+        let request = decode::request(recorded);
         if self.json {
-            let (recorded, now) = (decode::got(recorded), decode::got(now));
+            let (recorded, now) = (decode::outcome(recorded), decode::outcome(now));
             return object(&Difference { line, request, recorded, now, fields });
         }
         let mut hasher = DefaultHasher::new();
