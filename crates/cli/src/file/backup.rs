@@ -16,8 +16,8 @@ use super::replace::{MOST, Place};
 use super::rights::Rights;
 
 impl Place {
-    /// Gives the file a second name: `FILE.bak`, whose former file goes where it is an unchanged backup of this command's, or else
-    /// `FILE.bak.1` and so on.
+    /// Gives the file a second name: `FILE.bak`, if that is free or an unchanged backup of this command, or else `FILE.bak.1` and so
+    /// on.
     pub fn backup(&self, old: &File, rights: &Rights) -> io::Result<OsString> {
         // Where there are no extended attributes, each backup stays.
         let _ = fsetxattr(old, BACKUP, summary(old)?.as_bytes(), XattrFlags::empty());
@@ -58,16 +58,16 @@ impl Place {
     }
 }
 
-/// The extended attribute of a backup: what its file held when it was made.
+/// The extended attribute of a backup: length and checksum of the file when it was made.
 const BACKUP: &str = "user.vmware-bdwrapper.backup";
 
-/// The length and the checksum of a file.
+/// Returns the length and checksum of a file.
 fn summary(file: &File) -> io::Result<String> {
     let bytes = fs::read(proc_path(file))?;
     Ok(format!("{} {:08x}", bytes.len(), crc32(&bytes)))
 }
 
-/// Whether a file is a backup that nobody has changed since it was made.
+/// Returns whether a file is a backup that has not changed since it was made.
 fn is_unchanged_backup(path: &Path) -> bool {
     let Ok(Some(file)) = open(path, FileType::is_file) else { return false };
     let mut mark = [0; 64];

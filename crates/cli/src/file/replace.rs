@@ -1,4 +1,4 @@
-//! Small files that are read and replaced as a whole.
+//! Reads and replaces small files as a whole.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
@@ -17,8 +17,8 @@ use crate::say::finding::{Code, Finding};
 /// The most bytes that a descriptor or a `.vmx` file may have.
 pub const MOST: u64 = 1 << 20;
 
-/// A file, by the directory that it stands in, which is held open: whoever can move directories on the way to it cannot have one
-/// file read and another replaced.
+/// The name of a file in a directory that is held open: moving a directory on the way to it cannot make one file be read and
+/// another replaced.
 pub struct Place {
     path: PathBuf,
     pub directory: File,
@@ -28,12 +28,12 @@ pub struct Place {
 }
 
 impl Place {
-    /// The place of a file that need not exist; a symbolic link to one is followed.
+    /// Returns the place of a file that need not exist, or of the file that a symbolic link leads to.
     pub fn of(path: &Path) -> Result<Place, Finding> {
         Place::without_following(&follow_link(path))
     }
 
-    /// The place of what has this very name, be it a symbolic link.
+    /// Returns the place of this very name, even if it is a symbolic link.
     pub fn without_following(path: &Path) -> Result<Place, Finding> {
         let name = path.file_name().ok_or_else(|| no_file(path))?.to_owned();
         let directory = OpenOptions::new()
@@ -56,8 +56,8 @@ impl Place {
         }
     }
 
-    /// The same, with the directory locked until the result is dropped; waits until nobody else has the lock, and says so. It is
-    /// the directory's, because the file itself is replaced: what the file holds has to be read under it.
+    /// Returns the place of a file with its directory locked until it is dropped; warns if that takes waiting. The lock is on the
+    /// directory because the file itself is replaced, so read the file after locking.
     pub fn lock(path: &Path) -> Result<Place, Finding> {
         let mut place = Place::of(path)?;
         let cannot = |error: io::Error| {
@@ -79,17 +79,17 @@ impl Place {
         Ok(place)
     }
 
-    /// The name of the file for people.
+    /// Returns the name of the file for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What opens another file in the same directory.
+    /// Returns a path to another file in the same directory.
     pub fn beside(&self, name: impl AsRef<Path>) -> PathBuf {
         proc_path(&self.directory).join(name)
     }
 
-    /// What has the name now, to be looked at: a symbolic link is not followed, and nothing is opened that would notice it.
+    /// Looks at what has the name now, without following a symbolic link or opening what would notice it.
     pub fn found(&self) -> io::Result<Option<(File, Metadata)>> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
         match OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(self.beside(&self.name)) {
@@ -98,7 +98,7 @@ impl Place {
         }
     }
 
-    /// Reads a small regular file; a sentence says why it cannot be read. It is the one that `replace` replaces.
+    /// Reads a small regular file, which is the one that `replace` replaces.
     pub fn read(&mut self) -> Result<Vec<u8>, Finding> {
         let (mut bytes, file) = (Vec::new(), self.open()?);
         let cannot = |error: io::Error| unreadable(&self.path, &error);
@@ -132,7 +132,7 @@ impl Place {
         }
     }
 
-    /// Makes a file that does not exist yet, all of it or nothing.
+    /// Creates a file, all of it or nothing.
     pub fn create(&self, bytes: &[u8]) -> Result<(), Finding> {
         match self.put(&self.name, bytes, None) {
             Ok(()) => self.sync(),
@@ -141,14 +141,14 @@ impl Place {
         }
     }
 
-    /// Makes the file with these rights, all of it or nothing; it does not exist yet.
+    /// Creates a file with these rights, all of it or nothing.
     pub fn create_with(&self, bytes: &[u8], rights: &Rights) -> Result<(), Finding> {
         self.put(&self.name, bytes, Some(rights)).map_err(|error| not_written(&self.path, &error))?;
         self.sync()
     }
 
-    /// Makes an empty file in place of `old`, which [`Place::found`] has found, with its rights; the old one stays what it is for
-    /// whoever has it open.
+    /// Creates an empty file in place of `old`, which [`Place::found`] returned, with its rights; programs that have the old file
+    /// open keep it.
     pub fn renew(&self, old: Option<&File>) -> Result<File, Finding> {
         let cannot =
             |error: io::Error| Finding::io("cannot be made", &error).of(&self.path).hint("name another file");
@@ -163,7 +163,7 @@ impl Place {
         file.persist(&target).map_err(|error| cannot(error.error))
     }
 
-    /// Refuses where the name is another file's by now.
+    /// Fails if another file has the name by now.
     fn check_unchanged(&self, old: &File) -> Result<(), Finding> {
         let now = inode(self.beside(&self.name).symlink_metadata());
         if now.is_some() && now == inode(old.metadata()) {
@@ -173,8 +173,8 @@ impl Place {
         Err(Finding::problem(Code::InUse, why).of(&self.path).hint("try again"))
     }
 
-    /// Makes a file beside it under the first name that is free, `STEM.EXTENSION`, `STEM-1.EXTENSION` and so on, with these
-    /// rights or those of new files; the name.
+    /// Creates a file in the same directory under the first free name of `STEM.EXTENSION`, `STEM-1.EXTENSION` and so on, with these
+    /// rights or those of new files; returns the name.
     pub fn create_numbered(
         &self,
         stem: &str,
@@ -201,7 +201,7 @@ impl Place {
         temporary(&path, bytes, rights)?.persist_noclobber(path).map(drop).map_err(|error| error.error)
     }
 
-    /// Replaces the file, all of it or nothing; mode, access control list and owner stay. Where `keep` says so the old file stays
+    /// Replaces the file, all of it or nothing, preserving its owner, mode and access control list. With `keep` the old file stays
     /// under another name, which is returned.
     pub fn replace(&self, bytes: &[u8], keep: bool) -> Result<Option<PathBuf>, Finding> {
         let cannot = |error: io::Error| not_written(&self.path, &error);
@@ -224,7 +224,7 @@ impl Place {
         Ok(backup.map(|name| self.path.with_file_name(name)))
     }
 
-    /// Has the names in the directory on the disk, too.
+    /// Writes the names in the directory to the disk, too.
     fn sync(&self) -> Result<(), Finding> {
         File::open(proc_path(&self.directory)).and_then(|file| file.sync_all()).map_err(|error| {
             Finding::io("may not be on the disk yet", &error).of(&self.path).hint("run 'sync'")
@@ -242,7 +242,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Finding {
     Finding::io("cannot be read", error).of(path).hint(READABLE)
 }
 
-/// What is said of a file that is not to be replaced.
+/// Says that a file is not replaced because it exists.
 pub fn already_exists(path: &Path) -> Finding {
     let hint = "choose another name, or add --force to replace it";
     Finding::problem(Code::Exists, "exists already").of(path).hint(hint)

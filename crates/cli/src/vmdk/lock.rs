@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::say::failure::shown;
 use crate::say::finding::{Code, Finding};
 
-/// Refuses a file that VMware uses: it stands beside its lock, a directory or file `NAME.lck`.
+/// Fails if VMware uses a file: its lock, a file or directory `NAME.lck`, is beside it.
 pub fn check_free(path: &Path) -> Result<(), Finding> {
     let lock = |path: &Path| {
         let mut name = path.as_os_str().to_owned();

@@ -1,4 +1,4 @@
-//! A record in words.
+//! Describes records in words.
 
 mod data;
 mod registers;
@@ -18,10 +18,10 @@ use data::{Value, argument, at_address, data, data_values};
 use registers::{registers_in, registers_out};
 use sense::scsi_status;
 
-/// What marks a line that should be reported.
+/// The mark of a line that should be reported.
 const UNKNOWN: &str = "(unknown: please report this line)";
 
-/// The request by name, with the command that it sends.
+/// Returns the name of a request, and of the command that it sends.
 pub fn name(record: &Record) -> String {
     let mut name = match find(record.request) {
         Some(request) => request.name().to_owned(),
@@ -43,7 +43,7 @@ pub fn name(record: &Record) -> String {
     name
 }
 
-/// The request and what the caller gave.
+/// Describes a request and what the caller gave.
 pub fn request(record: &Record) -> String {
     let mut text = name(record);
     if record.is_unknown() {
@@ -85,7 +85,7 @@ pub fn request(record: &Record) -> String {
     text
 }
 
-/// What came of it.
+/// Describes the outcome of a request.
 pub fn outcome(record: &Record) -> String {
     let registers = registers_out(record);
     let of_registers = registers.as_ref().map(|registers| format!("; {registers}")).unwrap_or_default();
@@ -118,7 +118,7 @@ pub fn outcome(record: &Record) -> String {
     }
 }
 
-/// What came of a request that did not fail, by name.
+/// Returns the outcome of a request that did not fail, by name.
 pub fn values(record: &Record) -> Vec<Value> {
     let by = if record.forwarded { "the kernel" } else { "the library" };
     let mut values = vec![("answered by", by.to_owned())];
@@ -143,7 +143,7 @@ pub fn values(record: &Record) -> Vec<Value> {
     values
 }
 
-/// The fields of a CDB that people look for.
+/// Describes the best-known fields of a CDB.
 fn fields(record: &Record) -> String {
     let Some(command) = record.command() else { return String::new() };
     let cdb = &record.cdb;

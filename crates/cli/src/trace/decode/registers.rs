@@ -8,7 +8,7 @@ use disk::{ata, sat};
 
 use crate::trace::record::Record;
 
-/// An ATA command's registers, for the line of its request.
+/// Describes the registers of an ATA command.
 pub fn registers_in(record: &Record) -> String {
     let Some(taskfile) = record.taskfile() else { return String::new() };
     let ata::Taskfile { command, features, count, lba, device } = taskfile;

@@ -6,7 +6,7 @@ use disk::scsi::sense::Sense;
 
 use crate::trace::record::{Bytes, CHECK_CONDITION, Record};
 
-/// The status of a SCSI command, and what its sense data says.
+/// Describes the status of a SCSI command, and its sense data.
 pub fn scsi_status(record: &Record) -> String {
     let status = match record.request {
         SG_IO => record.got.structure::<SgIoHdr>().status,

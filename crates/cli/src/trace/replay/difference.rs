@@ -1,4 +1,4 @@
-//! What of two records differs.
+//! Compares two records.
 
 use std::mem::offset_of;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use crate::trace::record::{Record, digits};
 const MOST_RUNS: usize = 8;
 const MOST_BYTES: usize = 16;
 
-/// A part of what came of a request that differs.
+/// A part of the outcome that differs.
 #[derive(Debug, Hash, PartialEq, Eq, Serialize)]
 pub struct Field {
     pub name: String,
@@ -22,7 +22,7 @@ pub struct Field {
     pub now: String,
 }
 
-/// What of two records differs that should not.
+/// Returns what differs between the outcomes of two records.
 pub fn difference(recorded: &Record, now: &Record) -> Vec<Field> {
     // Of the header: status to resid. Addresses and times differ.
     const OUTCOME: Range<usize> = offset_of!(SgIoHdr, status)..offset_of!(SgIoHdr, duration);
@@ -71,7 +71,7 @@ pub fn difference(recorded: &Record, now: &Record) -> Vec<Field> {
     if fields.is_empty() { vec![field("result", text_before, text_after)] } else { fields }
 }
 
-/// The parts of what has no names that differ.
+/// Returns the differing parts of data whose fields have no names.
 fn differing_bytes(what: &str, before: &[u8], after: &[u8]) -> Vec<Field> {
     let differs = |at: &usize| before.get(*at) != after.get(*at);
     let places: Vec<usize> = (0..before.len().max(after.len())).filter(differs).collect();

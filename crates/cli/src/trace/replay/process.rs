@@ -1,4 +1,4 @@
-//! The process that makes the requests, with the library, and what it gets.
+//! The process that makes the requests, with the library loaded.
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
@@ -19,16 +19,16 @@ use crate::trace::receiver::{self, Message, Receiver, Sender};
 use crate::trace::record::Record;
 use crate::trace::{Family, failed};
 
-/// A request for the process that makes it.
+/// A request to be made.
 #[derive(Serialize, Deserialize)]
 pub struct Order {
-    /// The place of its device among the process's arguments.
+    /// The index of its device among the arguments of the process.
     pub device: usize,
     pub request: u32,
     pub input: Input,
 }
 
-/// The process that makes the requests, and what it gets.
+/// The process that makes the requests, and the socket on which its records arrive.
 pub struct Replay {
     receiver: Receiver,
     orders: BufWriter<ChildStdin>,
@@ -53,7 +53,7 @@ impl Replay {
         Ok(Replay { receiver, orders, buffer: receiver::buffer() })
     }
 
-    /// Makes a request of the device of this name; fails where the library did not see it.
+    /// Makes a request to the device of this name; fails if the library did not see it.
     pub fn make(&mut self, order: &Order, device: &str) -> Result<Box<Record>, Failure> {
         let ended = || {
             let why = "The process that makes the requests has ended";
@@ -77,14 +77,14 @@ impl Replay {
     }
 }
 
-/// No request may follow: a kernel's driver would get it.
+/// Says that the library does not answer, so that no request may follow: the device's driver would get it.
 fn not_answered(device: &str) -> Failure {
     let why = "the library does not answer for it, so no request is made there";
     let finding = Finding::problem(Code::NotReady, why).of(device);
     finding.hint("'vmware-bdwrapper probe' says why").into()
 }
 
-/// Makes the requests that come on the standard input, for the process that started this one.
+/// Makes the requests that arrive on the standard input.
 pub fn resend(paths: &[PathBuf], write: bool) -> Result<(), Failure> {
     let failed =
         |error: io::Error| Finding::io("The requests do not arrive", &error).hint("start the replay again");

@@ -1,4 +1,4 @@
-//! What is said of a replay.
+//! The report of a replay.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,22 +13,22 @@ use crate::say::{json, terminal};
 use crate::trace::decode;
 use crate::trace::record::Record;
 
-/// How many differences are remembered, so that one that comes again is not shown in full.
+/// The most differences that are remembered, so that one that comes again is not shown in full.
 const MOST_SHOWN: usize = 4096;
 
 /// The longest recorded value, in characters, behind which the one of now stands in the same line.
 const WIDEST: usize = 40;
 
-/// A request of which something else comes now.
+/// A request whose outcome differs.
 #[derive(Serialize)]
 struct Difference {
     /// The line of the trace.
     line: u64,
     request: String,
-    /// All that came of it.
+    /// The outcomes.
     recorded: String,
     now: String,
-    /// What differs.
+    /// The parts that differ.
     fields: Vec<Field>,
 }
 
@@ -40,7 +40,7 @@ struct LeftOut {
     count: u64,
 }
 
-/// What has come of a replay, and the last line of its JSON form.
+/// The counts of a replay, which are the last line of its JSON form.
 #[derive(Default, Serialize)]
 pub struct Tally {
     #[serde(skip)]
@@ -55,7 +55,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// A replay of nothing so far; its report is text or JSON.
+    /// Returns the counts of a replay that has not begun.
     pub fn new(json: bool) -> Tally {
         Tally { json, ..Tally::default() }
     }
@@ -74,7 +74,7 @@ impl Tally {
         }
     }
 
-    /// Counts a request, and says what differs.
+    /// Counts a request that was made, and prints what differs.
     pub fn compare(&mut self, line: u64, recorded: &Record, now: &Record) -> Result<(), Failure> {
         self.requests += 1;
         let fields = difference(recorded, now);
@@ -112,7 +112,7 @@ impl Tally {
         print(text)
     }
 
-    /// Says what has come of all; returns the exit status.
+    /// Prints the counts; returns the exit status.
     pub fn end(mut self) -> Result<ExitCode, Failure> {
         self.left_out.sort_by(|one, other| (&one.request, one.why).cmp(&(&other.request, other.why)));
         let Tally { json, requests, same, different, ref left_out, .. } = self;
