@@ -1,8 +1,8 @@
 //! What a program in secure mode needs before the library can act in it.
 
 use std::ffi::OsStr;
-use std::fs::{File, Metadata};
-use std::io::{self, ErrorKind, Read};
+use std::fs::Metadata;
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use crate::check::exposure::exposure;
 use crate::check::library;
 use crate::entries::{self, Device};
+use crate::file::read_start;
 use crate::host::block;
 use crate::program::secure;
 use crate::say::failure::{cause, quoted, shown};
@@ -90,10 +91,7 @@ pub fn read() -> Result<Vec<u8>, Finding> {
     if let Some(fault) = fault_of(&status) {
         return Err(fault);
     }
-    let mut text = Vec::new();
-    let mut file = File::open(FILE).map_err(unreadable)?.take(LONGEST);
-    file.read_to_end(&mut text).map_err(unreadable)?;
-    Ok(text)
+    read_start(Path::new(FILE), LONGEST).map_err(unreadable)
 }
 
 /// Whether there is a file that could count, and that the user may not read.

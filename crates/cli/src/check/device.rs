@@ -1,7 +1,6 @@
 //! Whether devices are fit to be listed.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -14,6 +13,7 @@ use rustix::process::getuid;
 
 use crate::check::config::{self, FILE};
 use crate::entries::{self, Device};
+use crate::file::read_start;
 use crate::host::block::{self, Block, Kind, Number};
 use crate::host::scan::Host;
 use crate::host::udev::{self, Access};
@@ -214,7 +214,7 @@ fn is_claimed(path: &Path) -> bool {
 pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
     let path = device.path();
     let only = |others| Fitness { uses: Vec::new(), closed: None, others };
-    let status = match (entries::absent(device), path.metadata()) {
+    let status = match (entries::explain_absence(device), path.metadata()) {
         (Some(absent), _) => return only(vec![absent]),
         (None, Err(_)) => return only(Vec::new()),
         (None, Ok(status)) => status,
@@ -374,12 +374,7 @@ fn closed(device: &Device<'_>, status: &fs::Metadata, block: Option<&Block>) -> 
 /// Whether LVM's label is on a device that the user may read (lib/format_text/layout.h and lib/label/label.h of LVM2: in one of
 /// the first four sectors).
 fn has_label(path: &Path) -> bool {
-    let mut start = [0; 4 * SECTOR as usize];
-    let Ok(mut file) = File::open(path) else { return false };
-    if file.read_exact(&mut start).is_err() {
-        return false;
-    }
-    start
-        .chunks(SECTOR as usize)
-        .any(|sector| sector.starts_with(b"LABELONE") && sector[24..32] == *b"LVM2 001")
+    let start = read_start(path, 4 * u64::from(SECTOR)).unwrap_or_default();
+    let mut sectors = start.chunks_exact(SECTOR as usize);
+    sectors.any(|sector| sector.starts_with(b"LABELONE") && sector[24..32] == *b"LVM2 001")
 }

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use disk::conf::OTHERS_WRITE;
 use disk::names;
@@ -167,6 +168,12 @@ pub fn appended(existing: Option<&OsStr>, library: &OsStr) -> OsString {
     }
     value.push(library);
     value
+}
+
+/// Has a command load this file of ours and no other.
+pub fn preload(command: &mut Command, library: &OsStr) {
+    let existing = removed(std::env::var_os(VARIABLE).as_deref());
+    command.env(VARIABLE, appended(existing.as_deref(), library));
 }
 
 /// The variable's value without any file of ours; none where nothing is left.

@@ -1,12 +1,11 @@
 //! Scripts that start a program: whether `LD_PRELOAD` survives them.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::check::library::VARIABLE;
+use crate::file::read_start;
 use crate::program::find;
 use crate::say::finding::{Code, Finding};
 
@@ -56,8 +55,7 @@ fn text(file: &Path) -> Option<Vec<u8>> {
     if !find::is_script(file) {
         return None;
     }
-    let mut text = Vec::new();
-    File::open(file).ok()?.take(MOST).read_to_end(&mut text).ok()?;
+    let text = read_start(file, MOST).ok()?;
     let interpreter = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let is_shell =
         interpreter.split(|byte| b" /!".contains(byte)).any(|word| word.trim_ascii().ends_with(b"sh"));

@@ -64,8 +64,8 @@ pub fn doctor(
     vmdk: Option<&Path>,
     form: Form,
 ) -> Result<ExitCode, Failure> {
-    let texts = entries::given(options);
-    let (listed, wrong) = entries::parsed(&texts);
+    let texts = entries::texts(options);
+    let (listed, wrong) = entries::parse_each(&texts);
     let mut findings = Findings::default();
     let host = Host::running().unwrap_or_else(|unknown| {
         findings.add(Check::Device, [unknown.finding()]);

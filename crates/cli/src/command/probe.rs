@@ -9,28 +9,28 @@ use serde::{Deserialize, Serialize};
 use vmware::{Asked, Conclusion, Errno, Facts};
 
 use crate::check::{device, library};
+use crate::command::itself;
 use crate::entries::{self, Device};
 use crate::host::scan::Host;
 use crate::say::colour::styled;
-use crate::say::failure::{FORMAT, Failure, Format, print, say};
+use crate::say::failure::{Failure, print, say};
 use crate::say::finding::{Code, Finding, Verdict, has_problem};
 use crate::say::json::{self, Report};
 use crate::say::terminal;
 
 /// Asks each device and says what comes of it.
 pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
-    let texts = entries::texts(options)?;
+    let texts = entries::require_texts(options)?;
     let listed = entries::parse(&texts)?;
     let library = library::ordinary()?;
-    let existing = library::removed(std::env::var_os(library::VARIABLE).as_deref());
     let mut without = question(&listed);
-    match &existing {
+    match library::removed(std::env::var_os(library::VARIABLE).as_deref()) {
         Some(value) => without.env(library::VARIABLE, value),
         None => without.env_remove(library::VARIABLE),
     };
     without.env_remove(entries::VARIABLE);
     let mut with = question(&listed);
-    with.env(library::VARIABLE, library::appended(existing.as_deref(), &library));
+    library::preload(&mut with, &library);
     with.env(entries::VARIABLE, entries::list(&texts));
     let without = answers(&mut without, listed.len())?;
     let with = answers(&mut with, listed.len())?;
@@ -57,9 +57,9 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
 
 /// The file that a process loads when it is told of the library by this name.
 pub fn loaded(name: &OsStr) -> Result<Option<String>, Finding> {
-    let existing = library::removed(std::env::var_os(library::VARIABLE).as_deref());
     let mut question = question(&[]);
-    question.env(library::VARIABLE, library::appended(existing.as_deref(), name)).stderr(Stdio::null());
+    library::preload(&mut question, name);
+    question.stderr(Stdio::null());
     Ok(answers(&mut question, 0)?.library)
 }
 
@@ -178,11 +178,8 @@ impl<'a> Probed<'a> {
 
 /// This command, which is to ask the devices.
 fn question(listed: &[Device<'_>]) -> Command {
-    let mut command = Command::new("/proc/self/exe");
-    if FORMAT.get() == Some(&Format::Json) {
-        command.arg("--message-format=json");
-    }
-    command.args(["ask", "--"]).args(listed.iter().map(Device::path));
+    let mut command = itself("ask");
+    command.arg("--").args(listed.iter().map(Device::path));
     // What the library says is for the user.
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
     command
@@ -203,7 +200,7 @@ fn answers(question: &mut Command, count: usize) -> Result<Answers, Finding> {
 }
 
 fn not_opened(device: &Device<'_>, errno: Errno) -> Finding {
-    if let Some(absent) = entries::absent(device) {
+    if let Some(absent) = entries::explain_absence(device) {
         return absent;
     }
     let error = io::Error::from_raw_os_error(errno.0);

@@ -27,7 +27,7 @@ pub fn run(
     force: bool,
     command: &[OsString],
 ) -> Result<Infallible, Failure> {
-    let texts = entries::texts(options)?;
+    let texts = entries::require_texts(options)?;
     let Prepared { file, mut command, .. } = prepare(&texts, command, force)?;
     if let Some(level) = log_level {
         command.env(LOG_LEVEL, level);

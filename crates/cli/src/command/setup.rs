@@ -18,13 +18,12 @@ use crate::entries::{self, Device};
 use crate::file::system;
 use crate::host::block;
 use crate::host::tool::run;
+use crate::program::secure::SET_USER_ID;
 use crate::say::failure::{Failure, print, quoted, say, shown};
 use crate::say::finding::{Code, Finding};
 
 /// The file as it is before anybody has changed it.
 const DEFAULT: &[u8] = include_bytes!("../../../../data/vmware-bdwrapper.conf");
-
-const SET_USER_ID: u32 = 0o4000;
 
 /// What is wanted.
 pub struct Wanted {

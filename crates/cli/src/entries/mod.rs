@@ -18,35 +18,35 @@ use crate::program::loader;
 use crate::say::failure::{Failure, cause, quoted, shown};
 use crate::say::finding::{Code, Finding};
 
-pub use text::{absolute, explained, help};
+pub use text::{absolute, explain, help};
 
-/// The library's variable.
+/// The variable that lists the devices for the library.
 pub const VARIABLE: &str = names::DEVICES;
 
 /// An entry as written, and what it says.
 #[derive(Clone, Copy)]
 pub struct Device<'a> {
-    /// The text.
+    /// The entry as written.
     pub text: &'a OsStr,
-    /// What it says.
+    /// The parsed entry.
     pub entry: Entry<'a>,
 }
 
 impl<'a> Device<'a> {
-    /// Its file name.
+    /// Returns the path of the device.
     pub fn path(&self) -> &'a Path {
         Path::new(OsStr::from_bytes(self.entry.path))
     }
 
-    /// Why the user may not use it himself.
+    /// Returns why the user may not use the device.
     pub fn refused(&self) -> Option<Errno> {
         let wanted = if self.entry.read_only { Access::READ_OK } else { Access::READ_OK | Access::WRITE_OK };
         access(self.path(), wanted).err()
     }
 }
 
-/// The texts of the entries: those of the command line or, where it has none, those of the environment.
-pub fn given(options: Vec<OsString>) -> Vec<OsString> {
+/// Returns the entries of the command line or, if it has none, those of the environment.
+pub fn texts(options: Vec<OsString>) -> Vec<OsString> {
     if !options.is_empty() {
         return options;
     }
@@ -54,9 +54,9 @@ pub fn given(options: Vec<OsString>) -> Vec<OsString> {
     entries(list.as_bytes()).map(|entry| OsString::from_vec(entry.into())).collect()
 }
 
-/// The same; none is a failure.
-pub fn texts(options: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
-    let texts = given(options);
+/// Returns the entries of the command line or the environment; fails if there are none.
+pub fn require_texts(options: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+    let texts = texts(options);
     if texts.is_empty() {
         let hint = "name one by --device ENTRY (for example --device /dev/sd/test), or set";
         let finding = Finding::problem(Code::Usage, "No device is given");
@@ -65,8 +65,8 @@ pub fn texts(options: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
     Ok(texts)
 }
 
-/// The entries, and what is wrong with the others.
-pub fn parsed(texts: &[OsString]) -> (Vec<Device<'_>>, Vec<Finding>) {
+/// Parses each entry; returns what is wrong with the others.
+pub fn parse_each(texts: &[OsString]) -> (Vec<Device<'_>>, Vec<Finding>) {
     let (mut devices, mut findings) = (Vec::new(), Vec::new());
     for text in texts {
         match device(text) {
@@ -77,9 +77,9 @@ pub fn parsed(texts: &[OsString]) -> (Vec<Device<'_>>, Vec<Finding>) {
     (devices, findings)
 }
 
-/// Parses the entries; a wrong one is a failure.
+/// Parses the entries; fails if one is wrong.
 pub fn parse(texts: &[OsString]) -> Result<Vec<Device<'_>>, Failure> {
-    let (devices, findings) = parsed(texts);
+    let (devices, findings) = parse_each(texts);
     if findings.is_empty() { Ok(devices) } else { Err(Failure { status: Failure::USAGE, findings }) }
 }
 
@@ -87,7 +87,7 @@ fn device(text: &OsStr) -> Result<Device<'_>, Finding> {
     if let Some(finding) = text::has_colon(text) {
         return Err(finding);
     }
-    let entry = Entry::parse(text.as_bytes()).map_err(|error| explained(&error))?;
+    let entry = Entry::parse(text.as_bytes()).map_err(|error| explain(&error))?;
     let device = Device { text, entry };
     match look(device.path()) {
         Ok(kind) if !kind.is_block_device() && !kind.is_file() => {
@@ -98,13 +98,13 @@ fn device(text: &OsStr) -> Result<Device<'_>, Finding> {
     }
 }
 
-/// What stands there now.
+/// Returns the type of a file.
 fn look(path: &Path) -> io::Result<std::fs::FileType> {
     Ok(path.metadata()?.file_type())
 }
 
-/// Says of a device that cannot be looked at why: it may appear later.
-pub fn absent(device: &Device<'_>) -> Option<Finding> {
+/// Says why a device does not exist or cannot be looked at; it may appear later.
+pub fn explain_absence(device: &Device<'_>) -> Option<Finding> {
     let error = look(device.path()).err()?;
     if error.kind() == io::ErrorKind::PermissionDenied {
         let (why, hint) = match barrier(device.path()) {
@@ -133,7 +133,7 @@ pub fn absent(device: &Device<'_>) -> Option<Finding> {
     Some(finding.of(device.path()).hint(hint))
 }
 
-/// The directory on the way to a file that the user may not search.
+/// Returns the directory on the way to a file that the user may not search.
 fn barrier(path: &Path) -> Option<PathBuf> {
     let root = Path::new("/");
     let mut found = None;
@@ -146,7 +146,7 @@ fn barrier(path: &Path) -> Option<PathBuf> {
     found
 }
 
-/// For each device why its entry does not count, where an earlier one makes it another kind of disk.
+/// Says for each device whether its entry is ignored because an earlier one makes it another kind of disk.
 pub fn clashes<'a>(devices: &'a [Device<'_>]) -> impl Iterator<Item = Option<Finding>> + 'a {
     devices.iter().map(|device| {
         let own = identity(device)?;
@@ -162,19 +162,19 @@ pub fn clashes<'a>(devices: &'a [Device<'_>]) -> impl Iterator<Item = Option<Fin
     })
 }
 
-/// What the library recognises a device by: its number, or a file's inode.
+/// Returns what the library recognises a device by: its number, or the inode of a file.
 pub fn identity(device: &Device<'_>) -> Option<(u64, Option<u64>)> {
     identity_of(device.path())
 }
 
-/// The same of a name.
+/// Returns what the library recognises the device at a path by.
 pub fn identity_of(path: &Path) -> Option<(u64, Option<u64>)> {
     let status = path.metadata().ok()?;
     let is_block = status.file_type().is_block_device();
     Some(if is_block { (status.rdev(), None) } else { (status.dev(), Some(status.ino())) })
 }
 
-/// The value of the variable that lists these.
+/// Returns the value of [`VARIABLE`] for these entries.
 pub fn list(texts: &[OsString]) -> OsString {
     texts.join(OsStr::new(":"))
 }

@@ -35,7 +35,7 @@ fn first_equals(entry: &[u8]) -> usize {
 }
 
 /// Says what is wrong with an entry.
-pub fn explained(error: &EntryError<'_>) -> Finding {
+pub fn explain(error: &EntryError<'_>) -> Finding {
     let entry = OsStr::from_bytes(error.entry);
     let (why, hint) = match error.problem {
         Problem::NotAbsolute if error.entry.starts_with(b"~") => (
@@ -103,7 +103,7 @@ mod tests {
 
     fn said(entry: &str) -> String {
         let error = Entry::parse(entry.as_bytes()).expect_err("it is wrong");
-        explained(&error).to_string()
+        explain(&error).to_string()
     }
 
     #[test]

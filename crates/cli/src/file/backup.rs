@@ -11,13 +11,13 @@ use tempfile::Builder;
 
 use bdwrapper_vmdk::crc32;
 
-use super::open::{open, opened};
+use super::open::{open, proc_path};
 use super::replace::{MOST, Place};
 use super::rights::Rights;
 
 impl Place {
-    /// Gives the file a second name: `FILE.bak`, whose former file goes where it is an unchanged backup of this command's, or else
-    /// `FILE.bak.1` and so on.
+    /// Gives the file a second name: `FILE.bak`, if that is free or an unchanged backup of this command, or else `FILE.bak.1` and so
+    /// on.
     pub fn backup(&self, old: &File, rights: &Rights) -> io::Result<OsString> {
         // Where there are no extended attributes, each backup stays.
         let _ = fsetxattr(old, BACKUP, summary(old)?.as_bytes(), XattrFlags::empty());
@@ -37,7 +37,7 @@ impl Place {
                         Some(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP)
                     ) =>
                 {
-                    self.put(&name, &fs::read(opened(old))?, Some(rights))
+                    self.put(&name, &fs::read(proc_path(old))?, Some(rights))
                 }
                 done => done,
             };
@@ -47,7 +47,7 @@ impl Place {
                 Err(_) if is_unchanged_backup(&path) => {
                     let linked = Builder::new()
                         .prefix(".vmware-bdwrapper-")
-                        .make_in(opened(&self.directory), |temporary| {
+                        .make_in(proc_path(&self.directory), |temporary| {
                             fs::hard_link(self.beside(&self.name), temporary)
                         })?;
                     return linked.persist(path).map(|_| name).map_err(|error| error.error);
@@ -58,16 +58,16 @@ impl Place {
     }
 }
 
-/// The extended attribute of a backup: what its file held when it was made.
+/// The extended attribute of a backup: length and checksum of the file when it was made.
 const BACKUP: &str = "user.vmware-bdwrapper.backup";
 
-/// The length and the checksum of a file.
+/// Returns the length and checksum of a file.
 fn summary(file: &File) -> io::Result<String> {
-    let bytes = fs::read(opened(file))?;
+    let bytes = fs::read(proc_path(file))?;
     Ok(format!("{} {:08x}", bytes.len(), crc32(&bytes)))
 }
 
-/// Whether a file is a backup that nobody has changed since it was made.
+/// Returns whether a file is a backup that has not changed since it was made.
 fn is_unchanged_backup(path: &Path) -> bool {
     let Ok(Some(file)) = open(path, FileType::is_file) else { return false };
     let mut mark = [0; 64];

@@ -1,4 +1,4 @@
-//! Small files that are read and replaced as a whole.
+//! Reads and replaces small files as a whole.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
-use super::open::{directory, followed, number, open, opened};
+use super::open::{directory, follow_link, inode, open, proc_path};
 use super::rights::{Rights, temporary};
 use crate::say::failure::{say, shown};
 use crate::say::finding::{Code, Finding};
@@ -17,8 +17,8 @@ use crate::say::finding::{Code, Finding};
 /// The most bytes that a descriptor or a `.vmx` file may have.
 pub const MOST: u64 = 1 << 20;
 
-/// A file, by the directory that it stands in, which is held open: whoever can move directories on the way to it cannot have one
-/// file read and another replaced.
+/// The name of a file in a directory that is held open: moving a directory on the way to it cannot make one file be read and
+/// another replaced.
 pub struct Place {
     path: PathBuf,
     pub directory: File,
@@ -28,13 +28,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// The place of a file that need not exist; a symbolic link to one is followed.
+    /// Returns the place of a file that need not exist, or of the file that a symbolic link leads to.
     pub fn of(path: &Path) -> Result<Place, Finding> {
-        Place::unfollowed(&followed(path))
+        Place::without_following(&follow_link(path))
     }
 
-    /// The place of what has this very name, be it a symbolic link.
-    pub fn unfollowed(path: &Path) -> Result<Place, Finding> {
+    /// Returns the place of this very name, even if it is a symbolic link.
+    pub fn without_following(path: &Path) -> Result<Place, Finding> {
         let name = path.file_name().ok_or_else(|| no_file(path))?.to_owned();
         let directory = OpenOptions::new()
             .read(true)
@@ -46,7 +46,7 @@ impl Place {
                     .hint("name a file in a directory that exists and that you may search")
             })?;
         let place = Place { path: path.into(), directory, name, lock: None, read: None };
-        let is_it = number(&opened(&place.directory).metadata()) == number(&place.directory.metadata());
+        let is_it = inode(proc_path(&place.directory).metadata()) == inode(place.directory.metadata());
         if is_it {
             Ok(place)
         } else {
@@ -56,15 +56,15 @@ impl Place {
         }
     }
 
-    /// The same, with the directory locked until the result is dropped; waits until nobody else has the lock, and says so. It is
-    /// the directory's, because the file itself is replaced: what the file holds has to be read under it.
-    pub fn locked(path: &Path) -> Result<Place, Finding> {
+    /// Returns the place of a file with its directory locked until it is dropped; warns if that takes waiting. The lock is on the
+    /// directory because the file itself is replaced, so read the file after locking.
+    pub fn lock(path: &Path) -> Result<Place, Finding> {
         let mut place = Place::of(path)?;
         let cannot = |error: io::Error| {
             let finding = Finding::io("cannot be locked", &error).of(path);
             finding.hint("name a file in a directory that you may read")
         };
-        let lock = File::open(opened(&place.directory)).map_err(cannot)?;
+        let lock = File::open(proc_path(&place.directory)).map_err(cannot)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => {
                 let why =
@@ -79,17 +79,17 @@ impl Place {
         Ok(place)
     }
 
-    /// The name of the file for people.
+    /// Returns the name of the file for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What opens another file in the same directory.
+    /// Returns a path to another file in the same directory.
     pub fn beside(&self, name: impl AsRef<Path>) -> PathBuf {
-        opened(&self.directory).join(name)
+        proc_path(&self.directory).join(name)
     }
 
-    /// What has the name now, to be looked at: a symbolic link is not followed, and nothing is opened that would notice it.
+    /// Looks at what has the name now, without following a symbolic link or opening what would notice it.
     pub fn found(&self) -> io::Result<Option<(File, Metadata)>> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
         match OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(self.beside(&self.name)) {
@@ -98,7 +98,7 @@ impl Place {
         }
     }
 
-    /// Reads a small regular file; a sentence says why it cannot be read. It is the one that `replace` replaces.
+    /// Reads a small regular file, which is the one that `replace` replaces.
     pub fn read(&mut self) -> Result<Vec<u8>, Finding> {
         let (mut bytes, file) = (Vec::new(), self.open()?);
         let cannot = |error: io::Error| unreadable(&self.path, &error);
@@ -132,23 +132,23 @@ impl Place {
         }
     }
 
-    /// Makes a file that does not exist yet, all of it or nothing.
+    /// Creates a file, all of it or nothing.
     pub fn create(&self, bytes: &[u8]) -> Result<(), Finding> {
         match self.put(&self.name, bytes, None) {
             Ok(()) => self.sync(),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(&self.path)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(already_exists(&self.path)),
             Err(error) => Err(not_written(&self.path, &error)),
         }
     }
 
-    /// Makes the file with these rights, all of it or nothing; it does not exist yet.
+    /// Creates a file with these rights, all of it or nothing.
     pub fn create_with(&self, bytes: &[u8], rights: &Rights) -> Result<(), Finding> {
         self.put(&self.name, bytes, Some(rights)).map_err(|error| not_written(&self.path, &error))?;
         self.sync()
     }
 
-    /// Makes an empty file in place of `old`, which [`Place::found`] has found, with its rights; the old one stays what it is for
-    /// whoever has it open.
+    /// Creates an empty file in place of `old`, which [`Place::found`] returned, with its rights; programs that have the old file
+    /// open keep it.
     pub fn renew(&self, old: Option<&File>) -> Result<File, Finding> {
         let cannot =
             |error: io::Error| Finding::io("cannot be made", &error).of(&self.path).hint("name another file");
@@ -157,24 +157,24 @@ impl Place {
             let file = temporary(&target, b"", None).map_err(cannot)?;
             return file.persist_noclobber(&target).map_err(|error| cannot(error.error));
         };
-        let rights = Rights::of(&opened(old)).map_err(cannot)?;
+        let rights = Rights::of(&proc_path(old)).map_err(cannot)?;
         let file = temporary(&target, b"", Some(&rights)).map_err(cannot)?;
         self.check_unchanged(old)?;
         file.persist(&target).map_err(|error| cannot(error.error))
     }
 
-    /// Refuses where the name is another file's by now.
+    /// Fails if another file has the name by now.
     fn check_unchanged(&self, old: &File) -> Result<(), Finding> {
-        let now = self.beside(&self.name).symlink_metadata();
-        if number(&now).is_some() && number(&now) == number(&old.metadata()) {
+        let now = inode(self.beside(&self.name).symlink_metadata());
+        if now.is_some() && now == inode(old.metadata()) {
             return Ok(());
         }
         let why = "has been replaced by another program meanwhile, so nothing was changed";
         Err(Finding::problem(Code::InUse, why).of(&self.path).hint("try again"))
     }
 
-    /// Makes a file beside it under the first name that is free, `STEM.EXTENSION`, `STEM-1.EXTENSION` and so on, with these
-    /// rights or those of new files; the name.
+    /// Creates a file in the same directory under the first free name of `STEM.EXTENSION`, `STEM-1.EXTENSION` and so on, with these
+    /// rights or those of new files; returns the name.
     pub fn create_numbered(
         &self,
         stem: &str,
@@ -201,7 +201,7 @@ impl Place {
         temporary(&path, bytes, rights)?.persist_noclobber(path).map(drop).map_err(|error| error.error)
     }
 
-    /// Replaces the file, all of it or nothing; mode, access control list and owner stay. Where `keep` says so the old file stays
+    /// Replaces the file, all of it or nothing, preserving its owner, mode and access control list. With `keep` the old file stays
     /// under another name, which is returned.
     pub fn replace(&self, bytes: &[u8], keep: bool) -> Result<Option<PathBuf>, Finding> {
         let cannot = |error: io::Error| not_written(&self.path, &error);
@@ -209,7 +209,7 @@ impl Place {
             Some(file) => file.try_clone().map_err(cannot)?,
             None => self.open()?,
         };
-        let rights = Rights::of(&opened(&old)).map_err(cannot)?;
+        let rights = Rights::of(&proc_path(&old)).map_err(cannot)?;
         let target = self.beside(&self.name);
         let file = temporary(&target, bytes, Some(&rights)).map_err(cannot)?;
         self.check_unchanged(&old)?;
@@ -224,9 +224,9 @@ impl Place {
         Ok(backup.map(|name| self.path.with_file_name(name)))
     }
 
-    /// Has the names in the directory on the disk, too.
+    /// Writes the names in the directory to the disk, too.
     fn sync(&self) -> Result<(), Finding> {
-        File::open(opened(&self.directory)).and_then(|file| file.sync_all()).map_err(|error| {
+        File::open(proc_path(&self.directory)).and_then(|file| file.sync_all()).map_err(|error| {
             Finding::io("may not be on the disk yet", &error).of(&self.path).hint("run 'sync'")
         })
     }
@@ -242,8 +242,8 @@ fn unreadable(path: &Path, error: &io::Error) -> Finding {
     Finding::io("cannot be read", error).of(path).hint(READABLE)
 }
 
-/// What is said of a file that is not to be replaced.
-pub fn exists(path: &Path) -> Finding {
+/// Says that a file is not replaced because it exists.
+pub fn already_exists(path: &Path) -> Finding {
     let hint = "choose another name, or add --force to replace it";
     Finding::problem(Code::Exists, "exists already").of(path).hint(hint)
 }
@@ -270,7 +270,8 @@ mod tests {
             fs::create_dir(directory).expect("it is ours");
         }
         fs::write(theirs.join("old"), "old").expect("it is ours");
-        let places = ["new", "old"].map(|name| Place::unfollowed(&theirs.join(name)).expect("it exists"));
+        let places =
+            ["new", "old"].map(|name| Place::without_following(&theirs.join(name)).expect("it exists"));
         let found = places.each_ref().map(|place| place.found().expect("it can be looked at"));
         fs::rename(&theirs, &away).expect("it is ours");
         symlink(&ours, &theirs).expect("it is ours");
@@ -293,7 +294,7 @@ mod tests {
             place.renew(old).expect_err("it is not the one that was looked at");
         }
         symlink(ours.join("x"), away.join("link")).expect("it is ours");
-        let place = Place::unfollowed(&away.join("link")).expect("it exists");
+        let place = Place::without_following(&away.join("link")).expect("it exists");
         let (_, status) = place.found().expect("it can be looked at").expect("it exists");
         assert!(status.is_symlink());
         let place = Place::of(&away.join("absent")).expect("it can be");

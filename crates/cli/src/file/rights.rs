@@ -11,7 +11,7 @@ use tempfile::{Builder, NamedTempFile};
 
 use super::open::directory;
 
-/// Whose a file is, its mode, and its access control list (acl(5)), without which the mode would mean something else.
+/// The owner, mode and access control list (acl(5)) of a file; without the list the mode would mean something else.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Rights {
     pub user: u32,
@@ -20,11 +20,11 @@ pub struct Rights {
     pub list: Option<Vec<u8>>,
 }
 
-/// The extended attribute that has the list.
+/// The extended attribute that holds the list.
 const LIST: &str = "system.posix_acl_access";
 
 impl Rights {
-    /// Those of a file; nothing that is written here is a program to be executed as somebody else.
+    /// Returns the rights of a file, without set-user-ID and set-group-ID bits: no file that is written here is a program.
     pub fn of(path: &Path) -> io::Result<Rights> {
         let status = path.metadata()?;
         // The most that Linux has (XATTR_SIZE_MAX).
@@ -38,7 +38,7 @@ impl Rights {
     }
 }
 
-/// A finished file beside the one that it is to become, with these rights or those of new files.
+/// Writes a temporary file beside the one that it is to become, with these rights or those of new files.
 pub fn temporary(path: &Path, bytes: &[u8], rights: Option<&Rights>) -> io::Result<NamedTempFile> {
     let mut builder = Builder::new();
     // Nobody else's until the rights are set.

@@ -1,15 +1,15 @@
 //! What only root may change.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
 
-use crate::file::{Place, Rights};
+use crate::file::{Place, Rights, inode};
 use crate::say::failure::{Failure, quoted, say};
 use crate::say::finding::{Code, Finding};
 
@@ -59,8 +59,7 @@ fn lock() -> io::Result<Option<File>> {
         }
         done => done?,
     }
-    let number = |status: io::Result<Metadata>| status.ok().map(|status| (status.dev(), status.ino()));
-    let is_it = number(file.metadata()) == number(Path::new(LOCK).symlink_metadata());
+    let is_it = inode(file.metadata()) == inode(Path::new(LOCK).symlink_metadata());
     Ok(is_it.then_some(file))
 }
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
 use super::block::{Block, Kind, Number};
 use super::scan::{Host, entry_names};
+use crate::file::inode;
 use crate::say::failure::{quoted, shown};
 
 /// The mounts that this process sees (proc_pid_mountinfo(5)).
@@ -95,9 +95,8 @@ impl Use {
 impl Host {
     /// What uses an image file: loop devices, swapping.
     pub fn uses_of_file(&self, path: &Path) -> Vec<Use> {
-        let inode = |path: &Path| path.metadata().ok().map(|status| (status.dev(), status.ino()));
-        let Some(own) = inode(path) else { return Vec::new() };
-        let is_it = |other: &Path| inode(&self.file(other)) == Some(own);
+        let Some(own) = inode(path.metadata()) else { return Vec::new() };
+        let is_it = |other: &Path| inode(self.file(other).metadata()) == Some(own);
         let loops = self.blocks.iter().filter(|block| block.file.as_deref().is_some_and(is_it));
         let held = loops.map(|block| Use::Held(block.path(), block.kind));
         held.chain(self.swaps().iter().any(|file| is_it(file)).then_some(Use::Swap)).collect()

@@ -1,13 +1,13 @@
 //! The program to be run: where it is, and whether a preloaded library can reach it.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
+use crate::file::read_start;
 use crate::program::elf::{Elf, Machine};
 use crate::program::secure;
 use crate::say::failure::{cause, shown};
@@ -66,8 +66,7 @@ pub fn not_executed(file: &Path, cause: &str) -> Finding {
 
 /// Whether a file is a script, which its interpreter runs without any set-user-ID bit of its own.
 pub fn is_script(file: &Path) -> bool {
-    let mut start = [0; 2];
-    File::open(file).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *b"#!"
+    read_start(file, 2).is_ok_and(|start| start == b"#!")
 }
 
 /// Says why the kernel cannot start a program that may be executed; a file that cannot be read is not judged.
@@ -77,8 +76,7 @@ pub fn unstartable(file: &Path) -> Option<Finding> {
     if !is_script(file) {
         return None;
     }
-    let mut start = Vec::new();
-    File::open(file).ok()?.take(MOST).read_to_end(&mut start).ok()?;
+    let start = read_start(file, MOST).ok()?;
     let line = start.split(|&byte| byte == b'\n').next()?.strip_prefix(b"#!")?;
     let blank = |byte: &u8| b" \t".contains(byte);
     let interpreter = line.split(blank).find(|word| !word.is_empty());

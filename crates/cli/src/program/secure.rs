@@ -15,7 +15,7 @@ use crate::say::failure::quoted;
 use crate::say::finding::{Code, Finding};
 
 /// The bit of a file's mode.
-const SET_USER_ID: u32 = 0o4000;
+pub const SET_USER_ID: u32 = 0o4000;
 
 /// The process that is to become the program.
 #[derive(Clone, Copy)]
@@ -28,7 +28,7 @@ struct Process {
 }
 
 /// What a program's file gives to whoever executes it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Grants {
     /// The file's user, where it has the set-user-ID bit.
     user: Option<u32>,
@@ -47,10 +47,9 @@ pub fn is_secure(file: &Path, status: &Metadata) -> io::Result<bool> {
         effective_group: getegid().as_raw(),
         no_new_privileges: rustix::thread::no_new_privs()?,
     };
-    let none = Grants { user: None, group: None, capabilities: false };
     // A script is read by a program that has its own bits.
     let nothing = is_script(file) || statvfs(file)?.f_flag.contains(StatVfsMountFlags::NOSUID);
-    Ok(process.becomes_secure(if nothing { none } else { Grants::of(file, status) }))
+    Ok(process.becomes_secure(if nothing { Grants::default() } else { Grants::of(file, status) }))
 }
 
 /// Why the set-user-ID bit of a program that does not run in secure mode gives the user nothing.

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
 use rustix::termios::tcgetwinsize;
 
 use crate::say::colour::{TITLE, styled};
@@ -17,6 +17,13 @@ fn width() -> Option<usize> {
     (width > 0).then_some(width.into())
 }
 
+/// Rows under titles as a table, whatever the width of the terminal.
+pub fn grid<const N: usize>(titles: [&str; N], rows: impl IntoIterator<Item: Into<Row>>) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN).set_header(titles).add_rows(rows);
+    table
+}
+
 /// Rows under titles as a table, and elsewhere than on a terminal a line each, for grep(1) and its kin. On a terminal the first
 /// `whole` columns are not broken, and no word is: where there is no room for that, each row is a line followed by one for each other
 /// cell. `style` colours what follows a title.
@@ -26,8 +33,7 @@ pub fn table<const N: usize>(
     whole: usize,
     style: impl Fn(&str) -> String,
 ) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN).set_header(titles).add_rows(rows);
+    let mut table = grid(titles, rows);
     let widest = |line: &str| line.chars().count();
     let natural = table.lines().map(|line| widest(&line)).max().unwrap_or(0);
     if let Some(width) = width().filter(|&width| width < natural) {

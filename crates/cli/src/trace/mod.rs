@@ -80,7 +80,7 @@ pub fn trace(options: Options) -> Result<ExitCode, Failure> {
 
 /// Starts the program and shows its requests.
 fn watch(Options { devices, json, output, force, command, .. }: Options) -> Result<ExitCode, Failure> {
-    let texts = entries::texts(devices)?;
+    let texts = entries::require_texts(devices)?;
     let listed = entries::parse(&texts)?;
     let Prepared { file, mut command, is_secure } = prepare(&texts, &command, force)?;
     if is_secure {

@@ -7,18 +7,17 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use comfy_table::{Table, presets};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::decode;
 use super::record::Record;
 use crate::entries::Device;
-use crate::file::{Place, opened};
+use crate::file::{Place, inode, proc_path};
 use crate::host::scan::Host;
 use crate::say::failure::{Failure, cause, say, shown};
 use crate::say::finding::{Code, Finding};
-use crate::say::json;
+use crate::say::{json, terminal};
 
 /// What stands in the table's place where there is nothing to be counted.
 const NOTHING: &str = "\
@@ -119,7 +118,7 @@ impl Output {
         *(if record.forwarded { &mut row.forwarded } else { &mut row.answered }) += 1;
         row.unknown += u64::from(unknown);
         row.nanoseconds = row.nanoseconds.saturating_add(record.nanoseconds);
-        let (asked, outcome) = (decode::asked(record), decode::got(record));
+        let (asked, outcome) = (decode::request(record), decode::outcome(record));
         if self.json {
             return self.object(&Line { record, name, unknown, asked, outcome });
         }
@@ -192,7 +191,7 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
     if path.file_name().is_none() {
         return no_file();
     }
-    let place = Place::unfollowed(path)?;
+    let place = Place::without_following(path)?;
     let old = place.found();
     match &old {
         Err(error) => {
@@ -206,11 +205,8 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
             return no_file();
         }
         Ok(Some((file, found))) => {
-            let is_it = |device: &Device<'_>| {
-                let listed = device.path().metadata();
-                listed.is_ok_and(|listed| (listed.dev(), listed.ino()) == (found.dev(), found.ino()))
-            };
-            if devices.iter().any(is_it) {
+            let own = inode(file.metadata());
+            if devices.iter().any(|device| inode(device.path().metadata()) == own) {
                 let why = "is a listed device, which the trace would overwrite";
                 return usage(Finding::problem(Code::InUse, why), ANOTHER);
             }
@@ -219,7 +215,8 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
                 return usage(Finding::problem(Code::Untrusted, why), ANOTHER);
             }
             // What uses it keeps the old file only as long as it has it open.
-            let uses = Host::running().map_or_else(|_| Vec::new(), |host| host.uses_of_file(&opened(file)));
+            let uses =
+                Host::running().map_or_else(|_| Vec::new(), |host| host.uses_of_file(&proc_path(file)));
             if let Some(one) = uses.first() {
                 let why = format!("{one}, which would lose what is on it");
                 return usage(Finding::problem(Code::InUse, why), ANOTHER);
@@ -240,13 +237,11 @@ fn time(nanoseconds: u64) -> String {
 }
 
 fn table(rows: &[&Row]) -> String {
-    let mut table = Table::new();
-    let header = ["Request", "Count", "Answered", "Forwarded", "Unknown", "Time"];
-    table.load_preset(presets::ASCII_MARKDOWN).set_header(header);
-    for row in rows {
-        let Row { request, count, answered, forwarded, unknown, nanoseconds } = row;
-        let numbers = [count, answered, forwarded, unknown].map(u64::to_string);
-        table.add_row([request.clone()].into_iter().chain(numbers).chain([time(*nanoseconds)]));
-    }
-    format!("{table}\n")
+    let cells = |row: &&Row| {
+        let [count, answered, forwarded, unknown] =
+            [row.count, row.answered, row.forwarded, row.unknown].map(|number| number.to_string());
+        [row.request.clone(), count, answered, forwarded, unknown, time(row.nanoseconds)]
+    };
+    let titles = ["Request", "Count", "Answered", "Forwarded", "Unknown", "Time"];
+    format!("{}\n", terminal::grid(titles, rows.iter().map(cells)))
 }

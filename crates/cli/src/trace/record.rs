@@ -107,9 +107,6 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// What a host writes to the registers of an ATA disk.
-pub type Taskfile = ata::Taskfile;
-
 /// What `SG_IO` moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
@@ -117,8 +114,8 @@ pub struct Moved {
     pub direction: i32,
     /// Bytes that were offered.
     pub length: u32,
-    /// Bytes that were not moved.
-    pub left: i32,
+    /// Bytes that were moved.
+    pub done: i64,
 }
 
 impl Record {
@@ -164,7 +161,7 @@ impl Record {
         (self.request == SG_IO).then_some(Moved {
             direction: dxfer_direction,
             length: dxfer_len,
-            left: resid,
+            done: i64::from(dxfer_len) - i64::from(resid),
         })
     }
 
@@ -175,7 +172,7 @@ impl Record {
     }
 
     /// The registers of its ATA command.
-    pub fn taskfile(&self) -> Option<Taskfile> {
+    pub fn taskfile(&self) -> Option<ata::Taskfile> {
         match self.request {
             HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE => {
                 hdio_drive::registers(Abi::Native, self.request, &self.given.0)

@@ -67,7 +67,7 @@ proptest! {
         let (parsed, found) = Head::parse(&bytes).expect("it is whole");
         prop_assert_eq!(parsed, head);
         let record = Record::new(&parsed, &found);
-        let words = decode::asked(&record) + &decode::got(&record);
+        let words = decode::request(&record) + &decode::outcome(&record);
         prop_assert!(!words.chars().any(char::is_control), "{}", words);
         prop_assert!(record.given.0 == parts[1] && record.program == "a program's name");
         let line = serde_json::to_string(&record).expect("it can be written");
@@ -89,7 +89,7 @@ proptest! {
         let at = 8 * (at % (damaged.len() / 8));
         damaged[at..at + 8].copy_from_slice(&word.to_ne_bytes());
         if let Some((head, parts)) = Head::parse(&damaged) {
-            decode::got(&Record::new(&head, &parts));
+            decode::outcome(&Record::new(&head, &parts));
         }
     }
 }
@@ -146,7 +146,7 @@ fn registers_that_came_back() {
         let parts = [vec![], given.to_vec(), got.to_vec(), vec![], vec![], vec![]];
         let bytes = message(&head(request, result), &parts);
         let (head, parts) = Head::parse(&bytes).expect("it is whole");
-        decode::got(&Record::new(&head, &parts))
+        decode::outcome(&Record::new(&head, &parts))
     };
     let identify = [0xec, 0, 0, 1];
     assert_eq!(got(HDIO_DRIVE_CMD, 0, &identify, &identify), "0");

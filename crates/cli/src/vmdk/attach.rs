@@ -42,7 +42,7 @@ impl Attach {
         let mut place = Place::of(&self.file)?;
         let descriptor = super::read_descriptor(&mut place)?;
         let mut machine = Machine::open(&self.vmx)?;
-        lock::is_free(&self.file)?;
+        lock::check_free(&self.file)?;
         if let Some(slot) = machine.slots_of(&self.file).next() {
             let why = format!("has {} already, as {slot}", shown(&self.file));
             let hint = format!("to move it, {}", detach(&self.file, &self.vmx));
@@ -65,7 +65,7 @@ impl Attach {
         machine.vmx.check_hardware(slot.bus).map_err(|error| of_vmx(error, &self.vmx))?;
         let mut lines = machine.vmx.controller_lines(slot, adapter);
         // What the descriptor names stands beside it, and not beside a link to it.
-        let name = machine.name_of(&file::followed(&self.file))?;
+        let name = machine.name_of(&file::follow_link(&self.file))?;
         lines.push(format!("{slot}.present = \"TRUE\""));
         lines.push(format!("{slot}.fileName = \"{name}\""));
         if descriptor.is_on_device() {
@@ -81,7 +81,7 @@ impl Detach {
     /// Removes the disk from the virtual machine.
     pub fn run(self) -> Result<(), Failure> {
         let mut machine = Machine::open(&self.vmx)?;
-        lock::is_free(&self.file)?;
+        lock::check_free(&self.file)?;
         let slots: Vec<Slot> = machine.slots_of(&self.file).collect();
         let Some(first) = slots.first() else {
             let why = format!("does not have {}", shown(&self.file));
@@ -126,9 +126,9 @@ struct Machine {
 impl Machine {
     /// Reads a file of a virtual machine that is shut down.
     fn open(path: &Path) -> Result<Machine, Finding> {
-        let mut place = Place::locked(path)?;
+        let mut place = Place::lock(path)?;
         let vmx = Vmx::parse(&place.read()?).map_err(|error| of_vmx(error, path))?;
-        lock::is_free(path)?;
+        lock::check_free(path)?;
         Ok(Machine { place, vmx })
     }
 
@@ -141,7 +141,7 @@ impl Machine {
     /// Whether a name in this file is a disk's.
     fn is(&self, name: &[u8], disk: &Path) -> bool {
         let path = super::path_of_name(self.place.path(), name);
-        absolute(&file::followed(&path)) == absolute(&file::followed(disk))
+        absolute(&file::follow_link(&path)) == absolute(&file::follow_link(disk))
     }
 
     /// Where a disk is attached.

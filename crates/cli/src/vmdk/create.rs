@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bdwrapper_vmdk::adapter::Adapter;
@@ -126,15 +125,15 @@ impl Create {
             return Err(finding.of(&self.output).hint("name a file in it"));
         }
         if !self.force {
-            return Err(file::exists(&self.output));
+            return Err(file::already_exists(&self.output));
         }
-        let number = |path: &Path| path.metadata().ok().map(|status| (status.dev(), status.ino()));
         let refuse =
             |code, why: String| Err(Finding::problem(code, why).of(&self.output).hint("choose another name"));
-        if number(device).is_some_and(|device| number(&self.output) == Some(device)) {
+        let own = file::inode(device.metadata());
+        if own.is_some() && own == file::inode(self.output.metadata()) {
             return refuse(Code::FileType, "is the disk itself".into());
         }
-        let mut place = Place::locked(&self.output)?;
+        let mut place = Place::lock(&self.output)?;
         let old = match Descriptor::parse(&place.read()?) {
             Ok(old) => old,
             Err(error) => return refuse(Code::Malformed, format!("would be replaced, but {error}")),
@@ -149,7 +148,7 @@ impl Create {
             );
             return refuse(Code::Unsupported, why);
         }
-        lock::is_free(&self.output)?;
+        lock::check_free(&self.output)?;
         snapshot::refuse(&old, &place)?;
         Ok((place, Some(old)))
     }

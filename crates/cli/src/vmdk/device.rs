@@ -84,7 +84,8 @@ impl<'a> Present<'a> {
             let finding = Finding::io(what, &io::Error::from_raw_os_error(errno.0)).of(path);
             Absence::Useless(finding.hint("make it one that you may read"))
         };
-        let asked = Facts::ask(&file::opened(&looked)).map_err(|errno| useless("cannot be opened", errno))?;
+        let asked =
+            Facts::ask(&file::proc_path(&looked)).map_err(|errno| useless("cannot be opened", errno))?;
         let (bytes, backing) = match is_block {
             false => (status.len(), 512),
             true => (
@@ -126,7 +127,7 @@ impl<'a> Present<'a> {
 
     /// Opens it for reading.
     pub fn open(&self) -> Result<File, Finding> {
-        File::open(file::opened(&self.looked)).map_err(|error| {
+        File::open(file::proc_path(&self.looked)).map_err(|error| {
             let finding = Finding::io("cannot be opened", &error).of(path(&self.entry));
             finding.hint("make it one that you may read")
         })

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::device::{Absence, Present, path, read};
 use super::partitioned::Copies;
 use super::{GEOMETRY, options};
-use crate::entries::explained;
+use crate::entries::explain;
 use crate::file::Place;
 use crate::say::failure::quoted;
 use crate::say::finding::{Code, Finding, Verdict};
@@ -86,7 +86,7 @@ pub fn compare<'a>(
     let entry = Entry::parse(text.as_bytes()).map_err(|error| Finding {
         // Here it comes from the descriptor, or was checked before.
         code: Code::Malformed,
-        ..explained(&error)
+        ..explain(&error)
     })?;
     let present = match Present::look(entry) {
         Ok(present) => present,

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::say::failure::shown;
 use crate::say::finding::{Code, Finding};
 
-/// Refuses a file that VMware uses: it stands beside its lock, a directory or file `NAME.lck`.
-pub fn is_free(path: &Path) -> Result<(), Finding> {
+/// Fails if VMware uses a file: its lock, a file or directory `NAME.lck`, is beside it.
+pub fn check_free(path: &Path) -> Result<(), Finding> {
     let lock = |path: &Path| {
         let mut name = path.as_os_str().to_owned();
         name.push(".lck");

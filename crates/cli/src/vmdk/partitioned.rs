@@ -35,7 +35,7 @@ impl Layout {
         mut chosen: impl FnMut(&Partition) -> bool,
     ) -> Result<Layout, Finding> {
         let from = device.open()?;
-        let rights = Rights::of(&file::opened(&from)).map_err(|error| {
+        let rights = Rights::of(&file::proc_path(&from)).map_err(|error| {
             let finding = Finding::io("cannot be looked at", &error).of(path(&device.entry));
             finding.hint("make it one that you may read")
         })?;
@@ -292,7 +292,7 @@ impl Copies {
             })
         };
         let files = self.parts.iter().filter_map(|(_, _, file)| file.as_ref().ok());
-        let mut copies = files.map(|file| rights(&file::opened(file)));
+        let mut copies = files.map(|file| rights(&file::proc_path(file)));
         let Some(first) = copies.next().transpose()? else {
             return rights(&place.beside(place.path().file_name().unwrap_or_default()));
         };

@@ -30,8 +30,8 @@ pub struct Refresh {
 impl Refresh {
     /// Updates the descriptor to what its device is now.
     pub fn run(mut self) -> Result<(), Failure> {
-        let mut place = Place::locked(&self.file)?;
-        lock::is_free(&self.file)?;
+        let mut place = Place::lock(&self.file)?;
+        lock::check_free(&self.file)?;
         self.file = place.path().into();
         let name = shown(&self.file);
         let mut descriptor = super::read_descriptor(&mut place)?;

@@ -1,4 +1,4 @@
-//! `vmware-bdwrapper link --list`
+//! `vmware-bdwrapper link --list`: the links, where they lead, and whether they persist.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,27 +10,27 @@ use crate::host::scan::Host;
 use crate::say::failure::{Failure, print, shown};
 use crate::say::{json, terminal};
 
-/// The directories that names stand in.
+/// The directories of links.
 const PLACES: [&str; 2] = ["/dev/sd", "/dev/hd"];
 
-/// What is said of a link.
+/// A link in the JSON document.
 #[derive(Serialize)]
 struct Link {
-    /// The link.
+    /// Its path.
     name: String,
-    /// What it holds; null where only a rule has it.
+    /// The text of the link; null if only a rule names it.
     target: Option<String>,
-    /// The device that it leads to, by the kernel's name; null where there is none.
+    /// The kernel's name of the device that it leads to; null if there is none.
     device: Option<String>,
-    /// What the device is.
+    /// The kind of the device.
     kind: Option<&'static str>,
-    /// Whether one of our rules makes it.
+    /// Whether a rule of this command makes it.
     persistent: bool,
     /// `ok`; `stale`: it leads to no device; `missing`: its rule has found no device.
     state: &'static str,
 }
 
-/// Prints the links that are there and those that rules would make.
+/// Prints the links that exist and those that rules would make.
 pub fn list(json: bool) -> Result<(), Failure> {
     let host = Host::running()?;
     let rules = Rules::read()?;

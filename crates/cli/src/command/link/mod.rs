@@ -23,34 +23,34 @@ use rules::{RULES, Rules, tell_udev};
 
 pub use list::list;
 
-/// What is wanted of a link.
+/// How a link is to be made.
 pub struct Wanted {
     /// The rights to the device.
     pub access: Access,
-    /// It shall be there after the next start of the system.
+    /// A rule is to make it at each start of the system.
     pub persist: bool,
-    /// What speaks against it does not count.
+    /// Problems are only reported.
     pub force: bool,
-    /// Only say what would be done.
+    /// Nothing is changed; what would be done is printed.
     pub dry_run: bool,
 }
 
 impl Wanted {
-    fn said(&self, done: &str, would: &str, what: String) -> Result<(), Failure> {
+    fn report(&self, done: &str, would: &str, what: String) -> Result<(), Failure> {
         print(format!("{} {what}\n", if self.dry_run { would } else { done }))
     }
 }
 
 /// Makes a link.
 pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> {
-    let name = checked(path)?;
+    let name = check_name(path)?;
     wanted.access.check()?;
     let _alone = system::alone(wanted.dry_run)?;
     let host = Host::running()?;
     let block = find(&host, device)?;
     judge(block, device, &host, wanted.force)?;
     let rules = Rules::read()?;
-    let is_made = current(path, name, block, &host, rules.has(name), wanted.force)?;
+    let is_made = is_made(path, name, block, &host, rules.has(name), wanted.force)?;
     if !is_made && rules.has(name) && !wanted.persist {
         let why = format!("is made to lead to another device by a rule in {RULES}");
         let hint = format!(
@@ -82,7 +82,7 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
         if !wanted.dry_run {
             tell_udev(Some(block));
         }
-        wanted.said("wrote", "would write", format!("to {RULES}:\n{rule}"))?;
+        wanted.report("wrote", "would write", format!("to {RULES}:\n{rule}"))?;
         if let Some(file) = host.file_under(block) {
             let scan = if block.kind == Kind::Partition { "--partscan " } else { "" };
             print(format!(
@@ -95,7 +95,7 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Makes the link, unless it is there already, and gives the device its rights.
+/// Makes the link, unless it exists already, and gives the device its rights.
 fn carry_out(path: &Path, target: Option<&Path>, block: &Block, wanted: &Wanted) -> Result<(), Failure> {
     let device = block.path();
     match target {
@@ -104,21 +104,21 @@ fn carry_out(path: &Path, target: Option<&Path>, block: &Block, wanted: &Wanted)
             if !wanted.dry_run {
                 put(path, target).map_err(|error| not_made(path, &error))?;
             }
-            wanted.said("linked", "would link", format!("{} to {}", shown(path), shown(&device)))?;
+            wanted.report("linked", "would link", format!("{} to {}", shown(path), shown(&device)))?;
         }
     }
     for (tool, value) in wanted.access.commands() {
         if !wanted.dry_run {
             change(tool, &value, block)?;
         }
-        wanted.said("ran", "would run", format!("{tool} {value} {}", shown(&device)))?;
+        wanted.report("ran", "would run", format!("{tool} {value} {}", shown(&device)))?;
     }
     Ok(())
 }
 
 /// Removes a link and the rule that makes it.
 pub fn remove(path: &Path, force: bool, dry_run: bool) -> Result<(), Failure> {
-    let name = checked(path)?;
+    let name = check_name(path)?;
     let _alone = system::alone(dry_run)?;
     let rules = Rules::read()?;
     let link = path.symlink_metadata();
@@ -189,8 +189,8 @@ fn say_rights(block: &Block, given: bool) -> Result<(), Failure> {
     ))
 }
 
-/// The name below `/dev`, or why it is none.
-fn checked(path: &Path) -> Result<&str, Finding> {
+/// Returns the name of a link below `/dev`.
+fn check_name(path: &Path) -> Result<&str, Finding> {
     link_name(path).ok_or_else(|| {
         Finding::problem(Code::Usage, "is not a name for a link")
             .of(path)
@@ -215,7 +215,7 @@ fn find<'a>(host: &'a Host, device: &Path) -> Result<&'a Block, Failure> {
     Err(Failure::usage(finding))
 }
 
-/// Says what speaks against giving a device to a virtual machine; `force`: problems do not keep it from that.
+/// Reports what is wrong with giving a device to a virtual machine; fails on a problem unless `force`.
 fn judge(block: &Block, device: &Path, host: &Host, force: bool) -> Result<(), Failure> {
     let findings = device::of_node(block, device, Options { read_only: true, force }, host).all();
     for finding in findings.iter().filter(|finding| force || finding.verdict == Verdict::Warning) {
@@ -232,13 +232,13 @@ fn judge(block: &Block, device: &Path, host: &Host, force: bool) -> Result<(), F
     Err(Failure { status: Failure::FAILED, findings })
 }
 
-/// Where the link leads, as udev writes it.
+/// Returns the text of the link, as udev writes it.
 fn target(name: &str, block: &Block) -> PathBuf {
     let up = "../".repeat(name.matches('/').count());
     Path::new(&up).join(&block.name)
 }
 
-/// Says that another udev rule makes a link, what it does, and what else than changing it helps.
+/// Says that another udev rule makes a link, and what that rule does; `otherwise`: what helps besides changing it.
 fn made_by_another(path: &Path, name: &str, does: &str, otherwise: &str) -> Finding {
     let why = format!("is made by a udev rule that is not this command's, which {does}");
     Finding::problem(Code::Exists, why).of(path).hint(format!(
@@ -246,7 +246,7 @@ fn made_by_another(path: &Path, name: &str, does: &str, otherwise: &str) -> Find
     ))
 }
 
-/// Refuses a link that was never one to a device: it leads to something else, or nowhere and not into `/dev`.
+/// Fails if a link never led to a device: it leads to something else, or nowhere and not into `/dev`.
 fn leads_to_device(path: &Path, host: &Host, hint: &str) -> Result<(), Finding> {
     let is_gone =
         || !path.exists() && resolve(Path::new("/"), path).is_some_and(|place| place.starts_with("dev"));
@@ -258,9 +258,9 @@ fn leads_to_device(path: &Path, host: &Host, hint: &str) -> Result<(), Finding> 
     Err(Finding::problem(Code::NotADevice, why).of(path).hint(hint))
 }
 
-/// Whether a link to the device is there already. Another one in its place is refused, unless a rule of ours makes it, its device
-/// is gone, or `force`.
-fn current(
+/// Returns whether the link to the device exists already. Fails if another one has its name, unless a rule of this command makes that,
+/// its device does not exist any more, or `force`.
+fn is_made(
     path: &Path,
     name: &str,
     block: &Block,

@@ -10,7 +10,7 @@ use crate::say::failure::{Failure, quoted};
 use crate::say::finding::{Code, Finding};
 
 impl Access {
-    /// Users and groups must exist, for udev as well; a mode is octal.
+    /// Fails unless user and group exist, which udev needs as well, and the mode is octal.
     pub fn check(&self) -> Result<(), Failure> {
         let names = [(Database::Users, &self.owner, "user"), (Database::Groups, &self.group, "group")];
         for (database, name, what) in names {
@@ -33,7 +33,7 @@ impl Access {
         }
     }
 
-    /// The programs that give the device these rights, and their arguments.
+    /// Returns the programs that give the device these rights, each with its argument.
     pub fn commands(&self) -> impl Iterator<Item = (&'static str, String)> {
         let owner = match (&self.owner, &self.group) {
             (None, None) => None,

@@ -12,17 +12,17 @@ use crate::host::udev;
 use crate::say::failure::say;
 use crate::say::finding::{Code, Finding};
 
-/// Our rules, a line each.
+/// The file of the rules.
 pub const RULES: &str = "/etc/udev/rules.d/90-vmware-bdwrapper.rules";
 
 const HEAD: &str =
     "# Written by 'vmware-bdwrapper link --persist'; 'vmware-bdwrapper link --remove NAME' removes a line.\n";
 
-/// The text of our rules.
+/// The text of the file.
 pub struct Rules(String);
 
-/// Whether a rule goes on behind a line; `before`: whether one did behind the line before. udev passes over comments, even between
-/// the lines of a rule.
+/// Returns whether a rule continues after a line; `before`: whether one continued in that line. udev skips comments, even between the
+/// lines of a rule.
 fn continues(line: &str, before: bool) -> bool {
     if line.trim_start().starts_with('#') { before } else { line.ends_with('\\') }
 }
@@ -42,7 +42,7 @@ impl Rules {
         String::from_utf8(text).map(Rules).map_err(malformed)
     }
 
-    /// The lines with their ends, each with the link that it makes where it is one of ours, and no part of another rule.
+    /// Returns the lines with their line ends, each with the link that it makes if it is a rule of this command and no part of another.
     fn lines(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         let mut goes_on = false;
         self.0.split_inclusive('\n').map(move |line| {
@@ -53,7 +53,7 @@ impl Rules {
         })
     }
 
-    /// The links that our rules make.
+    /// Returns the links that the rules of this command make.
     pub fn links(&self) -> impl Iterator<Item = &str> {
         self.lines().filter_map(|(_, link)| link)
     }
@@ -62,13 +62,13 @@ impl Rules {
         self.links().any(|link| link == name)
     }
 
-    /// Whether our rule for a name gives the device rights.
+    /// Returns whether the rule for a name gives the device rights.
     pub fn gives_rights(&self, name: &str) -> bool {
         let gives = |line: &str| [", OWNER=", ", GROUP=", ", MODE="].iter().any(|key| line.contains(key));
         self.lines().any(|(line, link)| link == Some(name) && gives(line))
     }
 
-    /// The rules with this one for a name, and no other of ours for it.
+    /// Returns the rules with this one for a name, and no other of this command for it.
     pub fn with(&self, name: &str, rule: Option<&str>) -> Rules {
         let lines = self.lines().filter(|(_, link)| *link != Some(name));
         let mut text: String = lines.map(|(line, _)| line).collect();
@@ -99,7 +99,7 @@ impl Rules {
     }
 }
 
-/// Has udev, where it runs, read its rules and look at the device again.
+/// Makes udev, if it runs, read its rules and process the device again.
 pub fn tell_udev(block: Option<&Block>) {
     if !Path::new("/run/udev/control").exists() {
         return;

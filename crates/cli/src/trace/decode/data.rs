@@ -8,12 +8,14 @@ use disk::trace::{Decoded, Got, geometry};
 
 use crate::trace::record::Record;
 
-/// A name and what stands under it.
+/// A name and its value.
 pub type Value = (&'static str, String);
 
-/// What the argument of a request holds afterwards.
-pub fn argument(request: u32, record: &Record) -> Vec<Value> {
-    let Some(Argument::Out(shape)) = find(request).map(|request| request.argument) else { return Vec::new() };
+/// Returns what a request wrote at its address, by name.
+pub fn argument(record: &Record) -> Vec<Value> {
+    let Some(Argument::Out(shape)) = find(record.request).map(|request| request.argument) else {
+        return Vec::new();
+    };
     let got = &record.got;
     match shape {
         Shape::Geometry | Shape::BigGeometry => {
@@ -29,15 +31,18 @@ pub fn argument(request: u32, record: &Record) -> Vec<Value> {
             names.into_iter().zip(bytes.map(|byte| byte.to_string())).collect()
         }
         Shape::Identity => identity(&got.0),
-        _ => {
-            let decoded = Decoded::of(request, record.argument, &got.0, !got.0.is_empty());
-            let text = Got(&decoded).to_string();
-            vec![("value", text.trim_start().trim_matches(['{', '}']).to_owned())]
-        }
+        _ => vec![("value", at_address(record).trim_matches(['{', '}']).to_owned())],
     }
 }
 
-/// What a disk says of itself (ACS-3, IDENTIFY DEVICE), where it is that long. Texts are in the order in which they are read.
+/// Returns what a request wrote at its address, as the messages of the library show it.
+pub fn at_address(record: &Record) -> String {
+    let Record { request, argument, got, .. } = record;
+    let decoded = Decoded::of(*request, *argument, &got.0, !got.0.is_empty());
+    Got(&decoded).to_string().trim_start().to_owned()
+}
+
+/// Returns fields of IDENTIFY DEVICE data (ACS-3) whose strings have the order of their characters.
 fn identity(bytes: &[u8]) -> Vec<Value> {
     let text = |start: usize, end: usize| {
         let text = bytes.get(start..end).unwrap_or_default();
@@ -60,7 +65,7 @@ fn identity(bytes: &[u8]) -> Vec<Value> {
     ]
 }
 
-/// What the data of a command says, where that is what people look for.
+/// Returns the best-known fields of the data of a command.
 pub fn data(record: &Record) -> String {
     match &data_values(record)[..] {
         [("model", model), ("serial", serial), ..] => format!(": model {model} serial {serial}"),
@@ -74,6 +79,7 @@ pub fn data(record: &Record) -> String {
     }
 }
 
+/// Returns the fields of the data of a command, by name.
 pub fn data_values(record: &Record) -> Vec<Value> {
     let data = &record.data;
     let text = |start: usize, end: usize| {

@@ -1,4 +1,4 @@
-//! A record in words.
+//! Describes records in words.
 
 mod data;
 mod registers;
@@ -10,18 +10,18 @@ use disk::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
 };
 use disk::scsi::command::Operation as O;
-use disk::trace::{Decoded, Given, Got};
+use disk::trace::{Decoded, Given};
 
 use super::absent;
 use super::record::{Record, digits};
-use data::{Value, argument, data, data_values};
+use data::{Value, argument, at_address, data, data_values};
 use registers::{registers_in, registers_out};
 use sense::scsi_status;
 
-/// What marks a line that should be reported.
+/// The mark of a line that should be reported.
 const UNKNOWN: &str = "(unknown: please report this line)";
 
-/// The request by name, with the command that it sends.
+/// Returns the name of a request, and of the command that it sends.
 pub fn name(record: &Record) -> String {
     let mut name = match find(record.request) {
         Some(request) => request.name().to_owned(),
@@ -43,8 +43,8 @@ pub fn name(record: &Record) -> String {
     name
 }
 
-/// The request and what the caller gave.
-pub fn asked(record: &Record) -> String {
+/// Describes a request and what the caller gave.
+pub fn request(record: &Record) -> String {
     let mut text = name(record);
     if record.is_unknown() {
         text = format!("{text} {UNKNOWN}");
@@ -62,13 +62,10 @@ pub fn asked(record: &Record) -> String {
         }
         HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE => text += &registers_in(record),
         request => match find(request).map(|request| request.argument) {
+            Some(Argument::In(_)) if record.given.0.is_empty() => {}
             Some(Argument::Number | Argument::In(_)) => {
                 let decoded = Decoded::of(request, record.argument, &record.given.0, false);
-                if matches!(find(request), Some(row) if row.argument == Argument::Number)
-                    || !record.given.0.is_empty()
-                {
-                    text += &format!(" {}", Given(&decoded));
-                }
+                text += &format!(" {}", Given(&decoded));
             }
             None => text += &format!(" {:#x}", record.argument),
             _ => {}
@@ -88,8 +85,8 @@ pub fn asked(record: &Record) -> String {
     text
 }
 
-/// What came of it.
-pub fn got(record: &Record) -> String {
+/// Describes the outcome of a request.
+pub fn outcome(record: &Record) -> String {
     let registers = registers_out(record);
     let of_registers = registers.as_ref().map(|registers| format!("; {registers}")).unwrap_or_default();
     if record.failed() {
@@ -97,57 +94,48 @@ pub fn got(record: &Record) -> String {
     }
     match record.request {
         SG_IO => {
-            let SgIoHdr { status, host_status, .. } = record.got.structure();
-            let mut text = scsi_status(status, &record.sense);
+            let SgIoHdr { host_status, .. } = record.got.structure();
+            let mut text = scsi_status(record);
             if host_status != 0 {
                 let name = if host_status == 1 { " (no connection)" } else { "" };
                 text += &format!(", host status {host_status}{name}");
             }
             if let Some(moved) = record.moved().filter(|moved| moved.length > 0) {
-                text += &format!(", {} bytes", i64::from(moved.length) - i64::from(moved.left));
+                text += &format!(", {} bytes", moved.done);
             }
             text + &of_registers + &data(record)
         }
-        SCSI_IOCTL_SEND_COMMAND => {
-            scsi_status(u8::try_from(record.result).unwrap_or(u8::MAX), &record.sense) + &data(record)
-        }
+        SCSI_IOCTL_SEND_COMMAND => scsi_status(record) + &data(record),
         HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE => {
             registers.map_or_else(|| record.result.to_string(), |registers| registers.to_string())
                 + &data(record)
         }
-        request => {
-            let decoded = Decoded::of(request, record.argument, &record.got.0, !record.got.0.is_empty());
-            let got = Got(&decoded).to_string();
-            match (record.result, got.trim_start()) {
-                (value, "") => value.to_string(),
-                (0, got) => got.trim_matches(['{', '}']).to_owned(),
-                (value, got) => format!("{value} {got}"),
-            }
-        }
+        _ => match (record.result, at_address(record).as_str()) {
+            (value, "") => value.to_string(),
+            (0, got) => got.trim_matches(['{', '}']).to_owned(),
+            (value, got) => format!("{value} {got}"),
+        },
     }
 }
 
-/// What came of a request that did not fail, by name.
+/// Returns the outcome of a request that did not fail, by name.
 pub fn values(record: &Record) -> Vec<Value> {
     let by = if record.forwarded { "the kernel" } else { "the library" };
     let mut values = vec![("answered by", by.to_owned())];
     match record.request {
         SG_IO => {
-            let SgIoHdr { status, host_status, driver_status, .. } = record.got.structure();
-            values.push(("status", scsi_status(status, &record.sense)));
+            let SgIoHdr { host_status, driver_status, .. } = record.got.structure();
+            values.push(("status", scsi_status(record)));
             values.push(("host status", host_status.to_string()));
             values.push(("driver status", driver_status.to_string()));
             if let Some(moved) = record.moved() {
-                values.push(("bytes moved", (i64::from(moved.length) - i64::from(moved.left)).to_string()));
+                values.push(("bytes moved", moved.done.to_string()));
             }
         }
-        SCSI_IOCTL_SEND_COMMAND => {
-            let status = u8::try_from(record.result).unwrap_or(u8::MAX);
-            values.push(("status", scsi_status(status, &record.sense)));
-        }
-        request => {
+        SCSI_IOCTL_SEND_COMMAND => values.push(("status", scsi_status(record))),
+        _ => {
             values.push(("result", record.result.to_string()));
-            values.extend(argument(request, record));
+            values.extend(argument(record));
         }
     }
     values.extend(registers_out(record).map(|registers| ("registers", registers.to_string())));
@@ -155,7 +143,7 @@ pub fn values(record: &Record) -> Vec<Value> {
     values
 }
 
-/// The fields of a CDB that people look for.
+/// Describes the best-known fields of a CDB.
 fn fields(record: &Record) -> String {
     let Some(command) = record.command() else { return String::new() };
     let cdb = &record.cdb;

@@ -1,14 +1,20 @@
 //! SCSI status and sense data.
 
+use disk::abi::SgIoHdr;
+use disk::request::SG_IO;
 use disk::scsi::sense::Sense;
 
-use crate::trace::record::{Bytes, CHECK_CONDITION};
+use crate::trace::record::{Bytes, CHECK_CONDITION, Record};
 
-/// A SCSI status, and what the sense data says.
-pub fn scsi_status(status: u8, sense: &Bytes) -> String {
+/// Describes the status of a SCSI command, and its sense data.
+pub fn scsi_status(record: &Record) -> String {
+    let status = match record.request {
+        SG_IO => record.got.structure::<SgIoHdr>().status,
+        _ => u8::try_from(record.result).unwrap_or(u8::MAX),
+    };
     match status {
         0 => "GOOD".to_owned(),
-        CHECK_CONDITION => format!("CHECK CONDITION, {}", reason(sense)),
+        CHECK_CONDITION => format!("CHECK CONDITION, {}", reason(&record.sense)),
         0x08 => "BUSY".to_owned(),
         _ => format!("status {status:02x}h"),
     }

@@ -1,4 +1,4 @@
-//! What of two records differs.
+//! Compares two records.
 
 use std::mem::offset_of;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use crate::trace::record::{Record, digits};
 const MOST_RUNS: usize = 8;
 const MOST_BYTES: usize = 16;
 
-/// A part of what came of a request that differs.
+/// A part of the outcome that differs.
 #[derive(Debug, Hash, PartialEq, Eq, Serialize)]
 pub struct Field {
     pub name: String,
@@ -22,7 +22,7 @@ pub struct Field {
     pub now: String,
 }
 
-/// What of two records differs that should not.
+/// Returns what differs between the outcomes of two records.
 pub fn difference(recorded: &Record, now: &Record) -> Vec<Field> {
     // Of the header: status to resid. Addresses and times differ.
     const OUTCOME: Range<usize> = offset_of!(SgIoHdr, status)..offset_of!(SgIoHdr, duration);
@@ -44,7 +44,7 @@ pub fn difference(recorded: &Record, now: &Record) -> Vec<Field> {
         return Vec::new();
     }
     let field = |name: &str, recorded: String, now: String| Field { name: name.to_owned(), recorded, now };
-    let (text_before, text_after) = (decode::got(recorded), decode::got(now));
+    let (text_before, text_after) = (decode::outcome(recorded), decode::outcome(now));
     if recorded.failed() || now.failed() {
         if text_before != text_after {
             return vec![field("result", text_before, text_after)];
@@ -67,12 +67,12 @@ pub fn difference(recorded: &Record, now: &Record) -> Vec<Field> {
         ("data", data_before, data_after),
     ];
     let fields: Vec<Field> =
-        raw.into_iter().flat_map(|(what, before, after)| bytes(what, before, after)).collect();
+        raw.into_iter().flat_map(|(what, before, after)| differing_bytes(what, before, after)).collect();
     if fields.is_empty() { vec![field("result", text_before, text_after)] } else { fields }
 }
 
-/// The parts of what has no names that differ.
-fn bytes(what: &str, before: &[u8], after: &[u8]) -> Vec<Field> {
+/// Returns the differing parts of data whose fields have no names.
+fn differing_bytes(what: &str, before: &[u8], after: &[u8]) -> Vec<Field> {
     let differs = |at: &usize| before.get(*at) != after.get(*at);
     let places: Vec<usize> = (0..before.len().max(after.len())).filter(differs).collect();
     let runs: Vec<&[usize]> = places.chunk_by(|one, next| one + 1 == *next).collect();

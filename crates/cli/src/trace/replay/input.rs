@@ -17,7 +17,7 @@ use crate::trace::record::{Moved, Record};
 pub enum Input {
     /// The argument itself.
     Number(u64),
-    /// What stands at the address that the argument is.
+    /// The bytes at the address that the argument is.
     Memory(Vec<u8>),
     /// A SCSI command for `SG_IO`.
     Command {
@@ -38,14 +38,14 @@ const MOST_MOVED: u32 = 4 << 20;
 
 /// Returns what a request is given again, or why it is not made.
 pub fn input(record: &Record, write: bool) -> Result<Input, &'static str> {
-    let input = recorded(record)?;
+    let input = recorded_input(record)?;
     match write || changes_nothing(record.request, &input) {
         true => Ok(input),
         false => Err("it could change the device (--write)"),
     }
 }
 
-/// Whether the row of a request, and that of the command which it sends, say that it changes nothing.
+/// Returns whether the row of a request, and that of the command that it sends, say that it changes nothing.
 fn changes_nothing(request: u32, input: &Input) -> bool {
     let scsi = |cdb: &[u8]| {
         let mut whole = [0; 16];
@@ -66,8 +66,8 @@ fn changes_nothing(request: u32, input: &Input) -> bool {
     }
 }
 
-/// Returns what a request was given, where all of it is recorded.
-fn recorded(record: &Record) -> Result<Input, &'static str> {
+/// Returns what a request was given, if all of it is recorded.
+fn recorded_input(record: &Record) -> Result<Input, &'static str> {
     const NOT_WHOLE: &str = "not all that it was given is recorded";
     if find(record.request).is_none() {
         return Err("what it does is not known");
@@ -108,7 +108,7 @@ fn recorded(record: &Record) -> Result<Input, &'static str> {
     }
 }
 
-/// Whether `HDIO_DRIVE_TASKFILE` has data for the disk.
+/// Returns whether `HDIO_DRIVE_TASKFILE` has data-out.
 fn moves_to_disk(record: &Record) -> bool {
     record.ata_command().is_none_or(|command| command.transfer.is_to_disk())
 }

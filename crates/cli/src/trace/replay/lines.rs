@@ -10,7 +10,7 @@ use crate::say::finding::{Code, Finding};
 /// The longest line of a trace: twice what the largest record needs.
 pub const LONGEST: u64 = 256 * 1024;
 
-/// The lines of a file, however long it is.
+/// The lines of a file of any length.
 pub struct Lines {
     reader: BufReader<File>,
     pub number: u64,
@@ -21,7 +21,7 @@ impl Lines {
         Lines { reader: BufReader::new(file), number: 0 }
     }
 
-    /// The next one with its end; what is too long is cut off.
+    /// Returns the next line with its line end, cut off at [`LONGEST`].
     pub fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         self.reader.by_ref().take(LONGEST).read_until(b'\n', &mut line)?;

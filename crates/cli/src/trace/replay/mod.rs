@@ -6,7 +6,6 @@ pub mod lines;
 pub mod process;
 mod report;
 
-use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -17,7 +16,7 @@ use disk::request::HDIO_GETGEO;
 
 use super::output::Begin;
 use super::record::Record;
-use crate::entries;
+use crate::entries::{self, Device};
 use crate::say::failure::{Failure, say, shown};
 use crate::say::finding::{Code, Finding};
 use input::{Input, input};
@@ -45,19 +44,17 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
         true => begin.devices.iter().map(OsString::from).collect(),
         false => devices,
     };
-    let listed = entries::parse(&entries::texts(texts.clone())?)?
-        .iter()
-        .map(|device| device.entry.path.to_vec())
-        .collect::<Vec<_>>();
-    let names: Vec<String> = listed.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+    let texts = entries::require_texts(texts)?;
+    let listed = entries::parse(&texts)?;
+    let name = |device: &Device<'_>| String::from_utf8_lossy(device.entry.path).into_owned();
+    let names: Vec<String> = listed.iter().map(name).collect();
     let mut replay = Replay::start(&texts, write)?;
     // Nothing recorded may reach a kernel's driver: neither that of a device which the library refuses, nor any when it is not
     // loaded.
     for (device, name) in names.iter().enumerate() {
         replay.make(&Order { device, request: HDIO_GETGEO, input: Input::Memory(Vec::new()) }, name)?;
     }
-    let mut result =
-        Tally { json, requests: 0, same: 0, different: 0, left_out: BTreeMap::new(), shown: HashMap::new() };
+    let mut result = Tally::new(json);
     let mut is_whole = false;
     while let Some(line) = lines.next().map_err(unreadable)? {
         if line.starts_with(b"{\"summary\":") {
@@ -74,7 +71,6 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
             }
             Err(finding) => return Err(finding.of(line_of(lines.number)).into()),
         };
-        result.requests += 1;
         let place = match names.iter().position(|name| *name == recorded.device) {
             None if names.len() == 1 => Some(0),
             place => place,

@@ -1,9 +1,9 @@
-//! The process that makes the requests, with the library, and what it gets.
+//! The process that makes the requests, with the library loaded.
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Stdio};
 
 use disk::Errno;
 use engine::ioctl::{self, Buffer, Device};
@@ -11,23 +11,24 @@ use serde::{Deserialize, Serialize};
 
 use super::input::Input;
 use crate::check::library;
+use crate::command::itself;
 use crate::entries;
-use crate::say::failure::{FORMAT, Failure, Format};
+use crate::say::failure::Failure;
 use crate::say::finding::{Code, Finding};
 use crate::trace::receiver::{self, Message, Receiver, Sender};
 use crate::trace::record::Record;
 use crate::trace::{Family, failed};
 
-/// A request for the process that makes it.
+/// A request to be made.
 #[derive(Serialize, Deserialize)]
 pub struct Order {
-    /// The place of its device among the process's arguments.
+    /// The index of its device among the arguments of the process.
     pub device: usize,
     pub request: u32,
     pub input: Input,
 }
 
-/// The process that makes the requests, and what it gets.
+/// The process that makes the requests, and the socket on which its records arrive.
 pub struct Replay {
     receiver: Receiver,
     orders: BufWriter<ChildStdin>,
@@ -39,14 +40,10 @@ impl Replay {
         let listed = entries::parse(texts)?;
         let library = library::ordinary()?;
         let receiver = Receiver::new()?;
-        let mut command = Command::new("/proc/self/exe");
-        if FORMAT.get() == Some(&Format::Json) {
-            command.arg("--message-format=json");
-        }
-        command.arg("resend").args(write.then_some("--write")).arg("--");
+        let mut command = itself("resend");
+        command.args(write.then_some("--write")).arg("--");
         command.args(listed.iter().map(entries::Device::path));
-        let existing = library::removed(std::env::var_os(library::VARIABLE).as_deref());
-        command.env(library::VARIABLE, library::appended(existing.as_deref(), &library));
+        library::preload(&mut command, &library);
         command.env(entries::VARIABLE, entries::list(texts));
         command.env(disk::names::TRACE, receiver.variable());
         command.stdin(Stdio::piped());
@@ -56,7 +53,7 @@ impl Replay {
         Ok(Replay { receiver, orders, buffer: receiver::buffer() })
     }
 
-    /// Makes a request of the device of this name; fails where the library did not see it.
+    /// Makes a request to the device of this name; fails if the library did not see it.
     pub fn make(&mut self, order: &Order, device: &str) -> Result<Box<Record>, Failure> {
         let ended = || {
             let why = "The process that makes the requests has ended";
@@ -73,21 +70,21 @@ impl Replay {
         loop {
             match self.receiver.next(&mut self.buffer) {
                 Message::Record(record) => found = Some(record),
-                Message::Done => return found.ok_or_else(|| unanswered(device)),
+                Message::Done => return found.ok_or_else(|| not_answered(device)),
                 Message::End => return Err(ended()),
             }
         }
     }
 }
 
-/// No request may follow: a kernel's driver would get it.
-fn unanswered(device: &str) -> Failure {
+/// Says that the library does not answer, so that no request may follow: the device's driver would get it.
+fn not_answered(device: &str) -> Failure {
     let why = "the library does not answer for it, so no request is made there";
     let finding = Finding::problem(Code::NotReady, why).of(device);
     finding.hint("'vmware-bdwrapper probe' says why").into()
 }
 
-/// Makes the requests that come on the standard input, for the process that started this one.
+/// Makes the requests that arrive on the standard input.
 pub fn resend(paths: &[PathBuf], write: bool) -> Result<(), Failure> {
     let failed =
         |error: io::Error| Finding::io("The requests do not arrive", &error).hint("start the replay again");

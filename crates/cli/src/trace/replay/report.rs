@@ -1,35 +1,34 @@
-//! What is said of a replay.
+//! The report of a replay.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::process::ExitCode;
 
-use comfy_table::{Table, presets};
 use disk::request::find;
 use serde::Serialize;
 
 use super::difference::{Field, difference};
 use crate::say::failure::{Failure, print};
-use crate::say::json;
+use crate::say::{json, terminal};
 use crate::trace::decode;
 use crate::trace::record::Record;
 
-/// How many differences are remembered, so that one that comes again is not shown in full.
+/// The most differences that are remembered, so that one that comes again is not shown in full.
 const MOST_SHOWN: usize = 4096;
 
 /// The longest recorded value, in characters, behind which the one of now stands in the same line.
 const WIDEST: usize = 40;
 
-/// A request of which something else comes now.
+/// A request whose outcome differs.
 #[derive(Serialize)]
 struct Difference {
     /// The line of the trace.
     line: u64,
     request: String,
-    /// All that came of it.
+    /// The outcomes.
     recorded: String,
     now: String,
-    /// What differs.
+    /// The parts that differ.
     fields: Vec<Field>,
 }
 
@@ -41,46 +40,52 @@ struct LeftOut {
     count: u64,
 }
 
-/// The last line of the JSON form.
-#[derive(Serialize)]
-struct End {
+/// The counts of a replay, which are the last line of its JSON form.
+#[derive(Default, Serialize)]
+pub struct Tally {
+    #[serde(skip)]
+    json: bool,
     requests: u64,
     same: u64,
     different: u64,
     left_out: Vec<LeftOut>,
-}
-
-/// What has come of it.
-pub struct Tally {
-    pub json: bool,
-    pub requests: u64,
-    pub same: u64,
-    pub different: u64,
-    pub left_out: BTreeMap<(String, &'static str), u64>,
     /// The line of each difference that was shown, by the hash of its text.
-    pub shown: HashMap<u64, u64>,
+    #[serde(skip)]
+    shown: HashMap<u64, u64>,
 }
 
 impl Tally {
+    /// Returns the counts of a replay that has not begun.
+    pub fn new(json: bool) -> Tally {
+        Tally { json, ..Tally::default() }
+    }
+
+    /// Counts a request that is not made.
     pub fn leave_out(&mut self, record: &Record, why: &'static str) {
         // So that no trace can name more than there are.
-        let name = match find(record.request) {
+        let request = match find(record.request) {
             Some(_) => decode::name(record),
             None => "unknown request".to_owned(),
         };
-        *self.left_out.entry((name, why)).or_default() += 1;
+        self.requests += 1;
+        match self.left_out.iter_mut().find(|other| other.request == request && other.why == why) {
+            Some(other) => other.count += 1,
+            None => self.left_out.push(LeftOut { request, why, count: 1 }),
+        }
     }
 
+    /// Counts a request that was made, and prints what differs.
     pub fn compare(&mut self, line: u64, recorded: &Record, now: &Record) -> Result<(), Failure> {
+        self.requests += 1;
         let fields = difference(recorded, now);
         if fields.is_empty() {
             self.same += 1;
             return Ok(());
         }
         self.different += 1;
-        let request = decode::asked(recorded);
+        let request = decode::request(recorded);
         if self.json {
-            let (recorded, now) = (decode::got(recorded), decode::got(now));
+            let (recorded, now) = (decode::outcome(recorded), decode::outcome(now));
             return object(&Difference { line, request, recorded, now, fields });
         }
         let mut hasher = DefaultHasher::new();
@@ -107,29 +112,24 @@ impl Tally {
         print(text)
     }
 
-    pub fn end(self) -> Result<ExitCode, Failure> {
-        let Tally { json, requests, same, different, left_out, shown: _ } = self;
-        let left_out: Vec<LeftOut> =
-            left_out.into_iter().map(|((request, why), count)| LeftOut { request, why, count }).collect();
-        let status =
-            if different == 0 && requests > 0 { ExitCode::SUCCESS } else { ExitCode::from(Failure::FAILED) };
+    /// Prints the counts; returns the exit status.
+    pub fn end(mut self) -> Result<ExitCode, Failure> {
+        self.left_out.sort_by(|one, other| (&one.request, one.why).cmp(&(&other.request, other.why)));
+        let Tally { json, requests, same, different, ref left_out, .. } = self;
+        let status = if different == 0 && requests > 0 { 0 } else { Failure::FAILED };
         if json {
-            object(&End { requests, same, different, left_out })?;
-            return Ok(status);
+            object(&self)?;
+            return Ok(status.into());
         }
         let count: u64 = left_out.iter().map(|left| left.count).sum();
         let mut text =
             format!("{requests} requests: {same} as recorded, {different} different, {count} left out.\n");
         if !left_out.is_empty() {
-            let mut table = Table::new();
-            table.load_preset(presets::ASCII_MARKDOWN).set_header(["Left out", "Count", "Why"]);
-            for LeftOut { request, why, count } in left_out {
-                table.add_row([request, count.to_string(), why.to_owned()]);
-            }
-            text += &format!("{table}\n");
+            let row = |left: &LeftOut| [left.request.clone(), left.count.to_string(), left.why.to_owned()];
+            text += &format!("{}\n", terminal::grid(["Left out", "Count", "Why"], left_out.iter().map(row)));
         }
         print(text)?;
-        Ok(status)
+        Ok(status.into())
     }
 }
 
