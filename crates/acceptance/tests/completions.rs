@@ -56,6 +56,8 @@ fn completes(words: Words) {
         ("vmware-bdwrapper setup --no", "--no-setuid"),
         ("vmware-bdwrapper probe --", "--device"),
         ("vmware-bdwrapper run --log-level ", "100"),
+        ("vmware-bdwrapper --message-format ", "json"),
+        ("vmware-bdwrapper probe --message-format ", "text"),
     ] {
         let found = words(line);
         assert!(found.iter().any(|word| word == wanted), "{line}: {found:?}");
