@@ -56,8 +56,7 @@ fn completes(words: Words) {
         ("vmware-bdwrapper setup --no", "--no-setuid"),
         ("vmware-bdwrapper probe --", "--device"),
         ("vmware-bdwrapper run --log-level ", "100"),
-        ("vmware-bdwrapper --message-format ", "json"),
-        ("vmware-bdwrapper probe --message-format ", "text"),
+        ("vmware-bdwrapper probe --message-format ", "json"),
     ] {
         let found = words(line);
         assert!(found.iter().any(|word| word == wanted), "{line}: {found:?}");
