@@ -503,7 +503,7 @@ fn usage() {
     for task in ["run", "probe", "libdir"] {
         assert!(run().args([task, "--help"]).output().expect_out().contains("Example:"), "{task}");
     }
-    for arguments in [&[][..], &["rum"], &["probe", "--bogus"], &["libdir", "x"]] {
+    for arguments in [&[][..], &["vmdk"], &["rum"], &["probe", "--bogus"], &["libdir", "x"]] {
         let outcome = Run::new(command()).args(arguments).output();
         assert_eq!((outcome.code(), outcome.out().as_str()), (2, ""), "{arguments:?}");
         assert!(outcome.err().starts_with("vmware-bdwrapper: "), "{}", outcome.err());
@@ -511,6 +511,8 @@ fn usage() {
             let outcome = Run::new(command()).args(format).args(arguments).output();
             outcome.refused(2, "usage", "", "");
             assert_eq!(messages(&outcome).len(), 1);
+            // Parts of other commands are not for users.
+            assert!(!outcome.err().contains("resend"), "{}", outcome.err());
         }
     }
     // Without a command the help follows.

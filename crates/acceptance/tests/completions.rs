@@ -56,6 +56,7 @@ fn completes(words: Words) {
         ("vmware-bdwrapper setup --no", "--no-setuid"),
         ("vmware-bdwrapper probe --", "--device"),
         ("vmware-bdwrapper run --log-level ", "100"),
+        ("vmware-bdwrapper probe --message-format ", "json"),
     ] {
         let found = words(line);
         assert!(found.iter().any(|word| word == wanted), "{line}: {found:?}");

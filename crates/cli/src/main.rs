@@ -313,17 +313,19 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         return print(say::terminal::wrapped(&text)).map_or_else(Failure::report, |()| ExitCode::SUCCESS);
     }
-    let message = match error.kind() {
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            format!("No command is given: write one of these.\n\n{}", text.trim_end())
+    let is_json = is_asked_for_json();
+    let _ = FORMAT.set(if is_json { Format::Json } else { Format::Text });
+    let message = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+    match (error.kind(), is_json) {
+        (ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, false) => {
+            write(&format!("vmware-bdwrapper: No command is given: write one of these.\n\n{message}\n"));
         }
-        _ => text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned(),
-    };
-    if is_asked_for_json() {
-        let _ = FORMAT.set(Format::Json);
-        say(Finding::problem(Code::Usage, message));
-    } else {
-        write(&format!("vmware-bdwrapper: {message}\n"));
+        (ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand, _) => {
+            let finding = Finding::problem(Code::Usage, "No command is given");
+            say(finding.hint("'vmware-bdwrapper --help' lists the commands"));
+        }
+        (_, false) => write(&format!("vmware-bdwrapper: {message}\n")),
+        (_, true) => say(Finding::problem(Code::Usage, message)),
     }
     ExitCode::from(Failure::USAGE)
 }

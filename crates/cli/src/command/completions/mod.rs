@@ -18,7 +18,8 @@ pub fn completions(command: &Command, shell: &str) -> Result<(), Failure> {
     let shell: Shell = shell.parse().map_err(|why: String| Finding::problem(Code::Usage, why))?;
     // What the help does not show is nothing to be completed.
     let tasks = command.get_subcommands().filter(|task| !task.is_hide_set()).cloned();
-    let mut shown = hinted(Command::new(NAME).version(env!("CARGO_PKG_VERSION")).subcommands(tasks));
+    let shown = Command::new(NAME).version(env!("CARGO_PKG_VERSION")).subcommands(tasks);
+    let mut shown = hinted(shown.args(command.get_arguments().filter(|arg| arg.is_global_set()).cloned()));
     let mut text = Vec::new();
     generate(shell, &mut shown, NAME, &mut text);
     let text = String::from_utf8_lossy(&text).into_owned();
