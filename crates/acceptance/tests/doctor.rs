@@ -1648,7 +1648,7 @@ fn list_table() {
     // Too narrow for a table: a line for each fact.
     let narrow = list(40, "");
     let facts = format!(
-        "{}\n  size: 1 MiB\n  kind: loop\n  fit: no: it can only be read\n  name that stays: file {}\n",
+        "{}\n  size: 1 MiB\n  kind: loop\n  usable: no: it can only be read\n  persistent name: file {}\n",
         device.path().display(),
         path.display()
     );
@@ -1680,7 +1680,7 @@ fn list_table() {
     Loop::attach_after(&scratch.image("other", MIB), unused);
 }
 
-/// What is deleted is no name that stays.
+/// A deleted file is not a persistent name.
 fn list_deleted() {
     let scratch = Scratch::new();
     let path = scratch.image("image", MIB);

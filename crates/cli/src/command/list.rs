@@ -29,7 +29,7 @@ pub fn list(json: bool, all: bool) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-const TITLES: [&str; 5] = ["Device", "Size", "Kind", "Fit", "Name that stays"];
+const TITLES: [&str; 5] = ["Device", "Size", "Kind", "Usable", "Persistent name"];
 
 /// What is said of a device under each title.
 fn cells(block: &Block, fitness: Fitness) -> [String; 5] {
