@@ -116,3 +116,30 @@ impl Device {
 fn result(value: c_int) -> Result<c_int, Errno> {
     if value == -1 { Err(Errno(errno::get())) } else { Ok(value) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use disk::request::{BLKGETSIZE64, BLKPG, BLKRASET};
+
+    fn own(path: &core::ffi::CStr) -> Result<Device, Errno> {
+        let file = core::mem::ManuallyDrop::new(File::open(path, libc::O_RDONLY | libc::O_CLOEXEC)?);
+        Device::own(file.fd())
+    }
+
+    #[test]
+    fn a_request_that_could_touch_other_memory_is_not_made() {
+        assert!(matches!(own(c"/dev/null"), Err(Errno::ENOTBLK)));
+        let file = own(c"/proc/self/exe").expect("it is a regular file");
+        let mut buffer = Buffer([0; REPLY]);
+        for request in [SG_IO, BLKPG, BLKRASET, HDIO_DRIVE_CMD, 0x5399] {
+            assert_eq!(file.lend(request, &mut buffer), Err(Errno::EINVAL), "{request:#x}");
+        }
+        for request in [SG_IO, BLKPG, BLKGETSIZE64, 0x5399] {
+            assert_eq!(file.pass(request, 0), Err(Errno::EINVAL), "{request:#x}");
+        }
+        // The kernel has no such requests for a regular file.
+        assert_eq!(file.lend(BLKGETSIZE64, &mut buffer), Err(Errno::ENOTTY));
+        assert_eq!(file.pass(BLKRASET, 0), Err(Errno::ENOTTY));
+    }
+}

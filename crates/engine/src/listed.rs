@@ -109,7 +109,8 @@ fn check_disk(status: &Status, entry: &Entry<'_>) -> Result<(), Problem> {
     }
 }
 
-fn is_physical_disk(number: DeviceNumber) -> bool {
+/// Returns whether a device is a physical SCSI, IDE or NVMe disk.
+pub fn is_physical_disk(number: DeviceNumber) -> bool {
     if number.major() != BLOCK_EXT_MAJOR {
         return is_disk_number(number.major(), number.minor());
     }

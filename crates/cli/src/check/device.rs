@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use disk::entry::Entry;
+use engine::sys::DeviceNumber;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::getuid;
@@ -14,7 +15,7 @@ use rustix::process::getuid;
 use crate::check::config::{self, FILE};
 use crate::entries::{self, Device};
 use crate::file::read_start;
-use crate::host::block::{self, Block, Kind, Number};
+use crate::host::block::{self, Block, Kind};
 use crate::host::scan::Host;
 use crate::host::udev::{self, Access};
 use crate::host::users::{self, Database};
@@ -113,7 +114,7 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
         let hint = format!("run as root: 'partx --delete --nr {number} {}'", quoted(disk));
         findings.push(problem(Code::Stale, &why).hint(hint));
     } else if !name.exists() {
-        let Number { major, minor } = block.number;
+        let (major, minor) = (block.number.major(), block.number.minor());
         let finding = problem(Code::NotFound, "does not exist, although the kernel has the device");
         findings.push(finding.hint(format!("run as root: 'mknod {word} b {major} {minor}'")));
     }
@@ -184,7 +185,7 @@ pub fn taken(path: &Path, host: &Host) -> Vec<Finding> {
     if !status.file_type().is_block_device() {
         return host.uses_of_file(path).iter().map(|one| used(path, one, host)).collect();
     }
-    let block = host.by_number(Number::of(status.rdev()));
+    let block = host.by_number(DeviceNumber::of(status.rdev()));
     let known = block.map(|block| uses(block, path, host)).unwrap_or_default();
     if known.is_empty() { claimed(path).into_iter().collect() } else { known }
 }
@@ -221,7 +222,7 @@ pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
     };
     let options = Options { read_only: device.entry.read_only, force: device.entry.force };
     let uses = taken(path, host);
-    let block = host.by_number(Number::of(status.rdev())).filter(|_| !status.is_file());
+    let block = host.by_number(DeviceNumber::of(status.rdev())).filter(|_| !status.is_file());
     let mut others = Vec::new();
     if status.is_file() {
         if status.len() < u64::from(SECTOR) {

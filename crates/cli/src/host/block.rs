@@ -2,41 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use disk::physical_disk::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
+use engine::listed::is_physical_disk;
+use engine::sys::DeviceNumber;
 
 use super::uses::{System, Use};
 use crate::say::finding::{Code, Finding};
 
-/// A device number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Number {
-    /// The driver's.
-    pub major: u32,
-    /// The device's.
-    pub minor: u32,
-}
-
-impl Number {
-    /// The one in an `st_rdev`.
-    pub fn of(rdev: u64) -> Number {
-        Number { major: rustix::fs::major(rdev), minor: rustix::fs::minor(rdev) }
-    }
-
-    pub(super) fn parse(text: &[u8]) -> Option<Number> {
-        let (major, minor) = std::str::from_utf8(text).ok()?.split_once(':')?;
-        Some(Number { major: major.parse().ok()?, minor: minor.parse().ok()? })
-    }
-}
-
-impl fmt::Display for Number {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.major, self.minor)
-    }
+/// Parses `MAJOR:MINOR`.
+pub(super) fn parse_number(text: &[u8]) -> Option<DeviceNumber> {
+    let (major, minor) = std::str::from_utf8(text).ok()?.split_once(':')?;
+    Some(DeviceNumber::new(major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// What a device is.
@@ -185,7 +164,7 @@ pub enum Identity {
 #[derive(Clone, Debug)]
 pub struct Block {
     /// Its number.
-    pub number: Number,
+    pub number: DeviceNumber,
     /// The kernel's name of it, as it is in `/dev`.
     pub name: OsString,
     /// What it is.
@@ -264,20 +243,18 @@ impl Block {
 }
 
 /// Whether a device is a real SCSI, IDE or NVMe disk; `link` is where `/sys/dev/block/MAJOR:MINOR` leads.
-pub(super) fn is_real(number: Number, link: &[u8]) -> bool {
-    if number.major == BLOCK_EXT_MAJOR {
+pub(super) fn is_real(number: DeviceNumber, link: &[u8]) -> bool {
+    if number.major() == BLOCK_EXT_MAJOR {
         is_disk_link(link)
     } else {
-        is_disk_number(number.major, number.minor)
+        is_disk_number(number.major(), number.minor())
     }
 }
 
 /// Whether a name leads to a real SCSI, IDE or NVMe disk; one that does not exist yet is not judged.
 pub fn is_real_path(path: &Path) -> bool {
     let Ok(status) = path.metadata() else { return false };
-    let number = Number::of(status.rdev());
-    let link = Path::new("/sys/dev/block").join(number.to_string()).read_link().unwrap_or_default();
-    status.file_type().is_block_device() && is_real(number, link.as_os_str().as_bytes())
+    status.file_type().is_block_device() && is_physical_disk(DeviceNumber::of(status.rdev()))
 }
 
 /// Says that a device is a real disk, without what to do.

@@ -5,25 +5,27 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::block::{Identity, Number};
+use engine::sys::DeviceNumber;
+
+use super::block::Identity;
 use super::scan::Host;
 
 impl Host {
     /// A device in udev's database (systemd: src/libsystemd/sd-device/device-private.c).
-    fn udev_data(&self, number: Number) -> String {
+    fn udev_data(&self, number: DeviceNumber) -> String {
         let data = fs::read(self.root.join(format!("run/udev/data/b{number}"))).unwrap_or_default();
         String::from_utf8_lossy(&data).into_owned()
     }
 
     /// The `E:` lines of it.
-    pub(super) fn properties(&self, number: Number) -> BTreeMap<String, String> {
+    pub(super) fn properties(&self, number: DeviceNumber) -> BTreeMap<String, String> {
         let data = self.udev_data(number);
         let pairs = data.lines().filter_map(|line| line.strip_prefix("E:")?.split_once('='));
         pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
     /// Whether a rule of udev's makes a link: the `S:` lines.
-    pub fn is_udevs(&self, number: Number, link: &Path) -> bool {
+    pub fn is_udevs(&self, number: DeviceNumber, link: &Path) -> bool {
         let data = self.udev_data(number);
         data.lines()
             .filter_map(|line| line.strip_prefix("S:"))

@@ -7,7 +7,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::block::{Block, Identity, Kind, Number, is_real};
+use engine::sys::DeviceNumber;
+
+use super::block::{Block, Identity, Kind, is_real, parse_number};
 use super::uses::MOUNTS;
 use crate::program::loader::resolve;
 use crate::say::failure::{Failure, cause, say};
@@ -81,7 +83,7 @@ impl Host {
         let numbers = unknown(NUMBERS);
         for entry in fs::read_dir(host.file(NUMBERS)).map_err(numbers)? {
             let entry = entry.map_err(numbers)?;
-            let Some(number) = Number::parse(entry.file_name().as_bytes()) else { continue };
+            let Some(number) = parse_number(entry.file_name().as_bytes()) else { continue };
             host.blocks.extend(host.block(number));
         }
         host.blocks.sort_by_key(|block| block.number);
@@ -108,7 +110,7 @@ impl Host {
     }
 
     /// The one with this number.
-    pub fn by_number(&self, number: Number) -> Option<&Block> {
+    pub fn by_number(&self, number: DeviceNumber) -> Option<&Block> {
         self.blocks.iter().find(|block| block.number == number)
     }
 
@@ -116,7 +118,9 @@ impl Host {
     pub fn by_path(&self, path: &Path) -> Option<&Block> {
         let resolved = resolve(&self.root, path)?;
         match self.root.join(&resolved).metadata() {
-            Ok(status) if status.file_type().is_block_device() => self.by_number(Number::of(status.rdev())),
+            Ok(status) if status.file_type().is_block_device() => {
+                self.by_number(DeviceNumber::of(status.rdev()))
+            }
             Ok(_) => None,
             Err(_) => {
                 let name = resolved.strip_prefix("dev").ok()?;
@@ -136,7 +140,7 @@ impl Host {
         file.as_os_str().as_bytes().ends_with(b" (deleted)") && !self.file(file).exists()
     }
 
-    fn block(&self, number: Number) -> Option<Block> {
+    fn block(&self, number: DeviceNumber) -> Option<Block> {
         let link = Path::new("/sys/dev/block").join(number.to_string());
         let directory = resolve(&self.root, &link)?;
         let read = |name: &str| attribute(&self.root.join(&directory).join(name));

@@ -6,7 +6,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
-use super::block::{Block, Kind, Number};
+use engine::sys::DeviceNumber;
+
+use super::block::{Block, Kind, parse_number};
 use super::scan::{Host, entry_names};
 use crate::file::inode;
 use crate::say::failure::{quoted, shown};
@@ -104,13 +106,13 @@ impl Host {
 
     /// Finds what uses them, given the text of [`MOUNTS`].
     pub(super) fn find_uses(&mut self, text: &[u8]) {
-        let mut own: Vec<(Number, Use)> = Vec::new();
+        let mut own: Vec<(DeviceNumber, Use)> = Vec::new();
         let mut mounts: Vec<_> = mounts(text).collect();
         mounts.sort_by_key(|(_, _, place)| system_rank(place));
         for (number, source, place) in mounts {
             // The number of a btrfs is none of a device.
             let block =
-                self.by_number(number).or_else(|| self.by_path(&source).filter(|_| number.major == 0));
+                self.by_number(number).or_else(|| self.by_path(&source).filter(|_| number.major() == 0));
             own.extend(block.map(|block| (block.number, Use::Mounted(place))));
         }
         for file in self.swaps() {
@@ -160,7 +162,7 @@ impl Host {
     }
 
     /// What the running system has on each device that it runs from, given what uses each device itself.
-    fn systems(&self, own: &[(Number, Use)]) -> BTreeMap<Number, System> {
+    fn systems(&self, own: &[(DeviceNumber, Use)]) -> BTreeMap<DeviceNumber, System> {
         let mut found = BTreeMap::new();
         let mut left = Vec::new();
         for (number, one) in own {
@@ -236,10 +238,10 @@ impl Host {
 }
 
 /// Number, source and place of each mount in the text of [`MOUNTS`].
-fn mounts(text: &[u8]) -> impl Iterator<Item = (Number, PathBuf, PathBuf)> {
+fn mounts(text: &[u8]) -> impl Iterator<Item = (DeviceNumber, PathBuf, PathBuf)> {
     text.split(|&byte| byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|&byte| byte == b' ');
-        let number = Number::parse(fields.nth(2)?)?;
+        let number = parse_number(fields.nth(2)?)?;
         let place = unescape(fields.nth(1)?);
         let source = fields.skip_while(|field| *field != b"-").nth(2)?;
         Some((number, unescape(source), place))

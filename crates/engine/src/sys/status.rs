@@ -8,13 +8,19 @@ use disk::Errno;
 use super::call::{call, filled};
 
 /// The number of a device: the major number in the upper 32 bits, the minor number in the lower ones.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeviceNumber(u64);
 
 impl DeviceNumber {
     /// Returns the device with a major and a minor number.
     pub const fn new(major: u32, minor: u32) -> DeviceNumber {
         DeviceNumber((major as u64) << 32 | minor as u64)
+    }
+
+    /// Returns the number that stat(2) and its kind report (`st_dev`, `st_rdev`).
+    #[inline]
+    pub fn of(dev: u64) -> DeviceNumber {
+        DeviceNumber::new(libc::major(dev), libc::minor(dev))
     }
 
     /// Returns the major number.
@@ -86,9 +92,9 @@ impl From<&libc::stat> for Status {
         Status {
             mode: found.st_mode,
             user: UserId(found.st_uid),
-            device: DeviceNumber::new(libc::major(found.st_dev), libc::minor(found.st_dev)),
+            device: DeviceNumber::of(found.st_dev),
             inode: found.st_ino,
-            number: DeviceNumber::new(libc::major(found.st_rdev), libc::minor(found.st_rdev)),
+            number: DeviceNumber::of(found.st_rdev),
             size: u64::try_from(found.st_size).unwrap_or(0),
         }
     }
