@@ -68,12 +68,12 @@ fn pass_through<H: Host>(task: &mut Task<'_, H>) -> Done {
     let is_dma = match protocol {
         3..=5 => false,
         6 | 10 | 11 => true,
-        _ => return Err(Sense::cdb(1, Some(4)).into()),
+        _ => return Err(Sense::invalid_field_in_cdb(1, Some(4)).into()),
     };
     let multiple = ata::command::find(input.command, 0)
         .is_some_and(|command| matches!(command.operation, ata::command::Operation::Multiple(_)));
     if how & 0xe0 != 0 && !multiple {
-        return Err(Sense::cdb(1, Some(7)).into());
+        return Err(Sense::invalid_field_in_cdb(1, Some(7)).into());
     }
     let direction = match task.direction {
         _ if task.data.residual() == 0 => Direction::None,
@@ -82,7 +82,7 @@ fn pass_through<H: Host>(task: &mut Task<'_, H>) -> Done {
         direction => direction,
     };
     if length == 0 && direction != Direction::None {
-        return Err(Sense::cdb(2, Some(1)).into());
+        return Err(Sense::invalid_field_in_cdb(2, Some(1)).into());
     }
     let transfer = match (protocol, direction, is_dma) {
         (3, ..) => Transfer::None,

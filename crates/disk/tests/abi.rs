@@ -163,7 +163,7 @@ fn commands_of_both() {
         assert!(disk.host.content.borrow()[3 * 512..5 * 512] == [7; 1024]);
         // Sense data and the residual.
         let failed = disk.read(&[0x28, 0, 0, 0, 1, 0, 0, 0, 1, 0], 512);
-        assert_eq!((failed.status, failed.resid, failed.check().code), (2, 512, 0x2100));
+        assert_eq!((failed.status, failed.resid, failed.check().asc_ascq), (2, 512, 0x2100));
         // An element that is too long for the kernel.
         disk.lay_out(&[512, 512]);
         let size = disk.host.abi().size_of::<Segment>() as u64;

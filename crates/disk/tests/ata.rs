@@ -345,7 +345,10 @@ fn refused(kind: &'static str, way: Way, command: &Ata) {
     assert!(*disk.host.content.borrow() == content(BLOCKS), "{command:x?}");
     assert_eq!((disk.host.changed.get(), disk.host.synced.get()), (None, 0));
     if let Some(reply) = got.reply {
-        assert_eq!((reply.check().key, reply.check().code), (ABORTED_COMMAND.key, ABORTED_COMMAND.code));
+        assert_eq!(
+            (reply.check().key, reply.check().asc_ascq),
+            (ABORTED_COMMAND.key, ABORTED_COMMAND.asc_ascq)
+        );
     }
 }
 

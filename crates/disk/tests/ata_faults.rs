@@ -128,7 +128,7 @@ fn every_error_of_every_call_of_every_command() {
                             _ => sense::ABORTED_COMMAND,
                         };
                         let found = reply.check();
-                        assert_eq!((found.key, found.code), (expected.key, expected.code), "{name}");
+                        assert_eq!((found.key, found.asc_ascq), (expected.key, expected.asc_ascq), "{name}");
                     }
                     (Ending::Registers(..), None) => assert_eq!(got.result, Err(Errno::EIO), "{name}"),
                     (Ending::Errno(errno), _) => {

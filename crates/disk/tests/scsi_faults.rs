@@ -301,7 +301,7 @@ fn the_first_bad_block_of_a_read() {
                 assert_eq!(reply.status, 0);
                 continue;
             }
-            assert_eq!(reply.check(), UNRECOVERED_READ_ERROR.at(BAD as u64), "{picky}");
+            assert_eq!(reply.check(), UNRECOVERED_READ_ERROR.with_information(BAD as u64), "{picky}");
             // What came before it may have been moved, no more.
             let moved = reply.data.len();
             assert!(moved <= 512 * BAD, "{moved}");
@@ -324,7 +324,7 @@ fn the_first_bad_block_of_what_reads_without_giving() {
     ];
     for (cdb, data) in commands {
         let reply = bad_block(Call::Read, false).write(&cdb, &data);
-        assert_eq!(reply.check(), UNRECOVERED_READ_ERROR.at(BAD as u64), "{cdb:02x?}");
+        assert_eq!(reply.check(), UNRECOVERED_READ_ERROR.with_information(BAD as u64), "{cdb:02x?}");
     }
 }
 
@@ -334,7 +334,7 @@ fn the_first_bad_block_of_a_write() {
     for code in [0x2a, 0x8a, 0x2e] {
         let disk = bad_block(Call::Write, false);
         let reply = disk.write(&blocks_cdb(code, 0, 0, 1000), &data);
-        assert_eq!(reply.check(), WRITE_ERROR.at(BAD as u64), "{code:02x}");
+        assert_eq!(reply.check(), WRITE_ERROR.with_information(BAD as u64), "{code:02x}");
         let holds = disk.host.content.borrow();
         assert!(
             holds[512 * (BAD + 1)..] == numbered_blocks(MANY)[512 * (BAD + 1)..],

@@ -33,7 +33,8 @@ impl<H: Host> Task<'_, H> {
 
     /// INVALID FIELD IN CDB that names the transfer length.
     fn too_many(&self) -> Outcome {
-        Sense::cdb(self.row.transfer_length.map_or(0, |field| field.at.into()), Some(7)).into()
+        Sense::invalid_field_in_cdb(self.row.transfer_length.map_or(0, |field| field.at.into()), Some(7))
+            .into()
     }
 
     fn within(&self, first: u64, blocks: u64) -> Result<Range, Outcome> {
@@ -83,7 +84,7 @@ impl<H: Host> Task<'_, H> {
             return Err(self.too_many());
         }
         if range.first & range.blocks.wrapping_sub(1) != 0 {
-            return Err(Sense::cdb(2, Some(7)).into());
+            return Err(Sense::invalid_field_in_cdb(2, Some(7)).into());
         }
         self.expect(range.bytes())?;
         let durable = is_durable(self.device, self.fua());
@@ -93,7 +94,7 @@ impl<H: Host> Task<'_, H> {
     pub(super) fn write_and_verify(&mut self) -> Done {
         let compare = self.byte(1) >> 1 & 3;
         if compare > 1 {
-            return Err(Sense::cdb(1, Some(2)).into());
+            return Err(Sense::invalid_field_in_cdb(1, Some(2)).into());
         }
         self.check_writable()?;
         let range = self.moved()?;
@@ -106,7 +107,7 @@ impl<H: Host> Task<'_, H> {
     pub(super) fn verify(&mut self) -> Done {
         let compare = self.byte(1) >> 1 & 3;
         if compare == 2 {
-            return Err(Sense::cdb(1, Some(2)).into());
+            return Err(Sense::invalid_field_in_cdb(1, Some(2)).into());
         }
         let range = self.range()?;
         let out = match compare {
@@ -134,10 +135,10 @@ impl<H: Host> Task<'_, H> {
         let no_data = self.byte(1) & 0x01 != 0;
         let thin = is_thin(self.host);
         if anchor {
-            return Err(Sense::cdb(1, Some(4)).into());
+            return Err(Sense::invalid_field_in_cdb(1, Some(4)).into());
         }
         if unmap && !thin {
-            return Err(Sense::cdb(1, Some(3)).into());
+            return Err(Sense::invalid_field_in_cdb(1, Some(3)).into());
         }
         self.check_writable()?;
         let mut range = self.range()?;
@@ -178,7 +179,7 @@ impl<H: Host> Task<'_, H> {
 
     pub(super) fn unmap(&mut self) -> Done {
         if self.byte(1) & 0x01 != 0 {
-            return Err(Sense::cdb(1, Some(0)).into());
+            return Err(Sense::invalid_field_in_cdb(1, Some(0)).into());
         }
         let length = self.list_length();
         if length == 0 {
@@ -194,7 +195,7 @@ impl<H: Host> Task<'_, H> {
         let descriptors = usize::from(u16::from_be_bytes([header[2], header[3]]));
         let count = descriptors.min(length - 8) / 16;
         if count as u64 > u64::from(MAX_UNMAP_DESCRIPTORS) {
-            return Err(Sense::list(2, Some(7)).into());
+            return Err(Sense::invalid_field_in_parameter_list(2, Some(7)).into());
         }
         let descriptors = self.data;
         // All of them are looked at before any is carried out.
@@ -203,7 +204,9 @@ impl<H: Host> Task<'_, H> {
             let range = self.next_descriptor()?;
             blocks = blocks.saturating_add(range.blocks);
             if blocks > MAX_UNMAP_BLOCKS.into() {
-                return Err(Sense::list((8 + 16 * place + 8) as u16, Some(7)).into());
+                return Err(
+                    Sense::invalid_field_in_parameter_list((8 + 16 * place + 8) as u16, Some(7)).into()
+                );
             }
         }
         let after = core::mem::replace(&mut self.data, descriptors);
@@ -255,7 +258,9 @@ impl<H: Host> Task<'_, H> {
             miscompare.is_none()
         })?;
         match miscompare {
-            Some(place) => Err(Sense::MISCOMPARE_DURING_VERIFY_OPERATION.at(place as u64).into()),
+            Some(place) => {
+                Err(Sense::MISCOMPARE_DURING_VERIFY_OPERATION.with_information(place as u64).into())
+            }
             None => Ok(()),
         }
     }

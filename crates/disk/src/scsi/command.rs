@@ -377,7 +377,9 @@ pub(super) fn supported(
     match row {
         Some(row) if has(device, host, row) => Ok(row),
         // The service action is wrong where there are others.
-        _ if rows(device, host, operation_code).any(|row| row.service_action) => Err(Sense::cdb(1, Some(4))),
+        _ if rows(device, host, operation_code).any(|row| row.service_action) => {
+            Err(Sense::invalid_field_in_cdb(1, Some(4)))
+        }
         _ => Err(Sense::INVALID_COMMAND_OPERATION_CODE),
     }
 }

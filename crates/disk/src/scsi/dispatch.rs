@@ -59,7 +59,7 @@ impl<H: Host> Task<'_, H> {
         let wrong = self.row.reserved_bits(&self.cdb);
         if wrong != 0 {
             let before = wrong.leading_zeros();
-            return Err(Sense::cdb((before / 8) as u16, Some(7 - (before % 8) as u8)).into());
+            return Err(Sense::invalid_field_in_cdb((before / 8) as u16, Some(7 - (before % 8) as u8)).into());
         }
         if self.capacity.blocks == 0 && needs == Needs::Medium {
             return Err(Sense::MEDIUM_NOT_PRESENT.into());

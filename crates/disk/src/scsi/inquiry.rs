@@ -121,7 +121,7 @@ pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response)
             let (flags, provisioning_type) = if provisioning.is_thin { thin } else { (0, 0) };
             out.put(&[0, flags, provisioning_type, 0]);
         }
-        _ => return Err(Sense::cdb(2, Some(7)).into()),
+        _ => return Err(Sense::invalid_field_in_cdb(2, Some(7)).into()),
     }
     let length = (out.len().saturating_sub(4) as u16).to_be_bytes();
     out.set(2, &length);

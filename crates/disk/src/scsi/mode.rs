@@ -117,7 +117,7 @@ pub fn sense(
     mut put: impl FnMut(u8),
 ) -> Result<(), Sense> {
     if code == 0x3f && !matches!(subpage, 0x00 | 0xff) {
-        return Err(Sense::cdb(3, Some(7)));
+        return Err(Sense::invalid_field_in_cdb(3, Some(7)));
     }
     let switches = if values == Values::Default { DEFAULTS } else { switches.get() };
     let mut any = false;
@@ -132,7 +132,7 @@ pub fn sense(
         return Ok(());
     }
     let known = pages(kind).any(|page| page.code == code) || code == 0x3f;
-    Err(if known { Sense::cdb(3, Some(7)) } else { Sense::cdb(2, Some(5)) })
+    Err(if known { Sense::invalid_field_in_cdb(3, Some(7)) } else { Sense::invalid_field_in_cdb(2, Some(5)) })
 }
 
 /// Changes what the pages of a MODE SELECT parameter list say; nothing unless all of it can be. `start` is the first
@@ -143,7 +143,8 @@ pub fn select(kind: Kind, switches: &Switches, list: &[u8], start: usize) -> Res
     let mut at = start;
     while let Some(rest) = list.get(at..).filter(|rest| !rest.is_empty()) {
         let byte = |place: usize| rest.get(place).copied().ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR);
-        let here = |place: usize, bit| Sense::list(at.saturating_add(place) as u16, bit);
+        let here =
+            |place: usize, bit| Sense::invalid_field_in_parameter_list(at.saturating_add(place) as u16, bit);
         let first = byte(0)?;
         let subpage = if first & 0x40 != 0 { byte(1)? } else { 0 };
         let page = pages(kind)

@@ -24,7 +24,7 @@ impl<H: Host> Task<'_, H> {
         let mut response = Response::new();
         if self.byte(1) & 0x01 == 0 {
             if page != 0 {
-                return Err(Sense::cdb(2, Some(7)).into());
+                return Err(Sense::invalid_field_in_cdb(2, Some(7)).into());
             }
             inquiry::standard(self.device, &mut response);
         } else {
@@ -87,7 +87,7 @@ impl<H: Host> Task<'_, H> {
     pub(super) fn mode_select(&mut self) -> Done {
         let ten = self.byte(0) == 0x55;
         if self.byte(1) & 0x10 == 0 {
-            return Err(Sense::cdb(1, Some(4)).into());
+            return Err(Sense::invalid_field_in_cdb(1, Some(4)).into());
         }
         let length = self.list_length();
         if length == 0 {
@@ -111,7 +111,7 @@ impl<H: Host> Task<'_, H> {
             let wanted = if long { 16 } else { 8 };
             let block = (1..4).fold(0, |block, at| block << 8 | u32::from(byte(start - 4 + at)));
             if descriptor != wanted || block != self.capacity.block {
-                return Err(Sense::list(header as u16, None).into());
+                return Err(Sense::invalid_field_in_parameter_list(header as u16, None).into());
             }
         }
         Ok(mode::select(self.device.entry.kind, &self.device.settings.switches, list, start)?)
@@ -121,11 +121,11 @@ impl<H: Host> Task<'_, H> {
         let (page, subpage) = (self.byte(2) & 0x3f, self.byte(3));
         // SP saves what the pages' DS bits let be saved: nothing.
         if subpage != 0 {
-            return Err(Sense::cdb(3, Some(7)).into());
+            return Err(Sense::invalid_field_in_cdb(3, Some(7)).into());
         }
         // The first parameter that is asked for.
         if self.u16(5) > if page == TEMPERATURE { 1 } else { 0 } {
-            return Err(Sense::cdb(5, Some(7)).into());
+            return Err(Sense::invalid_field_in_cdb(5, Some(7)).into());
         }
         let mut out = Response::new();
         // DS, where there are parameters.
@@ -136,7 +136,7 @@ impl<H: Host> Task<'_, H> {
             TEMPERATURE => out.put(&[0, 0, BINARY_LIST, 2, 0, 0xff, 0, 1, BINARY_LIST, 2, 0, 0xff]),
             // None.
             INFORMATIONAL_EXCEPTIONS => out.put(&[0, 0, BINARY_LIST, 3, 0, 0, 0xff]),
-            _ => return Err(Sense::cdb(2, Some(5)).into()),
+            _ => return Err(Sense::invalid_field_in_cdb(2, Some(5)).into()),
         }
         let length = out.len().saturating_sub(4) as u16;
         out.set(2, &length.to_be_bytes());
@@ -147,8 +147,8 @@ impl<H: Host> Task<'_, H> {
     pub(super) fn start_stop(&mut self) -> Done {
         // Power conditions there are none (SPC-4, 7.5.13), nor anything to eject.
         match self.byte(4) {
-            condition if condition & 0xf0 != 0 => return Err(Sense::cdb(4, Some(7)).into()),
-            eject if eject & 0x02 != 0 => return Err(Sense::cdb(4, Some(1)).into()),
+            condition if condition & 0xf0 != 0 => return Err(Sense::invalid_field_in_cdb(4, Some(7)).into()),
+            eject if eject & 0x02 != 0 => return Err(Sense::invalid_field_in_cdb(4, Some(1)).into()),
             // START or NO_FLUSH
             start if start & 0x05 != 0 => return Ok(()),
             _ => {}
@@ -158,20 +158,20 @@ impl<H: Host> Task<'_, H> {
 
     pub(super) fn send_diagnostic(&mut self) -> Done {
         if self.list_length() != 0 {
-            return Err(Sense::cdb(3, Some(7)).into());
+            return Err(Sense::invalid_field_in_cdb(3, Some(7)).into());
         }
         // The default self-test, or none, and the short and extended ones in the background and foreground: all pass
         // at once, so there is nothing to abort (4).
         match self.byte(1) >> 5 {
             0 | 1 | 2 | 4 | 5 | 6 => Ok(()),
-            _ => Err(Sense::cdb(1, Some(7)).into()),
+            _ => Err(Sense::invalid_field_in_cdb(1, Some(7)).into()),
         }
     }
 
     pub(super) fn read_capacity_10(&mut self) -> Done {
         let (address, partial) = (self.u32(2), self.byte(8) & 0x01 != 0);
         if address != 0 && !partial {
-            return Err(Sense::cdb(2, Some(7)).into());
+            return Err(Sense::invalid_field_in_cdb(2, Some(7)).into());
         }
         let capacity = self.capacity;
         let last = u32::try_from(capacity.blocks.saturating_sub(1)).unwrap_or(u32::MAX);
@@ -184,7 +184,7 @@ impl<H: Host> Task<'_, H> {
     pub(super) fn read_capacity_16(&mut self) -> Done {
         let (address, partial) = (self.u64(2), self.byte(14) & 0x01 != 0);
         if address != 0 && !partial {
-            return Err(Sense::cdb(2, Some(7)).into());
+            return Err(Sense::invalid_field_in_cdb(2, Some(7)).into());
         }
         let capacity = self.capacity;
         let physical = self.device.physical_block(self.host).map_err(Error::backing)?;
@@ -217,7 +217,7 @@ impl<H: Host> Task<'_, H> {
         match self.byte(2) {
             0x00 | 0x02 => out.put(&[0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
             0x01 => out.put(&[0; 8]),
-            _ => return Err(Sense::cdb(2, Some(7)).into()),
+            _ => return Err(Sense::invalid_field_in_cdb(2, Some(7)).into()),
         }
         self.give(&out)
     }
@@ -230,7 +230,7 @@ impl<H: Host> Task<'_, H> {
             0 => {}
             // The extended header: a transition takes no time.
             1 => out.put(&[0x10, 0, 0, 0]),
-            _ => return Err(Sense::cdb(1, Some(7)).into()),
+            _ => return Err(Sense::invalid_field_in_cdb(1, Some(7)).into()),
         }
         // The state; the group; no status; one port, which follows.
         out.put(&[0x00, AO_SUP, GROUP[0], GROUP[1], 0, 0, 0, 1]);
@@ -247,15 +247,15 @@ impl<H: Host> Task<'_, H> {
         match self.list_length() {
             0 => return Ok(()),
             8 => {}
-            _ => return Err(Sense::cdb(6, Some(7)).into()),
+            _ => return Err(Sense::invalid_field_in_cdb(6, Some(7)).into()),
         }
         self.take(&mut list)?;
         let [.., state, _, group_high, group_low] = list;
         if state & 0x0f != 0 {
-            return Err(Sense::list(4, Some(3)).into());
+            return Err(Sense::invalid_field_in_parameter_list(4, Some(3)).into());
         }
         if [group_high, group_low] != GROUP {
-            return Err(Sense::list(6, Some(7)).into());
+            return Err(Sense::invalid_field_in_parameter_list(6, Some(7)).into());
         }
         Ok(())
     }
@@ -283,10 +283,12 @@ impl<H: Host> Task<'_, H> {
         let has_actions = first.is_some_and(|row| row.service_action);
         match self.byte(2) & 0x07 {
             // A command with service actions is asked for by 2, one without by 1; 3 takes both.
-            1 if has_actions => return Err(Sense::cdb(2, Some(2)).into()),
-            2 if !has_actions && first.is_some() => return Err(Sense::cdb(2, Some(2)).into()),
+            1 if has_actions => return Err(Sense::invalid_field_in_cdb(2, Some(2)).into()),
+            2 if !has_actions && first.is_some() => {
+                return Err(Sense::invalid_field_in_cdb(2, Some(2)).into());
+            }
             1..=3 => {}
-            _ => return Err(Sense::cdb(2, Some(2)).into()),
+            _ => return Err(Sense::invalid_field_in_cdb(2, Some(2)).into()),
         }
         let wanted = if has_actions { u8::try_from(action).unwrap_or(0xff) } else { 0 };
         // 3 looks at the service action of a command that has none, too.
@@ -316,7 +318,7 @@ impl<H: Host> Task<'_, H> {
     pub(super) fn report_task_management(&mut self) -> Done {
         let extended = self.byte(2) & 0x80 != 0;
         if self.allocation_length() < 4 {
-            return Err(Sense::cdb(6, Some(7)).into());
+            return Err(Sense::invalid_field_in_cdb(6, Some(7)).into());
         }
         let mut out = Response::new();
         out.put(&[LURS, 0, 0, 0]);

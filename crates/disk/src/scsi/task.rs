@@ -49,10 +49,10 @@ impl From<Sense> for Outcome {
 impl From<Error> for Outcome {
     fn from(error: Error) -> Outcome {
         match error {
-            Error::Read(lba) => Sense::UNRECOVERED_READ_ERROR.at(lba).into(),
-            Error::Write(lba) => Sense::WRITE_ERROR.at(lba).into(),
+            Error::Read(lba) => Sense::UNRECOVERED_READ_ERROR.with_information(lba).into(),
+            Error::Write(lba) => Sense::WRITE_ERROR.with_information(lba).into(),
             Error::Flush => Sense::WRITE_ERROR.into(),
-            Error::Miscompare(lba) => Sense::MISCOMPARE_DURING_VERIFY_OPERATION.at(lba).into(),
+            Error::Miscompare(lba) => Sense::MISCOMPARE_DURING_VERIFY_OPERATION.with_information(lba).into(),
             Error::NoSpace => Sense::SPACE_ALLOCATION_FAILED_WRITE_PROTECT.into(),
             Error::WriteProtected => Sense::WRITE_PROTECTED.into(),
             Error::AccessDenied => Sense::ACCESS_DENIED_NO_ACCESS_RIGHTS.into(),
