@@ -118,7 +118,7 @@ pub trait Backing {
     /// Returns the kind of backing device.
     fn medium(&self) -> Medium;
 
-    /// Returns what tells the backing device from others behind the same entry, such as its device
+    /// Returns what reports_attention the backing device from others behind the same entry, such as its device
     /// number; the same number where it cannot be told at no cost.
     fn identity(&self) -> u64 {
         0

@@ -14,7 +14,7 @@ use crate::scsi::dispatch;
 use crate::scsi::inquiry::ATA_INFORMATION;
 use crate::scsi::response::Response;
 use crate::scsi::sense::Sense;
-use crate::scsi::task::{Direction, Done, Outcome, Received, Task};
+use crate::scsi::task::{CommandResult, Direction, ExecuteCommand, Outcome, Task};
 
 /// The registers in the CDB of an ATA PASS-THROUGH, and whether they are those of a command of 48 bits, for which ATA
 /// PASS-THROUGH (12) has no room.
@@ -41,8 +41,8 @@ pub fn registers(cdb: &[u8; 16]) -> (Taskfile, bool) {
 
 /// Carries out a SCSI command; the result is its outcome and how many bytes were moved. What a translator adds to the commands
 /// of a SCSI disk it carries out itself.
-pub(crate) fn execute<H: Host>(device: &Device<'_>, host: &H, received: Received) -> (Outcome, u64) {
-    dispatch::execute(device, host, received, |task| match task.row.operation {
+pub(crate) fn execute<H: Host>(device: &Device<'_>, host: &H, command: ExecuteCommand) -> (Outcome, u64) {
+    dispatch::execute(device, host, command, |task| match task.row.operation {
         Operation::AtaPassThrough => Some(pass_through(task)),
         Operation::Inquiry if asks_ata_information(task) => Some(ata_information(task)),
         _ => None,
@@ -58,7 +58,7 @@ pub fn changes_nothing(command: &Command, cdb: &[u8; 16]) -> bool {
 }
 
 /// ATA PASS-THROUGH
-fn pass_through<H: Host>(task: &mut Task<'_, H>) -> Done {
+fn pass_through<H: Host>(task: &mut Task<'_, H>) -> CommandResult {
     let (how, flags) = (task.byte(1), task.byte(2));
     let (input, extended) = registers(&task.cdb);
     let (check, from_disk, length) = (flags & 0x20 != 0, flags & 0x08 != 0, flags & 0x03);
@@ -153,7 +153,7 @@ fn asks_ata_information<H: Host>(task: &Task<'_, H>) -> bool {
 
 /// ATA information: who translates, the signature of an ATA disk, the command that says who it is and what that says.
 #[inline(never)]
-fn ata_information<H: Host>(task: &mut Task<'_, H>) -> Done {
+fn ata_information<H: Host>(task: &mut Task<'_, H>) -> CommandResult {
     let mut out = Response::new();
     out.put(&[0x00, ATA_INFORMATION, 0x02, 0x38, 0, 0, 0, 0]);
     out.put(b"BDWRAP  ");
@@ -168,5 +168,5 @@ fn ata_information<H: Host>(task: &mut Task<'_, H>) -> Done {
     if let Some(identity) = out.append() {
         identify::sector(task.device, task.host, capacity, identity);
     }
-    task.give(&out)
+    task.send_data_in(&out)
 }

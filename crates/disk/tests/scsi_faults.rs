@@ -157,7 +157,7 @@ impl Ending {
 
     fn expected(call: Call, errno: Errno, first: u64) -> Ending {
         let of = Ending::Check;
-        let at_block = |sense: Sense| Ending::Check(sense.at(first));
+        let at_block = |sense: Sense| Ending::Check(sense.with_information(first));
         let writing = matches!(call, Call::Write | Call::Zero | Call::Discard | Call::Sync);
         match errno {
             Errno::ENOMEM => Ending::Status(BUSY),

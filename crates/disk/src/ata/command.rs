@@ -184,7 +184,7 @@ impl Command {
     }
 }
 
-/// The row of a command; the FEATURES register tells those of SMART and SET FEATURES apart.
+/// The row of a command; the FEATURES register reports_attention those of SMART and SET FEATURES apart.
 pub fn find(code: u8, features: u8) -> Option<&'static Command> {
     COMMANDS
         .iter()

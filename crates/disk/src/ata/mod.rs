@@ -140,7 +140,7 @@ struct Task<'a, H: Host> {
     done: Registers,
 }
 
-type Done = Result<(), Failure>;
+type CommandResult = Result<(), Failure>;
 
 impl<H: Host> Task<'_, H> {
     /// How many bytes the command moves.
@@ -196,7 +196,7 @@ impl<H: Host> Task<'_, H> {
         self.done.device = self.done.device & 0xf0 | high & 0x0f;
     }
 
-    fn run(&mut self) -> Done {
+    fn run(&mut self) -> CommandResult {
         let smart_is_on = self.device.settings.switches.is_on(settings::SMART);
         if self.command.code == command::SMART {
             let signed = self.input.lba >> 8 & 0xffff == SMART_SIGNATURE;
@@ -284,7 +284,7 @@ impl<H: Host> Task<'_, H> {
 
     /// Gives the host a page; the command is aborted where there is none.
     #[inline(never)]
-    fn give_page(&mut self, fill: impl FnOnce(&Self, &mut Page) -> bool) -> Done {
+    fn give_page(&mut self, fill: impl FnOnce(&Self, &mut Page) -> bool) -> CommandResult {
         let mut page = Page::new();
         if !fill(self, &mut page) {
             return Err(ABORTED);
@@ -297,7 +297,7 @@ impl<H: Host> Task<'_, H> {
         Range::new(self.capacity, first, self.blocks()).ok_or(NOT_FOUND)
     }
 
-    fn move_blocks(&mut self, fua: bool) -> Done {
+    fn move_blocks(&mut self, fua: bool) -> CommandResult {
         let first = self.first()?;
         // A disk without blocks has no address at all.
         if self.transfer.is_to_disk() && self.capacity.blocks > 0 && self.is_protected()? {
@@ -318,7 +318,7 @@ impl<H: Host> Task<'_, H> {
         is_protected(self.device, self.host).map_err(Error::backing)
     }
 
-    fn flush(&mut self) -> Done {
+    fn flush(&mut self) -> CommandResult {
         if self.capacity.blocks == 0 {
             return Ok(());
         }
@@ -338,7 +338,7 @@ impl<H: Host> Task<'_, H> {
 
     /// LBA ranges of 8 bytes: address, and in the two high bytes a number of blocks (ACS-3, 7.5). All of them are looked at
     /// before any is given back.
-    fn trim(&mut self) -> Done {
+    fn trim(&mut self) -> CommandResult {
         let whole = self.bytes();
         let is_trim = self.input.features & 0x01 != 0;
         if !is_trim || whole == 0 || self.count() > MAX_RANGE_BLOCKS || !is_thin(self.host) {
@@ -369,7 +369,7 @@ impl<H: Host> Task<'_, H> {
     }
 
     /// Reads what stands at both ends of the disk, or nothing: self-tests have nothing else to test, and end at once.
-    fn self_test(&mut self) -> Done {
+    fn self_test(&mut self) -> CommandResult {
         let kind = self.input.lba as u8;
         match kind {
             // Off-line data collection: there is none.
@@ -383,7 +383,7 @@ impl<H: Host> Task<'_, H> {
         let last = self.capacity.blocks.saturating_sub(1);
         let bad = [0, last].into_iter().find(|&lba| !self.can_be_read(lba));
         log::remember(self.device.settings, kind, bad);
-        // A test in captive mode tells the host.
+        // A test in captive mode reports_attention the host.
         match bad {
             Some(_) if kind & 0x80 != 0 => {
                 self.done.lba = 0x2c_f400 | u64::from(kind);
@@ -407,7 +407,7 @@ impl<H: Host> Task<'_, H> {
     }
 
     /// Gives the host pages of a log.
-    fn read_log(&mut self, fill: impl Fn(&Self, u8, u16, &mut Page) -> bool) -> Done {
+    fn read_log(&mut self, fill: impl Fn(&Self, u8, u16, &mut Page) -> bool) -> CommandResult {
         let lba = self.input.lba;
         let address = lba as u8;
         // Bits 15:8 and 39:32; of SMART logs the first page is read alone (their signature stands there).

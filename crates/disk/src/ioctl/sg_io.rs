@@ -7,7 +7,7 @@ use crate::host::{Capability, Host};
 use crate::medium::{LONGEST, longest_transfer};
 use crate::sat;
 use crate::scsi::command::{Command, Permission, find, permission_without_row};
-use crate::scsi::task::{Direction, Outcome, Received};
+use crate::scsi::task::{Direction, ExecuteCommand, Outcome};
 use crate::settings::D_SENSE;
 use crate::transfer::Data;
 
@@ -85,8 +85,8 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
 
     let start = host.milliseconds();
     let room = data.residual();
-    let received = Received { row, cdb: shortened(cdb), direction, data, timeout: hdr.timeout };
-    let (ended, used) = sat::execute(device, host, received);
+    let command = ExecuteCommand { row, cdb: shortened(cdb), direction, data, timeout: hdr.timeout };
+    let (ended, used) = sat::execute(device, host, command);
     hdr.sb_len_wr = 0;
     (hdr.status, hdr.host_status) = match ended {
         Outcome::Good => (0, 0),
@@ -163,7 +163,7 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
         (0, outlen) => (Direction::In, Data::new(at, outlen.into())),
         (inlen, _) => (Direction::Out, Data::new(at.wrapping_add(length as u64), inlen.into())),
     };
-    let (ended, used) = sat::execute(device, host, Received { row, cdb, direction, data, timeout: 0 });
+    let (ended, used) = sat::execute(device, host, ExecuteCommand { row, cdb, direction, data, timeout: 0 });
     match ended {
         Outcome::Good => {
             if direction == Direction::In {

@@ -3,7 +3,7 @@
 use super::inquiry::{MAX_COMPARE_AND_WRITE, MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME};
 use super::response::Response;
 use super::sense::Sense;
-use super::task::{Done, Outcome, Task};
+use super::task::{CommandResult, Outcome, Task};
 use crate::bytes::{copy, part};
 use crate::host::{Extent, Host};
 use crate::medium::io::{self, Compare, Error};
@@ -27,7 +27,7 @@ impl<H: Host> Task<'_, H> {
         if range.bytes() > LONGEST && range.bytes() > longest_transfer(self.host).map_err(Error::backing)? {
             return Err(self.too_many());
         }
-        self.expect(range.bytes())?;
+        self.check_data_length(range.bytes())?;
         Ok(range)
     }
 
@@ -42,7 +42,7 @@ impl<H: Host> Task<'_, H> {
     }
 
     /// There is nothing to be moved, but the block must exist.
-    pub(super) fn seek(&self) -> Done {
+    pub(super) fn seek(&self) -> CommandResult {
         self.within(self.lba(), 1).map(drop)
     }
 
@@ -51,11 +51,11 @@ impl<H: Host> Task<'_, H> {
         self.byte(0) >= 0x20 && self.byte(1) & 0x08 != 0
     }
 
-    fn check_writable(&self) -> Done {
+    fn check_writable(&self) -> CommandResult {
         if self.is_protected()? { Err(Sense::WRITE_PROTECTED.into()) } else { Ok(()) }
     }
 
-    pub(super) fn read(&mut self) -> Done {
+    pub(super) fn read(&mut self) -> CommandResult {
         let range = self.moved()?;
         if self.fua() && range.blocks > 0 {
             io::sync(self.host)?;
@@ -63,7 +63,7 @@ impl<H: Host> Task<'_, H> {
         Ok(io::read(self.host, range, &mut self.data)?)
     }
 
-    pub(super) fn write(&mut self) -> Done {
+    pub(super) fn write(&mut self) -> CommandResult {
         self.check_writable()?;
         let range = self.moved()?;
         let durable = is_durable(self.device, self.fua());
@@ -72,7 +72,7 @@ impl<H: Host> Task<'_, H> {
 
     /// WRITE ATOMIC: all of the blocks are written, or none. Linux can do that for powers of two that start at a multiple of
     /// their own, which is less than the block limits can say.
-    pub(super) fn write_atomic(&mut self) -> Done {
+    pub(super) fn write_atomic(&mut self) -> CommandResult {
         self.check_writable()?;
         let range = self.range()?;
         if range.blocks == 0 {
@@ -86,12 +86,12 @@ impl<H: Host> Task<'_, H> {
         if range.first & range.blocks.wrapping_sub(1) != 0 {
             return Err(Sense::invalid_field_in_cdb(2, Some(7)).into());
         }
-        self.expect(range.bytes())?;
+        self.check_data_length(range.bytes())?;
         let durable = is_durable(self.device, self.fua());
         Ok(io::write_atomic(self.host, range, &mut self.data, durable)?)
     }
 
-    pub(super) fn write_and_verify(&mut self) -> Done {
+    pub(super) fn write_and_verify(&mut self) -> CommandResult {
         let compare = self.byte(1) >> 1 & 3;
         if compare > 1 {
             return Err(Sense::invalid_field_in_cdb(1, Some(2)).into());
@@ -104,7 +104,7 @@ impl<H: Host> Task<'_, H> {
         Ok(io::verify(self.host, range, compare)?)
     }
 
-    pub(super) fn verify(&mut self) -> Done {
+    pub(super) fn verify(&mut self) -> CommandResult {
         let compare = self.byte(1) >> 1 & 3;
         if compare == 2 {
             return Err(Sense::invalid_field_in_cdb(1, Some(2)).into());
@@ -115,7 +115,7 @@ impl<H: Host> Task<'_, H> {
             1 => range.bytes(),
             _ => range.bytes().min(range.block.into()),
         };
-        self.expect(out)?;
+        self.check_data_length(out)?;
         let compare = match compare {
             0 => Compare::Nothing,
             1 => Compare::Data(&mut self.data),
@@ -124,12 +124,12 @@ impl<H: Host> Task<'_, H> {
         Ok(io::verify(self.host, range, compare)?)
     }
 
-    pub(super) fn synchronize_cache(&mut self) -> Done {
+    pub(super) fn synchronize_cache(&mut self) -> CommandResult {
         self.range()?;
         Ok(io::flush(self.device, self.host)?)
     }
 
-    pub(super) fn write_same(&mut self) -> Done {
+    pub(super) fn write_same(&mut self) -> CommandResult {
         let (unmap, anchor) = (self.byte(1) & 0x08 != 0, self.byte(1) & 0x10 != 0);
         // NDOB, which WRITE SAME(16) alone has: there is no data, the blocks become zeros.
         let no_data = self.byte(1) & 0x01 != 0;
@@ -151,7 +151,7 @@ impl<H: Host> Task<'_, H> {
         }
         let block = range.block as usize;
         if !no_data {
-            self.expect(1)?;
+            self.check_data_length(1)?;
             // A pattern of any other length is none.
             if self.data.residual() != block as u64 {
                 return Err(Sense::INVALID_FIELD_IN_CDB.into());
@@ -177,11 +177,11 @@ impl<H: Host> Task<'_, H> {
         Ok(())
     }
 
-    pub(super) fn unmap(&mut self) -> Done {
+    pub(super) fn unmap(&mut self) -> CommandResult {
         if self.byte(1) & 0x01 != 0 {
             return Err(Sense::invalid_field_in_cdb(1, Some(0)).into());
         }
-        let length = self.list_length();
+        let length = self.parameter_list_length();
         if length == 0 {
             return Ok(());
         }
@@ -189,7 +189,7 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::PARAMETER_LIST_LENGTH_ERROR.into());
         }
         self.check_writable()?;
-        self.expect(length as u64)?;
+        self.check_data_length(length as u64)?;
         let mut header = [0; 8];
         self.data.get(self.host, &mut header).map_err(Outcome::CallerFault)?;
         let descriptors = usize::from(u16::from_be_bytes([header[2], header[3]]));
@@ -231,7 +231,7 @@ impl<H: Host> Task<'_, H> {
 
     /// COMPARE AND WRITE: the caller's first blocks are compared, its last ones written; nobody else does the like
     /// meanwhile.
-    pub(super) fn compare_and_write(&mut self) -> Done {
+    pub(super) fn compare_and_write(&mut self) -> CommandResult {
         self.check_writable()?;
         let range = self.range()?;
         if range.blocks > MAX_COMPARE_AND_WRITE.into() {
@@ -241,7 +241,7 @@ impl<H: Host> Task<'_, H> {
             return Ok(());
         }
         let length = range.bytes() as usize;
-        self.expect(range.bytes().saturating_mul(2))?;
+        self.check_data_length(range.bytes().saturating_mul(2))?;
         let memory = || self.host.scratch(length).map_err(Error::backing);
         let (mut expected, mut written, mut medium) = (memory()?, memory()?, memory()?);
         let parts = [&mut expected, &mut written];
@@ -265,7 +265,7 @@ impl<H: Host> Task<'_, H> {
         }
     }
 
-    pub(super) fn or_write(&mut self) -> Done {
+    pub(super) fn or_write(&mut self) -> CommandResult {
         self.check_writable()?;
         let range = self.moved()?;
         let length = range.bytes() as usize;
@@ -284,7 +284,12 @@ impl<H: Host> Task<'_, H> {
     }
 
     /// Changes the range as one step: no other COMPARE AND WRITE or ORWRITE comes in between.
-    fn update(&self, range: Range, medium: &mut [u8], change: impl FnMut(&mut [u8]) -> bool) -> Done {
+    fn update(
+        &self,
+        range: Range,
+        medium: &mut [u8],
+        change: impl FnMut(&mut [u8]) -> bool,
+    ) -> CommandResult {
         let durable = is_durable(self.device, self.fua());
         Ok(io::update(self.host, range, medium, durable, self.timeout_ms(), change)?)
     }
@@ -297,7 +302,7 @@ impl<H: Host> Task<'_, H> {
     }
 
     /// As many extents as the caller has room for, at most 16.
-    pub(super) fn get_lba_status(&mut self) -> Done {
+    pub(super) fn get_lba_status(&mut self) -> CommandResult {
         let first = self.lba();
         let capacity = self.capacity;
         if first >= capacity.blocks {
@@ -330,6 +335,6 @@ impl<H: Host> Task<'_, H> {
         }
         let length = out.len().saturating_sub(4) as u32;
         out.set(0, &length.to_be_bytes());
-        self.give(&out)
+        self.send_data_in(&out)
     }
 }

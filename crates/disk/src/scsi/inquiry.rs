@@ -2,7 +2,7 @@
 
 use super::response::Response;
 use super::sense::Sense;
-use super::task::Done;
+use super::task::CommandResult;
 use crate::device::Device;
 use crate::entry::Kind;
 use crate::errno::Errno;
@@ -99,7 +99,7 @@ const PAGES: [u8; 8] = [0x00, 0x80, 0x83, 0x86, ATA_INFORMATION, 0xb0, 0xb1, 0xb
 pub const ATA_INFORMATION: u8 = 0x89;
 
 /// A page of vital product data.
-pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response) -> Done {
+pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response) -> CommandResult {
     out.put(&[0x00, page, 0, 0]);
     match page {
         0x00 => {

@@ -5,21 +5,21 @@ use super::inquiry::{self, GROUP, PORT};
 use super::mode::{self, Values};
 use super::response::Response;
 use super::sense::Sense;
-use super::task::{Done, Task};
+use super::task::{CommandResult, Task};
 use crate::host::Host;
 use crate::medium::io::{self, Error};
 use crate::medium::is_thin;
 
 impl<H: Host> Task<'_, H> {
-    pub(super) fn request_sense(&mut self, sense: Sense) -> Done {
+    pub(super) fn request_sense(&mut self, sense: Sense) -> CommandResult {
         let (bytes, length) = sense.bytes(self.byte(1) & 0x01 != 0);
         let mut out = Response::new();
         out.put(bytes.get(..length).unwrap_or_default());
-        self.give(&out)
+        self.send_data_in(&out)
     }
 
     #[inline(never)]
-    pub(super) fn inquiry(&mut self) -> Done {
+    pub(super) fn inquiry(&mut self) -> CommandResult {
         let page = self.byte(2);
         let mut response = Response::new();
         if self.byte(1) & 0x01 == 0 {
@@ -30,10 +30,10 @@ impl<H: Host> Task<'_, H> {
         } else {
             inquiry::page(self.device, self.host, page, &mut response)?;
         }
-        self.give(&response)
+        self.send_data_in(&response)
     }
 
-    pub(super) fn mode_sense(&mut self) -> Done {
+    pub(super) fn mode_sense(&mut self) -> CommandResult {
         let ten = self.byte(0) == 0x5a;
         let (page, subpage) = (self.byte(2), self.byte(3));
         let values = Values::of(page >> 6);
@@ -76,26 +76,26 @@ impl<H: Host> Task<'_, H> {
         if ten {
             let length = out.len().saturating_sub(2) as u16;
             out.set(0, &length.to_be_bytes());
-            self.give(&out)
+            self.send_data_in(&out)
         } else {
             let length = out.len().saturating_sub(1) as u8;
             out.set(0, &[length]);
-            self.give(&out)
+            self.send_data_in(&out)
         }
     }
 
-    pub(super) fn mode_select(&mut self) -> Done {
+    pub(super) fn mode_select(&mut self) -> CommandResult {
         let ten = self.byte(0) == 0x55;
         if self.byte(1) & 0x10 == 0 {
             return Err(Sense::invalid_field_in_cdb(1, Some(4)).into());
         }
-        let length = self.list_length();
+        let length = self.parameter_list_length();
         if length == 0 {
             return Ok(());
         }
         let header = if ten { 8 } else { 4 };
         let mut list = [0; 512];
-        let list = self.take(&mut list)?;
+        let list = self.receive_parameter_list(&mut list)?;
         if length < header {
             return Err(Sense::PARAMETER_LIST_LENGTH_ERROR.into());
         }
@@ -117,7 +117,7 @@ impl<H: Host> Task<'_, H> {
         Ok(mode::select(self.device.entry.kind, &self.device.settings.switches, list, start)?)
     }
 
-    pub(super) fn log_sense(&mut self) -> Done {
+    pub(super) fn log_sense(&mut self) -> CommandResult {
         let (page, subpage) = (self.byte(2) & 0x3f, self.byte(3));
         // SP saves what the pages' DS bits let be saved: nothing.
         if subpage != 0 {
@@ -140,11 +140,11 @@ impl<H: Host> Task<'_, H> {
         }
         let length = out.len().saturating_sub(4) as u16;
         out.set(2, &length.to_be_bytes());
-        self.give(&out)
+        self.send_data_in(&out)
     }
 
     /// The disk has no motor. It cannot be ejected.
-    pub(super) fn start_stop(&mut self) -> Done {
+    pub(super) fn start_stop(&mut self) -> CommandResult {
         // Power conditions there are none (SPC-4, 7.5.13), nor anything to eject.
         match self.byte(4) {
             condition if condition & 0xf0 != 0 => return Err(Sense::invalid_field_in_cdb(4, Some(7)).into()),
@@ -156,8 +156,8 @@ impl<H: Host> Task<'_, H> {
         Ok(io::flush(self.device, self.host)?)
     }
 
-    pub(super) fn send_diagnostic(&mut self) -> Done {
-        if self.list_length() != 0 {
+    pub(super) fn send_diagnostic(&mut self) -> CommandResult {
+        if self.parameter_list_length() != 0 {
             return Err(Sense::invalid_field_in_cdb(3, Some(7)).into());
         }
         // The default self-test, or none, and the short and extended ones in the background and foreground: all pass
@@ -168,7 +168,7 @@ impl<H: Host> Task<'_, H> {
         }
     }
 
-    pub(super) fn read_capacity_10(&mut self) -> Done {
+    pub(super) fn read_capacity_10(&mut self) -> CommandResult {
         let (address, partial) = (self.u32(2), self.byte(8) & 0x01 != 0);
         if address != 0 && !partial {
             return Err(Sense::invalid_field_in_cdb(2, Some(7)).into());
@@ -178,10 +178,10 @@ impl<H: Host> Task<'_, H> {
         let mut out = Response::new();
         out.put(&last.to_be_bytes());
         out.put(&capacity.block.to_be_bytes());
-        self.give(&out)
+        self.send_data_in(&out)
     }
 
-    pub(super) fn read_capacity_16(&mut self) -> Done {
+    pub(super) fn read_capacity_16(&mut self) -> CommandResult {
         let (address, partial) = (self.u64(2), self.byte(14) & 0x01 != 0);
         if address != 0 && !partial {
             return Err(Sense::invalid_field_in_cdb(2, Some(7)).into());
@@ -195,23 +195,23 @@ impl<H: Host> Task<'_, H> {
         let thin = if is_thin(self.host) { LBPME | LBPRZ } else { 0 };
         out.put(&[0, exponent as u8 & 0x0f, thin]);
         out.fill(32);
-        self.give(&out)
+        self.send_data_in(&out)
     }
 
     /// There are no defects: a header without a list, in the format that was asked for.
-    pub(super) fn read_defect_data(&mut self) -> Done {
+    pub(super) fn read_defect_data(&mut self) -> CommandResult {
         let ten = self.byte(0) == 0x37;
         let mut out = Response::new();
         if ten {
             out.put(&[0, self.byte(2), 0, 0]);
-            self.give(&out)
+            self.send_data_in(&out)
         } else {
             out.put(&[0, self.byte(1), 0, 0, 0, 0, 0, 0]);
-            self.give(&out)
+            self.send_data_in(&out)
         }
     }
 
-    pub(super) fn report_luns(&mut self) -> Done {
+    pub(super) fn report_luns(&mut self) -> CommandResult {
         let mut out = Response::new();
         // Well-known logical units there are none.
         match self.byte(2) {
@@ -219,11 +219,11 @@ impl<H: Host> Task<'_, H> {
             0x01 => out.put(&[0; 8]),
             _ => return Err(Sense::invalid_field_in_cdb(2, Some(7)).into()),
         }
-        self.give(&out)
+        self.send_data_in(&out)
     }
 
     /// The only group is active, and optimized: there is no other state to be in.
-    pub(super) fn report_target_port_groups(&mut self) -> Done {
+    pub(super) fn report_target_port_groups(&mut self) -> CommandResult {
         let mut out = Response::new();
         out.put(&[0; 4]);
         match self.byte(1) >> 5 {
@@ -237,19 +237,19 @@ impl<H: Host> Task<'_, H> {
         out.put(&[0, 0, PORT[0], PORT[1]]);
         let length = out.len().saturating_sub(4) as u32;
         out.set(0, &length.to_be_bytes());
-        self.give(&out)
+        self.send_data_in(&out)
     }
 
     /// The group stays in the state that it is in.
-    pub(super) fn set_target_port_groups(&mut self) -> Done {
+    pub(super) fn set_target_port_groups(&mut self) -> CommandResult {
         // A descriptor of the only group, if any.
         let mut list = [0; 8];
-        match self.list_length() {
+        match self.parameter_list_length() {
             0 => return Ok(()),
             8 => {}
             _ => return Err(Sense::invalid_field_in_cdb(6, Some(7)).into()),
         }
-        self.take(&mut list)?;
+        self.receive_parameter_list(&mut list)?;
         let [.., state, _, group_high, group_low] = list;
         if state & 0x0f != 0 {
             return Err(Sense::invalid_field_in_parameter_list(4, Some(3)).into());
@@ -260,7 +260,7 @@ impl<H: Host> Task<'_, H> {
         Ok(())
     }
 
-    pub(super) fn report_operation_codes(&mut self) -> Done {
+    pub(super) fn report_operation_codes(&mut self) -> CommandResult {
         let timeouts = self.byte(2) & 0x80 != 0;
         let (code, action) = (self.byte(3), self.u16(4));
         let mut out = Response::new();
@@ -277,7 +277,7 @@ impl<H: Host> Task<'_, H> {
             }
             let length = out.len().saturating_sub(4) as u32;
             out.set(0, &length.to_be_bytes());
-            return self.give(&out);
+            return self.send_data_in(&out);
         }
         let first = rows(self.device, self.host, code).next();
         let has_actions = first.is_some_and(|row| row.service_action);
@@ -295,7 +295,7 @@ impl<H: Host> Task<'_, H> {
         let known = action == 0 || has_actions || self.byte(2) & 0x07 == 1;
         let found = supported(self.device, self.host, find(code, wanted), code).ok().filter(|_| known);
         self.one_command(found, timeouts, &mut out);
-        self.give(&out)
+        self.send_data_in(&out)
     }
 
     fn one_command(&self, found: Option<&'static Command>, timeouts: bool, out: &mut Response) {
@@ -315,7 +315,7 @@ impl<H: Host> Task<'_, H> {
 
     /// ABORT TASK, LOGICAL UNIT RESET and the like would have to be asked for by other requests: what is asked for by
     /// `SG_SCSI_RESET` is a reset.
-    pub(super) fn report_task_management(&mut self) -> Done {
+    pub(super) fn report_task_management(&mut self) -> CommandResult {
         let extended = self.byte(2) & 0x80 != 0;
         if self.allocation_length() < 4 {
             return Err(Sense::invalid_field_in_cdb(6, Some(7)).into());
@@ -326,7 +326,7 @@ impl<H: Host> Task<'_, H> {
             out.set(3, &[12]);
             out.fill(16);
         }
-        self.give(&out)
+        self.send_data_in(&out)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the preload library tells `vmware-bdwrapper trace` of a request: one message each, of numbers and of the caller's
+//! What the preload library reports_attention `vmware-bdwrapper trace` of a request: one message each, of numbers and of the caller's
 //! memory as it is, without what is on the disk. Both are of one machine, so numbers have its byte order.
 
 use crate::bytes::{copy, part};
