@@ -118,8 +118,8 @@ pub trait Backing {
     /// Returns the kind of backing device.
     fn medium(&self) -> Medium;
 
-    /// Returns what reports_attention the backing device from others behind the same entry, such as its device
-    /// number; the same number where it cannot be told at no cost.
+    /// Returns a number that distinguishes the backing device from others behind the same entry, such as its
+    /// device number; a constant if that would cost something.
     fn identity(&self) -> u64 {
         0
     }

@@ -2,7 +2,7 @@
 //! come to an end as commands do, by errno or by the host status.
 
 use disk::ata::Registers;
-use disk::ata::command::Transfer::{DmaIn, DmaOut, PioIn, PioOut};
+use disk::ata::command::Protocol::{DmaIn, DmaOut, PioIn, PioOut};
 use disk::request::{HDIO_GET_WCACHE, HDIO_SET_WCACHE};
 use disk::{Answer, Errno};
 use memory_disk::ata::*;
@@ -24,7 +24,7 @@ fn disk(entry: &'static str) -> Disk {
 /// Commands on two blocks, each with what it does with the device.
 fn cases() -> Vec<(Ata, &'static [Call])> {
     let mut cases: Vec<(Ata, &[Call])> = Vec::new();
-    for (code, transfer, extended) in [
+    for (code, protocol, extended) in [
         (0x20, PioIn, false),
         (0x21, PioIn, false),
         (0xc4, PioIn, false),
@@ -34,10 +34,10 @@ fn cases() -> Vec<(Ata, &'static [Call])> {
         (0x25, DmaIn, true),
         (0x29, PioIn, true),
     ] {
-        let command = Ata { extended, ..Ata::gives(code, transfer, 1024) };
+        let command = Ata { extended, ..Ata::gives(code, protocol, 1024) };
         cases.push((command.on(FIRST, 2), &[Call::Limit, Call::Read]));
     }
-    for (code, transfer, extended) in [
+    for (code, protocol, extended) in [
         (0x30, PioOut, false),
         (0x31, PioOut, false),
         (0xc5, PioOut, false),
@@ -49,7 +49,7 @@ fn cases() -> Vec<(Ata, &'static [Call])> {
         (0x3d, DmaOut, true),
         (0xce, PioOut, true),
     ] {
-        let command = Ata { extended, ..Ata::takes(code, transfer, vec![0x99; 1024]) };
+        let command = Ata { extended, ..Ata::takes(code, protocol, vec![0x99; 1024]) };
         cases.push((command.on(FIRST, 2), &[Call::Limit, Call::Write]));
     }
     for (code, extended) in [(0x40, false), (0x41, false), (0x42, true)] {

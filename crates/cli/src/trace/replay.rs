@@ -279,7 +279,7 @@ fn recorded(record: &Record) -> Result<Given, &'static str> {
 
 /// Whether `HDIO_DRIVE_TASKFILE` has data for the disk.
 fn moves_to_disk(record: &Record) -> bool {
-    record.ata_command().is_none_or(|command| command.transfer.is_to_disk())
+    record.ata_command().is_none_or(|command| command.protocol.is_to_disk())
 }
 
 /// The process that makes the requests, and what it gets.

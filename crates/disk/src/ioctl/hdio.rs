@@ -5,16 +5,16 @@
 use super::hdio_drive;
 use super::request::*;
 use crate::abi::{HdBigGeometry, HdGeometry, Long};
-use crate::ata::command::{SET_FEATURES, Transfer};
+use crate::ata::command::{Protocol, SET_FEATURES};
 use crate::ata::identify::{self, MAX_MULTIPLE, OBSOLETE_IDENTITY, has_multiple, hd_driveid};
-use crate::ata::{self, Offer, Taskfile};
+use crate::ata::{self, DataPhase, Taskfile};
 use crate::device::Device;
 use crate::entry::{Geometry, Kind};
 use crate::errno::Errno;
 use crate::geometry::geometry;
 use crate::host::{Capability, Host};
 use crate::settings::{Setting, Settings, WCE};
-use crate::transfer::Data;
+use crate::transfer::DataBuffer;
 
 /// The setting of an IDE disk that a request gets or sets, its value on a fresh disk, and the largest that can be set.
 fn setting(settings: &Settings, request: u32) -> Option<(&Setting, u32, u32)> {
@@ -159,8 +159,8 @@ fn write_cache(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<(
         _ => return Err(Errno::EINVAL),
     };
     let input = Taskfile { command: SET_FEATURES, features, ..Taskfile::default() };
-    let offer = Offer { transfer: Transfer::None, room: 0, data: &mut Data::new(0, 0) };
-    match ata::execute(device, host, &input, offer) {
+    let data_phase = DataPhase { protocol: Protocol::NonData, limit: 0, data: &mut DataBuffer::empty() };
+    match ata::execute(device, host, &input, data_phase) {
         Ok(registers) if !registers.failed() => Ok(()),
         _ => Err(Errno::EIO),
     }

@@ -5,7 +5,7 @@ use crate::bytes::copy;
 use crate::device::Device;
 use crate::errno::Errno;
 use crate::host::{Host, Segment, UpdateError};
-use crate::transfer::{AT_ONCE, Data};
+use crate::transfer::{DataBuffer, MAX_SEGMENTS};
 
 /// The most bytes that go through a bounce buffer at once.
 const PIECE: u64 = 256 * 1024;
@@ -88,7 +88,7 @@ impl Error {
 }
 
 /// Reads the range into the caller's memory.
-pub(crate) fn read<H: Host>(host: &H, range: Range, data: &mut Data) -> Result<(), Error> {
+pub(crate) fn read<H: Host>(host: &H, range: Range, data: &mut DataBuffer) -> Result<(), Error> {
     transfer(
         host,
         range,
@@ -98,21 +98,26 @@ pub(crate) fn read<H: Host>(host: &H, range: Range, data: &mut Data) -> Result<(
             let length = buffer.len() as u64;
             host.read(offset, buffer)
                 .map_err(|errno| Error::reading_part(host, range, offset, length, errno))?;
-            data.put(host, buffer).map_err(Error::CallerFault)
+            data.copy_out(host, buffer).map_err(Error::CallerFault)
         },
         Error::reading,
     )
 }
 
 /// Writes the caller's memory to the range. `durable`: the data is on the medium afterwards.
-pub(crate) fn write<H: Host>(host: &H, range: Range, data: &mut Data, durable: bool) -> Result<(), Error> {
+pub(crate) fn write<H: Host>(
+    host: &H,
+    range: Range,
+    data: &mut DataBuffer,
+    durable: bool,
+) -> Result<(), Error> {
     transfer(
         host,
         range,
         data,
         |offset, segments| host.write_at(offset, segments, durable),
         |data, offset, buffer| {
-            data.get(host, buffer).map_err(Error::CallerFault)?;
+            data.copy_in(host, buffer).map_err(Error::CallerFault)?;
             host.write(offset, buffer, durable).map_err(|errno| Error::writing(errno, range.block_of(offset)))
         },
         Error::writing,
@@ -124,16 +129,16 @@ pub(crate) fn write<H: Host>(host: &H, range: Range, data: &mut Data, durable: b
 fn transfer<H: Host>(
     host: &H,
     range: Range,
-    data: &mut Data,
+    data: &mut DataBuffer,
     direct: impl Fn(u64, &[Segment]) -> Result<Option<u64>, Errno>,
-    bounce: impl Fn(&mut Data, u64, &mut [u8]) -> Result<(), Error>,
+    bounce: impl Fn(&mut DataBuffer, u64, &mut [u8]) -> Result<(), Error>,
     failed: impl Fn(Errno, u64) -> Error,
 ) -> Result<(), Error> {
     let mut left = range.bytes();
     let mut offset = range.offset();
-    let mut segments = [Segment::default(); AT_ONCE];
+    let mut segments = [Segment::default(); MAX_SEGMENTS];
     while left > 0 {
-        let count = data.next(host, left, &mut segments).map_err(Error::CallerFault)?;
+        let count = data.next_segments(host, left, &mut segments).map_err(Error::CallerFault)?;
         let moved = match direct(offset, segments.get(..count).unwrap_or_default()) {
             Err(Errno::EINTR) => 0,
             Ok(None) => {
@@ -161,9 +166,9 @@ pub(crate) enum Compare<'a> {
     /// Nothing: it can be read.
     Nothing,
     /// The caller's data.
-    Data(&'a mut Data),
+    Data(&'a mut DataBuffer),
     /// One block of the caller's data, again and again.
-    OneBlock(&'a mut Data),
+    OneBlock(&'a mut DataBuffer),
 }
 
 /// Reads the range and compares it.
@@ -175,7 +180,7 @@ pub(crate) fn verify<H: Host>(host: &H, range: Range, mut compare: Compare<'_>) 
     if let Compare::OneBlock(data) = &mut compare {
         let expected = expected.as_mut().get_mut(..most as usize).unwrap_or_default();
         let (block, rest) = expected.split_at_mut_checked(range.block as usize).unwrap_or_default();
-        data.get(host, block).map_err(Error::CallerFault)?;
+        data.copy_in(host, block).map_err(Error::CallerFault)?;
         repeat(block, rest);
     }
     let mut done = 0u64;
@@ -188,7 +193,7 @@ pub(crate) fn verify<H: Host>(host: &H, range: Range, mut compare: Compare<'_>) 
         let expected = match &mut compare {
             Compare::Nothing => &mut [],
             Compare::Data(data) => {
-                data.get(host, expected).map_err(Error::CallerFault)?;
+                data.copy_in(host, expected).map_err(Error::CallerFault)?;
                 expected
             }
             Compare::OneBlock(_) => expected,
@@ -230,13 +235,13 @@ fn repeat(block: &[u8], buffer: &mut [u8]) {
 pub(crate) fn write_atomic<H: Host>(
     host: &H,
     range: Range,
-    data: &mut Data,
+    data: &mut DataBuffer,
     durable: bool,
 ) -> Result<(), Error> {
     let length = range.bytes() as usize;
     let mut buffer = host.scratch(length).map_err(Error::backing)?;
     let buffer = buffer.as_mut().get_mut(..length).unwrap_or_default();
-    data.get(host, buffer).map_err(Error::CallerFault)?;
+    data.copy_in(host, buffer).map_err(Error::CallerFault)?;
     host.write_atomic(range.offset(), buffer, durable).map_err(|errno| Error::writing(errno, range.first))
 }
 

@@ -160,7 +160,7 @@ impl<H: Host> Task<'_, H> {
         let mut pattern = self.host.scratch(block).map_err(Error::backing)?;
         let pattern = pattern.as_mut().get_mut(..block).unwrap_or_default();
         if !no_data {
-            self.data.get(self.host, pattern).map_err(Outcome::CallerFault)?;
+            self.data.copy_in(self.host, pattern).map_err(Outcome::CallerFault)?;
         }
         if range.blocks == 0 {
             return Ok(());
@@ -191,7 +191,7 @@ impl<H: Host> Task<'_, H> {
         self.check_writable()?;
         self.check_data_length(length as u64)?;
         let mut header = [0; 8];
-        self.data.get(self.host, &mut header).map_err(Outcome::CallerFault)?;
+        self.data.copy_in(self.host, &mut header).map_err(Outcome::CallerFault)?;
         let descriptors = usize::from(u16::from_be_bytes([header[2], header[3]]));
         let count = descriptors.min(length - 8) / 16;
         if count as u64 > u64::from(MAX_UNMAP_DESCRIPTORS) {
@@ -224,7 +224,7 @@ impl<H: Host> Task<'_, H> {
 
     fn next_descriptor(&mut self) -> Result<Range, Outcome> {
         let mut bytes = [0; 16];
-        self.data.get(self.host, &mut bytes).map_err(Outcome::CallerFault)?;
+        self.data.copy_in(self.host, &mut bytes).map_err(Outcome::CallerFault)?;
         let (first, blocks) = (u64::from_be_bytes(part(&bytes, 0)), u32::from_be_bytes(part(&bytes, 8)));
         self.within(first, blocks.into())
     }
@@ -247,7 +247,7 @@ impl<H: Host> Task<'_, H> {
         let parts = [&mut expected, &mut written];
         for part in parts {
             let part = part.as_mut().get_mut(..length).unwrap_or_default();
-            self.data.get(self.host, part).map_err(Outcome::CallerFault)?;
+            self.data.copy_in(self.host, part).map_err(Outcome::CallerFault)?;
         }
         let medium = medium.as_mut().get_mut(..length).unwrap_or_default();
         let (expected, written) = (expected.as_mut(), written.as_mut());
@@ -275,7 +275,7 @@ impl<H: Host> Task<'_, H> {
         let memory = || self.host.scratch(length).map_err(Error::backing);
         let (mut data, mut medium) = (memory()?, memory()?);
         let data = data.as_mut().get_mut(..length).unwrap_or_default();
-        self.data.get(self.host, data).map_err(Outcome::CallerFault)?;
+        self.data.copy_in(self.host, data).map_err(Outcome::CallerFault)?;
         let medium = medium.as_mut().get_mut(..length).unwrap_or_default();
         self.update(range, medium, |medium| {
             medium.iter_mut().zip(data.iter()).for_each(|(on, from)| *on |= from);

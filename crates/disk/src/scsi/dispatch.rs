@@ -31,8 +31,8 @@ pub(crate) fn execute<H: Host>(
     };
     let mut task = Task { device, host, row, cdb, direction, data, timeout, capacity };
     match task.run(is_known, translate) {
-        Ok(()) => (Outcome::Good, task.data.used()),
-        Err(outcome) => (outcome, task.data.used()),
+        Ok(()) => (Outcome::Good, task.data.transferred()),
+        Err(outcome) => (outcome, task.data.transferred()),
     }
 }
 

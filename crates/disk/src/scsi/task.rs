@@ -8,7 +8,7 @@ use crate::errno::Errno;
 use crate::host::Host;
 use crate::medium;
 use crate::medium::io::Error;
-use crate::transfer::Data;
+use crate::transfer::DataBuffer;
 
 /// The direction of the caller's data buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub(crate) struct ExecuteCommand {
     /// The CDB; bytes behind its end are 0.
     pub(crate) cdb: [u8; 16],
     pub(crate) direction: Direction,
-    pub(crate) data: Data,
+    pub(crate) data: DataBuffer,
     /// The caller's timeout in milliseconds; 0: none.
     pub(crate) timeout: u32,
 }
@@ -84,7 +84,7 @@ pub(crate) struct Task<'a, H: Host> {
     pub(crate) row: &'static Command,
     pub(crate) cdb: [u8; 16],
     pub(crate) direction: Direction,
-    pub(crate) data: Data,
+    pub(crate) data: DataBuffer,
     /// The caller's timeout in milliseconds; 0: none.
     pub(crate) timeout: u32,
     /// The capacity when the command began.
@@ -144,7 +144,7 @@ impl<H: Host> Task<'_, H> {
             return Ok(());
         }
         self.check_data_length(1)?;
-        self.data.put(self.host, sent).map_err(Outcome::CallerFault)
+        self.data.copy_out(self.host, sent).map_err(Outcome::CallerFault)
     }
 
     /// Checks that the caller's buffer has the direction of the command's data phase, and at least this many
@@ -168,7 +168,7 @@ impl<H: Host> Task<'_, H> {
         let length = self.parameter_list_length();
         let list = list.get_mut(..length).ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR)?;
         self.check_data_length(length as u64)?;
-        self.data.get(self.host, list).map_err(Outcome::CallerFault)?;
+        self.data.copy_in(self.host, list).map_err(Outcome::CallerFault)?;
         Ok(list)
     }
 }

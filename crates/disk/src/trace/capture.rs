@@ -103,9 +103,9 @@ impl Memory {
         memory.data_length = out_size + in_size;
         let registers = hdio_drive::registers(abi, request, &memory.given).unwrap_or_default();
         if let Some(command) = shown_of_ata(&registers) {
-            let is_to_disk = command.transfer.is_to_disk();
+            let is_to_disk = command.protocol.is_to_disk();
             let (at, room) = if is_to_disk { (at, out_size) } else { (at + out_size, in_size) };
-            let length = room.min(command.other_bytes(&registers));
+            let length = room.min(command.page_bytes(&registers));
             memory.add(0, Segment { address: argument.wrapping_add(at), length });
         }
         memory
@@ -142,12 +142,12 @@ impl Memory {
     /// The CDB stands behind two lengths. Where it stood, there are then sense data or data from the disk.
     fn of_send_command(mut self, argument: u64) -> Memory {
         let ScsiIoctlCommand { inlen, outlen } = Abi::Native.parse(&self.given);
-        self.cdb_length = sg_io::command_length(self.given[OLD_CDB]);
+        self.cdb_length = sg_io::cdb_length(self.given[OLD_CDB]);
         self.given_length = OLD_CDB + self.cdb_length;
         let given = self.given.get(OLD_CDB..self.given_length).unwrap_or_default();
         copy(&mut self.cdb, 0, given);
         let at = argument.wrapping_add(OLD_CDB as u64);
-        self.sense = Segment { address: at, length: sg_io::OLD_SENSE as u64 };
+        self.sense = Segment { address: at, length: sg_io::SEND_COMMAND_SENSE as u64 };
         self.data_length = inlen.max(outlen).into();
         // Data to the disk, which stand behind the CDB, may be gone by then.
         if inlen == 0 && matches!(self.shown(), Shown::FromDisk) {
@@ -168,8 +168,8 @@ impl Memory {
             DataPhase::OfAtaCommand => {
                 let (registers, _) = sat::registers(&cdb);
                 match shown_of_ata(&registers) {
-                    Some(command) if command.transfer.is_to_disk() => {
-                        Shown::ToDisk(command.other_bytes(&registers))
+                    Some(command) if command.protocol.is_to_disk() => {
+                        Shown::ToDisk(command.page_bytes(&registers))
                     }
                     Some(_) => Shown::FromDisk,
                     None => Shown::Nothing,

@@ -1,5 +1,5 @@
-//! What the preload library reports_attention `vmware-bdwrapper trace` of a request: one message each, of numbers and of the caller's
-//! memory as it is, without what is on the disk. Both are of one machine, so numbers have its byte order.
+//! Records of requests, which the preload library sends to `vmware-bdwrapper trace`: one message each, of numbers in
+//! the machine's byte order and of the caller's memory, without user data.
 
 use crate::bytes::{copy, part};
 use crate::entry::Kind;
