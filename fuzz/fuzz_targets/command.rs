@@ -156,7 +156,7 @@ impl<'a> Record<'a> {
             Call::Read,
             Call::Write,
             Call::Sync,
-            Call::Scratch,
+            Call::BounceBuffer,
             Call::Lock,
             Call::Discard,
             Call::Zero,

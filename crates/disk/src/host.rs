@@ -113,7 +113,7 @@ pub trait Caller {
 /// lengths are in bytes.
 pub trait Backing {
     /// Memory of the engine's own, zeroed and aligned to a page; it is freed when it is dropped.
-    type Scratch: AsMut<[u8]>;
+    type BounceBuffer: AsMut<[u8]>;
 
     /// Returns the kind of backing device.
     fn medium(&self) -> Medium;
@@ -156,7 +156,7 @@ pub trait Backing {
     fn extent(&self, offset: u64) -> Result<Extent, Errno>;
 
     /// Returns memory of at least this many bytes.
-    fn scratch(&self, length: usize) -> Result<Self::Scratch, Errno>;
+    fn bounce_buffer(&self, length: usize) -> Result<Self::BounceBuffer, Errno>;
 
     /// Reads straight into the caller's memory, and returns how many bytes; `None` where the data must
     /// go through a bounce buffer, because the device does not take the caller's addresses.
@@ -166,18 +166,18 @@ pub trait Backing {
     /// [`Backing::read_at`]. `durable`: the data is on the medium afterwards.
     fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<Option<u64>, Errno>;
 
-    /// Reads all of a buffer that came from [`Backing::scratch`].
+    /// Reads all of a buffer that came from [`Backing::bounce_buffer`].
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno>;
 
-    /// Writes all of a buffer that came from [`Backing::scratch`].
+    /// Writes all of a buffer that came from [`Backing::bounce_buffer`].
     fn write(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno>;
 
-    /// Writes a buffer that came from [`Backing::scratch`], all of it or nothing, even if the power
+    /// Writes a buffer that came from [`Backing::bounce_buffer`], all of it or nothing, even if the power
     /// fails meanwhile. Its length is a power of two within [`Backing::atomic_unit`], the offset a
     /// multiple of it.
     fn write_atomic(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno>;
 
-    /// Reads a part of the device into a buffer that came from [`Backing::scratch`], lets `change` look
+    /// Reads a part of the device into a buffer that came from [`Backing::bounce_buffer`], lets `change` look
     /// at it and change it, and writes it back where that returns true. Other updates of the device, in
     /// other threads and processes too, happen before or after. Waits for them until the timeout.
     fn update(

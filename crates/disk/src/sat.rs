@@ -102,7 +102,7 @@ fn pass_through<H: Host>(task: &mut Task<'_, H>) -> CommandResult {
     let unit = match (flags & 0x04 != 0, flags & 0x10 != 0) {
         (false, _) => 1,
         (true, false) => 512,
-        (true, true) => u64::from(task.capacity.block),
+        (true, true) => u64::from(task.capacity.block_size),
     };
     // 0 means no limit.
     let limit = if number == 0 { u64::MAX } else { unit.saturating_mul(number.into()) };

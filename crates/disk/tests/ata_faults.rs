@@ -54,7 +54,7 @@ fn cases() -> Vec<(Ata, &'static [Call])> {
     }
     for (code, extended) in [(0x40, false), (0x41, false), (0x42, true)] {
         let command = Ata { extended, ..Ata::new(code) }.on(FIRST, 2);
-        cases.push((command, &[Call::Limit, Call::Scratch, Call::Read]));
+        cases.push((command, &[Call::Limit, Call::BounceBuffer, Call::Read]));
     }
     for (code, extended) in [(0xe0, false), (0xe2, false), (0xe6, false), (0xe7, false), (0xea, true)] {
         cases.push((Ata { extended, ..Ata::new(code) }, &[Call::Limit, Call::Sync]));
@@ -106,7 +106,7 @@ fn every_error_of_every_call_of_every_command() {
             disk(kind).ata(way, &command);
             for (&call, errno) in calls.iter().flat_map(|call| ERRNOS.map(|errno| (call, errno))) {
                 // Of memory alone there is another cause.
-                if call == Call::Scratch && errno != Errno::ENOMEM {
+                if call == Call::BounceBuffer && errno != Errno::ENOMEM {
                     continue;
                 }
                 let disk = disk(kind);

@@ -101,7 +101,7 @@ fn capacity_words() {
         ((1 << 54) - 1, 0x0fff_ffff),
     ] {
         for block in [512, 4096] {
-            let words = fresh(&ide, Capacity { blocks, block }, 4096);
+            let words = fresh(&ide, Capacity { blocks, block_size: block }, 4096);
             assert_eq!((double(&words, 60), quad(&words, 100)), (short, blocks.min((1 << 48) - 1)));
             let geometry = [words[1], words[3], words[6]];
             assert_eq!(geometry, [words[54], words[55], words[56]]);
@@ -151,7 +151,7 @@ proptest! {
         let kind = if sata { Kind::Sata } else { Kind::Ide };
         let text = format!("{name}={}", kind.name());
         let block = if big { 4096 } else { 512 };
-        let words = fresh(&entry(&text), Capacity { blocks, block }, 4096);
+        let words = fresh(&entry(&text), Capacity { blocks, block_size: block }, 4096);
         for bytes in [driveid(&words).to_vec(), words.iter().flat_map(|word| word.to_le_bytes()).collect()] {
             prop_assert_eq!(bytes.iter().fold(0u8, |sum, &byte| sum.wrapping_add(byte)), 0);
         }

@@ -20,7 +20,7 @@ const IMAGE_MAX_SECTORS: u16 = 2560;
 const PUNCHING: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010];
 
 impl<P> Backing for Call<P> {
-    type Scratch = Memory;
+    type BounceBuffer = Memory;
 
     fn medium(&self) -> Medium {
         self.medium
@@ -196,7 +196,7 @@ impl<P> Backing for Call<P> {
         }
     }
 
-    fn scratch(&self, length: usize) -> Result<Memory, Errno> {
+    fn bounce_buffer(&self, length: usize) -> Result<Memory, Errno> {
         Memory::map(length)
     }
 

@@ -50,8 +50,8 @@ pub enum Call {
     Provisioning,
     /// [`Backing::extent`]
     Extent,
-    /// [`Backing::scratch`]
-    Scratch,
+    /// [`Backing::bounce_buffer`]
+    BounceBuffer,
     /// What excludes others in [`Backing::update`]
     Lock,
     /// [`Backing::discard`]
@@ -323,7 +323,7 @@ impl Caller for MemoryHost {
 }
 
 impl Backing for MemoryHost {
-    type Scratch = Vec<u8>;
+    type BounceBuffer = Vec<u8>;
 
     fn medium(&self) -> Medium {
         self.medium
@@ -439,8 +439,8 @@ impl Backing for MemoryHost {
         })
     }
 
-    fn scratch(&self, length: usize) -> Result<Vec<u8>, Errno> {
-        self.fails(Call::Scratch, 0, 0)?;
+    fn bounce_buffer(&self, length: usize) -> Result<Vec<u8>, Errno> {
+        self.fails(Call::BounceBuffer, 0, 0)?;
         Ok(vec![0; length])
     }
 

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use disk::conf::{Directive, Distrust, LONGEST, LineError, OTHERS_WRITE, check_trust, parse};
+use disk::conf::{Directive, Distrust, LineError, MAX_BYTES, OTHERS_WRITE, check_trust, parse};
 use disk::entry::{Entry, Printed};
 pub use disk::names::CONFIGURATION_FILE as FILE;
 use rustix::io::Errno;
@@ -96,7 +96,7 @@ pub fn read() -> Result<Vec<u8>, Finding> {
         return Err(fault);
     }
     let mut text = Vec::new();
-    let mut file = File::open(FILE).map_err(unreadable)?.take(LONGEST);
+    let mut file = File::open(FILE).map_err(unreadable)?.take(MAX_BYTES);
     file.read_to_end(&mut text).map_err(unreadable)?;
     Ok(text)
 }
@@ -136,7 +136,7 @@ fn fault(owner: u32, mode: u32, bytes: u64) -> Option<Finding> {
             (Code::Untrusted, "can be written by others than root".into(), remedy)
         }
         Distrust::TooLong(bytes) => {
-            let why = format!("has {bytes} bytes, more than {LONGEST}");
+            let why = format!("has {bytes} bytes, more than {MAX_BYTES}");
             (Code::Malformed, why, "shorten it as root".into())
         }
     };
@@ -395,13 +395,13 @@ mod tests {
 
     #[test]
     fn a_file_that_others_could_have_written() {
-        assert_eq!(fault(0, 0o100_644, LONGEST), None);
+        assert_eq!(fault(0, 0o100_644, MAX_BYTES), None);
         let faults = [
             (fault(0, 0o120_777, 1), "not a regular file"),
             (fault(5, 0o100_644, 1), "user 5"),
             (fault(0, 0o100_664, 1), "go-w"),
             (fault(0, 0o100_646, 1), "go-w"),
-            (fault(0, 0o100_644, LONGEST + 1), "65537 bytes"),
+            (fault(0, 0o100_644, MAX_BYTES + 1), "65537 bytes"),
         ];
         for (found, why) in faults {
             assert!(found.as_ref().is_some_and(|found| found.to_string().contains(why)), "{found:?}");

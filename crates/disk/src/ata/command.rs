@@ -168,7 +168,7 @@ impl Command {
     /// Returns how many bytes it transfers.
     pub(super) fn bytes(&self, registers: &Taskfile, capacity: Capacity) -> u64 {
         if self.moves_sectors() {
-            return self.blocks(registers).saturating_mul(capacity.block.into());
+            return self.blocks(registers).saturating_mul(capacity.block_size.into());
         }
         self.page_bytes(registers)
     }

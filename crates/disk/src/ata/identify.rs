@@ -179,15 +179,15 @@ pub fn identify(entry: &Entry<'_>, capacity: Capacity, settings: &Settings) -> [
     }
     set(100, &[blocks as u16, (blocks >> 16) as u16, (blocks >> 32) as u16, (blocks >> 48) as u16]);
 
-    let ratio = settings.physical.checked_div(capacity.block).and_then(u32::checked_ilog2).unwrap_or(0);
+    let ratio = settings.physical.checked_div(capacity.block_size).and_then(u32::checked_ilog2).unwrap_or(0);
     let mut sizes = 0x4000;
     if ratio > 0 {
         sizes |= 0x2000 | (ratio as u16 & 0xf);
         set(209, &[0x4000]);
     }
-    if capacity.block > 512 {
+    if capacity.block_size > 512 {
         sizes |= 0x1000;
-        set(117, &short(u64::from(capacity.block / 2)));
+        set(117, &short(u64::from(capacity.block_size / 2)));
     }
     set(106, &[sizes]);
     let wwn = identity::wwn(entry);

@@ -17,7 +17,7 @@ use crate::errno::Errno;
 use crate::geometry::identify_geometry;
 use crate::host::Host;
 use crate::medium::io::{self, Compare, Error};
-use crate::medium::{Range, is_durable, is_protected, is_thin, read_capacity};
+use crate::medium::{BlockRange, is_durable, is_protected, is_thin, read_capacity};
 use crate::settings;
 use crate::transfer::DataBuffer;
 
@@ -295,8 +295,8 @@ impl<H: Host> Task<'_, H> {
     }
 
     /// Returns the range from this LBA on.
-    fn range(&self, lba: u64) -> Result<Range, Failure> {
-        Range::new(self.capacity, lba, self.blocks()).ok_or(NOT_FOUND)
+    fn range(&self, lba: u64) -> Result<BlockRange, Failure> {
+        BlockRange::new(self.capacity, lba, self.blocks()).ok_or(NOT_FOUND)
     }
 
     fn transfer_blocks(&mut self, fua: bool) -> CommandResult {
@@ -359,7 +359,7 @@ impl<H: Host> Task<'_, H> {
                     continue;
                 }
                 let range =
-                    Range::new(self.capacity, first, blocks).ok_or(Failure::Error(IDNF, Some(first)))?;
+                    BlockRange::new(self.capacity, first, blocks).ok_or(Failure::Error(IDNF, Some(first)))?;
                 if is_checked {
                     io::discard(self.host, range)?;
                 }
@@ -394,7 +394,7 @@ impl<H: Host> Task<'_, H> {
     }
 
     fn can_be_read(&self, lba: u64) -> bool {
-        let range = Range::new(self.capacity, lba, 1);
+        let range = BlockRange::new(self.capacity, lba, 1);
         range.is_some_and(|range| io::verify(self.host, range, Compare::Nothing).is_ok())
     }
 

@@ -53,7 +53,7 @@ fn property(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) 
         BLKPBSZGET => int(device.physical_block(host)?)?,
         BLKIOMIN => int(at_least_a_block(host.minimum_io()?)?)?,
         BLKBSZGET => int(at_least_a_block(host.soft_block()?)?)?,
-        BLKROGET => int(device.read_only(host)?.into())?,
+        BLKROGET => int(device.is_read_only(host)?.into())?,
         _ => host.store(argument, device.capacity(host)?.bytes())?,
     }
     Ok(0)
@@ -71,7 +71,7 @@ fn change(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) ->
     }
     let [start, length]: [u64; 2] = host.fetch(argument)?;
     let capacity = device.capacity(host)?;
-    let unaligned = (start | length) & u64::from(capacity.block.wrapping_sub(1)) != 0;
+    let unaligned = (start | length) & u64::from(capacity.block_size.wrapping_sub(1)) != 0;
     let end = start.checked_add(length).ok_or(Errno::EINVAL)?;
     if unaligned || end > capacity.bytes() || length == 0 {
         return Err(Errno::EINVAL);

@@ -4,7 +4,7 @@ use crate::abi::{SG_DXFER_FROM_DEV, SG_DXFER_TO_DEV, SG_DXFER_TO_FROM_DEV, ScsiI
 use crate::device::Device;
 use crate::errno::Errno;
 use crate::host::{Capability, Host};
-use crate::medium::{LONGEST, longest_transfer};
+use crate::medium::{LONGEST_TRANSFER, longest_transfer};
 use crate::sat;
 use crate::scsi::command::{Command, Permission, find, permission_without_row};
 use crate::scsi::task::{Direction, ExecuteCommand, Outcome};
@@ -57,7 +57,7 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
     if hdr.interface_id != SgIoHdr::INTERFACE {
         return Err(Errno::EINVAL);
     }
-    if length > LONGEST && length > longest_transfer(host)? {
+    if length > LONGEST_TRANSFER && length > longest_transfer(host)? {
         return Err(Errno::EIO);
     }
     let direction = match direction(hdr.dxfer_direction) {

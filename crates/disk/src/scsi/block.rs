@@ -7,7 +7,7 @@ use super::task::{CommandResult, Outcome, Task};
 use crate::bytes::{copy, part};
 use crate::host::{Extent, Host};
 use crate::medium::io::{self, Compare, Error};
-use crate::medium::{LONGEST, Range, atomic_blocks, is_durable, is_thin, longest_transfer};
+use crate::medium::{BlockRange, LONGEST_TRANSFER, atomic_blocks, is_durable, is_thin, longest_transfer};
 
 impl<H: Host> Task<'_, H> {
     /// The LBA that the CDB names.
@@ -16,15 +16,17 @@ impl<H: Host> Task<'_, H> {
     }
 
     /// The blocks that the CDB names, which must exist.
-    pub(super) fn range(&self) -> Result<Range, Outcome> {
+    pub(super) fn range(&self) -> Result<BlockRange, Outcome> {
         self.within(self.lba(), self.row.blocks(&self.cdb).unwrap_or(0))
     }
 
     /// The blocks that the CDB names, where all of their data goes between device and caller: no more than one command moves
     /// (MAXIMUM TRANSFER LENGTH of the block limits), and no more than the caller has room, or data, for.
-    fn moved(&self) -> Result<Range, Outcome> {
+    fn moved(&self) -> Result<BlockRange, Outcome> {
         let range = self.range()?;
-        if range.bytes() > LONGEST && range.bytes() > longest_transfer(self.host).map_err(Error::backing)? {
+        if range.bytes() > LONGEST_TRANSFER
+            && range.bytes() > longest_transfer(self.host).map_err(Error::backing)?
+        {
             return Err(self.too_many());
         }
         self.check_data_length(range.bytes())?;
@@ -37,8 +39,8 @@ impl<H: Host> Task<'_, H> {
             .into()
     }
 
-    fn within(&self, first: u64, blocks: u64) -> Result<Range, Outcome> {
-        Ok(Range::new(self.capacity, first, blocks).ok_or(Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE)?)
+    fn within(&self, first: u64, blocks: u64) -> Result<BlockRange, Outcome> {
+        Ok(BlockRange::new(self.capacity, first, blocks).ok_or(Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE)?)
     }
 
     /// There is nothing to be moved, but the block must exist.
@@ -83,7 +85,7 @@ impl<H: Host> Task<'_, H> {
         if !range.blocks.is_power_of_two() || range.blocks < least.into() || range.blocks > most.into() {
             return Err(self.too_many());
         }
-        if range.first & range.blocks.wrapping_sub(1) != 0 {
+        if range.lba & range.blocks.wrapping_sub(1) != 0 {
             return Err(Sense::invalid_field_in_cdb(2, Some(7)).into());
         }
         self.check_data_length(range.bytes())?;
@@ -113,7 +115,7 @@ impl<H: Host> Task<'_, H> {
         let out = match compare {
             0 => 0,
             1 => range.bytes(),
-            _ => range.bytes().min(range.block.into()),
+            _ => range.bytes().min(range.block_size.into()),
         };
         self.check_data_length(out)?;
         let compare = match compare {
@@ -144,12 +146,12 @@ impl<H: Host> Task<'_, H> {
         let mut range = self.range()?;
         if range.blocks == 0 {
             // To the end.
-            range.blocks = self.capacity.blocks.saturating_sub(range.first);
+            range.blocks = self.capacity.blocks.saturating_sub(range.lba);
         }
         if range.blocks > MAX_WRITE_SAME {
             return Err(self.too_many());
         }
-        let block = range.block as usize;
+        let block = range.block_size as usize;
         if !no_data {
             self.check_data_length(1)?;
             // A pattern of any other length is none.
@@ -157,7 +159,7 @@ impl<H: Host> Task<'_, H> {
                 return Err(Sense::INVALID_FIELD_IN_CDB.into());
             }
         }
-        let mut pattern = self.host.scratch(block).map_err(Error::backing)?;
+        let mut pattern = self.host.bounce_buffer(block).map_err(Error::backing)?;
         let pattern = pattern.as_mut().get_mut(..block).unwrap_or_default();
         if !no_data {
             self.data.copy_in(self.host, pattern).map_err(Outcome::CallerFault)?;
@@ -222,7 +224,7 @@ impl<H: Host> Task<'_, H> {
         unmapped
     }
 
-    fn next_descriptor(&mut self) -> Result<Range, Outcome> {
+    fn next_descriptor(&mut self) -> Result<BlockRange, Outcome> {
         let mut bytes = [0; 16];
         self.data.copy_in(self.host, &mut bytes).map_err(Outcome::CallerFault)?;
         let (first, blocks) = (u64::from_be_bytes(part(&bytes, 0)), u32::from_be_bytes(part(&bytes, 8)));
@@ -242,7 +244,7 @@ impl<H: Host> Task<'_, H> {
         }
         let length = range.bytes() as usize;
         self.check_data_length(range.bytes().saturating_mul(2))?;
-        let memory = || self.host.scratch(length).map_err(Error::backing);
+        let memory = || self.host.bounce_buffer(length).map_err(Error::backing);
         let (mut expected, mut written, mut medium) = (memory()?, memory()?, memory()?);
         let parts = [&mut expected, &mut written];
         for part in parts {
@@ -272,7 +274,7 @@ impl<H: Host> Task<'_, H> {
         if length == 0 {
             return Ok(());
         }
-        let memory = || self.host.scratch(length).map_err(Error::backing);
+        let memory = || self.host.bounce_buffer(length).map_err(Error::backing);
         let (mut data, mut medium) = (memory()?, memory()?);
         let data = data.as_mut().get_mut(..length).unwrap_or_default();
         self.data.copy_in(self.host, data).map_err(Outcome::CallerFault)?;
@@ -286,7 +288,7 @@ impl<H: Host> Task<'_, H> {
     /// Changes the range as one step: no other COMPARE AND WRITE or ORWRITE comes in between.
     fn update(
         &self,
-        range: Range,
+        range: BlockRange,
         medium: &mut [u8],
         change: impl FnMut(&mut [u8]) -> bool,
     ) -> CommandResult {
@@ -312,7 +314,7 @@ impl<H: Host> Task<'_, H> {
         let mut out = Response::new();
         out.put(&[0; 8]);
         let mut at = first;
-        let block = u64::from(capacity.block);
+        let block = u64::from(capacity.block_size);
         for _ in 0..room {
             let offset = at.saturating_mul(block);
             let Extent { is_mapped, length } = self.host.extent(offset).map_err(Error::backing)?;

@@ -44,10 +44,10 @@ impl<H: Host> Task<'_, H> {
         translate: impl FnOnce(&mut Self) -> Option<CommandResult>,
     ) -> CommandResult {
         let Command { operation, needs, reports_unit_attention, .. } = *self.row;
-        let Capacity { blocks, block } = self.capacity;
+        let Capacity { blocks, block_size } = self.capacity;
         // A unit attention is reported once. A disk that has no blocks any more is not ready instead.
         let before = match is_known && reports_unit_attention {
-            true => self.device.nexus.update_capacity(blocks, block),
+            true => self.device.nexus.update_capacity(blocks, block_size),
             false => None,
         };
         if let Some(before) = before.filter(|_| self.capacity.blocks > 0) {

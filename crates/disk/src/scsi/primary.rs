@@ -57,11 +57,11 @@ impl<H: Host> Task<'_, H> {
             16 => {
                 out.put(&blocks.to_be_bytes());
                 out.put(&[0; 4]);
-                out.put(&capacity.block.to_be_bytes());
+                out.put(&capacity.block_size.to_be_bytes());
             }
             8 => {
                 out.put(&u32::try_from(blocks).unwrap_or(u32::MAX).to_be_bytes());
-                out.put(&capacity.block.to_be_bytes());
+                out.put(&capacity.block_size.to_be_bytes());
             }
             _ => {}
         }
@@ -110,7 +110,7 @@ impl<H: Host> Task<'_, H> {
             let long = ten && byte(4) & 0x01 != 0;
             let wanted = if long { 16 } else { 8 };
             let block = (1..4).fold(0, |block, at| block << 8 | u32::from(byte(start - 4 + at)));
-            if descriptor != wanted || block != self.capacity.block {
+            if descriptor != wanted || block != self.capacity.block_size {
                 return Err(Sense::invalid_field_in_parameter_list(header as u16, None).into());
             }
         }
@@ -177,7 +177,7 @@ impl<H: Host> Task<'_, H> {
         let last = u32::try_from(capacity.blocks.saturating_sub(1)).unwrap_or(u32::MAX);
         let mut out = Response::new();
         out.put(&last.to_be_bytes());
-        out.put(&capacity.block.to_be_bytes());
+        out.put(&capacity.block_size.to_be_bytes());
         self.send_data_in(&out)
     }
 
@@ -188,10 +188,10 @@ impl<H: Host> Task<'_, H> {
         }
         let capacity = self.capacity;
         let physical = self.device.physical_block(self.host).map_err(Error::backing)?;
-        let exponent = physical.checked_div(capacity.block).and_then(u32::checked_ilog2).unwrap_or(0);
+        let exponent = physical.checked_div(capacity.block_size).and_then(u32::checked_ilog2).unwrap_or(0);
         let mut out = Response::new();
         out.put(&capacity.blocks.saturating_sub(1).to_be_bytes());
-        out.put(&capacity.block.to_be_bytes());
+        out.put(&capacity.block_size.to_be_bytes());
         let thin = if is_thin(self.host) { LBPME | LBPRZ } else { 0 };
         out.put(&[0, exponent as u8 & 0x0f, thin]);
         out.fill(32);
