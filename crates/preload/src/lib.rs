@@ -21,10 +21,10 @@ mod storage;
 
 use core::ffi::{c_int, c_ulong, c_void};
 
-use disk::record::Head;
+use disk::record::Header;
 use disk::request::Family;
-use disk::trace::capture::Memory;
-use disk::trace::{Decoded, Given, Got, Named, Outcome};
+use disk::trace::capture::Capture;
+use disk::trace::{DecodedArgument, Input, Output, RequestName, ReturnValue};
 use disk::{Answer, Device, Errno};
 use engine::call::Call;
 use engine::{errno, sys};
@@ -100,8 +100,8 @@ fn traced(
     argument: u64,
     forward: impl FnOnce() -> c_int,
 ) -> Result<c_int, Errno> {
-    let mut decoded = Decoded::given(call, request, argument);
-    let memory = record::receiver().map(|receiver| (receiver, Memory::of(call, request, argument)));
+    let mut decoded = DecodedArgument::read_input(call, request, argument);
+    let memory = record::receiver().map(|receiver| (receiver, Capture::before(call, request, argument)));
     let start = sys::nanoseconds();
     let (result, forwarded) = match disk::answer(device, call, request, argument) {
         Answer::Value(value) => (Ok(value), false),
@@ -115,7 +115,7 @@ fn traced(
     };
     let (process, thread) = (sys::process(), sys::thread());
     if let Some((receiver, mut memory)) = memory {
-        let head = Head {
+        let head = Header {
             process: process as u32,
             thread: thread as u32,
             name: sys::thread_name(),
@@ -128,22 +128,22 @@ fn traced(
             duration: sys::nanoseconds().saturating_sub(start),
             data_length: memory.data_length(),
         };
-        memory.settle(call, &head);
+        memory.cut_to_answer(call, &head);
         if receiver.send(&head, device.entry.path, &memory).is_ok() {
             return result;
         }
     }
     if result.is_ok() {
-        decoded.read_out(call);
+        decoded.read_output(call);
     }
     log::write(format_args!(
         "pid {process} tid {thread}: ioctl({}, {}, {}) on {} = {}{}, {}",
         call.fd(),
-        Named(request),
-        Given(&decoded),
+        RequestName(request),
+        Input(&decoded),
         device.entry.printed_path(),
-        Outcome(result),
-        Got(&decoded),
+        ReturnValue(result),
+        Output(&decoded),
         if forwarded { "forwarded" } else { "answered" },
     ));
     result

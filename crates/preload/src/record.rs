@@ -4,8 +4,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use disk::Errno;
 use disk::host::Segment;
-use disk::record::{Head, TOKEN};
-use disk::trace::capture::Memory;
+use disk::record::{Header, TOKEN};
+use disk::trace::capture::Capture;
 use engine::sys::{self, File, UserId};
 
 use crate::storage::{OnceCell, keep};
@@ -64,7 +64,7 @@ pub fn receiver() -> Option<&'static Receiver> {
 impl Receiver {
     /// Sends a record. No descriptor is kept for that: a program may close all that it does not know. Nobody gets one but root
     /// and the user who ran the program: whoever likes can take the name once the trace has ended.
-    pub fn send(&self, head: &Head, path: &[u8], memory: &Memory) -> Result<(), Errno> {
+    pub fn send(&self, head: &Header, path: &[u8], memory: &Capture) -> Result<(), Errno> {
         let try_to = |all| {
             let ([path, given, got, command, sense, data @ ..], lengths) = memory.segments(path, all);
             let words = head.words(lengths);

@@ -78,7 +78,7 @@ pub fn ask(file: &File, request: Request) -> Result<Reply, Errno> {
 
 /// What a request is given that another program made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Given {
+pub enum Input {
     /// The argument itself.
     Number(u64),
     /// What stands at the address that the argument is.
@@ -122,7 +122,7 @@ pub fn is_self_contained(request: u32) -> bool {
 
 /// Makes a request anew. What comes of it the library records; `EINVAL` here where it is not made, because it could touch memory
 /// of which nothing is known.
-pub fn resend(file: &File, request: u32, given: &Given) -> Result<(), Errno> {
+pub fn resend(file: &File, request: u32, given: &Input) -> Result<(), Errno> {
     let send = |argument: u64| {
         // SAFETY: the descriptor is open. A number is no address, for a request that is given one here takes none; what stands
         // at an address is as long as the request can need.
@@ -130,9 +130,9 @@ pub fn resend(file: &File, request: u32, given: &Given) -> Result<(), Errno> {
     };
     use disk::request::{Argument, SG_IO, find};
     match (given, find(request).map(|request| request.argument)) {
-        (Given::Number(number), Some(Argument::Number)) => send(*number),
-        (Given::Number(_), Some(Argument::None)) => send(0),
-        (Given::Memory(bytes), Some(Argument::In(_) | Argument::Out(_)))
+        (Input::Number(number), Some(Argument::Number)) => send(*number),
+        (Input::Number(_), Some(Argument::None)) => send(0),
+        (Input::Memory(bytes), Some(Argument::In(_) | Argument::Out(_)))
             if is_self_contained(request) && bytes.len() <= ROOM =>
         {
             let mut memory = vec![0u64; ROOM / 8];
@@ -143,7 +143,7 @@ pub fn resend(file: &File, request: u32, given: &Given) -> Result<(), Errno> {
             }
             send(memory.as_mut_ptr().expose_provenance() as u64);
         }
-        (Given::Command { direction, cdb, data, length, sense }, _)
+        (Input::Command { direction, cdb, data, length, sense }, _)
             if request == SG_IO && *length <= LONGEST =>
         {
             let (mut data, mut room) = (data.clone(), [0u8; 256]);

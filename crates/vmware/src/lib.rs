@@ -9,4 +9,4 @@ mod wire;
 pub use conclusion::{Adapter, Chs, Conclusion, Disk};
 pub use disk::Errno;
 pub use facts::{Asked, Facts, Geometry, Identity, ScsiAddress, open};
-pub use ioctl::{Given, LONGEST, is_self_contained, resend};
+pub use ioctl::{Input, LONGEST, is_self_contained, resend};

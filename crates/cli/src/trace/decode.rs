@@ -14,7 +14,7 @@ use disk::request::{
 use disk::sat;
 use disk::scsi::command::Operation as O;
 use disk::scsi::sense::Sense;
-use disk::trace::{Decoded, Given, Got, geometry};
+use disk::trace::{DecodedArgument, Input, Output, geometry};
 
 use super::absent;
 use super::record::{Bytes, CHECK_CONDITION, Record, digits};
@@ -64,11 +64,11 @@ pub fn asked(record: &Record) -> String {
         HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE => text += &registers_in(record),
         request => match find(request).map(|request| request.argument) {
             Some(Argument::Number | Argument::In(_)) => {
-                let decoded = Decoded::of(request, record.argument, &record.given.0, false);
+                let decoded = DecodedArgument::from_record(request, record.argument, &record.given.0, false);
                 if matches!(find(request), Some(row) if row.argument == Argument::Number)
                     || !record.given.0.is_empty()
                 {
-                    text += &format!(" {}", Given(&decoded));
+                    text += &format!(" {}", Input(&decoded));
                 }
             }
             None => text += &format!(" {:#x}", record.argument),
@@ -117,8 +117,13 @@ pub fn got(record: &Record) -> String {
                 + &data(record)
         }
         request => {
-            let decoded = Decoded::of(request, record.argument, &record.got.0, !record.got.0.is_empty());
-            let got = Got(&decoded).to_string();
+            let decoded = DecodedArgument::from_record(
+                request,
+                record.argument,
+                &record.got.0,
+                !record.got.0.is_empty(),
+            );
+            let got = Output(&decoded).to_string();
             match (record.result, got.trim_start()) {
                 (value, "") => value.to_string(),
                 (0, got) => got.trim_matches(['{', '}']).to_owned(),
@@ -178,8 +183,8 @@ fn argument(request: u32, record: &Record) -> Vec<Value> {
         }
         Shape::Identity => identity(&got.0),
         _ => {
-            let decoded = Decoded::of(request, record.argument, &got.0, !got.0.is_empty());
-            let text = Got(&decoded).to_string();
+            let decoded = DecodedArgument::from_record(request, record.argument, &got.0, !got.0.is_empty());
+            let text = Output(&decoded).to_string();
             vec![("value", text.trim_start().trim_matches(['{', '}']).to_owned())]
         }
     }

@@ -19,7 +19,7 @@ use disk::request::{
 };
 use disk::{ata, sat, scsi};
 use serde::{Deserialize, Serialize};
-use vmware::Given;
+use vmware::Input;
 
 use super::decode;
 use super::output::Begin;
@@ -51,7 +51,7 @@ struct Order {
     /// The place of its device among the process's arguments.
     device: usize,
     request: u32,
-    given: Given,
+    given: Input,
 }
 
 /// A request of which something else comes now.
@@ -121,7 +121,7 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
     // Nothing recorded may reach a kernel's driver: neither that of a device which the library refuses, nor any when it is not
     // loaded.
     for (device, name) in names.iter().enumerate() {
-        replay.make(&Order { device, request: HDIO_GETGEO, given: Given::Memory(Vec::new()) }, name)?;
+        replay.make(&Order { device, request: HDIO_GETGEO, given: Input::Memory(Vec::new()) }, name)?;
     }
     let mut result =
         Tally { json, requests: 0, same: 0, different: 0, left_out: BTreeMap::new(), shown: HashMap::new() };
@@ -206,7 +206,7 @@ fn parse<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, Finding> {
 }
 
 /// What a request is given again, or why it is not made.
-fn given(record: &Record, write: bool) -> Result<Given, &'static str> {
+fn given(record: &Record, write: bool) -> Result<Input, &'static str> {
     let given = recorded(record)?;
     match write || changes_nothing(record.request, &given) {
         true => Ok(given),
@@ -215,7 +215,7 @@ fn given(record: &Record, write: bool) -> Result<Given, &'static str> {
 }
 
 /// Whether the row of a request, and that of the command which it sends, say that it changes nothing.
-fn changes_nothing(request: u32, given: &Given) -> bool {
+fn changes_nothing(request: u32, given: &Input) -> bool {
     let scsi = |cdb: &[u8]| {
         let mut whole = [0; 16];
         whole.iter_mut().zip(cdb).for_each(|(to, from)| *to = *from);
@@ -223,11 +223,11 @@ fn changes_nothing(request: u32, given: &Given) -> bool {
         command.is_some_and(|command| sat::changes_nothing(command, &whole))
     };
     match (request, given) {
-        (SG_IO, Given::Command { cdb, .. }) => scsi(cdb),
-        (SCSI_IOCTL_SEND_COMMAND, Given::Memory(bytes)) => {
+        (SG_IO, Input::Command { cdb, .. }) => scsi(cdb),
+        (SCSI_IOCTL_SEND_COMMAND, Input::Memory(bytes)) => {
             bytes.get(size_of::<ScsiIoctlCommand>()..).is_some_and(scsi)
         }
-        (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE, Given::Memory(bytes)) => {
+        (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE, Input::Memory(bytes)) => {
             let registers = hdio_drive::registers(Abi::Native, request, bytes);
             registers.is_some_and(|registers| ata::command::changes_nothing(&registers))
         }
@@ -236,7 +236,7 @@ fn changes_nothing(request: u32, given: &Given) -> bool {
 }
 
 /// What a request was given, where all of it is recorded.
-fn recorded(record: &Record) -> Result<Given, &'static str> {
+fn recorded(record: &Record) -> Result<Input, &'static str> {
     const NOT_WHOLE: &str = "not all that it was given is recorded";
     if find(record.request).is_none() {
         return Err("what it does is not known");
@@ -259,10 +259,10 @@ fn recorded(record: &Record) -> Result<Given, &'static str> {
         let data = if from_disk { Vec::new() } else { record.data.0.clone() };
         let sense = (hdr.sbp != 0).then_some(hdr.mx_sb_len);
         let Moved { direction, length, .. } = moved;
-        return Ok(Given::Command { direction, cdb: record.cdb.0.clone(), data, length, sense });
+        return Ok(Input::Command { direction, cdb: record.cdb.0.clone(), data, length, sense });
     }
     match find(record.request).map(|request| request.argument) {
-        Some(Argument::Number | Argument::None) => Ok(Given::Number(record.argument)),
+        Some(Argument::Number | Argument::None) => Ok(Input::Number(record.argument)),
         _ if !vmware::is_self_contained(record.request) => Err(NOT_WHOLE),
         Some(Argument::In(_)) if record.given.0.is_empty() => Err(NOT_WHOLE),
         _ if record.request == SCSI_IOCTL_SEND_COMMAND
@@ -273,7 +273,7 @@ fn recorded(record: &Record) -> Result<Given, &'static str> {
         _ if record.request == HDIO_DRIVE_TASKFILE && moves_to_disk(record) => {
             Err("its data is not recorded")
         }
-        _ => Ok(Given::Memory(record.given.0.clone())),
+        _ => Ok(Input::Memory(record.given.0.clone())),
     }
 }
 
@@ -534,7 +534,7 @@ fn bytes(what: &str, before: &[u8], after: &[u8]) -> Vec<Field> {
 mod tests {
     use super::*;
     use disk::entry::Kind;
-    use disk::record::{Head, Words};
+    use disk::record::{Header, Words};
     use proptest::collection::vec;
     use proptest::prelude::*;
     use rustix::net::{
@@ -543,14 +543,14 @@ mod tests {
     use zerocopy::IntoBytes;
 
     /// A message as the library would send it.
-    fn message(head: &Head, parts: &[Vec<u8>; 6]) -> Vec<u8> {
+    fn message(head: &Header, parts: &[Vec<u8>; 6]) -> Vec<u8> {
         let words: Words = head.words(parts.each_ref().map(|part| part.len() as u64));
         let words = words.iter().flat_map(|word| word.to_ne_bytes());
         words.chain(parts.iter().flatten().copied()).collect()
     }
 
-    fn head(request: u32, result: Result<i32, disk::Errno>) -> Head {
-        Head {
+    fn head(request: u32, result: Result<i32, disk::Errno>) -> Header {
+        Header {
             process: 1,
             thread: 2,
             name: *b"a program's name",
@@ -588,7 +588,7 @@ mod tests {
             let result = if errno == 0 { Ok(7) } else { Err(disk::Errno(errno)) };
             let head = head(request, result);
             let bytes = message(&head, &parts);
-            let (parsed, found) = Head::parse(&bytes).expect("it is whole");
+            let (parsed, found) = Header::parse(&bytes).expect("it is whole");
             prop_assert_eq!(parsed, head);
             let record = Record::new(&parsed, &found);
             let words = decode::asked(&record) + &decode::got(&record);
@@ -598,21 +598,21 @@ mod tests {
             let read: Record = parse(line.as_bytes()).expect("it can be read");
             prop_assert_eq!(&read, &record);
             prop_assert_eq!(difference(&read, &record), []);
-            if let Ok(Given::Command { cdb, .. }) = given(&read, write) {
+            if let Ok(Input::Command { cdb, .. }) = given(&read, write) {
                 prop_assert_eq!(cdb, read.cdb.0);
             }
             // One byte more or less is none.
-            prop_assert_eq!(Head::parse(&bytes[..bytes.len() - 1]), None);
-            prop_assert!(Head::parse(&[&bytes[..], &[0]].concat()).is_none());
+            prop_assert_eq!(Header::parse(&bytes[..bytes.len() - 1]), None);
+            prop_assert!(Header::parse(&[&bytes[..], &[0]].concat()).is_none());
         }
 
         #[test]
         fn any_message_is_a_record_or_none(bytes in vec(any::<u8>(), 0..400), at in 0usize..200, word in any::<u64>()) {
-            let _ = Head::parse(&bytes);
+            let _ = Header::parse(&bytes);
             let mut damaged = message(&head(SG_IO, Ok(0)), &Default::default());
             let at = 8 * (at % (damaged.len() / 8));
             damaged[at..at + 8].copy_from_slice(&word.to_ne_bytes());
-            if let Some((head, parts)) = Head::parse(&damaged) {
+            if let Some((head, parts)) = Header::parse(&damaged) {
                 decode::got(&Record::new(&head, &parts));
             }
         }
@@ -631,7 +631,7 @@ mod tests {
             let given = hdr.as_bytes().to_vec();
             let parts = [b"/x".to_vec(), given, vec![], cdb.to_vec(), vec![], data.to_vec()];
             let bytes = message(&head(request, Ok(0)), &parts);
-            let (head, parts) = Head::parse(&bytes).expect("it is whole");
+            let (head, parts) = Header::parse(&bytes).expect("it is whole");
             Record::new(&head, &parts)
         };
         // A CDB of 12 bytes is no shorter than it is: DATA SET MANAGEMENT and IDENTIFY DEVICE.
@@ -650,11 +650,11 @@ mod tests {
         assert!(given(&setting, false).is_ok());
         let inquiry = record(SG_IO, &[0x12, 0, 0, 0, 36, 0], -3, &[]);
         assert!(
-            matches!(given(&inquiry, false), Ok(Given::Command { data, length: 8, .. }) if data.is_empty())
+            matches!(given(&inquiry, false), Ok(Input::Command { data, length: 8, .. }) if data.is_empty())
         );
         let select = record(SG_IO, &[0x15, 0x10, 0, 0, 8, 0], -2, &[1; 8]);
         assert!(given(&select, false).is_err_and(|why| why.contains("--write")));
-        assert!(matches!(given(&select, true), Ok(Given::Command { data, .. }) if data == [1; 8]));
+        assert!(matches!(given(&select, true), Ok(Input::Command { data, .. }) if data == [1; 8]));
         let write = record(SG_IO, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], -2, &[]);
         assert!(given(&write, true).is_err_and(|why| why.contains("not recorded")));
         assert!(given(&record(0x5399, &[], 0, &[]), true).is_err());
@@ -671,7 +671,7 @@ mod tests {
             let result = if errno == 0 { Ok(0) } else { Err(disk::Errno(errno)) };
             let parts = [vec![], given.to_vec(), got.to_vec(), vec![], vec![], vec![]];
             let bytes = message(&head(request, result), &parts);
-            let (head, parts) = Head::parse(&bytes).expect("it is whole");
+            let (head, parts) = Header::parse(&bytes).expect("it is whole");
             decode::got(&Record::new(&head, &parts))
         };
         let identify = [0xec, 0, 0, 1];
