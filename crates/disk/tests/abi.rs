@@ -236,9 +236,11 @@ fn answers_to_i386_programs() {
     }
     // The address of the partition has 32 bits.
     let disk = host(1 << 20);
-    disk.put(i386::BlkpgIoctlArg { op: 1, flags: 0, datalen: 152, data: BASE as u32 + 64 }.as_bytes());
+    disk.put(
+        i386::BlkpgIoctlArg { op: 1, flags: 0, datalen: 152, _pad: [], data: BASE as u32 + 64 }.as_bytes(),
+    );
     assert_eq!(disk.ask("/x=scsi", BLKPG), Answer::Error(Errno::EINVAL));
-    disk.put(i386::BlkpgIoctlArg { op: 1, flags: 0, datalen: 152, data: 8 }.as_bytes());
+    disk.put(i386::BlkpgIoctlArg { op: 1, flags: 0, datalen: 152, _pad: [], data: 8 }.as_bytes());
     assert_eq!(disk.ask("/x=scsi", BLKPG), Answer::Error(Errno::EFAULT));
 }
 
