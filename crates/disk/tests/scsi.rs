@@ -1634,7 +1634,7 @@ fn growth_is_said_once() {
 #[test]
 fn each_nexus_has_its_own_unit_attention() {
     let mut disk = numbered(16);
-    let mut other = Nexus::new();
+    let mut other = Nexus::default();
     disk.none(&[0; 6]).good();
     swap(&mut disk.nexus, &mut other);
     disk.none(&[0; 6]).good();

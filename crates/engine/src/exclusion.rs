@@ -22,11 +22,6 @@ const BYTE: i64 = 1 << 62;
 pub struct Exclusion(AtomicU64);
 
 impl Exclusion {
-    /// Returns one that is not taken.
-    pub const fn new() -> Exclusion {
-        Exclusion(AtomicU64::new(0))
-    }
-
     /// Keeps other threads out until the result is dropped; `None` where one updates the device. Only
     /// while no signal is handled: its handler might leave by siglongjmp(3), and then exclude itself.
     pub fn try_lock_threads(&self) -> Option<ThreadGuard<'_>> {

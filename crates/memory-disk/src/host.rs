@@ -257,12 +257,12 @@ impl MemoryHost {
 
     /// Sends a request to a fresh device with this entry; its argument is [`BASE`].
     pub fn ask(&self, entry: &str, request: u32) -> Answer {
-        self.ask_at(entry, &Settings::new(), request, BASE)
+        self.ask_at(entry, &Settings::default(), request, BASE)
     }
 
     /// Sends a request with any argument, through a fresh I_T nexus.
     pub fn ask_at(&self, entry: &str, settings: &Settings, request: u32, argument: u64) -> Answer {
-        self.ask_through(&Nexus::new(), entry, settings, request, argument)
+        self.ask_through(&Nexus::default(), entry, settings, request, argument)
     }
 
     /// Sends a request with any argument.

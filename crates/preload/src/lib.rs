@@ -71,7 +71,7 @@ fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
             return failed(errno);
         }
     }
-    let result = if log::enabled(Level::Requests) || record::receiver().is_some() {
+    let result = if log::is_enabled(Level::Requests) || record::receiver().is_some() {
         errno::preserving(|| traced(&device, &call, request, argument, forward))
     } else {
         match errno::preserving(|| disk::answer(&device, &call, request, argument)) {

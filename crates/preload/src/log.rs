@@ -31,13 +31,13 @@ static SECURE: AtomicBool = AtomicBool::new(false);
 
 /// Whether messages of a level are written.
 #[inline]
-pub fn enabled(level: Level) -> bool {
+pub fn is_enabled(level: Level) -> bool {
     LEVEL.load(Ordering::Relaxed) >= level as i32
 }
 
 /// Writes a message of a level.
-pub fn say(level: Level, message: fmt::Arguments<'_>) {
-    if enabled(level) {
+pub fn log(level: Level, message: fmt::Arguments<'_>) {
+    if is_enabled(level) {
         write(message);
     }
 }

@@ -99,8 +99,8 @@ pub unsafe fn add(entry: Entry<'static>, source: Source) -> bool {
     }
     let index = if is_from_file_alone(source) { !(alike as u8) } else { alike as u8 };
     let Some(path) = keep_path(entry.path) else { return false };
-    let (at_first, exclusion) = (OnceCell::new(), Exclusion::new());
-    let (settings, nexus) = (Settings::new(), Nexus::new());
+    let (at_first, exclusion) = (OnceCell::new(), Exclusion::default());
+    let (settings, nexus) = (Settings::default(), Nexus::default());
     // SAFETY: as the caller says.
     unsafe { LISTED.push(Listed { index, entry, path, source, at_first, settings, nexus, exclusion }) }
 }

@@ -16,7 +16,7 @@ pub fn report() {
                 Some(first) if !core::ptr::eq(first, listed) => {
                     let other = (first.entry.printed_path(), first.entry.kind.name());
                     let level = if first.entry.kind == entry.kind { Level::Startup } else { Level::Errors };
-                    log::say(
+                    log::log(
                         level,
                         format_args!(
                             "{path}={kind}: the same device is listed already, as {}={}; this entry does not count",
@@ -24,12 +24,12 @@ pub fn report() {
                         ),
                     );
                 }
-                _ => log::say(Level::Startup, format_args!("{path}: listed as {kind}, {key}")),
+                _ => log::log(Level::Startup, format_args!("{path}: listed as {kind}, {key}")),
             },
             Some(Err(problem @ (Problem::Missing(_) | Problem::Unknown(_)))) => {
-                log::say(Level::Startup, format_args!("{path}: {problem}"));
+                log::log(Level::Startup, format_args!("{path}: {problem}"));
             }
-            Some(Err(problem)) => log::say(Level::Errors, format_args!("{path}: {problem}")),
+            Some(Err(problem)) => log::log(Level::Errors, format_args!("{path}: {problem}")),
             None => {}
         }
     }

@@ -49,7 +49,7 @@ impl Policy {
         for error in parse(self.text).filter_map(Result::err) {
             let line = error.line;
             let file = names::CONFIGURATION_FILE;
-            log::say(
+            log::log(
                 Level::Errors,
                 format_args!("{file}: line {line} does not count; see vmware-bdwrapper.conf(5)"),
             );

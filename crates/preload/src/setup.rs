@@ -111,7 +111,7 @@ fn set_up() {
     unsafe { log::set_up(number, secure, record::receiver().is_some()) };
     if let Some((text, None)) = level {
         let text = Printed(text);
-        log::say(
+        log::log(
             Level::Warnings,
             format_args!("{}={text} is no number; it takes -1, 0, 1, 10, 100 or 1000", names::LOG_LEVEL),
         );
@@ -123,12 +123,12 @@ fn set_up() {
         .take_while(|text| !first_left_out.is_some_and(|left_out| core::ptr::eq(*text, left_out)))
     {
         if let Err(refusal) = choose(text, policy) {
-            log::say(Level::Errors, format_args!("{refusal}"));
+            log::log(Level::Errors, format_args!("{refusal}"));
         }
     }
     if let Some(text) = first_left_out {
         let most = registry::MOST;
-        log::say(
+        log::log(
             Level::Errors,
             format_args!(
                 "{}: this entry and those behind it do not count; at most {most} can",
