@@ -10,45 +10,45 @@ use crate::medium::io::{self, Compare, Error};
 use crate::medium::{BlockRange, LONGEST_TRANSFER, atomic_blocks, is_durable, is_thin, longest_transfer};
 
 impl<H: Host> Task<'_, H> {
-    /// The LBA that the CDB names.
+    /// Returns the LBA of the CDB; 0 for a CDB without one.
     fn lba(&self) -> u64 {
         self.row.lba(&self.cdb).unwrap_or(0)
     }
 
-    /// The blocks that the CDB names, which must exist.
+    /// Returns the range of the CDB; an error if a block does not exist.
     pub(super) fn range(&self) -> Result<BlockRange, Outcome> {
-        self.within(self.lba(), self.row.blocks(&self.cdb).unwrap_or(0))
+        self.range_at(self.lba(), self.row.blocks(&self.cdb).unwrap_or(0))
     }
 
-    /// The blocks that the CDB names, where all of their data goes between device and caller: no more than one command moves
-    /// (MAXIMUM TRANSFER LENGTH of the block limits), and no more than the caller has room, or data, for.
-    fn moved(&self) -> Result<BlockRange, Outcome> {
+    /// Returns the range of a CDB whose blocks are transferred: at most MAXIMUM TRANSFER LENGTH of the block limits, and
+    /// no more than the caller's buffer.
+    fn transfer_range(&self) -> Result<BlockRange, Outcome> {
         let range = self.range()?;
         if range.bytes() > LONGEST_TRANSFER
             && range.bytes() > longest_transfer(self.host).map_err(Error::backing)?
         {
-            return Err(self.too_many());
+            return Err(self.invalid_transfer_length());
         }
         self.check_data_length(range.bytes())?;
         Ok(range)
     }
 
-    /// INVALID FIELD IN CDB that names the transfer length.
-    fn too_many(&self) -> Outcome {
+    /// Returns INVALID FIELD IN CDB with the field pointer of the transfer length.
+    fn invalid_transfer_length(&self) -> Outcome {
         Sense::invalid_field_in_cdb(self.row.transfer_length.map_or(0, |field| field.at.into()), Some(7))
             .into()
     }
 
-    fn within(&self, first: u64, blocks: u64) -> Result<BlockRange, Outcome> {
-        Ok(BlockRange::new(self.capacity, first, blocks).ok_or(Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE)?)
+    fn range_at(&self, lba: u64, blocks: u64) -> Result<BlockRange, Outcome> {
+        Ok(BlockRange::new(self.capacity, lba, blocks).ok_or(Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE)?)
     }
 
-    /// There is nothing to be moved, but the block must exist.
+    /// Handles SEEK: the block must exist.
     pub(super) fn seek(&self) -> CommandResult {
-        self.within(self.lba(), 1).map(drop)
+        self.range_at(self.lba(), 1).map(drop)
     }
 
-    /// FUA of the CDB: the data must be on the medium, not in a cache.
+    /// Returns FUA, which CDBs of 6 bytes do not have.
     fn fua(&self) -> bool {
         self.byte(0) >= 0x20 && self.byte(1) & 0x08 != 0
     }
@@ -58,7 +58,7 @@ impl<H: Host> Task<'_, H> {
     }
 
     pub(super) fn read(&mut self) -> CommandResult {
-        let range = self.moved()?;
+        let range = self.transfer_range()?;
         if self.fua() && range.blocks > 0 {
             io::sync(self.host)?;
         }
@@ -67,13 +67,13 @@ impl<H: Host> Task<'_, H> {
 
     pub(super) fn write(&mut self) -> CommandResult {
         self.check_writable()?;
-        let range = self.moved()?;
+        let range = self.transfer_range()?;
         let durable = is_durable(self.device, self.fua());
         Ok(io::write(self.host, range, &mut self.data, durable)?)
     }
 
-    /// WRITE ATOMIC: all of the blocks are written, or none. Linux can do that for powers of two that start at a multiple of
-    /// their own, which is less than the block limits can say.
+    /// Handles WRITE ATOMIC. Linux wants a power of two of blocks at a multiple of their number, which the block limits
+    /// cannot express.
     pub(super) fn write_atomic(&mut self) -> CommandResult {
         self.check_writable()?;
         let range = self.range()?;
@@ -83,7 +83,7 @@ impl<H: Host> Task<'_, H> {
         let (least, most) =
             atomic_blocks(self.device, self.host).ok_or(Sense::INVALID_COMMAND_OPERATION_CODE)?;
         if !range.blocks.is_power_of_two() || range.blocks < least.into() || range.blocks > most.into() {
-            return Err(self.too_many());
+            return Err(self.invalid_transfer_length());
         }
         if range.lba & range.blocks.wrapping_sub(1) != 0 {
             return Err(Sense::invalid_field_in_cdb(2, Some(7)).into());
@@ -99,7 +99,7 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::invalid_field_in_cdb(1, Some(2)).into());
         }
         self.check_writable()?;
-        let range = self.moved()?;
+        let range = self.transfer_range()?;
         let mut written = self.data;
         io::write(self.host, range, &mut self.data, true)?;
         let compare = if compare == 0 { Compare::Nothing } else { Compare::Data(&mut written) };
@@ -149,12 +149,12 @@ impl<H: Host> Task<'_, H> {
             range.blocks = self.capacity.blocks.saturating_sub(range.lba);
         }
         if range.blocks > MAX_WRITE_SAME {
-            return Err(self.too_many());
+            return Err(self.invalid_transfer_length());
         }
         let block = range.block_size as usize;
         if !no_data {
             self.check_data_length(1)?;
-            // A pattern of any other length is none.
+            // The pattern is one block.
             if self.data.residual() != block as u64 {
                 return Err(Sense::INVALID_FIELD_IN_CDB.into());
             }
@@ -167,7 +167,7 @@ impl<H: Host> Task<'_, H> {
         if range.blocks == 0 {
             return Ok(());
         }
-        // What is unmapped reads as zeros afterwards (LBPRZ), so that any other pattern is written (SBC-3, 4.7.3.4.4 b).
+        // Unmapped blocks read as zeros (LBPRZ), so that any other pattern is written (SBC-3, 4.7.3.4.4 b).
         match (pattern.iter().all(|&byte| byte == 0), unmap) {
             (true, true) => io::discard(self.host, range)?,
             (true, false) => io::zero(self.host, range)?,
@@ -200,7 +200,7 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::invalid_field_in_parameter_list(2, Some(7)).into());
         }
         let descriptors = self.data;
-        // All of them are looked at before any is carried out.
+        // All are checked before any is carried out.
         let mut blocks = 0u64;
         for place in 0..count {
             let range = self.next_descriptor()?;
@@ -228,24 +228,24 @@ impl<H: Host> Task<'_, H> {
         let mut bytes = [0; 16];
         self.data.copy_in(self.host, &mut bytes).map_err(Outcome::CallerFault)?;
         let (first, blocks) = (u64::from_be_bytes(part(&bytes, 0)), u32::from_be_bytes(part(&bytes, 8)));
-        self.within(first, blocks.into())
+        self.range_at(first, blocks.into())
     }
 
-    /// COMPARE AND WRITE: the caller's first blocks are compared, its last ones written; nobody else does the like
-    /// meanwhile.
+    /// Handles COMPARE AND WRITE: compares the first half of the data, then writes the second, atomically with respect to
+    /// other COMPARE AND WRITE and ORWRITE commands.
     pub(super) fn compare_and_write(&mut self) -> CommandResult {
         self.check_writable()?;
         let range = self.range()?;
         if range.blocks > MAX_COMPARE_AND_WRITE.into() {
-            return Err(self.too_many());
+            return Err(self.invalid_transfer_length());
         }
         if range.blocks == 0 {
             return Ok(());
         }
         let length = range.bytes() as usize;
         self.check_data_length(range.bytes().saturating_mul(2))?;
-        let memory = || self.host.bounce_buffer(length).map_err(Error::backing);
-        let (mut expected, mut written, mut medium) = (memory()?, memory()?, memory()?);
+        let buffer = || self.host.bounce_buffer(length).map_err(Error::backing);
+        let (mut expected, mut written, mut medium) = (buffer()?, buffer()?, buffer()?);
         let parts = [&mut expected, &mut written];
         for part in parts {
             let part = part.as_mut().get_mut(..length).unwrap_or_default();
@@ -269,13 +269,13 @@ impl<H: Host> Task<'_, H> {
 
     pub(super) fn or_write(&mut self) -> CommandResult {
         self.check_writable()?;
-        let range = self.moved()?;
+        let range = self.transfer_range()?;
         let length = range.bytes() as usize;
         if length == 0 {
             return Ok(());
         }
-        let memory = || self.host.bounce_buffer(length).map_err(Error::backing);
-        let (mut data, mut medium) = (memory()?, memory()?);
+        let buffer = || self.host.bounce_buffer(length).map_err(Error::backing);
+        let (mut data, mut medium) = (buffer()?, buffer()?);
         let data = data.as_mut().get_mut(..length).unwrap_or_default();
         self.data.copy_in(self.host, data).map_err(Outcome::CallerFault)?;
         let medium = medium.as_mut().get_mut(..length).unwrap_or_default();
@@ -285,7 +285,7 @@ impl<H: Host> Task<'_, H> {
         })
     }
 
-    /// Changes the range as one step: no other COMPARE AND WRITE or ORWRITE comes in between.
+    /// Updates the range atomically with respect to other COMPARE AND WRITE and ORWRITE commands.
     fn update(
         &self,
         range: BlockRange,
@@ -296,30 +296,29 @@ impl<H: Host> Task<'_, H> {
         Ok(io::update(self.host, range, medium, durable, self.timeout_ms(), change)?)
     }
 
-    /// How long the command waits for others that exclude it, in milliseconds: its own timeout, and no longer than a
-    /// command should take.
+    /// Returns how long the command waits for others that exclude it, in milliseconds: its timeout, at most 30 seconds.
     fn timeout_ms(&self) -> u32 {
         const MOST: u32 = 30_000;
         if self.timeout == 0 { MOST } else { self.timeout.min(MOST) }
     }
 
-    /// As many extents as the caller has room for, at most 16.
+    /// Handles GET LBA STATUS: as many extents as the allocation length allows, at most 16.
     pub(super) fn get_lba_status(&mut self) -> CommandResult {
         let first = self.lba();
         let capacity = self.capacity;
         if first >= capacity.blocks {
             return Err(Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE.into());
         }
-        let room = (self.allocation_length().saturating_sub(8) / 16).clamp(1, 16);
+        let most = (self.allocation_length().saturating_sub(8) / 16).clamp(1, 16);
         let mut out = Response::new();
         out.put(&[0; 8]);
         let mut at = first;
         let block = u64::from(capacity.block_size);
-        for _ in 0..room {
+        for _ in 0..most {
             let offset = at.saturating_mul(block);
             let Extent { is_mapped, length } = self.host.extent(offset).map_err(Error::backing)?;
             let left = capacity.blocks.saturating_sub(at).min(u32::MAX.into());
-            // A part of a block that is mapped makes it mapped.
+            // A block is mapped if a part of it is.
             let whole = length.checked_div(block).unwrap_or(0);
             let part = is_mapped && length.saturating_sub(whole.saturating_mul(block)) > 0;
             let (mapped, blocks) = match whole.saturating_add(part.into()) {
@@ -335,8 +334,7 @@ impl<H: Host> Task<'_, H> {
                 break;
             }
         }
-        let length = out.len().saturating_sub(4) as u32;
-        out.set(0, &length.to_be_bytes());
+        out.set_length::<4>(0);
         self.send_data_in(&out)
     }
 }

@@ -1,4 +1,4 @@
-//! Commands that say something of the disk, or change a setting of it (SPC-4, clause 6; SBC-3, clause 5).
+//! Commands that report or change properties of the disk (SPC-4, clause 6; SBC-3, clause 5).
 
 use super::command::{COMMANDS, Command, find, has, rows, supported};
 use super::inquiry::{self, GROUP, PORT};
@@ -28,7 +28,7 @@ impl<H: Host> Task<'_, H> {
             }
             inquiry::standard(self.device, &mut response);
         } else {
-            inquiry::page(self.device, self.host, page, &mut response)?;
+            inquiry::vpd_page(self.device, self.host, page, &mut response)?;
         }
         self.send_data_in(&response)
     }
@@ -74,14 +74,11 @@ impl<H: Host> Task<'_, H> {
             |byte| out.put(&[byte]),
         )?;
         if ten {
-            let length = out.len().saturating_sub(2) as u16;
-            out.set(0, &length.to_be_bytes());
-            self.send_data_in(&out)
+            out.set_length::<2>(0);
         } else {
-            let length = out.len().saturating_sub(1) as u8;
-            out.set(0, &[length]);
-            self.send_data_in(&out)
+            out.set_length::<1>(0);
         }
+        self.send_data_in(&out)
     }
 
     pub(super) fn mode_select(&mut self) -> CommandResult {
@@ -106,11 +103,11 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::PARAMETER_LIST_LENGTH_ERROR.into());
         }
         if descriptor != 0 {
-            // The block length stands at the end of the only descriptor, and cannot be changed.
+            // The block length, at the end of the only descriptor, cannot be changed.
             let long = ten && byte(4) & 0x01 != 0;
-            let wanted = if long { 16 } else { 8 };
+            let expected = if long { 16 } else { 8 };
             let block = (1..4).fold(0, |block, at| block << 8 | u32::from(byte(start - 4 + at)));
-            if descriptor != wanted || block != self.capacity.block_size {
+            if descriptor != expected || block != self.capacity.block_size {
                 return Err(Sense::invalid_field_in_parameter_list(header as u16, None).into());
             }
         }
@@ -119,33 +116,32 @@ impl<H: Host> Task<'_, H> {
 
     pub(super) fn log_sense(&mut self) -> CommandResult {
         let (page, subpage) = (self.byte(2) & 0x3f, self.byte(3));
-        // SP saves what the pages' DS bits let be saved: nothing.
+        // SP saves parameters whose page has DS 0: none.
         if subpage != 0 {
             return Err(Sense::invalid_field_in_cdb(3, Some(7)).into());
         }
-        // The first parameter that is asked for.
+        // PARAMETER POINTER
         if self.u16(5) > if page == TEMPERATURE { 1 } else { 0 } {
             return Err(Sense::invalid_field_in_cdb(5, Some(7)).into());
         }
         let mut out = Response::new();
-        // DS, where there are parameters.
+        // DS, if the page has parameters.
         out.put(&[if page == 0 { 0 } else { DS | page }, subpage, 0, 0]);
         match page {
             0x00 => out.put(&[0x00, TEMPERATURE, INFORMATIONAL_EXCEPTIONS]),
-            // Not available, nor is a reference.
+            // Neither the temperature nor a reference is available.
             TEMPERATURE => out.put(&[0, 0, BINARY_LIST, 2, 0, 0xff, 0, 1, BINARY_LIST, 2, 0, 0xff]),
-            // None.
+            // No informational exception.
             INFORMATIONAL_EXCEPTIONS => out.put(&[0, 0, BINARY_LIST, 3, 0, 0, 0xff]),
             _ => return Err(Sense::invalid_field_in_cdb(2, Some(5)).into()),
         }
-        let length = out.len().saturating_sub(4) as u16;
-        out.set(2, &length.to_be_bytes());
+        out.set_length::<2>(2);
         self.send_data_in(&out)
     }
 
-    /// The disk has no motor. It cannot be ejected.
+    /// Handles START STOP UNIT of a disk that has no motor and cannot be ejected.
     pub(super) fn start_stop(&mut self) -> CommandResult {
-        // Power conditions there are none (SPC-4, 7.5.13), nor anything to eject.
+        // There are no power conditions (SPC-4, 7.5.13).
         match self.byte(4) {
             condition if condition & 0xf0 != 0 => return Err(Sense::invalid_field_in_cdb(4, Some(7)).into()),
             eject if eject & 0x02 != 0 => return Err(Sense::invalid_field_in_cdb(4, Some(1)).into()),
@@ -198,22 +194,19 @@ impl<H: Host> Task<'_, H> {
         self.send_data_in(&out)
     }
 
-    /// There are no defects: a header without a list, in the format that was asked for.
+    /// Handles READ DEFECT DATA: a header in the requested format, and no defects.
     pub(super) fn read_defect_data(&mut self) -> CommandResult {
         let ten = self.byte(0) == 0x37;
         let mut out = Response::new();
-        if ten {
-            out.put(&[0, self.byte(2), 0, 0]);
-            self.send_data_in(&out)
-        } else {
-            out.put(&[0, self.byte(1), 0, 0, 0, 0, 0, 0]);
-            self.send_data_in(&out)
-        }
+        let format = if ten { self.byte(2) } else { self.byte(1) };
+        out.put(&[0, format]);
+        out.fill(if ten { 4 } else { 8 });
+        self.send_data_in(&out)
     }
 
     pub(super) fn report_luns(&mut self) -> CommandResult {
         let mut out = Response::new();
-        // Well-known logical units there are none.
+        // There are no well-known logical units.
         match self.byte(2) {
             0x00 | 0x02 => out.put(&[0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
             0x01 => out.put(&[0; 8]),
@@ -222,7 +215,7 @@ impl<H: Host> Task<'_, H> {
         self.send_data_in(&out)
     }
 
-    /// The only group is active, and optimized: there is no other state to be in.
+    /// Handles REPORT TARGET PORT GROUPS: the only group is always active/optimized.
     pub(super) fn report_target_port_groups(&mut self) -> CommandResult {
         let mut out = Response::new();
         out.put(&[0; 4]);
@@ -235,14 +228,13 @@ impl<H: Host> Task<'_, H> {
         // The state; the group; no status; one port, which follows.
         out.put(&[0x00, AO_SUP, GROUP[0], GROUP[1], 0, 0, 0, 1]);
         out.put(&[0, 0, PORT[0], PORT[1]]);
-        let length = out.len().saturating_sub(4) as u32;
-        out.set(0, &length.to_be_bytes());
+        out.set_length::<4>(0);
         self.send_data_in(&out)
     }
 
-    /// The group stays in the state that it is in.
+    /// Handles SET TARGET PORT GROUPS, which changes nothing: the only group is always active/optimized.
     pub(super) fn set_target_port_groups(&mut self) -> CommandResult {
-        // A descriptor of the only group, if any.
+        // At most one descriptor, of the only group.
         let mut list = [0; 8];
         match self.parameter_list_length() {
             0 => return Ok(()),
@@ -275,14 +267,13 @@ impl<H: Host> Task<'_, H> {
                     out.put(&NO_TIMEOUTS);
                 }
             }
-            let length = out.len().saturating_sub(4) as u32;
-            out.set(0, &length.to_be_bytes());
+            out.set_length::<4>(0);
             return self.send_data_in(&out);
         }
         let first = rows(self.device, self.host, code).next();
         let has_actions = first.is_some_and(|row| row.service_action);
         match self.byte(2) & 0x07 {
-            // A command with service actions is asked for by 2, one without by 1; 3 takes both.
+            // REPORTING OPTIONS: 1 without a service action, 2 with one, 3 either.
             1 if has_actions => return Err(Sense::invalid_field_in_cdb(2, Some(2)).into()),
             2 if !has_actions && first.is_some() => {
                 return Err(Sense::invalid_field_in_cdb(2, Some(2)).into());
@@ -290,19 +281,20 @@ impl<H: Host> Task<'_, H> {
             1..=3 => {}
             _ => return Err(Sense::invalid_field_in_cdb(2, Some(2)).into()),
         }
-        let wanted = if has_actions { u8::try_from(action).unwrap_or(0xff) } else { 0 };
-        // 3 looks at the service action of a command that has none, too.
-        let known = action == 0 || has_actions || self.byte(2) & 0x07 == 1;
-        let found = supported(self.device, self.host, find(code, wanted), code).ok().filter(|_| known);
-        self.one_command(found, timeouts, &mut out);
+        let action_wanted = if has_actions { u8::try_from(action).unwrap_or(0xff) } else { 0 };
+        // 3 compares the service action of a command that has none, too.
+        let is_compared = action == 0 || has_actions || self.byte(2) & 0x07 == 1;
+        let command =
+            supported(self.device, self.host, find(code, action_wanted), code).ok().filter(|_| is_compared);
+        self.report_operation_code(command, timeouts, &mut out);
         self.send_data_in(&out)
     }
 
-    fn one_command(&self, found: Option<&'static Command>, timeouts: bool, out: &mut Response) {
-        match found {
+    fn report_operation_code(&self, command: Option<&'static Command>, timeouts: bool, out: &mut Response) {
+        match command {
             Some(command) => {
                 let length = (command.usage.len() as u16).to_be_bytes();
-                // SUPPORT: as the standard has it.
+                // SUPPORT: in conformance with a standard.
                 out.put(&[0, u8::from(timeouts) << 7 | 0x03, length[0], length[1]]);
                 out.put(command.usage);
                 if timeouts {
@@ -313,8 +305,8 @@ impl<H: Host> Task<'_, H> {
         }
     }
 
-    /// ABORT TASK, LOGICAL UNIT RESET and the like would have to be asked for by other requests: what is asked for by
-    /// `SG_SCSI_RESET` is a reset.
+    /// Handles REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS: `SG_SCSI_RESET` requests a reset, no request the other
+    /// functions.
     pub(super) fn report_task_management(&mut self) -> CommandResult {
         let extended = self.byte(2) & 0x80 != 0;
         if self.allocation_length() < 4 {
@@ -334,7 +326,7 @@ impl<H: Host> Task<'_, H> {
 const WP: u8 = 0x80;
 const DPOFUA: u8 = 0x10;
 
-/// Log pages, byte 0: what the page holds is not saved; FORMAT AND LINKING of a parameter: a binary list (SPC-4, 7.3.2).
+/// Log pages, byte 0: parameters are not saved; FORMAT AND LINKING of a parameter: a binary list (SPC-4, 7.3.2).
 const DS: u8 = 0x80;
 const BINARY_LIST: u8 = 0x03;
 const TEMPERATURE: u8 = 0x0d;
@@ -344,11 +336,11 @@ const INFORMATIONAL_EXCEPTIONS: u8 = 0x2f;
 const LBPME: u8 = 0x80;
 const LBPRZ: u8 = 0x40;
 
-/// REPORT TARGET PORT GROUPS: the group can be active and optimized.
+/// REPORT TARGET PORT GROUPS: active/optimized is supported.
 const AO_SUP: u8 = 0x01;
 
 /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS: LOGICAL UNIT RESET.
 const LURS: u8 = 0x08;
 
-/// A command timeouts descriptor (SPC-4, 6.35.4) that names none.
+/// A command timeouts descriptor (SPC-4, 6.35.4) without timeouts.
 const NO_TIMEOUTS: [u8; 12] = [0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
