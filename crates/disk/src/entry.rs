@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-pub use crate::printed::{Printed, can_be_shown};
+pub use crate::printed::{Printed, is_printable};
 
 /// The kind of disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use disk::ata::identify::{Settings, bytes, hd_driveid, identify};
+use disk::ata::identify::{Features, fill, hd_driveid, identify};
 use disk::entry::{Entry, Kind};
 use disk::request::{HDIO_GET_IDENTITY, HDIO_OBSOLETE_IDENTITY};
 use disk::{Answer, Capacity, Medium, identity};
@@ -15,7 +15,8 @@ fn entry(text: &str) -> Entry<'_> {
 
 /// The sector as `HDIO_GET_IDENTITY` gives it.
 fn driveid(words: &[u16; 256]) -> [u8; 512] {
-    let mut sector = bytes(words);
+    let mut sector = [0; 512];
+    fill(words, &mut sector);
     hd_driveid(&mut sector);
     sector
 }
@@ -60,7 +61,7 @@ fn distinct_for_each_name() {
 
 /// The sector of a disk that has just been switched on.
 fn fresh(entry: &Entry<'_>, capacity: Capacity, physical: u32) -> [u16; 256] {
-    identify(entry, capacity, &Settings::fresh(entry.kind, physical))
+    identify(entry, capacity, &Features::fresh(entry.kind, physical))
 }
 
 /// The whole sector of a disk of 128 MiB, as HDIO_GET_IDENTITY gives it.

@@ -6,7 +6,7 @@ use core::ffi::CStr;
 use core::fmt;
 
 use disk::entry::Entry;
-use disk::physical_disk::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
+use disk::physical_disk::{BLOCK_EXT_MAJOR, is_physical_disk_link, is_physical_disk_number};
 use disk::{Errno, names};
 
 use crate::rights;
@@ -111,12 +111,12 @@ fn check_disk(status: &Status, entry: &Entry<'_>) -> Result<(), Problem> {
 
 fn is_physical_disk(number: DeviceNumber) -> bool {
     if number.major() != BLOCK_EXT_MAJOR {
-        return is_disk_number(number.major(), number.minor());
+        return is_physical_disk_number(number.major(), number.minor());
     }
     let mut link = [0; 512];
     let link = PathBuffer::format(format_args!("/sys/dev/block/{number}"))
         .and_then(|path| sys::readlink(path.as_c_str(), &mut link));
-    link.is_ok_and(is_disk_link)
+    link.is_ok_and(is_physical_disk_link)
 }
 
 impl fmt::Display for Key {

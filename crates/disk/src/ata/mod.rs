@@ -6,7 +6,7 @@ mod log;
 pub mod registers;
 
 use command::{Command, MAX_RANGE_BLOCKS, Operation, Protocol};
-use identify::Settings;
+use identify::Features;
 use log::Page;
 use registers::{ABRT, ERR, FAULT, IDNF, LBA, OBSOLETE, READY, SECOND, SMART_SIGNATURE, UNC};
 pub use registers::{Registers, Taskfile};
@@ -252,11 +252,11 @@ impl<H: Host> Task<'_, H> {
             },
             Operation::TransferMode => {
                 let wanted = self.count() as u8;
-                if !Settings::has_mode(self.device.entry.kind, wanted) {
+                if !Features::has_mode(self.device.entry.kind, wanted) {
                     return Err(ABORTED);
                 }
                 // A PIO mode does not change the DMA mode.
-                if Settings::is_dma(wanted) {
+                if Features::is_dma(wanted) {
                     settings.transfer_mode.set(wanted.into());
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::command::{COMMANDS, Command, find, has, rows, supported};
 use super::inquiry::{self, GROUP, PORT};
-use super::mode::{self, Values};
+use super::mode::{self, PageControl};
 use super::response::Response;
 use super::sense::Sense;
 use super::task::{CommandResult, Task};
@@ -36,7 +36,7 @@ impl<H: Host> Task<'_, H> {
     pub(super) fn mode_sense(&mut self) -> CommandResult {
         let ten = self.byte(0) == 0x5a;
         let (page, subpage) = (self.byte(2), self.byte(3));
-        let values = Values::of(page >> 6);
+        let values = PageControl::from_field(page >> 6);
         let capacity = self.capacity;
         let mut out = Response::new();
         let specific = if self.is_protected()? { WP | DPOFUA } else { DPOFUA };
