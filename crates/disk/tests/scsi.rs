@@ -2125,7 +2125,7 @@ fn mode_select_by_threads() {
     // The caching page, with DRA, and the control page, with D_SENSE: their other bytes are those of MODE SENSE.
     let turned = |code: u8, place: usize, bit: u8, switch: u32| {
         let mut page = Vec::new();
-        let values = disk::scsi::mode::Values::Default;
+        let values = disk::scsi::mode::PageControl::Default;
         disk::scsi::mode::sense(Kind::Scsi, &switches, code, 0, values, |byte| page.push(byte))
             .expect("it exists");
         for round in 0..20_000 {

@@ -50,7 +50,7 @@ fn report_released<T>(fd: c_int, how: &str, act: impl FnOnce() -> T, did: impl F
 #[cold]
 #[inline(never)]
 fn listed_name(fd: c_int) -> Option<Printed<'static>> {
-    errno::preserving(|| if setup::ready() { registry::name(fd) } else { None })
+    errno::preserving(|| if setup::is_ready() { registry::name(fd) } else { None })
 }
 
 #[cold]

@@ -135,12 +135,8 @@ pub fn resend(file: &File, request: u32, given: &Input) -> Result<(), Errno> {
         (Input::Memory(bytes), Some(Argument::In(_) | Argument::Out(_)))
             if is_self_contained(request) && bytes.len() <= ROOM =>
         {
-            let mut memory = vec![0u64; ROOM / 8];
-            for (to, from) in memory.iter_mut().zip(bytes.chunks(8)) {
-                let mut word = [0; 8];
-                word[..from.len()].copy_from_slice(from);
-                *to = u64::from_ne_bytes(word);
-            }
+            let mut memory = vec![[0u8; 8]; ROOM / 8];
+            memory.as_flattened_mut()[..bytes.len()].copy_from_slice(bytes);
             send(memory.as_mut_ptr().expose_provenance() as u64);
         }
         (Input::Command { direction, cdb, data, length, sense }, _)

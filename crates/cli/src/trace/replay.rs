@@ -218,7 +218,7 @@ fn given(record: &Record, write: bool) -> Result<Input, &'static str> {
 fn changes_nothing(request: u32, given: &Input) -> bool {
     let scsi = |cdb: &[u8]| {
         let mut whole = [0; 16];
-        whole.iter_mut().zip(cdb).for_each(|(to, from)| *to = *from);
+        disk::bytes::copy(&mut whole, 0, cdb);
         let command = scsi::command::find(whole[0], whole[1] & 0x1f);
         command.is_some_and(|command| sat::changes_nothing(command, &whole))
     };
