@@ -64,25 +64,20 @@ pub fn is_inconclusive(errno: Errno) -> bool {
 }
 
 /// Returns where a listed name leads.
-pub fn look_up(path: &CStr, entry: &Entry<'_>) -> Result<(Key, Status), Problem> {
+pub fn look_up(path: &CStr, entry: &Entry<'_>) -> Result<Key, Problem> {
     let (status, birth) = sys::stat_with_birth(path).map_err(|errno| {
         if is_inconclusive(errno) { Problem::Unknown(errno) } else { Problem::Missing(errno) }
     })?;
     check_disk(&status, entry)?;
-    let key = match status.file_type() {
+    Ok(match status.file_type() {
         libc::S_IFBLK => Key::BlockDevice(status.number),
         _ => inode_key(&status, birth),
-    };
-    Ok((key, status))
+    })
 }
 
 /// Returns where a name leads that the real user of a set-user-ID program lists; `None`: that user is
 /// not known. The key is this node of a block device, since the user may be unable to open others.
-pub fn look_up_for_user(
-    user: Option<RealUser>,
-    path: &CStr,
-    entry: &Entry<'_>,
-) -> Result<(Key, Status), Problem> {
+pub fn look_up_for_user(user: Option<RealUser>, path: &CStr, entry: &Entry<'_>) -> Result<Key, Problem> {
     let user = user.ok_or(Problem::NotPermitted(Errno::EPERM))?;
     let (status, birth) =
         rights::real_user_can_open(user, path, !entry.read_only).map_err(|errno| match errno {
@@ -91,7 +86,7 @@ pub fn look_up_for_user(
             _ => Problem::NotPermitted(errno),
         })?;
     check_disk(&status, entry)?;
-    Ok((inode_key(&status, birth), status))
+    Ok(inode_key(&status, birth))
 }
 
 fn inode_key(status: &Status, birth: u64) -> Key {

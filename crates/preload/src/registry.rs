@@ -114,23 +114,24 @@ pub unsafe fn look_up_all() {
     for (place, listed) in LISTED.as_slice().iter().enumerate() {
         let found = listed.look_up();
         // A user's entry is looked up only for a descriptor.
-        if let (Ok((key, status)), Source::Authority) = (&found, listed.source) {
+        if let (Ok(key), Source::Authority) = (&found, listed.source) {
             if Slot::find_key(*key).is_none() {
-                Slot::add(*key, place, discard_limits(status, DiscardLimits::read));
+                let limits = match *key {
+                    Key::BlockDevice(number) => discard_limits(number, DiscardLimits::read),
+                    Key::Inode(_) => DiscardLimits::default(),
+                };
+                Slot::add(*key, place, limits);
             }
         }
         // SAFETY: as the caller says.
-        unsafe { listed.initial.set(found.map(|(key, _)| key)) };
+        unsafe { listed.initial.set(found) };
     }
 }
 
-/// Returns the discard limits of a block device, which do not change; a file has none.
-fn discard_limits(status: &Status, ask: impl FnOnce(DeviceNumber) -> DiscardLimits) -> DiscardLimits {
-    if status.file_type() != libc::S_IFBLK {
-        return DiscardLimits::default();
-    }
+/// Returns the discard limits of a block device, which do not change.
+fn discard_limits(number: DeviceNumber, read: impl FnOnce(DeviceNumber) -> DiscardLimits) -> DiscardLimits {
     rights::remember_user_namespace();
-    ask(status.number)
+    read(number)
 }
 
 /// The file that a descriptor is open on.
@@ -188,13 +189,18 @@ fn look_up(fd: c_int) -> Result<Option<Hit>, Errno> {
         Some(Hit { listed, status, discard_limits })
     };
     let birth = || sys::birth(fd);
-    if let Some(known) = find_slot(&status, birth) {
-        return Ok(hit(known));
+    if let Some(slot) = find_slot(&status, birth) {
+        return Ok(hit(slot));
     }
     let Some((place, key)) = find_by_name(&status, birth)? else { return Ok(None) };
     // In a task, because /sys is opened and the program's descriptor table must not change.
-    let limits =
-        discard_limits(&status, |number| task::run(|| DiscardLimits::read(number)).unwrap_or_default());
+    let limits = match status.file_type() {
+        libc::S_IFBLK => {
+            let read = |number| task::run(|| DiscardLimits::read(number)).unwrap_or_default();
+            discard_limits(status.number, read)
+        }
+        _ => DiscardLimits::default(),
+    };
     Slot::add(key, place, limits);
     // Another thread may have found another entry; the first in the table is used from now on.
     Ok(hit(Slot::find_key(key).unwrap_or((place, limits))))
@@ -203,9 +209,9 @@ fn look_up(fd: c_int) -> Result<Option<Hit>, Errno> {
 /// Returns the entry whose name has led to a device or file.
 fn find_slot(status: &Status, birth: impl Fn() -> u64) -> Option<(usize, DiscardLimits)> {
     if status.file_type() == libc::S_IFBLK {
-        let known = Slot::find(status.number, 0, || 0);
+        let slot = Slot::find(status.number, 0, || 0);
         // A user's entry lists a node, not the device.
-        return known.or_else(|| {
+        return slot.or_else(|| {
             if !LISTED.as_slice().iter().any(|listed| listed.source == Source::User) {
                 return None;
             }
@@ -229,22 +235,24 @@ fn find_by_name(status: &Status, birth: impl Fn() -> u64) -> Result<Option<(usiz
             }
         }
         match listed.look_up() {
-            Ok((key, _)) => Ok(Some(key).filter(|key| key.is_of(status, &birth))),
+            Ok(key) => Ok(Some(key).filter(|key| key.is_of(status, &birth))),
             Err(Problem::Unknown(errno)) => Err(errno),
             Err(_) => Ok(None),
         }
     };
-    let first = |wanted: &dyn Fn(&Listed) -> bool| {
-        let mut found = all.iter().enumerate().filter(|(_, listed)| wanted(listed));
-        found
-            .find_map(|(place, listed)| leads_here(listed).map(|key| Some((place, key?))).transpose())
-            .transpose()
+    let first_but = |source| {
+        for (place, listed) in all.iter().enumerate().filter(|(_, listed)| listed.source != source) {
+            if let Some(key) = leads_here(listed)? {
+                return Ok(Some((place, key)));
+            }
+        }
+        Ok(None)
     };
-    let found = first(&|listed| listed.source != Source::FileAlone)?;
+    let found = first_but(Source::FileAlone)?;
     match found {
         // A device in the configuration file has the file's options, whatever name the user gives it.
         Some((place, _)) if all.get(place).is_some_and(|listed| listed.source == Source::User) => {
-            Ok(first(&|rule| rule.source != Source::User)?.or(found))
+            Ok(first_but(Source::User)?.or(found))
         }
         found => Ok(found),
     }
@@ -256,31 +264,30 @@ impl Slot {
         Slot { device, inode, birth, discard_limits, place: AtomicU32::new(0) }
     }
 
-    /// Returns the places where a key can be, the first one first.
-    fn places(device: u64, inode: u64) -> impl Iterator<Item = &'static Slot> {
+    /// Returns the slots where a key can be, in the order of the search.
+    fn probe(device: u64, inode: u64) -> impl Iterator<Item = &'static Slot> {
         // Fibonacci hashing: the upper bits depend on all of the key's.
         let mixed = (device ^ inode.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let first = (mixed >> 52) as usize;
-        let (before, after) = SLOTS.split_at_checked(first).unwrap_or((&[], &SLOTS));
-        after.iter().chain(before)
+        (first..first + SLOTS.len()).filter_map(|at| SLOTS.get(at % SLOTS.len()))
     }
 
     /// Returns the place of the entry that has led to a block device (inode 0) or an inode, and what is
     /// known of the device. When the inode was made is asked for only where the rest is the same.
     fn find(device: DeviceNumber, inode: u64, birth: impl Fn() -> u64) -> Option<(usize, DiscardLimits)> {
         let device = device.word();
-        for known in Slot::places(device, inode) {
-            let place = match known.place.load(Ordering::Acquire) {
+        for slot in Slot::probe(device, inode) {
+            let place = match slot.place.load(Ordering::Acquire) {
                 FREE => break,
                 RESERVED => continue,
                 place => place.wrapping_sub(1) as usize,
             };
-            let [known_device, known_inode, known_birth, limits] =
-                [&known.device, &known.inode, &known.birth, &known.discard_limits]
+            let [slot_device, slot_inode, slot_birth, limits] =
+                [&slot.device, &slot.inode, &slot.birth, &slot.discard_limits]
                     .map(|part| part.load(Ordering::Relaxed));
-            // Where it cannot be told any more when the inode was made, the rest decides.
-            let is_as_old = || matches!(birth(), now if now == 0 || now == known_birth);
-            if (known_device, known_inode) == (device, inode) && (inode == 0 || is_as_old()) {
+            // If the birth time is not known any more, it is not compared.
+            let is_as_old = || matches!(birth(), now if now == 0 || now == slot_birth);
+            if (slot_device, slot_inode) == (device, inode) && (inode == 0 || is_as_old()) {
                 return Some((place, DiscardLimits(limits)));
             }
         }
@@ -295,15 +302,15 @@ impl Slot {
     /// Adds a device, also while other threads do. Where the same is added twice, the first one is used.
     fn add(key: Key, place: usize, limits: DiscardLimits) {
         let InodeKey { device, inode, birth } = inode_key(key);
-        let take = |known: &&Slot| {
-            known.place.compare_exchange(FREE, RESERVED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let reserve = |slot: &&Slot| {
+            slot.place.compare_exchange(FREE, RESERVED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         };
-        if let Some(known) = Slot::places(device.word(), inode).find(take) {
-            known.device.store(device.word(), Ordering::Relaxed);
-            known.inode.store(inode, Ordering::Relaxed);
-            known.birth.store(birth, Ordering::Relaxed);
-            known.discard_limits.store(limits.0, Ordering::Relaxed);
-            known.place.store((place as u32).wrapping_add(1), Ordering::Release);
+        if let Some(slot) = Slot::probe(device.word(), inode).find(reserve) {
+            slot.device.store(device.word(), Ordering::Relaxed);
+            slot.inode.store(inode, Ordering::Relaxed);
+            slot.birth.store(birth, Ordering::Relaxed);
+            slot.discard_limits.store(limits.0, Ordering::Relaxed);
+            slot.place.store((place as u32).wrapping_add(1), Ordering::Release);
         }
     }
 }
@@ -317,7 +324,7 @@ fn inode_key(key: Key) -> InodeKey {
 }
 
 impl Listed {
-    fn look_up(&self) -> Result<(Key, Status), Problem> {
+    fn look_up(&self) -> Result<Key, Problem> {
         match self.source {
             Source::User => {
                 let user = REAL_USER.get().copied().flatten();
