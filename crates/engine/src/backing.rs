@@ -79,18 +79,16 @@ impl<P> Backing for Call<P> {
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
-        transfer_all(into.len(), |done| {
-            let (at, rest) = (offset.saturating_add(done as u64), [rest_of(into, done)]);
-            self.buffered(|| self.read_once(at, &rest), |file| Ok(sys::preadv(file.fd(), &rest, at)? as u64))
+        transfer_all(offset, into, |at, rest| {
+            self.buffered(|| self.read_once(at, rest), |file| Ok(sys::preadv(file.fd(), rest, at)? as u64))
         })
     }
 
     fn write(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
-        transfer_all(from.len(), |done| {
-            let (at, rest) = (offset.saturating_add(done as u64), [rest_of(from, done)]);
+        transfer_all(offset, from, |at, rest| {
             self.buffered(
-                || self.write_once(at, &rest, durable),
-                |file| Ok(sys::pwritev(file.fd(), &rest, at, durable)? as u64),
+                || self.write_once(at, rest, durable),
+                |file| Ok(sys::pwritev(file.fd(), rest, at, durable)? as u64),
             )
         })
     }
@@ -329,12 +327,17 @@ fn or_bounce(transferred: Result<u64, Errno>) -> Result<Option<u64>, Errno> {
     }
 }
 
-/// Transfers `length` bytes by steps; each gets how many bytes are done and returns how many it
-/// transferred; `EIO` if none.
-fn transfer_all(length: usize, mut step: impl FnMut(usize) -> Result<u64, Errno>) -> Result<(), Errno> {
+/// Transfers a whole buffer by steps; each gets the offset and the rest of the buffer, and returns how
+/// many bytes it transferred; `EIO` if none.
+fn transfer_all(
+    offset: u64,
+    buffer: &[u8],
+    step: impl Fn(u64, &[Segment]) -> Result<u64, Errno>,
+) -> Result<(), Errno> {
     let mut done = 0;
-    while done < length {
-        match step(done) {
+    while let Some(rest) = buffer.get(done..).filter(|rest| !rest.is_empty()) {
+        let segment = Segment { address: rest.as_ptr().addr() as u64, length: rest.len() as u64 };
+        match step(offset.saturating_add(done as u64), &[segment]) {
             Ok(0) => return Err(Errno::EIO),
             Ok(more) => done = done.saturating_add(more as usize),
             Err(Errno::EINTR) => {}
@@ -344,21 +347,14 @@ fn transfer_all(length: usize, mut step: impl FnMut(usize) -> Result<u64, Errno>
     Ok(())
 }
 
-/// Returns the part of a buffer after the first bytes.
-fn rest_of(buffer: &[u8], done: usize) -> Segment {
-    let rest = buffer.get(done..).unwrap_or_default();
-    Segment { address: rest.as_ptr().addr() as u64, length: rest.len() as u64 }
-}
-
 /// Reads all of a buffer.
 fn read_all(file: &File, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
-    transfer_all(into.len(), |done| {
-        let (at, rest) = (offset.saturating_add(done as u64), [rest_of(into, done)]);
-        match sys::preadv(file.fd(), &rest, at) {
+    transfer_all(offset, into, |at, rest| {
+        match sys::preadv(file.fd(), rest, at) {
             // The file system requires whole blocks of an O_DIRECT descriptor.
             Err(Errno::EINVAL) if file.is_direct() => {
                 file.turn_direct_off()?;
-                Ok(sys::preadv(file.fd(), &rest, at)? as u64)
+                Ok(sys::preadv(file.fd(), rest, at)? as u64)
             }
             read => Ok(read? as u64),
         }
@@ -367,8 +363,5 @@ fn read_all(file: &File, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
 
 /// Writes all of a buffer.
 fn write_all(file: &File, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
-    transfer_all(from.len(), |done| {
-        let at = offset.saturating_add(done as u64);
-        Ok(sys::pwritev(file.fd(), &[rest_of(from, done)], at, durable)? as u64)
-    })
+    transfer_all(offset, from, |at, rest| Ok(sys::pwritev(file.fd(), rest, at, durable)? as u64))
 }

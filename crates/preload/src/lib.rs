@@ -74,15 +74,24 @@ fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     let result = if log::is_enabled(Level::Requests) || record::receiver().is_some() {
         errno::preserving(|| answer_traced(&device, &call, request, argument, forward))
     } else {
-        match errno::preserving(|| disk::answer(&device, &call, request, argument)) {
-            Answer::Forward => return forward(),
-            Answer::Value(value) => Ok(value),
-            Answer::Error(errno) => Err(call.flags().err().unwrap_or(errno)),
-            // Never: the caller is this process.
-            Answer::CallerGone => Err(Errno::EFAULT),
+        match result(&call, errno::preserving(|| disk::answer(&device, &call, request, argument))) {
+            Some(result) => result,
+            None => return forward(),
         }
     };
     result.unwrap_or_else(fail)
+}
+
+/// Returns the result of an answer; `None` if the kernel is to answer.
+#[inline]
+fn result(call: &Call<OwnProcess>, answer: Answer) -> Option<Result<c_int, Errno>> {
+    match answer {
+        Answer::Forward => None,
+        Answer::Value(value) => Some(Ok(value)),
+        Answer::Error(errno) => Some(Err(call.flags().err().unwrap_or(errno))),
+        // Never: the caller is this process.
+        Answer::CallerGone => Some(Err(Errno::EFAULT)),
+    }
 }
 
 /// Sets `errno` and returns -1.
@@ -103,16 +112,12 @@ fn answer_traced(
     let mut decoded = DecodedArgument::read_input(call, request, argument);
     let capture = record::receiver().map(|receiver| (receiver, Capture::before(call, request, argument)));
     let start = sys::nanoseconds();
-    let (result, forwarded) = match disk::answer(device, call, request, argument) {
-        Answer::Value(value) => (Ok(value), false),
-        Answer::Error(errno) => (Err(call.flags().err().unwrap_or(errno)), false),
-        // Never: the caller is this process.
-        Answer::CallerGone => (Err(Errno::EFAULT), false),
-        Answer::Forward => match forward() {
-            -1 => (Err(Errno(errno::get())), true),
-            value => (Ok(value), true),
-        },
-    };
+    let answered = result(call, disk::answer(device, call, request, argument));
+    let forwarded = answered.is_none();
+    let result = answered.unwrap_or_else(|| match forward() {
+        -1 => Err(Errno(errno::get())),
+        value => Ok(value),
+    });
     let (process, thread) = (sys::process(), sys::thread());
     if let Some((receiver, mut capture)) = capture {
         let header = Header {

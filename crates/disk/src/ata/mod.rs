@@ -209,10 +209,9 @@ impl<H: Host> Task<'_, H> {
         let settings = self.device.settings;
         match self.command.operation {
             Operation::Nop => return Err(ABORTED),
-            Operation::Read => self.transfer_blocks(false)?,
-            Operation::Write(fua) => self.transfer_blocks(fua)?,
             Operation::Multiple(_) if settings.multiple.get(0) == 0 => return Err(ABORTED),
-            Operation::Multiple(fua) => self.transfer_blocks(fua)?,
+            Operation::Read => self.transfer_blocks(false)?,
+            Operation::Write(fua) | Operation::Multiple(fua) => self.transfer_blocks(fua)?,
             Operation::Verify => io::verify(self.host, self.range(self.lba()?)?, Compare::Nothing)?,
             Operation::SetMultiple => {
                 let count = self.count() as u8;
@@ -233,7 +232,6 @@ impl<H: Host> Task<'_, H> {
             Operation::Identify => {
                 self.send_page(|task, page| {
                     identify::sector(task.device, task.host, task.capacity, &mut page.0);
-                    true
                 })?;
             }
             Operation::NativeMax => self.native_max(),
@@ -260,17 +258,12 @@ impl<H: Host> Task<'_, H> {
                     settings.transfer_mode.set(wanted.into());
                 }
             }
-            Operation::SmartAutosave if matches!(self.count(), 0x00 | 0xf1) => {}
-            Operation::SmartAutosave => return Err(ABORTED),
-            Operation::SmartStatus => {}
-            Operation::SmartData => self.send_page(|task, page| {
-                log::smart_data(task.device.settings, page);
-                true
-            })?,
-            Operation::SmartThresholds => self.send_page(|_, page| {
-                log::smart_thresholds(page);
-                true
-            })?,
+            Operation::SmartAutosave if !matches!(self.count(), 0x00 | 0xf1) => return Err(ABORTED),
+            Operation::SmartAutosave | Operation::SmartStatus => {}
+            Operation::SmartData => {
+                self.send_page(|task, page| log::smart_data(task.device.settings, page))?
+            }
+            Operation::SmartThresholds => self.send_page(|_, page| log::smart_thresholds(page))?,
             Operation::SmartOffline => self.self_test()?,
             Operation::SmartLog => {
                 self.read_log(|task, address, page, out| {
@@ -284,13 +277,11 @@ impl<H: Host> Task<'_, H> {
         Ok(())
     }
 
-    /// Sends a page that `fill` fills; aborts the command if that returns false.
+    /// Sends a page that `fill` fills.
     #[inline(never)]
-    fn send_page(&mut self, fill: impl FnOnce(&Self, &mut Page) -> bool) -> CommandResult {
+    fn send_page(&mut self, fill: impl FnOnce(&Self, &mut Page)) -> CommandResult {
         let mut page = Page::new();
-        if !fill(self, &mut page) {
-            return Err(ABORTED);
-        }
+        fill(self, &mut page);
         Ok(self.data.copy_out(self.host, &page.0).map_err(Error::CallerFault)?)
     }
 
@@ -415,7 +406,9 @@ impl<H: Host> Task<'_, H> {
             return Err(ABORTED);
         }
         for number in pages {
-            self.send_page(|task, page| fill(task, address, number, page))?;
+            self.send_page(|task, page| {
+                fill(task, address, number, page);
+            })?;
         }
         Ok(())
     }
