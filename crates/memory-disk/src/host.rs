@@ -1,4 +1,4 @@
-//! An engine whose caller and backing device stand in memory.
+//! An engine whose caller and backing device are in memory.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;

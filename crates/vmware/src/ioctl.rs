@@ -8,7 +8,7 @@ use disk::abi::{Abi, SgIoHdr, Structure};
 use disk::{Errno, request};
 use serde::{Deserialize, Serialize};
 
-/// The requests that are asked. Each writes at most [`Reply::SIZE`] bytes and reads none.
+/// The requests of [`ask`]. Each writes at most [`Reply::SIZE`] bytes and reads none.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum Request {
@@ -30,27 +30,27 @@ pub enum Request {
     BusNumber = request::SCSI_IOCTL_GET_BUS_NUMBER,
 }
 
-/// What a request wrote; zeros behind it.
+/// The output of a request, followed by zeros.
 #[repr(C, align(8))]
 pub struct Reply([u8; Reply::SIZE]);
 
 impl Reply {
-    /// As much as the longest reply, `HDIO_GET_IDENTITY`'s.
+    /// The length of the longest reply, that of `HDIO_GET_IDENTITY`.
     const SIZE: usize = 512;
 
-    /// The reply as a structure.
+    /// Returns the reply as a structure.
     pub fn structure<T: Structure>(&self) -> T {
         const { assert!(size_of::<T>() <= Reply::SIZE) };
         Abi::Native.parse(&self.0)
     }
 
-    /// The bytes from a constant offset.
+    /// Returns the bytes at a constant offset.
     pub fn bytes<const OFFSET: usize, const LENGTH: usize>(&self) -> [u8; LENGTH] {
         const { assert!(OFFSET + LENGTH <= Reply::SIZE) };
         std::array::from_fn(|index| self.0[OFFSET + index])
     }
 
-    /// A 16-bit word of IDENTIFY DEVICE.
+    /// Returns a word of IDENTIFY DEVICE.
     pub fn word<const NUMBER: usize>(&self) -> u16 {
         const { assert!(2 * NUMBER + 1 < Reply::SIZE) };
         u16::from_ne_bytes([self.0[2 * NUMBER], self.0[2 * NUMBER + 1]])
@@ -64,7 +64,7 @@ impl Reply {
     }
 }
 
-/// Asks a block device or regular file.
+/// Makes a request on a block device or regular file.
 pub fn ask(file: &File, request: Request) -> Result<Reply, Errno> {
     let mut reply = Reply([0; Reply::SIZE]);
     // SAFETY: the descriptor is open, and each of the requests writes at most as many bytes as the reply has, which is
@@ -76,12 +76,12 @@ pub fn ask(file: &File, request: Request) -> Result<Reply, Errno> {
     Ok(reply)
 }
 
-/// What a request is given that another program made.
+/// The input of a request that is repeated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {
     /// The argument itself.
     Number(u64),
-    /// What stands at the address that the argument is.
+    /// The memory at the address that the argument is.
     Memory(Vec<u8>),
     /// A SCSI command for `SG_IO`.
     Command {
@@ -91,21 +91,21 @@ pub enum Input {
         cdb: Vec<u8>,
         /// The data to the disk.
         data: Vec<u8>,
-        /// How many bytes the command is to move, at most [`LONGEST`]; where the data is shorter, zeros follow it.
+        /// The length of the data buffer, at most [`LONGEST`]; shorter data is followed by zeros.
         length: u32,
-        /// Room for sense data; `None`: no address is given.
+        /// The length of the sense buffer; `None`: no buffer.
         sense: Option<u8>,
     },
 }
 
-/// The most bytes that a command sent anew moves; the library takes no less.
+/// The longest data buffer of a repeated command, in bytes; the library accepts at least that.
 pub const LONGEST: u32 = 4 << 20;
 
-/// The most bytes that a request other than `SG_IO` reads or writes at its address, with room to spare: `HDIO_DRIVE_TASKFILE`
-/// moves 65536 bytes each way.
-const ROOM: usize = 256 * 1024;
+/// More bytes than a request other than `SG_IO` reads or writes at its address: `HDIO_DRIVE_TASKFILE` transfers 65536 bytes
+/// in each direction.
+const MEMORY: usize = 256 * 1024;
 
-/// Whether a request is known to touch no memory but what stands at its address.
+/// Returns whether a request is known to use no other memory than that at its address.
 pub fn is_self_contained(request: u32) -> bool {
     use disk::request::{
         Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, Shape, find,
@@ -120,22 +120,21 @@ pub fn is_self_contained(request: u32) -> bool {
     }
 }
 
-/// Makes a request anew. What comes of it the library records; `EINVAL` here where it is not made, because it could touch memory
-/// of which nothing is known.
-pub fn resend(file: &File, request: u32, given: &Input) -> Result<(), Errno> {
+/// Repeats a request, whose result the library records. `EINVAL`: it was not made, because it could use other memory.
+pub fn resend(file: &File, request: u32, input: &Input) -> Result<(), Errno> {
     let send = |argument: u64| {
-        // SAFETY: the descriptor is open. A number is no address, for a request that is given one here takes none; what stands
-        // at an address is as long as the request can need.
+        // SAFETY: the descriptor is open. A request with a number takes no address; the memory at an address is as long as
+        // the request can need.
         let _ = unsafe { libc::ioctl(file.as_raw_fd(), request as libc::Ioctl, argument) };
     };
     use disk::request::{Argument, SG_IO, find};
-    match (given, find(request).map(|request| request.argument)) {
+    match (input, find(request).map(|request| request.argument)) {
         (Input::Number(number), Some(Argument::Number)) => send(*number),
         (Input::Number(_), Some(Argument::None)) => send(0),
         (Input::Memory(bytes), Some(Argument::In(_) | Argument::Out(_)))
-            if is_self_contained(request) && bytes.len() <= ROOM =>
+            if is_self_contained(request) && bytes.len() <= MEMORY =>
         {
-            let mut memory = vec![[0u8; 8]; ROOM / 8];
+            let mut memory = vec![[0u8; 8]; MEMORY / 8];
             memory.as_flattened_mut()[..bytes.len()].copy_from_slice(bytes);
             send(memory.as_mut_ptr().expose_provenance() as u64);
         }

@@ -1,7 +1,9 @@
 //! Records of requests, which the preload library sends to `vmware-bdwrapper trace`: one message each, of numbers in
 //! the machine's byte order and of the caller's memory, without user data.
 
-use crate::bytes::{copy, part};
+use zerocopy::{FromBytes, transmute};
+
+use crate::bytes::copy;
 use crate::entry::Kind;
 use crate::errno::Errno;
 
@@ -67,7 +69,7 @@ impl Header {
     /// Returns the header with the lengths of the parts that follow.
     pub fn words(&self, lengths: [u64; PARTS]) -> Words {
         let two = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
-        let [name, name_rest] = [0, 8].map(|at| u64::from_ne_bytes(part(&self.name, at)));
+        let [name, name_rest]: [u64; 2] = transmute!(self.name);
         let (value, errno) = match self.result {
             Ok(value) => (value, 0),
             Err(errno) => (-1, errno.0),
@@ -85,13 +87,9 @@ impl Header {
 
     /// Parses a message without its secret; `None` if it is not a record of this version.
     pub fn parse(message: &[u8]) -> Option<(Header, Parts<'_>)> {
-        let (words, mut rest) = message.split_at_checked(size_of::<Words>())?;
-        let mut numbers = [0; 11 + PARTS];
-        for (number, bytes) in numbers.iter_mut().zip(words.chunks_exact(8)) {
-            *number = u64::from_ne_bytes(bytes.first_chunk().copied()?);
-        }
-        let [version, ids, call, argument, result, forwarded, kind, duration, numbers @ ..] = numbers;
-        let [name, name_rest, length, lengths @ ..] = numbers;
+        let (words, mut rest) = Words::read_from_prefix(message).ok()?;
+        let [version, ids, call, argument, result, forwarded, kind, duration, numbers @ ..] = words;
+        let [name, name_rest, data_length, lengths @ ..] = numbers;
         let halves = |word: u64| ((word >> 32) as u32, word as u32);
         let ((process, thread), (fd, request), (value, errno)) = (halves(ids), halves(call), halves(result));
         let mut parts = Parts([&[]; PARTS]);
@@ -101,13 +99,10 @@ impl Header {
         if version != VERSION || !rest.is_empty() || forwarded > 1 {
             return None;
         }
-        let mut text = [0; 16];
-        copy(&mut text, 0, &name.to_ne_bytes());
-        copy(&mut text, 8, &name_rest.to_ne_bytes());
-        let head = Header {
+        let header = Header {
             process,
             thread,
-            name: text,
+            name: transmute!([name, name_rest]),
             fd: fd as i32,
             request,
             argument,
@@ -115,9 +110,9 @@ impl Header {
             result: if errno == 0 { Ok(value as i32) } else { Err(Errno(errno as i32)) },
             forwarded: forwarded == 1,
             duration,
-            data_length: length,
+            data_length,
         };
-        Some((head, parts))
+        Some((header, parts))
     }
 }
 
