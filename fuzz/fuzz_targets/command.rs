@@ -22,9 +22,10 @@ const MOST: usize = 16;
 
 fuzz_target!(|input: &[u8]| {
     let Some((&kind, mut rest)) = input.split_first() else { return };
-    let disk = disk(kind);
+    let mut disk = disk(kind);
     for _ in 0..MOST {
         let Some(record) = Record::take(&mut rest) else { return };
+        disk.host.abi = if record.is_i386 { Abi::I386 } else { Abi::Native };
         record.send(&disk);
     }
 });
@@ -32,7 +33,6 @@ fuzz_target!(|input: &[u8]| {
 fn disk(kind: u8) -> Disk {
     let bit = |bit: u8| kind >> bit & 1 != 0;
     let host = MemoryHost {
-        abi: if bit(0) { Abi::I386 } else { Abi::Native },
         logical: if bit(0) { 4096 } else { 512 },
         physical: 4096,
         thin: !bit(1),
@@ -60,6 +60,8 @@ struct Record<'a> {
     /// Length of the CDB; of the sense buffer; of the data, with its low byte first.
     cdb_length: u8,
     sense_room: u8,
+    /// The highest bit of the length of the sense buffer, which needs no more than seven.
+    is_i386: bool,
     length: u16,
     /// Direction in the two lowest bits; then what is wrong with the header.
     odd: u8,
@@ -79,7 +81,8 @@ impl<'a> Record<'a> {
         let (data, behind) = behind.split_at(behind.len().min(given.into()));
         *rest = behind;
         let length = u16::from_le_bytes([low, high]);
-        Some(Record { cdb, cdb_length, sense_room, length, odd, fault, pieces, data })
+        let (is_i386, sense_room) = (sense_room & 0x80 != 0, sense_room & 0x7f);
+        Some(Record { cdb, cdb_length, sense_room, is_i386, length, odd, fault, pieces, data })
     }
 
     fn send(&self, disk: &Disk) {
@@ -156,7 +159,7 @@ impl<'a> Record<'a> {
             Call::Read,
             Call::Write,
             Call::Sync,
-            Call::Scratch,
+            Call::BounceBuffer,
             Call::Lock,
             Call::Discard,
             Call::Zero,

@@ -141,7 +141,7 @@ impl<'a> Record<'a> {
             Call::Read,
             Call::Write,
             Call::Sync,
-            Call::Scratch,
+            Call::BounceBuffer,
             Call::Limit,
             Call::Discard,
             Call::Provisioning,

@@ -1,7 +1,7 @@
 //! The grammar of device entries and of the administrator's file, and what becomes of an entry that is right.
 #![no_main]
 
-use disk::ata::identify::{Settings, identify};
+use disk::ata::identify::{Features, identify};
 use disk::entry::{Entry, Kind, OPTIONS, entries};
 use disk::geometry::identify_geometry;
 use disk::{Capacity, conf, identity};
@@ -54,7 +54,7 @@ fn right(entry: &Entry<'_>) {
     plain(&entry.printed_path().to_string());
     if entry.kind != Kind::Scsi {
         let capacity = Capacity::new(1 << 40, entry.sector.unwrap_or(512));
-        let words = identify(entry, capacity, &Settings::fresh(entry.kind, 4096));
+        let words = identify(entry, capacity, &Features::fresh(entry.kind, 4096));
         let sum = words.iter().flat_map(|word| word.to_le_bytes()).fold(0u8, u8::wrapping_add);
         assert_eq!(sum, 0, "the integrity word");
         assert_eq!(u32::from(words[1]), identify_geometry(capacity.sectors()).cylinders);

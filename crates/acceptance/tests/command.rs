@@ -84,7 +84,7 @@ fn json_on_a_terminal() {
         run().args(["trace", "--json", "--device", &other, "--replay"]).arg(&trace).output().out(),
     ];
     for (index, document) in documents.iter().enumerate() {
-        let act = |letter: char| !disk::entry::can_be_shown(letter) && letter != '\n';
+        let act = |letter: char| !disk::entry::is_printable(letter) && letter != '\n';
         assert!(!document.is_empty() && !document.contains(act), "{index}: {document:?}");
     }
     let record: Value =

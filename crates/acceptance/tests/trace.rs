@@ -1007,14 +1007,17 @@ fn random_record(disk: &Disk) -> impl Strategy<Value = Value> + use<> {
     (request, scsi, ata, bytes, ranges, any::<[bool; 3]>()).prop_map(
         move |(request, scsi, ata, bytes, ranges, [is_ata, is_12, is_small])| {
             let cdb = if is_ata { pass_through(ata, &bytes, is_12) } else { cdb(scsi, &bytes, is_small) };
-            let is_to_disk = if is_ata { ata.transfer.is_to_disk() } else { bytes[63] & 1 == 0 };
+            let is_to_disk = if is_ata { ata.protocol.is_to_disk() } else { bytes[63] & 1 == 0 };
             let data: Vec<u8> =
                 ranges.iter().flat_map(|(first, blocks)| (blocks << 48 | first).to_le_bytes()).collect();
             let given;
             let data = match request {
                 SG_IO => {
-                    let length =
-                        if is_ata && ata.transfer == disk::ata::command::Transfer::None { 0 } else { 512u32 };
+                    let length = if is_ata && ata.protocol == disk::ata::command::Protocol::NonData {
+                        0
+                    } else {
+                        512u32
+                    };
                     let dxfer_direction = match (length, is_to_disk) {
                         (0, _) => SG_DXFER_NONE,
                         (_, true) => SG_DXFER_TO_DEV,
@@ -1077,9 +1080,9 @@ fn low_registers(command: &disk::ata::command::Command, bytes: &[u8]) -> [u8; 4]
 
 /// ATA PASS-THROUGH of a command, with one block of data where it has any.
 fn pass_through(command: &disk::ata::command::Command, bytes: &[u8], is_12: bool) -> Vec<u8> {
-    use disk::ata::command::Transfer as T;
-    let (protocol, flags) = match command.transfer {
-        T::None => (3, 0),
+    use disk::ata::command::Protocol as T;
+    let (protocol, flags) = match command.protocol {
+        T::NonData => (3, 0),
         T::PioIn => (4, 0x0e),
         T::PioOut => (5, 0x06),
         T::DmaIn => (6, 0x0e),
@@ -1097,21 +1100,21 @@ fn pass_through(command: &disk::ata::command::Command, bytes: &[u8], is_12: bool
 
 /// What is given to a request that sends an ATA command by its registers; to any other request, anything.
 fn registers(request: u32, command: &disk::ata::command::Command, bytes: &[u8]) -> Vec<u8> {
-    use disk::ata::command::Transfer as T;
+    use disk::ata::command::Protocol as T;
     use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE};
     let [features, low, mid, high] = low_registers(command, bytes);
     match request {
-        HDIO_DRIVE_CMD => vec![command.code, 1, features, u8::from(command.transfer != T::None)],
+        HDIO_DRIVE_CMD => vec![command.code, 1, features, u8::from(command.protocol != T::NonData)],
         HDIO_DRIVE_TASK => vec![command.code, features, 1, low, mid, high, 0x40],
         HDIO_DRIVE_TASKFILE => {
-            let (data_phase, req_cmd, size) = match command.transfer {
-                T::None => (0, 0, 0),
+            let (data_phase, req_cmd, size) = match command.protocol {
+                T::NonData => (0, 0, 0),
                 T::PioIn => (1, 1, 512),
                 T::PioOut => (4, 2, 512),
                 T::DmaIn => (0x20, 1, 512),
                 T::DmaOut => (0x40, 4, 512),
             };
-            let (out_size, in_size) = if command.transfer.is_to_disk() { (size, 0) } else { (0, size) };
+            let (out_size, in_size) = if command.protocol.is_to_disk() { (size, 0) } else { (0, size) };
             let io_ports = [0, features, 1, low, mid, high, 0x40, command.code];
             let request =
                 IdeTaskRequest { io_ports, data_phase, req_cmd, out_size, in_size, ..Default::default() };

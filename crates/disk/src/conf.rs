@@ -13,7 +13,7 @@ use crate::entry::{Entry, EntryError, Printed};
 use core::fmt;
 
 /// The most bytes that the file may have.
-pub const LONGEST: u64 = 65536;
+pub const MAX_BYTES: u64 = 65536;
 
 /// The permissions that let others than the owner write (`S_IWGRP`, `S_IWOTH`).
 pub const OTHERS_WRITE: u32 = 0o022;
@@ -27,7 +27,7 @@ pub enum Distrust {
     Owner(u32),
     /// Others than the owner may write to it.
     WritableByOthers,
-    /// It has this many bytes, more than [`LONGEST`].
+    /// It has this many bytes, more than [`MAX_BYTES`].
     TooLong(u64),
 }
 
@@ -41,7 +41,7 @@ pub fn check_trust(owner: u32, mode: u32, bytes: u64) -> Result<(), Distrust> {
         Err(Distrust::Owner(owner))
     } else if mode & OTHERS_WRITE != 0 {
         Err(Distrust::WritableByOthers)
-    } else if bytes > LONGEST {
+    } else if bytes > MAX_BYTES {
         Err(Distrust::TooLong(bytes))
     } else {
         Ok(())
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn root_alone_can_have_written_a_trusted_file() {
-        for (mode, bytes) in [(0o100_644, 0), (0o100_600, LONGEST), (0o104_755, 1)] {
+        for (mode, bytes) in [(0o100_644, 0), (0o100_600, MAX_BYTES), (0o104_755, 1)] {
             assert_eq!(check_trust(0, mode, bytes), Ok(()), "{mode:o}");
         }
         for mode in [0o120_777, 0o010_600, 0o040_755, 0o060_600, 0o140_600] {
@@ -159,7 +159,7 @@ mod tests {
         for mode in [0o100_664, 0o100_646, 0o100_620, 0o100_602] {
             assert_eq!(check_trust(0, mode, 1), Err(Distrust::WritableByOthers), "{mode:o}");
         }
-        assert_eq!(check_trust(0, 0o100_644, LONGEST + 1), Err(Distrust::TooLong(LONGEST + 1)));
+        assert_eq!(check_trust(0, 0o100_644, MAX_BYTES + 1), Err(Distrust::TooLong(MAX_BYTES + 1)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A listed device and its size.
+//! A listed device and its capacity.
 
 use crate::entry::{Entry, Kind};
 use crate::errno::Errno;
@@ -9,67 +9,67 @@ use crate::settings::Settings;
 /// A listed device.
 #[derive(Clone, Copy, Debug)]
 pub struct Device<'a> {
-    /// What its entry says.
+    /// Its entry.
     pub entry: &'a Entry<'a>,
     /// Its position among the listed devices: the target id of its SCSI address.
     pub index: u8,
-    /// What requests can set and other requests read back.
+    /// The settings of the logical unit.
     pub settings: &'a Settings,
     /// The I_T nexus of the caller.
     pub nexus: &'a Nexus,
 }
 
-/// The size of a device in whole logical blocks.
+/// A capacity in whole logical blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Logical blocks.
+    /// The number of logical blocks.
     pub blocks: u64,
-    /// Bytes a logical block: a power of two from 512.
-    pub block: u32,
+    /// Bytes per logical block, a power of two from 512.
+    pub block_size: u32,
 }
 
 impl Capacity {
-    /// The whole logical blocks that fit into this many bytes.
-    pub fn new(bytes: u64, block: u32) -> Capacity {
-        Capacity { blocks: bytes.checked_div(block.into()).unwrap_or(0), block }
+    /// Returns the capacity of a backing device of this many bytes.
+    pub fn new(bytes: u64, block_size: u32) -> Capacity {
+        Capacity { blocks: bytes.checked_div(block_size.into()).unwrap_or(0), block_size }
     }
 
-    /// The size in bytes.
+    /// Returns the capacity in bytes.
     pub fn bytes(self) -> u64 {
-        self.blocks.saturating_mul(self.block.into())
+        self.blocks.saturating_mul(self.block_size.into())
     }
 
-    /// The size in 512-byte sectors.
+    /// Returns the capacity in 512-byte sectors.
     pub fn sectors(self) -> u64 {
         self.bytes() / 512
     }
 }
 
 impl Device<'_> {
-    /// Bytes a logical block: the backing device's, or the entry's `sector=` where that is larger.
+    /// Returns the bytes per logical block: the backing device's, or the entry's `sector=` if that is larger.
     pub fn logical_block(&self, host: &impl Host) -> Result<u32, Errno> {
         let least = self.entry.sector.unwrap_or(512).max(512);
         Ok(host.logical_block()?.max(least))
     }
 
-    /// Bytes a physical block; at least a logical block.
+    /// Returns the bytes per physical block, at least a logical block.
     pub fn physical_block(&self, host: &impl Host) -> Result<u32, Errno> {
         let logical = self.logical_block(host)?;
         Ok(host.physical_block()?.max(logical))
     }
 
-    /// The size at this moment.
+    /// Returns the capacity at this moment.
     pub fn capacity(&self, host: &impl Host) -> Result<Capacity, Errno> {
         Ok(Capacity::new(host.bytes()?, self.logical_block(host)?))
     }
 
-    /// Whether the disk says that it is write-protected.
-    pub(crate) fn read_only(&self, host: &impl Host) -> Result<bool, Errno> {
+    /// Returns whether the disk is write-protected, apart from SWP.
+    pub(crate) fn is_read_only(&self, host: &impl Host) -> Result<bool, Errno> {
         Ok(self.entry.read_only || host.is_read_only()?)
     }
 
-    /// How this kind of disk refuses a request that it does not know: the SCSI mid-layer and drivers/ide by
-    /// `EINVAL` (drivers/scsi/scsi_ioctl.c), libata by `ENOTTY` (drivers/ata/libata-scsi.c).
+    /// Returns the errno by which this kind of disk refuses an unknown request: `EINVAL` of the SCSI mid-layer
+    /// (drivers/scsi/scsi_ioctl.c) and drivers/ide, `ENOTTY` of libata (drivers/ata/libata-scsi.c).
     pub fn refusal(&self) -> Errno {
         match self.entry.kind {
             Kind::Scsi | Kind::Ide => Errno::EINVAL,

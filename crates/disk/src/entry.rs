@@ -5,9 +5,9 @@
 
 use core::fmt;
 
-pub use crate::printed::{Printed, can_be_shown};
+pub use crate::printed::{Printed, is_printable};
 
-/// Which kind of disk a device is to be.
+/// The kind of disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A SCSI disk behind the kernel's `sd` driver.
@@ -28,7 +28,7 @@ impl Kind {
         }
     }
 
-    /// The kind that a name has by itself: `/dev/sd?*` is SCSI, `/dev/hd?*` is IDE.
+    /// Returns the kind that a path implies: `/dev/sd?*` is SCSI, `/dev/hd?*` is IDE.
     fn of_path(path: &[u8]) -> Option<Kind> {
         match path.strip_prefix(b"/dev/")? {
             [b's', b'd', _, ..] => Some(Kind::Scsi),
@@ -54,9 +54,9 @@ pub struct Geometry {
 pub struct Entry<'a> {
     /// The absolute name of a block device or image file, usually a symbolic link.
     pub path: &'a [u8],
-    /// Which kind of disk it is to be.
+    /// The kind of disk.
     pub kind: Kind,
-    /// `ro`: say that the disk is write-protected, refuse what would write.
+    /// `ro`: the disk is write-protected.
     pub read_only: bool,
     /// `force`: accept a real SCSI, IDE or NVMe disk.
     pub force: bool,
@@ -73,6 +73,21 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
+    /// Returns an entry without options.
+    const fn new(path: &'a [u8], kind: Kind) -> Entry<'a> {
+        Entry {
+            path,
+            kind,
+            read_only: false,
+            force: false,
+            serial: None,
+            model: None,
+            wwn: None,
+            geometry: None,
+            sector: None,
+        }
+    }
+
     /// Parses one entry.
     pub fn parse(text: &'a [u8]) -> Result<Entry<'a>, EntryError<'a>> {
         let error = |problem| EntryError { entry: text, problem };
@@ -87,18 +102,7 @@ impl<'a> Entry<'a> {
         if path.len() >= PATH_MAX {
             return Err(error(Problem::PathTooLong));
         }
-        let entry = Entry {
-            path,
-            kind: Kind::Scsi,
-            read_only: false,
-            force: false,
-            serial: None,
-            model: None,
-            wwn: None,
-            geometry: None,
-            sector: None,
-        };
-        let mut draft = Draft { entry, kind: None };
+        let mut draft = Draft { entry: Entry::new(path, Kind::Scsi), kind: None };
         for text in halves.next().into_iter().flat_map(|options| options.split(|&byte| byte == b',')) {
             let found = OPTIONS.iter().find_map(|option| Some((option, option.value_in(text)?)));
             let (option, value) = found.ok_or(error(match text {
@@ -125,7 +129,7 @@ struct Draft<'a> {
     kind: Option<Kind>,
 }
 
-/// Sets an option to a value; the result says whether it was set before, and is nothing where the value is wrong.
+/// Sets an option and returns whether it was set before; `None` if the value is wrong.
 type Set = for<'a> fn(&mut Draft<'a>, &'a [u8]) -> Option<bool>;
 
 /// An option of an entry.
@@ -134,9 +138,9 @@ pub struct EntryOption {
     pub name: &'static str,
     /// The value, as the help and the manual write it.
     pub value: &'static str,
-    /// What the value can be.
+    /// The values that it takes.
     pub takes: &'static str,
-    /// What the option does.
+    /// The help text.
     pub help: &'static str,
     set: Set,
 }
@@ -144,12 +148,12 @@ pub struct EntryOption {
 /// Every option of an entry, in the order of the manual.
 pub static OPTIONS: &[EntryOption] = &[
     EntryOption::word("scsi", "Be a SCSI disk; a name in /dev/sd says so itself", |draft, _| {
-        replaced(&mut draft.kind, Some(Kind::Scsi))
+        set_once(&mut draft.kind, Some(Kind::Scsi))
     }),
     EntryOption::word("ide", "Be an IDE disk; a name in /dev/hd says so itself", |draft, _| {
-        replaced(&mut draft.kind, Some(Kind::Ide))
+        set_once(&mut draft.kind, Some(Kind::Ide))
     }),
-    EntryOption::word("sata", "Be a SATA disk", |draft, _| replaced(&mut draft.kind, Some(Kind::Sata))),
+    EntryOption::word("sata", "Be a SATA disk", |draft, _| set_once(&mut draft.kind, Some(Kind::Sata))),
     EntryOption::word("ro", "Be write-protected", |draft, _| {
         Some(core::mem::replace(&mut draft.entry.read_only, true))
     }),
@@ -161,39 +165,39 @@ pub static OPTIONS: &[EntryOption] = &[
         value: "TEXT",
         takes: "1 to 20 printable ASCII characters without , and :",
         help: "Have this serial number: 1 to 20 characters",
-        set: |draft, text| replaced(&mut draft.entry.serial, printable(text, 20)),
+        set: |draft, text| set_once(&mut draft.entry.serial, printable(text, 20)),
     },
     EntryOption {
         name: "model=",
         value: "TEXT",
         takes: "1 to 40 printable ASCII characters without , and :",
         help: "Have this model name: 1 to 40 characters",
-        set: |draft, text| replaced(&mut draft.entry.model, printable(text, 40)),
+        set: |draft, text| set_once(&mut draft.entry.model, printable(text, 40)),
     },
     EntryOption {
         name: "wwn=",
         value: "NUMBER",
         takes: "16 hexadecimal digits",
         help: "Have this world-wide name: 16 hexadecimal digits",
-        set: |draft, text| replaced(&mut draft.entry.wwn, wwn(text)),
+        set: |draft, text| set_once(&mut draft.entry.wwn, wwn(text)),
     },
     EntryOption {
         name: "geometry=",
         value: "C/H/S",
         takes: "CYLINDERS/HEADS/SECTORS of at most 65535/255/63",
         help: "Have this geometry: cylinders, heads, sectors per track",
-        set: |draft, text| replaced(&mut draft.entry.geometry, geometry(text)),
+        set: |draft, text| set_once(&mut draft.entry.geometry, geometry(text)),
     },
     EntryOption {
         name: "sector=",
         value: "512|4096",
         takes: "512 or 4096",
         help: "Have logical blocks of at least this many bytes",
-        set: |draft, text| replaced(&mut draft.entry.sector, sector(text)),
+        set: |draft, text| set_once(&mut draft.entry.sector, sector(text)),
     },
 ];
 
-fn replaced<T>(place: &mut Option<T>, value: Option<T>) -> Option<bool> {
+fn set_once<T>(place: &mut Option<T>, value: Option<T>) -> Option<bool> {
     Some(place.replace(value?).is_some())
 }
 
@@ -203,7 +207,7 @@ impl EntryOption {
         EntryOption { name, value: "", takes: "", help, set }
     }
 
-    /// The value in an option as written, if it is this one.
+    /// Returns the value in an option as written, if it is this one.
     fn value_in<'a>(&self, text: &'a [u8]) -> Option<&'a [u8]> {
         let value = text.strip_prefix(self.name.as_bytes())?;
         (value.is_empty() || !self.value.is_empty()).then_some(value)
@@ -254,7 +258,7 @@ fn sector(text: &[u8]) -> Option<u32> {
     }
 }
 
-/// A decimal number from 1 to `most`.
+/// Parses a decimal number from 1 to `most`.
 fn number(text: &[u8], most: u32) -> Option<u32> {
     if text.is_empty() {
         return None;
@@ -265,17 +269,16 @@ fn number(text: &[u8], most: u32) -> Option<u32> {
     (1..=most).contains(&number).then_some(number)
 }
 
-/// Why an entry was not accepted. Displayed as a sentence that names the entry, the cause and
-/// what to write instead.
+/// Why an entry is invalid. Displayed as a sentence with the entry, the cause and what to write instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryError<'a> {
     /// The whole entry.
     pub entry: &'a [u8],
-    /// What is wrong with it.
+    /// The cause.
     pub problem: Problem<'a>,
 }
 
-/// What is wrong with an entry.
+/// The cause of an [`EntryError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem<'a> {
     /// The path does not begin with `/`.
@@ -284,9 +287,9 @@ pub enum Problem<'a> {
     Nul,
     /// The path is longer than the kernel accepts.
     PathTooLong,
-    /// The name says nothing about the kind of disk and no option does.
+    /// Neither the path nor an option has the kind.
     NoKind,
-    /// Nothing stands after `=` or between two commas.
+    /// An option is empty.
     EmptyOption,
     /// No option has this name.
     UnknownOption {
@@ -315,7 +318,7 @@ impl fmt::Display for EntryError<'_> {
     }
 }
 
-/// What is wrong, in words that follow the entry.
+/// Displays the cause, to follow the entry.
 impl fmt::Display for Problem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -336,7 +339,7 @@ impl fmt::Display for Problem<'_> {
     }
 }
 
-/// What to write instead of an entry with this problem.
+/// Displays what to write instead of an entry with this problem.
 pub struct Remedy<'a>(pub Problem<'a>);
 
 impl fmt::Display for Remedy<'_> {
@@ -369,20 +372,6 @@ mod tests {
     use super::*;
     use std::string::ToString;
 
-    fn plain(path: &[u8], kind: Kind) -> Entry<'_> {
-        Entry {
-            path,
-            kind,
-            read_only: false,
-            force: false,
-            serial: None,
-            model: None,
-            wwn: None,
-            geometry: None,
-            sector: None,
-        }
-    }
-
     fn problem(text: &[u8]) -> Problem<'_> {
         Entry::parse(text).unwrap_err().problem
     }
@@ -396,7 +385,7 @@ mod tests {
             (b"/dev/hd/a/b", Kind::Ide),
             (b"/dev/sd\xff", Kind::Scsi),
         ] {
-            assert_eq!(Entry::parse(text), Ok(plain(text, kind)));
+            assert_eq!(Entry::parse(text), Ok(Entry::new(text, kind)));
         }
     }
 
@@ -405,7 +394,7 @@ mod tests {
         for text in [&b"/dev/sd"[..], b"/dev/hd", b"/dev/vg/lv", b"/", b"/dev//sda", b"/dev/vg/lv=ro"] {
             assert_eq!(problem(text), Problem::NoKind, "{}", Printed(text));
         }
-        assert_eq!(Entry::parse(b"/dev/vg/lv=ide"), Ok(plain(b"/dev/vg/lv", Kind::Ide)));
+        assert_eq!(Entry::parse(b"/dev/vg/lv=ide"), Ok(Entry::new(b"/dev/vg/lv", Kind::Ide)));
         assert_eq!(Entry::parse(b"/dev/sda=sata").unwrap().kind, Kind::Sata);
     }
 

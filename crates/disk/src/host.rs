@@ -1,4 +1,4 @@
-//! What an engine lends the core: the caller and the backing device.
+//! The traits that an engine implements: the caller and the backing device.
 
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -15,23 +15,23 @@ pub enum Medium {
     ImageFile,
 }
 
-/// Whether and how the backing device gives back space.
+/// The provisioning of the backing device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Provisioning {
-    /// Space can be given back, and reads as zeros then.
+    /// Blocks can be deallocated, and then read as zeros.
     pub is_thin: bool,
-    /// The bytes that are given back at once.
+    /// The unit of deallocation in bytes.
     pub granularity: u32,
-    /// The first of such parts, in bytes.
+    /// The offset of the first unit in bytes.
     pub alignment: u32,
 }
 
-/// A part of the backing device that is all mapped or all not.
+/// An extent of the backing device, all of it mapped or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Whether there is space behind it.
+    /// Whether space is allocated for it.
     pub is_mapped: bool,
-    /// Its length in bytes, from the place that was asked for.
+    /// Its length in bytes, from the requested offset.
     pub length: u64,
 }
 
@@ -66,7 +66,7 @@ pub trait Caller {
     /// Copies to the caller's memory.
     fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno>;
 
-    /// How the caller lays out structures.
+    /// Returns how the caller lays out structures.
     fn abi(&self) -> Abi {
         Abi::Native
     }
@@ -95,8 +95,7 @@ pub trait Caller {
         }
     }
 
-    /// Announces that a part of the caller's memory will be read and written several times: an engine
-    /// may look at it once.
+    /// Announces several copies from and to a part of the caller's memory, which an engine may check once.
     fn prepare(&self, _address: u64, _length: usize) {}
 
     /// Returns whether the caller has a privilege.
@@ -112,14 +111,14 @@ pub trait Caller {
 /// The backing device, as it is at this moment: its properties can change at any time. Offsets and
 /// lengths are in bytes.
 pub trait Backing {
-    /// Memory of the engine's own, zeroed and aligned to a page; it is freed when it is dropped.
-    type Scratch: AsMut<[u8]>;
+    /// A bounce buffer: memory of the engine, zeroed and aligned to a page, freed when dropped.
+    type BounceBuffer: AsMut<[u8]>;
 
     /// Returns the kind of backing device.
     fn medium(&self) -> Medium;
 
-    /// Returns what tells the backing device from others behind the same entry, such as its device
-    /// number; the same number where it cannot be told at no cost.
+    /// Returns a number that distinguishes the backing device from others behind the same entry, such as its
+    /// device number; a constant if that would cost something.
     fn identity(&self) -> u64 {
         0
     }
@@ -127,16 +126,16 @@ pub trait Backing {
     /// Returns the size in bytes.
     fn bytes(&self) -> Result<u64, Errno>;
 
-    /// Returns the bytes of a logical block.
+    /// Returns the bytes per logical block.
     fn logical_block(&self) -> Result<u32, Errno>;
 
-    /// Returns the bytes of a physical block.
+    /// Returns the bytes per physical block.
     fn physical_block(&self) -> Result<u32, Errno>;
 
-    /// Returns the bytes of a block of the page cache (`BLKBSZGET`).
+    /// Returns the block size of the page cache in bytes (`BLKBSZGET`).
     fn soft_block(&self) -> Result<u32, Errno>;
 
-    /// Returns the least sensible transfer, in bytes.
+    /// Returns the shortest efficient transfer in bytes (`BLKIOMIN`).
     fn minimum_io(&self) -> Result<u32, Errno>;
 
     /// Returns the longest transfer, in 512-byte sectors.
@@ -145,7 +144,7 @@ pub trait Backing {
     /// Returns whether the device cannot be written.
     fn is_read_only(&self) -> Result<bool, Errno>;
 
-    /// Returns whether and how space is given back.
+    /// Returns the provisioning.
     fn provisioning(&self) -> Result<Provisioning, Errno>;
 
     /// Returns the least and the most bytes that [`Backing::write_atomic`] can write, powers of two;
@@ -155,8 +154,8 @@ pub trait Backing {
     /// Returns the extent at an offset.
     fn extent(&self, offset: u64) -> Result<Extent, Errno>;
 
-    /// Returns memory of at least this many bytes.
-    fn scratch(&self, length: usize) -> Result<Self::Scratch, Errno>;
+    /// Returns a bounce buffer of at least this many bytes.
+    fn bounce_buffer(&self, length: usize) -> Result<Self::BounceBuffer, Errno>;
 
     /// Reads straight into the caller's memory, and returns how many bytes; `None` where the data must
     /// go through a bounce buffer, because the device does not take the caller's addresses.
@@ -166,18 +165,18 @@ pub trait Backing {
     /// [`Backing::read_at`]. `durable`: the data is on the medium afterwards.
     fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<Option<u64>, Errno>;
 
-    /// Reads all of a buffer that came from [`Backing::scratch`].
+    /// Reads all of a buffer that came from [`Backing::bounce_buffer`].
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno>;
 
-    /// Writes all of a buffer that came from [`Backing::scratch`].
+    /// Writes all of a buffer that came from [`Backing::bounce_buffer`].
     fn write(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno>;
 
-    /// Writes a buffer that came from [`Backing::scratch`], all of it or nothing, even if the power
+    /// Writes a buffer that came from [`Backing::bounce_buffer`], all of it or nothing, even if the power
     /// fails meanwhile. Its length is a power of two within [`Backing::atomic_unit`], the offset a
     /// multiple of it.
     fn write_atomic(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno>;
 
-    /// Reads a part of the device into a buffer that came from [`Backing::scratch`], lets `change` look
+    /// Reads a part of the device into a buffer that came from [`Backing::bounce_buffer`], lets `change` look
     /// at it and change it, and writes it back where that returns true. Other updates of the device, in
     /// other threads and processes too, happen before or after. Waits for them until the timeout.
     fn update(
@@ -192,13 +191,13 @@ pub trait Backing {
     /// Writes the backing device's cache to its medium.
     fn sync(&self) -> Result<(), Errno>;
 
-    /// Gives back the space of a part of the device; it reads as zeros afterwards.
+    /// Deallocates a part of the device, which reads as zeros afterwards.
     fn discard(&self, offset: u64, length: u64) -> Result<(), Errno>;
 
-    /// Makes a part of the device read as zeros and keeps its space.
+    /// Makes a part of the device read as zeros and keeps it allocated.
     fn zero(&self, offset: u64, length: u64) -> Result<(), Errno>;
 
-    /// Writes the caches of an image file to its storage and forgets what they hold.
+    /// Writes the page cache of an image file to its storage and drops it (`BLKFLSBUF`).
     fn flush(&self) -> Result<(), Errno>;
 }
 

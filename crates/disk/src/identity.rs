@@ -1,30 +1,29 @@
-//! Who a disk says it is: fixed functions of its entry, the same in every version, after every restart and whatever
-//! number the kernel gives the device.
+//! The identity of a disk: fixed functions of its entry, the same in every version and after every restart.
 
 use crate::bytes::copy;
 use crate::entry::Entry;
 
-/// The model of a device whose entry gives none; at most 16 characters, so that a SCSI disk shows it whole.
+/// The default model; at most 16 characters, all of which a SCSI disk shows.
 const MODEL: &[u8] = b"BDWRAPPER DISK";
 
 /// The firmware revision of an ATA disk and the product revision of a SCSI disk.
 pub const REVISION: &[u8; 4] = b"1.0 ";
 
-/// The name of the host adapter that a SCSI or SATA disk is attached to.
+/// The name of the host adapter.
 pub const ADAPTER: &[u8] = b"vmware-bdwrapper";
 
 /// The host number of that adapter: one that the kernel does not reach on real machines, and that fits the eight bits
 /// of `SCSI_IOCTL_GET_IDLUN`.
 pub const HOST: u8 = 127;
 
-/// Makes text of a fixed length, blanks at its end.
+/// Pads text with blanks.
 fn padded<const N: usize>(text: &[u8]) -> [u8; N] {
     let mut out = [b' '; N];
     copy(&mut out, 0, text);
     out
 }
 
-/// The serial number: `serial=`, or `BDW` and 16 hexadecimal digits made from the path.
+/// Returns the serial number: `serial=`, or `BDW` and 16 hexadecimal digits made from the path.
 pub fn serial(entry: &Entry<'_>) -> [u8; 20] {
     match entry.serial {
         Some(text) => padded(text),
@@ -43,17 +42,17 @@ pub fn serial(entry: &Entry<'_>) -> [u8; 20] {
     }
 }
 
-/// The model: `model=`, or the same for all.
+/// Returns the model: `model=`, or the default.
 pub fn model(entry: &Entry<'_>) -> [u8; 40] {
     padded(entry.model.unwrap_or(MODEL))
 }
 
-/// The world-wide name: `wwn=`, or a locally assigned one (NAA 3h, SPC-4 7.8.6.6) made from the path.
+/// Returns the world-wide name: `wwn=`, or a locally assigned one (NAA 3h, SPC-4 7.8.6.6) made from the path.
 pub fn wwn(entry: &Entry<'_>) -> u64 {
     entry.wwn.unwrap_or(0x3 << 60 | digest(entry.path) >> 4)
 }
 
-/// A number made from a path: FNV-1a of 64 bits, its bits then mixed so that similar paths differ everywhere.
+/// Hashes a path: 64-bit FNV-1a, then mixed so that similar paths differ in all bits.
 fn digest(path: &[u8]) -> u64 {
     let mut digest = path.iter().fold(0xcbf2_9ce4_8422_2325, |digest: u64, &byte| {
         (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -1,32 +1,25 @@
-//! What belongs to an I_T nexus: one caller, or one group of callers, of a logical unit.
+//! The state of an I_T nexus: one caller, or group of callers, of a logical unit.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::settings::{EXPONENT, exponent};
 
-/// The capacity that a nexus has seen last. A unit attention is pending while that is not the
-/// device's.
+/// The capacity that a nexus was last told. A unit attention is pending while the device has another one.
 #[derive(Debug, Default)]
 pub struct Nexus {
-    /// As [`packed`]; 0 before any.
+    /// As [`packed`]; 0 at first.
     capacity: AtomicU64,
 }
 
-/// The number of logical blocks, below 2^59, and the exponent of their size.
-fn packed(blocks: u64, block: u32) -> u64 {
-    blocks << EXPONENT | exponent(block)
+/// Returns the number of blocks, below 2^59, and the exponent of their size in one word.
+fn packed(blocks: u64, block_size: u32) -> u64 {
+    blocks << EXPONENT | exponent(block_size)
 }
 
 impl Nexus {
-    /// A nexus that has seen no capacity.
-    pub const fn new() -> Nexus {
-        Nexus { capacity: AtomicU64::new(0) }
-    }
-
-    /// Remembers the capacity, in logical blocks of this size, and returns the number of logical blocks
-    /// before if that or their size was another.
-    pub(crate) fn update_capacity(&self, blocks: u64, block: u32) -> Option<u64> {
-        let new = packed(blocks, block);
+    /// Sets the capacity, and returns the old number of blocks if the capacity has changed.
+    pub(crate) fn update_capacity(&self, blocks: u64, block_size: u32) -> Option<u64> {
+        let new = packed(blocks, block_size);
         // Threads that only read do not take the cache line from each other.
         if self.capacity.load(Ordering::Relaxed) == new {
             return None;

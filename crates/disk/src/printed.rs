@@ -1,9 +1,8 @@
-//! Bytes for people.
+//! Bytes as printable text.
 
 use core::fmt;
 
-/// Bytes for people: UTF-8 as it is; control characters and bytes that are no UTF-8 as `\xNN`. What comes after 200
-/// of them is left out.
+/// Displays bytes: UTF-8 as it is, control characters and invalid UTF-8 as `\xNN`, at most 200 characters.
 #[derive(Clone, Copy, Debug)]
 pub struct Printed<'a>(pub &'a [u8]);
 
@@ -18,7 +17,7 @@ impl fmt::Display for Printed<'_> {
                     None => return f.write_str("..."),
                 };
                 match character {
-                    Ok(character) if can_be_shown(character) => fmt::Write::write_char(f, character)?,
+                    Ok(character) if is_printable(character) => fmt::Write::write_char(f, character)?,
                     Ok(character) => write!(f, "\\x{:02x}", u32::from(character))?,
                     Err(byte) => write!(f, "\\x{byte:02x}")?,
                 }
@@ -28,9 +27,9 @@ impl fmt::Display for Printed<'_> {
     }
 }
 
-/// Whether a character changes nothing on a terminal but the place where it stands: not so control characters and
-/// those that change the direction of writing.
-pub fn can_be_shown(character: char) -> bool {
+/// Returns whether a character is safe on a terminal: not a control character, nor one that changes the direction of
+/// writing.
+pub fn is_printable(character: char) -> bool {
     let direction = matches!(
         character,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'

@@ -1,9 +1,9 @@
-//! SCSI/ATA Translation (SAT-3): what a disk behind libata adds to the commands of a SCSI disk. ATA PASS-THROUGH is an ATA
-//! command in a CDB (12.2), page 89h of INQUIRY the IDENTIFY DEVICE sector (10.3.6).
+//! SCSI/ATA Translation (SAT-3), what a disk behind libata adds to a SCSI disk: ATA PASS-THROUGH, an ATA command in a
+//! CDB (12.2), and the ATA Information VPD page with the IDENTIFY DEVICE sector (10.3.6).
 
-use crate::ata::command::Transfer;
+use crate::ata::command::Protocol;
 use crate::ata::registers::{FAULT, IDNF, UNC};
-use crate::ata::{self, Offer, Registers, Taskfile, identify};
+use crate::ata::{self, DataPhase, Registers, Taskfile, identify};
 use crate::device::Device;
 use crate::entry::Kind;
 use crate::host::Host;
@@ -14,14 +14,14 @@ use crate::scsi::dispatch;
 use crate::scsi::inquiry::ATA_INFORMATION;
 use crate::scsi::response::Response;
 use crate::scsi::sense::Sense;
-use crate::scsi::task::{Direction, Done, Outcome, Received, Task};
+use crate::scsi::task::{CommandResult, Direction, ExecuteCommand, Outcome, Task};
 
-/// The registers in the CDB of an ATA PASS-THROUGH, and whether they are those of a command of 48 bits, for which ATA
+/// Returns the registers in the CDB of an ATA PASS-THROUGH, and EXTEND: whether the LBA has 48 bits, for which ATA
 /// PASS-THROUGH (12) has no room.
 pub fn registers(cdb: &[u8; 16]) -> (Taskfile, bool) {
     match *cdb {
-        [0x85, how, _, fh, f, ch, c, lh, l, mh, m, hh, h, device, command, _] => {
-            let extended = how & 0x01 != 0;
+        [0x85, protocol, _, fh, f, ch, c, lh, l, mh, m, hh, h, device, command, _] => {
+            let extended = protocol & 0x01 != 0;
             let high = |byte| if extended { byte } else { 0 };
             let taskfile = Taskfile {
                 command,
@@ -41,15 +41,15 @@ pub fn registers(cdb: &[u8; 16]) -> (Taskfile, bool) {
 
 /// Carries out a SCSI command; the result is its outcome and how many bytes were moved. What a translator adds to the commands
 /// of a SCSI disk it carries out itself.
-pub(crate) fn execute<H: Host>(device: &Device<'_>, host: &H, received: Received) -> (Outcome, u64) {
-    dispatch::execute(device, host, received, |task| match task.row.operation {
+pub(crate) fn execute<H: Host>(device: &Device<'_>, host: &H, command: ExecuteCommand) -> (Outcome, u64) {
+    dispatch::execute(device, host, command, |task| match task.row.operation {
         Operation::AtaPassThrough => Some(pass_through(task)),
         Operation::Inquiry if asks_ata_information(task) => Some(ata_information(task)),
         _ => None,
     })
 }
 
-/// Whether a command of the table changes neither the medium nor a setting nor the state of the disk.
+/// Returns whether a CDB changes neither the medium nor a setting nor the state of the disk.
 pub fn changes_nothing(command: &Command, cdb: &[u8; 16]) -> bool {
     match command.effect {
         Effect::OfAtaCommand => ata::command::changes_nothing(&registers(cdb).0),
@@ -57,23 +57,23 @@ pub fn changes_nothing(command: &Command, cdb: &[u8; 16]) -> bool {
     }
 }
 
-/// ATA PASS-THROUGH
-fn pass_through<H: Host>(task: &mut Task<'_, H>) -> Done {
-    let (how, flags) = (task.byte(1), task.byte(2));
+/// Handles ATA PASS-THROUGH.
+fn pass_through<H: Host>(task: &mut Task<'_, H>) -> CommandResult {
+    let (byte1, flags) = (task.byte(1), task.byte(2));
     let (input, extended) = registers(&task.cdb);
     let (check, from_disk, length) = (flags & 0x20 != 0, flags & 0x08 != 0, flags & 0x03);
-    // The protocols that libata has: non-data, PIO and DMA. As there, the direction is that of the data, whatever the
-    // protocol and T_DIR say of it, and whether the command agrees with it is the disk's affair.
-    let protocol = how >> 1 & 0x0f;
+    // The protocols of libata: non-data, PIO and DMA. As there, the direction is that of the buffer, whatever the
+    // protocol and T_DIR are, and the disk checks whether the command has it.
+    let protocol = byte1 >> 1 & 0x0f;
     let is_dma = match protocol {
         3..=5 => false,
         6 | 10 | 11 => true,
-        _ => return Err(Sense::cdb(1, Some(4)).into()),
+        _ => return Err(Sense::invalid_field_in_cdb(1, Some(4)).into()),
     };
     let multiple = ata::command::find(input.command, 0)
         .is_some_and(|command| matches!(command.operation, ata::command::Operation::Multiple(_)));
-    if how & 0xe0 != 0 && !multiple {
-        return Err(Sense::cdb(1, Some(7)).into());
+    if byte1 & 0xe0 != 0 && !multiple {
+        return Err(Sense::invalid_field_in_cdb(1, Some(7)).into());
     }
     let direction = match task.direction {
         _ if task.data.residual() == 0 => Direction::None,
@@ -82,18 +82,18 @@ fn pass_through<H: Host>(task: &mut Task<'_, H>) -> Done {
         direction => direction,
     };
     if length == 0 && direction != Direction::None {
-        return Err(Sense::cdb(2, Some(1)).into());
+        return Err(Sense::invalid_field_in_cdb(2, Some(1)).into());
     }
-    let transfer = match (protocol, direction, is_dma) {
-        (3, ..) => Transfer::None,
-        // libata does not send the disk a command that is to move no data.
+    let protocol = match (protocol, direction, is_dma) {
+        (3, ..) => Protocol::NonData,
+        // libata does not send a command of these protocols without data.
         (_, Direction::None, _) => return Err(Sense::ABORTED_COMMAND.into()),
-        (_, Direction::Out, false) => Transfer::PioOut,
-        (_, Direction::Out, true) => Transfer::DmaOut,
-        (_, _, false) => Transfer::PioIn,
-        (_, _, true) => Transfer::DmaIn,
+        (_, Direction::Out, false) => Protocol::PioOut,
+        (_, Direction::Out, true) => Protocol::DmaOut,
+        (_, _, false) => Protocol::PioIn,
+        (_, _, true) => Protocol::DmaIn,
     };
-    // T_LENGTH says where the length stands, BYT_BLOK and T_TYPE in which units.
+    // T_LENGTH selects the field of the length, BYT_BLOK and T_TYPE its unit.
     let number = match length {
         1 => input.features,
         2 => input.count,
@@ -102,12 +102,12 @@ fn pass_through<H: Host>(task: &mut Task<'_, H>) -> Done {
     let unit = match (flags & 0x04 != 0, flags & 0x10 != 0) {
         (false, _) => 1,
         (true, false) => 512,
-        (true, true) => u64::from(task.capacity.block),
+        (true, true) => u64::from(task.capacity.block_size),
     };
-    // 0 stands for the most that the command can move.
-    let room = if number == 0 { u64::MAX } else { unit.saturating_mul(number.into()) };
-    let offer = Offer { transfer, room, data: &mut task.data };
-    let registers = ata::execute(task.device, task.host, &input, offer)?;
+    // 0 means no limit.
+    let limit = if number == 0 { u64::MAX } else { unit.saturating_mul(number.into()) };
+    let data_phase = DataPhase { protocol, limit, data: &mut task.data };
+    let registers = ata::execute(task.device, task.host, &input, data_phase)?;
     if !registers.failed() && !check {
         return Ok(());
     }
@@ -134,7 +134,7 @@ fn status_return(registers: &Registers, extended: bool) -> [u8; 14] {
     descriptor
 }
 
-/// Returns the registers in sense data that begins with an ATA Status Return descriptor.
+/// Returns the registers in sense data whose first descriptor is an ATA Status Return.
 pub fn returned_registers(sense: &[u8]) -> Option<Registers> {
     match *sense {
         [0x72, _, _, _, _, _, _, _, 9, 12, _, error, ch, c, d, a, e, b, f, h, device, status, ..] => {
@@ -145,15 +145,16 @@ pub fn returned_registers(sense: &[u8]) -> Option<Registers> {
     }
 }
 
-/// Whether INQUIRY asks an ATA disk for page 89h.
+/// Returns whether this is INQUIRY for the ATA Information page of an ATA disk.
 fn asks_ata_information<H: Host>(task: &Task<'_, H>) -> bool {
     let is_ata = task.device.entry.kind == Kind::Sata;
     is_ata && task.byte(1) & 0x01 != 0 && task.byte(2) == ATA_INFORMATION
 }
 
-/// ATA information: who translates, the signature of an ATA disk, the command that says who it is and what that says.
+/// Handles INQUIRY for the ATA Information page: the SATL's identity, the device signature, and the IDENTIFY DEVICE
+/// command with its data.
 #[inline(never)]
-fn ata_information<H: Host>(task: &mut Task<'_, H>) -> Done {
+fn ata_information<H: Host>(task: &mut Task<'_, H>) -> CommandResult {
     let mut out = Response::new();
     out.put(&[0x00, ATA_INFORMATION, 0x02, 0x38, 0, 0, 0, 0]);
     out.put(b"BDWRAP  ");
@@ -168,5 +169,5 @@ fn ata_information<H: Host>(task: &mut Task<'_, H>) -> Done {
     if let Some(identity) = out.append() {
         identify::sector(task.device, task.host, capacity, identity);
     }
-    task.give(&out)
+    task.send_data_in(&out)
 }

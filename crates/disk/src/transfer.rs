@@ -1,50 +1,56 @@
-//! The caller's buffer of a command: one piece of memory, or a list of pieces.
+//! The data buffer of a command in the caller's memory: one segment, or a scatter-gather list.
 
 use crate::errno::Errno;
 use crate::host::{Host, Segment};
 
-/// The most pieces that are handed to the host at once.
-pub const AT_ONCE: usize = 32;
+/// The most segments that are handed to the host at once.
+pub const MAX_SEGMENTS: usize = 32;
 
-/// Where the data is in the caller's memory, and how far it has been used.
+/// A data-in or data-out buffer in the caller's memory, and how much of it has been transferred.
 #[derive(Clone, Copy, Debug)]
-pub struct Data {
-    /// The address of the data or, with a `count`, of an array of `struct iovec`.
+pub struct DataBuffer {
+    /// The address of the data or, if `count` is not 0, of an array of `struct iovec`.
     address: u64,
-    /// How many elements the array has; 0 where there is none.
+    /// The elements of the array; 0 if there is none.
     count: u32,
-    /// How many bytes there are.
+    /// The length in bytes.
     length: u64,
-    /// How many have been used.
-    used: u64,
-    /// The element of the array that is used now, and how much of it has been.
+    /// The bytes that have been transferred.
+    transferred: u64,
+    /// The next element of the array, and how many of its bytes have been transferred.
     element: u32,
     offset: u64,
 }
 
-impl Data {
-    /// One piece.
-    pub fn new(address: u64, length: u64) -> Data {
-        Data { address, count: 0, length, used: 0, element: 0, offset: 0 }
+impl DataBuffer {
+    /// Returns the buffer of a command without data.
+    pub fn empty() -> DataBuffer {
+        DataBuffer::new(0, 0)
     }
 
-    /// A list; the shorter of list and `length` counts. `EINVAL` for one that holds nothing, or more than there can be.
-    pub fn list(host: &impl Host, address: u64, count: u32, length: u64) -> Result<Data, Errno> {
-        let mut data = Data { address, count, length: u64::MAX, used: 0, element: 0, offset: 0 };
+    /// Returns a buffer of one segment.
+    pub fn new(address: u64, length: u64) -> DataBuffer {
+        DataBuffer { address, count: 0, length, transferred: 0, element: 0, offset: 0 }
+    }
+
+    /// Returns a scatter-gather list, cut at `length`; `EINVAL` if the list is empty or a segment too long.
+    pub fn scatter_gather(
+        host: &impl Host,
+        address: u64,
+        count: u32,
+        length: u64,
+    ) -> Result<DataBuffer, Errno> {
+        let list = DataBuffer { count, ..DataBuffer::new(address, 0) };
         let mut sum = 0u64;
         for element in 0..count {
-            let piece = data.element(host, element)?.length;
+            let length = list.element(host, element)?.length;
             // As import_iovec and bio_map_user_iov in the kernel.
-            if i64::try_from(piece).is_err() {
+            if i64::try_from(length).is_err() {
                 return Err(Errno::EINVAL);
             }
-            sum = sum.saturating_add(piece);
+            sum = sum.saturating_add(length);
         }
-        if sum == 0 {
-            return Err(Errno::EINVAL);
-        }
-        data.length = sum.min(length);
-        Ok(data)
+        if sum == 0 { Err(Errno::EINVAL) } else { Ok(DataBuffer { length: sum.min(length), ..list }) }
     }
 
     fn element(&self, host: &impl Host, element: u32) -> Result<Segment, Errno> {
@@ -55,28 +61,34 @@ impl Data {
         host.fetch(self.address.wrapping_add(size * u64::from(element)))
     }
 
-    /// Bytes that are left.
+    /// Returns how many bytes have not been transferred.
     pub fn residual(&self) -> u64 {
-        self.length.saturating_sub(self.used)
+        self.length.saturating_sub(self.transferred)
     }
 
-    /// Bytes that have been used.
-    pub fn used(&self) -> u64 {
-        self.used
+    /// Returns how many bytes have been transferred.
+    pub fn transferred(&self) -> u64 {
+        self.transferred
     }
 
-    /// The next pieces, none of them empty, up to `most` bytes; the result is how many there are. They stay unused.
-    pub fn next(&self, host: &impl Host, most: u64, pieces: &mut [Segment]) -> Result<usize, Errno> {
+    /// Fills `segments` with the next ones, none of them empty, up to `most` bytes, and returns how many
+    /// there are. Does not advance.
+    pub fn next_segments(
+        &self,
+        host: &impl Host,
+        most: u64,
+        segments: &mut [Segment],
+    ) -> Result<usize, Errno> {
         let mut left = most.min(self.residual());
         let (mut element, mut offset) = (self.element, self.offset);
-        let mut found = 0;
+        let mut filled = 0;
         while left > 0 {
-            let Some(piece) = pieces.get_mut(found) else { break };
+            let Some(segment) = segments.get_mut(filled) else { break };
             let whole = self.element(host, element)?;
             let length = whole.length.saturating_sub(offset).min(left);
             if length > 0 {
-                *piece = Segment { address: whole.address.wrapping_add(offset), length };
-                found += 1;
+                *segment = Segment { address: whole.address.wrapping_add(offset), length };
+                filled += 1;
             }
             left = left.saturating_sub(length);
             element = element.wrapping_add(1);
@@ -86,15 +98,15 @@ impl Data {
                 break;
             }
         }
-        Ok(found)
+        Ok(filled)
     }
 
-    /// Uses up bytes.
+    /// Advances by this many bytes.
     pub fn advance(&mut self, host: &impl Host, bytes: u64) -> Result<(), Errno> {
         let mut left = bytes.min(self.residual());
-        self.used = self.used.saturating_add(left);
+        self.transferred = self.transferred.saturating_add(left);
         if self.count == 0 {
-            self.offset = self.used;
+            self.offset = self.transferred;
             return Ok(());
         }
         while left > 0 {
@@ -113,10 +125,10 @@ impl Data {
         Ok(())
     }
 
-    /// Copies bytes to the next place; as many as there is room for.
-    pub fn put(&mut self, host: &impl Host, bytes: &[u8]) -> Result<(), Errno> {
+    /// Copies bytes to the caller, as many as fit, and advances.
+    pub fn copy_out(&mut self, host: &impl Host, bytes: &[u8]) -> Result<(), Errno> {
         let mut rest = bytes;
-        while let Some((address, length)) = self.piece(host, rest.len())? {
+        while let Some((address, length)) = self.next_segment(host, rest.len())? {
             let (now, later) = rest.split_at_checked(length).unwrap_or((rest, &[]));
             host.copy_out(address, now)?;
             self.advance(host, now.len() as u64)?;
@@ -125,23 +137,33 @@ impl Data {
         Ok(())
     }
 
-    /// Copies bytes from the next place; as many as there are.
-    pub fn get(&mut self, host: &impl Host, bytes: &mut [u8]) -> Result<(), Errno> {
-        let mut done = 0usize;
-        while let Some((address, length)) = self.piece(host, bytes.len().saturating_sub(done))? {
-            let part = bytes.get_mut(done..).and_then(|rest| rest.get_mut(..length)).unwrap_or_default();
-            host.copy_in(address, part)?;
+    /// Copies bytes from the caller, as many as there are, and advances.
+    pub fn copy_in(&mut self, host: &impl Host, bytes: &mut [u8]) -> Result<(), Errno> {
+        let mut rest = bytes;
+        while let Some((address, length)) = self.next_segment(host, rest.len())? {
+            let (now, later) = rest.split_at_mut_checked(length).unwrap_or_default();
+            host.copy_in(address, now)?;
             self.advance(host, length as u64)?;
-            done = done.saturating_add(length);
+            rest = later;
         }
         Ok(())
     }
 
-    /// The next piece, of at most `most` bytes.
-    fn piece(&self, host: &impl Host, most: usize) -> Result<Option<(u64, usize)>, Errno> {
-        let mut piece = [Segment::default()];
-        let count = self.next(host, most as u64, &mut piece)?;
-        let [Segment { address, length }] = piece;
+    /// Copies zeros to what is left of the buffer.
+    pub fn fill_with_zeros(&mut self, host: &impl Host) -> Result<(), Errno> {
+        let zeros = [0; 512];
+        while let Some((address, length)) = self.next_segment(host, zeros.len())? {
+            host.copy_out(address, zeros.get(..length).unwrap_or(&zeros))?;
+            self.advance(host, length as u64)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the next segment, of at most `most` bytes.
+    fn next_segment(&self, host: &impl Host, most: usize) -> Result<Option<(u64, usize)>, Errno> {
+        let mut segment = [Segment::default()];
+        let count = self.next_segments(host, most as u64, &mut segment)?;
+        let [Segment { address, length }] = segment;
         Ok((count > 0).then(|| (address, usize::try_from(length).unwrap_or(most))))
     }
 }

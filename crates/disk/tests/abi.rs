@@ -7,8 +7,8 @@ use std::process::Command;
 use disk::abi::*;
 use disk::host::Segment;
 use disk::request::*;
-use disk::trace::capture::Memory;
-use disk::trace::{Decoded, Given};
+use disk::trace::capture::Capture;
+use disk::trace::{DecodedArgument, Input};
 use disk::{Answer, Caller, Errno, Medium};
 use memory_disk::host::{BASE, FAR, POISON};
 use memory_disk::sg_io::{DATA, FROM_DEV, LIST, TO_DEV, sg_io_hdr};
@@ -163,7 +163,7 @@ fn commands_of_both() {
         assert!(disk.host.content.borrow()[3 * 512..5 * 512] == [7; 1024]);
         // Sense data and the residual.
         let failed = disk.read(&[0x28, 0, 0, 0, 1, 0, 0, 0, 1, 0], 512);
-        assert_eq!((failed.status, failed.resid, failed.check().code), (2, 512, 0x2100));
+        assert_eq!((failed.status, failed.resid, failed.check().asc_ascq), (2, 512, 0x2100));
         // An element that is too long for the kernel.
         disk.lay_out(&[512, 512]);
         let size = disk.host.abi().size_of::<Segment>() as u64;
@@ -194,6 +194,20 @@ fn a_header_of_64_bytes_is_enough() {
     assert_eq!((status, resid), (0, 0));
 }
 
+/// The fields that the kernel does not use come back as they are.
+#[test]
+fn a_header_keeps_all_bits() {
+    let [disk, _] = disks("/x=scsi");
+    let cdb = [0x12, 0, 0, 0, 96, 0];
+    disk.read(&cdb, 96).good();
+    let before =
+        SgIoHdr { usr_ptr: 0xfedc_ba98_7654_3210, pack_id: i32::MIN, ..sg_io_hdr(cdb.len(), FROM_DEV, 96) };
+    disk.host.store(FAR, before).expect("it is there");
+    assert_eq!(disk.ask(SG_IO, FAR), Answer::Value(0));
+    let after: SgIoHdr = disk.host.fetch(FAR).expect("it is there");
+    assert_eq!((after.usr_ptr, after.pack_id, after._pad), (before.usr_ptr, before.pack_id, before._pad));
+}
+
 /// Nothing behind the four bytes of a `long` changes, nor behind the eight of a geometry.
 #[test]
 fn answers_to_i386_programs() {
@@ -222,9 +236,11 @@ fn answers_to_i386_programs() {
     }
     // The address of the partition has 32 bits.
     let disk = host(1 << 20);
-    disk.put(i386::BlkpgIoctlArg { op: 1, flags: 0, datalen: 152, data: BASE as u32 + 64 }.as_bytes());
+    disk.put(
+        i386::BlkpgIoctlArg { op: 1, flags: 0, datalen: 152, _pad: [], data: BASE as u32 + 64 }.as_bytes(),
+    );
     assert_eq!(disk.ask("/x=scsi", BLKPG), Answer::Error(Errno::EINVAL));
-    disk.put(i386::BlkpgIoctlArg { op: 1, flags: 0, datalen: 152, data: 8 }.as_bytes());
+    disk.put(i386::BlkpgIoctlArg { op: 1, flags: 0, datalen: 152, _pad: [], data: 8 }.as_bytes());
     assert_eq!(disk.ask("/x=scsi", BLKPG), Answer::Error(Errno::EFAULT));
 }
 
@@ -266,13 +282,40 @@ fn traces_of_both() {
     for disk in disks("/x=scsi") {
         let cdb = [0x12, 0, 0, 0, 96, 0];
         disk.read(&cdb, 96).good();
-        let given = Decoded::given(&disk.host, SG_IO, FAR);
-        let text = Given(&given).to_string();
+        let given = DecodedArgument::read_input(&disk.host, SG_IO, FAR);
+        let text = Input(&given).to_string();
         assert_eq!(text, "{interface 83 from the disk 96 bytes, command of 6 bytes 120000006000}");
-        let memory = Memory::of(&disk.host, SG_IO, FAR);
+        let memory = Capture::before(&disk.host, SG_IO, FAR);
         let (segments, [_, given, got, cdb, sense, data]) = memory.segments(b"/x", true);
         let length = disk.host.abi().size_of::<SgIoHdr>() as u64;
         assert_eq!((given, got, cdb, sense, data), (length, length, 6, 64, 96));
         assert_eq!(segments[5], Segment { address: DATA, length: 96 });
+    }
+}
+
+/// A message needs no more of a header than it shows, and shows no CDB that could not be read.
+#[test]
+fn headers_that_end_early() {
+    for disk in disks("/x=scsi") {
+        let cdb = [0x12, 0, 0, 0, 96, 0];
+        disk.read(&cdb, 96).good();
+        let shown = match disk.host.abi {
+            Abi::Native => offset_of!(SgIoHdr, sbp),
+            Abi::I386 => offset_of!(i386::SgIoHdr, sbp),
+        };
+        let end = FAR + disk.host.far.borrow().len() as u64;
+        let header = disk.got(FAR, shown);
+        disk.put(end - shown as u64, &header);
+        let text = |address| Input(&DecodedArgument::read_input(&disk.host, SG_IO, address)).to_string();
+        assert_eq!(
+            text(end - shown as u64),
+            "{interface 83 from the disk 96 bytes, command of 6 bytes 120000006000}"
+        );
+        disk.host.store(FAR, SgIoHdr { cmdp: 8, ..sg_io_hdr(6, FROM_DEV, 96) }).expect("it is there");
+        assert_eq!(text(FAR), "{interface 83 from the disk 96 bytes, command of 6 bytes}");
+        let recorded = DecodedArgument::from_record(SG_IO, FAR, &disk.got(FAR, shown), false);
+        if disk.host.abi == Abi::Native {
+            assert_eq!(Input(&recorded).to_string(), text(FAR));
+        }
     }
 }

@@ -84,7 +84,7 @@ fn cylinders_never_wrap() {
 fn a_geometry_needs_an_address() {
     let host = MemoryHost::new(Medium::BlockDevice, MIB);
     for (address, errno) in [(0, Errno::EINVAL), (8, Errno::EFAULT)] {
-        let answer = host.ask_at("/x=ide", &Settings::new(), HDIO_GETGEO, address);
+        let answer = host.ask_at("/x=ide", &Settings::default(), HDIO_GETGEO, address);
         assert_eq!(answer, Answer::Error(errno));
     }
 }
@@ -167,7 +167,7 @@ fn the_block_size_of_the_page_cache() {
         for size in [0, 1, 256, 511, 513, 768, 4097, 8192, 1 << 31, u32::MAX] {
             assert_eq!(set(&host, entry, size), Answer::Error(Errno::EINVAL), "{size}");
         }
-        let at = |address| host.ask_at(entry, &Settings::new(), BLKBSZSET, address);
+        let at = |address| host.ask_at(entry, &Settings::default(), BLKBSZSET, address);
         assert_eq!(at(0), Answer::Error(Errno::EINVAL));
         assert_eq!(at(8), Answer::Error(Errno::EFAULT));
     }
@@ -177,13 +177,13 @@ fn the_block_size_of_the_page_cache() {
     }
     // Without the privilege nothing else is looked at.
     host.root = false;
-    assert_eq!(host.ask_at("/x=scsi", &Settings::new(), BLKBSZSET, 0), Answer::Error(Errno::EACCES));
+    assert_eq!(host.ask_at("/x=scsi", &Settings::default(), BLKBSZSET, 0), Answer::Error(Errno::EACCES));
 }
 
 #[test]
 fn settings_are_the_devices_own_and_start_fresh() {
     let host = MemoryHost::new(Medium::ImageFile, MIB);
-    let (one, other) = (Settings::new(), Settings::new());
+    let (one, other) = (Settings::default(), Settings::default());
     host.put(&4321i32.to_ne_bytes());
     for kind in ["/x=scsi", "/x=sata"] {
         assert_eq!(host.ask_at(kind, &other, SG_GET_TIMEOUT, 0), DONE);
@@ -365,7 +365,7 @@ proptest! {
         let host = MemoryHost { writable, root, ..MemoryHost::new(medium, bytes) };
         host.put(&memory);
         let before = *host.memory.borrow();
-        let answer = host.ask_at(entry, &Settings::new(), request, argument);
+        let answer = host.ask_at(entry, &Settings::default(), request, argument);
         let block_layer = request >> 8 & 0xff == 0x12;
         match answer {
             Answer::Forward => {

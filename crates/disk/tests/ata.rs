@@ -6,7 +6,7 @@ use std::mem::offset_of;
 
 use disk::abi::{HdioTaskfile, IdeTaskRequest};
 use disk::ata::Registers;
-use disk::ata::command::{COMMANDS, Transfer};
+use disk::ata::command::{COMMANDS, Protocol};
 use disk::request::*;
 use disk::{Answer, Caller, Errno, Medium};
 use memory_disk::ata::*;
@@ -16,7 +16,7 @@ use memory_disk::sg_io::*;
 use memory_disk::{Call, Disk, Fault, MemoryHost};
 use proptest::prelude::*;
 
-use Transfer::{DmaIn, DmaOut, PioIn, PioOut};
+use Protocol::{DmaIn, DmaOut, PioIn, PioOut};
 
 const BLOCKS: u64 = 24;
 
@@ -63,7 +63,7 @@ fn smart(features: u16, low: u8, count: u16) -> Ata {
 
 fn smart_log(address: u8, pages: u16) -> Ata {
     let room = 512 * usize::from(pages);
-    Ata { room, transfer: PioIn, ..smart(0xd5, address, pages) }
+    Ata { room, protocol: PioIn, ..smart(0xd5, address, pages) }
 }
 
 fn identify() -> Ata {
@@ -107,14 +107,14 @@ fn read(disk: &Disk, command: &Ata) -> Vec<u8> {
 
 /// Every command that there is: its code, its subcommand, how it moves data, whether its registers are wide. Written down
 /// from ACS-3, not from the disk.
-const TABLE: &[(u8, Option<u8>, Transfer, bool)] = &[
-    (0x00, None, Transfer::None, false),
+const TABLE: &[(u8, Option<u8>, Protocol, bool)] = &[
+    (0x00, None, Protocol::NonData, false),
     (0x06, None, DmaOut, true),
     (0x20, None, PioIn, false),
     (0x21, None, PioIn, false),
     (0x24, None, PioIn, true),
     (0x25, None, DmaIn, true),
-    (0x27, None, Transfer::None, true),
+    (0x27, None, Protocol::NonData, true),
     (0x29, None, PioIn, true),
     (0x2f, None, PioIn, true),
     (0x30, None, PioOut, false),
@@ -123,46 +123,46 @@ const TABLE: &[(u8, Option<u8>, Transfer, bool)] = &[
     (0x35, None, DmaOut, true),
     (0x39, None, PioOut, true),
     (0x3d, None, DmaOut, true),
-    (0x40, None, Transfer::None, false),
-    (0x41, None, Transfer::None, false),
-    (0x42, None, Transfer::None, true),
+    (0x40, None, Protocol::NonData, false),
+    (0x41, None, Protocol::NonData, false),
+    (0x42, None, Protocol::NonData, true),
     (0x47, None, DmaIn, true),
-    (0x90, None, Transfer::None, false),
+    (0x90, None, Protocol::NonData, false),
     (0xb0, Some(0xd0), PioIn, false),
     (0xb0, Some(0xd1), PioIn, false),
-    (0xb0, Some(0xd2), Transfer::None, false),
-    (0xb0, Some(0xd4), Transfer::None, false),
+    (0xb0, Some(0xd2), Protocol::NonData, false),
+    (0xb0, Some(0xd4), Protocol::NonData, false),
     (0xb0, Some(0xd5), PioIn, false),
-    (0xb0, Some(0xd8), Transfer::None, false),
-    (0xb0, Some(0xd9), Transfer::None, false),
-    (0xb0, Some(0xda), Transfer::None, false),
+    (0xb0, Some(0xd8), Protocol::NonData, false),
+    (0xb0, Some(0xd9), Protocol::NonData, false),
+    (0xb0, Some(0xda), Protocol::NonData, false),
     (0xc4, None, PioIn, false),
     (0xc5, None, PioOut, false),
-    (0xc6, None, Transfer::None, false),
+    (0xc6, None, Protocol::NonData, false),
     (0xc8, None, DmaIn, false),
     (0xc9, None, DmaIn, false),
     (0xca, None, DmaOut, false),
     (0xcb, None, DmaOut, false),
     (0xce, None, PioOut, true),
-    (0xe0, None, Transfer::None, false),
-    (0xe1, None, Transfer::None, false),
-    (0xe2, None, Transfer::None, false),
-    (0xe3, None, Transfer::None, false),
-    (0xe5, None, Transfer::None, false),
-    (0xe6, None, Transfer::None, false),
-    (0xe7, None, Transfer::None, false),
-    (0xea, None, Transfer::None, true),
+    (0xe0, None, Protocol::NonData, false),
+    (0xe1, None, Protocol::NonData, false),
+    (0xe2, None, Protocol::NonData, false),
+    (0xe3, None, Protocol::NonData, false),
+    (0xe5, None, Protocol::NonData, false),
+    (0xe6, None, Protocol::NonData, false),
+    (0xe7, None, Protocol::NonData, false),
+    (0xea, None, Protocol::NonData, true),
     (0xec, None, PioIn, false),
-    (0xef, Some(0x02), Transfer::None, false),
-    (0xef, Some(0x03), Transfer::None, false),
-    (0xef, Some(0x05), Transfer::None, false),
-    (0xef, Some(0x55), Transfer::None, false),
-    (0xef, Some(0x66), Transfer::None, false),
-    (0xef, Some(0x82), Transfer::None, false),
-    (0xef, Some(0x85), Transfer::None, false),
-    (0xef, Some(0xaa), Transfer::None, false),
-    (0xef, Some(0xcc), Transfer::None, false),
-    (0xf8, None, Transfer::None, false),
+    (0xef, Some(0x02), Protocol::NonData, false),
+    (0xef, Some(0x03), Protocol::NonData, false),
+    (0xef, Some(0x05), Protocol::NonData, false),
+    (0xef, Some(0x55), Protocol::NonData, false),
+    (0xef, Some(0x66), Protocol::NonData, false),
+    (0xef, Some(0x82), Protocol::NonData, false),
+    (0xef, Some(0x85), Protocol::NonData, false),
+    (0xef, Some(0xaa), Protocol::NonData, false),
+    (0xef, Some(0xcc), Protocol::NonData, false),
+    (0xf8, None, Protocol::NonData, false),
 ];
 
 const READS: [u8; 9] = [0x20, 0x21, 0x24, 0x25, 0x29, 0xc4, 0xc8, 0xc9, 0x42];
@@ -170,8 +170,8 @@ const WRITES: [u8; 11] = [0x30, 0x31, 0x34, 0x35, 0x39, 0x3d, 0xc5, 0xca, 0xcb, 
 const MULTIPLE: [u8; 5] = [0x29, 0x39, 0xc4, 0xc5, 0xce];
 
 /// The command of a row with all that it needs to succeed.
-fn right(&(code, subcommand, transfer, extended): &(u8, Option<u8>, Transfer, bool)) -> Ata {
-    let plain = Ata { features: subcommand.unwrap_or(0).into(), transfer, extended, ..Ata::new(code) };
+fn right(&(code, subcommand, protocol, extended): &(u8, Option<u8>, Protocol, bool)) -> Ata {
+    let plain = Ata { features: subcommand.unwrap_or(0).into(), protocol, extended, ..Ata::new(code) };
     match (code, subcommand) {
         (0x06, _) => trim(&[(2, 3), (9, 1)]),
         (0x2f | 0x47, _) => Ata { room: 512, count: 1, ..plain },
@@ -183,8 +183,8 @@ fn right(&(code, subcommand, transfer, extended): &(u8, Option<u8>, Transfer, bo
         (0xec, _) => Ata { room: 512, ..plain },
         (0xef, Some(0x03)) => Ata { count: 0x44, ..plain },
         (0xef, Some(0x05)) => Ata { count: 0x80, ..plain },
-        _ if transfer == PioIn || transfer == DmaIn => Ata { room: 1024, ..plain.on(3, 2) },
-        _ if transfer == PioOut || transfer == DmaOut => Ata { data: vec![0x99; 1024], ..plain.on(3, 2) },
+        _ if protocol == PioIn || protocol == DmaIn => Ata { room: 1024, ..plain.on(3, 2) },
+        _ if protocol == PioOut || protocol == DmaOut => Ata { data: vec![0x99; 1024], ..plain.on(3, 2) },
         _ => plain,
     }
 }
@@ -205,7 +205,7 @@ fn disk_way(disk: &Disk) -> Way {
 fn the_table_is_the_standards() {
     let rows: Vec<_> = COMMANDS
         .iter()
-        .map(|command| (command.code, command.subcommand, command.transfer, command.extended))
+        .map(|command| (command.code, command.subcommand, command.protocol, command.extended))
         .collect();
     let mut sorted = rows.clone();
     sorted.sort_by_key(|row| (row.0, row.1));
@@ -266,23 +266,23 @@ fn every_command_by_every_way_that_carries_it() {
 
 /// Every protocol but the command's own, with as much room or data as the command moves.
 fn by_other_protocols(own: &Ata) -> impl Iterator<Item = Ata> {
-    const ALL: [Transfer; 5] = [Transfer::None, PioIn, PioOut, DmaIn, DmaOut];
+    const ALL: [Protocol; 5] = [Protocol::NonData, PioIn, PioOut, DmaIn, DmaOut];
     let length = own.room.max(own.data.len());
-    ALL.into_iter().filter(|&transfer| transfer != own.transfer).map(move |transfer| {
-        let (room, data) = match transfer {
-            Transfer::None => (0, vec![]),
+    ALL.into_iter().filter(|&protocol| protocol != own.protocol).map(move |protocol| {
+        let (room, data) = match protocol {
+            Protocol::NonData => (0, vec![]),
             PioIn | DmaIn => (length, vec![]),
             PioOut | DmaOut if own.room == 0 => (0, own.data.clone()),
             PioOut | DmaOut => (0, vec![0x99; length]),
         };
-        Ata { transfer, room, data, ..own.clone() }
+        Ata { protocol, room, data, ..own.clone() }
     })
 }
 
 /// drivers/ide has the disk move data by the command's own protocol alone.
 #[test]
 fn an_ide_disk_aborts_a_data_command_by_another_protocol() {
-    for row in TABLE.iter().filter(|row| row.2 != Transfer::None) {
+    for row in TABLE.iter().filter(|row| row.2 != Protocol::NonData) {
         by_other_protocols(&right(row)).for_each(|other| refused("/x=ide", Way::Taskfile, &other));
     }
 }
@@ -292,19 +292,19 @@ fn an_ide_disk_aborts_a_data_command_by_another_protocol() {
 /// nothing.
 #[test]
 fn a_sata_disk_carries_out_a_data_command_by_another_protocol() {
-    for row in TABLE.iter().filter(|row| row.2 != Transfer::None) {
+    for row in TABLE.iter().filter(|row| row.2 != Protocol::NonData) {
         let own = right(row);
         for way in [Way::Twelve, Way::Sixteen] {
             for other in by_other_protocols(&own).filter(|other| other.goes(way)) {
-                let takes = matches!(own.transfer, PioOut | DmaOut);
-                if takes && !matches!(other.transfer, PioOut | DmaOut) {
+                let takes = matches!(own.protocol, PioOut | DmaOut);
+                if takes && !matches!(other.protocol, PioOut | DmaOut) {
                     refused("/x=sata", way, &other);
                     continue;
                 }
                 let disk = multiple("/x=sata");
                 let got = disk.ata(way, &other);
                 got.holds(own.leaves(DONE));
-                let (as_it_is, is_in) = (multiple("/x=sata"), matches!(other.transfer, PioIn | DmaIn));
+                let (as_it_is, is_in) = (multiple("/x=sata"), matches!(other.protocol, PioIn | DmaIn));
                 let expected = if is_in || takes { as_it_is.ata(way, &own).data } else { vec![] };
                 assert!(got.data == expected, "{other:x?}");
                 assert!(*disk.host.content.borrow() == *as_it_is.host.content.borrow(), "{other:x?}");
@@ -322,7 +322,7 @@ fn a_sata_disk_carries_out_a_data_command_by_another_protocol() {
 /// A command moves all of its data or is aborted.
 #[test]
 fn too_little_room_or_data_is_aborted() {
-    for row in TABLE.iter().filter(|row| row.2 != Transfer::None) {
+    for row in TABLE.iter().filter(|row| row.2 != Protocol::NonData) {
         for (kind, way) in WHOLE {
             let mut short = right(row);
             short.room = short.room.saturating_sub(512);
@@ -345,7 +345,10 @@ fn refused(kind: &'static str, way: Way, command: &Ata) {
     assert!(*disk.host.content.borrow() == content(BLOCKS), "{command:x?}");
     assert_eq!((disk.host.changed.get(), disk.host.synced.get()), (None, 0));
     if let Some(reply) = got.reply {
-        assert_eq!((reply.check().key, reply.check().code), (ABORTED_COMMAND.key, ABORTED_COMMAND.code));
+        assert_eq!(
+            (reply.check().key, reply.check().asc_ascq),
+            (ABORTED_COMMAND.key, ABORTED_COMMAND.asc_ascq)
+        );
     }
 }
 
@@ -373,11 +376,11 @@ fn what_has_no_row_is_aborted() {
                 }
             }
             for (kind, way) in WHOLE {
-                for transfer in [PioIn, DmaIn] {
-                    refused(kind, way, &Ata { transfer, room: 512, count: 1, ..command.clone() });
+                for protocol in [PioIn, DmaIn] {
+                    refused(kind, way, &Ata { protocol, room: 512, count: 1, ..command.clone() });
                 }
-                for transfer in [PioOut, DmaOut] {
-                    refused(kind, way, &Ata { transfer, data: vec![0; 512], count: 1, ..command.clone() });
+                for protocol in [PioOut, DmaOut] {
+                    refused(kind, way, &Ata { protocol, data: vec![0; 512], count: 1, ..command.clone() });
                 }
             }
         }
@@ -476,8 +479,8 @@ fn a_count_of_zero() {
     }
     let disk = Disk { entry: "/x=sata", ..Disk::new(content(300)) };
     for code in [0x20, 0xc8] {
-        let transfer = if code == 0x20 { PioIn } else { DmaIn };
-        let command = Ata::gives(code, transfer, 256 * BLOCK).on(5, 0);
+        let protocol = if code == 0x20 { PioIn } else { DmaIn };
+        let command = Ata::gives(code, protocol, 256 * BLOCK).on(5, 0);
         assert!(disk.ata(Way::Twelve, &command).data == part(5, 256));
     }
     let command = Ata::takes(0xca, DmaOut, vec![7; 256 * BLOCK]).on(44, 0);
@@ -1778,7 +1781,7 @@ fn smart_pages() {
                 got.holds(command.leaves(DONE));
                 got.data
             };
-            let read = |features| Ata { room: 512, transfer: PioIn, count: 1, ..smart(features, 0, 1) };
+            let read = |features| Ata { room: 512, protocol: PioIn, count: 1, ..smart(features, 0, 1) };
             let data: &[(usize, &[u8])] =
                 &[(0, &[0x10, 0]), (367, &[0x11]), (368, &[0x03, 0]), (370, &[0x01]), (372, &[1, 1])];
             assert!(get(&read(0xd0)) == page(data));
@@ -1809,8 +1812,8 @@ fn log_pages() {
         for code in [0x2f, 0x47] {
             let disk = disk(kind);
             let log = |address, first, pages| {
-                let transfer = if code == 0x47 { DmaIn } else { PioIn };
-                Ata { command: code, transfer, ..read_log(address, first, pages) }
+                let protocol = if code == 0x47 { DmaIn } else { PioIn };
+                Ata { command: code, protocol, ..read_log(address, first, pages) }
             };
             let get = |address, first, pages| read(&disk, &log(address, first, pages));
             let mut directory = vec![0; 512];
@@ -1921,7 +1924,7 @@ fn self_tests() {
             assert!(read(&disk, &smart_log(0x06, 1)) == log, "{kind_of_test:02x} {bad:?}");
             let log = page(&[(0, &[1]), (2, &[1, 0]), (4, &entry)]);
             assert!(read(&disk, &read_log(0x07, 0, 1)) == log, "{kind_of_test:02x} {bad:?}");
-            let data = Ata { room: 512, transfer: PioIn, ..smart(0xd0, 0, 1) };
+            let data = Ata { room: 512, protocol: PioIn, ..smart(0xd0, 0, 1) };
             assert_eq!(read(&disk, &data)[363], status, "the status of the last self-test");
             // The next one takes its place.
             disk.ata(way, &smart(0xd4, 0x01, 0)).holds(smart(0xd4, 0x01, 0).leaves(DONE));
@@ -2027,20 +2030,20 @@ fn commands() -> impl Strategy<Value = Ata> {
         ))),
     ];
     let transfers =
-        prop::option::of(prop::sample::select(vec![Transfer::None, PioIn, PioOut, DmaIn, DmaOut]));
+        prop::option::of(prop::sample::select(vec![Protocol::NonData, PioIn, PioOut, DmaIn, DmaOut]));
     let length =
         prop_oneof![Just(None), (0..6000usize).prop_map(Some), (0..40usize).prop_map(|n| Some(n * 512))];
     (prop_oneof![4 => known, 1 => any_one], blocks, transfers, length, any::<bool>(), any::<u8>()).prop_map(
-        |(own, blocks, transfer, length, extended, fill)| {
+        |(own, blocks, protocol, length, extended, fill)| {
             let mut command = own.clone();
             if let Some((first, count, lba)) = blocks {
                 command = Ata { extended: own.extended || extended, ..command }.on(first, count);
                 command.device &= if lba { 0xff } else { !LBA };
             }
-            command.transfer = transfer.unwrap_or(own.transfer);
+            command.protocol = protocol.unwrap_or(own.protocol);
             let length = length.unwrap_or(own.room.max(own.data.len()));
-            match command.transfer {
-                Transfer::None => (command.room, command.data) = (0, vec![]),
+            match command.protocol {
+                Protocol::NonData => (command.room, command.data) = (0, vec![]),
                 PioIn | DmaIn => (command.room, command.data) = (length, vec![]),
                 PioOut | DmaOut => {
                     let data = if length == own.data.len() { own.data } else { vec![fill; length] };

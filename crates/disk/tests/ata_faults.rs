@@ -2,7 +2,7 @@
 //! come to an end as commands do, by errno or by the host status.
 
 use disk::ata::Registers;
-use disk::ata::command::Transfer::{DmaIn, DmaOut, PioIn, PioOut};
+use disk::ata::command::Protocol::{DmaIn, DmaOut, PioIn, PioOut};
 use disk::request::{HDIO_GET_WCACHE, HDIO_SET_WCACHE};
 use disk::{Answer, Errno};
 use memory_disk::ata::*;
@@ -24,7 +24,7 @@ fn disk(entry: &'static str) -> Disk {
 /// Commands on two blocks, each with what it does with the device.
 fn cases() -> Vec<(Ata, &'static [Call])> {
     let mut cases: Vec<(Ata, &[Call])> = Vec::new();
-    for (code, transfer, extended) in [
+    for (code, protocol, extended) in [
         (0x20, PioIn, false),
         (0x21, PioIn, false),
         (0xc4, PioIn, false),
@@ -34,10 +34,10 @@ fn cases() -> Vec<(Ata, &'static [Call])> {
         (0x25, DmaIn, true),
         (0x29, PioIn, true),
     ] {
-        let command = Ata { extended, ..Ata::gives(code, transfer, 1024) };
+        let command = Ata { extended, ..Ata::gives(code, protocol, 1024) };
         cases.push((command.on(FIRST, 2), &[Call::Limit, Call::Read]));
     }
-    for (code, transfer, extended) in [
+    for (code, protocol, extended) in [
         (0x30, PioOut, false),
         (0x31, PioOut, false),
         (0xc5, PioOut, false),
@@ -49,12 +49,12 @@ fn cases() -> Vec<(Ata, &'static [Call])> {
         (0x3d, DmaOut, true),
         (0xce, PioOut, true),
     ] {
-        let command = Ata { extended, ..Ata::takes(code, transfer, vec![0x99; 1024]) };
+        let command = Ata { extended, ..Ata::takes(code, protocol, vec![0x99; 1024]) };
         cases.push((command.on(FIRST, 2), &[Call::Limit, Call::Write]));
     }
     for (code, extended) in [(0x40, false), (0x41, false), (0x42, true)] {
         let command = Ata { extended, ..Ata::new(code) }.on(FIRST, 2);
-        cases.push((command, &[Call::Limit, Call::Scratch, Call::Read]));
+        cases.push((command, &[Call::Limit, Call::BounceBuffer, Call::Read]));
     }
     for (code, extended) in [(0xe0, false), (0xe2, false), (0xe6, false), (0xe7, false), (0xea, true)] {
         cases.push((Ata { extended, ..Ata::new(code) }, &[Call::Limit, Call::Sync]));
@@ -106,7 +106,7 @@ fn every_error_of_every_call_of_every_command() {
             disk(kind).ata(way, &command);
             for (&call, errno) in calls.iter().flat_map(|call| ERRNOS.map(|errno| (call, errno))) {
                 // Of memory alone there is another cause.
-                if call == Call::Scratch && errno != Errno::ENOMEM {
+                if call == Call::BounceBuffer && errno != Errno::ENOMEM {
                     continue;
                 }
                 let disk = disk(kind);
@@ -128,7 +128,7 @@ fn every_error_of_every_call_of_every_command() {
                             _ => sense::ABORTED_COMMAND,
                         };
                         let found = reply.check();
-                        assert_eq!((found.key, found.code), (expected.key, expected.code), "{name}");
+                        assert_eq!((found.key, found.asc_ascq), (expected.key, expected.asc_ascq), "{name}");
                     }
                     (Ending::Registers(..), None) => assert_eq!(got.result, Err(Errno::EIO), "{name}"),
                     (Ending::Errno(errno), _) => {

@@ -40,15 +40,15 @@ fn cdb() -> impl Strategy<Value = Vec<u8>> {
 
 /// A pass-through of this ATA command by its protocol, with one block of data.
 fn pass_through(cdb: &mut Vec<u8>, command: &ata::Command, bits: u8) {
-    use ata::Transfer as T;
-    let (protocol, from_disk) = match command.transfer {
-        T::None => (3, false),
+    use ata::Protocol as T;
+    let (protocol, from_disk) = match command.protocol {
+        T::NonData => (3, false),
         T::PioIn => (4, true),
         T::PioOut => (5, false),
         T::DmaIn => (6, true),
         T::DmaOut => (6, false),
     };
-    let length = if command.transfer == T::None { 0 } else { 0x06 | if from_disk { 0x08 } else { 0 } };
+    let length = if command.protocol == T::NonData { 0 } else { 0x06 | if from_disk { 0x08 } else { 0 } };
     let features = command.subcommand.unwrap_or(bits & 1);
     let (code, extended) = (command.code, command.extended && cdb.len() == 16);
     let signature = if code == ata::SMART { SMART_SIGNATURE } else { 0 };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use disk::ata::identify::{Settings, bytes, hd_driveid, identify};
+use disk::ata::identify::{Features, fill, hd_driveid, identify};
 use disk::entry::{Entry, Kind};
 use disk::request::{HDIO_GET_IDENTITY, HDIO_OBSOLETE_IDENTITY};
 use disk::{Answer, Capacity, Medium, identity};
@@ -15,7 +15,8 @@ fn entry(text: &str) -> Entry<'_> {
 
 /// The sector as `HDIO_GET_IDENTITY` gives it.
 fn driveid(words: &[u16; 256]) -> [u8; 512] {
-    let mut sector = bytes(words);
+    let mut sector = [0; 512];
+    fill(words, &mut sector);
     hd_driveid(&mut sector);
     sector
 }
@@ -60,7 +61,7 @@ fn distinct_for_each_name() {
 
 /// The sector of a disk that has just been switched on.
 fn fresh(entry: &Entry<'_>, capacity: Capacity, physical: u32) -> [u16; 256] {
-    identify(entry, capacity, &Settings::fresh(entry.kind, physical))
+    identify(entry, capacity, &Features::fresh(entry.kind, physical))
 }
 
 /// The whole sector of a disk of 128 MiB, as HDIO_GET_IDENTITY gives it.
@@ -101,7 +102,7 @@ fn capacity_words() {
         ((1 << 54) - 1, 0x0fff_ffff),
     ] {
         for block in [512, 4096] {
-            let words = fresh(&ide, Capacity { blocks, block }, 4096);
+            let words = fresh(&ide, Capacity { blocks, block_size: block }, 4096);
             assert_eq!((double(&words, 60), quad(&words, 100)), (short, blocks.min((1 << 48) - 1)));
             let geometry = [words[1], words[3], words[6]];
             assert_eq!(geometry, [words[54], words[55], words[56]]);
@@ -151,7 +152,7 @@ proptest! {
         let kind = if sata { Kind::Sata } else { Kind::Ide };
         let text = format!("{name}={}", kind.name());
         let block = if big { 4096 } else { 512 };
-        let words = fresh(&entry(&text), Capacity { blocks, block }, 4096);
+        let words = fresh(&entry(&text), Capacity { blocks, block_size: block }, 4096);
         for bytes in [driveid(&words).to_vec(), words.iter().flat_map(|word| word.to_le_bytes()).collect()] {
             prop_assert_eq!(bytes.iter().fold(0u8, |sum, &byte| sum.wrapping_add(byte)), 0);
         }

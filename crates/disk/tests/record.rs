@@ -2,9 +2,9 @@
 
 use disk::abi::{HdioTaskfile, IdeTaskRequest, RegFlags, ScsiIoctlCommand};
 use disk::entry::Kind;
-use disk::record::{Head, MOST_DATA};
+use disk::record::{Header, MOST_DATA};
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO};
-use disk::trace::capture::Memory;
+use disk::trace::capture::Capture;
 use disk::{Answer, Caller, Medium, Nexus, Settings};
 use memory_disk::ata::{Ata, Way};
 use memory_disk::host::{BASE, FAR, MemoryHost};
@@ -30,9 +30,9 @@ struct Traced {
 type Unit = (Settings, Nexus);
 
 fn traced(host: &MemoryHost, unit: &Unit, entry: &str, request: u32) -> Traced {
-    let mut memory = Memory::of(host, request, BASE);
+    let mut memory = Capture::before(host, request, BASE);
     let answer = host.ask_through(&unit.1, entry, &unit.0, request, BASE);
-    let head = Head {
+    let head = Header {
         process: 1,
         thread: 1,
         name: [0; 16],
@@ -49,7 +49,7 @@ fn traced(host: &MemoryHost, unit: &Unit, entry: &str, request: u32) -> Traced {
         duration: 0,
         data_length: memory.data_length(),
     };
-    memory.settle(host, &head);
+    memory.cut_to_answer(host, &head);
     let (segments, lengths) = memory.segments(b"/dev/x", true);
     // Path, what was given and the CDB stand in `memory`; the rest is the caller's.
     let theirs = |range: &[_]| -> Vec<u8> {

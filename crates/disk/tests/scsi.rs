@@ -468,8 +468,8 @@ fn mode_select_refuses_bad_lists() {
     // Another block length.
     let reply = disk.write(&[0x15, 0x10, 0, 0, 12, 0], &[0, 0, 0, 8, 0, 0, 0, 8, 0, 0, 0x10, 0]);
     assert_eq!(
-        (reply.check().key, reply.check().code),
-        (INVALID_FIELD_IN_PARAMETER_LIST.key, INVALID_FIELD_IN_PARAMETER_LIST.code)
+        (reply.check().key, reply.check().asc_ascq),
+        (INVALID_FIELD_IN_PARAMETER_LIST.key, INVALID_FIELD_IN_PARAMETER_LIST.asc_ascq)
     );
     assert_eq!(disk.host.changed.get(), None);
 }
@@ -1151,14 +1151,14 @@ fn verify() {
             let mut other = three.clone();
             other[place] ^= 1;
             let found = disk.write(&blocks_cdb(code, 0x02, 4, 3), &other).check();
-            assert_eq!(found, MISCOMPARE_DURING_VERIFY_OPERATION.at(4 + place as u64 / 512));
+            assert_eq!(found, MISCOMPARE_DURING_VERIFY_OPERATION.with_information(4 + place as u64 / 512));
         }
         assert_eq!(disk.write(&blocks_cdb(code, 0x04, 4, 3), &three).check(), cdb_field(1, 2));
         // One block is compared with each.
         let reply = disk.write(&blocks_cdb(code, 0x06, 4, 1), &three[..512]);
         assert_eq!((reply.resid, reply.good()), (0, vec![]));
         let found = disk.write(&blocks_cdb(code, 0x06, 4, 2), &three[..512]).check();
-        assert_eq!(found, MISCOMPARE_DURING_VERIFY_OPERATION.at(5));
+        assert_eq!(found, MISCOMPARE_DURING_VERIFY_OPERATION.with_information(5));
         disk.none(&blocks_cdb(code, 0x06, 4, 0)).good();
         // DPO
         disk.none(&blocks_cdb(code, 0x10, 4, 3)).good();
@@ -1178,7 +1178,7 @@ fn verify_of_much() {
     let mut other = all.clone();
     other[512 * 1199 + 511] ^= 0x80;
     let found = disk.write(&blocks_cdb(0x2f, 0x02, 0, 1200), &other).check();
-    assert_eq!(found, MISCOMPARE_DURING_VERIFY_OPERATION.at(1199));
+    assert_eq!(found, MISCOMPARE_DURING_VERIFY_OPERATION.with_information(1199));
     disk.none(&blocks_cdb(0x2f, 0, 0, 1200)).good();
 }
 
@@ -1214,7 +1214,7 @@ fn compare_and_write() {
             let mut other = old.clone();
             other[place] ^= 0x40;
             let found = disk.write(&cdb, &[&other[..], &new].concat()).check();
-            assert_eq!(found, MISCOMPARE_DURING_VERIFY_OPERATION.at(place as u64));
+            assert_eq!(found, MISCOMPARE_DURING_VERIFY_OPERATION.with_information(place as u64));
             assert_eq!(disk.host.changed.get(), None);
         }
         let reply = disk.write(&cdb, &[&old[..], &new].concat());
@@ -1634,7 +1634,7 @@ fn growth_is_said_once() {
 #[test]
 fn each_nexus_has_its_own_unit_attention() {
     let mut disk = numbered(16);
-    let mut other = Nexus::new();
+    let mut other = Nexus::default();
     disk.none(&[0; 6]).good();
     swap(&mut disk.nexus, &mut other);
     disk.none(&[0; 6]).good();
@@ -2125,7 +2125,7 @@ fn mode_select_by_threads() {
     // The caching page, with DRA, and the control page, with D_SENSE: their other bytes are those of MODE SENSE.
     let turned = |code: u8, place: usize, bit: u8, switch: u32| {
         let mut page = Vec::new();
-        let values = disk::scsi::mode::Values::Default;
+        let values = disk::scsi::mode::PageControl::Default;
         disk::scsi::mode::sense(Kind::Scsi, &switches, code, 0, values, |byte| page.push(byte))
             .expect("it exists");
         for round in 0..20_000 {

@@ -90,17 +90,17 @@ fn cases() -> Vec<Case> {
         cases.push(Case::new("VERIFY, BYTCHK 3", one, &[Call::Read]).with(old()[..512].to_vec()));
     }
     let both = [old(), new()].concat();
-    let calls = &[Call::Scratch, Call::Lock, Call::Read, Call::Write];
+    let calls = &[Call::BounceBuffer, Call::Lock, Call::Read, Call::Write];
     cases.push(Case::new("COMPARE AND WRITE", cdb(0x89, 0), calls).with(both));
     // Two blocks that begin with an even one.
     let atomic = blocks_cdb(0x9c, 0, FIRST - 1, 2);
-    let calls = &[Call::Scratch, Call::Write];
+    let calls = &[Call::BounceBuffer, Call::Write];
     cases.push(Case { first: FIRST - 1, ..Case::new("WRITE ATOMIC", atomic, calls) }.with(new()));
     let calls = &[Call::Lock, Call::Read, Call::Write];
     cases.push(Case::new("ORWRITE", cdb(0x8b, 0), calls).with(new()));
     for code in [0x41, 0x93] {
         let same = |name, flags, calls, byte| Case::new(name, cdb(code, flags), calls).with(vec![byte; 512]);
-        cases.push(same("WRITE SAME", 0, &[Call::Scratch, Call::Write], 9));
+        cases.push(same("WRITE SAME", 0, &[Call::BounceBuffer, Call::Write], 9));
         cases.push(same("WRITE SAME, zeros", 0, &[Call::Zero], 0));
         cases.push(same("WRITE SAME, UNMAP", UNMAP, &[Call::Discard], 0));
         cases.push(same("WRITE SAME", 0, &[Call::Write, Call::Sync], 9).without_write_cache());
@@ -157,7 +157,7 @@ impl Ending {
 
     fn expected(call: Call, errno: Errno, first: u64) -> Ending {
         let of = Ending::Check;
-        let at_block = |sense: Sense| Ending::Check(sense.at(first));
+        let at_block = |sense: Sense| Ending::Check(sense.with_information(first));
         let writing = matches!(call, Call::Write | Call::Zero | Call::Discard | Call::Sync);
         match errno {
             Errno::ENOMEM => Ending::Status(BUSY),
@@ -179,7 +179,7 @@ impl Ending {
                 // Nobody knows which block it is.
                 Call::Sync => of(WRITE_ERROR),
                 // It is not the medium's fault.
-                Call::Lock | Call::Extent | Call::Provisioning | Call::Scratch | Call::Limit => {
+                Call::Lock | Call::Extent | Call::Provisioning | Call::BounceBuffer | Call::Limit => {
                     of(INTERNAL_TARGET_FAILURE)
                 }
             },
@@ -195,7 +195,7 @@ fn every_error_of_every_call_of_every_command() {
         for (place, &call) in case.calls.iter().enumerate() {
             for errno in ERRNOS {
                 // Of memory alone there is another cause.
-                if call == Call::Scratch && errno != Errno::ENOMEM {
+                if call == Call::BounceBuffer && errno != Errno::ENOMEM {
                     continue;
                 }
                 // Whether the file system lets the disk be locked depends on the rights to the file.
@@ -301,7 +301,7 @@ fn the_first_bad_block_of_a_read() {
                 assert_eq!(reply.status, 0);
                 continue;
             }
-            assert_eq!(reply.check(), UNRECOVERED_READ_ERROR.at(BAD as u64), "{picky}");
+            assert_eq!(reply.check(), UNRECOVERED_READ_ERROR.with_information(BAD as u64), "{picky}");
             // What came before it may have been moved, no more.
             let moved = reply.data.len();
             assert!(moved <= 512 * BAD, "{moved}");
@@ -324,7 +324,7 @@ fn the_first_bad_block_of_what_reads_without_giving() {
     ];
     for (cdb, data) in commands {
         let reply = bad_block(Call::Read, false).write(&cdb, &data);
-        assert_eq!(reply.check(), UNRECOVERED_READ_ERROR.at(BAD as u64), "{cdb:02x?}");
+        assert_eq!(reply.check(), UNRECOVERED_READ_ERROR.with_information(BAD as u64), "{cdb:02x?}");
     }
 }
 
@@ -334,7 +334,7 @@ fn the_first_bad_block_of_a_write() {
     for code in [0x2a, 0x8a, 0x2e] {
         let disk = bad_block(Call::Write, false);
         let reply = disk.write(&blocks_cdb(code, 0, 0, 1000), &data);
-        assert_eq!(reply.check(), WRITE_ERROR.at(BAD as u64), "{code:02x}");
+        assert_eq!(reply.check(), WRITE_ERROR.with_information(BAD as u64), "{code:02x}");
         let holds = disk.host.content.borrow();
         assert!(
             holds[512 * (BAD + 1)..] == numbered_blocks(MANY)[512 * (BAD + 1)..],

@@ -239,7 +239,7 @@ impl Pair {
         let range = first as usize * size..(first + blocks) as usize * size;
         let on = &mut self.model[range];
         let differs = |with: &[u8], on: &[u8]| with.iter().zip(on).position(|(with, on)| with != on);
-        let miscompare = |information| MISCOMPARE_DURING_VERIFY_OPERATION.at(information);
+        let miscompare = |information| MISCOMPARE_DURING_VERIFY_OPERATION.with_information(information);
         let block_of = |place: usize| first + (place / size) as u64;
         match step.command {
             Read(_) => return Ok(on.to_vec()),

@@ -11,16 +11,16 @@ use crate::exclusion::{self, OwnLocks};
 use crate::sys::{self, File, Memory};
 use crate::task;
 
-/// What is reported of an image file: bytes a physical block, because it lives in pages; the longest
-/// transfer in sectors, as SCSI disks usually have it.
+/// The limits of an image file: bytes per physical block, a page; the longest transfer in sectors, as
+/// most SCSI disks have it.
 const IMAGE_PHYSICAL_BLOCK: u32 = 4096;
 const IMAGE_MAX_SECTORS: u16 = 2560;
 
-/// File systems that punch holes in any file (include/uapi/linux/magic.h): ext4, XFS, Btrfs, tmpfs, F2FS.
-const PUNCHING: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010];
+/// The file systems that punch holes in any file (include/uapi/linux/magic.h): ext4, XFS, Btrfs, tmpfs, F2FS.
+const HOLE_PUNCHING: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010];
 
 impl<P> Backing for Call<P> {
-    type Scratch = Memory;
+    type BounceBuffer = Memory;
 
     fn medium(&self) -> Medium {
         self.medium
@@ -35,37 +35,37 @@ impl<P> Backing for Call<P> {
 
     fn bytes(&self) -> Result<u64, Errno> {
         match self.medium {
-            Medium::BlockDevice => self.ask(BLKGETSIZE64).map(u64::from_ne_bytes),
+            Medium::BlockDevice => self.query(BLKGETSIZE64).map(u64::from_ne_bytes),
             Medium::ImageFile => self.flags().map(|_| self.status.size),
         }
     }
 
     fn logical_block(&self) -> Result<u32, Errno> {
-        self.ask_int(BLKSSZGET, 512)
+        self.query_int(BLKSSZGET, 512)
     }
 
     fn physical_block(&self) -> Result<u32, Errno> {
-        self.ask_int(BLKPBSZGET, IMAGE_PHYSICAL_BLOCK)
+        self.query_int(BLKPBSZGET, IMAGE_PHYSICAL_BLOCK)
     }
 
     fn soft_block(&self) -> Result<u32, Errno> {
-        self.ask_int(BLKBSZGET, IMAGE_PHYSICAL_BLOCK)
+        self.query_int(BLKBSZGET, IMAGE_PHYSICAL_BLOCK)
     }
 
     fn minimum_io(&self) -> Result<u32, Errno> {
-        self.ask_int(BLKIOMIN, IMAGE_PHYSICAL_BLOCK)
+        self.query_int(BLKIOMIN, IMAGE_PHYSICAL_BLOCK)
     }
 
     fn max_sectors(&self) -> Result<u16, Errno> {
         match self.medium {
-            Medium::BlockDevice => self.ask(BLKSECTGET).map(u16::from_ne_bytes),
+            Medium::BlockDevice => self.query(BLKSECTGET).map(u16::from_ne_bytes),
             Medium::ImageFile => Ok(IMAGE_MAX_SECTORS),
         }
     }
 
     fn is_read_only(&self) -> Result<bool, Errno> {
         match self.medium {
-            Medium::BlockDevice => Ok(u32::from_ne_bytes(self.ask(BLKROGET)?) != 0),
+            Medium::BlockDevice => Ok(u32::from_ne_bytes(self.query(BLKROGET)?) != 0),
             Medium::ImageFile => sys::is_mounted_read_only(self.fd),
         }
     }
@@ -79,18 +79,16 @@ impl<P> Backing for Call<P> {
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
-        whole(into.len(), |done| {
-            let (at, rest) = (offset.saturating_add(done as u64), [rest_of(into, done)]);
-            self.buffered(|| self.read_once(at, &rest), |file| Ok(sys::preadv(file.fd(), &rest, at)? as u64))
+        transfer_all(offset, into, |at, rest| {
+            self.buffered(|| self.read_once(at, rest), |file| Ok(sys::preadv(file.fd(), rest, at)? as u64))
         })
     }
 
     fn write(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
-        whole(from.len(), |done| {
-            let (at, rest) = (offset.saturating_add(done as u64), [rest_of(from, done)]);
+        transfer_all(offset, from, |at, rest| {
             self.buffered(
-                || self.write_once(at, &rest, durable),
-                |file| Ok(sys::pwritev(file.fd(), &rest, at, durable)? as u64),
+                || self.write_once(at, rest, durable),
+                |file| Ok(sys::pwritev(file.fd(), rest, at, durable)? as u64),
             )
         })
     }
@@ -100,7 +98,7 @@ impl<P> Backing for Call<P> {
     }
 
     fn write_atomic(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
-        // Linux does that by O_DIRECT alone.
+        // Linux requires O_DIRECT.
         self.reopened_as(libc::O_RDWR | libc::O_DIRECT, |file| {
             loop {
                 match sys::write_atomic(file, from, offset, durable) {
@@ -126,7 +124,7 @@ impl<P> Backing for Call<P> {
         let mut attempt = || {
             let Some(_threads) = self.exclusion.try_lock_threads() else { return Ok(false) };
             let once = || {
-                task::make_room(self.fd);
+                task::free_descriptors(self.fd);
                 // From the caller's table: a POSIX lock is shown only there (fs/locks.c, show_fd_locks).
                 let own = OwnLocks::of(thread, self.fd);
                 let file = task::reopen(self.fd, &self.status, flags).map_err(UpdateError::Exclude)?;
@@ -150,8 +148,8 @@ impl<P> Backing for Call<P> {
     fn provisioning(&self) -> Result<Provisioning, Errno> {
         Ok(match self.medium {
             Medium::ImageFile => Provisioning {
-                // Where it is not known it is not tried either: a question changes nothing.
-                is_thin: PUNCHING.contains(&sys::file_system(self.fd)?),
+                // On other file systems it is not tried, because that would change the file.
+                is_thin: HOLE_PUNCHING.contains(&sys::file_system(self.fd)?),
                 granularity: IMAGE_PHYSICAL_BLOCK,
                 alignment: 0,
             },
@@ -196,7 +194,7 @@ impl<P> Backing for Call<P> {
         }
     }
 
-    fn scratch(&self, length: usize) -> Result<Memory, Errno> {
+    fn bounce_buffer(&self, length: usize) -> Result<Memory, Errno> {
         Memory::map(length)
     }
 
@@ -222,8 +220,8 @@ impl<P> Backing for Call<P> {
 }
 
 impl<P> Call<P> {
-    /// Does something with the descriptor in one system call, and where it is not open for that, with
-    /// one that is: a caller who may send any command has it open for reading alone.
+    /// Makes one system call with the descriptor or, if it is not open for that, with one that is: a caller
+    /// who may send any command can have it open for reading alone.
     fn with_descriptor<T>(&self, act: impl Fn(c_int) -> Result<T, Errno>) -> Result<T, Errno> {
         match act(self.checked_fd()?) {
             Err(Errno::EBADF) => self.reopened(|file| act(file.fd())),
@@ -231,7 +229,7 @@ impl<P> Call<P> {
         }
     }
 
-    /// Does something with a descriptor that is open on the same device for reading and writing.
+    /// Calls `act` with a descriptor that is open on the same device for reading and writing.
     fn reopened<T>(&self, act: impl FnOnce(&File) -> Result<T, Errno>) -> Result<T, Errno> {
         self.reopened_as(libc::O_RDWR | self.flags()? & libc::O_DIRECT, act)
     }
@@ -240,24 +238,23 @@ impl<P> Call<P> {
         task::run(|| act(&task::reopen(self.fd, &self.status, flags)?))?
     }
 
-    /// Returns whether a write to an image file goes beyond what the process may give a file
-    /// (`RLIMIT_FSIZE`): that raises SIGXFSZ.
+    /// Returns whether a write to an image file exceeds `RLIMIT_FSIZE`, which raises SIGXFSZ.
     fn is_beyond_limit(&self, offset: u64, length: u64) -> bool {
         self.medium == Medium::ImageFile && offset.saturating_add(length) > sys::file_size_limit()
     }
 
-    /// Asks the kernel for a number of 2, 4 or 8 bytes.
-    fn ask<const N: usize>(&self, request: u32) -> Result<[u8; N], Errno> {
+    /// Makes a request that returns a number of 2, 4 or 8 bytes.
+    fn query<const N: usize>(&self, request: u32) -> Result<[u8; N], Errno> {
         let mut value = [0u8; N];
         // SAFETY: the request writes a number of this size.
         unsafe { sys::ioctl(self.fd, c_ulong::from(request), value.as_mut_ptr().cast()) }?;
         Ok(value)
     }
 
-    /// Asks a block device for an int; an image file has this one.
-    fn ask_int(&self, request: u32, of_image: u32) -> Result<u32, Errno> {
+    /// Makes a request that returns an int; an image file has `of_image`.
+    fn query_int(&self, request: u32, of_image: u32) -> Result<u32, Errno> {
         match self.medium {
-            Medium::BlockDevice => self.ask(request).map(u32::from_ne_bytes),
+            Medium::BlockDevice => self.query(request).map(u32::from_ne_bytes),
             Medium::ImageFile => Ok(of_image),
         }
     }
@@ -290,7 +287,7 @@ impl<P> Call<P> {
 
     /// Writes once, where the offset says.
     fn write_in_place(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
-        if !self.has(libc::O_APPEND) {
+        if !self.has_flag(libc::O_APPEND) {
             return self.with_descriptor(|fd| Ok(sys::pwritev(fd, from, offset, durable)? as u64));
         }
         let in_place = sys::pwritev_in_place(self.checked_fd()?, from, offset, durable);
@@ -302,15 +299,17 @@ impl<P> Call<P> {
         }
     }
 
-    /// Does something, and where the file system wants its own whole blocks of an `O_DIRECT`
-    /// descriptor (open(2)), the same with a descriptor that is open without.
+    /// Calls `act` or, if the file system requires whole blocks of an `O_DIRECT` descriptor (open(2)),
+    /// `act_buffered` with a descriptor that is open without.
     fn buffered<T>(
         &self,
         act: impl FnOnce() -> Result<T, Errno>,
         act_buffered: impl FnOnce(&File) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
         match act() {
-            Err(Errno::EINVAL) if self.has(libc::O_DIRECT) => self.reopened_as(libc::O_RDWR, act_buffered),
+            Err(Errno::EINVAL) if self.has_flag(libc::O_DIRECT) => {
+                self.reopened_as(libc::O_RDWR, act_buffered)
+            }
             done => done,
         }
     }
@@ -320,20 +319,25 @@ impl<P> Call<P> {
     }
 }
 
-/// Has data go through a bounce buffer where the device does not take the caller's addresses.
-fn or_bounce(moved: Result<u64, Errno>) -> Result<Option<u64>, Errno> {
-    match moved {
+/// Returns `None`, "use a bounce buffer", if the device does not take the caller's addresses.
+fn or_bounce(transferred: Result<u64, Errno>) -> Result<Option<u64>, Errno> {
+    match transferred {
         Err(Errno::EINVAL) => Ok(None),
-        moved => moved.map(Some),
+        transferred => transferred.map(Some),
     }
 }
 
-/// Moves so many bytes by steps that begin where the last one ended and return how many they moved;
-/// `EIO` where one moves none.
-fn whole(length: usize, mut step: impl FnMut(usize) -> Result<u64, Errno>) -> Result<(), Errno> {
+/// Transfers a whole buffer by steps; each gets the offset and the rest of the buffer, and returns how
+/// many bytes it transferred; `EIO` if none.
+fn transfer_all(
+    offset: u64,
+    buffer: &[u8],
+    step: impl Fn(u64, &[Segment]) -> Result<u64, Errno>,
+) -> Result<(), Errno> {
     let mut done = 0;
-    while done < length {
-        match step(done) {
+    while let Some(rest) = buffer.get(done..).filter(|rest| !rest.is_empty()) {
+        let segment = Segment { address: rest.as_ptr().addr() as u64, length: rest.len() as u64 };
+        match step(offset.saturating_add(done as u64), &[segment]) {
             Ok(0) => return Err(Errno::EIO),
             Ok(more) => done = done.saturating_add(more as usize),
             Err(Errno::EINTR) => {}
@@ -343,31 +347,21 @@ fn whole(length: usize, mut step: impl FnMut(usize) -> Result<u64, Errno>) -> Re
     Ok(())
 }
 
-/// Returns the part of a buffer after the first bytes.
-fn rest_of(buffer: &[u8], done: usize) -> Segment {
-    let rest = buffer.get(done..).unwrap_or_default();
-    Segment { address: rest.as_ptr().addr() as u64, length: rest.len() as u64 }
-}
-
 /// Reads all of a buffer.
 fn read_all(file: &File, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
-    whole(into.len(), |done| {
-        let (at, rest) = (offset.saturating_add(done as u64), [rest_of(into, done)]);
-        match sys::preadv(file.fd(), &rest, at) {
-            // The file system wants whole blocks of its own of an O_DIRECT descriptor.
+    transfer_all(offset, into, |at, rest| {
+        match sys::preadv(file.fd(), rest, at) {
+            // The file system requires whole blocks of an O_DIRECT descriptor.
             Err(Errno::EINVAL) if file.is_direct() => {
                 file.turn_direct_off()?;
-                Ok(sys::preadv(file.fd(), &rest, at)? as u64)
+                Ok(sys::preadv(file.fd(), rest, at)? as u64)
             }
-            moved => Ok(moved? as u64),
+            read => Ok(read? as u64),
         }
     })
 }
 
 /// Writes all of a buffer.
 fn write_all(file: &File, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
-    whole(from.len(), |done| {
-        let at = offset.saturating_add(done as u64);
-        Ok(sys::pwritev(file.fd(), &[rest_of(from, done)], at, durable)? as u64)
-    })
+    transfer_all(offset, from, |at, rest| Ok(sys::pwritev(file.fd(), rest, at, durable)? as u64))
 }

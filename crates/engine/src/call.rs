@@ -1,4 +1,4 @@
-//! One call on a listed device, as an engine hands it to the core.
+//! One call on a listed device, the core's `Caller`.
 
 use core::cell::Cell;
 use core::ffi::c_int;
@@ -23,8 +23,7 @@ pub trait Process {
     /// Returns the effective capabilities of the calling thread, a bit each.
     fn capabilities(&self) -> u64;
 
-    /// Returns whether these are privileges over the machine, not over a user namespace that a user
-    /// made.
+    /// Returns whether these are privileges in the initial user namespace.
     fn is_in_initial_user_namespace(&self) -> bool;
 }
 
@@ -33,11 +32,11 @@ pub struct Call<P> {
     process: P,
     pub(crate) fd: c_int,
     pub(crate) medium: Medium,
-    /// What the descriptor was open on when the request came.
+    /// The status of its file when the call began.
     pub(crate) status: Status,
     pub(crate) discard_limits: DiscardLimits,
     pub(crate) exclusion: &'static Exclusion,
-    /// How it was opened (`F_GETFL`); -1 before that was asked for.
+    /// Its status flags (`F_GETFL`); -1 if not read yet.
     flags: Cell<c_int>,
 }
 
@@ -50,11 +49,12 @@ impl<P> Call<P> {
         discard_limits: DiscardLimits,
         exclusion: &'static Exclusion,
     ) -> Call<P> {
-        let medium = if status.kind() == libc::S_IFBLK { Medium::BlockDevice } else { Medium::ImageFile };
+        let medium =
+            if status.file_type() == libc::S_IFBLK { Medium::BlockDevice } else { Medium::ImageFile };
         Call { process, fd, medium, status, discard_limits, exclusion, flags: Cell::new(-1) }
     }
 
-    /// Returns how the descriptor was opened; `EBADF` for one that cannot carry requests (`O_PATH`).
+    /// Returns the status flags of the descriptor; `EBADF` for `O_PATH`.
     pub fn flags(&self) -> Result<c_int, Errno> {
         if self.flags.get() == -1 {
             self.flags.set(sys::flags(self.fd)?);
@@ -62,7 +62,7 @@ impl<P> Call<P> {
         Some(self.flags.get()).filter(|flags| flags & libc::O_PATH == 0).ok_or(Errno::EBADF)
     }
 
-    pub(crate) fn has(&self, flag: c_int) -> bool {
+    pub(crate) fn has_flag(&self, flag: c_int) -> bool {
         self.flags().is_ok_and(|flags| flags & flag != 0)
     }
 
@@ -76,9 +76,8 @@ impl<P> Call<P> {
         self.fd
     }
 
-    /// Returns the descriptor, for one system call that moves data or changes some: it is still open on
-    /// what the request came for. `ENODEV` where another thread has closed it or opened something else
-    /// there since.
+    /// Returns the descriptor, for one system call that transfers or changes data. `ENODEV` if another
+    /// thread has closed it, or opened another file there, since the call began.
     pub(crate) fn checked_fd(&self) -> Result<c_int, Errno> {
         match sys::fstat(self.fd) {
             Ok(now) if now.is_same_file(&self.status) => Ok(self.fd),
@@ -102,7 +101,7 @@ impl<P: Process> Caller for Call<P> {
 
     fn capable(&self, capability: Capability) -> bool {
         let has = self.process.capabilities() >> (capability as u32) & 1 != 0;
-        // The drivers of block devices ask for the privilege over the whole machine.
+        // The drivers of block devices require the initial user namespace (capable()).
         has && (self.medium == Medium::ImageFile || self.process.is_in_initial_user_namespace())
     }
 

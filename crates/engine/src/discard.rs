@@ -1,20 +1,20 @@
-//! Whether and how a block device gives back space, which the kernel reports once and for all.
+//! The discard limits of a block device, which do not change.
 
 use disk::Errno;
 use disk::host::Provisioning;
 
 use crate::sys::{DeviceNumber, File, PathBuffer, decimal};
 
-/// The limits of a block device's queue, in one word; 0 for a device that keeps its space.
+/// The discard limits of a block device in one word; 0 for a device without discard.
 #[derive(Clone, Copy, Default)]
 pub struct DiscardLimits(pub u64);
 
-/// Space is given back, and reads as zeros; the low 32 bits are the bytes that are given back at once.
+/// Discarded blocks read as zeros; the low 32 bits are the granularity in bytes.
 const THIN: u64 = 1 << 32;
 
 impl DiscardLimits {
-    /// Asks for the limits of a device's queue (Documentation/ABI/stable/sysfs-block).
-    pub fn learn(number: DeviceNumber) -> DiscardLimits {
+    /// Reads the limits of a device's queue (Documentation/ABI/stable/sysfs-block).
+    pub fn read(number: DeviceNumber) -> DiscardLimits {
         let limit = |attribute| queue(number, attribute);
         match (limit("discard_max_bytes"), || limit("write_zeroes_max_bytes")) {
             (Ok(1..), zeroes) if matches!(zeroes(), Ok(1..)) => {
@@ -25,13 +25,13 @@ impl DiscardLimits {
         }
     }
 
-    /// Returns what the core calls provisioning.
+    /// Returns the provisioning.
     pub fn provisioning(self) -> Provisioning {
         Provisioning { is_thin: self.0 & THIN != 0, granularity: self.0 as u32, alignment: 0 }
     }
 }
 
-/// Returns a number of a block device's queue; a partition has its disk's.
+/// Returns an attribute of a block device's queue; a partition has its disk's.
 fn queue(number: DeviceNumber, attribute: &str) -> Result<u64, Errno> {
     let read = |up: &str| {
         let path = PathBuffer::format(format_args!("/sys/dev/block/{number}/{up}queue/{attribute}"))?;

@@ -7,7 +7,7 @@ fn location() -> *mut c_int {
     unsafe { libc::__errno_location() }
 }
 
-/// Returns its value.
+/// Returns `errno`.
 #[inline]
 pub fn get() -> c_int {
     // SAFETY: an int of this thread.
@@ -19,14 +19,14 @@ pub fn address() -> usize {
     location().addr()
 }
 
-/// Sets it.
+/// Sets `errno`.
 #[inline]
 pub fn set(value: c_int) {
     // SAFETY: an int of this thread.
     unsafe { *location() = value }
 }
 
-/// Does something that may change it, and restores it.
+/// Calls `act`, then restores `errno`.
 #[inline]
 pub fn preserving<T>(act: impl FnOnce() -> T) -> T {
     let before = get();

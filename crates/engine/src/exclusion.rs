@@ -14,19 +14,14 @@ use disk::host::UpdateError;
 
 use crate::sys::{self, File, PathBuffer, Status, decimal};
 
-/// The byte that is locked.
+/// The offset of the byte that is locked.
 const BYTE: i64 = 1 << 62;
 
-/// The thread that updates a device: its process and its number; 0: none.
+/// The thread that updates a device: its process ID and thread ID; 0: none.
 #[derive(Default)]
 pub struct Exclusion(AtomicU64);
 
 impl Exclusion {
-    /// Returns one that is not taken.
-    pub const fn new() -> Exclusion {
-        Exclusion(AtomicU64::new(0))
-    }
-
     /// Keeps other threads out until the result is dropped; `None` where one updates the device. Only
     /// while no signal is handled: its handler might leave by siglongjmp(3), and then exclude itself.
     pub fn try_lock_threads(&self) -> Option<ThreadGuard<'_>> {
@@ -53,7 +48,7 @@ impl Drop for ThreadGuard<'_> {
     }
 }
 
-/// Tries until it succeeds, or fails, or the deadline has passed.
+/// Repeats `attempt` until it returns true or an error, or the deadline has passed.
 pub fn retry_until(
     deadline: u64,
     mut attempt: impl FnMut() -> Result<bool, UpdateError>,
@@ -85,11 +80,11 @@ impl Pause {
     }
 }
 
-/// The locks that the program holds itself through a descriptor: another process cannot hold them
-/// then, and the engine would exclude itself.
+/// The locks that the program holds through a descriptor: no other process can hold them, and the
+/// engine would exclude itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnLocks {
-    /// The byte for writing, as part of the whole file for example.
+    /// The byte, for writing.
     byte: bool,
     /// The file by flock(2), exclusively.
     file: bool,
@@ -197,7 +192,7 @@ fn lock(file: &File, own: OwnLocks) -> Result<bool, Errno> {
 /// Opens the node that the system has made of a block device, where the file is open on another one
 /// and this program can open it.
 fn system_node(checked: &Status) -> Result<Option<File>, Errno> {
-    if checked.kind() != libc::S_IFBLK {
+    if checked.file_type() != libc::S_IFBLK {
         return Ok(None);
     }
     let find = || {
@@ -210,7 +205,10 @@ fn system_node(checked: &Status) -> Result<Option<File>, Errno> {
         let path = PathBuffer::format(format_args!("/dev/{device}"))?;
         let node = File::open(path.as_c_str(), libc::O_PATH | libc::O_CLOEXEC)?;
         let status = node.status()?;
-        if status.kind() != libc::S_IFBLK || status.number != checked.number || status.is_same_file(checked) {
+        if status.file_type() != libc::S_IFBLK
+            || status.number != checked.number
+            || status.is_same_file(checked)
+        {
             return Err(Errno::ENOENT);
         }
         File::reopen(node.fd(), libc::O_RDWR)

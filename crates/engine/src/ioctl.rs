@@ -58,8 +58,8 @@ pub fn room(request: u32) -> Option<usize> {
 impl Device {
     /// Takes over a descriptor; `ENOTBLK` where it is not one of a block device or regular file.
     pub fn own(fd: c_int) -> Result<Device, Errno> {
-        let file = File::own(fd);
-        match file.status()?.kind() {
+        let file = File::from_fd(fd);
+        match file.status()?.file_type() {
             libc::S_IFBLK | libc::S_IFREG => Ok(Device(file)),
             _ => Err(Errno::ENOTBLK),
         }

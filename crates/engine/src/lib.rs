@@ -1,5 +1,5 @@
-//! What the engines share that catch ioctl(2) calls: system calls, the backing device of a disk, and
-//! how a listed device is recognised.
+//! The common part of the engines that catch ioctl(2) calls: system calls, the backing device, and the
+//! recognition of listed devices.
 //!
 //! Nothing here knows how a call was caught; `ioctl` is for programs that make such calls. Nothing
 //! allocates on the heap or waits for a lock; COMPARE AND WRITE and ORWRITE try theirs until their

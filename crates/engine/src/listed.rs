@@ -1,18 +1,17 @@
-//! How a listed device is recognised: where a listed name leads, and whether that can be a disk.
-//!
-//! A block device is recognised by its number, an image file by its inode.
+//! Recognition of listed devices: where a listed name leads, and whether that can be a disk. A block
+//! device is recognised by its number, an image file by its inode.
 
 use core::ffi::CStr;
 use core::fmt;
 
 use disk::entry::Entry;
-use disk::physical_disk::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
+use disk::physical_disk::{BLOCK_EXT_MAJOR, is_physical_disk_link, is_physical_disk_number};
 use disk::{Errno, names};
 
 use crate::rights;
 use crate::sys::{self, DeviceNumber, PathBuffer, RealUser, Status};
 
-/// What a device or file is recognised by.
+/// The key of a device or file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Key {
     /// A block device, through whichever node it is reached.
@@ -21,14 +20,14 @@ pub enum Key {
     Inode(InodeKey),
 }
 
-/// An inode, in contrast to others that had its number before.
+/// An inode, distinguished from others that had its number before.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct InodeKey {
     /// The device that holds it.
     pub device: DeviceNumber,
     /// Its number there.
     pub inode: u64,
-    /// The time at which it was made, as [`sys::birth`]; 0 where that is not known.
+    /// Its birth time, as [`sys::birth`]; 0 if unknown.
     pub birth: u64,
 }
 
@@ -36,7 +35,7 @@ impl Key {
     /// Returns whether this is the key of a file with this status and [`sys::birth`].
     pub fn is_of(&self, status: &Status, birth: impl Fn() -> u64) -> bool {
         match *self {
-            Key::BlockDevice(number) => status.kind() == libc::S_IFBLK && number == status.number,
+            Key::BlockDevice(number) => status.file_type() == libc::S_IFBLK && number == status.number,
             Key::Inode(key) => {
                 (key.device, key.inode) == (status.device, status.inode) && key.birth == birth()
             }
@@ -46,9 +45,9 @@ impl Key {
 
 /// Why a listed name does not lead to a disk.
 pub enum Problem {
-    /// It cannot be looked at.
+    /// It does not exist, or cannot be looked up.
     Missing(Errno),
-    /// It cannot be told whether the user may open it.
+    /// It cannot be determined where it leads, or whether the user may open it.
     Unknown(Errno),
     /// It is neither a block device nor a file; its type (`S_IFMT`).
     NotADisk(u32),
@@ -58,33 +57,27 @@ pub enum Problem {
     NotPermitted(Errno),
 }
 
-/// Returns whether an error leaves open where a name leads: there was no memory, or a sandbox refused
-/// the call.
+/// Returns whether an error does not tell where a name leads: no memory, or a sandbox that refuses the
+/// call.
 pub fn is_inconclusive(errno: Errno) -> bool {
     matches!(errno, Errno::EPERM | Errno::ENOSYS | Errno::ENOMEM | Errno::ENFILE)
 }
 
 /// Returns where a listed name leads.
-pub fn look_up(path: &CStr, entry: &Entry<'_>) -> Result<(Key, Status), Problem> {
+pub fn look_up(path: &CStr, entry: &Entry<'_>) -> Result<Key, Problem> {
     let (status, birth) = sys::stat_with_birth(path).map_err(|errno| {
         if is_inconclusive(errno) { Problem::Unknown(errno) } else { Problem::Missing(errno) }
     })?;
     check_disk(&status, entry)?;
-    let key = match status.kind() {
+    Ok(match status.file_type() {
         libc::S_IFBLK => Key::BlockDevice(status.number),
         _ => inode_key(&status, birth),
-    };
-    Ok((key, status))
+    })
 }
 
-/// Returns where a name leads that the real user lists in a set-user-ID program; `None` stands for a
-/// user who cannot be told. That user may open this node of a block device, which says nothing of
-/// other nodes.
-pub fn look_up_for_user(
-    user: Option<RealUser>,
-    path: &CStr,
-    entry: &Entry<'_>,
-) -> Result<(Key, Status), Problem> {
+/// Returns where a name leads that the real user of a set-user-ID program lists; `None`: that user is
+/// not known. The key is this node of a block device, since the user may be unable to open others.
+pub fn look_up_for_user(user: Option<RealUser>, path: &CStr, entry: &Entry<'_>) -> Result<Key, Problem> {
     let user = user.ok_or(Problem::NotPermitted(Errno::EPERM))?;
     let (status, birth) =
         rights::real_user_can_open(user, path, !entry.read_only).map_err(|errno| match errno {
@@ -93,16 +86,16 @@ pub fn look_up_for_user(
             _ => Problem::NotPermitted(errno),
         })?;
     check_disk(&status, entry)?;
-    Ok((inode_key(&status, birth), status))
+    Ok(inode_key(&status, birth))
 }
 
 fn inode_key(status: &Status, birth: u64) -> Key {
     Key::Inode(InodeKey { device: status.device, inode: status.inode, birth })
 }
 
-/// Checks that something can be the backing device of an entry's disk.
+/// Checks that a file can be the backing device of an entry.
 fn check_disk(status: &Status, entry: &Entry<'_>) -> Result<(), Problem> {
-    match status.kind() {
+    match status.file_type() {
         libc::S_IFBLK if !entry.force && is_physical_disk(status.number) => Err(Problem::PhysicalDisk),
         libc::S_IFBLK | libc::S_IFREG => Ok(()),
         kind => Err(Problem::NotADisk(kind)),
@@ -112,12 +105,12 @@ fn check_disk(status: &Status, entry: &Entry<'_>) -> Result<(), Problem> {
 /// Returns whether a device is a physical SCSI, IDE or NVMe disk.
 pub fn is_physical_disk(number: DeviceNumber) -> bool {
     if number.major() != BLOCK_EXT_MAJOR {
-        return is_disk_number(number.major(), number.minor());
+        return is_physical_disk_number(number.major(), number.minor());
     }
     let mut link = [0; 512];
     let link = PathBuffer::format(format_args!("/sys/dev/block/{number}"))
         .and_then(|path| sys::readlink(path.as_c_str(), &mut link));
-    link.is_ok_and(is_disk_link)
+    link.is_ok_and(is_physical_disk_link)
 }
 
 impl fmt::Display for Key {

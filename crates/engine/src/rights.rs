@@ -1,4 +1,4 @@
-//! Whose rights decide.
+//! The rights of the real user, and user namespaces.
 
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -11,16 +11,15 @@ use crate::task;
 /// The inode of the initial user namespace (`PROC_USER_INIT_INO`, include/linux/proc_ns.h).
 const INITIAL_USER_NAMESPACE: u64 = 0xefff_fffd;
 
-/// Whether the program was in the initial user namespace when that was remembered.
+/// The remembered value.
 static WAS_IN_INITIAL_USER_NAMESPACE: AtomicBool = AtomicBool::new(false);
 
-/// Remembers what [`is_in_initial_user_namespace`] reports, for when /proc cannot be reached any more.
+/// Remembers [`is_in_initial_user_namespace`], for when /proc is not reachable any more.
 pub fn remember_user_namespace() {
     WAS_IN_INITIAL_USER_NAMESPACE.store(is_in_initial_user_namespace(), Ordering::Relaxed);
 }
 
-/// Returns whether the calling thread's privileges are those over the machine, not over a user
-/// namespace that a user made (user_namespaces(7)).
+/// Returns whether the calling thread is in the initial user namespace (user_namespaces(7)).
 pub fn is_in_initial_user_namespace() -> bool {
     match sys::stat(c"/proc/thread-self/ns/user") {
         Ok(namespace) => namespace.inode == INITIAL_USER_NAMESPACE,
@@ -39,7 +38,7 @@ pub fn real_user_can_open(at_start: RealUser, path: &CStr, writing: bool) -> Res
         return Err(Errno::EPERM);
     }
     let opened = task::run(|| {
-        task::make_room(-1);
+        task::free_descriptors(-1);
         // SAFETY: this is a task of its own.
         unsafe { sys::take_real_rights() };
         let file = File::open(path, libc::O_PATH | libc::O_CLOEXEC)?;

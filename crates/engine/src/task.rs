@@ -1,4 +1,4 @@
-//! A task of its own for what needs a descriptor that the program does not see.
+//! A task with a descriptor table of its own, for descriptors that the program must not see.
 //!
 //! Closing any descriptor of a file drops the locks that the process has on it (fcntl(2), "Advisory
 //! record locking"), and one that is opened in the program's table can meet one that another thread
@@ -24,16 +24,15 @@ struct Work<F, T> {
     result: Option<T>,
 }
 
-/// Does something in a task with a descriptor table of its own, and waits for it; no signal is
-/// handled meanwhile. Descriptors that it opens are closed when it ends, and all that the program has
-/// are open in it under the same numbers.
+/// Runs a function in a task with a descriptor table of its own, and waits for it; no signal is handled
+/// meanwhile. The table is a copy of the program's, and is closed when the task ends.
 ///
 /// Errors are those of clone(2) and mmap(2); `EAGAIN` if the task cannot get a table of its own.
 pub fn run<T>(act: impl FnOnce() -> T) -> Result<T, Errno> {
     sys::without_signals(|| run_without_signals(act))
 }
 
-/// Does the same where the calling thread handles no signal already.
+/// As [`run`], if the calling thread already handles no signal.
 pub fn run_without_signals<F: FnOnce() -> T, T>(act: F) -> Result<T, Errno> {
     // As pthread_create(3): sandboxes that forbid new processes kill a program that leaves any of these out (QEMU's).
     const FLAGS: c_int = libc::CLONE_VM
@@ -80,7 +79,7 @@ pub fn run_without_signals<F: FnOnce() -> T, T>(act: F) -> Result<T, Errno> {
 extern "C" fn start<F: FnOnce() -> T, T>(work: *mut c_void) -> c_int {
     // SAFETY: `run_without_signals` gave its address, and touches it only when the task has ended.
     let work = unsafe { &mut *work.cast::<Work<F, T>>() };
-    if has_own_table() {
+    if unshare_descriptors() {
         work.result = work.act.take().map(|act| act());
         // What the program closes from now on is not kept open by a copy. Before Linux 5.9 the copies
         // are closed when the task has ended, a moment after it is waited for.
@@ -92,14 +91,14 @@ extern "C" fn start<F: FnOnce() -> T, T>(work: *mut c_void) -> c_int {
     0
 }
 
-/// Gives the task a descriptor table of its own.
-fn has_own_table() -> bool {
+/// Gives the task a descriptor table of its own; returns false if that fails.
+fn unshare_descriptors() -> bool {
     // It closes nothing. Before Linux 5.9: unshare(2), which sandboxes allow less often.
     sys::close_range(c_uint::MAX, c_uint::MAX, libc::CLOSE_RANGE_UNSHARE as c_int).is_ok()
         || numeric(NumericCall::UNSHARE, (libc::CLONE_FILES,)).is_ok()
 }
 
-/// Where the calling thread's variables are, `errno` among them: the task has the same.
+/// Returns the thread pointer: the task has the calling thread's variables, `errno` among them.
 fn thread_pointer() -> *mut c_void {
     let pointer;
     // SAFETY: it reads a register; on x86-64 the first word there is its own address (System V ABI,
@@ -113,34 +112,33 @@ fn thread_pointer() -> *mut c_void {
     pointer
 }
 
-/// Closes the task's copies of some descriptors, so that it can open others where the program has none left.
-pub fn make_room(except: c_int) {
+/// Closes the task's copies of some descriptors, so that it can open others if the program has none left.
+pub fn free_descriptors(except: c_int) {
     for fd in (0..4).filter(|fd| *fd != except) {
-        drop(File::own(fd));
+        drop(File::from_fd(fd));
     }
 }
 
-/// Opens again what a descriptor is open on, provided that it is still the file that was checked.
-/// Only in a task of its own.
+/// Reopens the file of a descriptor if it is still the one that was checked. Only in a task of its own.
 ///
 /// Errors: `ENODEV` where the descriptor is open on something else; `EAGAIN` where there is no /proc
 /// or no descriptor; those of open(2).
 pub fn reopen(fd: c_int, checked: &Status, flags: c_int) -> Result<File, Errno> {
-    // First: opening something else could wait, or have effects.
+    // Before open(2), which could block or have effects on another file.
     if !sys::fstat(fd)?.is_same_file(checked) {
         return Err(Errno::ENODEV);
     }
     // Another process's lease is not waited for (fcntl(2), "Leases"): EAGAIN.
-    let flags = if checked.kind() == libc::S_IFREG { flags | libc::O_NONBLOCK } else { flags };
+    let flags = if checked.file_type() == libc::S_IFREG { flags | libc::O_NONBLOCK } else { flags };
     let file = match File::reopen(fd, flags) {
         Err(Errno::EMFILE) => {
-            make_room(fd);
+            free_descriptors(fd);
             File::reopen(fd, flags)
         }
         opened => opened,
     };
     let file = file.map_err(|errno| if errno == Errno::ENOENT { Errno::EAGAIN } else { errno })?;
     // The task's own copy, which would keep the file open a moment longer than the program does.
-    drop(File::own(fd));
+    drop(File::from_fd(fd));
     if file.status()?.is_same_file(checked) { Ok(file) } else { Err(Errno::ENODEV) }
 }

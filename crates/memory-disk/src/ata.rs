@@ -2,7 +2,7 @@
 
 use disk::abi::{Abi, IdeTaskRequest};
 use disk::ata::Registers;
-use disk::ata::command::Transfer;
+use disk::ata::command::Protocol;
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE};
 use disk::{Answer, Errno};
 use zerocopy::IntoBytes;
@@ -66,7 +66,7 @@ pub struct Ata {
     /// DEVICE
     pub device: u8,
     /// The protocol.
-    pub transfer: Transfer,
+    pub protocol: Protocol,
     /// EXTEND of ATA PASS-THROUGH(16)
     pub extended: bool,
     /// The length of the data-in buffer.
@@ -84,7 +84,7 @@ impl Ata {
             count: 0,
             lba: 0,
             device: 0,
-            transfer: Transfer::None,
+            protocol: Protocol::NonData,
             extended: false,
             room: 0,
             data: Vec::new(),
@@ -92,13 +92,13 @@ impl Ata {
     }
 
     /// A data-in command.
-    pub fn gives(command: u8, transfer: Transfer, room: usize) -> Ata {
-        Ata { transfer, room, ..Ata::new(command) }
+    pub fn gives(command: u8, protocol: Protocol, room: usize) -> Ata {
+        Ata { protocol, room, ..Ata::new(command) }
     }
 
     /// A data-out command.
-    pub fn takes(command: u8, transfer: Transfer, data: Vec<u8>) -> Ata {
-        Ata { transfer, data, ..Ata::new(command) }
+    pub fn takes(command: u8, protocol: Protocol, data: Vec<u8>) -> Ata {
+        Ata { protocol, data, ..Ata::new(command) }
     }
 
     /// The command on these blocks, by their 28-bit or 48-bit address.
@@ -121,11 +121,11 @@ impl Ata {
     /// Returns whether a way can carry the command.
     pub fn goes(&self, way: Way) -> bool {
         let is_short = self.features < 0x100 && self.count < 0x100 && self.lba < 1 << 24 && !self.extended;
-        let no_data = self.transfer == Transfer::None && self.length() == 0;
+        let no_data = self.protocol == Protocol::NonData && self.length() == 0;
         match way {
             Way::Cmd => {
                 let sectors = self.room / 512;
-                let pio = self.transfer == Transfer::PioIn && sectors > 0 && sectors < 256;
+                let pio = self.protocol == Protocol::PioIn && sectors > 0 && sectors < 256;
                 let registers = match self.command {
                     0xb0 => self.lba >> 8 == 0xc24f && usize::from(self.count) == sectors,
                     _ => self.lba == 0,
@@ -145,12 +145,12 @@ impl Ata {
         let [features, features_high] = self.features.to_le_bytes();
         let [count, count_high] = self.count.to_le_bytes();
         // TASKFILE_… and IDE_DRIVE_TASK_…
-        let (data_phase, req_cmd) = match self.transfer {
-            Transfer::None => (0, 0),
-            Transfer::PioIn => (0x01, 2),
-            Transfer::PioOut => (0x04, 3),
-            Transfer::DmaIn => (0x20, 2),
-            Transfer::DmaOut => (0x40, 4),
+        let (data_phase, req_cmd) = match self.protocol {
+            Protocol::NonData => (0, 0),
+            Protocol::PioIn => (0x01, 2),
+            Protocol::PioOut => (0x04, 3),
+            Protocol::DmaIn => (0x20, 2),
+            Protocol::DmaOut => (0x40, 4),
         };
         let request = IdeTaskRequest {
             io_ports: [0, features, count, low, mid, high, self.device, self.command],
@@ -168,12 +168,12 @@ impl Ata {
 
     /// Returns the CDB of an ATA PASS-THROUGH with CK_COND, and with T_LENGTH 3: as much data as the buffer holds.
     pub fn cdb(&self, way: Way) -> Vec<u8> {
-        let (protocol, flags) = match self.transfer {
-            Transfer::None => (3, 0x20),
-            Transfer::PioIn => (4, 0x2b),
-            Transfer::PioOut => (5, 0x23),
-            Transfer::DmaIn => (6, 0x2b),
-            Transfer::DmaOut => (6, 0x23),
+        let (protocol, flags) = match self.protocol {
+            Protocol::NonData => (3, 0x20),
+            Protocol::PioIn => (4, 0x2b),
+            Protocol::PioOut => (5, 0x23),
+            Protocol::DmaIn => (6, 0x2b),
+            Protocol::DmaOut => (6, 0x23),
         };
         self.pass_through(way, protocol, flags)
     }
@@ -219,7 +219,7 @@ pub fn trim(ranges: &[(u64, u16)]) -> Ata {
         ranges.iter().flat_map(|&(first, blocks)| (first | u64::from(blocks) << 48).to_le_bytes()).collect();
     data.resize(data.len().next_multiple_of(512), 0);
     let count = (data.len() / 512) as u16;
-    Ata { features: 1, count, device: LBA, ..Ata::takes(0x06, Transfer::DmaOut, data).wide() }
+    Ata { features: 1, count, device: LBA, ..Ata::takes(0x06, Protocol::DmaOut, data).wide() }
 }
 
 /// What a command ends with.
@@ -364,10 +364,10 @@ impl Disk {
     #[track_caller]
     fn pass_through(&self, way: Way, command: &Ata) -> Got {
         let cdb = command.cdb(way);
-        let (direction, length) = match command.transfer {
-            Transfer::None => (NONE, 0),
-            Transfer::PioIn | Transfer::DmaIn => (FROM_DEV, command.room),
-            Transfer::PioOut | Transfer::DmaOut => (TO_DEV, command.data.len()),
+        let (direction, length) = match command.protocol {
+            Protocol::NonData => (NONE, 0),
+            Protocol::PioIn | Protocol::DmaIn => (FROM_DEV, command.room),
+            Protocol::PioOut | Protocol::DmaOut => (TO_DEV, command.data.len()),
         };
         self.put(DATA, &[&command.data[..], &vec![POISON; command.room + 64]].concat());
         let result = self.try_send(&cdb, &sg_io_hdr(cdb.len(), direction, length));

@@ -1,4 +1,4 @@
-//! An engine whose caller and backing device stand in memory.
+//! An engine whose caller and backing device are in memory.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -50,8 +50,8 @@ pub enum Call {
     Provisioning,
     /// [`Backing::extent`]
     Extent,
-    /// [`Backing::scratch`]
-    Scratch,
+    /// [`Backing::bounce_buffer`]
+    BounceBuffer,
     /// What excludes others in [`Backing::update`]
     Lock,
     /// [`Backing::discard`]
@@ -257,12 +257,12 @@ impl MemoryHost {
 
     /// Sends a request to a fresh device with this entry; its argument is [`BASE`].
     pub fn ask(&self, entry: &str, request: u32) -> Answer {
-        self.ask_at(entry, &Settings::new(), request, BASE)
+        self.ask_at(entry, &Settings::default(), request, BASE)
     }
 
     /// Sends a request with any argument, through a fresh I_T nexus.
     pub fn ask_at(&self, entry: &str, settings: &Settings, request: u32, argument: u64) -> Answer {
-        self.ask_through(&Nexus::new(), entry, settings, request, argument)
+        self.ask_through(&Nexus::default(), entry, settings, request, argument)
     }
 
     /// Sends a request with any argument.
@@ -323,7 +323,7 @@ impl Caller for MemoryHost {
 }
 
 impl Backing for MemoryHost {
-    type Scratch = Vec<u8>;
+    type BounceBuffer = Vec<u8>;
 
     fn medium(&self) -> Medium {
         self.medium
@@ -439,8 +439,8 @@ impl Backing for MemoryHost {
         })
     }
 
-    fn scratch(&self, length: usize) -> Result<Vec<u8>, Errno> {
-        self.fails(Call::Scratch, 0, 0)?;
+    fn bounce_buffer(&self, length: usize) -> Result<Vec<u8>, Errno> {
+        self.fails(Call::BounceBuffer, 0, 0)?;
         Ok(vec![0; length])
     }
 

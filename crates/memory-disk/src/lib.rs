@@ -1,6 +1,6 @@
 //! A disk in memory, for tests and fuzz targets.
 //!
-//! [`MemoryHost`] is an engine whose caller and backing device stand in memory, and whose calls can be made to fail. A
+//! [`MemoryHost`] is an engine whose caller and backing device are in memory, and whose calls can be made to fail. A
 //! [`Disk`] is a listed device on such a host: it sends SCSI commands through `SG_IO` ([`sg_io`]) and ATA commands by every
 //! request that carries them ([`ata`]), and checks what holds for each of them.
 #![forbid(unsafe_code)]

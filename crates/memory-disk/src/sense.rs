@@ -38,8 +38,8 @@ pub const WRITE_ERROR: Sense = sense(0x3, 0x0c00);
 /// DATA PROTECT, WRITE PROTECTED
 pub const WRITE_PROTECTED: Sense = sense(0x7, 0x2700);
 
-const fn sense(key: u8, code: u16) -> Sense {
-    Sense { key, code, information: None, field: None, descriptor: None }
+const fn sense(key: u8, asc_ascq: u16) -> Sense {
+    Sense { key, asc_ascq, information: None, field: None, descriptor: None }
 }
 
 /// INVALID FIELD IN CDB at a byte, with or without a bit.
@@ -67,7 +67,7 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
             bit: (bytes[0] & 0x08 != 0).then_some(bytes[0] & 7),
         })
     };
-    let code = |bytes: &[u8]| number(&bytes[..2]) as u16;
+    let asc_ascq = |bytes: &[u8]| number(&bytes[..2]) as u16;
     match bytes[0] {
         0x70 | 0xf0 => {
             assert_eq!(bytes.len(), 18, "{bytes:02x?}");
@@ -77,7 +77,7 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
             assert!(valid || information == 0, "{bytes:02x?}");
             Sense {
                 key: bytes[2],
-                code: code(&bytes[12..]),
+                asc_ascq: asc_ascq(&bytes[12..]),
                 information: valid.then_some(information),
                 field: field(&bytes[15..18]),
                 descriptor: None,
@@ -85,7 +85,7 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
         }
         0x72 => {
             assert_eq!(bytes.len(), 8 + usize::from(bytes[7]), "{bytes:02x?}");
-            let mut got = sense(bytes[1], code(&bytes[2..]));
+            let mut got = sense(bytes[1], asc_ascq(&bytes[2..]));
             let mut rest = &bytes[8..];
             while let [kind, length, ..] = *rest {
                 let (this, next) = rest.split_at(2 + usize::from(length));

@@ -111,7 +111,7 @@ impl Disk {
     /// A SCSI disk on this host.
     pub fn on(host: MemoryHost) -> Disk {
         host.far.borrow_mut().resize((DATA - FAR) as usize + DATA_ROOM, POISON);
-        Disk { host, entry: "/x=scsi", settings: Settings::new(), nexus: Nexus::new() }
+        Disk { host, entry: "/x=scsi", settings: Settings::default(), nexus: Nexus::default() }
     }
 
     /// Puts bytes into the caller's memory, from [`FAR`] on.

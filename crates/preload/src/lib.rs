@@ -1,5 +1,5 @@
-//! The preload engine: catches a program's calls of ioctl(2), has the core answer those on listed devices and passes on
-//! all others as they are.
+//! The preload engine: catches a program's calls of ioctl(2), lets the core answer those on listed devices and forwards
+//! all others unchanged.
 //!
 //! It may be called at any time: before its own constructor, in a signal handler, in a child of
 //! vfork(2), in threads at once. So it waits for no lock (COMPARE AND WRITE and ORWRITE try theirs
@@ -21,16 +21,16 @@ mod storage;
 
 use core::ffi::{c_int, c_ulong, c_void};
 
-use disk::record::Head;
+use disk::record::Header;
 use disk::request::Family;
-use disk::trace::capture::Memory;
-use disk::trace::{Decoded, Given, Got, Named, Outcome};
+use disk::trace::capture::Capture;
+use disk::trace::{DecodedArgument, Input, Output, RequestName, ReturnValue};
 use disk::{Answer, Device, Errno};
 use engine::call::Call;
 use engine::{errno, sys};
 use log::Level;
 use process::OwnProcess;
-use registry::Found;
+use registry::OpenFile;
 
 /// ioctl(2).
 ///
@@ -39,7 +39,7 @@ use registry::Found;
 /// As for the C library's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    // As the kernel does, look at the low 32 bits alone: a request that was an int may be sign-extended.
+    // Like the kernel, use the low 32 bits: a request that was an int may be sign-extended.
     if !disk::request::is_disk_request(request as u32) {
         // SAFETY: the caller's own call.
         return unsafe { next::ioctl(fd, request, argument) };
@@ -47,7 +47,7 @@ pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_voi
     disk_request(fd, request, argument)
 }
 
-/// A request that a disk driver could answer.
+/// Handles a request that a disk driver could answer.
 #[cold]
 #[inline(never)]
 fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
@@ -55,67 +55,72 @@ fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     let forward = || unsafe { next::ioctl(fd, request, argument) };
     // Not every request of a family is a driver's.
     let Some(family) = disk::request::family(request as u32) else { return forward() };
-    let found = errno::preserving(|| if setup::ready() { registry::find(fd) } else { Found::Unknown });
-    let (device, call) = match found {
-        Found::Listed(device, call) => (device, call),
-        Found::Other => return forward(),
-        // The block layer keeps to the device; a driver's request could reach the disk underneath.
-        Found::Unknown if family == Family::BlockLayer => return forward(),
-        Found::Unknown => return failed(Errno::EPERM),
+    let file = errno::preserving(|| if setup::is_ready() { registry::find(fd) } else { OpenFile::Unknown });
+    let (device, call) = match file {
+        OpenFile::Listed(device, call) => (device, call),
+        OpenFile::Other => return forward(),
+        // The block layer stays on the device; a driver's request could reach the disk underneath.
+        OpenFile::Unknown if family == Family::BlockLayer => return forward(),
+        OpenFile::Unknown => return fail(Errno::EPERM),
     };
     let (request, argument) = (request as u32, argument as u64);
-    // SG_IO, which is to be fast, finds it out where it fails; of what is left to the kernel that does.
+    // Returns EBADF for O_PATH. SG_IO checks only when it fails, to be fast; the kernel checks what it answers.
     let by_kernel = family == Family::BlockLayer && call.is_block_device() && !device.entry.read_only;
     if request != disk::request::SG_IO && !by_kernel {
         if let Err(errno) = errno::preserving(|| call.flags()) {
-            return failed(errno);
+            return fail(errno);
         }
     }
-    let result = if log::enabled(Level::Requests) || record::receiver().is_some() {
-        errno::preserving(|| traced(&device, &call, request, argument, forward))
+    let result = if log::is_enabled(Level::Requests) || record::receiver().is_some() {
+        errno::preserving(|| answer_traced(&device, &call, request, argument, forward))
     } else {
-        match errno::preserving(|| disk::answer(&device, &call, request, argument)) {
-            Answer::Forward => return forward(),
-            Answer::Value(value) => Ok(value),
-            Answer::Error(errno) => Err(call.flags().err().unwrap_or(errno)),
-            // Never: the caller is this process.
-            Answer::CallerGone => Err(Errno::EFAULT),
+        match result(&call, errno::preserving(|| disk::answer(&device, &call, request, argument))) {
+            Some(result) => result,
+            None => return forward(),
         }
     };
-    result.unwrap_or_else(failed)
+    result.unwrap_or_else(fail)
 }
 
-/// What ioctl(2) returns where it fails.
-fn failed(errno: Errno) -> c_int {
+/// Returns the result of an answer; `None` if the kernel is to answer.
+#[inline]
+fn result(call: &Call<OwnProcess>, answer: Answer) -> Option<Result<c_int, Errno>> {
+    match answer {
+        Answer::Forward => None,
+        Answer::Value(value) => Some(Ok(value)),
+        Answer::Error(errno) => Some(Err(call.flags().err().unwrap_or(errno))),
+        // Never: the caller is this process.
+        Answer::CallerGone => Some(Err(Errno::EFAULT)),
+    }
+}
+
+/// Sets `errno` and returns -1.
+fn fail(errno: Errno) -> c_int {
     errno::set(errno.0);
     -1
 }
 
-/// Answers or forwards, and records it or writes a line about it.
+/// Answers or forwards a request, and records or logs it.
 #[inline(never)]
-fn traced(
+fn answer_traced(
     device: &Device<'_>,
     call: &Call<OwnProcess>,
     request: u32,
     argument: u64,
     forward: impl FnOnce() -> c_int,
 ) -> Result<c_int, Errno> {
-    let mut decoded = Decoded::given(call, request, argument);
-    let memory = record::receiver().map(|receiver| (receiver, Memory::of(call, request, argument)));
+    let mut decoded = DecodedArgument::read_input(call, request, argument);
+    let capture = record::receiver().map(|receiver| (receiver, Capture::before(call, request, argument)));
     let start = sys::nanoseconds();
-    let (result, forwarded) = match disk::answer(device, call, request, argument) {
-        Answer::Value(value) => (Ok(value), false),
-        Answer::Error(errno) => (Err(call.flags().err().unwrap_or(errno)), false),
-        // Never: the caller is this process.
-        Answer::CallerGone => (Err(Errno::EFAULT), false),
-        Answer::Forward => match forward() {
-            -1 => (Err(Errno(errno::get())), true),
-            value => (Ok(value), true),
-        },
-    };
+    let answered = result(call, disk::answer(device, call, request, argument));
+    let forwarded = answered.is_none();
+    let result = answered.unwrap_or_else(|| match forward() {
+        -1 => Err(Errno(errno::get())),
+        value => Ok(value),
+    });
     let (process, thread) = (sys::process(), sys::thread());
-    if let Some((receiver, mut memory)) = memory {
-        let head = Head {
+    if let Some((receiver, mut capture)) = capture {
+        let header = Header {
             process: process as u32,
             thread: thread as u32,
             name: sys::thread_name(),
@@ -126,24 +131,24 @@ fn traced(
             result,
             forwarded,
             duration: sys::nanoseconds().saturating_sub(start),
-            data_length: memory.data_length(),
+            data_length: capture.data_length(),
         };
-        memory.settle(call, &head);
-        if receiver.send(&head, device.entry.path, &memory).is_ok() {
+        capture.cut_to_answer(call, &header);
+        if receiver.send(&header, device.entry.path, &capture).is_ok() {
             return result;
         }
     }
     if result.is_ok() {
-        decoded.read_out(call);
+        decoded.read_output(call);
     }
     log::write(format_args!(
         "pid {process} tid {thread}: ioctl({}, {}, {}) on {} = {}{}, {}",
         call.fd(),
-        Named(request),
-        Given(&decoded),
+        RequestName(request),
+        Input(&decoded),
         device.entry.printed_path(),
-        Outcome(result),
-        Got(&decoded),
+        ReturnValue(result),
+        Output(&decoded),
         if forwarded { "forwarded" } else { "answered" },
     ));
     result

@@ -1,23 +1,24 @@
-//! Messages to people: one line, one write(2) to the standard error.
+//! Messages to the user: one line, one write(2) to the standard error.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use disk::Errno;
+use disk::bytes::copy;
 use engine::errno;
 use engine::sys::{self, Status};
 
 use crate::registry;
 use crate::storage::OnceCell;
 
-/// How much is said: [`LOG_LEVEL`](disk::names::LOG_LEVEL).
+/// The levels of [`LOG_LEVEL`](disk::names::LOG_LEVEL).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// Errors.
     Errors = 0,
     /// Warnings; the default.
     Warnings = 1,
-    /// What was found at start-up.
+    /// The listed devices at set-up.
     Startup = 10,
     /// Descriptors that are acquired and released.
     Descriptors = 100,
@@ -29,36 +30,36 @@ static LEVEL: AtomicI32 = AtomicI32::new(-1);
 
 static SECURE: AtomicBool = AtomicBool::new(false);
 
-/// Whether messages of a level are written.
+/// Returns whether messages of a level are written.
 #[inline]
-pub fn enabled(level: Level) -> bool {
+pub fn is_enabled(level: Level) -> bool {
     LEVEL.load(Ordering::Relaxed) >= level as i32
 }
 
-/// Writes a message of a level.
-pub fn say(level: Level, message: fmt::Arguments<'_>) {
-    if enabled(level) {
+/// Writes a message if its level is written.
+pub fn log(level: Level, message: fmt::Arguments<'_>) {
+    if is_enabled(level) {
         write(message);
     }
 }
 
-/// Writes a line, unless the standard error is a device or a listed file: data is never written over.
+/// Writes a message, unless the standard error is a block device or a listed file, whose data it would overwrite.
 #[inline(never)]
 pub fn write(message: fmt::Arguments<'_>) {
     let mut line = Line { bytes: [0; Line::LONGEST], length: 0 };
-    // What does not fit is cut; nothing else can fail.
+    // A message that does not fit is cut; nothing else can fail.
     let _ = line.write_str("vmware-bdwrapper: ").and_then(|()| line.write_fmt(message));
     errno::preserving(|| sys::without_write_signals(|| line.send()));
 }
 
-/// A line in the making.
+/// Builds a line.
 struct Line {
     bytes: [u8; Line::LONGEST],
     length: usize,
 }
 
 impl Line {
-    /// The longest line, in bytes. Handlers of signals run on small stacks.
+    /// The longest line in bytes. Signal handlers run on small stacks.
     const LONGEST: usize = 1024;
 
     fn send(&mut self) {
@@ -76,21 +77,18 @@ impl Line {
 
 impl Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = self.bytes.get_mut(self.length..).unwrap_or_default();
-        let fits = room.len() >= text.len();
-        for (to, from) in room.iter_mut().zip(text.bytes()) {
-            *to = from;
-        }
-        self.length = self.length.saturating_add(text.len()).min(Line::LONGEST);
-        if fits { Ok(()) } else { Err(fmt::Error) }
+        copy(&mut self.bytes, self.length, text.as_bytes());
+        let end = self.length.saturating_add(text.len());
+        self.length = end.min(Line::LONGEST);
+        if end <= Line::LONGEST { Ok(()) } else { Err(fmt::Error) }
     }
 }
 
-/// The standard error when the library was set up, where messages come later, too; none where there was none.
+/// The standard error at set-up, if messages are written later, too; `None` if it was closed.
 static STDERR: OnceCell<Option<Status>> = OnceCell::new();
 
-/// Remembers where messages go. In a program with rights that its user does not have (`secure`) they go nowhere else. `later`:
-/// there are messages after the start whatever the level is.
+/// Sets the level and remembers the standard error, the only place for messages in secure mode (`secure`). `later`:
+/// messages follow after set-up whatever the level is.
 ///
 /// # Safety
 ///
@@ -104,22 +102,23 @@ pub unsafe fn set_up(level: i32, secure: bool, later: bool) {
     LEVEL.store(level, Ordering::Relaxed);
 }
 
-/// Whether a message to the standard error cannot do harm: a program may have closed it, and have opened something
-/// else that got its number.
+/// Returns whether the standard error is for messages: a program may have closed it and opened another file with its
+/// number.
 fn is_for_messages(status: &Status) -> bool {
-    let is_it = |before: &Option<Status>| before.as_ref().is_some_and(|before| before.is_same_file(status));
-    let same = STDERR.get().is_none_or(is_it);
+    let is_same = |before: &Option<Status>| before.as_ref().is_some_and(|before| before.is_same_file(status));
+    let same = STDERR.get().is_none_or(is_same);
     let other = || {
-        // A terminal, or a log that is appended to.
-        let appended = || sys::flags(libc::STDERR_FILENO).is_ok_and(|flags| flags & libc::O_APPEND != 0);
+        // A terminal, or a log file that is appended to.
         !SECURE.load(Ordering::Relaxed)
-            && match status.kind() {
+            && match status.file_type() {
                 libc::S_IFCHR => sys::is_terminal(libc::STDERR_FILENO),
-                libc::S_IFREG => appended(),
+                libc::S_IFREG => {
+                    sys::flags(libc::STDERR_FILENO).is_ok_and(|flags| flags & libc::O_APPEND != 0)
+                }
                 _ => false,
             }
     };
-    match status.kind() {
+    match status.file_type() {
         libc::S_IFBLK => false,
         libc::S_IFREG if registry::is_listed(libc::STDERR_FILENO) => false,
         _ => same || other(),

@@ -1,5 +1,4 @@
-//! The functions that would have been called without this library: the next definitions in the order in which the
-//! dynamic loader searches.
+//! The functions that would be called without this library: the next definitions in the search order of ld.so(8).
 //!
 //! dlsym(3) would find them too, but it stood in a library of its own before glibc 2.34, and it may allocate. So the
 //! symbol tables of the loaded objects are read here (System V ABI, "Dynamic Linking"; `DT_GNU_HASH` as binutils
@@ -14,13 +13,12 @@ use libc::{Elf64_Phdr, Elf64_Sym, FILE, PT_DYNAMIC, PT_LOAD, dl_phdr_info, mode_
 
 use engine::{errno, sys};
 
-/// A function that is looked for.
+/// The next definition of a function.
 struct Next {
     name: &'static CStr,
-    /// The definition that is used; null before the search, and where there is none.
+    /// The definition; null before the search, and if there is none.
     found: AtomicPtr<c_void>,
-    /// One in an object that was loaded before this library, in case that it is the only one: then dlopen(3) loaded this
-    /// library.
+    /// A definition in an object loaded before this library, used if it is the only one: then dlopen(3) loaded this library.
     before: AtomicPtr<c_void>,
 }
 
@@ -48,11 +46,11 @@ impl Next {
     }
 }
 
-/// Looks for all of them, so that no call has to.
+/// Searches for all functions, so that no call has to.
 pub fn resolve() {
-    let mut behind_us = false;
+    let mut is_after_library = false;
     // SAFETY: `visit` takes what dl_iterate_phdr(3) gives it and the address of a bool.
-    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut behind_us).cast()) };
+    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut is_after_library).cast()) };
     for next in ALL {
         if next.found.load(Ordering::Relaxed).is_null() {
             next.found.store(next.before.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -169,7 +167,7 @@ next! {
     fcntl64(fd: c_int, command: c_int; argument: *mut c_void) -> c_int = missing();
 }
 
-/// What a function says that this C library does not have.
+/// Fails as a function that this C library does not have.
 fn missing() -> c_int {
     errno::set(libc::ENOSYS);
     -1
@@ -190,19 +188,19 @@ fn kernel_closefrom(first: c_int) {
 }
 
 /// Called by dl_iterate_phdr(3) for each object in the order in which they were loaded.
-unsafe extern "C" fn visit(info: *mut dl_phdr_info, _: size_t, behind_us: *mut c_void) -> c_int {
+unsafe extern "C" fn visit(info: *mut dl_phdr_info, _: size_t, is_after_library: *mut c_void) -> c_int {
     // SAFETY: `resolve` gave the address of a bool that nobody else uses meanwhile.
-    let behind_us = unsafe { &mut *behind_us.cast::<bool>() };
+    let is_after_library = unsafe { &mut *is_after_library.cast::<bool>() };
     // SAFETY: the loader describes an object that stays loaded during the call.
     let object = unsafe { Object::new(&*info) };
     if object.holds((&raw const IOCTL).addr()) {
-        *behind_us = true;
+        *is_after_library = true;
         return 0;
     }
     // SAFETY: the loader has relied on the object being well-formed.
     let Some(symbols) = (unsafe { object.symbols() }) else { return 0 };
     for next in ALL {
-        let place = if *behind_us { &next.found } else { &next.before };
+        let place = if *is_after_library { &next.found } else { &next.before };
         if place.load(Ordering::Relaxed).is_null() {
             // SAFETY: the tables are those of that object.
             place.store(unsafe { symbols.function(next.name) }, Ordering::Relaxed);
@@ -245,7 +243,7 @@ impl<'a> Object<'a> {
         })
     }
 
-    /// What this object defines.
+    /// Returns the symbols of the object.
     ///
     /// # Safety
     ///
@@ -301,8 +299,8 @@ struct Symbols {
 }
 
 impl Symbols {
-    /// The address of a function, or null. A function that is chosen when it is first called (`STT_GNU_IFUNC`) does not
-    /// count: no C library makes one of those that are looked for.
+    /// Returns the address of a function, or null. `STT_GNU_IFUNC` is not supported: no C library uses it for these
+    /// functions.
     ///
     /// # Safety
     ///
@@ -322,7 +320,7 @@ impl Symbols {
         found.unwrap_or(ptr::null_mut())
     }
 
-    /// The address of a function, if this is its symbol.
+    /// Returns the address of a function, if this is its symbol.
     unsafe fn definition(&self, symbol: u32, name: &CStr) -> Option<*mut c_void> {
         const STT_FUNC: u8 = 2;
         const VERSYM_HIDDEN: u16 = 0x8000;

@@ -8,7 +8,7 @@ use engine::{rights, sys};
 
 /// The process that the library is loaded into.
 pub struct OwnProcess {
-    /// A part of its memory that can be read and written: first address and length.
+    /// The part of its memory that is known to be readable and writable: address and length.
     prepared: Cell<(u64, u64)>,
 }
 
@@ -21,7 +21,7 @@ impl OwnProcess {
         OwnProcess { prepared: Cell::new((0, 0)) }
     }
 
-    /// Returns the address of a part of the memory that is prepared.
+    /// Returns an address if its memory is prepared.
     fn prepared(&self, address: u64, length: usize) -> Option<*mut u8> {
         let (start, prepared) = self.prepared.get();
         let at = address.checked_sub(start)?;

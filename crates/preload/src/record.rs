@@ -4,26 +4,26 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use disk::Errno;
 use disk::host::Segment;
-use disk::record::{Head, TOKEN};
-use disk::trace::capture::Memory;
+use disk::record::{Header, TOKEN};
+use disk::trace::capture::Capture;
 use engine::sys::{self, File, UserId};
 
-use crate::storage::{OnceCell, keep};
+use crate::storage::{OnceCell, copy_text};
 
-/// Where records go.
+/// The receiver of records.
 pub struct Receiver {
     name: &'static [u8],
     secret: &'static [u8],
-    /// The effective user when the library was set up; none where other users may look the same (user_namespaces(7)).
+    /// The effective user at set-up; `None` if other users have the same number (user_namespaces(7)).
     user: Option<UserId>,
 }
 
-/// Set when nobody listens who may, which does not change any more.
-static GONE: AtomicBool = AtomicBool::new(false);
+/// Set when the receiver is gone or not trusted; tracing stays off.
+static DISABLED: AtomicBool = AtomicBool::new(false);
 
 static RECEIVER: OnceCell<Receiver> = OnceCell::new();
 
-/// Remembers the receiver that a variable names; whether it names one.
+/// Remembers the receiver in the variable; returns whether it has one.
 ///
 /// # Safety
 ///
@@ -32,16 +32,16 @@ pub unsafe fn set_up(variable: &[u8]) -> bool {
     if variable.len() != 2 * TOKEN {
         return false;
     }
-    let Some((name, secret)) = keep(variable).and_then(|text| text.split_at_checked(TOKEN)) else {
+    let Some((name, secret)) = copy_text(variable).and_then(|text| text.split_at_checked(TOKEN)) else {
         return false;
     };
     // SAFETY: as the caller says.
-    unsafe { RECEIVER.set(Receiver { name, secret, user: user() }) };
+    unsafe { RECEIVER.set(Receiver { name, secret, user: effective_user() }) };
     true
 }
 
-/// The effective user, unless that is what stands for all that have no number in this user namespace.
-fn user() -> Option<UserId> {
+/// Returns the effective user, unless it is the overflow user of a user namespace.
+fn effective_user() -> Option<UserId> {
     /// `DEFAULT_OVERFLOWUID` (include/linux/highuid.h).
     const OVERFLOW: UserId = UserId(65534);
     let user = sys::effective_user();
@@ -56,37 +56,37 @@ fn user() -> Option<UserId> {
     (user != OVERFLOW || all_have_numbers()).then_some(user)
 }
 
-/// Where records go, if they go anywhere.
+/// Returns the receiver of records, if there is one.
 pub fn receiver() -> Option<&'static Receiver> {
     RECEIVER.get()
 }
 
 impl Receiver {
-    /// Sends a record. No descriptor is kept for that: a program may close all that it does not know. Nobody gets one but root
-    /// and the user who ran the program: whoever likes can take the name once the trace has ended.
-    pub fn send(&self, head: &Head, path: &[u8], memory: &Memory) -> Result<(), Errno> {
-        let try_to = |all| {
-            let ([path, given, got, command, sense, data @ ..], lengths) = memory.segments(path, all);
-            let words = head.words(lengths);
+    /// Sends a record, by a descriptor of its own each time, because a program may close any. Only root and the user who ran
+    /// the program may receive it: after the trace, any user can listen on the name.
+    pub fn send(&self, header: &Header, path: &[u8], capture: &Capture) -> Result<(), Errno> {
+        let send = |all| {
+            let ([path, input, output, cdb, sense, data @ ..], lengths) = capture.segments(path, all);
+            let words = header.words(lengths);
             let [secret, words] = [
                 (self.secret.as_ptr().addr(), self.secret.len()),
                 (words.as_ptr().addr(), size_of_val(&words)),
             ]
             .map(|(address, length)| Segment { address: address as u64, length: length as u64 });
             let [a, b, c, d, e, f, g, h] = data;
-            let parts = [secret, words, path, given, got, command, sense, a, b, c, d, e, f, g, h];
+            let parts = [secret, words, path, input, output, cdb, sense, a, b, c, d, e, f, g, h];
             sys::send(self.name, |user| user == UserId::ROOT || Some(user) == self.user, &parts)
         };
-        if GONE.load(Ordering::Relaxed) {
+        if DISABLED.load(Ordering::Relaxed) {
             return Err(Errno::ECONNREFUSED);
         }
-        let sent = match try_to(true) {
-            // Some of the memory is none.
-            Err(Errno::EFAULT) => try_to(false),
+        let sent = match send(true) {
+            // Some of the caller's memory is bad.
+            Err(Errno::EFAULT) => send(false),
             sent => sent,
         };
         if let Err(Errno::EPERM | Errno::ECONNREFUSED | Errno::EAGAIN) = sent {
-            GONE.store(true, Ordering::Relaxed);
+            DISABLED.store(true, Ordering::Relaxed);
         }
         sent
     }

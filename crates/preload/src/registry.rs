@@ -1,7 +1,7 @@
 //! The listed devices, and which of them a descriptor is open on.
 //!
-//! What is recognised stays so until the process ends, even where the name leads elsewhere later: a
-//! program that has the device open must not suddenly reach a disk underneath.
+//! A device stays recognised until the process ends, even if the name leads elsewhere later: a program
+//! that has it open must not suddenly reach a disk underneath.
 
 use core::ffi::{CStr, c_int};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -16,65 +16,65 @@ use engine::sys::{self, DeviceNumber, RealUser, Status};
 use engine::{rights, task};
 
 use crate::process::OwnProcess;
-use crate::storage::{List, OnceCell, keep_path};
+use crate::storage::{List, OnceCell, copy_path};
 
 /// The most devices that can be listed.
 pub const MOST: usize = 256;
 
-/// Who decided that a device is listed.
+/// The source of an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The environment of an ordinary program, or the configuration file for an entry that the
     /// environment names.
     Authority,
-    /// In a set-user-ID program the real user, for what that user may open.
+    /// The real user of a set-user-ID program, for what that user may open.
     User,
-    /// The configuration file, for an entry that the environment does not name: it is used where a
-    /// user's entry leads to the same device.
+    /// The configuration file, for an entry that the environment does not name: it is used if a user's
+    /// entry leads to the same device.
     FileAlone,
 }
 
 /// A listed device.
 pub struct Listed {
-    /// Its place among those of the environment; of what the configuration file alone lists, counted
-    /// from the end.
+    /// Its index among those of the environment; those of the configuration file alone count down from
+    /// 255.
     index: u8,
     /// Its entry.
     pub entry: Entry<'static>,
     path: &'static CStr,
     source: Source,
-    /// Where the name led when the library was set up.
-    pub at_first: OnceCell<Result<Key, Problem>>,
+    /// The device to which the name led at set-up.
+    pub initial: OnceCell<Result<Key, Problem>>,
     settings: Settings,
-    /// One for all threads of the program.
+    /// The nexus of all threads of the program.
     nexus: Nexus,
     exclusion: Exclusion,
 }
 
-/// In secure mode the real user when the library was set up; `None` where that could not be told.
+/// In secure mode, the real user at set-up; `None` if that could not be determined.
 static REAL_USER: OnceCell<Option<RealUser>> = OnceCell::new();
 
 static LISTED: List<Listed, { 2 * MOST }> = List::new();
 
-/// A device or file that a listed name led to.
-struct Known {
+/// A slot of the hash table: a device or file to which a listed name led.
+struct Slot {
     device: AtomicU64,
     /// The inode of a file; 0 for a block device.
     inode: AtomicU64,
     birth: AtomicU64,
     discard_limits: AtomicU64,
-    /// The place of the entry in the list, from 1; [`FREE`], or [`TAKEN`] while the others are not written yet.
+    /// The index of the entry plus 1; [`FREE`]; [`RESERVED`] while the other fields are written.
     place: AtomicU32,
 }
 
 const FREE: u32 = 0;
-const TAKEN: u32 = u32::MAX;
+const RESERVED: u32 = u32::MAX;
 
-/// A hash table, in which nothing is ever removed. Where names have led to so many devices, others are
-/// known only as long as a name leads to them.
-static KNOWN: [Known; 4096] = [const { Known::new() }; 4096];
+/// A hash table from which nothing is removed. If it is full, other devices are recognised only as long
+/// as a name leads to them.
+static SLOTS: [Slot; 4096] = [const { Slot::new() }; 4096];
 
-/// In secure mode: remembers who the real user is.
+/// Remembers the real user, in secure mode.
 ///
 /// # Safety
 ///
@@ -84,7 +84,7 @@ pub unsafe fn set_real_user() {
     unsafe { REAL_USER.set(RealUser::current()) };
 }
 
-/// Adds a device; `false` where there are too many.
+/// Adds a device; returns false if there are too many.
 ///
 /// # Safety
 ///
@@ -98,62 +98,63 @@ pub unsafe fn add(entry: Entry<'static>, source: Source) -> bool {
         return false;
     }
     let index = if is_from_file_alone(source) { !(alike as u8) } else { alike as u8 };
-    let Some(path) = keep_path(entry.path) else { return false };
-    let (at_first, exclusion) = (OnceCell::new(), Exclusion::new());
-    let (settings, nexus) = (Settings::new(), Nexus::new());
+    let Some(path) = copy_path(entry.path) else { return false };
+    let (initial, exclusion) = (OnceCell::new(), Exclusion::default());
+    let (settings, nexus) = (Settings::default(), Nexus::default());
     // SAFETY: as the caller says.
-    unsafe { LISTED.push(Listed { index, entry, path, source, at_first, settings, nexus, exclusion }) }
+    unsafe { LISTED.push(Listed { index, entry, path, source, initial, settings, nexus, exclusion }) }
 }
 
-/// Looks where the names lead now, and remembers it.
+/// Looks up where all names lead, and remembers it.
 ///
 /// # Safety
 ///
 /// Only called while the library is set up, by one thread.
-pub unsafe fn settle() {
+pub unsafe fn look_up_all() {
     for (place, listed) in LISTED.as_slice().iter().enumerate() {
         let found = listed.look_up();
-        // What is the user's is only known of a descriptor.
-        if let (Ok((key, status)), Source::Authority) = (&found, listed.source) {
-            if Known::find_key(*key).is_none() {
-                Known::add(*key, place, learn(status, DiscardLimits::learn));
+        // A user's entry is looked up only for a descriptor.
+        if let (Ok(key), Source::Authority) = (&found, listed.source) {
+            if Slot::find_key(*key).is_none() {
+                let limits = match *key {
+                    Key::BlockDevice(number) => discard_limits(number, DiscardLimits::read),
+                    Key::Inode(_) => DiscardLimits::default(),
+                };
+                Slot::add(*key, place, limits);
             }
         }
         // SAFETY: as the caller says.
-        unsafe { listed.at_first.set(found.map(|(key, _)| key)) };
+        unsafe { listed.initial.set(found) };
     }
 }
 
-/// Returns what a block device tells once and for all; a file has nothing to be learned.
-fn learn(status: &Status, ask: impl FnOnce(DeviceNumber) -> DiscardLimits) -> DiscardLimits {
-    if status.kind() != libc::S_IFBLK {
-        return DiscardLimits::default();
-    }
+/// Returns the discard limits of a block device, which do not change.
+fn discard_limits(number: DeviceNumber, read: impl FnOnce(DeviceNumber) -> DiscardLimits) -> DiscardLimits {
     rights::remember_user_namespace();
-    ask(status.number)
+    read(number)
 }
 
-/// What a descriptor is open on.
-pub enum Found {
+/// The file that a descriptor is open on.
+pub enum OpenFile {
     /// A listed device.
     Listed(Device<'static>, Call<OwnProcess>),
-    /// Something else, or nothing.
+    /// Another file, or none.
     Other,
-    /// It cannot be told.
+    /// It cannot be determined.
     Unknown,
 }
 
 /// Returns the listed device that a descriptor is open on.
-pub fn find(fd: c_int) -> Found {
+pub fn find(fd: c_int) -> OpenFile {
     match look_up(fd) {
         Ok(Some(Hit { listed, status, discard_limits })) => {
             let Listed { entry, index, settings, nexus, .. } = listed;
             let device = Device { entry, index: *index, settings, nexus };
             let call = Call::new(OwnProcess::new(), fd, status, discard_limits, &listed.exclusion);
-            Found::Listed(device, call)
+            OpenFile::Listed(device, call)
         }
-        Ok(None) | Err(Errno::EBADF) => Found::Other,
-        Err(_) => Found::Unknown,
+        Ok(None) | Err(Errno::EBADF) => OpenFile::Other,
+        Err(_) => OpenFile::Unknown,
     }
 }
 
@@ -167,7 +168,7 @@ pub fn is_listed(fd: c_int) -> bool {
     matches!(look_up(fd), Ok(Some(_)))
 }
 
-/// An entry, and what a descriptor is open on that it lists.
+/// A listed device that a descriptor is open on.
 struct Hit {
     listed: &'static Listed,
     status: Status,
@@ -180,7 +181,7 @@ fn look_up(fd: c_int) -> Result<Option<Hit>, Errno> {
         return Ok(None);
     }
     let status = sys::fstat(fd)?;
-    if !matches!(status.kind(), libc::S_IFBLK | libc::S_IFREG) {
+    if !matches!(status.file_type(), libc::S_IFBLK | libc::S_IFREG) {
         return Ok(None);
     }
     let hit = |(place, discard_limits): (usize, DiscardLimits)| {
@@ -188,38 +189,44 @@ fn look_up(fd: c_int) -> Result<Option<Hit>, Errno> {
         Some(Hit { listed, status, discard_limits })
     };
     let birth = || sys::birth(fd);
-    if let Some(known) = known(&status, birth) {
-        return Ok(hit(known));
+    if let Some(slot) = find_slot(&status, birth) {
+        return Ok(hit(slot));
     }
-    let Some((place, key)) = named(&status, birth)? else { return Ok(None) };
-    // The program has its own descriptor table, which the look at /sys leaves alone.
-    let limits = learn(&status, |number| task::run(|| DiscardLimits::learn(number)).unwrap_or_default());
-    Known::add(key, place, limits);
-    // Another thread may have found another entry; one of both holds from now on.
-    Ok(hit(Known::find_key(key).unwrap_or((place, limits))))
+    let Some((place, key)) = find_by_name(&status, birth)? else { return Ok(None) };
+    // In a task, because /sys is opened and the program's descriptor table must not change.
+    let limits = match status.file_type() {
+        libc::S_IFBLK => {
+            let read = |number| task::run(|| DiscardLimits::read(number)).unwrap_or_default();
+            discard_limits(status.number, read)
+        }
+        _ => DiscardLimits::default(),
+    };
+    Slot::add(key, place, limits);
+    // Another thread may have found another entry; the first in the table is used from now on.
+    Ok(hit(Slot::find_key(key).unwrap_or((place, limits))))
 }
 
 /// Returns the entry whose name has led to a device or file.
-fn known(status: &Status, birth: impl Fn() -> u64) -> Option<(usize, DiscardLimits)> {
-    if status.kind() == libc::S_IFBLK {
-        let known = Known::find(status.number, 0, || 0);
+fn find_slot(status: &Status, birth: impl Fn() -> u64) -> Option<(usize, DiscardLimits)> {
+    if status.file_type() == libc::S_IFBLK {
+        let slot = Slot::find(status.number, 0, || 0);
         // A user's entry lists a node, not the device.
-        return known.or_else(|| {
+        return slot.or_else(|| {
             if !LISTED.as_slice().iter().any(|listed| listed.source == Source::User) {
                 return None;
             }
-            Known::find(status.device, status.inode, birth)
+            Slot::find(status.device, status.inode, birth)
         });
     }
-    Known::find(status.device, status.inode, birth)
+    Slot::find(status.device, status.inode, birth)
 }
 
 /// Returns the first entry whose name leads to a device or file now: it may have appeared, or lead
 /// elsewhere since.
-fn named(status: &Status, birth: impl Fn() -> u64) -> Result<Option<(usize, Key)>, Errno> {
+fn find_by_name(status: &Status, birth: impl Fn() -> u64) -> Result<Option<(usize, Key)>, Errno> {
     let all = LISTED.as_slice();
     let leads_here = |listed: &Listed| {
-        // What takes longer is done only where it could be this one.
+        // The check of the user's rights is slow, so first compare the file.
         if listed.source == Source::User {
             match sys::stat(listed.path) {
                 Ok(found) if found.is_same_file(status) => {}
@@ -228,59 +235,59 @@ fn named(status: &Status, birth: impl Fn() -> u64) -> Result<Option<(usize, Key)
             }
         }
         match listed.look_up() {
-            Ok((key, _)) => Ok(Some(key).filter(|key| key.is_of(status, &birth))),
+            Ok(key) => Ok(Some(key).filter(|key| key.is_of(status, &birth))),
             Err(Problem::Unknown(errno)) => Err(errno),
             Err(_) => Ok(None),
         }
     };
-    let first = |wanted: &dyn Fn(&Listed) -> bool| {
-        let mut found = all.iter().enumerate().filter(|(_, listed)| wanted(listed));
-        found
-            .find_map(|(place, listed)| leads_here(listed).map(|key| Some((place, key?))).transpose())
-            .transpose()
+    let first_but = |source| {
+        for (place, listed) in all.iter().enumerate().filter(|(_, listed)| listed.source != source) {
+            if let Some(key) = leads_here(listed)? {
+                return Ok(Some((place, key)));
+            }
+        }
+        Ok(None)
     };
-    let found = first(&|listed| listed.source != Source::FileAlone)?;
+    let found = first_but(Source::FileAlone)?;
     match found {
-        // The options of a device that the configuration file lists are the file's, whatever name the
-        // user gives it.
+        // A device in the configuration file has the file's options, whatever name the user gives it.
         Some((place, _)) if all.get(place).is_some_and(|listed| listed.source == Source::User) => {
-            Ok(first(&|rule| rule.source != Source::User)?.or(found))
+            Ok(first_but(Source::User)?.or(found))
         }
         found => Ok(found),
     }
 }
 
-impl Known {
-    const fn new() -> Known {
+impl Slot {
+    const fn new() -> Slot {
         let [device, inode, birth, discard_limits] = [const { AtomicU64::new(0) }; 4];
-        Known { device, inode, birth, discard_limits, place: AtomicU32::new(0) }
+        Slot { device, inode, birth, discard_limits, place: AtomicU32::new(0) }
     }
 
-    /// Returns the places where a key can be, the first one first.
-    fn places(device: u64, inode: u64) -> impl Iterator<Item = &'static Known> {
+    /// Returns the slots where a key can be, in the order of the search.
+    fn probe(device: u64, inode: u64) -> impl Iterator<Item = &'static Slot> {
         // Fibonacci hashing: the upper bits depend on all of the key's.
         let mixed = (device ^ inode.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let first = (mixed >> 52) as usize;
-        let (before, after) = KNOWN.split_at_checked(first).unwrap_or((&[], &KNOWN));
-        after.iter().chain(before)
+        (first..first + SLOTS.len()).filter_map(|at| SLOTS.get(at % SLOTS.len()))
     }
 
     /// Returns the place of the entry that has led to a block device (inode 0) or an inode, and what is
     /// known of the device. When the inode was made is asked for only where the rest is the same.
     fn find(device: DeviceNumber, inode: u64, birth: impl Fn() -> u64) -> Option<(usize, DiscardLimits)> {
         let device = device.word();
-        for known in Known::places(device, inode) {
-            let place = match known.place.load(Ordering::Acquire) {
+        for slot in Slot::probe(device, inode) {
+            let place = match slot.place.load(Ordering::Acquire) {
                 FREE => break,
-                TAKEN => continue,
+                RESERVED => continue,
                 place => place.wrapping_sub(1) as usize,
             };
-            let [known_device, known_inode, known_birth, limits] =
-                [&known.device, &known.inode, &known.birth, &known.discard_limits]
+            let [slot_device, slot_inode, slot_birth, limits] =
+                [&slot.device, &slot.inode, &slot.birth, &slot.discard_limits]
                     .map(|part| part.load(Ordering::Relaxed));
-            // Where it cannot be told any more when the inode was made, the rest decides.
-            let is_as_old = || matches!(birth(), now if now == 0 || now == known_birth);
-            if (known_device, known_inode) == (device, inode) && (inode == 0 || is_as_old()) {
+            // If the birth time is not known any more, it is not compared.
+            let is_as_old = || matches!(birth(), now if now == 0 || now == slot_birth);
+            if (slot_device, slot_inode) == (device, inode) && (inode == 0 || is_as_old()) {
                 return Some((place, DiscardLimits(limits)));
             }
         }
@@ -288,28 +295,28 @@ impl Known {
     }
 
     fn find_key(key: Key) -> Option<(usize, DiscardLimits)> {
-        let InodeKey { device, inode, birth } = as_inode(key);
-        Known::find(device, inode, || birth)
+        let InodeKey { device, inode, birth } = inode_key(key);
+        Slot::find(device, inode, || birth)
     }
 
     /// Adds a device, also while other threads do. Where the same is added twice, the first one is used.
     fn add(key: Key, place: usize, limits: DiscardLimits) {
-        let InodeKey { device, inode, birth } = as_inode(key);
-        let take = |known: &&Known| {
-            known.place.compare_exchange(FREE, TAKEN, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let InodeKey { device, inode, birth } = inode_key(key);
+        let reserve = |slot: &&Slot| {
+            slot.place.compare_exchange(FREE, RESERVED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         };
-        if let Some(known) = Known::places(device.word(), inode).find(take) {
-            known.device.store(device.word(), Ordering::Relaxed);
-            known.inode.store(inode, Ordering::Relaxed);
-            known.birth.store(birth, Ordering::Relaxed);
-            known.discard_limits.store(limits.0, Ordering::Relaxed);
-            known.place.store((place as u32).wrapping_add(1), Ordering::Release);
+        if let Some(slot) = Slot::probe(device.word(), inode).find(reserve) {
+            slot.device.store(device.word(), Ordering::Relaxed);
+            slot.inode.store(inode, Ordering::Relaxed);
+            slot.birth.store(birth, Ordering::Relaxed);
+            slot.discard_limits.store(limits.0, Ordering::Relaxed);
+            slot.place.store((place as u32).wrapping_add(1), Ordering::Release);
         }
     }
 }
 
 /// Returns a key as the table holds it: no file has inode 0.
-fn as_inode(key: Key) -> InodeKey {
+fn inode_key(key: Key) -> InodeKey {
     match key {
         Key::BlockDevice(device) => InodeKey { device, inode: 0, birth: 0 },
         Key::Inode(key) => key,
@@ -317,7 +324,7 @@ fn as_inode(key: Key) -> InodeKey {
 }
 
 impl Listed {
-    fn look_up(&self) -> Result<(Key, Status), Problem> {
+    fn look_up(&self) -> Result<Key, Problem> {
         match self.source {
             Source::User => {
                 let user = REAL_USER.get().copied().flatten();

@@ -1,22 +1,22 @@
-//! What the library reports of the listed devices when a program starts.
+//! The report on the listed devices at set-up.
 
 use engine::listed::{Key, Problem};
 
 use crate::log::{self, Level};
 use crate::registry::{self, Listed};
 
-/// Reports what the entries are.
+/// Reports each entry.
 pub fn report() {
     for listed in registry::of_environment() {
         let entry = &listed.entry;
         let path = entry.printed_path();
         let kind = entry.kind.name();
-        match listed.at_first.get() {
+        match listed.initial.get() {
             Some(Ok(key)) => match first(*key) {
                 Some(first) if !core::ptr::eq(first, listed) => {
                     let other = (first.entry.printed_path(), first.entry.kind.name());
                     let level = if first.entry.kind == entry.kind { Level::Startup } else { Level::Errors };
-                    log::say(
+                    log::log(
                         level,
                         format_args!(
                             "{path}={kind}: the same device is listed already, as {}={}; this entry does not count",
@@ -24,12 +24,12 @@ pub fn report() {
                         ),
                     );
                 }
-                _ => log::say(Level::Startup, format_args!("{path}: listed as {kind}, {key}")),
+                _ => log::log(Level::Startup, format_args!("{path}: listed as {kind}, {key}")),
             },
             Some(Err(problem @ (Problem::Missing(_) | Problem::Unknown(_)))) => {
-                log::say(Level::Startup, format_args!("{path}: {problem}"));
+                log::log(Level::Startup, format_args!("{path}: {problem}"));
             }
-            Some(Err(problem)) => log::say(Level::Errors, format_args!("{path}: {problem}")),
+            Some(Err(problem)) => log::log(Level::Errors, format_args!("{path}: {problem}")),
             None => {}
         }
     }
@@ -37,6 +37,5 @@ pub fn report() {
 
 /// Returns the first entry whose name led to a device or file.
 fn first(key: Key) -> Option<&'static Listed> {
-    registry::of_environment()
-        .find(|listed| matches!(listed.at_first.get(), Some(Ok(found)) if *found == key))
+    registry::of_environment().find(|listed| matches!(listed.initial.get(), Some(Ok(found)) if *found == key))
 }

@@ -1,4 +1,4 @@
-//! What the configuration file allows in set-user-ID programs.
+//! The policy of the configuration file for set-user-ID programs.
 
 use disk::Errno;
 use disk::conf::{Directive, check_trust, parse};
@@ -7,19 +7,19 @@ use disk::names;
 use engine::sys::{self, File, Status};
 
 use crate::log::{self, Level};
-use crate::storage::{allocate, keep_path};
+use crate::storage::{allocate, copy_path};
 
-/// A file that is safe and names the running program.
+/// The policy of a trusted file that lists the running program.
 pub struct Policy {
     text: &'static [u8],
-    /// May the environment name devices that the file does not?
+    /// Whether the environment may name other devices.
     pub user_devices: bool,
-    /// May messages be written?
+    /// Whether messages may be written.
     pub messages: bool,
 }
 
 impl Policy {
-    /// Reads the file; `None` where it allows nothing here.
+    /// Reads the file; `None` if it does not list the running program.
     pub fn read() -> Option<Policy> {
         let text = read()?;
         let running = sys::stat(c"/proc/self/exe").ok()?;
@@ -27,7 +27,7 @@ impl Policy {
         let mut listed = false;
         for directive in parse(text).flatten() {
             match directive {
-                Directive::Executable(path) => listed = listed || is(path, &running),
+                Directive::Executable(path) => listed = listed || is_running_program(path, &running),
                 Directive::AllowUserDevices(yes) => policy.user_devices = yes,
                 Directive::Messages(yes) => policy.messages = yes,
                 Directive::Device(_) => {}
@@ -36,7 +36,7 @@ impl Policy {
         listed.then_some(policy)
     }
 
-    /// The devices that the file lists.
+    /// Returns the devices that the file lists.
     pub fn devices(&self) -> impl Iterator<Item = Entry<'static>> + use<> {
         parse(self.text).flatten().filter_map(|directive| match directive {
             Directive::Device(entry) => Some(entry),
@@ -44,12 +44,12 @@ impl Policy {
         })
     }
 
-    /// Says which lines of the file are wrong, but not what they hold: the user may be unable to read it.
+    /// Reports the numbers of invalid lines, not their text, which the user may be unable to read.
     pub fn report(&self) {
         for error in parse(self.text).filter_map(Result::err) {
             let line = error.line;
             let file = names::CONFIGURATION_FILE;
-            log::say(
+            log::log(
                 Level::Errors,
                 format_args!("{file}: line {line} does not count; see vmware-bdwrapper.conf(5)"),
             );
@@ -57,7 +57,7 @@ impl Policy {
     }
 }
 
-/// The text of the file, provided that root alone can have written it.
+/// Returns the text of the file if only root can have written it.
 fn read() -> Option<&'static [u8]> {
     // O_NONBLOCK: opening a FIFO must not wait.
     const FLAGS: i32 =
@@ -66,11 +66,11 @@ fn read() -> Option<&'static [u8]> {
     let status = file.status().ok()?;
     check_trust(status.user.0, status.mode, status.size).ok()?;
     let size = usize::try_from(status.size).ok()?;
-    // One byte more, to see whether it grew.
-    let room = allocate(size.checked_add(1)?)?;
+    // One byte more shows whether it has grown.
+    let buffer = allocate(size.checked_add(1)?)?;
     let mut length = 0;
     loop {
-        match file.read(room.get_mut(length..)?) {
+        match file.read(buffer.get_mut(length..)?) {
             Ok(0) => break,
             Ok(more) => length = more.checked_add(length)?,
             Err(Errno::EINTR) => {}
@@ -80,10 +80,10 @@ fn read() -> Option<&'static [u8]> {
     if length > size {
         return None;
     }
-    room.get(..length)
+    buffer.get(..length)
 }
 
-/// Whether a path leads to the running program.
-fn is(path: &[u8], running: &Status) -> bool {
-    keep_path(path).and_then(|path| sys::stat(path).ok()).is_some_and(|status| status.is_same_file(running))
+/// Returns whether a path leads to the running program.
+fn is_running_program(path: &[u8], running: &Status) -> bool {
+    copy_path(path).and_then(|path| sys::stat(path).ok()).is_some_and(|status| status.is_same_file(running))
 }

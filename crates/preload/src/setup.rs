@@ -1,4 +1,4 @@
-//! What happens once: the environment and the configuration file are read, the listed devices looked up.
+//! Set-up, once: reads the environment and the configuration file, and looks the listed devices up.
 
 use core::ffi::{CStr, c_char};
 use core::fmt;
@@ -13,38 +13,37 @@ use crate::registry::Source;
 use crate::secure::Policy;
 use crate::{next, record, registry, report, storage};
 
-/// Nobody has begun; [`READY`]; else the thread that is at it, by the address of its `errno`.
+/// [`NEW`], [`READY`], or the thread that sets up, by the address of its `errno`.
 static PHASE: AtomicUsize = AtomicUsize::new(NEW);
 
 const NEW: usize = 0;
 const READY: usize = usize::MAX;
 
-/// Whether calls can be looked at; the first call sets the library up, and others that come meanwhile wait for it. `false` for
-/// one that comes from within, in a handler of a signal for example.
+/// Returns whether the library is set up. The first call sets it up, and other threads wait for that. False in a call
+/// from within, of a signal handler for example.
 #[inline]
-pub fn ready() -> bool {
+pub fn is_ready() -> bool {
     PHASE.load(Ordering::Acquire) == READY || begin()
 }
 
 #[cold]
 #[inline(never)]
 fn begin() -> bool {
-    /// How long the set-up is waited for, in milliseconds, and the time between two looks in nanoseconds. In a child that was
-    /// forked meanwhile it does not end.
-    const MOST: u64 = 1000;
-    const PAUSE: u32 = 50_000;
+    /// The longest wait for set-up, which does not end in a child that was forked meanwhile, and the pause between looks.
+    const TIMEOUT_MS: u64 = 1000;
+    const PAUSE_NS: u32 = 50_000;
     let this = errno::address();
     if PHASE.compare_exchange(NEW, this, Ordering::Acquire, Ordering::Acquire).is_ok() {
         errno::preserving(set_up);
         PHASE.store(READY, Ordering::Release);
         return true;
     }
-    let deadline = sys::milliseconds().saturating_add(MOST);
+    let deadline = sys::milliseconds().saturating_add(TIMEOUT_MS);
     while sys::milliseconds() < deadline {
         match PHASE.load(Ordering::Acquire) {
             READY => return true,
             holder if holder == this => return false,
-            _ => errno::preserving(|| sys::sleep(PAUSE)),
+            _ => errno::preserving(|| sys::sleep(PAUSE_NS)),
         }
     }
     false
@@ -56,7 +55,7 @@ static CONSTRUCTOR: extern "C" fn() = constructor;
 
 extern "C" fn constructor() {
     next::resolve();
-    ready();
+    is_ready();
 }
 
 fn set_up() {
@@ -70,39 +69,39 @@ fn set_up() {
     if let Some(policy) = &mut policy {
         // SAFETY: PHASE lets only one thread in.
         unsafe { registry::set_real_user() };
-        let mut fits = |entry| {
+        let mut add = |entry| {
             // SAFETY: PHASE lets only one thread in.
             unsafe { registry::add(entry, Source::FileAlone) }
         };
-        // Where not all can be looked at, a user's entry could lead to one of the others.
-        policy.user_devices = policy.user_devices && policy.devices().all(&mut fits);
+        // If they do not all fit, a user's entry could lead to one that is missing.
+        policy.user_devices = policy.user_devices && policy.devices().all(&mut add);
     }
     let policy = policy.as_ref();
-    let list = variable(names::DEVICES).and_then(storage::keep).unwrap_or_default();
-    let mut first_left_out = None;
+    let list = variable(names::DEVICES).and_then(storage::copy_text).unwrap_or_default();
+    let mut first_excess = None;
     for text in entries(list) {
-        if let Ok((entry, source)) = choose(text, policy) {
+        if let Ok((entry, source)) = entry_of(text, policy) {
             // SAFETY: PHASE lets only one thread in.
             if !unsafe { registry::add(entry, source) } {
-                first_left_out = Some(text);
+                first_excess = Some(text);
                 break;
             }
         }
     }
     // SAFETY: PHASE lets only one thread in.
-    unsafe { registry::settle() };
+    unsafe { registry::look_up_all() };
 
-    // Only now can a message not be written over a listed device.
+    // From here on, a message cannot overwrite a listed device.
     let level = variable(names::LOG_LEVEL).filter(|text| !text.is_empty());
     let level = level.map(|text| (text, number(text)));
     if policy.is_some_and(|policy| !policy.messages) {
         return;
     }
-    // Where requests are recorded, the level is for the set-user-ID programs that this one starts.
+    // If requests are recorded, the level is for the set-user-ID programs that this one starts.
     // SAFETY: PHASE lets only one thread in.
-    let recorded = || variable(names::TRACE).is_some_and(|text| unsafe { record::set_up(text) });
+    let is_recorded = || variable(names::TRACE).is_some_and(|text| unsafe { record::set_up(text) });
     let number = match level {
-        _ if !secure && recorded() => None,
+        _ if !secure && is_recorded() => None,
         Some((_, number)) => number,
         None => None,
     };
@@ -111,7 +110,7 @@ fn set_up() {
     unsafe { log::set_up(number, secure, record::receiver().is_some()) };
     if let Some((text, None)) = level {
         let text = Printed(text);
-        log::say(
+        log::log(
             Level::Warnings,
             format_args!("{}={text} is no number; it takes -1, 0, 1, 10, 100 or 1000", names::LOG_LEVEL),
         );
@@ -119,16 +118,16 @@ fn set_up() {
     if let Some(policy) = policy {
         policy.report();
     }
-    for text in entries(list)
-        .take_while(|text| !first_left_out.is_some_and(|left_out| core::ptr::eq(*text, left_out)))
+    for text in
+        entries(list).take_while(|text| !first_excess.is_some_and(|excess| core::ptr::eq(*text, excess)))
     {
-        if let Err(refusal) = choose(text, policy) {
-            log::say(Level::Errors, format_args!("{refusal}"));
+        if let Err(refusal) = entry_of(text, policy) {
+            log::log(Level::Errors, format_args!("{refusal}"));
         }
     }
-    if let Some(text) = first_left_out {
+    if let Some(text) = first_excess {
         let most = registry::MOST;
-        log::say(
+        log::log(
             Level::Errors,
             format_args!(
                 "{}: this entry and those behind it do not count; at most {most} can",
@@ -139,16 +138,16 @@ fn set_up() {
     report::report();
 }
 
-/// Why an entry of the environment does not count.
+/// Why an entry of the environment is ignored.
 enum Refusal<'a> {
-    Wrong(EntryError<'a>),
+    Invalid(EntryError<'a>),
     NotInFile(&'a [u8]),
 }
 
 impl fmt::Display for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::Wrong(error) => error.fmt(f),
+            Refusal::Invalid(error) => error.fmt(f),
             Refusal::NotInFile(text) => write!(
                 f,
                 "{}: does not count in this set-user-ID program; have the administrator list it in \
@@ -160,10 +159,10 @@ impl fmt::Display for Refusal<'_> {
     }
 }
 
-/// The entry that a text of the environment chooses, and whose it is.
-fn choose<'a>(text: &'a [u8], policy: Option<&Policy>) -> Result<(Entry<'a>, Source), Refusal<'a>> {
+/// Returns the entry of a text of the environment, and its source.
+fn entry_of<'a>(text: &'a [u8], policy: Option<&Policy>) -> Result<(Entry<'a>, Source), Refusal<'a>> {
     let Some(policy) = policy else {
-        return Ok((Entry::parse(text).map_err(Refusal::Wrong)?, Source::Authority));
+        return Ok((Entry::parse(text).map_err(Refusal::Invalid)?, Source::Authority));
     };
     let path = text.split(|&byte| byte == b'=').next().unwrap_or_default();
     if let Some(entry) = policy.devices().find(|entry| entry.path == path) {
@@ -172,11 +171,11 @@ fn choose<'a>(text: &'a [u8], policy: Option<&Policy>) -> Result<(Entry<'a>, Sou
     if !policy.user_devices {
         return Err(Refusal::NotInFile(text));
     }
-    let entry = Entry::parse(text).map_err(Refusal::Wrong)?;
+    let entry = Entry::parse(text).map_err(Refusal::Invalid)?;
     Ok((Entry { force: false, ..entry }, Source::User))
 }
 
-/// The value of a variable of the environment.
+/// Returns the value of a variable of the environment.
 fn variable(name: &str) -> Option<&'static [u8]> {
     unsafe extern "C" {
         static mut environ: *const *const c_char;
@@ -204,7 +203,7 @@ fn variable(name: &str) -> Option<&'static [u8]> {
     }
 }
 
-/// A decimal number.
+/// Parses a decimal number with an optional minus sign.
 fn number(text: &[u8]) -> Option<i32> {
     let (sign, digits) = match text.strip_prefix(b"-") {
         Some(digits) => (-1, digits),

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use disk::conf::{Directive, Distrust, LONGEST, LineError, check_trust, parse};
+use disk::conf::{Directive, Distrust, LineError, MAX_BYTES, check_trust, parse};
 use disk::entry::{Entry, Printed};
 pub use disk::names::CONFIGURATION_FILE as FILE;
 use rustix::io::Errno;
@@ -91,7 +91,7 @@ pub fn read() -> Result<Vec<u8>, Finding> {
     if let Some(fault) = fault_of(&status) {
         return Err(fault);
     }
-    read_start(Path::new(FILE), LONGEST).map_err(unreadable)
+    read_start(Path::new(FILE), MAX_BYTES).map_err(unreadable)
 }
 
 /// Whether there is a file that could count, and that the user may not read.
@@ -129,7 +129,7 @@ fn fault(owner: u32, mode: u32, bytes: u64) -> Option<Finding> {
             (Code::Untrusted, "can be written by others than root".into(), remedy)
         }
         Distrust::TooLong(bytes) => {
-            let why = format!("has {bytes} bytes, more than {LONGEST}");
+            let why = format!("has {bytes} bytes, more than {MAX_BYTES}");
             (Code::Malformed, why, "shorten it as root".into())
         }
     };
@@ -340,13 +340,13 @@ mod tests {
 
     #[test]
     fn a_file_that_others_could_have_written() {
-        assert_eq!(fault(0, 0o100_644, LONGEST), None);
+        assert_eq!(fault(0, 0o100_644, MAX_BYTES), None);
         let faults = [
             (fault(0, 0o120_777, 1), "not a regular file"),
             (fault(5, 0o100_644, 1), "user 5"),
             (fault(0, 0o100_664, 1), "go-w"),
             (fault(0, 0o100_646, 1), "go-w"),
-            (fault(0, 0o100_644, LONGEST + 1), "65537 bytes"),
+            (fault(0, 0o100_644, MAX_BYTES + 1), "65537 bytes"),
         ];
         for (found, why) in faults {
             assert!(found.as_ref().is_some_and(|found| found.to_string().contains(why)), "{found:?}");

@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use disk::conf::{Directive, LONGEST, OTHERS_WRITE, parse};
+use disk::conf::{Directive, MAX_BYTES, OTHERS_WRITE, parse};
 
 use crate::check::config::{self, FILE, read};
 use crate::check::exposure::exposure;
@@ -247,8 +247,8 @@ impl Change {
             new.push(b'\n');
             added.push(line);
         }
-        if new.len() as u64 > LONGEST {
-            let why = format!("would have {} bytes, and the library takes at most {LONGEST}", new.len());
+        if new.len() as u64 > MAX_BYTES {
+            let why = format!("would have {} bytes, and the library takes at most {MAX_BYTES}", new.len());
             return Err(Finding::problem(Code::Malformed, why).of(FILE).hint("shorten it"));
         }
         Ok(Change { old, new, added, remarks })

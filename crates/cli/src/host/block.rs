@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use disk::physical_disk::{BLOCK_EXT_MAJOR, is_disk_link, is_disk_number};
+use disk::physical_disk::{BLOCK_EXT_MAJOR, is_physical_disk_link, is_physical_disk_number};
 use engine::listed::is_physical_disk;
 use engine::sys::DeviceNumber;
 
@@ -245,9 +245,9 @@ impl Block {
 /// Whether a device is a real SCSI, IDE or NVMe disk; `link` is where `/sys/dev/block/MAJOR:MINOR` leads.
 pub(super) fn is_real(number: DeviceNumber, link: &[u8]) -> bool {
     if number.major() == BLOCK_EXT_MAJOR {
-        is_disk_link(link)
+        is_physical_disk_link(link)
     } else {
-        is_disk_number(number.major(), number.minor())
+        is_physical_disk_number(number.major(), number.minor())
     }
 }
 

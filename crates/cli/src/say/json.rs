@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use disk::entry::can_be_shown;
+use disk::entry::is_printable;
 use serde::Serialize;
 use vmware::{Chs, Conclusion, Facts};
 
@@ -63,7 +63,7 @@ fn finished(text: serde_json::Result<String>) -> Result<String, Finding> {
         match character {
             // Those of the layout: in strings there are no others.
             '\n' => escaped.push(character),
-            _ if can_be_shown(character) => escaped.push(character),
+            _ if is_printable(character) => escaped.push(character),
             _ => escaped += &format!("\\u{:04x}", u32::from(character)),
         }
     }
@@ -105,7 +105,7 @@ mod tests {
         for (text, newlines) in [(text(&value), 6), (line(&value), 1)] {
             let text = text.expect("it can be written");
             let others = text.chars().filter(|&character| character != '\n');
-            assert!(others.clone().all(can_be_shown), "{text}");
+            assert!(others.clone().all(is_printable), "{text}");
             assert_eq!(text.len() - others.map(char::len_utf8).sum::<usize>(), newlines, "{text}");
             let read: Vec<String> = serde_json::from_str(&text).expect("it can be read");
             assert_eq!(read, value);

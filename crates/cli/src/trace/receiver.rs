@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use std::{fs, iter};
 
 use disk::names::TRACE;
-use disk::record::{Head, TOKEN};
+use disk::record::{Header, TOKEN};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
@@ -105,7 +105,7 @@ impl Receiver {
             match message.strip_prefix(self.secret.as_bytes()) {
                 Some(DONE) => return Message::Done,
                 Some(record) => {
-                    if let Some((head, parts)) = Head::parse(record) {
+                    if let Some((head, parts)) = Header::parse(record) {
                         return Message::Record(Box::new(Record::new(&head, &parts)));
                     }
                 }

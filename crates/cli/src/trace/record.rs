@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::absent;
 use disk::abi::{Abi, SgIoHdr, Structure};
 use disk::ioctl::hdio_drive;
-use disk::record::{Head, Part, Parts};
+use disk::record::{Header, Part, Parts};
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SG_IO, find};
 use disk::scsi::command::{self, Command, Operation as Scsi};
 use disk::{ata, sat};
@@ -120,7 +120,7 @@ pub struct Moved {
 
 impl Record {
     /// What the library sent.
-    pub fn new(head: &Head, parts: &Parts<'_>) -> Record {
+    pub fn new(head: &Header, parts: &Parts<'_>) -> Record {
         let part = |part| Bytes(parts.get(part).to_vec());
         let name = head.name.split(|&byte| byte == 0).next().unwrap_or_default();
         let (result, errno) = match head.result {
@@ -140,9 +140,9 @@ impl Record {
             errno,
             forwarded: head.forwarded,
             nanoseconds: head.duration,
-            given: part(Part::Given),
-            got: part(Part::Got),
-            cdb: part(Part::Command),
+            given: part(Part::Input),
+            got: part(Part::Output),
+            cdb: part(Part::Cdb),
             sense: part(Part::Sense),
             data: part(Part::Data),
             data_length: head.data_length,

@@ -2,7 +2,7 @@
 
 use disk::abi::SgIoHdr;
 use disk::entry::Kind;
-use disk::record::{Head, Words};
+use disk::record::{Header, Words};
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, SCSI_IOCTL_SEND_COMMAND, SG_IO};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -19,14 +19,14 @@ use super::replay::input::{Input, input};
 use super::replay::lines::parse;
 
 /// A message as the library would send it.
-fn message(head: &Head, parts: &[Vec<u8>; 6]) -> Vec<u8> {
+fn message(head: &Header, parts: &[Vec<u8>; 6]) -> Vec<u8> {
     let words: Words = head.words(parts.each_ref().map(|part| part.len() as u64));
     let words = words.iter().flat_map(|word| word.to_ne_bytes());
     words.chain(parts.iter().flatten().copied()).collect()
 }
 
-fn head(request: u32, result: Result<i32, disk::Errno>) -> Head {
-    Head {
+fn head(request: u32, result: Result<i32, disk::Errno>) -> Header {
+    Header {
         process: 1,
         thread: 2,
         name: *b"a program's name",
@@ -64,7 +64,7 @@ proptest! {
         let result = if errno == 0 { Ok(7) } else { Err(disk::Errno(errno)) };
         let head = head(request, result);
         let bytes = message(&head, &parts);
-        let (parsed, found) = Head::parse(&bytes).expect("it is whole");
+        let (parsed, found) = Header::parse(&bytes).expect("it is whole");
         prop_assert_eq!(parsed, head);
         let record = Record::new(&parsed, &found);
         let words = decode::request(&record) + &decode::outcome(&record);
@@ -78,17 +78,17 @@ proptest! {
             prop_assert_eq!(cdb, read.cdb.0);
         }
         // One byte more or less is none.
-        prop_assert_eq!(Head::parse(&bytes[..bytes.len() - 1]), None);
-        prop_assert!(Head::parse(&[&bytes[..], &[0]].concat()).is_none());
+        prop_assert_eq!(Header::parse(&bytes[..bytes.len() - 1]), None);
+        prop_assert!(Header::parse(&[&bytes[..], &[0]].concat()).is_none());
     }
 
     #[test]
     fn any_message_is_a_record_or_none(bytes in vec(any::<u8>(), 0..400), at in 0usize..200, word in any::<u64>()) {
-        let _ = Head::parse(&bytes);
+        let _ = Header::parse(&bytes);
         let mut damaged = message(&head(SG_IO, Ok(0)), &Default::default());
         let at = 8 * (at % (damaged.len() / 8));
         damaged[at..at + 8].copy_from_slice(&word.to_ne_bytes());
-        if let Some((head, parts)) = Head::parse(&damaged) {
+        if let Some((head, parts)) = Header::parse(&damaged) {
             decode::outcome(&Record::new(&head, &parts));
         }
     }
@@ -107,7 +107,7 @@ fn what_may_be_made_again() {
         let given = hdr.as_bytes().to_vec();
         let parts = [b"/x".to_vec(), given, vec![], cdb.to_vec(), vec![], data.to_vec()];
         let bytes = message(&head(request, Ok(0)), &parts);
-        let (head, parts) = Head::parse(&bytes).expect("it is whole");
+        let (head, parts) = Header::parse(&bytes).expect("it is whole");
         Record::new(&head, &parts)
     };
     // A CDB of 12 bytes is no shorter than it is: DATA SET MANAGEMENT and IDENTIFY DEVICE.
@@ -145,7 +145,7 @@ fn registers_that_came_back() {
         let result = if errno == 0 { Ok(0) } else { Err(disk::Errno(errno)) };
         let parts = [vec![], given.to_vec(), got.to_vec(), vec![], vec![], vec![]];
         let bytes = message(&head(request, result), &parts);
-        let (head, parts) = Head::parse(&bytes).expect("it is whole");
+        let (head, parts) = Header::parse(&bytes).expect("it is whole");
         decode::outcome(&Record::new(&head, &parts))
     };
     let identify = [0xec, 0, 0, 1];

@@ -199,7 +199,7 @@ fn library_answers(entry: &Entry<'_>, capacity: Capacity) -> Facts {
     Facts {
         bytes: Ok(capacity.bytes()),
         sectors: Ok(sectors),
-        sector_size: Ok(capacity.block as i32),
+        sector_size: Ok(capacity.block_size as i32),
         read_only: Ok(entry.read_only.into()),
         geometry: Ok(Geometry { cylinders, heads: fixed.heads, sectors: fixed.sectors, start: 0 }),
         identity: if entry.kind == Kind::Scsi { Err(Errno::EINVAL) } else { Ok(identity) },

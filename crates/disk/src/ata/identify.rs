@@ -10,26 +10,26 @@ use crate::identity;
 use crate::medium::is_thin;
 use crate::settings::{DRA, SMART, WCE};
 
-/// The most sectors of one READ MULTIPLE (word 47).
+/// The most sectors per DRQ data block of READ MULTIPLE (word 47).
 pub const MAX_MULTIPLE: u8 = 16;
 
-/// Whether a disk has a number of sectors of one READ MULTIPLE; 0 turns multiple mode off.
+/// Returns whether SET MULTIPLE MODE accepts a number of sectors; 0 turns multiple mode off.
 pub fn has_multiple(sectors: u8) -> bool {
     sectors == 0 || sectors <= MAX_MULTIPLE && sectors.is_power_of_two()
 }
 
-/// The bytes of the sector that `HDIO_OBSOLETE_IDENTITY` gives.
+/// The bytes of the sector that `HDIO_OBSOLETE_IDENTITY` returns.
 pub const OBSOLETE_IDENTITY: usize = 142;
 
-/// The largest number of sectors that the sector can say.
-const MOST_SECTORS: u64 = 0xffff_ffff_ffff;
+/// The most sectors that words 100 to 103 can hold.
+const MAX_SECTORS: u64 = 0xffff_ffff_ffff;
 
-/// What the sector says beside who the disk is and how large.
+/// The features in the sector and their state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Bytes a physical block.
+pub struct Features {
+    /// Bytes per physical block.
     pub physical: u32,
-    /// DATA SET MANAGEMENT gives space back, and what was there reads as zeros.
+    /// DATA SET MANAGEMENT deallocates blocks, which then read as zeros.
     pub thin: bool,
     /// The write cache is on.
     pub write_cache: bool,
@@ -39,16 +39,16 @@ pub struct Settings {
     pub smart: bool,
     /// The level of advanced power management; 0: off.
     pub power_management: u8,
-    /// The sectors of one READ MULTIPLE; 0: multiple mode is off.
+    /// Sectors per DRQ data block of READ MULTIPLE; 0: multiple mode is off.
     pub multiple: u8,
-    /// The DMA mode, as SET FEATURES names it (ACS-3, 7.45.8).
+    /// The DMA mode, as SET FEATURES codes it (ACS-3, 7.45.8).
     pub transfer_mode: u8,
 }
 
-impl Settings {
-    /// Those of a disk that has just been switched on.
-    pub fn fresh(kind: Kind, physical: u32) -> Settings {
-        Settings {
+impl Features {
+    /// Returns those after power-on.
+    pub fn fresh(kind: Kind, physical: u32) -> Features {
+        Features {
             physical,
             thin: false,
             write_cache: true,
@@ -60,11 +60,11 @@ impl Settings {
         }
     }
 
-    /// Those that hold now.
-    fn current(device: &Device<'_>, host: &impl Host) -> Settings {
+    /// Returns the current ones.
+    fn current(device: &Device<'_>, host: &impl Host) -> Features {
         let settings = device.settings;
-        let fresh = Settings::fresh(device.entry.kind, device.physical_block(host).unwrap_or(0));
-        Settings {
+        let fresh = Features::fresh(device.entry.kind, device.physical_block(host).unwrap_or(0));
+        Features {
             thin: is_thin(host),
             write_cache: settings.switches.is_on(WCE),
             look_ahead: !settings.switches.is_on(DRA),
@@ -76,7 +76,7 @@ impl Settings {
         }
     }
 
-    /// Whether a disk has a transfer mode: PIO by default, PIO 0 to 4, multiword DMA 0 to 2, Ultra DMA.
+    /// Returns whether a disk has a transfer mode: PIO by default, PIO 0 to 4, multiword DMA 0 to 2, Ultra DMA.
     pub fn has_mode(kind: Kind, transfer_mode: u8) -> bool {
         let number = transfer_mode & 0x07;
         match transfer_mode & 0xf8 {
@@ -88,12 +88,12 @@ impl Settings {
         }
     }
 
-    /// Whether a transfer mode is one of DMA.
+    /// Returns whether a transfer mode is a DMA mode.
     pub fn is_dma(transfer_mode: u8) -> bool {
         transfer_mode >= MULTIWORD_DMA
     }
 
-    /// The bit in the high byte of a word about DMA modes that says which of them is selected.
+    /// Returns the bit of the selected mode in the word of these DMA modes.
     fn selected(&self, modes: u8) -> u16 {
         if self.transfer_mode & 0xf8 == modes { 0x100 << (self.transfer_mode & 0x07) } else { 0 }
     }
@@ -103,7 +103,7 @@ impl Settings {
 const MULTIWORD_DMA: u8 = 0x20;
 const ULTRA_DMA: u8 = 0x40;
 
-/// Ultra DMA 5, or 6 on Serial ATA.
+/// Returns the highest Ultra DMA mode: 5, or 6 on Serial ATA.
 fn highest_ultra_dma(kind: Kind) -> u8 {
     if kind == Kind::Sata { 6 } else { 5 }
 }
@@ -111,20 +111,20 @@ fn highest_ultra_dma(kind: Kind) -> u8 {
 /// Fills the sector of a disk as it is now.
 #[inline(never)]
 pub(crate) fn sector(device: &Device<'_>, host: &impl Host, capacity: Capacity, out: &mut [u8; 512]) {
-    fill(&identify(device.entry, capacity, &Settings::current(device, host)), out);
+    fill(&identify(device.entry, capacity, &Features::current(device, host)), out);
 }
 
-/// What a feature's bit is while the feature is on.
+/// Returns the bits of a feature that is on.
 fn when(on: bool, bits: u16) -> u16 {
     if on { bits } else { 0 }
 }
 
-/// The 256 words, strings as on the wire: each word's first character in its high byte.
-pub fn identify(entry: &Entry<'_>, capacity: Capacity, settings: &Settings) -> [u16; 256] {
+/// Returns the 256 words; the first character of a string is in the high byte of its word.
+pub fn identify(entry: &Entry<'_>, capacity: Capacity, features: &Features) -> [u16; 256] {
     let mut words = [0; 256];
     let mut set = |at: usize, values: &[u16]| copy(&mut words, at, values);
     let serial_ata = entry.kind == Kind::Sata;
-    let blocks = capacity.blocks.min(MOST_SECTORS);
+    let blocks = capacity.blocks.min(MAX_SECTORS);
     let short = |value: u64| [value as u16, (value >> 16) as u16];
 
     let geometry = identify_geometry(capacity.blocks);
@@ -145,14 +145,14 @@ pub fn identify(entry: &Entry<'_>, capacity: Capacity, settings: &Settings) -> [
     set(49, &[0x2f00, 0x4000, 0x0200]);
     // Words 54 to 58, 64 to 70 and 88 are valid.
     set(53, &[0x0007]);
-    set(59, &[0x0100 | u16::from(settings.multiple)]);
+    set(59, &[0x0100 | u16::from(features.multiple)]);
     set(60, &short(blocks.min(0x0fff_ffff)));
     // Multiword DMA 0 to 2; PIO 3 and 4; 120 ns a cycle.
-    set(63, &[0x0007 | settings.selected(MULTIWORD_DMA), 0x0003, 120, 120, 120, 120]);
+    set(63, &[0x0007 | features.selected(MULTIWORD_DMA), 0x0003, 120, 120, 120, 120]);
     // Deterministic data, all zeros, after TRIM.
-    set(69, &[when(settings.thin, 0x4020)]);
+    set(69, &[when(features.thin, 0x4020)]);
     if serial_ata {
-        // Serial ATA up to 6 Gb/s, which is the speed; counters of the link's events.
+        // Serial ATA up to 6 Gb/s, the negotiated speed; Phy event counters.
         set(76, &[0x040e, 0x0006]);
         set(222, &[0x103f]);
     } else {
@@ -163,31 +163,31 @@ pub fn identify(entry: &Entry<'_>, capacity: Capacity, settings: &Settings) -> [
     // ATA/ATAPI-4 to ACS-3.
     set(80, &[0x07f0]);
     // NOP, look-ahead, write cache, power management, SMART; FLUSH CACHE (EXT), 48-bit addresses, advanced power management;
-    // world-wide name, FUA, READ LOG EXT, SMART's self-tests and error log: there, and on.
+    // world-wide name, FUA, READ LOG EXT, SMART's self-tests and error log: supported, and enabled.
     let on =
-        when(settings.smart, 0x0001) | when(settings.write_cache, 0x0020) | when(settings.look_ahead, 0x0040);
-    let managed = when(settings.power_management > 0, 0x0008);
+        when(features.smart, 0x0001) | when(features.write_cache, 0x0020) | when(features.look_ahead, 0x0040);
+    let managed = when(features.power_management > 0, 0x0008);
     set(82, &[0x4069, 0x7408, 0x4163, 0x4008 | on, 0xb400 | managed, 0x4163]);
-    set(91, &[settings.power_management.into()]);
-    // READ LOG DMA EXT: there, and on.
+    set(91, &[features.power_management.into()]);
+    // READ LOG DMA EXT: supported, and enabled.
     set(119, &[0x4008, 0x4008]);
     // Ultra DMA.
-    set(88, &[((0x2 << highest_ultra_dma(entry.kind)) - 1) | settings.selected(ULTRA_DMA)]);
-    if settings.thin {
+    set(88, &[((0x2 << highest_ultra_dma(entry.kind)) - 1) | features.selected(ULTRA_DMA)]);
+    if features.thin {
         set(105, &[MAX_RANGE_BLOCKS]);
         set(169, &[0x0001]);
     }
     set(100, &[blocks as u16, (blocks >> 16) as u16, (blocks >> 32) as u16, (blocks >> 48) as u16]);
 
-    let ratio = settings.physical.checked_div(capacity.block).and_then(u32::checked_ilog2).unwrap_or(0);
+    let ratio = features.physical.checked_div(capacity.block_size).and_then(u32::checked_ilog2).unwrap_or(0);
     let mut sizes = 0x4000;
     if ratio > 0 {
         sizes |= 0x2000 | (ratio as u16 & 0xf);
         set(209, &[0x4000]);
     }
-    if capacity.block > 512 {
+    if capacity.block_size > 512 {
         sizes |= 0x1000;
-        set(117, &short(u64::from(capacity.block / 2)));
+        set(117, &short(u64::from(capacity.block_size / 2)));
     }
     set(106, &[sizes]);
     let wwn = identity::wwn(entry);
@@ -201,7 +201,7 @@ pub fn identify(entry: &Entry<'_>, capacity: Capacity, settings: &Settings) -> [
     words
 }
 
-/// Text in words.
+/// Returns text as words.
 fn text<const N: usize>(bytes: &[u8]) -> [u16; N] {
     let mut words = [0; N];
     for (word, pair) in words.iter_mut().zip(bytes.chunks_exact(2)) {
@@ -210,25 +210,18 @@ fn text<const N: usize>(bytes: &[u8]) -> [u16; N] {
     words
 }
 
-/// The sector as the disk gives it: little-endian words.
-fn fill(words: &[u16; 256], out: &mut [u8; 512]) {
-    for (byte, value) in out.iter_mut().zip(words.iter().flat_map(|word| word.to_le_bytes())) {
-        *byte = value;
+/// Writes the words in little-endian order.
+pub fn fill(words: &[u16; 256], out: &mut [u8; 512]) {
+    for (bytes, word) in out.chunks_exact_mut(2).zip(words) {
+        copy(bytes, 0, &word.to_le_bytes());
     }
 }
 
-/// The words as bytes.
-pub fn bytes(words: &[u16; 256]) -> [u8; 512] {
-    let mut bytes = [0; 512];
-    fill(words, &mut bytes);
-    bytes
-}
-
-/// Where the strings stand, in bytes: serial number, firmware revision, model.
+/// The bytes of the strings: serial number, firmware revision, model.
 const STRINGS: [core::ops::Range<usize>; 3] = [20..40, 46..54, 54..94];
 
-/// Makes the sector what `HDIO_GET_IDENTITY` gives: as the disk does, but strings in the order in which they are read
-/// (`struct hd_driveid`; `ata_id_to_hd_driveid` in the kernel's include/linux/ata.h).
+/// Converts the sector to `struct hd_driveid`, in which the characters of strings are in reading order
+/// (`HDIO_GET_IDENTITY`; `ata_id_to_hd_driveid` in the kernel's include/linux/ata.h).
 pub fn hd_driveid(sector: &mut [u8; 512]) {
     for range in STRINGS {
         for pair in sector.get_mut(range).unwrap_or_default().chunks_exact_mut(2) {

@@ -1,4 +1,4 @@
-//! SMART data and logs (ACS-3, 7.48 and 9): pages of 512 bytes, little-endian, about a disk that counts nothing.
+//! SMART data and logs (ACS-3, 7.48 and 9): pages of 512 bytes, little-endian, of a disk that counts nothing.
 
 use super::identify;
 use crate::bytes::copy;
@@ -6,7 +6,7 @@ use crate::device::{Capacity, Device};
 use crate::host::Host;
 use crate::settings::Settings;
 
-/// Logs (ACS-3, 9.1), all that there are: address, pages as READ LOG EXT gives them, pages as SMART READ LOG does.
+/// The logs (ACS-3, 9.1): address, pages of READ LOG EXT, pages of SMART READ LOG.
 const LOGS: [(u8, u16, u16); 9] = [
     (DIRECTORY, 1, 1),
     (SUMMARY_ERROR, 0, 1),
@@ -29,11 +29,11 @@ const QUEUED_ERROR: u8 = 0x10;
 const PHY_EVENTS: u8 = 0x11;
 const IDENTIFY_DATA: u8 = 0x30;
 
-/// A page of 512 bytes that is filled in place, all of it 0 at first.
+/// Builds a page of 512 bytes.
 pub struct Page(pub [u8; 512]);
 
 impl Page {
-    /// An empty one.
+    /// Returns a page of zeros.
     pub fn new() -> Page {
         Page([0; 512])
     }
@@ -42,40 +42,40 @@ impl Page {
         copy(&mut self.0, at, bytes);
     }
 
-    /// Puts a checksum into the last byte: all bytes add up to 0.
-    fn sum(&mut self) {
+    /// Sets the checksum, the last byte: all bytes add up to 0.
+    fn set_checksum(&mut self) {
         let sum = self.0.iter().fold(0u8, |sum, &byte| sum.wrapping_add(byte));
         self.set(511, &[sum.wrapping_neg()]);
     }
 }
 
-/// SMART READ DATA: no attributes, for nothing is counted. Self-tests and the error log are there.
+/// Fills SMART READ DATA: no attributes; self-tests and the error log are supported.
 pub fn smart_data(settings: &Settings, out: &mut Page) {
     smart_thresholds(out);
-    // How the last self-test ended; 0 where there was none, too.
-    out.set(363, &[last_test(settings).map_or(0, |(_, status, _)| status)]);
+    // The status of the last self-test; 0 also before any.
+    out.set(363, &[last_self_test(settings).map_or(0, |(_, status, _)| status)]);
     // Off-line data collection: EXECUTE OFF-LINE IMMEDIATE, self-tests.
     out.set(367, &[0x11]);
-    // Saved before a power mode, and by itself; error log; a self-test takes a minute at most.
+    // SMART capability: attributes are saved; error log; a self-test takes a minute.
     out.set(368, &[0x03, 0x00, 0x01, 0, 1, 1]);
     out.set(511, &[0]);
-    out.sum();
+    out.set_checksum();
 }
 
-/// SMART READ ATTRIBUTE THRESHOLDS: of no attributes.
+/// Fills SMART READ ATTRIBUTE THRESHOLDS, of no attributes.
 pub fn smart_thresholds(out: &mut Page) {
     out.set(0, &0x0010u16.to_le_bytes());
-    out.sum();
+    out.set_checksum();
 }
 
-/// Remembers the last self-test: what it was, and the logical block that it could not read.
-pub fn remember(settings: &Settings, kind: u8, bad: Option<u64>) {
+/// Records the last self-test: its subcommand and the LBA that it could not read.
+pub fn record_self_test(settings: &Settings, kind: u8, bad: Option<u64>) {
     settings.self_test.set(u32::from(kind) << 8 | u32::from(bad.is_some()));
     settings.self_test_block.set(bad.unwrap_or(0));
 }
 
-/// The last self-test: its kind, its status (0, or 7: the read element failed), and the block that could not be read.
-fn last_test(settings: &Settings) -> Option<(u8, u8, u64)> {
+/// Returns the last self-test: its subcommand, its status (0, or 7: the read element failed), and the failing LBA.
+fn last_self_test(settings: &Settings) -> Option<(u8, u8, u64)> {
     let [failed, kind, ..] = settings.self_test.get(0).to_le_bytes();
     match failed {
         _ if kind == 0 => None,
@@ -84,8 +84,8 @@ fn last_test(settings: &Settings) -> Option<(u8, u8, u64)> {
     }
 }
 
-/// A page of a log that SMART READ LOG gives; `false` where there is none.
-pub fn smart(settings: &Settings, address: u8, page: u16, out: &mut Page) -> bool {
+/// Fills a page of SMART READ LOG; returns false if it does not exist.
+pub fn smart_log(settings: &Settings, address: u8, page: u16, out: &mut Page) -> bool {
     let Some(&(.., pages)) = LOGS.iter().find(|log| log.0 == address) else { return false };
     if page >= pages {
         return false;
@@ -94,23 +94,23 @@ pub fn smart(settings: &Settings, address: u8, page: u16, out: &mut Page) -> boo
         DIRECTORY => directory(|log| log.2, out),
         SUMMARY_ERROR => {
             out.set(0, &[1]);
-            out.sum();
+            out.set_checksum();
         }
         _ => {
             out.set(0, &1u16.to_le_bytes());
-            if let Some((kind, status, block)) = last_test(settings) {
+            if let Some((kind, status, block)) = last_self_test(settings) {
                 let block = u32::try_from(block).unwrap_or(u32::MAX).to_le_bytes();
                 out.set(2, &[kind, status, 0, 0, 0, block[0], block[1], block[2], block[3]]);
                 out.set(508, &[1]);
             }
-            out.sum();
+            out.set_checksum();
         }
     }
     true
 }
 
-/// A page of a log that READ LOG EXT gives; `false` where there is none.
-pub fn general(
+/// Fills a page of READ LOG EXT; returns false if it does not exist.
+pub fn general_purpose_log(
     device: &Device<'_>,
     host: &impl Host,
     capacity: Capacity,
@@ -128,20 +128,20 @@ pub fn general(
         STATISTICS => statistics(number, out),
         EXTENDED_ERROR => {
             out.set(0, &[1]);
-            out.sum();
+            out.set_checksum();
         }
         EXTENDED_SELF_TEST => {
             out.set(0, &[1]);
-            if let Some((kind, status, block)) = last_test(device.settings) {
+            if let Some((kind, status, block)) = last_self_test(device.settings) {
                 out.set(2, &[1, 0, kind, status, 0, 0, 0]);
                 out.set(9, block.to_le_bytes().get(..6).unwrap_or_default());
             }
-            out.sum();
+            out.set_checksum();
         }
         // No queued command has failed.
         QUEUED_ERROR => {
             out.set(0, &[0x80]);
-            out.sum();
+            out.set_checksum();
         }
         // No counters: 0 ends them.
         PHY_EVENTS => {}
@@ -151,7 +151,7 @@ pub fn general(
     true
 }
 
-/// How many pages the log of each address has.
+/// Fills the directory: the number of pages of each log.
 fn directory(pages: impl Fn(&(u8, u16, u16)) -> u16, out: &mut Page) {
     out.set(0, &1u16.to_le_bytes());
     for log in LOGS.iter().filter(|log| log.0 != DIRECTORY) {
@@ -159,10 +159,10 @@ fn directory(pages: impl Fn(&(u8, u16, u16)) -> u16, out: &mut Page) {
     }
 }
 
-/// A device statistic that the disk has, and whose value it does not know (ACS-3, 9.5.3).
+/// A device statistic that is supported and whose value is not valid (ACS-3, 9.5.3).
 const UNKNOWN: u64 = 0x80 << 56;
 
-/// Device statistics: power-on hours and temperature, neither of them known.
+/// Fills a page of device statistics: power-on hours and temperature, neither of them valid.
 fn statistics(number: u8, out: &mut Page) {
     let (at, bytes): (usize, &[u8]) = match number {
         0x00 => (8, &[3, 0x00, 0x01, 0x05]),

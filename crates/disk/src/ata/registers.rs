@@ -1,7 +1,7 @@
 //! The registers of an ATA disk (ACS-3, 7.1 and 9).
 
-/// What a host writes to the registers of a disk (ACS-3, 7.1.3). Commands with 28-bit addresses look at the low byte of
-/// `features` and `count`, the low three of `lba` and the low four bits of `device`.
+/// The input registers of a command (ACS-3, 7.1.3). Commands with a 28-bit LBA use the low byte of `features`
+/// and `count`, the low three bytes of `lba` and the low four bits of `device`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taskfile {
     /// COMMAND
@@ -16,7 +16,7 @@ pub struct Taskfile {
     pub device: u8,
 }
 
-/// What the registers hold when a command has ended (ACS-3, 9).
+/// The output registers of a command (ACS-3, 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registers {
     /// STATUS
@@ -31,32 +31,32 @@ pub struct Registers {
     pub device: u8,
 }
 
-/// STATUS: device ready, and its obsolete bit that says that a seek has ended.
+/// STATUS: DRDY, and the obsolete bit DSC.
 pub(crate) const READY: u8 = 0x50;
-/// STATUS: device fault.
+/// STATUS: DF, device fault.
 pub(crate) const FAULT: u8 = 0x20;
-/// STATUS: ERROR says why the command failed.
+/// STATUS: the command failed; ERROR has the cause.
 pub(crate) const ERR: u8 = 0x01;
 
-/// ERROR: the command, or what it asks for, is none of the disk's.
+/// ERROR: unsupported command or field.
 pub(crate) const ABRT: u8 = 0x04;
-/// ERROR: there is no such address.
+/// ERROR: the LBA does not exist.
 pub(crate) const IDNF: u8 = 0x10;
-/// ERROR: the data cannot be read.
+/// ERROR: the data is uncorrectable.
 pub(crate) const UNC: u8 = 0x40;
 
 /// DEVICE: the address is a logical block address.
 pub const LBA: u8 = 0x40;
-/// DEVICE: bits that have been 1 since the first ATA disks.
+/// DEVICE: obsolete bits that are always 1.
 pub(crate) const OBSOLETE: u8 = 0xa0;
-/// DEVICE: the command is the second disk's of a cable, which there is none of.
+/// DEVICE: DEV, addresses device 1, which does not exist.
 pub(crate) const SECOND: u8 = 0x10;
 
 /// LBA of every SMART command, from bit 8 on (ACS-3, 7.48).
 pub const SMART_SIGNATURE: u64 = 0xc24f;
 
 impl Registers {
-    /// Whether the command failed.
+    /// Returns whether the command failed.
     pub fn failed(&self) -> bool {
         self.status & (ERR | FAULT) != 0
     }

@@ -1,7 +1,7 @@
 //! Requests of the block layer (the kernel's block/ioctl.c).
 //!
-//! On a block device the kernel's answers are right, but for what the entry's `ro` and `sector=` change and a
-//! size that is no whole number of blocks. On an image file they are ours, with the same meaning.
+//! On a block device the kernel answers, except where the entry's `ro` and `sector=` or a size that is not a whole
+//! number of blocks matter. On an image file the library answers, with the same meaning.
 
 use super::request::*;
 use crate::abi::{Abi, BlkpgIoctlArg, Long};
@@ -9,10 +9,10 @@ use crate::device::Device;
 use crate::errno::Errno;
 use crate::host::{Capability, Host, Medium};
 
-/// Bytes a page: the largest block of the page cache.
+/// The largest block size of the page cache: a page.
 const PAGE: u32 = 4096;
 
-/// What the kernel says of a fresh disk: how far it reads ahead, in 512-byte sectors.
+/// The default read-ahead of the kernel, in 512-byte sectors.
 const READ_AHEAD: u64 = 256;
 
 #[inline(never)]
@@ -22,22 +22,22 @@ pub(crate) fn answer(device: &Device<'_>, host: &impl Host, request: u32, argume
         | BLKROGET => property(device, host, request, argument).into(),
         BLKDISCARD | BLKZEROOUT => match host.medium() {
             Medium::BlockDevice if !device.entry.read_only => Answer::Forward,
-            _ => change(device, host, request, argument).into(),
+            _ => discard_or_zero(device, host, request, argument).into(),
         },
         BLKSECDISCARD | BLKRESETZONE | BLKOPENZONE | BLKCLOSEZONE | BLKFINISHZONE | BLKROSET
             if device.entry.read_only =>
         {
-            Answer::Error(protected(host))
+            Answer::Error(write_protected(host))
         }
         _ if find(request).is_none() => Answer::Error(device.refusal()),
         _ => match host.medium() {
             Medium::BlockDevice => Answer::Forward,
-            Medium::ImageFile => image(device, host, request, argument).into(),
+            Medium::ImageFile => answer_on_image(device, host, request, argument).into(),
         },
     }
 }
 
-/// What depends on the size and the entry.
+/// Answers requests that depend on the capacity and the entry.
 fn property(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
     let int = |value: u32| host.store(argument, value);
     let at_least_a_block = |bytes: u32| Ok(device.logical_block(host)?.max(bytes));
@@ -53,25 +53,25 @@ fn property(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) 
         BLKPBSZGET => int(device.physical_block(host)?)?,
         BLKIOMIN => int(at_least_a_block(host.minimum_io()?)?)?,
         BLKBSZGET => int(at_least_a_block(host.soft_block()?)?)?,
-        BLKROGET => int(device.read_only(host)?.into())?,
+        BLKROGET => int(device.is_read_only(host)?.into())?,
         _ => host.store(argument, device.capacity(host)?.bytes())?,
     }
     Ok(0)
 }
 
-/// Why nothing can be written to a protected device.
-fn protected(host: &impl Host) -> Errno {
+/// Returns the errno of a write to a protected device.
+fn write_protected(host: &impl Host) -> Errno {
     if host.writable() { Errno::EPERM } else { Errno::EBADF }
 }
 
-/// `BLKDISCARD` and `BLKZEROOUT`: a range of bytes, in whole logical blocks.
-fn change(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
+/// Answers `BLKDISCARD` and `BLKZEROOUT`, whose range is in bytes.
+fn discard_or_zero(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
     if !host.writable() || device.entry.read_only {
-        return Err(protected(host));
+        return Err(write_protected(host));
     }
     let [start, length]: [u64; 2] = host.fetch(argument)?;
     let capacity = device.capacity(host)?;
-    let unaligned = (start | length) & u64::from(capacity.block.wrapping_sub(1)) != 0;
+    let unaligned = (start | length) & u64::from(capacity.block_size.wrapping_sub(1)) != 0;
     let end = start.checked_add(length).ok_or(Errno::EINVAL)?;
     if unaligned || end > capacity.bytes() || length == 0 {
         return Err(Errno::EINVAL);
@@ -83,14 +83,14 @@ fn change(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) ->
     Ok(0)
 }
 
-/// The rest, on an image file.
-fn image(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
+/// Answers the other requests on an image file.
+fn answer_on_image(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<i32, Errno> {
     let int = |value: u32| host.store(argument, value);
     let short = |value: u16| host.store(argument, value);
     let admin = || if host.capable(Capability::Admin) { Ok(()) } else { Err(Errno::EACCES) };
     match request {
         BLKIOOPT | BLKALIGNOFF | BLKDISCARDZEROES | BLKGETZONESZ | BLKGETNRZONES => int(0)?,
-        // As the kernel has it where nothing is known of the medium.
+        // The kernel's default.
         BLKROTATIONAL => short(1)?,
         BLKSECTGET => short(host.max_sectors()?)?,
         BLKRAGET | BLKFRAGET => host.store(argument, Long { value: READ_AHEAD })?,
@@ -98,9 +98,9 @@ fn image(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> 
             admin()?;
             host.flush()?;
         }
-        // A file has no partitions that the kernel knows of, and what is read ahead is the file system's affair.
+        // The kernel knows no partitions of a file, and the file system reads ahead.
         BLKRRPART | BLKRASET | BLKFRASET => admin()?,
-        // Nor is the size of a page cache's blocks: what the kernel would refuse is refused (blkdev_bszset, set_blocksize).
+        // The file system chooses the block size; what the kernel rejects is rejected (blkdev_bszset, set_blocksize).
         BLKBSZSET => {
             admin()?;
             if argument == 0 {
@@ -112,9 +112,9 @@ fn image(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> 
                 return Err(Errno::EINVAL);
             }
         }
-        // Nobody has set a trace up.
+        // No trace is set up.
         BLKTRACESTART | BLKTRACESTOP | BLKTRACETEARDOWN => return Err(Errno::EINVAL),
-        // Nor can a file be divided.
+        // A file cannot be partitioned.
         BLKPG => {
             admin()?;
             let BlkpgIoctlArg { data, .. } = host.fetch(argument)?;
@@ -129,7 +129,7 @@ fn image(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> 
     Ok(0)
 }
 
-/// Persistent reservations: the disk has none (block/ioctl.c: `blkdev_pr_allowed`, then the driver's operations).
+/// Returns the errno of persistent reservations, which the disk does not have (block/ioctl.c: `blkdev_pr_allowed`, then the driver's operations).
 pub(crate) fn reservation(device: &Device<'_>, host: &impl Host, request: u32) -> Errno {
     match request {
         IOC_PR_REGISTER | IOC_PR_RESERVE | IOC_PR_RELEASE | IOC_PR_PREEMPT | IOC_PR_PREEMPT_ABORT

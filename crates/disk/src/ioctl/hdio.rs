@@ -5,18 +5,18 @@
 use super::hdio_drive;
 use super::request::*;
 use crate::abi::{HdBigGeometry, HdGeometry, Long};
-use crate::ata::command::{SET_FEATURES, Transfer};
+use crate::ata::command::{Protocol, SET_FEATURES};
 use crate::ata::identify::{self, MAX_MULTIPLE, OBSOLETE_IDENTITY, has_multiple, hd_driveid};
-use crate::ata::{self, Offer, Taskfile};
+use crate::ata::{self, DataPhase, Taskfile};
 use crate::device::Device;
 use crate::entry::{Geometry, Kind};
 use crate::errno::Errno;
 use crate::geometry::geometry;
 use crate::host::{Capability, Host};
 use crate::settings::{Setting, Settings, WCE};
-use crate::transfer::Data;
+use crate::transfer::DataBuffer;
 
-/// The setting of an IDE disk that a request gets or sets, its value on a fresh disk, and the largest that can be set.
+/// Returns the setting of an IDE disk that a request gets or sets, its default, and its largest value.
 fn setting(settings: &Settings, request: u32) -> Option<(&Setting, u32, u32)> {
     Some(match request {
         HDIO_GET_32BIT | HDIO_SET_32BIT => (&settings.io_32bit, 0, 3),
@@ -33,7 +33,7 @@ fn setting(settings: &Settings, request: u32) -> Option<(&Setting, u32, u32)> {
     })
 }
 
-/// Without this privilege the IDE driver refuses by `EACCES`.
+/// Returns `EACCES` if the caller lacks a privilege, as drivers/ide does.
 fn require(host: &impl Host, capability: Capability) -> Result<(), Errno> {
     if host.capable(capability) { Ok(()) } else { Err(Errno::EACCES) }
 }
@@ -45,17 +45,13 @@ pub(crate) fn answer(
     request: u32,
     argument: u64,
 ) -> Result<i32, Errno> {
-    let refused = Err(device.refusal());
+    let store_long = |value| host.store(argument, Long { value });
     match (request, device.entry.kind) {
         // block/ioctl.c, blkdev_getgeo
         (HDIO_GETGEO | HDIO_GETGEO_BIG, _) if argument == 0 => return Err(Errno::EINVAL),
-        (HDIO_GETGEO | HDIO_GETGEO_BIG, _) => give_geometry(device, host, request, argument)?,
-        (HDIO_GET_IDENTITY, Kind::Ide | Kind::Sata) => {
-            give_identity(device, host, argument, 512)?;
-        }
-        (HDIO_OBSOLETE_IDENTITY, Kind::Ide) => {
-            give_identity(device, host, argument, OBSOLETE_IDENTITY)?;
-        }
+        (HDIO_GETGEO | HDIO_GETGEO_BIG, _) => store_geometry(device, host, request, argument)?,
+        (HDIO_GET_IDENTITY, Kind::Ide | Kind::Sata) => store_identity(device, host, argument, 512)?,
+        (HDIO_OBSOLETE_IDENTITY, Kind::Ide) => store_identity(device, host, argument, OBSOLETE_IDENTITY)?,
         (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK, Kind::Ide | Kind::Sata) | (HDIO_DRIVE_TASKFILE, Kind::Ide) => {
             require(host, Capability::RawIo)?;
             if device.entry.kind == Kind::Sata || request == HDIO_DRIVE_TASKFILE {
@@ -67,24 +63,18 @@ pub(crate) fn answer(
                 _ => hdio_drive::taskfile(device, host, argument)?,
             }
         }
-        (HDIO_GET_WCACHE, Kind::Ide) => {
-            host.store(argument, Long { value: device.settings.switches.is_on(WCE).into() })?;
-        }
+        (HDIO_GET_WCACHE, Kind::Ide) => store_long(device.settings.switches.is_on(WCE).into())?,
         (HDIO_SET_WCACHE, Kind::Ide) => {
             require(host, Capability::Admin)?;
-            write_cache(device, host, argument)?;
+            set_write_cache(device, host, argument)?;
         }
-        (HDIO_GET_32BIT, Kind::Sata) => {
-            host.store(argument, Long { value: device.settings.io_32bit.get(1).into() })?;
-        }
-        (HDIO_SET_32BIT, Kind::Sata) => {
-            device.settings.io_32bit.set(u32::from(argument != 0));
-        }
+        (HDIO_GET_32BIT, Kind::Sata) => store_long(device.settings.io_32bit.get(1).into())?,
+        (HDIO_SET_32BIT, Kind::Sata) => device.settings.io_32bit.set(u32::from(argument != 0)),
         (HDIO_DRIVE_RESET, Kind::Ide) => require(host, Capability::Admin)?,
         (HDIO_GET_BUSSTATE, Kind::Ide) => {
             require(host, Capability::Admin)?;
             // BUSSTATE_ON
-            host.store(argument, Long { value: 1 })?;
+            store_long(1)?;
         }
         (HDIO_SET_BUSSTATE, Kind::Ide) => {
             require(host, Capability::Admin)?;
@@ -97,7 +87,7 @@ pub(crate) fn answer(
             }
         }
         (_, Kind::Ide) => get_or_set(device, host, request, argument)?,
-        _ => return refused,
+        _ => return Err(device.refusal()),
     }
     Ok(0)
 }
@@ -110,7 +100,7 @@ fn get_or_set(device: &Device<'_>, host: &impl Host, request: u32, argument: u64
         return host.store(argument, Long { value: setting.get(default).into() });
     }
     require(host, Capability::Admin)?;
-    // Bits that a disk does not have: only IDE_NICE_1 can be set (drivers/ide/ide-ioctls.c).
+    // Only IDE_NICE_1 can be set (drivers/ide/ide-ioctls.c).
     if request == HDIO_SET_NICE && argument & !(1 << IDE_NICE_1) != 0 {
         return Err(Errno::EPERM);
     }
@@ -118,7 +108,7 @@ fn get_or_set(device: &Device<'_>, host: &impl Host, request: u32, argument: u64
         Ok(value) if value <= most => setting.set(value),
         _ => return Err(Errno::EINVAL),
     }
-    // A disk that refuses SET MULTIPLE MODE is in multiple mode no longer (drivers/ide/ide-disk.c, set_multcount).
+    // A disk that rejects SET MULTIPLE MODE turns multiple mode off (drivers/ide/ide-disk.c, set_multcount).
     if request == HDIO_SET_MULTCOUNT && !has_multiple(setting.get(0) as u8) {
         setting.set(0);
         return Err(Errno::EIO);
@@ -129,7 +119,7 @@ fn get_or_set(device: &Device<'_>, host: &impl Host, request: u32, argument: u64
 /// The bit of include/uapi/linux/hdreg.h.
 const IDE_NICE_1: u32 = 3;
 
-fn give_geometry(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<(), Errno> {
+fn store_geometry(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Result<(), Errno> {
     let Geometry { cylinders, heads, sectors } = match device.entry.geometry {
         Some(fixed) => fixed,
         None => geometry(device.entry.kind, device.capacity(host)?.sectors()),
@@ -137,30 +127,30 @@ fn give_geometry(device: &Device<'_>, host: &impl Host, request: u32, argument: 
     if request == HDIO_GETGEO_BIG {
         return host.store(argument, HdBigGeometry { heads, sectors, cylinders, ..HdBigGeometry::default() });
     }
-    // Real drivers let the 16 bits overflow; a client then sees a tiny disk.
+    // Real drivers truncate to 16 bits, so that a client sees a tiny disk.
     let cylinders = u16::try_from(cylinders).unwrap_or(u16::MAX);
     host.store(argument, HdGeometry { heads, sectors, cylinders, ..HdGeometry::default() })
 }
 
-/// The first bytes of `struct hd_driveid`.
+/// Stores the first `length` bytes of `struct hd_driveid`.
 #[inline(never)]
-fn give_identity(device: &Device<'_>, host: &impl Host, argument: u64, length: usize) -> Result<(), Errno> {
+fn store_identity(device: &Device<'_>, host: &impl Host, argument: u64, length: usize) -> Result<(), Errno> {
     let mut identity = [0; 512];
     identify::sector(device, host, device.capacity(host)?, &mut identity);
     hd_driveid(&mut identity);
     host.copy_out(argument, identity.get(..length).unwrap_or_default())
 }
 
-/// `HDIO_SET_WCACHE` sends the disk SET FEATURES.
-fn write_cache(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<(), Errno> {
+/// Answers `HDIO_SET_WCACHE` by SET FEATURES.
+fn set_write_cache(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<(), Errno> {
     let features = match argument {
         0 => 0x82,
         1 => 0x02,
         _ => return Err(Errno::EINVAL),
     };
     let input = Taskfile { command: SET_FEATURES, features, ..Taskfile::default() };
-    let offer = Offer { transfer: Transfer::None, room: 0, data: &mut Data::new(0, 0) };
-    match ata::execute(device, host, &input, offer) {
+    let data_phase = DataPhase { protocol: Protocol::NonData, limit: 0, data: &mut DataBuffer::empty() };
+    match ata::execute(device, host, &input, data_phase) {
         Ok(registers) if !registers.failed() => Ok(()),
         _ => Err(Errno::EIO),
     }

@@ -1,4 +1,4 @@
-//! The kernel's interfaces: what becomes of each ioctl(2) request.
+//! The kernel's interfaces: answers ioctl(2) requests.
 
 mod block;
 mod hdio;
@@ -14,7 +14,7 @@ pub use request::Answer;
 
 /// Answers a request on a listed device; `argument` is the caller's third argument, a number or an address.
 ///
-/// Call it for what [`request::is_disk_request`] names; anything else is forwarded.
+/// Any request but those of [`request::is_disk_request`] is forwarded.
 pub fn answer(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Answer {
     match request::family(request) {
         Some(request::Family::BlockLayer) => block::answer(device, host, request, argument),

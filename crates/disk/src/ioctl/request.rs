@@ -5,16 +5,16 @@
 
 use crate::errno::Errno;
 
-/// What becomes of a request on a listed device.
+/// The answer to a request on a listed device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The kernel's own answer is right: forward the request.
+    /// The kernel answers: forward the request.
     Forward,
     /// The request succeeded; the value is what `ioctl(2)` returns.
     Value(i32),
     /// The request failed.
     Error(Errno),
-    /// The caller is gone: nothing is to be answered.
+    /// The caller is gone: there is nobody to answer.
     CallerGone,
 }
 
@@ -28,10 +28,10 @@ impl From<Result<i32, Errno>> for Answer {
     }
 }
 
-/// `FIBMAP` (include/uapi/linux/fs.h): of a regular file; the number is [`SCSI_IOCTL_SEND_COMMAND`]'s too.
+/// `FIBMAP` of a regular file (include/uapi/linux/fs.h), the same number as [`SCSI_IOCTL_SEND_COMMAND`].
 pub const FIBMAP: u32 = 0x0001;
 
-/// Which part of a disk's software stack a request belongs to.
+/// The layer of the kernel that a request belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// The block layer: `BLK…`.
@@ -44,22 +44,19 @@ pub enum Family {
     Reservation,
     /// Drivers of other devices: NVMe, loop, md, nbd, host adapters.
     Driver,
-    /// Nothing that is known: the driver of the disk underneath may know it, so that a block device refuses it; a file
-    /// system may know it too.
+    /// Unknown. The driver of the disk underneath may know it, so that a block device refuses it; a file system may, too.
     Unknown,
 }
 
-/// The family of a request; `None` where no disk driver answers it.
-///
-/// Second bytes of requests, as Documentation/userspace-api/ioctl/ioctl-number.rst lists them.
+/// Returns the family of a request by its second byte (Documentation/userspace-api/ioctl/ioctl-number.rst); `None` if no
+/// disk driver answers it.
 pub const fn family(request: u32) -> Option<Family> {
     match (request >> 8) as u8 {
-        // What the kernel answers itself for any file, and what programs ask other devices so often that even a look at
-        // the descriptor would cost them something. No driver of block devices has these: file systems,
+        // Not of block devices, and too frequent for a look at the descriptor: file systems,
         0x15 | b'X' | b'f' | 0x94 => None,
         // terminals and all files, sockets,
         b'T' | 0x89 => None,
-        // VMware's modules vmmon and vmci (aacraid's 0x853 is among them, which only asks),
+        // VMware's modules vmmon and vmci (aacraid's 0x853 is among them, which only reads),
         0x07 | 0x08 => None,
         // perf, sound, frame buffers and NVIDIA, video, binder, graphics, KVM, vhost.
         b'$' | b'A' | b'F' | b'V' | b'b' | b'd' | 0xae | 0xaf => None,
@@ -77,14 +74,14 @@ pub const fn family(request: u32) -> Option<Family> {
     }
 }
 
-/// Whether a disk driver could answer the request; the kernel looks at its low 32 bits alone.
+/// Returns whether a disk driver could answer the request; the kernel uses its low 32 bits alone.
 #[inline]
 pub fn is_disk_request(request: u32) -> bool {
     let [_, second, _, _] = request.to_le_bytes();
     DISK[usize::from(second)]
 }
 
-/// For each second byte of a request, whether [`family`] knows it: looked up at every ioctl(2) of a program.
+/// Whether [`family`] knows a second byte, a table because every ioctl(2) of a program looks it up.
 static DISK: [bool; 256] = {
     let mut known = [false; 256];
     let mut byte = 0;
@@ -95,20 +92,20 @@ static DISK: [bool; 256] = {
     known
 };
 
-/// What the argument of a request is.
+/// The third argument of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Argument {
-    /// Nothing, or nothing known.
+    /// None, or unknown.
     None,
     /// A number.
     Number,
-    /// The address of what the caller gives.
+    /// The address of the input.
     In(Shape),
-    /// The address of what the caller gets.
+    /// The address of the output.
     Out(Shape),
 }
 
-/// What stands at an address.
+/// The structure at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// 16 bits.
@@ -133,7 +130,7 @@ pub enum Shape {
     Text,
     /// `struct sg_io_hdr`: the direction, the length and the command are shown.
     SgIo,
-    /// Something that is not taken apart: its first 16 bytes are shown.
+    /// Anything else: the first 16 bytes are shown.
     Bytes,
 }
 
@@ -142,28 +139,28 @@ pub enum Shape {
 pub struct Request {
     /// The number.
     pub number: u32,
-    /// What its third argument is.
+    /// Its third argument.
     pub argument: Argument,
-    /// Where its name stands in [`NAMES`]: a reference would cost the library three times its size in relocations.
+    /// Start and length of its name in [`NAMES`]: a reference would take three times its size in relocations.
     name: (u16, u8),
 }
 
 impl Request {
-    /// The name of its `#define`.
+    /// Returns the name of its `#define`.
     pub fn name(&self) -> &'static str {
         let (start, length) = (usize::from(self.name.0), usize::from(self.name.1));
         NAMES.get(start..start + length).unwrap_or_default()
     }
 
-    /// Whether the request changes neither the disk nor a setting. `false` for one that sends a command: the command's row
-    /// says what that does.
+    /// Returns whether the request changes neither the disk nor a setting; `false` for one that sends a command, which has a
+    /// row of its own.
     pub fn changes_nothing(&self) -> bool {
         matches!(self.argument, Argument::Out(_))
             || matches!(self.number, SG_GET_TIMEOUT | CDROM_GET_CAPABILITY | CDROM_DRIVE_STATUS)
     }
 }
 
-/// The row of a request.
+/// Returns the row of a request.
 pub fn find(number: u32) -> Option<&'static Request> {
     REQUESTS.iter().find(|request| request.number == number)
 }
@@ -173,7 +170,7 @@ macro_rules! requests {
         $(#[doc = concat!("`", stringify!($name), "`")]
         pub const $name: u32 = $number;)*
 
-        /// The names one behind the other.
+        /// The names, concatenated.
         static NAMES: &str = concat!($(stringify!($name)),*);
 
         /// Every request that is known by name.

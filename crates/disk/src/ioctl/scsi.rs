@@ -11,7 +11,7 @@ use crate::errno::Errno;
 use crate::host::{Capability, Host};
 use crate::identity;
 
-/// The version of the sg driver that the kernel's disks claim: 3.5.39 (`sg_version_num`).
+/// The version of the sg interface of the kernel's disks: 3.5.39 (`sg_version_num`).
 const SG_VERSION: i32 = 30527;
 
 pub(crate) fn answer(
@@ -30,10 +30,10 @@ pub(crate) fn answer(
         SCSI_IOCTL_GET_BUS_NUMBER => int_out(identity::HOST.into())?,
         SCSI_IOCTL_PROBE_HOST if argument == 0 => return Ok(1),
         SCSI_IOCTL_PROBE_HOST => {
-            let room = usize::try_from(int_in()? as u32).unwrap_or(usize::MAX);
+            let length = usize::try_from(int_in()? as u32).unwrap_or(usize::MAX);
             let mut name = [0; identity::ADAPTER.len() + 1];
             copy(&mut name, 0, identity::ADAPTER);
-            host.copy_out(argument, name.get(..room).unwrap_or(&name))?;
+            host.copy_out(argument, name.get(..length).unwrap_or(&name))?;
             return Ok(1);
         }
         SCSI_IOCTL_GET_PCI => host.copy_out(argument, identity::ADAPTER)?,
@@ -52,7 +52,7 @@ pub(crate) fn answer(
             let size = u32::try_from(int_in()?).map_err(|_| Errno::EINVAL)?;
             device.settings.reserved_size.set(size.min(longest_transfer(host)?));
         }
-        // Of a real disk only its /dev/sg node answers; a listed device has none.
+        // Only the /dev/sg node of a real disk answers, which a listed device does not have.
         SG_GET_SCSI_ID => host.store(argument, scsi_id(device))?,
         SG_SCSI_RESET => reset(device, host, int_in)?,
         SG_IO => return sg_io::sg_io(device, host, argument),
@@ -80,14 +80,14 @@ fn scsi_id(device: &Device<'_>) -> SgScsiId {
     }
 }
 
-/// The longest transfer, in bytes.
+/// Returns the longest transfer of the backing device, in bytes.
 fn longest_transfer(host: &impl Host) -> Result<u32, Errno> {
     Ok(u32::from(host.max_sectors()?) * 512)
 }
 
-/// `SG_SCSI_RESET` (drivers/scsi/scsi_error.c, `scsi_ioctl_reset`): there is nothing to reset, so what the adapter has
-/// a reset for succeeds. libata resets a whole port alone.
-fn reset(device: &Device<'_>, host: &impl Host, what: impl Fn() -> Result<i32, Errno>) -> Result<(), Errno> {
+/// Answers `SG_SCSI_RESET` (drivers/scsi/scsi_error.c, `scsi_ioctl_reset`): a reset that the adapter has succeeds and
+/// does nothing. libata has only a reset of the host.
+fn reset(device: &Device<'_>, host: &impl Host, scope: impl Fn() -> Result<i32, Errno>) -> Result<(), Errno> {
     const DO_NOT_ESCALATE: i32 = 0x100;
     const NOTHING: i32 = 0;
     const HOST: i32 = 3;
@@ -95,8 +95,8 @@ fn reset(device: &Device<'_>, host: &impl Host, what: impl Fn() -> Result<i32, E
     if !host.capable(Capability::Admin) || !host.capable(Capability::RawIo) {
         return Err(Errno::EACCES);
     }
-    let what = what()?;
-    let known = matches!(what & !DO_NOT_ESCALATE, NOTHING..=TARGET);
-    let there = device.entry.kind == Kind::Scsi || matches!(what & !DO_NOT_ESCALATE, NOTHING | HOST);
-    if known && (there || what & DO_NOT_ESCALATE == 0) { Ok(()) } else { Err(Errno::EIO) }
+    let scope = scope()?;
+    let is_known = matches!(scope & !DO_NOT_ESCALATE, NOTHING..=TARGET);
+    let has_reset = device.entry.kind == Kind::Scsi || matches!(scope & !DO_NOT_ESCALATE, NOTHING | HOST);
+    if is_known && (has_reset || scope & DO_NOT_ESCALATE == 0) { Ok(()) } else { Err(Errno::EIO) }
 }

@@ -1,37 +1,35 @@
-//! Ways to send a disk a SCSI command: `SG_IO` and `SCSI_IOCTL_SEND_COMMAND` (the kernel's drivers/scsi/scsi_ioctl.c).
+//! SCSI commands through `SG_IO` and `SCSI_IOCTL_SEND_COMMAND` (the kernel's drivers/scsi/scsi_ioctl.c).
 
 use crate::abi::{SG_DXFER_FROM_DEV, SG_DXFER_TO_DEV, SG_DXFER_TO_FROM_DEV, ScsiIoctlCommand, SgIoHdr};
 use crate::device::Device;
 use crate::errno::Errno;
 use crate::host::{Capability, Host};
-use crate::medium::{LONGEST, longest_transfer};
+use crate::medium::{LONGEST_TRANSFER, longest_transfer};
 use crate::sat;
 use crate::scsi::command::{Command, Permission, find, permission_without_row};
-use crate::scsi::task::{Direction, Outcome, Received};
+use crate::scsi::task::{Direction, ExecuteCommand, Outcome};
 use crate::settings::D_SENSE;
-use crate::transfer::Data;
+use crate::transfer::DataBuffer;
 
-/// The longest CDB that is taken.
-const LONGEST_CDB: usize = 32;
+/// The longest CDB that the kernel accepts (`MAX_COMMAND_SIZE`).
+const MAX_CDB: usize = 32;
 
-/// The most elements of a list of buffers (`UIO_MAXIOV`).
-const MOST_PIECES: u16 = 1024;
+/// The most elements of a scatter-gather list.
+const UIO_MAXIOV: u16 = 1024;
 
 /// CHECK CONDITION and BUSY (SAM-5, 5.3.1).
 pub(crate) const CHECK_CONDITION: u8 = 0x02;
 const BUSY: u8 = 0x08;
 
-/// `DID_NO_CONNECT` and `DID_ERROR` (include/scsi/scsi_status.h).
-const NO_CONNECT: u16 = 0x01;
-const ERROR: u16 = 0x07;
-
-/// `DRIVER_SENSE`
+/// Host and driver status (include/scsi/scsi_status.h).
+const DID_NO_CONNECT: u16 = 0x01;
+const DID_ERROR: u16 = 0x07;
 const DRIVER_SENSE: u16 = 0x08;
 
-/// `SG_INFO_CHECK`
-const INFO_CHECK: u32 = 0x01;
+/// `info` (include/scsi/sg.h).
+const SG_INFO_CHECK: u32 = 0x01;
 
-/// Whether the caller may send a command.
+/// Returns whether the caller may send a command.
 fn is_allowed(host: &impl Host, row: Option<&Command>, operation_code: u8) -> bool {
     let permission = row.map_or_else(|| permission_without_row(operation_code), |row| row.permission);
     match permission {
@@ -51,7 +49,7 @@ pub(crate) fn direction(dxfer_direction: i32) -> Direction {
     }
 }
 
-/// `SG_IO`
+/// Answers `SG_IO`.
 pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<i32, Errno> {
     host.prepare(argument, host.abi().size_of::<SgIoHdr>());
     let mut hdr: SgIoHdr = host.fetch(argument)?;
@@ -59,36 +57,38 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
     if hdr.interface_id != SgIoHdr::INTERFACE {
         return Err(Errno::EINVAL);
     }
-    if length > LONGEST && length > longest_transfer(host)? {
+    if length > LONGEST_TRANSFER && length > longest_transfer(host)? {
         return Err(Errno::EIO);
     }
     let direction = match direction(hdr.dxfer_direction) {
         Direction::None if length > 0 => return Err(Errno::EINVAL),
         direction => direction,
     };
-    let mut cdb = [0; LONGEST_CDB];
-    let given = cdb.get_mut(..hdr.cmd_len.into()).ok_or(Errno::EINVAL)?;
-    if given.len() < 6 {
+    let mut cdb = [0; MAX_CDB];
+    let buffer = cdb.get_mut(..hdr.cmd_len.into()).ok_or(Errno::EINVAL)?;
+    if buffer.len() < 6 {
         return Err(Errno::EMSGSIZE);
     }
-    host.copy_in(hdr.cmdp, given)?;
+    host.copy_in(hdr.cmdp, buffer)?;
     let row = find(cdb[0], cdb[1] & 0x1f);
     if !is_allowed(host, row, cdb[0]) {
         return Err(Errno::EPERM);
     }
     let data = match hdr.iovec_count {
-        _ if length == 0 => Data::new(0, 0),
-        0 => Data::new(hdr.dxferp, length),
-        count if count > MOST_PIECES => return Err(Errno::EINVAL),
-        count => Data::list(host, hdr.dxferp, count.into(), length)?,
+        _ if length == 0 => DataBuffer::empty(),
+        0 => DataBuffer::new(hdr.dxferp, length),
+        count if count > UIO_MAXIOV => return Err(Errno::EINVAL),
+        count => DataBuffer::scatter_gather(host, hdr.dxferp, count.into(), length)?,
     };
 
     let start = host.milliseconds();
-    let room = data.residual();
-    let received = Received { row, cdb: shortened(cdb), direction, data, timeout: hdr.timeout };
-    let (ended, used) = sat::execute(device, host, received);
+    let length = data.residual();
+    // The disk has no CDB longer than 16 bytes.
+    let cdb = cdb.first_chunk().copied().unwrap_or_default();
+    let command = ExecuteCommand { row, cdb, direction, data, timeout: hdr.timeout };
+    let (outcome, transferred) = sat::execute(device, host, command);
     hdr.sb_len_wr = 0;
-    (hdr.status, hdr.host_status) = match ended {
+    (hdr.status, hdr.host_status) = match outcome {
         Outcome::Good => (0, 0),
         Outcome::CheckCondition(sense) => {
             let (bytes, count) = sense.bytes(device.settings.switches.is_on(D_SENSE));
@@ -100,36 +100,29 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
             (CHECK_CONDITION, 0)
         }
         Outcome::Busy => (BUSY, 0),
-        Outcome::LengthMismatch => (0, ERROR),
-        Outcome::NoConnect => (0, NO_CONNECT),
+        Outcome::LengthMismatch => (0, DID_ERROR),
+        Outcome::NoConnect => (0, DID_NO_CONNECT),
         Outcome::CallerFault(errno) => return Err(errno),
     };
-    // What there was no room for in the caller's buffer, the host adapter counts as moved.
-    let left = if ended == Outcome::LengthMismatch { 0 } else { room.saturating_sub(used) };
+    // After a length mismatch the host adapter reports a residual of 0.
+    let residual = if outcome == Outcome::LengthMismatch { 0 } else { length.saturating_sub(transferred) };
     let duration = host.milliseconds().saturating_sub(start);
     hdr.masked_status = hdr.status >> 1 & 0x1f;
     hdr.msg_status = 0;
     hdr.driver_status = if hdr.status == CHECK_CONDITION { DRIVER_SENSE } else { 0 };
-    hdr.resid = i32::try_from(left).unwrap_or(i32::MAX);
+    hdr.resid = i32::try_from(residual).unwrap_or(i32::MAX);
     hdr.duration = u32::try_from(duration).unwrap_or(u32::MAX);
-    hdr.info = if hdr.status != 0 || hdr.host_status != 0 { INFO_CHECK } else { 0 };
+    hdr.info = if hdr.status != 0 || hdr.host_status != 0 { SG_INFO_CHECK } else { 0 };
     host.store(argument, hdr)?;
     Ok(0)
 }
 
-/// No command of the disk is longer than 16 bytes; one of variable length is none of its own.
-fn shortened(cdb: [u8; LONGEST_CDB]) -> [u8; 16] {
-    cdb.first_chunk().copied().unwrap_or_default()
-}
+/// The most data of `SCSI_IOCTL_SEND_COMMAND` in either direction, and its sense data, in bytes.
+const SEND_COMMAND_MAX_DATA: u32 = 4096;
+pub(crate) const SEND_COMMAND_SENSE: usize = 16;
 
-/// The longest data of `SCSI_IOCTL_SEND_COMMAND`.
-const OLD_LONGEST: u32 = 4096;
-
-/// The bytes of sense data that it gives.
-pub(crate) const OLD_SENSE: usize = 16;
-
-/// The length of the CDBs in an operation code's group (`scsi_command_size_tbl`).
-pub(crate) fn command_length(code: u8) -> usize {
+/// Returns the length of the CDBs in an operation code's group (`scsi_command_size_tbl`).
+pub(crate) fn cdb_length(code: u8) -> usize {
     match code >> 5 {
         0 => 6,
         3 | 5 => 12,
@@ -138,46 +131,45 @@ pub(crate) fn command_length(code: u8) -> usize {
     }
 }
 
-/// `SCSI_IOCTL_SEND_COMMAND`: lengths of data to the disk and from it; then the CDB and the data. The result is the
-/// status; data or sense data take the CDB's place.
+/// Answers `SCSI_IOCTL_SEND_COMMAND` and returns the SCSI status. The CDB and the data-out buffer
+/// follow the [`ScsiIoctlCommand`]; data-in or sense data are written over the CDB.
 #[inline(never)]
 pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<i32, Errno> {
     if argument == 0 {
         return Err(Errno::EINVAL);
     }
     let ScsiIoctlCommand { inlen, outlen } = host.fetch(argument)?;
-    if inlen > OLD_LONGEST || outlen > OLD_LONGEST {
+    if inlen > SEND_COMMAND_MAX_DATA || outlen > SEND_COMMAND_MAX_DATA {
         return Err(Errno::EINVAL);
     }
     let at = argument.wrapping_add(size_of::<ScsiIoctlCommand>() as u64);
     let mut cdb = [0; 16];
     host.copy_in(at, cdb.get_mut(..1).unwrap_or_default())?;
-    let length = command_length(cdb[0]);
+    let length = cdb_length(cdb[0]);
     host.copy_in(at, cdb.get_mut(..length).unwrap_or_default())?;
     let row = find(cdb[0], cdb[1] & 0x1f);
     if !is_allowed(host, row, cdb[0]) {
         return Err(Errno::EPERM);
     }
     let (direction, data) = match (inlen, outlen) {
-        (0, 0) => (Direction::None, Data::new(0, 0)),
-        (0, outlen) => (Direction::In, Data::new(at, outlen.into())),
-        (inlen, _) => (Direction::Out, Data::new(at.wrapping_add(length as u64), inlen.into())),
+        (0, 0) => (Direction::None, DataBuffer::empty()),
+        (0, outlen) => (Direction::In, DataBuffer::new(at, outlen.into())),
+        (inlen, _) => (Direction::Out, DataBuffer::new(at.wrapping_add(length as u64), inlen.into())),
     };
-    let (ended, used) = sat::execute(device, host, Received { row, cdb, direction, data, timeout: 0 });
-    match ended {
+    let command = ExecuteCommand { row, cdb, direction, data, timeout: 0 };
+    let (outcome, transferred) = sat::execute(device, host, command);
+    match outcome {
         Outcome::Good => {
             if direction == Direction::In {
-                // All of the buffer is the driver's, which had it zeroed.
-                let mut rest = Data::new(at.wrapping_add(used), u64::from(outlen).saturating_sub(used));
-                while rest.residual() > 0 {
-                    rest.put(host, &[0; 512])?;
-                }
+                // The driver copies all of its own zeroed buffer.
+                let rest = u64::from(outlen).saturating_sub(transferred);
+                DataBuffer::new(at.wrapping_add(transferred), rest).fill_with_zeros(host)?;
             }
             Ok(0)
         }
         Outcome::CheckCondition(sense) => {
             let (bytes, count) = sense.bytes(device.settings.switches.is_on(D_SENSE));
-            host.copy_out(at, bytes.get(..count.min(OLD_SENSE)).unwrap_or_default())?;
+            host.copy_out(at, bytes.get(..count.min(SEND_COMMAND_SENSE)).unwrap_or_default())?;
             Ok(CHECK_CONDITION.into())
         }
         Outcome::Busy => Ok(BUSY.into()),

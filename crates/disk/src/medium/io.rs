@@ -1,14 +1,14 @@
-//! Reads, writes, verifies, flushes and discards logical blocks, and says why that failed.
+//! Reads, writes, verifies, flushes and discards logical blocks.
 
-use super::{Range, is_protected};
+use super::{BlockRange, is_protected};
 use crate::bytes::copy;
 use crate::device::Device;
 use crate::errno::Errno;
 use crate::host::{Host, Segment, UpdateError};
-use crate::transfer::{AT_ONCE, Data};
+use crate::transfer::{DataBuffer, MAX_SEGMENTS};
 
-/// The most bytes that go through a bounce buffer at once.
-const PIECE: u64 = 256 * 1024;
+/// The size of a bounce buffer in bytes.
+const BOUNCE_BUFFER: u64 = 256 * 1024;
 
 /// Why logical blocks could not be read, written, verified, flushed or discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,17 +17,17 @@ pub(crate) enum Error {
     Read(u64),
     /// The logical block at this address cannot be written.
     Write(u64),
-    /// The cache cannot be written to the medium; which block is to blame is not known.
+    /// The cache cannot be written to the medium; the failing LBA is not known.
     Flush,
     /// The logical block at this address differs from what the caller expects.
     Miscompare(u64),
-    /// There is no space left.
+    /// No space is left.
     NoSpace,
     /// The medium is write-protected.
     WriteProtected,
-    /// The descriptor may not read. The medium is not to blame, and may be sound.
+    /// The descriptor is not open for reading; the medium may be sound.
     AccessDenied,
-    /// The backing device failed where no logical block is concerned.
+    /// The backing device failed; no logical block is concerned.
     Internal,
     /// There is no memory.
     NoMemory,
@@ -38,7 +38,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// Returns what an error of the backing device means where no logical block is concerned.
+    /// Returns the error of a backing device that failed where no logical block is concerned.
     pub(crate) fn backing(errno: Errno) -> Error {
         match errno {
             Errno::ENOMEM | Errno::EAGAIN | Errno::ENFILE | Errno::EMFILE => Error::NoMemory,
@@ -69,17 +69,16 @@ impl Error {
         }
     }
 
-    /// Returns what an error in reading a part of the range means. Reading the blocks one by one finds the one that cannot be
-    /// read.
-    fn reading_part<H: Host>(host: &H, range: Range, offset: u64, length: u64, errno: Errno) -> Error {
-        let block = u64::from(range.block);
-        let first = range.block_of(offset);
-        let blocks = range.block_of(length);
+    /// Returns the error of a read of part of the range, and finds the failing LBA by reading block by block.
+    fn reading_part<H: Host>(host: &H, range: BlockRange, offset: u64, length: u64, errno: Errno) -> Error {
+        let block = u64::from(range.block_size);
+        let first = range.lba_at(offset);
+        let blocks = length.checked_div(block).unwrap_or(0);
         match Error::reading(errno, first) {
             Error::Read(_) if blocks > 1 => {}
             error => return error,
         }
-        let Ok(mut buffer) = host.scratch(block as usize) else { return Error::NoMemory };
+        let Ok(mut buffer) = host.bounce_buffer(block as usize) else { return Error::NoMemory };
         let buffer = buffer.as_mut().get_mut(..block as usize).unwrap_or_default();
         let bad = (first..first.saturating_add(blocks))
             .find(|bad| host.read(bad.saturating_mul(block), buffer).is_err());
@@ -88,7 +87,7 @@ impl Error {
 }
 
 /// Reads the range into the caller's memory.
-pub(crate) fn read<H: Host>(host: &H, range: Range, data: &mut Data) -> Result<(), Error> {
+pub(crate) fn read<H: Host>(host: &H, range: BlockRange, data: &mut DataBuffer) -> Result<(), Error> {
     transfer(
         host,
         range,
@@ -98,47 +97,52 @@ pub(crate) fn read<H: Host>(host: &H, range: Range, data: &mut Data) -> Result<(
             let length = buffer.len() as u64;
             host.read(offset, buffer)
                 .map_err(|errno| Error::reading_part(host, range, offset, length, errno))?;
-            data.put(host, buffer).map_err(Error::CallerFault)
+            data.copy_out(host, buffer).map_err(Error::CallerFault)
         },
         Error::reading,
     )
 }
 
 /// Writes the caller's memory to the range. `durable`: the data is on the medium afterwards.
-pub(crate) fn write<H: Host>(host: &H, range: Range, data: &mut Data, durable: bool) -> Result<(), Error> {
+pub(crate) fn write<H: Host>(
+    host: &H,
+    range: BlockRange,
+    data: &mut DataBuffer,
+    durable: bool,
+) -> Result<(), Error> {
     transfer(
         host,
         range,
         data,
         |offset, segments| host.write_at(offset, segments, durable),
         |data, offset, buffer| {
-            data.get(host, buffer).map_err(Error::CallerFault)?;
-            host.write(offset, buffer, durable).map_err(|errno| Error::writing(errno, range.block_of(offset)))
+            data.copy_in(host, buffer).map_err(Error::CallerFault)?;
+            host.write(offset, buffer, durable).map_err(|errno| Error::writing(errno, range.lba_at(offset)))
         },
         Error::writing,
     )
 }
 
-/// Moves the blocks straight between the device and the caller or, where the device does not take the caller's memory
-/// (`O_DIRECT`, and an address or length that is not aligned), through a bounce buffer.
+/// Transfers blocks directly between the backing device and the caller, or through a bounce buffer if the
+/// device does not take the caller's memory (`O_DIRECT` and an address or length that is not aligned).
 fn transfer<H: Host>(
     host: &H,
-    range: Range,
-    data: &mut Data,
+    range: BlockRange,
+    data: &mut DataBuffer,
     direct: impl Fn(u64, &[Segment]) -> Result<Option<u64>, Errno>,
-    bounce: impl Fn(&mut Data, u64, &mut [u8]) -> Result<(), Error>,
-    failed: impl Fn(Errno, u64) -> Error,
+    bounce: impl Fn(&mut DataBuffer, u64, &mut [u8]) -> Result<(), Error>,
+    to_error: impl Fn(Errno, u64) -> Error,
 ) -> Result<(), Error> {
     let mut left = range.bytes();
     let mut offset = range.offset();
-    let mut segments = [Segment::default(); AT_ONCE];
+    let mut segments = [Segment::default(); MAX_SEGMENTS];
     while left > 0 {
-        let count = data.next(host, left, &mut segments).map_err(Error::CallerFault)?;
+        let count = data.next_segments(host, left, &mut segments).map_err(Error::CallerFault)?;
         let moved = match direct(offset, segments.get(..count).unwrap_or_default()) {
             Err(Errno::EINTR) => 0,
             Ok(None) => {
-                let length = left.min(PIECE);
-                let mut buffer = host.scratch(length as usize).map_err(Error::backing)?;
+                let length = left.min(BOUNCE_BUFFER);
+                let mut buffer = host.bounce_buffer(length as usize).map_err(Error::backing)?;
                 bounce(data, offset, buffer.as_mut().get_mut(..length as usize).unwrap_or_default())?;
                 length
             }
@@ -147,8 +151,8 @@ fn transfer<H: Host>(
                 moved
             }
             // The device has become shorter.
-            Ok(Some(0)) => return Err(failed(Errno::EIO, range.block_of(offset))),
-            Err(errno) => return Err(failed(errno, range.block_of(offset))),
+            Ok(Some(0)) => return Err(to_error(Errno::EIO, range.lba_at(offset))),
+            Err(errno) => return Err(to_error(errno, range.lba_at(offset))),
         };
         offset = offset.saturating_add(moved);
         left = left.saturating_sub(moved);
@@ -156,26 +160,26 @@ fn transfer<H: Host>(
     Ok(())
 }
 
-/// What the medium is compared with.
+/// The data that the medium is compared with.
 pub(crate) enum Compare<'a> {
-    /// Nothing: it can be read.
+    /// None: the blocks are only read.
     Nothing,
     /// The caller's data.
-    Data(&'a mut Data),
-    /// One block of the caller's data, again and again.
-    OneBlock(&'a mut Data),
+    Data(&'a mut DataBuffer),
+    /// One block of the caller's data, for every block.
+    OneBlock(&'a mut DataBuffer),
 }
 
 /// Reads the range and compares it.
-pub(crate) fn verify<H: Host>(host: &H, range: Range, mut compare: Compare<'_>) -> Result<(), Error> {
+pub(crate) fn verify<H: Host>(host: &H, range: BlockRange, mut compare: Compare<'_>) -> Result<(), Error> {
     let whole = range.bytes();
-    let most = whole.min(PIECE);
-    let memory = |length: u64| host.scratch(length as usize).map_err(Error::backing);
-    let (mut medium, mut expected) = (memory(most)?, memory(most)?);
+    let most = whole.min(BOUNCE_BUFFER);
+    let buffer = || host.bounce_buffer(most as usize).map_err(Error::backing);
+    let (mut medium, mut expected) = (buffer()?, buffer()?);
     if let Compare::OneBlock(data) = &mut compare {
         let expected = expected.as_mut().get_mut(..most as usize).unwrap_or_default();
-        let (block, rest) = expected.split_at_mut_checked(range.block as usize).unwrap_or_default();
-        data.get(host, block).map_err(Error::CallerFault)?;
+        let (block, rest) = expected.split_at_mut_checked(range.block_size as usize).unwrap_or_default();
+        data.copy_in(host, block).map_err(Error::CallerFault)?;
         repeat(block, rest);
     }
     let mut done = 0u64;
@@ -183,18 +187,18 @@ pub(crate) fn verify<H: Host>(host: &H, range: Range, mut compare: Compare<'_>) 
         let length = (whole - done).min(most);
         let offset = range.offset().saturating_add(done);
         let [medium, expected] = [medium.as_mut(), expected.as_mut()]
-            .map(|memory| memory.get_mut(..length as usize).unwrap_or_default());
+            .map(|buffer| buffer.get_mut(..length as usize).unwrap_or_default());
         host.read(offset, medium).map_err(|errno| Error::reading_part(host, range, offset, length, errno))?;
         let expected = match &mut compare {
             Compare::Nothing => &mut [],
             Compare::Data(data) => {
-                data.get(host, expected).map_err(Error::CallerFault)?;
+                data.copy_in(host, expected).map_err(Error::CallerFault)?;
                 expected
             }
             Compare::OneBlock(_) => expected,
         };
-        if let Some(place) = medium.iter().zip(expected.iter()).position(|(on, from)| on != from) {
-            return Err(Error::Miscompare(range.block_of(offset.saturating_add(place as u64))));
+        if let Some(at) = medium.iter().zip(expected.iter()).position(|(read, data)| read != data) {
+            return Err(Error::Miscompare(range.lba_at(offset.saturating_add(at as u64))));
         }
         done = done.saturating_add(length);
     }
@@ -202,10 +206,10 @@ pub(crate) fn verify<H: Host>(host: &H, range: Range, mut compare: Compare<'_>) 
 }
 
 /// Writes one block to every block of the range.
-pub(crate) fn write_same<H: Host>(host: &H, range: Range, block: &[u8]) -> Result<(), Error> {
+pub(crate) fn write_same<H: Host>(host: &H, range: BlockRange, block: &[u8]) -> Result<(), Error> {
     let whole = range.bytes();
-    let most = whole.min(PIECE);
-    let mut buffer = host.scratch(most as usize).map_err(Error::backing)?;
+    let most = whole.min(BOUNCE_BUFFER);
+    let mut buffer = host.bounce_buffer(most as usize).map_err(Error::backing)?;
     let buffer = buffer.as_mut();
     repeat(block, buffer);
     let mut done = 0u64;
@@ -213,37 +217,37 @@ pub(crate) fn write_same<H: Host>(host: &H, range: Range, block: &[u8]) -> Resul
         let length = (whole - done).min(most);
         let offset = range.offset().saturating_add(done);
         host.write(offset, buffer.get(..length as usize).unwrap_or_default(), false)
-            .map_err(|errno| Error::writing(errno, range.block_of(offset)))?;
+            .map_err(|errno| Error::writing(errno, range.lba_at(offset)))?;
         done = done.saturating_add(length);
     }
     Ok(())
 }
 
-/// Fills a buffer with a block, again and again.
+/// Fills a buffer with copies of a block.
 fn repeat(block: &[u8], buffer: &mut [u8]) {
     for part in buffer.chunks_mut(block.len().max(1)) {
         copy(part, 0, block);
     }
 }
 
-/// Writes the caller's data to the range: all of it or nothing, even if the power fails meanwhile.
+/// Writes the caller's data to the range, all of it or nothing, even if the power fails.
 pub(crate) fn write_atomic<H: Host>(
     host: &H,
-    range: Range,
-    data: &mut Data,
+    range: BlockRange,
+    data: &mut DataBuffer,
     durable: bool,
 ) -> Result<(), Error> {
     let length = range.bytes() as usize;
-    let mut buffer = host.scratch(length).map_err(Error::backing)?;
+    let mut buffer = host.bounce_buffer(length).map_err(Error::backing)?;
     let buffer = buffer.as_mut().get_mut(..length).unwrap_or_default();
-    data.get(host, buffer).map_err(Error::CallerFault)?;
-    host.write_atomic(range.offset(), buffer, durable).map_err(|errno| Error::writing(errno, range.first))
+    data.copy_in(host, buffer).map_err(Error::CallerFault)?;
+    host.write_atomic(range.offset(), buffer, durable).map_err(|errno| Error::writing(errno, range.lba))
 }
 
-/// Changes the range as one step: see [`Backing::update`](crate::host::Backing::update).
+/// Reads, changes and writes the range as one step: see [`Backing::update`](crate::host::Backing::update).
 pub(crate) fn update<H: Host>(
     host: &H,
-    range: Range,
+    range: BlockRange,
     medium: &mut [u8],
     durable: bool,
     timeout_ms: u32,
@@ -252,18 +256,18 @@ pub(crate) fn update<H: Host>(
     host.update(range.offset(), medium, durable, timeout_ms, change).map_err(|error| match error {
         UpdateError::Exclude(errno) => Error::backing(errno),
         UpdateError::Read(errno) => Error::reading_part(host, range, range.offset(), range.bytes(), errno),
-        UpdateError::Write(errno) => Error::writing(errno, range.first),
+        UpdateError::Write(errno) => Error::writing(errno, range.lba),
     })
 }
 
-/// Gives back the space of the range, which reads as zeros afterwards.
-pub(crate) fn discard(host: &impl Host, range: Range) -> Result<(), Error> {
-    host.discard(range.offset(), range.bytes()).map_err(|errno| Error::writing(errno, range.first))
+/// Deallocates the range, which reads as zeros afterwards.
+pub(crate) fn discard(host: &impl Host, range: BlockRange) -> Result<(), Error> {
+    host.discard(range.offset(), range.bytes()).map_err(|errno| Error::writing(errno, range.lba))
 }
 
-/// Makes the range read as zeros and keeps its space.
-pub(crate) fn zero(host: &impl Host, range: Range) -> Result<(), Error> {
-    host.zero(range.offset(), range.bytes()).map_err(|errno| Error::writing(errno, range.first))
+/// Makes the range read as zeros and keeps it allocated.
+pub(crate) fn zero(host: &impl Host, range: BlockRange) -> Result<(), Error> {
+    host.zero(range.offset(), range.bytes()).map_err(|errno| Error::writing(errno, range.lba))
 }
 
 /// Writes the backing device's cache to its medium.
@@ -274,7 +278,7 @@ pub(crate) fn sync(host: &impl Host) -> Result<(), Error> {
     })
 }
 
-/// Writes the cache to the medium; a write-protected medium has none to write.
+/// Writes the cache to the medium, unless that is write-protected.
 pub(crate) fn flush(device: &Device<'_>, host: &impl Host) -> Result<(), Error> {
     if is_protected(device, host).map_err(Error::backing)? { Ok(()) } else { sync(host) }
 }

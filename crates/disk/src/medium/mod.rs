@@ -1,4 +1,4 @@
-//! The medium: its size, its limits, how its space is given back, whether it may be written.
+//! The medium: its capacity, limits, provisioning and write protection.
 
 pub(crate) mod io;
 
@@ -7,86 +7,88 @@ use crate::errno::Errno;
 use crate::host::Host;
 use crate::settings::{SWP, WCE};
 
-/// The most bytes that one command moves, where the backing device's limit is not larger.
-pub(crate) const LONGEST: u64 = 4 << 20;
+/// The longest transfer of a command, in bytes, unless the backing device's limit is larger.
+pub(crate) const LONGEST_TRANSFER: u64 = 4 << 20;
 
-/// The most bytes that one command moves.
+/// Returns the longest transfer of a command, in bytes.
 pub(crate) fn longest_transfer(host: &impl Host) -> Result<u64, Errno> {
-    Ok((u64::from(host.max_sectors()?) * 512).max(LONGEST))
+    Ok((u64::from(host.max_sectors()?) * 512).max(LONGEST_TRANSFER))
 }
 
-/// The device's size at this moment. Commands that move blocks, which are frequent, use the size of a logical block that the
-/// last other command found, as long as the device and its size in bytes are the same.
+/// Returns the capacity at this moment. Frequent commands (`is_frequent`) use the block size that the last
+/// other command cached, as long as the backing device and its size in bytes are the same.
 pub(crate) fn read_capacity(
     device: &Device<'_>,
     host: &impl Host,
-    moves_blocks: bool,
+    is_frequent: bool,
 ) -> Result<Capacity, Errno> {
     let (identity, bytes) = (host.identity(), host.bytes()?);
-    let known = device.settings.cached_block_size(identity, bytes);
-    if let Some(block) = known.filter(|_| moves_blocks) {
-        return Ok(Capacity::new(bytes, block));
+    let cached = device.settings.cached_block_size(identity, bytes);
+    if let Some(block_size) = cached.filter(|_| is_frequent) {
+        return Ok(Capacity::new(bytes, block_size));
     }
-    let block = device.logical_block(host)?;
-    if known != Some(block) {
-        device.settings.cache_block_size(identity, bytes, block);
+    let block_size = device.logical_block(host)?;
+    if cached != Some(block_size) {
+        device.settings.cache_block_size(identity, bytes, block_size);
     }
-    Ok(Capacity::new(bytes, block))
+    Ok(Capacity::new(bytes, block_size))
 }
 
+/// Returns whether the disk is thin-provisioned.
 pub(crate) fn is_thin(host: &impl Host) -> bool {
     host.provisioning().is_ok_and(|provisioning| provisioning.is_thin)
 }
 
-/// Whether nothing may be written.
+/// Returns whether the medium is write-protected.
 pub(crate) fn is_protected(device: &Device<'_>, host: &impl Host) -> Result<bool, Errno> {
-    Ok(device.settings.switches.is_on(SWP) || device.read_only(host)?)
+    Ok(device.settings.switches.is_on(SWP) || device.is_read_only(host)?)
 }
 
-/// Whether what is written must be on the medium when the command ends. `fua`: the command says so.
+/// Returns whether written data must be on the medium when the command ends: with forced unit access
+/// (`fua`), or if the write cache is off.
 pub(crate) fn is_durable(device: &Device<'_>, fua: bool) -> bool {
     fua || !device.settings.switches.is_on(WCE)
 }
 
-/// The least and the most blocks of a WRITE ATOMIC, powers of two, where the disk has that command.
+/// Returns the fewest and the most blocks of WRITE ATOMIC, powers of two; `None` if the disk lacks it.
 pub(crate) fn atomic_blocks(device: &Device<'_>, host: &impl Host) -> Option<(u32, u32)> {
     let (least, most) = host.atomic_unit()?;
-    let block = device.logical_block(host).ok()?;
-    let least = least.checked_div(block)?.max(1);
-    let most = most.min(LONGEST as u32).checked_div(block)?;
+    let block_size = device.logical_block(host).ok()?;
+    let least = least.checked_div(block_size)?.max(1);
+    let most = most.min(LONGEST_TRANSFER as u32).checked_div(block_size)?;
     (least <= most).then_some((least, most))
 }
 
 /// A range of logical blocks that exist.
 #[derive(Clone, Copy)]
-pub(crate) struct Range {
-    /// The first one's address.
-    pub(crate) first: u64,
-    /// How many there are.
+pub(crate) struct BlockRange {
+    /// The first one's LBA.
+    pub(crate) lba: u64,
+    /// The number of blocks.
     pub(crate) blocks: u64,
-    /// Bytes a logical block.
-    pub(crate) block: u32,
+    /// Bytes per logical block.
+    pub(crate) block_size: u32,
 }
 
-impl Range {
-    /// A range; none where one of its blocks does not exist.
-    pub(crate) fn new(capacity: Capacity, first: u64, blocks: u64) -> Option<Range> {
-        let end = first.checked_add(blocks)?;
-        (end <= capacity.blocks).then_some(Range { first, blocks, block: capacity.block })
+impl BlockRange {
+    /// Returns a range; `None` if one of its blocks does not exist.
+    pub(crate) fn new(capacity: Capacity, lba: u64, blocks: u64) -> Option<BlockRange> {
+        let end = lba.checked_add(blocks)?;
+        (end <= capacity.blocks).then_some(BlockRange { lba, blocks, block_size: capacity.block_size })
     }
 
-    /// The first byte.
+    /// Returns the offset of the first byte.
     pub(crate) fn offset(&self) -> u64 {
-        self.first.saturating_mul(self.block.into())
+        self.lba.saturating_mul(self.block_size.into())
     }
 
-    /// How many bytes.
+    /// Returns the length in bytes.
     pub(crate) fn bytes(&self) -> u64 {
-        self.blocks.saturating_mul(self.block.into())
+        self.blocks.saturating_mul(self.block_size.into())
     }
 
-    /// The block that a byte is in.
-    pub(crate) fn block_of(&self, offset: u64) -> u64 {
-        offset.checked_div(self.block.into()).unwrap_or(0)
+    /// Returns the LBA of the block that holds the byte at this offset of the medium.
+    pub(crate) fn lba_at(&self, offset: u64) -> u64 {
+        offset.checked_div(self.block_size.into()).unwrap_or(0)
     }
 }

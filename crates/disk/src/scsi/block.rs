@@ -3,75 +3,78 @@
 use super::inquiry::{MAX_COMPARE_AND_WRITE, MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME};
 use super::response::Response;
 use super::sense::Sense;
-use super::task::{Done, Outcome, Task};
+use super::task::{CommandResult, Outcome, Task};
 use crate::bytes::{copy, part};
 use crate::host::{Extent, Host};
 use crate::medium::io::{self, Compare, Error};
-use crate::medium::{LONGEST, Range, atomic_blocks, is_durable, is_thin, longest_transfer};
+use crate::medium::{BlockRange, LONGEST_TRANSFER, atomic_blocks, is_durable, is_thin, longest_transfer};
 
 impl<H: Host> Task<'_, H> {
-    /// The LBA that the CDB names.
+    /// Returns the LBA of the CDB; 0 for a CDB without one.
     fn lba(&self) -> u64 {
         self.row.lba(&self.cdb).unwrap_or(0)
     }
 
-    /// The blocks that the CDB names, which must exist.
-    pub(super) fn range(&self) -> Result<Range, Outcome> {
-        self.within(self.lba(), self.row.blocks(&self.cdb).unwrap_or(0))
+    /// Returns the range of the CDB; an error if a block does not exist.
+    pub(super) fn range(&self) -> Result<BlockRange, Outcome> {
+        self.range_at(self.lba(), self.row.blocks(&self.cdb).unwrap_or(0))
     }
 
-    /// The blocks that the CDB names, where all of their data goes between device and caller: no more than one command moves
-    /// (MAXIMUM TRANSFER LENGTH of the block limits), and no more than the caller has room, or data, for.
-    fn moved(&self) -> Result<Range, Outcome> {
+    /// Returns the range of a CDB whose blocks are transferred: at most MAXIMUM TRANSFER LENGTH of the block limits, and
+    /// no more than the caller's buffer.
+    fn transfer_range(&self) -> Result<BlockRange, Outcome> {
         let range = self.range()?;
-        if range.bytes() > LONGEST && range.bytes() > longest_transfer(self.host).map_err(Error::backing)? {
-            return Err(self.too_many());
+        if range.bytes() > LONGEST_TRANSFER
+            && range.bytes() > longest_transfer(self.host).map_err(Error::backing)?
+        {
+            return Err(self.invalid_transfer_length());
         }
-        self.expect(range.bytes())?;
+        self.check_data_length(range.bytes())?;
         Ok(range)
     }
 
-    /// INVALID FIELD IN CDB that names the transfer length.
-    fn too_many(&self) -> Outcome {
-        Sense::cdb(self.row.transfer_length.map_or(0, |field| field.at.into()), Some(7)).into()
+    /// Returns INVALID FIELD IN CDB with the field pointer of the transfer length.
+    fn invalid_transfer_length(&self) -> Outcome {
+        Sense::invalid_field_in_cdb(self.row.transfer_length.map_or(0, |field| field.at.into()), Some(7))
+            .into()
     }
 
-    fn within(&self, first: u64, blocks: u64) -> Result<Range, Outcome> {
-        Ok(Range::new(self.capacity, first, blocks).ok_or(Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE)?)
+    fn range_at(&self, lba: u64, blocks: u64) -> Result<BlockRange, Outcome> {
+        Ok(BlockRange::new(self.capacity, lba, blocks).ok_or(Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE)?)
     }
 
-    /// There is nothing to be moved, but the block must exist.
-    pub(super) fn seek(&self) -> Done {
-        self.within(self.lba(), 1).map(drop)
+    /// Handles SEEK: the block must exist.
+    pub(super) fn seek(&self) -> CommandResult {
+        self.range_at(self.lba(), 1).map(drop)
     }
 
-    /// FUA of the CDB: the data must be on the medium, not in a cache.
+    /// Returns FUA, which CDBs of 6 bytes do not have.
     fn fua(&self) -> bool {
         self.byte(0) >= 0x20 && self.byte(1) & 0x08 != 0
     }
 
-    fn check_writable(&self) -> Done {
+    fn check_writable(&self) -> CommandResult {
         if self.is_protected()? { Err(Sense::WRITE_PROTECTED.into()) } else { Ok(()) }
     }
 
-    pub(super) fn read(&mut self) -> Done {
-        let range = self.moved()?;
+    pub(super) fn read(&mut self) -> CommandResult {
+        let range = self.transfer_range()?;
         if self.fua() && range.blocks > 0 {
             io::sync(self.host)?;
         }
         Ok(io::read(self.host, range, &mut self.data)?)
     }
 
-    pub(super) fn write(&mut self) -> Done {
+    pub(super) fn write(&mut self) -> CommandResult {
         self.check_writable()?;
-        let range = self.moved()?;
+        let range = self.transfer_range()?;
         let durable = is_durable(self.device, self.fua());
         Ok(io::write(self.host, range, &mut self.data, durable)?)
     }
 
-    /// WRITE ATOMIC: all of the blocks are written, or none. Linux can do that for powers of two that start at a multiple of
-    /// their own, which is less than the block limits can say.
-    pub(super) fn write_atomic(&mut self) -> Done {
+    /// Handles WRITE ATOMIC. Linux wants a power of two of blocks at a multiple of their number, which the block limits
+    /// cannot express.
+    pub(super) fn write_atomic(&mut self) -> CommandResult {
         self.check_writable()?;
         let range = self.range()?;
         if range.blocks == 0 {
@@ -80,41 +83,41 @@ impl<H: Host> Task<'_, H> {
         let (least, most) =
             atomic_blocks(self.device, self.host).ok_or(Sense::INVALID_COMMAND_OPERATION_CODE)?;
         if !range.blocks.is_power_of_two() || range.blocks < least.into() || range.blocks > most.into() {
-            return Err(self.too_many());
+            return Err(self.invalid_transfer_length());
         }
-        if range.first & range.blocks.wrapping_sub(1) != 0 {
-            return Err(Sense::cdb(2, Some(7)).into());
+        if range.lba & range.blocks.wrapping_sub(1) != 0 {
+            return Err(Sense::invalid_field_in_cdb(2, Some(7)).into());
         }
-        self.expect(range.bytes())?;
+        self.check_data_length(range.bytes())?;
         let durable = is_durable(self.device, self.fua());
         Ok(io::write_atomic(self.host, range, &mut self.data, durable)?)
     }
 
-    pub(super) fn write_and_verify(&mut self) -> Done {
+    pub(super) fn write_and_verify(&mut self) -> CommandResult {
         let compare = self.byte(1) >> 1 & 3;
         if compare > 1 {
-            return Err(Sense::cdb(1, Some(2)).into());
+            return Err(Sense::invalid_field_in_cdb(1, Some(2)).into());
         }
         self.check_writable()?;
-        let range = self.moved()?;
+        let range = self.transfer_range()?;
         let mut written = self.data;
         io::write(self.host, range, &mut self.data, true)?;
         let compare = if compare == 0 { Compare::Nothing } else { Compare::Data(&mut written) };
         Ok(io::verify(self.host, range, compare)?)
     }
 
-    pub(super) fn verify(&mut self) -> Done {
+    pub(super) fn verify(&mut self) -> CommandResult {
         let compare = self.byte(1) >> 1 & 3;
         if compare == 2 {
-            return Err(Sense::cdb(1, Some(2)).into());
+            return Err(Sense::invalid_field_in_cdb(1, Some(2)).into());
         }
         let range = self.range()?;
         let out = match compare {
             0 => 0,
             1 => range.bytes(),
-            _ => range.bytes().min(range.block.into()),
+            _ => range.bytes().min(range.block_size.into()),
         };
-        self.expect(out)?;
+        self.check_data_length(out)?;
         let compare = match compare {
             0 => Compare::Nothing,
             1 => Compare::Data(&mut self.data),
@@ -123,48 +126,48 @@ impl<H: Host> Task<'_, H> {
         Ok(io::verify(self.host, range, compare)?)
     }
 
-    pub(super) fn synchronize_cache(&mut self) -> Done {
+    pub(super) fn synchronize_cache(&mut self) -> CommandResult {
         self.range()?;
         Ok(io::flush(self.device, self.host)?)
     }
 
-    pub(super) fn write_same(&mut self) -> Done {
+    pub(super) fn write_same(&mut self) -> CommandResult {
         let (unmap, anchor) = (self.byte(1) & 0x08 != 0, self.byte(1) & 0x10 != 0);
         // NDOB, which WRITE SAME(16) alone has: there is no data, the blocks become zeros.
         let no_data = self.byte(1) & 0x01 != 0;
         let thin = is_thin(self.host);
         if anchor {
-            return Err(Sense::cdb(1, Some(4)).into());
+            return Err(Sense::invalid_field_in_cdb(1, Some(4)).into());
         }
         if unmap && !thin {
-            return Err(Sense::cdb(1, Some(3)).into());
+            return Err(Sense::invalid_field_in_cdb(1, Some(3)).into());
         }
         self.check_writable()?;
         let mut range = self.range()?;
         if range.blocks == 0 {
             // To the end.
-            range.blocks = self.capacity.blocks.saturating_sub(range.first);
+            range.blocks = self.capacity.blocks.saturating_sub(range.lba);
         }
         if range.blocks > MAX_WRITE_SAME {
-            return Err(self.too_many());
+            return Err(self.invalid_transfer_length());
         }
-        let block = range.block as usize;
+        let block = range.block_size as usize;
         if !no_data {
-            self.expect(1)?;
-            // A pattern of any other length is none.
+            self.check_data_length(1)?;
+            // The pattern is one block.
             if self.data.residual() != block as u64 {
                 return Err(Sense::INVALID_FIELD_IN_CDB.into());
             }
         }
-        let mut pattern = self.host.scratch(block).map_err(Error::backing)?;
+        let mut pattern = self.host.bounce_buffer(block).map_err(Error::backing)?;
         let pattern = pattern.as_mut().get_mut(..block).unwrap_or_default();
         if !no_data {
-            self.data.get(self.host, pattern).map_err(Outcome::CallerFault)?;
+            self.data.copy_in(self.host, pattern).map_err(Outcome::CallerFault)?;
         }
         if range.blocks == 0 {
             return Ok(());
         }
-        // What is unmapped reads as zeros afterwards (LBPRZ), so that any other pattern is written (SBC-3, 4.7.3.4.4 b).
+        // Unmapped blocks read as zeros (LBPRZ), so that any other pattern is written (SBC-3, 4.7.3.4.4 b).
         match (pattern.iter().all(|&byte| byte == 0), unmap) {
             (true, true) => io::discard(self.host, range)?,
             (true, false) => io::zero(self.host, range)?,
@@ -176,11 +179,11 @@ impl<H: Host> Task<'_, H> {
         Ok(())
     }
 
-    pub(super) fn unmap(&mut self) -> Done {
+    pub(super) fn unmap(&mut self) -> CommandResult {
         if self.byte(1) & 0x01 != 0 {
-            return Err(Sense::cdb(1, Some(0)).into());
+            return Err(Sense::invalid_field_in_cdb(1, Some(0)).into());
         }
-        let length = self.list_length();
+        let length = self.parameter_list_length();
         if length == 0 {
             return Ok(());
         }
@@ -188,22 +191,24 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::PARAMETER_LIST_LENGTH_ERROR.into());
         }
         self.check_writable()?;
-        self.expect(length as u64)?;
+        self.check_data_length(length as u64)?;
         let mut header = [0; 8];
-        self.data.get(self.host, &mut header).map_err(Outcome::CallerFault)?;
+        self.data.copy_in(self.host, &mut header).map_err(Outcome::CallerFault)?;
         let descriptors = usize::from(u16::from_be_bytes([header[2], header[3]]));
         let count = descriptors.min(length - 8) / 16;
         if count as u64 > u64::from(MAX_UNMAP_DESCRIPTORS) {
-            return Err(Sense::list(2, Some(7)).into());
+            return Err(Sense::invalid_field_in_parameter_list(2, Some(7)).into());
         }
         let descriptors = self.data;
-        // All of them are looked at before any is carried out.
+        // All are checked before any is carried out.
         let mut blocks = 0u64;
         for place in 0..count {
             let range = self.next_descriptor()?;
             blocks = blocks.saturating_add(range.blocks);
             if blocks > MAX_UNMAP_BLOCKS.into() {
-                return Err(Sense::list((8 + 16 * place + 8) as u16, Some(7)).into());
+                return Err(
+                    Sense::invalid_field_in_parameter_list((8 + 16 * place + 8) as u16, Some(7)).into()
+                );
             }
         }
         let after = core::mem::replace(&mut self.data, descriptors);
@@ -219,32 +224,32 @@ impl<H: Host> Task<'_, H> {
         unmapped
     }
 
-    fn next_descriptor(&mut self) -> Result<Range, Outcome> {
+    fn next_descriptor(&mut self) -> Result<BlockRange, Outcome> {
         let mut bytes = [0; 16];
-        self.data.get(self.host, &mut bytes).map_err(Outcome::CallerFault)?;
+        self.data.copy_in(self.host, &mut bytes).map_err(Outcome::CallerFault)?;
         let (first, blocks) = (u64::from_be_bytes(part(&bytes, 0)), u32::from_be_bytes(part(&bytes, 8)));
-        self.within(first, blocks.into())
+        self.range_at(first, blocks.into())
     }
 
-    /// COMPARE AND WRITE: the caller's first blocks are compared, its last ones written; nobody else does the like
-    /// meanwhile.
-    pub(super) fn compare_and_write(&mut self) -> Done {
+    /// Handles COMPARE AND WRITE: compares the first half of the data, then writes the second, atomically with respect to
+    /// other COMPARE AND WRITE and ORWRITE commands.
+    pub(super) fn compare_and_write(&mut self) -> CommandResult {
         self.check_writable()?;
         let range = self.range()?;
         if range.blocks > MAX_COMPARE_AND_WRITE.into() {
-            return Err(self.too_many());
+            return Err(self.invalid_transfer_length());
         }
         if range.blocks == 0 {
             return Ok(());
         }
         let length = range.bytes() as usize;
-        self.expect(range.bytes().saturating_mul(2))?;
-        let memory = || self.host.scratch(length).map_err(Error::backing);
-        let (mut expected, mut written, mut medium) = (memory()?, memory()?, memory()?);
+        self.check_data_length(range.bytes().saturating_mul(2))?;
+        let buffer = || self.host.bounce_buffer(length).map_err(Error::backing);
+        let (mut expected, mut written, mut medium) = (buffer()?, buffer()?, buffer()?);
         let parts = [&mut expected, &mut written];
         for part in parts {
             let part = part.as_mut().get_mut(..length).unwrap_or_default();
-            self.data.get(self.host, part).map_err(Outcome::CallerFault)?;
+            self.data.copy_in(self.host, part).map_err(Outcome::CallerFault)?;
         }
         let medium = medium.as_mut().get_mut(..length).unwrap_or_default();
         let (expected, written) = (expected.as_mut(), written.as_mut());
@@ -255,22 +260,24 @@ impl<H: Host> Task<'_, H> {
             miscompare.is_none()
         })?;
         match miscompare {
-            Some(place) => Err(Sense::MISCOMPARE_DURING_VERIFY_OPERATION.at(place as u64).into()),
+            Some(place) => {
+                Err(Sense::MISCOMPARE_DURING_VERIFY_OPERATION.with_information(place as u64).into())
+            }
             None => Ok(()),
         }
     }
 
-    pub(super) fn or_write(&mut self) -> Done {
+    pub(super) fn or_write(&mut self) -> CommandResult {
         self.check_writable()?;
-        let range = self.moved()?;
+        let range = self.transfer_range()?;
         let length = range.bytes() as usize;
         if length == 0 {
             return Ok(());
         }
-        let memory = || self.host.scratch(length).map_err(Error::backing);
-        let (mut data, mut medium) = (memory()?, memory()?);
+        let buffer = || self.host.bounce_buffer(length).map_err(Error::backing);
+        let (mut data, mut medium) = (buffer()?, buffer()?);
         let data = data.as_mut().get_mut(..length).unwrap_or_default();
-        self.data.get(self.host, data).map_err(Outcome::CallerFault)?;
+        self.data.copy_in(self.host, data).map_err(Outcome::CallerFault)?;
         let medium = medium.as_mut().get_mut(..length).unwrap_or_default();
         self.update(range, medium, |medium| {
             medium.iter_mut().zip(data.iter()).for_each(|(on, from)| *on |= from);
@@ -278,36 +285,40 @@ impl<H: Host> Task<'_, H> {
         })
     }
 
-    /// Changes the range as one step: no other COMPARE AND WRITE or ORWRITE comes in between.
-    fn update(&self, range: Range, medium: &mut [u8], change: impl FnMut(&mut [u8]) -> bool) -> Done {
+    /// Updates the range atomically with respect to other COMPARE AND WRITE and ORWRITE commands.
+    fn update(
+        &self,
+        range: BlockRange,
+        medium: &mut [u8],
+        change: impl FnMut(&mut [u8]) -> bool,
+    ) -> CommandResult {
         let durable = is_durable(self.device, self.fua());
         Ok(io::update(self.host, range, medium, durable, self.timeout_ms(), change)?)
     }
 
-    /// How long the command waits for others that exclude it, in milliseconds: its own timeout, and no longer than a
-    /// command should take.
+    /// Returns how long the command waits for others that exclude it, in milliseconds: its timeout, at most 30 seconds.
     fn timeout_ms(&self) -> u32 {
         const MOST: u32 = 30_000;
         if self.timeout == 0 { MOST } else { self.timeout.min(MOST) }
     }
 
-    /// As many extents as the caller has room for, at most 16.
-    pub(super) fn get_lba_status(&mut self) -> Done {
+    /// Handles GET LBA STATUS: as many extents as the allocation length allows, at most 16.
+    pub(super) fn get_lba_status(&mut self) -> CommandResult {
         let first = self.lba();
         let capacity = self.capacity;
         if first >= capacity.blocks {
             return Err(Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE.into());
         }
-        let room = (self.allocation_length().saturating_sub(8) / 16).clamp(1, 16);
+        let most = (self.allocation_length().saturating_sub(8) / 16).clamp(1, 16);
         let mut out = Response::new();
         out.put(&[0; 8]);
         let mut at = first;
-        let block = u64::from(capacity.block);
-        for _ in 0..room {
+        let block = u64::from(capacity.block_size);
+        for _ in 0..most {
             let offset = at.saturating_mul(block);
             let Extent { is_mapped, length } = self.host.extent(offset).map_err(Error::backing)?;
             let left = capacity.blocks.saturating_sub(at).min(u32::MAX.into());
-            // A part of a block that is mapped makes it mapped.
+            // A block is mapped if a part of it is.
             let whole = length.checked_div(block).unwrap_or(0);
             let part = is_mapped && length.saturating_sub(whole.saturating_mul(block)) > 0;
             let (mapped, blocks) = match whole.saturating_add(part.into()) {
@@ -323,8 +334,7 @@ impl<H: Host> Task<'_, H> {
                 break;
             }
         }
-        let length = out.len().saturating_sub(4) as u32;
-        out.set(0, &length.to_be_bytes());
-        self.give(&out)
+        out.set_length::<4>(0);
+        self.send_data_in(&out)
     }
 }

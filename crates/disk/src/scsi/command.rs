@@ -1,6 +1,5 @@
-//! The commands, one row each (SPC-4, SBC-3 and SAT-3). A row says everything about its command: dispatch, the checks of
-//! the CDB, REPORT SUPPORTED OPERATION CODES, the permission filter, and what a trace names, records and sends again all
-//! come from it.
+//! The SCSI commands, one row each (SPC-4, SBC-3 and SAT-3). Dispatch, the checks of the CDB, REPORT SUPPORTED OPERATION
+//! CODES, the permission filter, and what a trace names, records and sends again all come from the rows.
 
 use super::response::Response;
 use super::sense::Sense;
@@ -11,8 +10,8 @@ use crate::medium::{atomic_blocks, is_thin};
 use Operation::*;
 use Permission::{Anyone, RawIo, Writer};
 
-/// The handler of a command. It is not a function in the row, since handlers are generic over the host and a static table is
-/// not; dispatch matches all of them, and the compiler names one that is missing there.
+/// The handler of a command. A static table cannot hold the functions, which are generic over the host; dispatch matches
+/// every value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// TEST UNIT READY
@@ -81,12 +80,12 @@ pub enum Operation {
     AtaPassThrough,
 }
 
-/// Who may send a command (the kernel's `scsi_cmd_allowed`, drivers/scsi/scsi_ioctl.c).
+/// The permission that a command needs (`scsi_cmd_allowed` in the kernel's drivers/scsi/scsi_ioctl.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
-    /// Whoever has the device open.
+    /// The descriptor is open.
     Anyone,
-    /// Whoever has it open for writing.
+    /// The descriptor is open for writing.
     Writer,
     /// `CAP_SYS_RAWIO`
     RawIo,
@@ -104,9 +103,9 @@ pub struct Field {
 /// The data phase of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataPhase {
-    /// There is none.
+    /// No data.
     None,
-    /// Parameter data from the disk, cut at the allocation length where the CDB has one.
+    /// Parameter data from the disk, cut at the allocation length if the CDB has one.
     In(Option<Field>),
     /// A parameter list of this length.
     Out(Field),
@@ -121,13 +120,13 @@ pub enum DataPhase {
 /// What a command does to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It can change anything. A row that does not say otherwise has this effect.
+    /// It can change anything. This is the default.
     ChangesMedium,
     /// It can change a setting or the state of the disk, but no logical block.
     ChangesState,
     /// It changes nothing.
     Reads,
-    /// It changes nothing where these bits of a byte of the CDB are 0, and the state of the disk otherwise.
+    /// It changes nothing if these bits of a byte of the CDB are 0, else the state of the disk.
     ReadsUnless {
         /// The byte.
         byte: u8,
@@ -138,29 +137,29 @@ pub enum Effect {
     OfAtaCommand,
 }
 
-/// What must exist for a command to be carried out.
+/// What a command needs to be carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
-    /// Logical blocks; else the command ends with MEDIUM NOT PRESENT.
+    /// Logical blocks, else MEDIUM NOT PRESENT.
     Medium,
     /// A backing device whose size is known.
     Device,
-    /// Nothing: the command can say what it says whatever has become of the backing device.
+    /// Nothing: the command works when the backing device is gone.
     Nothing,
 }
 
-/// Which disks have a command.
+/// The disks that have a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disks {
     /// All of them.
     All,
-    /// Those of kind `scsi`.
+    /// Disks of kind `scsi`.
     Scsi,
-    /// Those of kind `sata`.
+    /// Disks of kind `sata`.
     Sata,
-    /// Thin-provisioned ones.
+    /// Thin-provisioned disks.
     Thin,
-    /// Those that can write several logical blocks as one.
+    /// Disks that can write several logical blocks atomically.
     Atomic,
 }
 
@@ -171,13 +170,12 @@ pub struct Command {
     pub name: &'static str,
     /// Its handler.
     pub operation: Operation,
-    /// Who may send it.
+    /// The permission that it needs.
     pub permission: Permission,
-    /// The CDB usage data (SPC-4, 6.35.3): operation code, then a mask of the bits that are looked at. Bits outside must be
-    /// 0.
+    /// The CDB usage data (SPC-4, 6.35.3): operation code, then the bits that are used. Other bits must be 0.
     pub usage: &'static [u8],
-    /// The bits of a CDB that need not be 0, its first byte uppermost: those that have been compared already, those that
-    /// are looked at, and those behind its end.
+    /// The bits of a CDB that may be set, its first byte uppermost: operation code and service action, those of the usage
+    /// data, and those after its end.
     used_bits: u128,
     /// Whether byte 1 holds a service action.
     pub service_action: bool,
@@ -189,33 +187,33 @@ pub struct Command {
     pub transfer_length: Option<Field>,
     /// What it does to the disk.
     pub effect: Effect,
-    /// Whether a trace may record its data, which could not be a password. Logical blocks are never recorded.
+    /// Whether a trace may record its data, which cannot hold a password. Logical blocks are never recorded.
     pub recorded: bool,
-    /// What must exist for it to be carried out.
+    /// What it needs.
     pub needs: Needs,
     /// Whether it reports a pending unit attention (SAM-5, 5.14).
     pub reports_unit_attention: bool,
-    /// Which disks have it.
+    /// The disks that have it.
     pub disks: Disks,
 }
 
 impl Command {
-    /// The operation code.
+    /// Returns the operation code.
     pub fn operation_code(&self) -> u8 {
         self.usage.first().copied().unwrap_or(0)
     }
 
-    /// The service action, where there is one.
+    /// Returns the service action, if it has one.
     pub fn action(&self) -> Option<u8> {
         self.service_action.then(|| self.usage.get(1).copied().unwrap_or(0) & 0x1f)
     }
 
-    /// The bits of a CDB that must be 0 and are not, its first byte uppermost.
+    /// Returns the reserved bits that are set in a CDB, its first byte uppermost.
     pub(super) fn reserved_bits(&self, cdb: &[u8; 16]) -> u128 {
         u128::from_be_bytes(*cdb) & !self.used_bits
     }
 
-    /// The value of a field in a CDB of this command, without reserved bits.
+    /// Returns the value of a field of a CDB, without reserved bits.
     pub fn value(&self, field: Field, cdb: &[u8; 16]) -> u64 {
         let Field { at, bytes } = field;
         let behind = 16 - u32::from(at) - u32::from(bytes);
@@ -223,27 +221,26 @@ impl Command {
         value as u64 & u64::MAX >> (64 - 8 * u32::from(bytes))
     }
 
-    /// The LBA in a CDB of this command.
+    /// Returns the LBA of a CDB.
     pub fn lba(&self, cdb: &[u8; 16]) -> Option<u64> {
         self.lba.map(|field| self.value(field, cdb))
     }
 
-    /// The number of logical blocks in a CDB of this command.
+    /// Returns the transfer length of a CDB, in logical blocks.
     pub fn blocks(&self, cdb: &[u8; 16]) -> Option<u64> {
         let blocks = self.transfer_length.map(|field| self.value(field, cdb))?;
         // 0 stands for 256 in READ(6) and WRITE(6).
         Some(if blocks == 0 && self.usage.len() == 6 { 256 } else { blocks })
     }
 
-    /// Whether the command is so frequent that it is spared the look at the size of a logical block.
+    /// Returns whether the command is so frequent that it uses the cached block size.
     pub(super) fn is_frequent(&self) -> bool {
         matches!(self.operation, Read | Write)
     }
 
-    /// Whether this CDB of the command changes neither the medium nor a setting nor the state of the disk.
+    /// Returns whether a CDB changes neither the medium nor a setting nor the state of the disk.
     pub fn changes_nothing(&self, cdb: &[u8; 16]) -> bool {
         match self.effect {
-            // Of an ATA command it is not known here.
             Effect::ChangesMedium | Effect::ChangesState | Effect::OfAtaCommand => false,
             Effect::Reads => true,
             Effect::ReadsUnless { byte, bits } => {
@@ -252,15 +249,15 @@ impl Command {
         }
     }
 
-    /// Whether a CDB is one of this command.
+    /// Returns whether this is the row of an operation code and service action.
     pub fn is(&self, operation_code: u8, action: u8) -> bool {
         self.operation_code() == operation_code && self.action().is_none_or(|own| own == action)
     }
 }
 
-/// What the rows are made of: each of these is the same command, of which something more is said.
+/// The builders of rows: each returns the row with one more property.
 impl Command {
-    /// A field of its CDB; every byte must be in the usage data, which the compiler checks.
+    /// Returns a field of the CDB. A byte outside the usage data is a compile-time error.
     const fn field(&self, at: u8, bytes: u8) -> Field {
         let end = at as usize + bytes as usize;
         assert!(0 < bytes && bytes <= 8 && end <= self.usage.len(), "the field is outside the CDB");
@@ -278,40 +275,40 @@ impl Command {
     }
 
     /// It changes no logical block.
-    const fn sets(self) -> Command {
+    const fn changes_state(self) -> Command {
         Command { effect: Effect::ChangesState, ..self }
     }
 
-    /// It changes nothing, and returns parameter data of an allocation length that may be recorded.
-    const fn asks(self, at: u8, bytes: u8) -> Command {
+    /// It changes nothing, and returns parameter data that may be recorded; its allocation length is here.
+    const fn data_in(self, at: u8, bytes: u8) -> Command {
         let length = self.field(at, bytes);
         Command { data: DataPhase::In(Some(length)), recorded: true, ..self.reads() }
     }
 
-    /// It changes nothing, and returns parameter data, all of which may be recorded.
-    const fn asks_whole(self) -> Command {
+    /// It changes nothing, and returns parameter data that may be recorded; the CDB has no allocation length.
+    const fn data_in_fixed(self) -> Command {
         Command { data: DataPhase::In(None), recorded: true, ..self.reads() }
     }
 
-    /// It takes a parameter list that may be recorded.
-    const fn list(self, at: u8, bytes: u8) -> Command {
+    /// It receives a parameter list that may be recorded; its length is here.
+    const fn data_out(self, at: u8, bytes: u8) -> Command {
         Command { data: DataPhase::Out(self.field(at, bytes)), recorded: true, ..self }
     }
 
-    /// It changes something where these bits of a byte of its CDB are not 0.
-    const fn unless(self, byte: u8, bits: u8) -> Command {
+    /// It changes the state of the disk if these bits of the CDB are not 0.
+    const fn reads_unless(self, byte: u8, bits: u8) -> Command {
         Command { effect: Effect::ReadsUnless { byte, bits }, ..self }
     }
 
     /// It names a logical block.
-    const fn block(self, at: u8, bytes: u8) -> Command {
+    const fn lba_at(self, at: u8, bytes: u8) -> Command {
         Command { lba: Some(self.field(at, bytes)), ..self }
     }
 
     /// It names logical blocks.
     const fn range(self, [lba, length]: [Field; 2]) -> Command {
         let transfer_length = Some(self.field(length.at, length.bytes));
-        Command { transfer_length, ..self.block(lba.at, lba.bytes) }
+        Command { transfer_length, ..self.lba_at(lba.at, lba.bytes) }
     }
 
     /// It returns logical blocks, and changes nothing.
@@ -319,12 +316,12 @@ impl Command {
         Command { data: DataPhase::BlocksIn, ..self.range(range).reads() }
     }
 
-    /// It takes logical blocks.
+    /// It receives logical blocks.
     const fn blocks_out(self, range: [Field; 2]) -> Command {
         Command { data: DataPhase::BlocksOut, ..self.range(range) }
     }
 
-    /// The row of an ATA command speaks for it, which looks after the size itself.
+    /// It has the properties of the ATA command in its CDB, which checks the capacity itself.
     const fn passes_through(self) -> Command {
         Command {
             data: DataPhase::OfAtaCommand,
@@ -340,7 +337,7 @@ impl Command {
         Command { needs, ..self }
     }
 
-    const fn on(self, disks: Disks) -> Command {
+    const fn only_on(self, disks: Disks) -> Command {
         Command { disks, ..self }
     }
 
@@ -350,7 +347,7 @@ impl Command {
     }
 }
 
-/// Where in the table the first row of each operation code is; behind the end where there is none.
+/// The index of the first row of each operation code; the length of the table if there is none.
 static FIRST: [u8; 256] = {
     let mut first = [COMMANDS.len() as u8; 256];
     let mut at = COMMANDS.len();
@@ -361,13 +358,13 @@ static FIRST: [u8; 256] = {
     first
 };
 
-/// The row of a CDB.
+/// Returns the row of a CDB.
 pub fn find(operation_code: u8, action: u8) -> Option<&'static Command> {
     let first = FIRST[usize::from(operation_code)];
     COMMANDS.iter().skip(first.into()).find(|command| command.is(operation_code, action))
 }
 
-/// The row of a CDB, where the disk has it. `row`: what [`find`] returned.
+/// Returns the row of a CDB if the disk has it. `row`: the result of [`find`].
 pub(super) fn supported(
     device: &Device<'_>,
     host: &impl Host,
@@ -376,13 +373,15 @@ pub(super) fn supported(
 ) -> Result<&'static Command, Sense> {
     match row {
         Some(row) if has(device, host, row) => Ok(row),
-        // The service action is wrong where there are others.
-        _ if rows(device, host, operation_code).any(|row| row.service_action) => Err(Sense::cdb(1, Some(4))),
+        // Another service action of the operation code exists.
+        _ if rows(device, host, operation_code).any(|row| row.service_action) => {
+            Err(Sense::invalid_field_in_cdb(1, Some(4)))
+        }
         _ => Err(Sense::INVALID_COMMAND_OPERATION_CODE),
     }
 }
 
-/// The rows of an operation code that the disk has.
+/// Returns the rows of an operation code that the disk has.
 pub(super) fn rows(
     device: &Device<'_>,
     host: &impl Host,
@@ -392,7 +391,7 @@ pub(super) fn rows(
     all.filter(move |row| has(device, host, row))
 }
 
-/// Whether the disk has a command.
+/// Returns whether the disk has a command.
 pub(super) fn has(device: &Device<'_>, host: &impl Host, row: &Command) -> bool {
     match row.disks {
         Disks::All => true,
@@ -403,37 +402,18 @@ pub(super) fn has(device: &Device<'_>, host: &impl Host, row: &Command) -> bool 
     }
 }
 
-/// Who may send a command that the disk does not have: what the kernel lets pass, a real disk refuses by itself.
+/// Returns the permission for an operation code without a row, as in the kernel's filter. The disk rejects what passes it.
 pub fn permission_without_row(operation_code: u8) -> Permission {
     match operation_code {
-        0x1c
-        | 0x23
-        | 0x3c
-        | 0x3e
-        | 0x42..=0x48
-        | 0x4a
-        | 0x4b
-        | 0x4e
-        | 0x51
-        | 0x52
-        | 0x5c
-        | 0x95
-        | 0x9e
-        | 0xa3
-        | 0xa4
-        | 0xac
-        | 0xad
-        | 0xb9
-        | 0xba
-        | 0xbc
-        | 0xbe => Anyone,
+        0x1c | 0x23 | 0x3c | 0x3e | 0x42 | 0x43 | 0x44 | 0x45 | 0x46 | 0x47 | 0x48 | 0x4a | 0x4b | 0x4e
+        | 0x51 | 0x52 | 0x5c | 0x95 | 0x9e | 0xa3 | 0xa4 | 0xac | 0xad | 0xb9 | 0xba | 0xbc | 0xbe => Anyone,
         0x04 | 0x0d | 0x19 | 0x3f | 0x4c | 0x53 | 0x54 | 0x58 | 0x5b | 0x5d | 0x94 | 0xa1 | 0xa2 | 0xa6
         | 0xa7 | 0xb6 | 0xbb | 0xbf | 0xea => Writer,
         _ => RawIo,
     }
 }
 
-/// A row that allows nothing but to carry the command out: whatever else it may be, it has to say.
+/// Returns a row that is closed by default: it changes the medium, needs one, and a trace records nothing.
 const fn row(
     name: &'static str,
     operation: Operation,
@@ -474,7 +454,7 @@ const fn action(
     Command { service_action: true, used_bits: row.used_bits | 0x1f << 112, ..row }
 }
 
-/// Where CDBs of each length name logical blocks: LBA and transfer length (SBC-3, clause 5).
+/// LBA and transfer length of CDBs of each length (SBC-3, clause 5).
 const SIX: [Field; 2] = [Field { at: 1, bytes: 3 }, Field { at: 4, bytes: 1 }];
 const TEN: [Field; 2] = [Field { at: 2, bytes: 4 }, Field { at: 7, bytes: 2 }];
 const TWELVE: [Field; 2] = [Field { at: 2, bytes: 4 }, Field { at: 6, bytes: 4 }];
@@ -482,74 +462,70 @@ const SIXTEEN: [Field; 2] = [Field { at: 2, bytes: 8 }, Field { at: 10, bytes: 4
 const COMPARE: [Field; 2] = [Field { at: 2, bytes: 8 }, Field { at: 13, bytes: 1 }];
 const ATOMIC: [Field; 2] = [Field { at: 2, bytes: 8 }, Field { at: 12, bytes: 2 }];
 
-/// Every command of the disk, by operation code.
+/// A byte of the usage data all of whose bits are used.
+const F: u8 = 0xff;
+
+/// The commands, by operation code.
 pub static COMMANDS: &[Command] = &[
     row("TEST UNIT READY", Ready, Anyone, &[0x00, 0, 0, 0, 0, 0]).reads(),
     // SCSI-2. libata has it, and SEEK(6).
-    row("REZERO UNIT", Reposition, RawIo, &[0x01, 0, 0, 0, 0, 0]).reads().on(Disks::Sata),
-    row("REQUEST SENSE", RequestSense, Anyone, &[0x03, 0x01, 0, 0, 0xff, 0]).asks(4, 1).needs(Needs::Nothing),
-    row("READ(6)", Read, Anyone, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0]).blocks_in(SIX),
-    row("WRITE(6)", Write, Writer, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0]).blocks_out(SIX),
-    row("SEEK(6)", Reposition, RawIo, &[0x0b, 0x1f, 0xff, 0xff, 0, 0]).reads().on(Disks::Sata),
-    row("INQUIRY", Inquiry, Anyone, &[0x12, 0x01, 0xff, 0xff, 0xff, 0])
-        .asks(3, 2)
+    row("REZERO UNIT", Reposition, RawIo, &[0x01, 0, 0, 0, 0, 0]).reads().only_on(Disks::Sata),
+    row("REQUEST SENSE", RequestSense, Anyone, &[0x03, 0x01, 0, 0, F, 0]).data_in(4, 1).needs(Needs::Nothing),
+    row("READ(6)", Read, Anyone, &[0x08, 0x1f, F, F, F, 0]).blocks_in(SIX),
+    row("WRITE(6)", Write, Writer, &[0x0a, 0x1f, F, F, F, 0]).blocks_out(SIX),
+    row("SEEK(6)", Reposition, RawIo, &[0x0b, 0x1f, F, F, 0, 0]).reads().only_on(Disks::Sata),
+    row("INQUIRY", Inquiry, Anyone, &[0x12, 0x01, F, F, F, 0])
+        .data_in(3, 2)
         .needs(Needs::Nothing)
         .skips_unit_attention(),
-    row("MODE SELECT(6)", ModeSelect, Writer, &[0x15, 0x10, 0, 0, 0xff, 0])
-        .list(4, 1)
-        .sets()
+    row("MODE SELECT(6)", ModeSelect, Writer, &[0x15, 0x10, 0, 0, F, 0])
+        .data_out(4, 1)
+        .changes_state()
         .needs(Needs::Device),
-    row("MODE SENSE(6)", ModeSense, Anyone, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0])
-        .asks(4, 1)
+    row("MODE SENSE(6)", ModeSense, Anyone, &[0x1a, 0x08, F, F, F, 0]).data_in(4, 1).needs(Needs::Device),
+    row("START STOP UNIT", StartStop, Anyone, &[0x1b, 0x01, 0, 0x0f, 0xf7, 0])
+        .changes_state()
         .needs(Needs::Device),
-    row("START STOP UNIT", StartStop, Anyone, &[0x1b, 0x01, 0, 0x0f, 0xf7, 0]).sets().needs(Needs::Device),
-    row("SEND DIAGNOSTIC", SendDiagnostic, RawIo, &[0x1d, 0xf7, 0, 0xff, 0xff, 0])
-        .list(3, 2)
-        .sets()
+    row("SEND DIAGNOSTIC", SendDiagnostic, RawIo, &[0x1d, 0xf7, 0, F, F, 0])
+        .data_out(3, 2)
+        .changes_state()
         .needs(Needs::Device),
     row("PREVENT ALLOW MEDIUM REMOVAL", PreventAllow, Writer, &[0x1e, 0, 0, 0, 0x03, 0])
-        .sets()
+        .changes_state()
         .needs(Needs::Device),
-    row("READ CAPACITY(10)", ReadCapacity10, Anyone, &[0x25, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0x01, 0])
-        .asks_whole(),
+    row("READ CAPACITY(10)", ReadCapacity10, Anyone, &[0x25, 0, F, F, F, F, 0, 0, 0x01, 0]).data_in_fixed(),
     row("READ(10)", Read, Anyone, &ten(0x28, 0x1c)).blocks_in(TEN),
     row("WRITE(10)", Write, Writer, &ten(0x2a, 0x18)).blocks_out(TEN),
-    // SBC-2 made it obsolete; there are programs that send it.
-    row("SEEK(10)", Seek, Anyone, &[0x2b, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]).block(2, 4).reads(),
+    // Obsolete since SBC-2; some programs send it.
+    row("SEEK(10)", Seek, Anyone, &[0x2b, 0, F, F, F, F, 0, 0, 0, 0]).lba_at(2, 4).reads(),
     row("WRITE AND VERIFY(10)", WriteAndVerify, Writer, &ten(0x2e, 0x16)).blocks_out(TEN),
     row("VERIFY(10)", Verify, Anyone, &ten(0x2f, 0x16)).blocks_out(TEN).reads(),
     row("PRE-FETCH(10)", PreFetch, RawIo, &ten(0x34, 0x02)).range(TEN).reads(),
-    row("SYNCHRONIZE CACHE(10)", SynchronizeCache, Writer, &ten(0x35, 0x02)).range(TEN).sets(),
-    row("READ DEFECT DATA(10)", ReadDefectData, Anyone, &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0])
-        .asks(7, 2),
+    row("SYNCHRONIZE CACHE(10)", SynchronizeCache, Writer, &ten(0x35, 0x02)).range(TEN).changes_state(),
+    row("READ DEFECT DATA(10)", ReadDefectData, Anyone, &[0x37, 0, 0x1f, 0, 0, 0, 0, F, F, 0]).data_in(7, 2),
     row("WRITE SAME(10)", WriteSame, Writer, &ten(0x41, 0x18)).blocks_out(TEN),
-    // The kernel lets anyone send it, for READ SUB-CHANNEL of a CD has the same code.
-    row("UNMAP", Unmap, Writer, &[0x42, 0x01, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0]).list(7, 2).on(Disks::Thin),
+    // The kernel's filter takes it for READ SUB-CHANNEL of a CD, which anyone may send.
+    row("UNMAP", Unmap, Writer, &[0x42, 0x01, 0, 0, 0, 0, 0x1f, F, F, 0]).data_out(7, 2).only_on(Disks::Thin),
     // SP saves the parameters.
-    row("LOG SENSE", LogSense, Anyone, &[0x4d, 0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0])
-        .asks(7, 2)
-        .unless(1, 0x01)
+    row("LOG SENSE", LogSense, Anyone, &[0x4d, 0x01, F, F, 0, F, F, F, F, 0])
+        .data_in(7, 2)
+        .reads_unless(1, 0x01)
         .needs(Needs::Device),
-    row("MODE SELECT(10)", ModeSelect, Writer, &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0])
-        .list(7, 2)
-        .sets()
+    row("MODE SELECT(10)", ModeSelect, Writer, &[0x55, 0x10, 0, 0, 0, 0, 0, F, F, 0])
+        .data_out(7, 2)
+        .changes_state()
         .needs(Needs::Device),
-    row("MODE SENSE(10)", ModeSense, Anyone, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0])
-        .asks(7, 2)
+    row("MODE SENSE(10)", ModeSense, Anyone, &[0x5a, 0x18, F, F, 0, 0, 0, F, F, 0])
+        .data_in(7, 2)
         .needs(Needs::Device),
-    row(
-        "ATA PASS-THROUGH(16)",
-        AtaPassThrough,
-        RawIo,
-        &[0x85, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0],
-    )
-    .passes_through(),
+    row("ATA PASS-THROUGH(16)", AtaPassThrough, RawIo, &[0x85, F, F, F, F, F, F, F, F, F, F, F, F, F, F, 0])
+        .passes_through(),
     row("READ(16)", Read, Anyone, &sixteen(0x88, 0x1c)).blocks_in(SIXTEEN),
     row(
         "COMPARE AND WRITE",
         CompareAndWrite,
         RawIo,
-        &[0x89, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0],
+        &[0x89, 0x18, F, F, F, F, F, F, F, F, 0, 0, 0, F, 0x1f, 0],
     )
     .blocks_out(COMPARE),
     row("WRITE(16)", Write, Writer, &sixteen(0x8a, 0x18)).blocks_out(SIXTEEN),
@@ -557,109 +533,88 @@ pub static COMMANDS: &[Command] = &[
     row("WRITE AND VERIFY(16)", WriteAndVerify, RawIo, &sixteen(0x8e, 0x16)).blocks_out(SIXTEEN),
     row("VERIFY(16)", Verify, Anyone, &sixteen(0x8f, 0x16)).blocks_out(SIXTEEN).reads(),
     row("PRE-FETCH(16)", PreFetch, RawIo, &sixteen(0x90, 0x02)).range(SIXTEEN).reads(),
-    row("SYNCHRONIZE CACHE(16)", SynchronizeCache, RawIo, &sixteen(0x91, 0x02)).range(SIXTEEN).sets(),
+    row("SYNCHRONIZE CACHE(16)", SynchronizeCache, RawIo, &sixteen(0x91, 0x02))
+        .range(SIXTEEN)
+        .changes_state(),
     row("WRITE SAME(16)", WriteSame, Writer, &sixteen(0x93, 0x19)).blocks_out(SIXTEEN),
     // SBC-4, 5.48. The bits of ATOMIC BOUNDARY are reserved, for the disk has none.
-    row(
-        "WRITE ATOMIC(16)",
-        WriteAtomic,
-        RawIo,
-        &[0x9c, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0xff, 0xff, 0x1f, 0],
-    )
-    .blocks_out(ATOMIC)
-    .on(Disks::Atomic),
+    row("WRITE ATOMIC(16)", WriteAtomic, RawIo, &[0x9c, 0x18, F, F, F, F, F, F, F, F, 0, 0, F, F, 0x1f, 0])
+        .blocks_out(ATOMIC)
+        .only_on(Disks::Atomic),
     action(
         "READ CAPACITY(16)",
         ReadCapacity16,
         Anyone,
-        &[0x9e, 0x10, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0],
+        &[0x9e, 0x10, F, F, F, F, F, F, F, F, F, F, F, F, 0x01, 0],
     )
-    .asks(10, 4),
-    action(
-        "GET LBA STATUS",
-        GetLbaStatus,
-        Anyone,
-        &[0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
-    )
-    .block(2, 8)
-    .asks(10, 4),
-    row("REPORT LUNS", ReportLuns, Anyone, &[0xa0, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0])
-        .asks(6, 4)
+    .data_in(10, 4),
+    action("GET LBA STATUS", GetLbaStatus, Anyone, &[0x9e, 0x12, F, F, F, F, F, F, F, F, F, F, F, F, 0, 0])
+        .lba_at(2, 8)
+        .data_in(10, 4),
+    row("REPORT LUNS", ReportLuns, Anyone, &[0xa0, 0, F, 0, 0, 0, F, F, F, F, 0, 0])
+        .data_in(6, 4)
         .needs(Needs::Nothing)
         .skips_unit_attention(),
-    // The kernel lets writers send it, for BLANK of a CD has the same code.
-    row(
-        "ATA PASS-THROUGH(12)",
-        AtaPassThrough,
-        Writer,
-        &[0xa1, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
-    )
-    .passes_through(),
+    // The kernel's filter takes it for BLANK of a CD.
+    row("ATA PASS-THROUGH(12)", AtaPassThrough, Writer, &[0xa1, 0xfe, F, F, F, F, F, F, F, F, 0, 0])
+        .passes_through(),
     // libata has no target ports.
     action(
         "REPORT TARGET PORT GROUPS",
         ReportTargetPortGroups,
         Anyone,
-        &[0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0xa3, 0xea, 0, 0, 0, 0, F, F, F, F, 0, 0],
     )
-    .asks(6, 4)
+    .data_in(6, 4)
     .needs(Needs::Device)
-    .on(Disks::Scsi),
+    .only_on(Disks::Scsi),
     action(
         "REPORT SUPPORTED OPERATION CODES",
         ReportOperationCodes,
         Anyone,
-        &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0xa3, 0x0c, 0x87, F, F, F, F, F, F, F, 0, 0],
     )
-    .asks(6, 4)
+    .data_in(6, 4)
     .needs(Needs::Device),
     action(
         "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
         ReportTaskManagement,
         Anyone,
-        &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0xa3, 0x0d, 0x80, 0, 0, 0, F, F, F, F, 0, 0],
     )
-    .asks(6, 4)
+    .data_in(6, 4)
     .needs(Needs::Device),
     action(
         "SET TARGET PORT GROUPS",
         SetTargetPortGroups,
         Anyone,
-        &[0xa4, 0x0a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        &[0xa4, 0x0a, 0, 0, 0, 0, F, F, F, F, 0, 0],
     )
-    .list(6, 4)
-    .sets()
+    .data_out(6, 4)
+    .changes_state()
     .needs(Needs::Device)
-    .on(Disks::Scsi),
+    .only_on(Disks::Scsi),
     row("READ(12)", Read, Anyone, &twelve(0xa8, 0x1c)).blocks_in(TWELVE),
     row("WRITE(12)", Write, Writer, &twelve(0xaa, 0x18)).blocks_out(TWELVE),
     row("WRITE AND VERIFY(12)", WriteAndVerify, Writer, &twelve(0xae, 0x16)).blocks_out(TWELVE),
     row("VERIFY(12)", Verify, RawIo, &twelve(0xaf, 0x16)).blocks_out(TWELVE).reads(),
-    row(
-        "READ DEFECT DATA(12)",
-        ReadDefectData,
-        RawIo,
-        &[0xb7, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
-    )
-    .asks(6, 4),
+    row("READ DEFECT DATA(12)", ReadDefectData, RawIo, &[0xb7, 0x1f, 0, 0, 0, 0, F, F, F, F, 0, 0])
+        .data_in(6, 4),
 ];
 
-/// A logical block address of 4 bytes and a transfer length of 2.
+/// Returns the usage data of a CDB with an LBA of 4 bytes and a transfer length of 2.
 const fn ten(operation_code: u8, flags: u8) -> [u8; 10] {
-    let f = 0xff;
-    [operation_code, flags, f, f, f, f, 0x1f, f, f, 0]
+    [operation_code, flags, F, F, F, F, 0x1f, F, F, 0]
 }
 
-/// A logical block address of 8 bytes and a transfer length of 4.
+/// Returns the usage data of a CDB with an LBA of 8 bytes and a transfer length of 4.
 const fn sixteen(operation_code: u8, flags: u8) -> [u8; 16] {
-    let f = 0xff;
-    [operation_code, flags, f, f, f, f, f, f, f, f, f, f, f, f, 0x1f, 0]
+    [operation_code, flags, F, F, F, F, F, F, F, F, F, F, F, F, 0x1f, 0]
 }
 
-/// A logical block address of 4 bytes and a transfer length of 4.
+/// Returns the usage data of a CDB with an LBA of 4 bytes and a transfer length of 4.
 const fn twelve(operation_code: u8, flags: u8) -> [u8; 12] {
-    let f = 0xff;
-    [operation_code, flags, f, f, f, f, f, f, f, f, 0x1f, 0]
+    [operation_code, flags, F, F, F, F, F, F, F, F, 0x1f, 0]
 }
 
 /// The list of all commands with their timeouts fits into a response.

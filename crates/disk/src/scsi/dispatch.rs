@@ -1,26 +1,26 @@
-//! Finds the row of a command, checks the CDB and calls what carries the command out.
+//! Finds the row of a command, checks the CDB and calls the command's handler.
 
 use super::command::{Command, Needs, Operation, supported};
 use super::sense::Sense;
-use super::task::{Done, Outcome, Received, Task};
+use super::task::{CommandResult, ExecuteCommand, Outcome, Task};
 use crate::device::{Capacity, Device};
 use crate::errno::Errno;
 use crate::host::Host;
 use crate::medium::io::Error;
 use crate::medium::read_capacity;
 
-/// Carries out a command; the result is its outcome and how many bytes were moved. `translate` carries out commands of another
-/// standard, whose CDB has been checked.
+/// Carries out a command and returns its outcome and how many bytes were transferred. `translate`
+/// carries out commands of another standard, whose CDB has been checked.
 pub(crate) fn execute<H: Host>(
     device: &Device<'_>,
     host: &H,
-    received: Received,
-    translate: impl FnOnce(&mut Task<'_, H>) -> Option<Done>,
+    command: ExecuteCommand,
+    translate: impl FnOnce(&mut Task<'_, H>) -> Option<CommandResult>,
 ) -> (Outcome, u64) {
-    let Received { row, cdb, direction, data, timeout } = received;
-    let (capacity, tells) = match read_capacity(device, host, row.is_some_and(Command::is_frequent)) {
+    let ExecuteCommand { row, cdb, direction, data, timeout } = command;
+    let (capacity, is_known) = match read_capacity(device, host, row.is_some_and(Command::is_frequent)) {
         Ok(capacity) => (capacity, true),
-        // A descriptor that cannot carry requests.
+        // The descriptor cannot carry requests (O_PATH).
         Err(Errno::EBADF) => return (Outcome::CallerFault(Errno::EBADF), 0),
         Err(_) if row.is_some_and(|row| row.needs == Needs::Nothing) => (Capacity::new(0, 512), false),
         Err(errno) => return (Error::backing(errno).into(), 0),
@@ -30,23 +30,25 @@ pub(crate) fn execute<H: Host>(
         Err(sense) => return (sense.into(), 0),
     };
     let mut task = Task { device, host, row, cdb, direction, data, timeout, capacity };
-    match task.run(tells, translate) {
-        Ok(()) => (Outcome::Good, task.data.used()),
-        Err(outcome) => (outcome, task.data.used()),
+    match task.run(is_known, translate) {
+        Ok(()) => (Outcome::Good, task.data.transferred()),
+        Err(outcome) => (outcome, task.data.transferred()),
     }
 }
 
 impl<H: Host> Task<'_, H> {
-    /// Carries the command out; `tells`: it reports that the capacity has changed.
-    fn run(&mut self, tells: bool, translate: impl FnOnce(&mut Self) -> Option<Done>) -> Done {
+    /// Carries the command out. `is_known`: the capacity is known, so that a unit attention can be reported.
+    fn run(
+        &mut self,
+        is_known: bool,
+        translate: impl FnOnce(&mut Self) -> Option<CommandResult>,
+    ) -> CommandResult {
         let Command { operation, needs, reports_unit_attention, .. } = *self.row;
-        let tells = tells && reports_unit_attention;
-        // A unit attention is reported once. That there are no blocks is not reported so: the disk is not ready as long as that
-        // lasts.
-        let before = if tells {
-            self.device.nexus.update_capacity(self.capacity.blocks, self.capacity.block)
-        } else {
-            None
+        let Capacity { blocks, block_size } = self.capacity;
+        // A unit attention is reported once. A disk that has no blocks any more is not ready instead.
+        let before = match is_known && reports_unit_attention {
+            true => self.device.nexus.update_capacity(blocks, block_size),
+            false => None,
         };
         if let Some(before) = before.filter(|_| self.capacity.blocks > 0) {
             let sense =
@@ -59,7 +61,7 @@ impl<H: Host> Task<'_, H> {
         let wrong = self.row.reserved_bits(&self.cdb);
         if wrong != 0 {
             let before = wrong.leading_zeros();
-            return Err(Sense::cdb((before / 8) as u16, Some(7 - (before % 8) as u8)).into());
+            return Err(Sense::invalid_field_in_cdb((before / 8) as u16, Some(7 - (before % 8) as u8)).into());
         }
         if self.capacity.blocks == 0 && needs == Needs::Medium {
             return Err(Sense::MEDIUM_NOT_PRESENT.into());

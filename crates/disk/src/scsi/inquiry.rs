@@ -2,7 +2,7 @@
 
 use super::response::Response;
 use super::sense::Sense;
-use super::task::Done;
+use super::task::CommandResult;
 use crate::device::Device;
 use crate::entry::Kind;
 use crate::errno::Errno;
@@ -11,26 +11,26 @@ use crate::identity;
 use crate::medium::io::Error;
 use crate::medium::{atomic_blocks, longest_transfer};
 
-/// The longest list of blocks to unmap, and of descriptors for that.
+/// The most blocks and descriptors of UNMAP.
 pub const MAX_UNMAP_BLOCKS: u32 = 1 << 20;
 /// See [`MAX_UNMAP_BLOCKS`].
 pub const MAX_UNMAP_DESCRIPTORS: u32 = 256;
-/// The longest WRITE SAME, in blocks: what WRITE SAME (10) can say.
+/// The most blocks of WRITE SAME, those of WRITE SAME (10).
 pub const MAX_WRITE_SAME: u64 = 65535;
-/// The longest COMPARE AND WRITE, in blocks.
+/// The most blocks of COMPARE AND WRITE.
 pub const MAX_COMPARE_AND_WRITE: u8 = 255;
 
-/// The target port, as its relative target port identifier and that of the group it is in (SPC-4, 5.15).
+/// The relative target port identifier, and the identifier of its target port group (SPC-4, 5.15).
 pub const PORT: [u8; 2] = [0, 1];
 /// See [`PORT`].
 pub const GROUP: [u8; 2] = [0, 1];
 
-/// The product of a device: the first 16 characters of its model.
+/// Returns the product identification: the first 16 characters of the model.
 fn product(device: &Device<'_>) -> [u8; 16] {
     identity::model(device.entry).first_chunk().copied().unwrap_or([b' '; 16])
 }
 
-/// T10 vendor identification.
+/// Returns the T10 vendor identification.
 fn vendor(device: &Device<'_>) -> &'static [u8; 8] {
     match device.entry.kind {
         Kind::Sata => b"ATA     ",
@@ -78,10 +78,10 @@ const NAA: u8 = 0x03;
 const RELATIVE_TARGET_PORT: u8 = 0x04;
 const TARGET_PORT_GROUP: u8 = 0x05;
 
-/// The standard data.
+/// Builds the standard INQUIRY data.
 pub fn standard(device: &Device<'_>, out: &mut Response) {
     let tpgs = if device.entry.kind == Kind::Scsi { EXPLICIT_ALUA } else { 0 };
-    // A direct access block device that cannot be removed.
+    // A direct access block device whose medium is not removable.
     out.put(&[0x00, 0x00, SPC_4, HISUP | FORMAT, 0, tpgs, 0, CMDQUE]);
     out.put(vendor(device));
     out.put(&product(device));
@@ -94,12 +94,13 @@ pub fn standard(device: &Device<'_>, out: &mut Response) {
     out.set(4, &[96 - 5]);
 }
 
-/// The pages that there are; of 89h, which SAT describes, only on an ATA disk.
+/// The VPD pages; ATA Information, which sat.rs builds, only on an ATA disk.
 const PAGES: [u8; 8] = [0x00, 0x80, 0x83, 0x86, ATA_INFORMATION, 0xb0, 0xb1, 0xb2];
+/// See [`PAGES`].
 pub const ATA_INFORMATION: u8 = 0x89;
 
-/// A page of vital product data.
-pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response) -> Done {
+/// Builds a VPD page.
+pub fn vpd_page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response) -> CommandResult {
     out.put(&[0x00, page, 0, 0]);
     match page {
         0x00 => {
@@ -113,7 +114,7 @@ pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response)
             out.fill(64);
         }
         0xb0 => limits(device, host, out).map_err(Error::backing)?,
-        // Block device characteristics: nothing is known of rotation and form.
+        // Block Device Characteristics: rotation rate and form factor are not reported.
         0xb1 => out.fill(64),
         0xb2 => {
             let provisioning = host.provisioning().map_err(Error::backing)?;
@@ -121,14 +122,14 @@ pub fn page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response)
             let (flags, provisioning_type) = if provisioning.is_thin { thin } else { (0, 0) };
             out.put(&[0, flags, provisioning_type, 0]);
         }
-        _ => return Err(Sense::cdb(2, Some(7)).into()),
+        _ => return Err(Sense::invalid_field_in_cdb(2, Some(7)).into()),
     }
-    let length = (out.len().saturating_sub(4) as u16).to_be_bytes();
-    out.set(2, &length);
+    out.set_length::<2>(2);
     Ok(())
 }
 
-/// Device identification: T10 vendor identification with product and serial number, and the world-wide name.
+/// Builds Device Identification: the T10 vendor identification with product and serial number, and the world-wide
+/// name.
 #[inline(never)]
 fn identification(device: &Device<'_>, out: &mut Response) {
     let serial = identity::serial(device.entry);
@@ -161,7 +162,7 @@ fn identification(device: &Device<'_>, out: &mut Response) {
     }
 }
 
-/// Block limits.
+/// Builds Block Limits.
 #[inline(never)]
 fn limits(device: &Device<'_>, host: &impl Host, out: &mut Response) -> Result<(), Errno> {
     let block = device.logical_block(host)?;
@@ -173,24 +174,15 @@ fn limits(device: &Device<'_>, host: &impl Host, out: &mut Response) -> Result<(
     // Optimal transfer length granularity: a physical block.
     let granule = u16::try_from(blocks(device.physical_block(host)?.into())).unwrap_or(u16::MAX);
     out.put(&granule.to_be_bytes());
-    out.put(&longest.to_be_bytes());
-    out.put(&0u32.to_be_bytes());
-    // Maximum prefetch length.
-    out.put(&0u32.to_be_bytes());
-    let unmap = if is_thin { [MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS] } else { [0, 0] };
-    for limit in unmap {
-        out.put(&limit.to_be_bytes());
-    }
-    let granules = if is_thin { blocks(granularity.into()).max(1) } else { 0 };
-    out.put(&granules.to_be_bytes());
-    let aligned = if is_thin { UGAVALID | blocks(alignment.into()) } else { 0 };
-    out.put(&aligned.to_be_bytes());
+    let granules = blocks(granularity.into()).max(1);
+    let unmap = [MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, granules, UGAVALID | blocks(alignment.into())];
+    // No optimal transfer and maximum prefetch length.
+    let [a, b, c, d] = if is_thin { unmap } else { [0; 4] };
+    [longest, 0, 0, a, b, c, d].iter().for_each(|limit| out.put(&limit.to_be_bytes()));
     out.put(&MAX_WRITE_SAME.to_be_bytes());
-    // SBC-4: the longest atomic write; alignment and granularity, those of the shortest. There are no atomic boundaries.
+    // SBC-4: the longest atomic write; its alignment and granularity are the shortest. There are no atomic boundaries.
     if let Some((least, most)) = atomic_blocks(device, host) {
-        for limit in [most, least, least] {
-            out.put(&limit.to_be_bytes());
-        }
+        [most, least, least].iter().for_each(|limit| out.put(&limit.to_be_bytes()));
     }
     out.fill(64);
     Ok(())

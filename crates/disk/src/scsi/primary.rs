@@ -1,42 +1,42 @@
-//! Commands that say something of the disk, or change a setting of it (SPC-4, clause 6; SBC-3, clause 5).
+//! Commands that report or change properties of the disk (SPC-4, clause 6; SBC-3, clause 5).
 
 use super::command::{COMMANDS, Command, find, has, rows, supported};
 use super::inquiry::{self, GROUP, PORT};
-use super::mode::{self, Values};
+use super::mode::{self, PageControl};
 use super::response::Response;
 use super::sense::Sense;
-use super::task::{Done, Task};
+use super::task::{CommandResult, Task};
 use crate::host::Host;
 use crate::medium::io::{self, Error};
 use crate::medium::is_thin;
 
 impl<H: Host> Task<'_, H> {
-    pub(super) fn request_sense(&mut self, sense: Sense) -> Done {
+    pub(super) fn request_sense(&mut self, sense: Sense) -> CommandResult {
         let (bytes, length) = sense.bytes(self.byte(1) & 0x01 != 0);
         let mut out = Response::new();
         out.put(bytes.get(..length).unwrap_or_default());
-        self.give(&out)
+        self.send_data_in(&out)
     }
 
     #[inline(never)]
-    pub(super) fn inquiry(&mut self) -> Done {
+    pub(super) fn inquiry(&mut self) -> CommandResult {
         let page = self.byte(2);
         let mut response = Response::new();
         if self.byte(1) & 0x01 == 0 {
             if page != 0 {
-                return Err(Sense::cdb(2, Some(7)).into());
+                return Err(Sense::invalid_field_in_cdb(2, Some(7)).into());
             }
             inquiry::standard(self.device, &mut response);
         } else {
-            inquiry::page(self.device, self.host, page, &mut response)?;
+            inquiry::vpd_page(self.device, self.host, page, &mut response)?;
         }
-        self.give(&response)
+        self.send_data_in(&response)
     }
 
-    pub(super) fn mode_sense(&mut self) -> Done {
+    pub(super) fn mode_sense(&mut self) -> CommandResult {
         let ten = self.byte(0) == 0x5a;
         let (page, subpage) = (self.byte(2), self.byte(3));
-        let values = Values::of(page >> 6);
+        let values = PageControl::from_field(page >> 6);
         let capacity = self.capacity;
         let mut out = Response::new();
         let specific = if self.is_protected()? { WP | DPOFUA } else { DPOFUA };
@@ -57,11 +57,11 @@ impl<H: Host> Task<'_, H> {
             16 => {
                 out.put(&blocks.to_be_bytes());
                 out.put(&[0; 4]);
-                out.put(&capacity.block.to_be_bytes());
+                out.put(&capacity.block_size.to_be_bytes());
             }
             8 => {
                 out.put(&u32::try_from(blocks).unwrap_or(u32::MAX).to_be_bytes());
-                out.put(&capacity.block.to_be_bytes());
+                out.put(&capacity.block_size.to_be_bytes());
             }
             _ => {}
         }
@@ -74,28 +74,25 @@ impl<H: Host> Task<'_, H> {
             |byte| out.put(&[byte]),
         )?;
         if ten {
-            let length = out.len().saturating_sub(2) as u16;
-            out.set(0, &length.to_be_bytes());
-            self.give(&out)
+            out.set_length::<2>(0);
         } else {
-            let length = out.len().saturating_sub(1) as u8;
-            out.set(0, &[length]);
-            self.give(&out)
+            out.set_length::<1>(0);
         }
+        self.send_data_in(&out)
     }
 
-    pub(super) fn mode_select(&mut self) -> Done {
+    pub(super) fn mode_select(&mut self) -> CommandResult {
         let ten = self.byte(0) == 0x55;
         if self.byte(1) & 0x10 == 0 {
-            return Err(Sense::cdb(1, Some(4)).into());
+            return Err(Sense::invalid_field_in_cdb(1, Some(4)).into());
         }
-        let length = self.list_length();
+        let length = self.parameter_list_length();
         if length == 0 {
             return Ok(());
         }
         let header = if ten { 8 } else { 4 };
         let mut list = [0; 512];
-        let list = self.take(&mut list)?;
+        let list = self.receive_parameter_list(&mut list)?;
         if length < header {
             return Err(Sense::PARAMETER_LIST_LENGTH_ERROR.into());
         }
@@ -106,49 +103,48 @@ impl<H: Host> Task<'_, H> {
             return Err(Sense::PARAMETER_LIST_LENGTH_ERROR.into());
         }
         if descriptor != 0 {
-            // The block length stands at the end of the only descriptor, and cannot be changed.
+            // The block length, at the end of the only descriptor, cannot be changed.
             let long = ten && byte(4) & 0x01 != 0;
-            let wanted = if long { 16 } else { 8 };
+            let expected = if long { 16 } else { 8 };
             let block = (1..4).fold(0, |block, at| block << 8 | u32::from(byte(start - 4 + at)));
-            if descriptor != wanted || block != self.capacity.block {
-                return Err(Sense::list(header as u16, None).into());
+            if descriptor != expected || block != self.capacity.block_size {
+                return Err(Sense::invalid_field_in_parameter_list(header as u16, None).into());
             }
         }
         Ok(mode::select(self.device.entry.kind, &self.device.settings.switches, list, start)?)
     }
 
-    pub(super) fn log_sense(&mut self) -> Done {
+    pub(super) fn log_sense(&mut self) -> CommandResult {
         let (page, subpage) = (self.byte(2) & 0x3f, self.byte(3));
-        // SP saves what the pages' DS bits let be saved: nothing.
+        // SP saves parameters whose page has DS 0: none.
         if subpage != 0 {
-            return Err(Sense::cdb(3, Some(7)).into());
+            return Err(Sense::invalid_field_in_cdb(3, Some(7)).into());
         }
-        // The first parameter that is asked for.
+        // PARAMETER POINTER
         if self.u16(5) > if page == TEMPERATURE { 1 } else { 0 } {
-            return Err(Sense::cdb(5, Some(7)).into());
+            return Err(Sense::invalid_field_in_cdb(5, Some(7)).into());
         }
         let mut out = Response::new();
-        // DS, where there are parameters.
+        // DS, if the page has parameters.
         out.put(&[if page == 0 { 0 } else { DS | page }, subpage, 0, 0]);
         match page {
             0x00 => out.put(&[0x00, TEMPERATURE, INFORMATIONAL_EXCEPTIONS]),
-            // Not available, nor is a reference.
+            // Neither the temperature nor a reference is available.
             TEMPERATURE => out.put(&[0, 0, BINARY_LIST, 2, 0, 0xff, 0, 1, BINARY_LIST, 2, 0, 0xff]),
-            // None.
+            // No informational exception.
             INFORMATIONAL_EXCEPTIONS => out.put(&[0, 0, BINARY_LIST, 3, 0, 0, 0xff]),
-            _ => return Err(Sense::cdb(2, Some(5)).into()),
+            _ => return Err(Sense::invalid_field_in_cdb(2, Some(5)).into()),
         }
-        let length = out.len().saturating_sub(4) as u16;
-        out.set(2, &length.to_be_bytes());
-        self.give(&out)
+        out.set_length::<2>(2);
+        self.send_data_in(&out)
     }
 
-    /// The disk has no motor. It cannot be ejected.
-    pub(super) fn start_stop(&mut self) -> Done {
-        // Power conditions there are none (SPC-4, 7.5.13), nor anything to eject.
+    /// Handles START STOP UNIT of a disk that has no motor and cannot be ejected.
+    pub(super) fn start_stop(&mut self) -> CommandResult {
+        // There are no power conditions (SPC-4, 7.5.13).
         match self.byte(4) {
-            condition if condition & 0xf0 != 0 => return Err(Sense::cdb(4, Some(7)).into()),
-            eject if eject & 0x02 != 0 => return Err(Sense::cdb(4, Some(1)).into()),
+            condition if condition & 0xf0 != 0 => return Err(Sense::invalid_field_in_cdb(4, Some(7)).into()),
+            eject if eject & 0x02 != 0 => return Err(Sense::invalid_field_in_cdb(4, Some(1)).into()),
             // START or NO_FLUSH
             start if start & 0x05 != 0 => return Ok(()),
             _ => {}
@@ -156,111 +152,107 @@ impl<H: Host> Task<'_, H> {
         Ok(io::flush(self.device, self.host)?)
     }
 
-    pub(super) fn send_diagnostic(&mut self) -> Done {
-        if self.list_length() != 0 {
-            return Err(Sense::cdb(3, Some(7)).into());
+    pub(super) fn send_diagnostic(&mut self) -> CommandResult {
+        if self.parameter_list_length() != 0 {
+            return Err(Sense::invalid_field_in_cdb(3, Some(7)).into());
         }
         // The default self-test, or none, and the short and extended ones in the background and foreground: all pass
         // at once, so there is nothing to abort (4).
         match self.byte(1) >> 5 {
             0 | 1 | 2 | 4 | 5 | 6 => Ok(()),
-            _ => Err(Sense::cdb(1, Some(7)).into()),
+            _ => Err(Sense::invalid_field_in_cdb(1, Some(7)).into()),
         }
     }
 
-    pub(super) fn read_capacity_10(&mut self) -> Done {
+    pub(super) fn read_capacity_10(&mut self) -> CommandResult {
         let (address, partial) = (self.u32(2), self.byte(8) & 0x01 != 0);
         if address != 0 && !partial {
-            return Err(Sense::cdb(2, Some(7)).into());
+            return Err(Sense::invalid_field_in_cdb(2, Some(7)).into());
         }
         let capacity = self.capacity;
         let last = u32::try_from(capacity.blocks.saturating_sub(1)).unwrap_or(u32::MAX);
         let mut out = Response::new();
         out.put(&last.to_be_bytes());
-        out.put(&capacity.block.to_be_bytes());
-        self.give(&out)
+        out.put(&capacity.block_size.to_be_bytes());
+        self.send_data_in(&out)
     }
 
-    pub(super) fn read_capacity_16(&mut self) -> Done {
+    pub(super) fn read_capacity_16(&mut self) -> CommandResult {
         let (address, partial) = (self.u64(2), self.byte(14) & 0x01 != 0);
         if address != 0 && !partial {
-            return Err(Sense::cdb(2, Some(7)).into());
+            return Err(Sense::invalid_field_in_cdb(2, Some(7)).into());
         }
         let capacity = self.capacity;
         let physical = self.device.physical_block(self.host).map_err(Error::backing)?;
-        let exponent = physical.checked_div(capacity.block).and_then(u32::checked_ilog2).unwrap_or(0);
+        let exponent = physical.checked_div(capacity.block_size).and_then(u32::checked_ilog2).unwrap_or(0);
         let mut out = Response::new();
         out.put(&capacity.blocks.saturating_sub(1).to_be_bytes());
-        out.put(&capacity.block.to_be_bytes());
+        out.put(&capacity.block_size.to_be_bytes());
         let thin = if is_thin(self.host) { LBPME | LBPRZ } else { 0 };
         out.put(&[0, exponent as u8 & 0x0f, thin]);
         out.fill(32);
-        self.give(&out)
+        self.send_data_in(&out)
     }
 
-    /// There are no defects: a header without a list, in the format that was asked for.
-    pub(super) fn read_defect_data(&mut self) -> Done {
+    /// Handles READ DEFECT DATA: a header in the requested format, and no defects.
+    pub(super) fn read_defect_data(&mut self) -> CommandResult {
         let ten = self.byte(0) == 0x37;
         let mut out = Response::new();
-        if ten {
-            out.put(&[0, self.byte(2), 0, 0]);
-            self.give(&out)
-        } else {
-            out.put(&[0, self.byte(1), 0, 0, 0, 0, 0, 0]);
-            self.give(&out)
-        }
+        let format = if ten { self.byte(2) } else { self.byte(1) };
+        out.put(&[0, format]);
+        out.fill(if ten { 4 } else { 8 });
+        self.send_data_in(&out)
     }
 
-    pub(super) fn report_luns(&mut self) -> Done {
+    pub(super) fn report_luns(&mut self) -> CommandResult {
         let mut out = Response::new();
-        // Well-known logical units there are none.
+        // There are no well-known logical units.
         match self.byte(2) {
             0x00 | 0x02 => out.put(&[0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
             0x01 => out.put(&[0; 8]),
-            _ => return Err(Sense::cdb(2, Some(7)).into()),
+            _ => return Err(Sense::invalid_field_in_cdb(2, Some(7)).into()),
         }
-        self.give(&out)
+        self.send_data_in(&out)
     }
 
-    /// The only group is active, and optimized: there is no other state to be in.
-    pub(super) fn report_target_port_groups(&mut self) -> Done {
+    /// Handles REPORT TARGET PORT GROUPS: the only group is always active/optimized.
+    pub(super) fn report_target_port_groups(&mut self) -> CommandResult {
         let mut out = Response::new();
         out.put(&[0; 4]);
         match self.byte(1) >> 5 {
             0 => {}
             // The extended header: a transition takes no time.
             1 => out.put(&[0x10, 0, 0, 0]),
-            _ => return Err(Sense::cdb(1, Some(7)).into()),
+            _ => return Err(Sense::invalid_field_in_cdb(1, Some(7)).into()),
         }
         // The state; the group; no status; one port, which follows.
         out.put(&[0x00, AO_SUP, GROUP[0], GROUP[1], 0, 0, 0, 1]);
         out.put(&[0, 0, PORT[0], PORT[1]]);
-        let length = out.len().saturating_sub(4) as u32;
-        out.set(0, &length.to_be_bytes());
-        self.give(&out)
+        out.set_length::<4>(0);
+        self.send_data_in(&out)
     }
 
-    /// The group stays in the state that it is in.
-    pub(super) fn set_target_port_groups(&mut self) -> Done {
-        // A descriptor of the only group, if any.
+    /// Handles SET TARGET PORT GROUPS, which changes nothing: the only group is always active/optimized.
+    pub(super) fn set_target_port_groups(&mut self) -> CommandResult {
+        // At most one descriptor, of the only group.
         let mut list = [0; 8];
-        match self.list_length() {
+        match self.parameter_list_length() {
             0 => return Ok(()),
             8 => {}
-            _ => return Err(Sense::cdb(6, Some(7)).into()),
+            _ => return Err(Sense::invalid_field_in_cdb(6, Some(7)).into()),
         }
-        self.take(&mut list)?;
+        self.receive_parameter_list(&mut list)?;
         let [.., state, _, group_high, group_low] = list;
         if state & 0x0f != 0 {
-            return Err(Sense::list(4, Some(3)).into());
+            return Err(Sense::invalid_field_in_parameter_list(4, Some(3)).into());
         }
         if [group_high, group_low] != GROUP {
-            return Err(Sense::list(6, Some(7)).into());
+            return Err(Sense::invalid_field_in_parameter_list(6, Some(7)).into());
         }
         Ok(())
     }
 
-    pub(super) fn report_operation_codes(&mut self) -> Done {
+    pub(super) fn report_operation_codes(&mut self) -> CommandResult {
         let timeouts = self.byte(2) & 0x80 != 0;
         let (code, action) = (self.byte(3), self.u16(4));
         let mut out = Response::new();
@@ -275,32 +267,34 @@ impl<H: Host> Task<'_, H> {
                     out.put(&NO_TIMEOUTS);
                 }
             }
-            let length = out.len().saturating_sub(4) as u32;
-            out.set(0, &length.to_be_bytes());
-            return self.give(&out);
+            out.set_length::<4>(0);
+            return self.send_data_in(&out);
         }
         let first = rows(self.device, self.host, code).next();
         let has_actions = first.is_some_and(|row| row.service_action);
         match self.byte(2) & 0x07 {
-            // A command with service actions is asked for by 2, one without by 1; 3 takes both.
-            1 if has_actions => return Err(Sense::cdb(2, Some(2)).into()),
-            2 if !has_actions && first.is_some() => return Err(Sense::cdb(2, Some(2)).into()),
+            // REPORTING OPTIONS: 1 without a service action, 2 with one, 3 either.
+            1 if has_actions => return Err(Sense::invalid_field_in_cdb(2, Some(2)).into()),
+            2 if !has_actions && first.is_some() => {
+                return Err(Sense::invalid_field_in_cdb(2, Some(2)).into());
+            }
             1..=3 => {}
-            _ => return Err(Sense::cdb(2, Some(2)).into()),
+            _ => return Err(Sense::invalid_field_in_cdb(2, Some(2)).into()),
         }
-        let wanted = if has_actions { u8::try_from(action).unwrap_or(0xff) } else { 0 };
-        // 3 looks at the service action of a command that has none, too.
-        let known = action == 0 || has_actions || self.byte(2) & 0x07 == 1;
-        let found = supported(self.device, self.host, find(code, wanted), code).ok().filter(|_| known);
-        self.one_command(found, timeouts, &mut out);
-        self.give(&out)
+        let action_wanted = if has_actions { u8::try_from(action).unwrap_or(0xff) } else { 0 };
+        // 3 compares the service action of a command that has none, too.
+        let is_compared = action == 0 || has_actions || self.byte(2) & 0x07 == 1;
+        let command =
+            supported(self.device, self.host, find(code, action_wanted), code).ok().filter(|_| is_compared);
+        self.report_operation_code(command, timeouts, &mut out);
+        self.send_data_in(&out)
     }
 
-    fn one_command(&self, found: Option<&'static Command>, timeouts: bool, out: &mut Response) {
-        match found {
+    fn report_operation_code(&self, command: Option<&'static Command>, timeouts: bool, out: &mut Response) {
+        match command {
             Some(command) => {
                 let length = (command.usage.len() as u16).to_be_bytes();
-                // SUPPORT: as the standard has it.
+                // SUPPORT: in conformance with a standard.
                 out.put(&[0, u8::from(timeouts) << 7 | 0x03, length[0], length[1]]);
                 out.put(command.usage);
                 if timeouts {
@@ -311,12 +305,12 @@ impl<H: Host> Task<'_, H> {
         }
     }
 
-    /// ABORT TASK, LOGICAL UNIT RESET and the like would have to be asked for by other requests: what is asked for by
-    /// `SG_SCSI_RESET` is a reset.
-    pub(super) fn report_task_management(&mut self) -> Done {
+    /// Handles REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS: `SG_SCSI_RESET` requests a reset, no request the other
+    /// functions.
+    pub(super) fn report_task_management(&mut self) -> CommandResult {
         let extended = self.byte(2) & 0x80 != 0;
         if self.allocation_length() < 4 {
-            return Err(Sense::cdb(6, Some(7)).into());
+            return Err(Sense::invalid_field_in_cdb(6, Some(7)).into());
         }
         let mut out = Response::new();
         out.put(&[LURS, 0, 0, 0]);
@@ -324,7 +318,7 @@ impl<H: Host> Task<'_, H> {
             out.set(3, &[12]);
             out.fill(16);
         }
-        self.give(&out)
+        self.send_data_in(&out)
     }
 }
 
@@ -332,7 +326,7 @@ impl<H: Host> Task<'_, H> {
 const WP: u8 = 0x80;
 const DPOFUA: u8 = 0x10;
 
-/// Log pages, byte 0: what the page holds is not saved; FORMAT AND LINKING of a parameter: a binary list (SPC-4, 7.3.2).
+/// Log pages, byte 0: parameters are not saved; FORMAT AND LINKING of a parameter: a binary list (SPC-4, 7.3.2).
 const DS: u8 = 0x80;
 const BINARY_LIST: u8 = 0x03;
 const TEMPERATURE: u8 = 0x0d;
@@ -342,11 +336,11 @@ const INFORMATIONAL_EXCEPTIONS: u8 = 0x2f;
 const LBPME: u8 = 0x80;
 const LBPRZ: u8 = 0x40;
 
-/// REPORT TARGET PORT GROUPS: the group can be active and optimized.
+/// REPORT TARGET PORT GROUPS: active/optimized is supported.
 const AO_SUP: u8 = 0x01;
 
 /// REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS: LOGICAL UNIT RESET.
 const LURS: u8 = 0x08;
 
-/// A command timeouts descriptor (SPC-4, 6.35.4) that names none.
+/// A command timeouts descriptor (SPC-4, 6.35.4) without timeouts.
 const NO_TIMEOUTS: [u8; 12] = [0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

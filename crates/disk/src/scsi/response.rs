@@ -1,8 +1,8 @@
-//! A response in the making.
+//! Parameter data.
 
 use crate::bytes::copy;
 
-/// At most [`Response::MOST`] bytes.
+/// Builds parameter data of at most [`Response::MOST`] bytes.
 pub struct Response {
     bytes: [u8; Response::MOST],
     length: usize,
@@ -12,7 +12,7 @@ impl Response {
     /// The longest response: all supported operation codes with their timeouts.
     pub(super) const MOST: usize = 1024;
 
-    /// An empty one.
+    /// Returns an empty one.
     pub fn new() -> Response {
         Response { bytes: [0; Response::MOST], length: 0 }
     }
@@ -29,24 +29,25 @@ impl Response {
         self.length = self.length.max(length.min(Response::MOST));
     }
 
-    /// Appends zeros, and returns them; none where there is no room for as many.
+    /// Appends zeros and returns them; `None` if they do not fit.
     pub fn append<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
         let at = self.length;
         self.fill(at.saturating_add(N));
         self.bytes.get_mut(at..)?.first_chunk_mut()
     }
 
-    /// Changes bytes that are there.
+    /// Overwrites bytes.
     pub fn set(&mut self, at: usize, bytes: &[u8]) {
         copy(&mut self.bytes, at, bytes);
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.length
+    /// Sets the length field of `N` bytes at an offset to the number of bytes that follow it.
+    pub fn set_length<const N: usize>(&mut self, at: usize) {
+        let length = self.length.saturating_sub(at + N).to_be_bytes();
+        self.set(at, length.last_chunk::<N>().map_or(&[], |field| field));
     }
 
-    /// All of them.
+    /// Returns the bytes.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }

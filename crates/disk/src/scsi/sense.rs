@@ -19,7 +19,7 @@ pub struct Sense {
     /// SPC-4, table 48.
     pub key: u8,
     /// Additional sense code and qualifier (SPC-4, annex D).
-    pub code: u16,
+    pub asc_ascq: u16,
     /// INFORMATION: the first logical block that is concerned, or an offset.
     pub information: Option<u64>,
     /// Which field is wrong.
@@ -29,8 +29,8 @@ pub struct Sense {
 }
 
 impl Sense {
-    const fn new(key: u8, code: u16) -> Sense {
-        Sense { key, code, information: None, field: None, descriptor: None }
+    const fn new(key: u8, asc_ascq: u16) -> Sense {
+        Sense { key, asc_ascq, information: None, field: None, descriptor: None }
     }
 
     /// Nothing to report.
@@ -71,22 +71,22 @@ impl Sense {
     pub const MISCOMPARE_DURING_VERIFY_OPERATION: Sense = Sense::new(0xe, 0x1d00);
 
     /// INVALID FIELD IN CDB: this byte, and this bit of it.
-    pub const fn cdb(byte: u16, bit: Option<u8>) -> Sense {
+    pub const fn invalid_field_in_cdb(byte: u16, bit: Option<u8>) -> Sense {
         Sense { field: Some(Field { in_cdb: true, byte, bit }), ..Sense::INVALID_FIELD_IN_CDB }
     }
 
     /// INVALID FIELD IN PARAMETER LIST: this byte, and this bit of it.
-    pub const fn list(byte: u16, bit: Option<u8>) -> Sense {
+    pub const fn invalid_field_in_parameter_list(byte: u16, bit: Option<u8>) -> Sense {
         Sense { field: Some(Field { in_cdb: false, byte, bit }), ..Sense::INVALID_FIELD_IN_PARAMETER_LIST }
     }
 
     /// The same about a logical block, or with an offset.
-    pub const fn at(self, information: u64) -> Sense {
+    pub const fn with_information(self, information: u64) -> Sense {
         Sense { information: Some(information), ..self }
     }
 
     /// The sense-key specific bytes.
-    fn specific(&self) -> [u8; 3] {
+    fn sense_key_specific(&self) -> [u8; 3] {
         let Some(Field { in_cdb, byte, bit }) = self.field else { return [0; 3] };
         let [high, low] = byte.to_be_bytes();
         let bit = bit.map_or(0, |bit| 0x08 | (bit & 7));
@@ -97,7 +97,7 @@ impl Sense {
     /// descriptor of another standard, which clients read without a look at the format; else in fixed format (4.5.3).
     pub fn bytes(&self, descriptor_format: bool) -> ([u8; 28], usize) {
         let mut out = [0; 28];
-        let [code, qualifier] = self.code.to_be_bytes();
+        let [code, qualifier] = self.asc_ascq.to_be_bytes();
         let mut put = |at: usize, bytes: &[u8]| copy(&mut out, at, bytes);
         if !descriptor_format && self.descriptor.is_none() {
             let information = self.information.and_then(|information| u32::try_from(information).ok());
@@ -106,7 +106,7 @@ impl Sense {
             put(3, &information.unwrap_or(0).to_be_bytes());
             put(7, &[10]);
             put(12, &[code, qualifier, 0]);
-            put(15, &self.specific());
+            put(15, &self.sense_key_specific());
             return (out, 18);
         }
         put(0, &[0x72, self.key, code, qualifier]);
@@ -118,7 +118,7 @@ impl Sense {
         }
         if self.field.is_some() {
             put(length, &[0x02, 0x06, 0, 0]);
-            put(length + 4, &self.specific());
+            put(length + 4, &self.sense_key_specific());
             length += 8;
         }
         if let Some(descriptor) = self.descriptor {

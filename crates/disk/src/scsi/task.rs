@@ -1,4 +1,4 @@
-//! A command that is carried out, and how it ends.
+//! A command while it is carried out, and its outcome.
 
 use super::command::{Command, DataPhase};
 use super::response::Response;
@@ -8,9 +8,9 @@ use crate::errno::Errno;
 use crate::host::Host;
 use crate::medium;
 use crate::medium::io::Error;
-use crate::transfer::Data;
+use crate::transfer::DataBuffer;
 
-/// Which way the caller lets data go.
+/// The direction of the caller's data buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// No data.
@@ -19,11 +19,11 @@ pub enum Direction {
     Out,
     /// From the disk.
     In,
-    /// Either way.
+    /// Both: the command decides.
     Both,
 }
 
-/// How a command ended.
+/// The outcome of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// GOOD
@@ -49,10 +49,10 @@ impl From<Sense> for Outcome {
 impl From<Error> for Outcome {
     fn from(error: Error) -> Outcome {
         match error {
-            Error::Read(lba) => Sense::UNRECOVERED_READ_ERROR.at(lba).into(),
-            Error::Write(lba) => Sense::WRITE_ERROR.at(lba).into(),
+            Error::Read(lba) => Sense::UNRECOVERED_READ_ERROR.with_information(lba).into(),
+            Error::Write(lba) => Sense::WRITE_ERROR.with_information(lba).into(),
             Error::Flush => Sense::WRITE_ERROR.into(),
-            Error::Miscompare(lba) => Sense::MISCOMPARE_DURING_VERIFY_OPERATION.at(lba).into(),
+            Error::Miscompare(lba) => Sense::MISCOMPARE_DURING_VERIFY_OPERATION.with_information(lba).into(),
             Error::NoSpace => Sense::SPACE_ALLOCATION_FAILED_WRITE_PROTECT.into(),
             Error::WriteProtected => Sense::WRITE_PROTECTED.into(),
             Error::AccessDenied => Sense::ACCESS_DENIED_NO_ACCESS_RIGHTS.into(),
@@ -64,19 +64,19 @@ impl From<Error> for Outcome {
     }
 }
 
-/// A command as it was received.
-pub(crate) struct Received {
+/// The arguments of a command (SAM-5, 5.1, the Execute Command procedure call).
+pub(crate) struct ExecuteCommand {
     /// The row of the CDB, if it is in the table.
     pub(crate) row: Option<&'static Command>,
-    /// Its bytes behind the end of the CDB are 0.
+    /// The CDB; bytes behind its end are 0.
     pub(crate) cdb: [u8; 16],
     pub(crate) direction: Direction,
-    pub(crate) data: Data,
+    pub(crate) data: DataBuffer,
     /// The caller's timeout in milliseconds; 0: none.
     pub(crate) timeout: u32,
 }
 
-/// A command that is carried out.
+/// A command while it is carried out.
 pub(crate) struct Task<'a, H: Host> {
     pub(crate) device: &'a Device<'a>,
     pub(crate) host: &'a H,
@@ -84,41 +84,42 @@ pub(crate) struct Task<'a, H: Host> {
     pub(crate) row: &'static Command,
     pub(crate) cdb: [u8; 16],
     pub(crate) direction: Direction,
-    pub(crate) data: Data,
+    pub(crate) data: DataBuffer,
     /// The caller's timeout in milliseconds; 0: none.
     pub(crate) timeout: u32,
-    /// The device's size when the command began.
+    /// The capacity when the command began.
     pub(crate) capacity: Capacity,
 }
 
-pub(crate) type Done = Result<(), Outcome>;
+/// What a handler returns.
+pub(crate) type CommandResult = Result<(), Outcome>;
 
 impl<H: Host> Task<'_, H> {
     pub(crate) fn is_protected(&self) -> Result<bool, Outcome> {
         Ok(medium::is_protected(self.device, self.host).map_err(Error::backing)?)
     }
 
-    /// A byte of the CDB.
+    /// Returns a byte of the CDB.
     pub(crate) fn byte(&self, at: usize) -> u8 {
         self.cdb.get(at).copied().unwrap_or(0)
     }
 
-    /// A big-endian number of the CDB, of 2 bytes.
+    /// Returns two bytes of the CDB, big-endian.
     pub(crate) fn u16(&self, at: usize) -> u16 {
         u16::from_be_bytes([self.byte(at), self.byte(at.saturating_add(1))])
     }
 
-    /// A big-endian number of the CDB, of 4 bytes.
+    /// Returns four bytes of the CDB, big-endian.
     pub(crate) fn u32(&self, at: usize) -> u32 {
         u32::from(self.u16(at)) << 16 | u32::from(self.u16(at.saturating_add(2)))
     }
 
-    /// A big-endian number of the CDB, of 8 bytes.
+    /// Returns eight bytes of the CDB, big-endian.
     pub(crate) fn u64(&self, at: usize) -> u64 {
         u64::from(self.u32(at)) << 32 | u64::from(self.u32(at.saturating_add(4)))
     }
 
-    /// The allocation length of the CDB.
+    /// Returns the allocation length; no limit for a CDB without one.
     pub(crate) fn allocation_length(&self) -> u64 {
         match self.row.data {
             DataPhase::In(Some(length)) => self.row.value(length, &self.cdb),
@@ -126,43 +127,48 @@ impl<H: Host> Task<'_, H> {
         }
     }
 
-    /// The parameter list length of the CDB.
-    pub(crate) fn list_length(&self) -> usize {
+    /// Returns the parameter list length; 0 for a CDB without one.
+    pub(crate) fn parameter_list_length(&self) -> usize {
         match self.row.data {
             DataPhase::Out(length) => self.row.value(length, &self.cdb) as usize,
             _ => 0,
         }
     }
 
-    /// Gives the caller a response, cut at the allocation length.
-    pub(crate) fn give(&mut self, response: &Response) -> Done {
+    /// Sends parameter data to the caller, cut at the allocation length.
+    pub(crate) fn send_data_in(&mut self, response: &Response) -> CommandResult {
         let bytes = response.bytes();
         let most = usize::try_from(self.allocation_length()).unwrap_or(usize::MAX);
-        let given = bytes.get(..most).unwrap_or(bytes);
-        if given.is_empty() {
+        let sent = bytes.get(..most).unwrap_or(bytes);
+        if sent.is_empty() {
             return Ok(());
         }
-        self.expect(1)?;
-        self.data.put(self.host, given).map_err(Outcome::CallerFault)
+        self.check_data_length(1)?;
+        self.data.copy_out(self.host, sent).map_err(Outcome::CallerFault)
     }
 
-    /// Checks that the caller has room, or data, for so many bytes of the command's data phase.
-    pub(crate) fn expect(&self, bytes: u64) -> Done {
+    /// Checks that the caller's buffer has the direction of the command's data phase, and at least this many
+    /// bytes.
+    pub(crate) fn check_data_length(&self, bytes: u64) -> CommandResult {
         let direction = match self.row.data {
             DataPhase::In(_) | DataPhase::BlocksIn => Direction::In,
             DataPhase::Out(_) | DataPhase::BlocksOut => Direction::Out,
             DataPhase::None | DataPhase::OfAtaCommand => Direction::None,
         };
-        let way = self.direction == direction || self.direction == Direction::Both;
-        if bytes == 0 || way && self.data.residual() >= bytes { Ok(()) } else { Err(Outcome::LengthMismatch) }
+        let matches = self.direction == direction || self.direction == Direction::Both;
+        if bytes == 0 || matches && self.data.residual() >= bytes {
+            Ok(())
+        } else {
+            Err(Outcome::LengthMismatch)
+        }
     }
 
-    /// Takes the caller's parameter list, which has room in `list`.
-    pub(crate) fn take<'b>(&mut self, list: &'b mut [u8]) -> Result<&'b [u8], Outcome> {
-        let length = self.list_length();
+    /// Receives the parameter list; `PARAMETER_LIST_LENGTH_ERROR` if it is longer than `list`.
+    pub(crate) fn receive_parameter_list<'b>(&mut self, list: &'b mut [u8]) -> Result<&'b [u8], Outcome> {
+        let length = self.parameter_list_length();
         let list = list.get_mut(..length).ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR)?;
-        self.expect(length as u64)?;
-        self.data.get(self.host, list).map_err(Outcome::CallerFault)?;
+        self.check_data_length(length as u64)?;
+        self.data.copy_in(self.host, list).map_err(Outcome::CallerFault)?;
         Ok(list)
     }
 }

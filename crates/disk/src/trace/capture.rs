@@ -1,6 +1,6 @@
-//! Which of the caller's memory a record has: what goes with a request, without what is on the disk.
+//! The caller's memory that is recorded with a request: no user data, no data of unknown commands.
 
-use super::record::{Head, MOST_DATA, PARTS};
+use super::record::{Header, MOST_DATA, PARTS};
 use crate::abi::{Abi, IdeTaskRequest, ScsiIoctlCommand, SgIoHdr};
 use crate::ata::command::Command;
 use crate::ata::{self, Taskfile};
@@ -16,104 +16,105 @@ use crate::sat;
 use crate::scsi::command::{self, DataPhase};
 use crate::scsi::task::Direction;
 
-/// The longest argument, CDB and list of data that are recorded.
-const MOST_GIVEN: usize = size_of::<SgIoHdr>();
-/// Where the CDB of `SCSI_IOCTL_SEND_COMMAND` stands.
-const OLD_CDB: usize = size_of::<ScsiIoctlCommand>();
+/// The longest input that is recorded, in bytes.
+const MAX_INPUT: usize = size_of::<SgIoHdr>();
+/// The offset of the CDB of `SCSI_IOCTL_SEND_COMMAND`.
+const SEND_COMMAND_CDB: usize = size_of::<ScsiIoctlCommand>();
 
-const CDB: usize = 32;
-const PIECES: usize = 8;
+/// The longest CDB and scatter-gather list that are recorded.
+const MAX_CDB: usize = 32;
+const MAX_SEGMENTS: usize = 8;
 
 /// The caller's memory that goes with a request.
-pub struct Memory {
-    /// What it gave; a request can write over it.
-    given: [u8; MOST_GIVEN],
-    given_length: usize,
-    cdb: [u8; CDB],
+pub struct Capture {
+    /// A copy of the input, which a request can write over.
+    input: [u8; MAX_INPUT],
+    input_length: usize,
+    cdb: [u8; MAX_CDB],
     cdb_length: usize,
-    /// What is there afterwards, the data in pieces.
-    got: Segment,
+    /// The output, the sense data and the data buffer.
+    output: Segment,
     sense: Segment,
-    data: [Segment; PIECES],
-    /// The most of it that is recorded.
-    most: u64,
+    data: [Segment; MAX_SEGMENTS],
+    /// The most data that is recorded, and the length of the buffer.
+    max_data: u64,
     data_length: u64,
 }
 
-/// Which data of a command a trace may have.
-enum Shown {
+/// The data of a command that may be recorded.
+enum Recorded {
     Nothing,
-    /// What came from the disk.
-    FromDisk,
-    /// So many bytes that went there.
-    ToDisk(u64),
+    /// Data from the disk.
+    DataIn,
+    /// This many bytes to the disk.
+    DataOut(u64),
 }
 
-const NOTHING: Segment = Segment { address: 0, length: 0 };
+const EMPTY: Segment = Segment { address: 0, length: 0 };
 
-impl Memory {
-    /// Finds it before the request is answered.
-    pub fn of(host: &impl Host, request: u32, argument: u64) -> Memory {
-        let mut memory = Memory {
-            given: [0; MOST_GIVEN],
-            given_length: 0,
-            cdb: [0; CDB],
+impl Capture {
+    /// Captures the input, and finds the rest, before the request is answered.
+    pub fn before(host: &impl Host, request: u32, argument: u64) -> Capture {
+        let mut capture = Capture {
+            input: [0; MAX_INPUT],
+            input_length: 0,
+            cdb: [0; MAX_CDB],
             cdb_length: 0,
-            got: NOTHING,
-            sense: NOTHING,
-            data: [NOTHING; PIECES],
-            most: MOST_DATA,
+            output: EMPTY,
+            sense: EMPTY,
+            data: [EMPTY; MAX_SEGMENTS],
+            max_data: MOST_DATA,
             data_length: 0,
         };
         let abi = host.abi();
-        let (given, got) = match (request, find(request).map(|request| request.argument)) {
+        let (input, output) = match (request, find(request).map(|request| request.argument)) {
             (SG_IO, _) => (abi.size_of::<SgIoHdr>(), abi.size_of::<SgIoHdr>()),
             (HDIO_DRIVE_CMD, _) => (4, 4),
             (HDIO_DRIVE_TASK, _) => (7, 7),
             (HDIO_DRIVE_TASKFILE, _) => (abi.size_of::<IdeTaskRequest>(), abi.size_of::<IdeTaskRequest>()),
-            (SCSI_IOCTL_SEND_COMMAND, _) => (OLD_CDB + 16, 0),
+            (SCSI_IOCTL_SEND_COMMAND, _) => (SEND_COMMAND_CDB + 16, 0),
             (HDIO_GET_IDENTITY, _) => (0, 512),
             (_, Some(Argument::In(shape))) => (shape.bytes(abi), 0),
             (_, Some(Argument::Out(shape))) => (0, shape.bytes(abi)),
             _ => (0, 0),
         };
-        let room = memory.given.get_mut(..given).unwrap_or_default();
-        if argument == 0 || host.copy_in(argument, room).is_err() {
-            return memory;
+        let buffer = capture.input.get_mut(..input).unwrap_or_default();
+        if argument == 0 || host.copy_in(argument, buffer).is_err() {
+            return capture;
         }
-        memory.given_length = given;
-        memory.got = Segment { address: argument, length: got as u64 };
+        capture.input_length = input;
+        capture.output = Segment { address: argument, length: output as u64 };
         let (at, out_size, in_size) = match request {
-            SG_IO => return memory.of_sg_io(host),
-            SCSI_IOCTL_SEND_COMMAND => return memory.of_send_command(argument),
-            HDIO_DRIVE_CMD => (4, 0, 512 * u64::from(memory.given[3])),
+            SG_IO => return capture.of_sg_io(host),
+            SCSI_IOCTL_SEND_COMMAND => return capture.of_send_command(argument),
+            HDIO_DRIVE_CMD => (4, 0, 512 * u64::from(capture.input[3])),
             HDIO_DRIVE_TASKFILE => {
-                let (_, length) = hdio_drive::task_request(abi, &memory.given);
-                let whole = memory.given.get_mut(..length).unwrap_or_default();
+                let (_, length) = hdio_drive::task_request(abi, &capture.input);
+                let whole = capture.input.get_mut(..length).unwrap_or_default();
                 if host.copy_in(argument, whole).is_ok() {
-                    memory.given_length = length;
-                    memory.got.length = length as u64;
+                    capture.input_length = length;
+                    capture.output.length = length as u64;
                 }
-                let (task_request, _) = hdio_drive::task_request(abi, &memory.given);
+                let (task_request, _) = hdio_drive::task_request(abi, &capture.input);
                 let (out_size, in_size) = hdio_drive::data_lengths(&task_request);
                 (length as u64, out_size.into(), in_size.into())
             }
-            _ => return memory,
+            _ => return capture,
         };
-        memory.data_length = out_size + in_size;
-        let registers = hdio_drive::registers(abi, request, &memory.given).unwrap_or_default();
-        if let Some(command) = shown_of_ata(&registers) {
-            let is_to_disk = command.transfer.is_to_disk();
-            let (at, room) = if is_to_disk { (at, out_size) } else { (at + out_size, in_size) };
-            let length = room.min(command.other_bytes(&registers));
-            memory.add(0, Segment { address: argument.wrapping_add(at), length });
+        capture.data_length = out_size + in_size;
+        let registers = hdio_drive::registers(abi, request, &capture.input).unwrap_or_default();
+        if let Some(command) = recorded_ata_command(&registers) {
+            let is_to_disk = command.protocol.is_to_disk();
+            let (at, length) = if is_to_disk { (at, out_size) } else { (at + out_size, in_size) };
+            let length = length.min(command.page_bytes(&registers));
+            capture.add(0, Segment { address: argument.wrapping_add(at), length });
         }
-        memory
+        capture
     }
 
-    fn of_sg_io(mut self, host: &impl Host) -> Memory {
-        let hdr: SgIoHdr = host.abi().parse(&self.given);
-        let cdb_length = usize::from(hdr.cmd_len).min(CDB);
+    fn of_sg_io(mut self, host: &impl Host) -> Capture {
+        let hdr: SgIoHdr = host.abi().parse(&self.input);
+        let cdb_length = usize::from(hdr.cmd_len).min(MAX_CDB);
         if host.copy_in(hdr.cmdp, self.cdb.get_mut(..cdb_length).unwrap_or_default()).is_ok() {
             self.cdb_length = cdb_length;
         }
@@ -123,87 +124,87 @@ impl Memory {
         self.data_length = hdr.dxfer_len.into();
         let direction = sg_io::direction(hdr.dxfer_direction);
         let from_disk = matches!(direction, Direction::In | Direction::Both);
-        self.most = match self.shown() {
-            Shown::FromDisk if from_disk => MOST_DATA,
-            Shown::ToDisk(list) => MOST_DATA.min(list),
+        self.max_data = match self.recorded() {
+            Recorded::DataIn if from_disk => MOST_DATA,
+            Recorded::DataOut(list) => MOST_DATA.min(list),
             _ => return self,
         };
         if hdr.iovec_count == 0 {
             self.add(0, Segment { address: hdr.dxferp, length: hdr.dxfer_len.into() });
         }
         let size = host.abi().size_of::<Segment>();
-        for index in 0..usize::from(hdr.iovec_count).min(PIECES) {
-            let Ok(piece) = host.fetch(hdr.dxferp.wrapping_add((size * index) as u64)) else { break };
-            self.add(index, piece);
+        for index in 0..usize::from(hdr.iovec_count).min(MAX_SEGMENTS) {
+            let Ok(segment) = host.fetch(hdr.dxferp.wrapping_add((size * index) as u64)) else { break };
+            self.add(index, segment);
         }
         self
     }
 
-    /// The CDB stands behind two lengths. Where it stood, there are then sense data or data from the disk.
-    fn of_send_command(mut self, argument: u64) -> Memory {
-        let ScsiIoctlCommand { inlen, outlen } = Abi::Native.parse(&self.given);
-        self.cdb_length = sg_io::command_length(self.given[OLD_CDB]);
-        self.given_length = OLD_CDB + self.cdb_length;
-        let given = self.given.get(OLD_CDB..self.given_length).unwrap_or_default();
-        copy(&mut self.cdb, 0, given);
-        let at = argument.wrapping_add(OLD_CDB as u64);
-        self.sense = Segment { address: at, length: sg_io::OLD_SENSE as u64 };
+    /// The CDB follows two lengths; data-in or sense data are written over it.
+    fn of_send_command(mut self, argument: u64) -> Capture {
+        let ScsiIoctlCommand { inlen, outlen } = Abi::Native.parse(&self.input);
+        self.cdb_length = sg_io::cdb_length(self.input[SEND_COMMAND_CDB]);
+        self.input_length = SEND_COMMAND_CDB + self.cdb_length;
+        let cdb = self.input.get(SEND_COMMAND_CDB..self.input_length).unwrap_or_default();
+        copy(&mut self.cdb, 0, cdb);
+        let at = argument.wrapping_add(SEND_COMMAND_CDB as u64);
+        self.sense = Segment { address: at, length: sg_io::SEND_COMMAND_SENSE as u64 };
         self.data_length = inlen.max(outlen).into();
-        // Data to the disk, which stand behind the CDB, may be gone by then.
-        if inlen == 0 && matches!(self.shown(), Shown::FromDisk) {
+        // Data to the disk, which follow the CDB, may be overwritten by then.
+        if inlen == 0 && matches!(self.recorded(), Recorded::DataIn) {
             self.add(0, Segment { address: at, length: outlen.into() });
         }
         self
     }
 
-    /// Which data of its SCSI command a trace may have: what the command's row allows.
-    fn shown(&self) -> Shown {
+    /// Returns which data of the SCSI command may be recorded, by the command's row.
+    fn recorded(&self) -> Recorded {
         let cdb = self.cdb.first_chunk().copied().unwrap_or([0; 16]);
         let [code, action, ..] = cdb;
         let command = command::find(code, action & 0x1f).filter(|_| self.cdb_length > 0);
-        let Some(command) = command.filter(|command| command.recorded) else { return Shown::Nothing };
+        let Some(command) = command.filter(|command| command.recorded) else { return Recorded::Nothing };
         match command.data {
-            DataPhase::In(_) => Shown::FromDisk,
-            DataPhase::Out(length) => Shown::ToDisk(command.value(length, &cdb)),
+            DataPhase::In(_) => Recorded::DataIn,
+            DataPhase::Out(length) => Recorded::DataOut(command.value(length, &cdb)),
             DataPhase::OfAtaCommand => {
                 let (registers, _) = sat::registers(&cdb);
-                match shown_of_ata(&registers) {
-                    Some(command) if command.transfer.is_to_disk() => {
-                        Shown::ToDisk(command.other_bytes(&registers))
+                match recorded_ata_command(&registers) {
+                    Some(command) if command.protocol.is_to_disk() => {
+                        Recorded::DataOut(command.page_bytes(&registers))
                     }
-                    Some(_) => Shown::FromDisk,
-                    None => Shown::Nothing,
+                    Some(_) => Recorded::DataIn,
+                    None => Recorded::Nothing,
                 }
             }
-            DataPhase::None | DataPhase::BlocksIn | DataPhase::BlocksOut => Shown::Nothing,
+            DataPhase::None | DataPhase::BlocksIn | DataPhase::BlocksOut => Recorded::Nothing,
         }
     }
 
-    /// Adds a piece of the data, as much as is recorded.
-    fn add(&mut self, index: usize, piece: Segment) {
-        let left = self.most.saturating_sub(self.data.iter().map(|piece| piece.length).sum());
+    /// Adds a segment of the data, as much as is recorded.
+    fn add(&mut self, index: usize, segment: Segment) {
+        let left = self.max_data.saturating_sub(self.data.iter().map(|segment| segment.length).sum());
         if let Some(place) = self.data.get_mut(index) {
-            *place = Segment { length: piece.length.min(left), ..piece };
+            *place = Segment { length: segment.length.min(left), ..segment };
         }
     }
 
-    /// How many bytes the command was to move.
+    /// Returns the length of the data buffer in bytes.
     pub fn data_length(&self) -> u64 {
         self.data_length
     }
 
-    /// Leaves nothing but what belongs to the answer, when the request has been made: what stood in a buffer before is not in a
-    /// trace.
-    pub fn settle(&mut self, host: &impl Host, head: &Head) {
-        let mut moved = u64::MAX;
-        match (head.request, head.result) {
-            (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE, Err(Errno::EIO)) => moved = 0,
-            (_, Err(_)) => (self.got, self.sense, moved) = (NOTHING, NOTHING, 0),
+    /// Cuts the segments, after the request, to what the request wrote: a trace has nothing that was in a
+    /// buffer before.
+    pub fn cut_to_answer(&mut self, host: &impl Host, header: &Header) {
+        let mut transferred = u64::MAX;
+        match (header.request, header.result) {
+            (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE, Err(Errno::EIO)) => transferred = 0,
+            (_, Err(_)) => (self.output, self.sense, transferred) = (EMPTY, EMPTY, 0),
             (SG_IO, Ok(_)) => {
-                let hdr: Option<SgIoHdr> = host.fetch(head.argument).ok();
+                let hdr: Option<SgIoHdr> = host.fetch(header.argument).ok();
                 self.sense.length = self.sense.length.min(hdr.map_or(0, |hdr| hdr.sb_len_wr.into()));
-                // Of what there was no room for, nothing may have been moved.
-                moved = match hdr {
+                // After a length mismatch the residual is 0, though nothing was transferred.
+                transferred = match hdr {
                     Some(SgIoHdr { host_status: 0, resid, .. }) => {
                         self.data_length.saturating_sub(u64::try_from(resid).unwrap_or(u64::MAX))
                     }
@@ -211,44 +212,44 @@ impl Memory {
                 };
             }
             (SCSI_IOCTL_SEND_COMMAND, Ok(status)) if status == sg_io::CHECK_CONDITION.into() => {
-                // In the descriptor format it says how long it is (SPC-4, 4.5.2).
+                // The descriptor format has its length (SPC-4, 4.5.2).
                 let mut sense = [0; 8];
-                let got = host.copy_in(self.sense.address, &mut sense).is_ok();
+                let is_read = host.copy_in(self.sense.address, &mut sense).is_ok();
                 self.sense.length = match sense[0] & 0x7f {
                     0x72 | 0x73 => self.sense.length.min(8 + u64::from(sense[7])),
-                    _ if got => self.sense.length,
+                    _ if is_read => self.sense.length,
                     _ => 0,
                 };
-                moved = 0;
+                transferred = 0;
             }
-            (SCSI_IOCTL_SEND_COMMAND, Ok(_)) => self.sense = NOTHING,
+            (SCSI_IOCTL_SEND_COMMAND, Ok(_)) => self.sense = EMPTY,
             _ => {}
         }
-        for piece in &mut self.data {
-            piece.length = piece.length.min(moved);
-            moved -= piece.length;
+        for segment in &mut self.data {
+            segment.length = segment.length.min(transferred);
+            transferred -= segment.length;
         }
     }
 
-    /// The segments behind secret and numbers, and how long each part is. `all`: with the memory that is not copied yet, and
-    /// may turn out to be none.
-    pub fn segments(&self, path: &[u8], all: bool) -> ([Segment; PARTS - 1 + PIECES], [u64; PARTS]) {
+    /// Returns the segments of a message that follow its header, and the length of each part. `all`: with the
+    /// caller's memory, which may be bad.
+    pub fn segments(&self, path: &[u8], all: bool) -> ([Segment; PARTS - 1 + MAX_SEGMENTS], [u64; PARTS]) {
         let own =
             |bytes: &[u8]| Segment { address: bytes.as_ptr().addr() as u64, length: bytes.len() as u64 };
-        let [given, command] = [(&self.given[..], self.given_length), (&self.cdb[..], self.cdb_length)]
+        let [input, cdb] = [(&self.input[..], self.input_length), (&self.cdb[..], self.cdb_length)]
             .map(|(bytes, length)| own(bytes.get(..length).unwrap_or_default()));
-        let theirs = |segment: Segment| if all { segment } else { NOTHING };
-        let [got, sense] = [self.got, self.sense].map(theirs);
-        let [a, b, c, d, e, f, g, h] = self.data.map(theirs);
-        let data = [a, b, c, d, e, f, g, h].iter().map(|piece| piece.length).sum();
+        let of_caller = |segment: Segment| if all { segment } else { EMPTY };
+        let [output, sense] = [self.output, self.sense].map(of_caller);
+        let [a, b, c, d, e, f, g, h] = self.data.map(of_caller);
+        let data = [a, b, c, d, e, f, g, h].iter().map(|segment| segment.length).sum();
         let path = own(path);
-        let lengths = [path.length, given.length, got.length, command.length, sense.length, data];
-        ([path, given, got, command, sense, a, b, c, d, e, f, g, h], lengths)
+        let lengths = [path.length, input.length, output.length, cdb.length, sense.length, data];
+        ([path, input, output, cdb, sense, a, b, c, d, e, f, g, h], lengths)
     }
 }
 
-/// The row of an ATA command whose data a trace may have.
-fn shown_of_ata(registers: &Taskfile) -> Option<&'static Command> {
-    let found = ata::command::find(registers.command, registers.features.to_le_bytes()[0]);
-    found.filter(|command| command.recorded)
+/// Returns the row of an ATA command whose data may be recorded.
+fn recorded_ata_command(registers: &Taskfile) -> Option<&'static Command> {
+    ata::command::find(registers.command, registers.features.to_le_bytes()[0])
+        .filter(|command| command.recorded)
 }

@@ -1,29 +1,30 @@
-//! Requests and their arguments in words, for the messages of log level 1000.
+//! Requests and their arguments as text, for the messages of log level 1000.
 
 use core::fmt;
+use core::mem::offset_of;
 
 use crate::abi::{
     Abi, HdBigGeometry, HdGeometry, Long, SG_DXFER_FROM_DEV, SG_DXFER_NONE, SG_DXFER_TO_DEV,
-    SG_DXFER_TO_FROM_DEV, ScsiIdlun, SgIoHdr, Structure,
+    SG_DXFER_TO_FROM_DEV, ScsiIdlun, SgIoHdr, Structure, i386,
 };
 use crate::ata::identify::OBSOLETE_IDENTITY;
 use crate::bytes::copy;
 use crate::errno::Errno;
 use crate::host::Host;
-use crate::ioctl::request::{Argument, Request, Shape, find};
+use crate::ioctl::request::{Argument, Shape, find};
 use crate::printed::Printed;
 
 /// The most bytes of an argument that are read.
-const MOST: usize = OBSOLETE_IDENTITY;
+const MAX_ARGUMENT: usize = OBSOLETE_IDENTITY;
 
-/// The most bytes of a command that are shown.
-const COMMAND: usize = 32;
+/// The most bytes of a CDB that are shown.
+const MAX_CDB: usize = 32;
 
-/// A request by name; one that is not known by its number.
+/// Displays the name of a request, or the number of an unknown one.
 #[derive(Clone, Copy, Debug)]
-pub struct Named(pub u32);
+pub struct RequestName(pub u32);
 
-impl fmt::Display for Named {
+impl fmt::Display for RequestName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match find(self.0) {
             Some(request) => f.write_str(request.name()),
@@ -32,68 +33,73 @@ impl fmt::Display for Named {
     }
 }
 
-/// What the argument of a request holds, read from the caller's memory.
+/// The argument of a request and what it points to, read from the caller's memory.
 #[derive(Clone, Copy, Debug)]
-pub struct Decoded {
-    what: Argument,
-    number: u64,
-    bytes: [u8; MOST],
-    /// The CDB of `SG_IO`.
-    command: [u8; COMMAND],
+pub struct DecodedArgument {
+    argument: Argument,
+    /// The argument itself, a number or an address.
+    value: u64,
+    /// The structure at the address.
+    bytes: [u8; MAX_ARGUMENT],
+    /// The CDB of `SG_IO`, if it could be read.
+    cdb: [u8; MAX_CDB],
+    cdb_length: usize,
     abi: Abi,
-    got: bool,
+    /// Whether `bytes` is what the request returned.
+    has_output: bool,
 }
 
-impl Decoded {
-    /// Reads what the caller gives; call it before the request is answered.
-    pub fn given(host: &impl Host, request: u32, argument: u64) -> Decoded {
-        let what = find(request).map_or(Argument::None, |request: &Request| request.argument);
-        let mut decoded = Decoded {
-            what,
-            number: argument,
-            bytes: [0; MOST],
-            command: [0; COMMAND],
-            abi: host.abi(),
-            got: false,
-        };
-        if let Argument::In(shape) = what {
+impl DecodedArgument {
+    fn new(request: u32, value: u64, abi: Abi) -> DecodedArgument {
+        DecodedArgument {
+            argument: find(request).map_or(Argument::None, |request| request.argument),
+            value,
+            bytes: [0; MAX_ARGUMENT],
+            cdb: [0; MAX_CDB],
+            cdb_length: 0,
+            abi,
+            has_output: false,
+        }
+    }
+
+    /// Reads the input of a request, before it is answered.
+    pub fn read_input(host: &impl Host, request: u32, argument: u64) -> DecodedArgument {
+        let mut decoded = DecodedArgument::new(request, argument, host.abi());
+        if let Argument::In(shape) = decoded.argument {
             if !decoded.read(host, shape) {
-                decoded.what = Argument::None;
+                decoded.argument = Argument::None;
             }
         }
-        if decoded.what == Argument::In(Shape::SgIo) {
+        if decoded.argument == Argument::In(Shape::SgIo) {
             let SgIoHdr { cmdp, cmd_len, .. } = decoded.structure();
-            let length = decoded.command.len().min(cmd_len.into());
-            let _ = host.copy_in(cmdp, decoded.command.get_mut(..length).unwrap_or_default());
+            let length = MAX_CDB.min(cmd_len.into());
+            let cdb = decoded.cdb.get_mut(..length).unwrap_or_default();
+            if host.copy_in(cmdp, cdb).is_ok() {
+                decoded.cdb_length = length;
+            }
         }
         decoded
     }
 
-    /// Takes what was read already: before the request, or after one that succeeded (`got`).
-    pub fn of(request: u32, argument: u64, bytes: &[u8], got: bool) -> Decoded {
-        let what = find(request).map_or(Argument::None, |request| request.argument);
-        let mut decoded = Decoded {
-            what,
-            number: argument,
-            bytes: [0; MOST],
-            command: [0; COMMAND],
-            abi: Abi::Native,
-            got,
-        };
+    /// Returns the argument of a recorded request, with what its address held before or, if `is_output`,
+    /// after the request.
+    pub fn from_record(request: u32, argument: u64, bytes: &[u8], is_output: bool) -> DecodedArgument {
+        let mut decoded = DecodedArgument::new(request, argument, Abi::Native);
+        decoded.has_output = is_output;
         copy(&mut decoded.bytes, 0, bytes);
         decoded
     }
 
-    /// Reads what the caller gets; call it after a request that succeeded.
-    pub fn read_out(&mut self, host: &impl Host) {
-        if let Argument::Out(shape) = self.what {
-            self.got = self.read(host, shape);
+    /// Reads the output of a request that succeeded.
+    pub fn read_output(&mut self, host: &impl Host) {
+        if let Argument::Out(shape) = self.argument {
+            self.has_output = self.read(host, shape);
         }
     }
 
     fn read(&mut self, host: &impl Host, shape: Shape) -> bool {
-        let room = self.bytes.get_mut(..shape.bytes(self.abi)).unwrap_or_default();
-        host.copy_in(self.number, room).is_ok()
+        let bytes = self.bytes.get_mut(..shape.bytes(self.abi)).unwrap_or_default();
+        host.copy_in(self.value, bytes).is_ok()
     }
 
     fn structure<T: Structure>(&self) -> T {
@@ -107,7 +113,7 @@ impl Decoded {
 }
 
 impl Shape {
-    /// How many bytes are read.
+    /// Returns how many bytes are read.
     pub(crate) fn bytes(self, abi: Abi) -> usize {
         match self {
             Shape::Short => 2,
@@ -120,13 +126,17 @@ impl Shape {
             Shape::BigGeometry => abi.size_of::<HdBigGeometry>(),
             Shape::Text => 20,
             Shape::Identity => OBSOLETE_IDENTITY,
-            Shape::SgIo => abi.size_of::<SgIoHdr>(),
+            // What follows the CDB's address is not shown.
+            Shape::SgIo => match abi {
+                Abi::Native => offset_of!(SgIoHdr, sbp),
+                Abi::I386 => offset_of!(i386::SgIoHdr, sbp),
+            },
         }
     }
 }
 
-/// Cylinders, heads, sectors a track and the first sector in a `struct hd_geometry`, or in a `struct hd_big_geometry`
-/// ([`Shape::BigGeometry`]).
+/// Returns cylinders, heads, sectors per track and the first sector of a `struct hd_geometry` or, for
+/// [`Shape::BigGeometry`], a `struct hd_big_geometry`.
 pub fn geometry(abi: Abi, shape: Shape, bytes: &[u8]) -> [u64; 4] {
     if shape == Shape::Geometry {
         let HdGeometry { heads, sectors, cylinders, start, .. } = abi.parse(bytes);
@@ -136,30 +146,30 @@ pub fn geometry(abi: Abi, shape: Shape, bytes: &[u8]) -> [u64; 4] {
     [cylinders.into(), heads.into(), sectors.into(), start]
 }
 
-/// What the caller gave.
+/// Displays the input of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Given<'a>(pub &'a Decoded);
+pub struct Input<'a>(pub &'a DecodedArgument);
 
-impl fmt::Display for Given<'_> {
+impl fmt::Display for Input<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let decoded = self.0;
-        match decoded.what {
-            Argument::Number => write!(f, "{}", decoded.number as i64),
+        match decoded.argument {
+            Argument::Number => write!(f, "{}", decoded.value as i64),
             Argument::In(shape) => decoded.write(shape, f),
-            Argument::None | Argument::Out(_) => write!(f, "{:#x}", decoded.number),
+            Argument::None | Argument::Out(_) => write!(f, "{:#x}", decoded.value),
         }
     }
 }
 
-/// What the caller got, after a blank; nothing where it got nothing.
+/// Displays the output of a request after a blank, if it has any.
 #[derive(Clone, Copy, Debug)]
-pub struct Got<'a>(pub &'a Decoded);
+pub struct Output<'a>(pub &'a DecodedArgument);
 
-impl fmt::Display for Got<'_> {
+impl fmt::Display for Output<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let decoded = self.0;
-        match decoded.what {
-            Argument::Out(shape) if decoded.got => {
+        match decoded.argument {
+            Argument::Out(shape) if decoded.has_output => {
                 f.write_str(" ")?;
                 decoded.write(shape, f)
             }
@@ -168,7 +178,7 @@ impl fmt::Display for Got<'_> {
     }
 }
 
-impl Decoded {
+impl DecodedArgument {
     fn write(&self, shape: Shape, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match shape {
             Shape::Short => write!(f, "{{{}}}", self.structure::<u16>()),
@@ -200,12 +210,11 @@ impl Decoded {
                     SG_DXFER_TO_FROM_DEV => "both ways",
                     _ => "direction unknown",
                 };
-                write!(
-                    f,
-                    "{{interface {interface_id} {direction} {dxfer_len} bytes, command of {cmd_len} bytes "
-                )?;
-                let shown = usize::from(cmd_len).min(COMMAND);
-                hexadecimal(self.command.get(..shown).unwrap_or_default(), f)?;
+                write!(f, "{{interface {interface_id} {direction} {dxfer_len} bytes, ")?;
+                write!(f, "command of {cmd_len} bytes")?;
+                let cdb = self.cdb.get(..self.cdb_length).unwrap_or_default();
+                f.write_str(if cdb.is_empty() { "" } else { " " })?;
+                hexadecimal(cdb, f)?;
                 f.write_str("}")
             }
             Shape::Bytes => {
@@ -221,11 +230,11 @@ fn hexadecimal(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
-/// The result of a request as people read it.
+/// Displays the return value of ioctl(2), and the error.
 #[derive(Clone, Copy, Debug)]
-pub struct Outcome(pub Result<i32, Errno>);
+pub struct ReturnValue(pub Result<i32, Errno>);
 
-impl fmt::Display for Outcome {
+impl fmt::Display for ReturnValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Ok(value) => write!(f, "{value}"),

@@ -1,7 +1,7 @@
-//! What a tracer is told of a request: in words, and as a record.
+//! Requests for a tracer: as text, and as records.
 
 pub mod capture;
 pub mod describe;
 pub mod record;
 
-pub use describe::{Decoded, Given, Got, Named, Outcome, geometry};
+pub use describe::{DecodedArgument, Input, Output, RequestName, ReturnValue, geometry};

@@ -1,38 +1,40 @@
-//! What the preload library tells `vmware-bdwrapper trace` of a request: one message each, of numbers and of the caller's
-//! memory as it is, without what is on the disk. Both are of one machine, so numbers have its byte order.
+//! Records of requests, which the preload library sends to `vmware-bdwrapper trace`: one message each, of numbers in
+//! the machine's byte order and of the caller's memory, without user data.
 
-use crate::bytes::{copy, part};
+use zerocopy::{FromBytes, transmute};
+
+use crate::bytes::copy;
 use crate::entry::Kind;
 use crate::errno::Errno;
 
 /// The length of a random UUID as text.
 pub const TOKEN: usize = 36;
 
-/// The most bytes that a command moves which are recorded.
+/// The most data of a command that is recorded, in bytes.
 pub const MOST_DATA: u64 = 4096;
 
-/// What stands behind the numbers of a record, in this order.
+/// The parts of a record that follow its header, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The path of the entry.
     Path,
-    /// What the argument's address held before.
-    Given,
-    /// What it held afterwards.
-    Got,
+    /// What the argument's address held before the request.
+    Input,
+    /// What it held after the request.
+    Output,
     /// The CDB.
-    Command,
-    /// The buffer for sense data.
+    Cdb,
+    /// The sense data.
     Sense,
-    /// The data that a command moves, or as much as is recorded of it: nothing of what is on the disk.
+    /// The data of a command, as much as may be recorded: no user data.
     Data,
 }
 
 pub(super) const PARTS: usize = 6;
 
-/// The numbers of a record.
+/// The header of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct Header {
     /// The process.
     pub process: u32,
     /// Its thread.
@@ -45,76 +47,49 @@ pub struct Head {
     pub request: u32,
     /// ioctl(2)'s third argument.
     pub argument: u64,
-    /// The kind of disk that the entry says.
+    /// The kind of disk.
     pub kind: Kind,
-    /// What came of it.
+    /// The return value of ioctl(2), or the error.
     pub result: Result<i32, Errno>,
     /// Whether the kernel answered, not the library.
     pub forwarded: bool,
-    /// How long it took, in nanoseconds.
+    /// The duration in nanoseconds.
     pub duration: u64,
-    /// How many bytes the command was to move.
+    /// The length of the data buffer in bytes.
     pub data_length: u64,
 }
 
-/// A record's numbers as they are sent.
+/// The header as it is sent.
 pub type Words = [u64; 11 + PARTS];
 
-/// Changes with every change of the format.
+/// The version of the format.
 const VERSION: u64 = 2;
 
-impl Head {
-    /// The numbers, with the lengths of the parts that follow.
+impl Header {
+    /// Returns the header with the lengths of the parts that follow.
     pub fn words(&self, lengths: [u64; PARTS]) -> Words {
         let two = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
-        let [name, name_rest] = [0, 8].map(|at| u64::from_ne_bytes(part(&self.name, at)));
+        let [name, name_rest]: [u64; 2] = transmute!(self.name);
         let (value, errno) = match self.result {
             Ok(value) => (value, 0),
             Err(errno) => (-1, errno.0),
         };
-        let [path, given, got, command, sense, data] = lengths;
-        [
-            VERSION,
-            two(self.process, self.thread),
-            two(self.fd as u32, self.request),
-            self.argument,
-            two(value as u32, errno as u32),
-            u64::from(self.forwarded),
-            self.kind as u64,
-            self.duration,
-            name,
-            name_rest,
-            self.data_length,
-            path,
-            given,
-            got,
-            command,
-            sense,
-            data,
-        ]
+        let ids = two(self.process, self.thread);
+        let call = two(self.fd as u32, self.request);
+        let result = two(value as u32, errno as u32);
+        let (forwarded, kind) = (u64::from(self.forwarded), self.kind as u64);
+        let mut words = [0; 11 + PARTS];
+        copy(&mut words, 0, &[VERSION, ids, call, self.argument, result, forwarded, kind, self.duration]);
+        copy(&mut words, 8, &[name, name_rest, self.data_length]);
+        copy(&mut words, 11, &lengths);
+        words
     }
 
-    /// The numbers of a message (without its secret), and its parts; `None` where it is none of ours.
-    pub fn parse(message: &[u8]) -> Option<(Head, Parts<'_>)> {
-        let (words, mut rest) = message.split_at_checked(size_of::<Words>())?;
-        let mut numbers = [0; 11 + PARTS];
-        for (number, bytes) in numbers.iter_mut().zip(words.chunks_exact(8)) {
-            *number = u64::from_ne_bytes(bytes.first_chunk().copied()?);
-        }
-        let [
-            version,
-            ids,
-            call,
-            argument,
-            result,
-            forwarded,
-            kind,
-            duration,
-            name,
-            name_rest,
-            length,
-            lengths @ ..,
-        ] = numbers;
+    /// Parses a message without its secret; `None` if it is not a record of this version.
+    pub fn parse(message: &[u8]) -> Option<(Header, Parts<'_>)> {
+        let (words, mut rest) = Words::read_from_prefix(message).ok()?;
+        let [version, ids, call, argument, result, forwarded, kind, duration, numbers @ ..] = words;
+        let [name, name_rest, data_length, lengths @ ..] = numbers;
         let halves = |word: u64| ((word >> 32) as u32, word as u32);
         let ((process, thread), (fd, request), (value, errno)) = (halves(ids), halves(call), halves(result));
         let mut parts = Parts([&[]; PARTS]);
@@ -124,13 +99,10 @@ impl Head {
         if version != VERSION || !rest.is_empty() || forwarded > 1 {
             return None;
         }
-        let mut text = [0; 16];
-        copy(&mut text, 0, &name.to_ne_bytes());
-        copy(&mut text, 8, &name_rest.to_ne_bytes());
-        let head = Head {
+        let header = Header {
             process,
             thread,
-            name: text,
+            name: transmute!([name, name_rest]),
             fd: fd as i32,
             request,
             argument,
@@ -138,18 +110,18 @@ impl Head {
             result: if errno == 0 { Ok(value as i32) } else { Err(Errno(errno as i32)) },
             forwarded: forwarded == 1,
             duration,
-            data_length: length,
+            data_length,
         };
-        Some((head, parts))
+        Some((header, parts))
     }
 }
 
-/// What stands behind the numbers.
+/// The parts of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parts<'a>([&'a [u8]; PARTS]);
 
 impl<'a> Parts<'a> {
-    /// One of them.
+    /// Returns a part.
     pub fn get(&self, part: Part) -> &'a [u8] {
         self.0.get(part as usize).copied().unwrap_or_default()
     }

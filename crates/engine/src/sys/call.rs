@@ -121,7 +121,7 @@ pub fn number(number: NumericCall) -> u32 {
     unsafe { ().pass(number.0) as u32 }
 }
 
-/// Makes a call that fills a structure, and reads that.
+/// Makes a call that fills a structure, and returns what `read` returns of it.
 ///
 /// # Safety
 ///

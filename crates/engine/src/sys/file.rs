@@ -1,4 +1,4 @@
-//! Descriptors, and what is done with a file.
+//! Descriptors and files.
 
 use core::ffi::{CStr, c_int, c_ulong, c_void};
 use core::mem::MaybeUninit;
@@ -20,17 +20,17 @@ impl File {
         File::from_result(unsafe { call(libc::SYS_openat, (libc::AT_FDCWD, path.as_ptr(), flags, 0)) })
     }
 
-    /// Takes the descriptor that a system call returns.
+    /// Returns the file of a system call that returns a descriptor.
     pub(super) fn from_result(fd: Result<usize, Errno>) -> Result<File, Errno> {
         Ok(File(c_int::try_from(fd?).map_err(|_| Errno::EBADF)?))
     }
 
-    /// Takes over a descriptor, to close it.
-    pub fn own(fd: c_int) -> File {
+    /// Takes ownership of a descriptor, to close it.
+    pub fn from_fd(fd: c_int) -> File {
         File(fd)
     }
 
-    /// Opens again what a descriptor of the calling task is open on.
+    /// Reopens the file of a descriptor of the calling task.
     pub fn reopen(fd: c_int, flags: c_int) -> Result<File, Errno> {
         let open = |directory| {
             let path = PathBuffer::format(format_args!("/proc/{directory}/fd/{fd}"))?;
@@ -64,7 +64,7 @@ impl File {
         flags(self.0).is_ok_and(|flags| flags & libc::O_DIRECT != 0)
     }
 
-    /// Goes on without `O_DIRECT`.
+    /// Clears `O_DIRECT`.
     pub fn turn_direct_off(&self) -> Result<(), Errno> {
         let flags = flags(self.0)? & !libc::O_DIRECT;
         // SAFETY: this command takes no address.
@@ -83,7 +83,7 @@ pub fn close_range(first: u32, last: u32, flags: c_int) -> Result<(), Errno> {
     numeric(NumericCall::CLOSE_RANGE, (first, last, flags)).map(drop)
 }
 
-/// Returns how a descriptor was opened (fcntl(2), `F_GETFL`).
+/// Returns the status flags of a descriptor (fcntl(2), `F_GETFL`).
 #[inline]
 pub fn flags(fd: c_int) -> Result<c_int, Errno> {
     // SAFETY: this command takes no address.

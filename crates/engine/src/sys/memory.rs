@@ -106,7 +106,7 @@ fn by_pipe(from: *const c_void, to: *mut c_void, length: usize) -> Result<(), Er
     let mut pipe = [0 as c_int; 2];
     // SAFETY: the kernel writes two descriptors.
     unsafe { call(libc::SYS_pipe2, (pipe.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK)) }?;
-    let [reader, writer] = pipe.map(File::own);
+    let [reader, writer] = pipe.map(File::from_fd);
     // SAFETY: one address is a buffer, the other the program's, as in `by_kernel`.
     let (written, read) = unsafe {
         let written = call(libc::SYS_write, (writer.fd(), from, length))?;

@@ -74,15 +74,15 @@ pub struct Status {
 impl Status {
     /// Returns the type.
     #[inline]
-    pub fn kind(&self) -> u32 {
+    pub fn file_type(&self) -> u32 {
         self.mode & libc::S_IFMT
     }
 
     /// Returns whether both are of one file, as far as that can be told while it is open.
     #[inline]
     pub fn is_same_file(&self, other: &Status) -> bool {
-        (self.device, self.inode, self.kind(), self.number)
-            == (other.device, other.inode, other.kind(), other.number)
+        (self.device, self.inode, self.file_type(), self.number)
+            == (other.device, other.inode, other.file_type(), other.number)
     }
 }
 

@@ -4,8 +4,9 @@ use core::ffi::CStr;
 use core::fmt::{self, Write};
 
 use disk::Errno;
+use disk::bytes::copy;
 
-/// A decimal number; no digit is 0.
+/// Parses a decimal number; no digits are 0.
 pub fn decimal(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0u64, |sum, &digit| {
         sum.checked_mul(10)?.checked_add(char::from(digit).to_digit(10)?.into())
@@ -34,13 +35,12 @@ impl PathBuffer {
 
 impl Write for PathBuffer {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            // The last byte stays NUL.
-            let end = self.bytes.len().saturating_sub(1);
-            *self.bytes.get_mut(..end).and_then(|path| path.get_mut(self.length)).ok_or(fmt::Error)? = byte;
-            self.length = self.length.wrapping_add(1);
-        }
-        Ok(())
+        // The last byte stays NUL.
+        let (path, _) = self.bytes.split_last_chunk_mut::<1>().ok_or(fmt::Error)?;
+        let end = self.length.saturating_add(text.len());
+        copy(path, self.length, text.as_bytes());
+        self.length = end.min(path.len());
+        if end <= path.len() { Ok(()) } else { Err(fmt::Error) }
     }
 }
 

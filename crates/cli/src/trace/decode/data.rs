@@ -4,7 +4,7 @@ use disk::abi::{Abi, ScsiIdlun};
 use disk::entry::Printed;
 use disk::request::{Argument, Shape, find};
 use disk::scsi::command::Operation as O;
-use disk::trace::{Decoded, Got, geometry};
+use disk::trace::{DecodedArgument, Output, geometry};
 
 use crate::trace::record::Record;
 
@@ -38,8 +38,8 @@ pub fn argument(record: &Record) -> Vec<Value> {
 /// Returns what a request wrote at its address, as the messages of the library show it.
 pub fn at_address(record: &Record) -> String {
     let Record { request, argument, got, .. } = record;
-    let decoded = Decoded::of(*request, *argument, &got.0, !got.0.is_empty());
-    Got(&decoded).to_string().trim_start().to_owned()
+    let decoded = DecodedArgument::from_record(*request, *argument, &got.0, !got.0.is_empty());
+    Output(&decoded).to_string().trim_start().to_owned()
 }
 
 /// Returns fields of IDENTIFY DEVICE data (ACS-3) whose strings have the order of their characters.

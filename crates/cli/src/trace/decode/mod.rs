@@ -10,7 +10,7 @@ use disk::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
 };
 use disk::scsi::command::Operation as O;
-use disk::trace::{Decoded, Given};
+use disk::trace::{DecodedArgument, Input};
 
 use super::absent;
 use super::record::{Record, digits};
@@ -64,8 +64,8 @@ pub fn request(record: &Record) -> String {
         request => match find(request).map(|request| request.argument) {
             Some(Argument::In(_)) if record.given.0.is_empty() => {}
             Some(Argument::Number | Argument::In(_)) => {
-                let decoded = Decoded::of(request, record.argument, &record.given.0, false);
-                text += &format!(" {}", Given(&decoded));
+                let decoded = DecodedArgument::from_record(request, record.argument, &record.given.0, false);
+                text += &format!(" {}", Input(&decoded));
             }
             None => text += &format!(" {:#x}", record.argument),
             _ => {}

@@ -73,7 +73,7 @@ fn reason(bytes: &Bytes) -> String {
     let [code, qualifier] = code;
     let number = u16::from_be_bytes([code, qualifier]);
     let mut text = format!("{} {key:x}/{code:02x}/{qualifier:02x}", KEYS[usize::from(key)]);
-    if let Some((_, name)) = CODES.iter().find(|(sense, _)| sense.code == number) {
+    if let Some((_, name)) = CODES.iter().find(|(sense, _)| sense.asc_ascq == number) {
         text += &format!(" {name}");
     }
     // Sense key specific (SPC-4, 4.5.2.4.2).

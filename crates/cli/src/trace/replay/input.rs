@@ -49,7 +49,7 @@ pub fn input(record: &Record, write: bool) -> Result<Input, &'static str> {
 fn changes_nothing(request: u32, input: &Input) -> bool {
     let scsi = |cdb: &[u8]| {
         let mut whole = [0; 16];
-        whole.iter_mut().zip(cdb).for_each(|(to, from)| *to = *from);
+        disk::bytes::copy(&mut whole, 0, cdb);
         let command = scsi::command::find(whole[0], whole[1] & 0x1f);
         command.is_some_and(|command| sat::changes_nothing(command, &whole))
     };
@@ -110,5 +110,5 @@ fn recorded_input(record: &Record) -> Result<Input, &'static str> {
 
 /// Returns whether `HDIO_DRIVE_TASKFILE` has data-out.
 fn moves_to_disk(record: &Record) -> bool {
-    record.ata_command().is_none_or(|command| command.transfer.is_to_disk())
+    record.ata_command().is_none_or(|command| command.protocol.is_to_disk())
 }
