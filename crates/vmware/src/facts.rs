@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ioctl::{Reply, Request, ask};
 
-/// What a device answers to each decisive request. VMware's requests are known from the preload library of a sister
-/// project and from vmware.log; the others tell more of the device.
+/// What a device answers to each decisive request. VMware's requests are known from the preload
+/// library of a sister project and from vmware.log; the others tell more of the device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// The size in bytes.
@@ -92,8 +92,8 @@ pub struct ScsiAddress {
 }
 
 impl Facts {
-    /// Opens a block device or image file for reading and asks it; an error is open(2)'s, and `ENOTBLK` for anything
-    /// else.
+    /// Opens a block device or image file for reading and asks it; an error is open(2)'s, and
+    /// `ENOTBLK` for anything else.
     pub fn ask(path: &Path) -> Result<Facts, Errno> {
         open(path, false)
             .map(|file| Facts::of(&file))
@@ -129,7 +129,8 @@ impl Facts {
     }
 }
 
-/// Opens a block device or image file for reading, and for writing too; `ENOTBLK` for anything else.
+/// Opens a block device or image file for reading, and for writing too; `ENOTBLK` for anything
+/// else.
 pub fn open(path: &Path, write: bool) -> io::Result<File> {
     // O_NONBLOCK: opening a FIFO must not wait.
     let flags = libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
@@ -164,7 +165,8 @@ impl Geometry {
 impl Identity {
     fn new(reply: &Reply) -> Identity {
         let double = |low: u16, high: u16| u64::from(low) | u64::from(high) << 16;
-        // Word 83: bits 15 and 14 are 01 where it holds anything, bit 10 says that words 100 to 103 do.
+        // Word 83: bits 15 and 14 are 01 where it holds anything, bit 10 says that words 100 to 103
+        // do.
         let capacity = if reply.word::<83>() & 0xc400 == 0x4400 {
             double(reply.word::<100>(), reply.word::<101>())
                 | double(reply.word::<102>(), reply.word::<103>()) << 32
@@ -183,7 +185,8 @@ impl Identity {
     }
 }
 
-/// A string of IDENTIFY DEVICE, which the kernel has put into order and ended with zeros where it was padded.
+/// A string of IDENTIFY DEVICE, which the kernel has put into order and ended with zeros where it
+/// was padded.
 fn string(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     let text = bytes[..end].trim_ascii();

@@ -1,4 +1,5 @@
-//! ioctl(2) as programs call it: through the C library's function, so that a preloaded library can answer.
+//! ioctl(2) as programs call it: through the C library's function, so that a preloaded library can
+//! answer.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -67,8 +68,8 @@ impl Reply {
 /// Makes a request on a block device or regular file.
 pub fn ask(file: &File, request: Request) -> Result<Reply, Errno> {
     let mut reply = Reply([0; Reply::SIZE]);
-    // SAFETY: the descriptor is open, and each of the requests writes at most as many bytes as the reply has, which is
-    // aligned for all that they write.
+    // SAFETY: the descriptor is open, and each of the requests writes at most as many bytes as the
+    // reply has, which is aligned for all that they write.
     let result = unsafe { libc::ioctl(file.as_raw_fd(), request as libc::Ioctl, &raw mut reply) };
     if result == -1 {
         return Err(Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or_default()));
@@ -101,8 +102,8 @@ pub enum Input {
 /// The longest data buffer of a repeated command, in bytes; the library accepts at least that.
 pub const LONGEST: u32 = 4 << 20;
 
-/// More bytes than a request other than `SG_IO` reads or writes at its address: `HDIO_DRIVE_TASKFILE` transfers 65536 bytes
-/// in each direction.
+/// More bytes than a request other than `SG_IO` reads or writes at its address:
+/// `HDIO_DRIVE_TASKFILE` transfers 65536 bytes in each direction.
 const MEMORY: usize = 256 * 1024;
 
 /// Returns whether a request is known to use no other memory than that at its address.
@@ -120,11 +121,12 @@ pub fn is_self_contained(request: u32) -> bool {
     }
 }
 
-/// Repeats a request, whose result the library records. `EINVAL`: it was not made, because it could use other memory.
+/// Repeats a request, whose result the library records. `EINVAL`: it was not made, because it could
+/// use other memory.
 pub fn resend(file: &File, request: u32, input: &Input) -> Result<(), Errno> {
     let send = |argument: u64| {
-        // SAFETY: the descriptor is open. A request with a number takes no address; the memory at an address is as long as
-        // the request can need.
+        // SAFETY: the descriptor is open. A request with a number takes no address; the memory at
+        // an address is as long as the request can need.
         let _ = unsafe { libc::ioctl(file.as_raw_fd(), request as libc::Ioctl, argument) };
     };
     use disk::request::{Argument, SG_IO, find};

@@ -1,4 +1,5 @@
-//! The client's side: what a program that looks for a physical disk asks a device, and what VMware concludes from it.
+//! The client's side: what a program that looks for a physical disk asks a device, and what VMware
+//! concludes from it.
 #![deny(unsafe_code)]
 
 mod conclusion;

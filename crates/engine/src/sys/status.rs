@@ -7,7 +7,8 @@ use disk::Errno;
 
 use super::call::{call, filled};
 
-/// The number of a device: the major number in the upper 32 bits, the minor number in the lower ones.
+/// The number of a device: the major number in the upper 32 bits, the minor number in the lower
+/// ones.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct DeviceNumber(u64);
 
@@ -139,8 +140,8 @@ pub fn stat_with_birth(path: &CStr) -> Result<(Status, u64), Errno> {
     }
 }
 
-/// Returns the time at which the inode of an open file was made, in nanoseconds; 0 where that is not
-/// known. An inode's number can be given to another file.
+/// Returns the time at which the inode of an open file was made, in nanoseconds; 0 where that is
+/// not known. An inode's number can be given to another file.
 pub fn birth(fd: c_int) -> u64 {
     statx(fd, c"", libc::AT_EMPTY_PATH, libc::STATX_BTIME, birth_of).unwrap_or(0)
 }
