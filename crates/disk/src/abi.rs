@@ -1,7 +1,8 @@
 //! Structures that callers and the kernel exchange, with the names of the kernel's headers.
 //!
-//! The types have the layout of 64-bit programs; [`i386`] has that of i386 programs, which a 64-bit kernel converts
-//! (`CONFIG_COMPAT`). [`Caller::fetch`](crate::Caller::fetch) and [`Caller::store`](crate::Caller::store) convert as the caller needs.
+//! The types have the layout of 64-bit programs; [`i386`] has that of i386 programs, which a 64-bit
+//! kernel converts (`CONFIG_COMPAT`). [`Caller::fetch`](crate::Caller::fetch) and
+//! [`Caller::store`](crate::Caller::store) convert as the caller needs.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -46,9 +47,10 @@ fn prefix<T: FromBytes + IntoBytes>(bytes: &[u8]) -> T {
     value
 }
 
-/// Defines structures by their fields, with the size in each layout. A field of another type in the layout of i386
-/// programs has both: there, a `long` and an address have 32 bits, and 64 bits are aligned to four bytes, so that
-/// padding goes. Conversion is C's: what is longer is extended with its sign or cut off.
+/// Defines structures by their fields, with the size in each layout. A field of another type in the
+/// layout of i386 programs has both: there, a `long` and an address have 32 bits, and 64 bits are
+/// aligned to four bytes, so that padding goes. Conversion is C's: what is longer is extended with
+/// its sign or cut off.
 macro_rules! structures {
     ($($(#[$doc:meta])+ $name:ident: $size:literal $(/ $i386_size:literal)? {
         $($(#[$field_doc:meta])* $field:ident: $type:ty $(as $i386:ty)?,)+
@@ -178,8 +180,8 @@ structures! {
         _end: u32 as NoPadding,
     }
 
-    /// A segment of the caller's memory, laid out as `struct iovec` (include/uapi/linux/uio.h) and as
-    /// `struct compat_iovec`, whose length the kernel takes for a `compat_ssize_t`.
+    /// A segment of the caller's memory, laid out as `struct iovec` (include/uapi/linux/uio.h) and
+    /// as `struct compat_iovec`, whose length the kernel takes for a `compat_ssize_t`.
     Segment: 16 / 8 {
         /// Its address, `iov_base`.
         address: u64 as u32,
@@ -214,7 +216,8 @@ structures! {
         outlen: u32,
     }
 
-    /// `struct hd_geometry` (include/uapi/linux/hdreg.h) and `struct compat_hd_geometry` (block/ioctl.c).
+    /// `struct hd_geometry` (include/uapi/linux/hdreg.h) and `struct compat_hd_geometry`
+    /// (block/ioctl.c).
     HdGeometry: 16 / 8 {
         heads: u8,
         sectors: u8,
@@ -232,8 +235,8 @@ structures! {
         start: u64 as u32,
     }
 
-    /// `struct ide_task_request_s` (include/uapi/linux/hdreg.h); the data to the disk and then the data from it
-    /// follow.
+    /// `struct ide_task_request_s` (include/uapi/linux/hdreg.h); the data to the disk and then the
+    /// data from it follow.
     IdeTaskRequest: 48 / 40 {
         io_ports: [u8; 8],
         hob_ports: [u8; 8],
@@ -245,7 +248,8 @@ structures! {
         in_size: u64 as u32,
     }
 
-    /// `struct hdio_taskfile` of hdparm(8) (sgio.h), which it sends where the kernel takes an [`IdeTaskRequest`].
+    /// `struct hdio_taskfile` of hdparm(8) (sgio.h), which it sends where the kernel takes an
+    /// [`IdeTaskRequest`].
     HdioTaskfile: 56 / 48 {
         lob: [u8; 8],
         hob: [u8; 8],

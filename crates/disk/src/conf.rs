@@ -1,4 +1,5 @@
-//! The configuration file, [`CONFIGURATION_FILE`](crate::names::CONFIGURATION_FILE): one directive a line.
+//! The configuration file, [`CONFIGURATION_FILE`](crate::names::CONFIGURATION_FILE): one directive
+//! a line.
 //!
 //! ```text
 //! executable PATH            a set-user-ID program in which the library may act
@@ -31,7 +32,8 @@ pub enum Distrust {
     TooLong(u64),
 }
 
-/// Checks that root alone can have written a file, by its owner, mode (`st_mode`) and size in bytes.
+/// Checks that root alone can have written a file, by its owner, mode (`st_mode`) and size in
+/// bytes.
 pub fn check_trust(owner: u32, mode: u32, bytes: u64) -> Result<(), Distrust> {
     const S_IFMT: u32 = 0o170_000;
     const S_IFREG: u32 = 0o100_000;

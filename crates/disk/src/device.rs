@@ -46,7 +46,8 @@ impl Capacity {
 }
 
 impl Device<'_> {
-    /// Returns the bytes per logical block: the backing device's, or the entry's `sector=` if that is larger.
+    /// Returns the bytes per logical block: the backing device's, or the entry's `sector=` if that
+    /// is larger.
     pub fn logical_block(&self, host: &impl Host) -> Result<u32, Errno> {
         let least = self.entry.sector.unwrap_or(512).max(512);
         Ok(host.logical_block()?.max(least))
@@ -68,8 +69,9 @@ impl Device<'_> {
         Ok(self.entry.read_only || host.is_read_only()?)
     }
 
-    /// Returns the errno by which this kind of disk refuses an unknown request: `EINVAL` of the SCSI mid-layer
-    /// (drivers/scsi/scsi_ioctl.c) and drivers/ide, `ENOTTY` of libata (drivers/ata/libata-scsi.c).
+    /// Returns the errno by which this kind of disk refuses an unknown request: `EINVAL` of the
+    /// SCSI mid-layer (drivers/scsi/scsi_ioctl.c) and drivers/ide, `ENOTTY` of libata
+    /// (drivers/ata/libata-scsi.c).
     pub fn refusal(&self) -> Errno {
         match self.entry.kind {
             Kind::Scsi | Kind::Ide => Errno::EINVAL,

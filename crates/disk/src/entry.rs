@@ -269,7 +269,8 @@ fn number(text: &[u8], most: u32) -> Option<u32> {
     (1..=most).contains(&number).then_some(number)
 }
 
-/// Why an entry is invalid. Displayed as a sentence with the entry, the cause and what to write instead.
+/// Why an entry is invalid. Displayed as a sentence with the entry, the cause and what to write
+/// instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryError<'a> {
     /// The whole entry.

@@ -47,7 +47,8 @@ pub enum Capability {
 /// Why [`Backing::update`] failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpdateError {
-    /// Other updates could not be excluded; `EAGAIN` where one of them took longer than the caller waits.
+    /// Other updates could not be excluded; `EAGAIN` where one of them took longer than the caller
+    /// waits.
     Exclude(Errno),
     /// The device could not be read.
     Read(Errno),
@@ -95,7 +96,8 @@ pub trait Caller {
         }
     }
 
-    /// Announces several copies from and to a part of the caller's memory, which an engine may check once.
+    /// Announces several copies from and to a part of the caller's memory, which an engine may
+    /// check once.
     fn prepare(&self, _address: u64, _length: usize) {}
 
     /// Returns whether the caller has a privilege.
@@ -117,8 +119,8 @@ pub trait Backing {
     /// Returns the kind of backing device.
     fn medium(&self) -> Medium;
 
-    /// Returns a number that distinguishes the backing device from others behind the same entry, such as its
-    /// device number; a constant if that would cost something.
+    /// Returns a number that distinguishes the backing device from others behind the same entry,
+    /// such as its device number; a constant if that would cost something.
     fn identity(&self) -> u64 {
         0
     }
@@ -147,8 +149,8 @@ pub trait Backing {
     /// Returns the provisioning.
     fn provisioning(&self) -> Result<Provisioning, Errno>;
 
-    /// Returns the least and the most bytes that [`Backing::write_atomic`] can write, powers of two;
-    /// none where the backing device does not say that it can.
+    /// Returns the least and the most bytes that [`Backing::write_atomic`] can write, powers of
+    /// two; none where the backing device does not say that it can.
     fn atomic_unit(&self) -> Option<(u32, u32)>;
 
     /// Returns the extent at an offset.
@@ -157,8 +159,8 @@ pub trait Backing {
     /// Returns a bounce buffer of at least this many bytes.
     fn bounce_buffer(&self, length: usize) -> Result<Self::BounceBuffer, Errno>;
 
-    /// Reads straight into the caller's memory, and returns how many bytes; `None` where the data must
-    /// go through a bounce buffer, because the device does not take the caller's addresses.
+    /// Reads straight into the caller's memory, and returns how many bytes; `None` where the data
+    /// must go through a bounce buffer, because the device does not take the caller's addresses.
     fn read_at(&self, offset: u64, into: &[Segment]) -> Result<Option<u64>, Errno>;
 
     /// Writes straight from the caller's memory, and returns how many bytes; `None` as in
@@ -171,14 +173,15 @@ pub trait Backing {
     /// Writes all of a buffer that came from [`Backing::bounce_buffer`].
     fn write(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno>;
 
-    /// Writes a buffer that came from [`Backing::bounce_buffer`], all of it or nothing, even if the power
-    /// fails meanwhile. Its length is a power of two within [`Backing::atomic_unit`], the offset a
-    /// multiple of it.
+    /// Writes a buffer that came from [`Backing::bounce_buffer`], all of it or nothing, even if the
+    /// power fails meanwhile. Its length is a power of two within [`Backing::atomic_unit`], the
+    /// offset a multiple of it.
     fn write_atomic(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno>;
 
-    /// Reads a part of the device into a buffer that came from [`Backing::bounce_buffer`], lets `change` look
-    /// at it and change it, and writes it back where that returns true. Other updates of the device, in
-    /// other threads and processes too, happen before or after. Waits for them until the timeout.
+    /// Reads a part of the device into a buffer that came from [`Backing::bounce_buffer`], lets
+    /// `change` look at it and change it, and writes it back where that returns true. Other updates
+    /// of the device, in other threads and processes too, happen before or after. Waits for them
+    /// until the timeout.
     fn update(
         &self,
         offset: u64,

@@ -1,4 +1,5 @@
-//! The identity of a disk: fixed functions of its entry, the same in every version and after every restart.
+//! The identity of a disk: fixed functions of its entry, the same in every version and after every
+//! restart.
 
 use crate::bytes::copy;
 use crate::entry::Entry;
@@ -12,8 +13,8 @@ pub const REVISION: &[u8; 4] = b"1.0 ";
 /// The name of the host adapter.
 pub const ADAPTER: &[u8] = b"vmware-bdwrapper";
 
-/// The host number of that adapter: one that the kernel does not reach on real machines, and that fits the eight bits
-/// of `SCSI_IOCTL_GET_IDLUN`.
+/// The host number of that adapter: one that the kernel does not reach on real machines, and that
+/// fits the eight bits of `SCSI_IOCTL_GET_IDLUN`.
 pub const HOST: u8 = 127;
 
 /// Pads text with blanks.
@@ -47,7 +48,8 @@ pub fn model(entry: &Entry<'_>) -> [u8; 40] {
     padded(entry.model.unwrap_or(MODEL))
 }
 
-/// Returns the world-wide name: `wwn=`, or a locally assigned one (NAA 3h, SPC-4 7.8.6.6) made from the path.
+/// Returns the world-wide name: `wwn=`, or a locally assigned one (NAA 3h, SPC-4 7.8.6.6) made from
+/// the path.
 pub fn wwn(entry: &Entry<'_>) -> u64 {
     entry.wwn.unwrap_or(0x3 << 60 | digest(entry.path) >> 4)
 }

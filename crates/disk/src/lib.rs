@@ -1,8 +1,9 @@
-//! The answers of a physical disk to ioctl(2): a pure function of the request, the device and the caller's memory.
+//! The answers of a physical disk to ioctl(2): a pure function of the request, the device and the
+//! caller's memory.
 //!
-//! An engine catches the call, finds the [`Device`] and calls [`answer`] with a [`Host`] that lends the caller's
-//! memory and the backing device. A request that a disk driver would carry out is never forwarded to the kernel: on a
-//! logical volume it would reach the whole disk underneath.
+//! An engine catches the call, finds the [`Device`] and calls [`answer`] with a [`Host`] that lends
+//! the caller's memory and the backing device. A request that a disk driver would carry out is
+//! never forwarded to the kernel: on a logical volume it would reach the whole disk underneath.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -20,7 +20,7 @@ pub const DEVICES: &str = "VMWARE_BDWRAPPER_DEVICES";
 /// The variable that says which messages the library writes.
 pub const LOG_LEVEL: &str = "VMWARE_BDWRAPPER_LOG_LEVEL";
 
-/// The variable that says where the records of a trace go: the name of an abstract unix(7) socket of
-/// type `SOCK_SEQPACKET`, where each message has a connection of its own, and a secret with which
-/// each of them begins. Both have [`TOKEN`](crate::record::TOKEN) bytes.
+/// The variable that says where the records of a trace go: the name of an abstract unix(7) socket
+/// of type `SOCK_SEQPACKET`, where each message has a connection of its own, and a secret with
+/// which each of them begins. Both have [`TOKEN`](crate::record::TOKEN) bytes.
 pub const TRACE: &str = "VMWARE_BDWRAPPER_TRACE";

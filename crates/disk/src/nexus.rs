@@ -4,7 +4,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::settings::{EXPONENT, exponent};
 
-/// The capacity that a nexus was last told. A unit attention is pending while the device has another one.
+/// The capacity that a nexus was last told. A unit attention is pending while the device has
+/// another one.
 #[derive(Debug, Default)]
 pub struct Nexus {
     /// As [`packed`]; 0 at first.

@@ -14,8 +14,8 @@ pub fn is_physical_disk_number(major: u32, minor: u32) -> bool {
     }
 }
 
-/// Returns whether a device of [`BLOCK_EXT_MAJOR`] is a whole SCSI disk (`sda`) or NVMe namespace (`nvme0n1`), by the
-/// target of `/sys/dev/block/MAJOR:MINOR`.
+/// Returns whether a device of [`BLOCK_EXT_MAJOR`] is a whole SCSI disk (`sda`) or NVMe namespace
+/// (`nvme0n1`), by the target of `/sys/dev/block/MAJOR:MINOR`.
 pub fn is_physical_disk_link(link: &[u8]) -> bool {
     let name = link.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     if let Some(letters) = name.strip_prefix(b"sd") {

@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-/// Displays bytes: UTF-8 as it is, control characters and invalid UTF-8 as `\xNN`, at most 200 characters.
+/// Displays bytes: UTF-8 as it is, control characters and invalid UTF-8 as `\xNN`, at most 200
+/// characters.
 #[derive(Clone, Copy, Debug)]
 pub struct Printed<'a>(pub &'a [u8]);
 
@@ -27,8 +28,8 @@ impl fmt::Display for Printed<'_> {
     }
 }
 
-/// Returns whether a character is safe on a terminal: not a control character, nor one that changes the direction of
-/// writing.
+/// Returns whether a character is safe on a terminal: not a control character, nor one that changes
+/// the direction of writing.
 pub fn is_printable(character: char) -> bool {
     let direction = matches!(
         character,

@@ -1,5 +1,6 @@
-//! SCSI/ATA Translation (SAT-3), what a disk behind libata adds to a SCSI disk: ATA PASS-THROUGH, an ATA command in a
-//! CDB (12.2), and the ATA Information VPD page with the IDENTIFY DEVICE sector (10.3.6).
+//! SCSI/ATA Translation (SAT-3), what a disk behind libata adds to a SCSI disk: ATA PASS-THROUGH,
+//! an ATA command in a CDB (12.2), and the ATA Information VPD page with the IDENTIFY DEVICE sector
+//! (10.3.6).
 
 use crate::ata::command::Protocol;
 use crate::ata::registers::{FAULT, IDNF, UNC};
@@ -16,8 +17,8 @@ use crate::scsi::response::Response;
 use crate::scsi::sense::Sense;
 use crate::scsi::task::{CommandResult, Direction, ExecuteCommand, Outcome, Task};
 
-/// Returns the registers in the CDB of an ATA PASS-THROUGH, and EXTEND: whether the LBA has 48 bits, for which ATA
-/// PASS-THROUGH (12) has no room.
+/// Returns the registers in the CDB of an ATA PASS-THROUGH, and EXTEND: whether the LBA has 48
+/// bits, for which ATA PASS-THROUGH (12) has no room.
 pub fn registers(cdb: &[u8; 16]) -> (Taskfile, bool) {
     match *cdb {
         [0x85, protocol, _, fh, f, ch, c, lh, l, mh, m, hh, h, device, command, _] => {
@@ -39,8 +40,8 @@ pub fn registers(cdb: &[u8; 16]) -> (Taskfile, bool) {
     }
 }
 
-/// Carries out a SCSI command; the result is its outcome and how many bytes were moved. What a translator adds to the commands
-/// of a SCSI disk it carries out itself.
+/// Carries out a SCSI command; the result is its outcome and how many bytes were moved. What a
+/// translator adds to the commands of a SCSI disk it carries out itself.
 pub(crate) fn execute<H: Host>(device: &Device<'_>, host: &H, command: ExecuteCommand) -> (Outcome, u64) {
     dispatch::execute(device, host, command, |task| match task.row.operation {
         Operation::AtaPassThrough => Some(pass_through(task)),
@@ -62,8 +63,8 @@ fn pass_through<H: Host>(task: &mut Task<'_, H>) -> CommandResult {
     let (byte1, flags) = (task.byte(1), task.byte(2));
     let (input, extended) = registers(&task.cdb);
     let (check, from_disk, length) = (flags & 0x20 != 0, flags & 0x08 != 0, flags & 0x03);
-    // The protocols of libata: non-data, PIO and DMA. As there, the direction is that of the buffer, whatever the
-    // protocol and T_DIR are, and the disk checks whether the command has it.
+    // The protocols of libata: non-data, PIO and DMA. As there, the direction is that of the
+    // buffer, whatever the protocol and T_DIR are, and the disk checks whether the command has it.
     let protocol = byte1 >> 1 & 0x0f;
     let is_dma = match protocol {
         3..=5 => false,
@@ -122,7 +123,8 @@ fn pass_through<H: Host>(task: &mut Task<'_, H>) -> CommandResult {
     Err(Sense { descriptor: Some(status_return(&registers, extended)), ..sense }.into())
 }
 
-/// Returns an ATA Status Return descriptor (SAT-3, 12.2.2.6). `extended`: the command has 48-bit addresses.
+/// Returns an ATA Status Return descriptor (SAT-3, 12.2.2.6). `extended`: the command has 48-bit
+/// addresses.
 fn status_return(registers: &Registers, extended: bool) -> [u8; 14] {
     let Registers { status, error, count, lba, device } = *registers;
     let [count_low, count_high] = count.to_le_bytes();
@@ -151,8 +153,8 @@ fn asks_ata_information<H: Host>(task: &Task<'_, H>) -> bool {
     is_ata && task.byte(1) & 0x01 != 0 && task.byte(2) == ATA_INFORMATION
 }
 
-/// Handles INQUIRY for the ATA Information page: the SATL's identity, the device signature, and the IDENTIFY DEVICE
-/// command with its data.
+/// Handles INQUIRY for the ATA Information page: the SATL's identity, the device signature, and the
+/// IDENTIFY DEVICE command with its data.
 #[inline(never)]
 fn ata_information<H: Host>(task: &mut Task<'_, H>) -> CommandResult {
     let mut out = Response::new();

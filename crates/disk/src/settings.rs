@@ -1,5 +1,5 @@
-//! The settings of a disk, which requests set and others read back. They last as long as the process, as a
-//! driver's last as long as the disk is attached.
+//! The settings of a disk, which requests set and others read back. They last as long as the
+//! process, as a driver's last as long as the disk is attached.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -12,7 +12,8 @@ pub struct Settings {
     pub(crate) reserved_size: Setting,
     /// The switches of MODE SELECT and SET FEATURES.
     pub(crate) switches: Switches,
-    /// The size of a logical block, by backing device and size: [`block_key`] with the exponent in its lowest bits; 0 before.
+    /// The size of a logical block, by backing device and size: [`block_key`] with the exponent in
+    /// its lowest bits; 0 before.
     block: AtomicU64,
     /// The settings of `HDIO_SET_…`.
     pub(crate) io_32bit: Setting,
@@ -43,8 +44,8 @@ pub(crate) fn exponent(block: u32) -> u64 {
     block.checked_ilog2().unwrap_or(0).into()
 }
 
-/// Returns the key of a cached block size: a hash of the backing device's identity and size in bytes, with the lowest
-/// bits 0.
+/// Returns the key of a cached block size: a hash of the backing device's identity and size in
+/// bytes, with the lowest bits 0.
 fn block_key(identity: u64, bytes: u64) -> u64 {
     // Fibonacci hashing: the upper bits depend on all of the key's.
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -53,8 +54,8 @@ fn block_key(identity: u64, bytes: u64) -> u64 {
 }
 
 impl Settings {
-    /// Returns the size of a logical block of a backing device of this size in bytes, if that was cached
-    /// last.
+    /// Returns the size of a logical block of a backing device of this size in bytes, if that was
+    /// cached last.
     pub(crate) fn cached_block_size(&self, identity: u64, bytes: u64) -> Option<u32> {
         let cached = self.block.load(Ordering::Relaxed);
         let exponent = cached & EXPONENT_BITS;

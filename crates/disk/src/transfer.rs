@@ -33,7 +33,8 @@ impl DataBuffer {
         DataBuffer { address, count: 0, length, transferred: 0, element: 0, offset: 0 }
     }
 
-    /// Returns a scatter-gather list, cut at `length`; `EINVAL` if the list is empty or a segment too long.
+    /// Returns a scatter-gather list, cut at `length`; `EINVAL` if the list is empty or a segment
+    /// too long.
     pub fn scatter_gather(
         host: &impl Host,
         address: u64,
@@ -71,8 +72,8 @@ impl DataBuffer {
         self.transferred
     }
 
-    /// Fills `segments` with the next ones, none of them empty, up to `most` bytes, and returns how many
-    /// there are. Does not advance.
+    /// Fills `segments` with the next ones, none of them empty, up to `most` bytes, and returns how
+    /// many there are. Does not advance.
     pub fn next_segments(
         &self,
         host: &impl Host,

@@ -11,12 +11,13 @@ use crate::exclusion::{self, OwnLocks};
 use crate::sys::{self, File, Memory};
 use crate::task;
 
-/// The limits of an image file: bytes per physical block, a page; the longest transfer in sectors, as
-/// most SCSI disks have it.
+/// The limits of an image file: bytes per physical block, a page; the longest transfer in sectors,
+/// as most SCSI disks have it.
 const IMAGE_PHYSICAL_BLOCK: u32 = 4096;
 const IMAGE_MAX_SECTORS: u16 = 2560;
 
-/// The file systems that punch holes in any file (include/uapi/linux/magic.h): ext4, XFS, Btrfs, tmpfs, F2FS.
+/// The file systems that punch holes in any file (include/uapi/linux/magic.h): ext4, XFS, Btrfs,
+/// tmpfs, F2FS.
 const HOLE_PUNCHING: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010];
 
 impl<P> Backing for Call<P> {
@@ -125,7 +126,8 @@ impl<P> Backing for Call<P> {
             let Some(_threads) = self.exclusion.try_lock_threads() else { return Ok(false) };
             let once = || {
                 task::free_descriptors(self.fd);
-                // From the caller's table: a POSIX lock is shown only there (fs/locks.c, show_fd_locks).
+                // From the caller's table: a POSIX lock is shown only there (fs/locks.c,
+                // show_fd_locks).
                 let own = OwnLocks::of(thread, self.fd);
                 let file = task::reopen(self.fd, &self.status, flags).map_err(UpdateError::Exclude)?;
                 let guard = exclusion::try_lock_processes(&file, &self.status, own);
@@ -170,7 +172,8 @@ impl<P> Backing for Call<P> {
             Ok(Some((start, length))) => {
                 Ok(Extent { is_mapped: true, length: start.saturating_add(length).saturating_sub(offset) })
             }
-            // tmpfs. lseek(2) moves what the caller reads next, so that it needs a descriptor of its own.
+            // tmpfs. lseek(2) moves what the caller reads next, so that it needs a descriptor of
+            // its own.
             Err(Errno::EOPNOTSUPP | Errno::ENOTTY | Errno::EINVAL) => {
                 let found =
                     self.reopened_as(libc::O_RDONLY, |file| match sys::seek(file, offset, libc::SEEK_DATA) {
@@ -220,8 +223,8 @@ impl<P> Backing for Call<P> {
 }
 
 impl<P> Call<P> {
-    /// Makes one system call with the descriptor or, if it is not open for that, with one that is: a caller
-    /// who may send any command can have it open for reading alone.
+    /// Makes one system call with the descriptor or, if it is not open for that, with one that is:
+    /// a caller who may send any command can have it open for reading alone.
     fn with_descriptor<T>(&self, act: impl Fn(c_int) -> Result<T, Errno>) -> Result<T, Errno> {
         match act(self.checked_fd()?) {
             Err(Errno::EBADF) => self.reopened(|file| act(file.fd())),
@@ -299,8 +302,8 @@ impl<P> Call<P> {
         }
     }
 
-    /// Calls `act` or, if the file system requires whole blocks of an `O_DIRECT` descriptor (open(2)),
-    /// `act_buffered` with a descriptor that is open without.
+    /// Calls `act` or, if the file system requires whole blocks of an `O_DIRECT` descriptor
+    /// (open(2)), `act_buffered` with a descriptor that is open without.
     fn buffered<T>(
         &self,
         act: impl FnOnce() -> Result<T, Errno>,
@@ -327,8 +330,8 @@ fn or_bounce(transferred: Result<u64, Errno>) -> Result<Option<u64>, Errno> {
     }
 }
 
-/// Transfers a whole buffer by steps; each gets the offset and the rest of the buffer, and returns how
-/// many bytes it transferred; `EIO` if none.
+/// Transfers a whole buffer by steps; each gets the offset and the rest of the buffer, and returns
+/// how many bytes it transferred; `EIO` if none.
 fn transfer_all(
     offset: u64,
     buffer: &[u8],

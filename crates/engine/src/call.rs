@@ -76,8 +76,8 @@ impl<P> Call<P> {
         self.fd
     }
 
-    /// Returns the descriptor, for one system call that transfers or changes data. `ENODEV` if another
-    /// thread has closed it, or opened another file there, since the call began.
+    /// Returns the descriptor, for one system call that transfers or changes data. `ENODEV` if
+    /// another thread has closed it, or opened another file there, since the call began.
     pub(crate) fn checked_fd(&self) -> Result<c_int, Errno> {
         match sys::fstat(self.fd) {
             Ok(now) if now.is_same_file(&self.status) => Ok(self.fd),

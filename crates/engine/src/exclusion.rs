@@ -1,10 +1,10 @@
 //! Lets one COMPARE AND WRITE or ORWRITE at a time update a device.
 //!
 //! Among threads a word of memory does. Among processes it is a lock of an open file description
-//! (fcntl(2)) on a byte far behind what other programs lock; to lock it for writing, a program must be
-//! able to write the device. A program that may only read it can keep others from that by a lock for
-//! reading, so in that case everybody takes such a lock too, and flock(2) as well. Nothing is waited
-//! for longer than the command's timeout.
+//! (fcntl(2)) on a byte far behind what other programs lock; to lock it for writing, a program must
+//! be able to write the device. A program that may only read it can keep others from that by a lock
+//! for reading, so in that case everybody takes such a lock too, and flock(2) as well. Nothing is
+//! waited for longer than the command's timeout.
 
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -22,8 +22,9 @@ const BYTE: i64 = 1 << 62;
 pub struct Exclusion(AtomicU64);
 
 impl Exclusion {
-    /// Keeps other threads out until the result is dropped; `None` where one updates the device. Only
-    /// while no signal is handled: its handler might leave by siglongjmp(3), and then exclude itself.
+    /// Keeps other threads out until the result is dropped; `None` where one updates the device.
+    /// Only while no signal is handled: its handler might leave by siglongjmp(3), and then exclude
+    /// itself.
     pub fn try_lock_threads(&self) -> Option<ThreadGuard<'_>> {
         let (process, thread) = (sys::process(), sys::thread());
         let this = (process as u64) << 32 | thread as u64;

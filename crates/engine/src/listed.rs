@@ -1,5 +1,5 @@
-//! Recognition of listed devices: where a listed name leads, and whether that can be a disk. A block
-//! device is recognised by its number, an image file by its inode.
+//! Recognition of listed devices: where a listed name leads, and whether that can be a disk. A
+//! block device is recognised by its number, an image file by its inode.
 
 use core::ffi::CStr;
 use core::fmt;
@@ -57,8 +57,8 @@ pub enum Problem {
     NotPermitted(Errno),
 }
 
-/// Returns whether an error does not tell where a name leads: no memory, or a sandbox that refuses the
-/// call.
+/// Returns whether an error does not tell where a name leads: no memory, or a sandbox that refuses
+/// the call.
 pub fn is_inconclusive(errno: Errno) -> bool {
     matches!(errno, Errno::EPERM | Errno::ENOSYS | Errno::ENOMEM | Errno::ENFILE)
 }
@@ -75,8 +75,9 @@ pub fn look_up(path: &CStr, entry: &Entry<'_>) -> Result<Key, Problem> {
     })
 }
 
-/// Returns where a name leads that the real user of a set-user-ID program lists; `None`: that user is
-/// not known. The key is this node of a block device, since the user may be unable to open others.
+/// Returns where a name leads that the real user of a set-user-ID program lists; `None`: that user
+/// is not known. The key is this node of a block device, since the user may be unable to open
+/// others.
 pub fn look_up_for_user(user: Option<RealUser>, path: &CStr, entry: &Entry<'_>) -> Result<Key, Problem> {
     let user = user.ok_or(Problem::NotPermitted(Errno::EPERM))?;
     let (status, birth) =

@@ -2,9 +2,9 @@
 //!
 //! Closing any descriptor of a file drops the locks that the process has on it (fcntl(2), "Advisory
 //! record locking"), and one that is opened in the program's table can meet one that another thread
-//! opens. So the rare ways that open something run in a task that shares the program's memory, but has
-//! a descriptor table of its own. It is a thread that the C library does not know: no child to be
-//! waited for, no signal at its end, and a job control stop takes both.
+//! opens. So the rare ways that open something run in a task that shares the program's memory, but
+//! has a descriptor table of its own. It is a thread that the C library does not know: no child to
+//! be waited for, no signal at its end, and a job control stop takes both.
 
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr;
@@ -24,8 +24,8 @@ struct Work<F, T> {
     result: Option<T>,
 }
 
-/// Runs a function in a task with a descriptor table of its own, and waits for it; no signal is handled
-/// meanwhile. The table is a copy of the program's, and is closed when the task ends.
+/// Runs a function in a task with a descriptor table of its own, and waits for it; no signal is
+/// handled meanwhile. The table is a copy of the program's, and is closed when the task ends.
 ///
 /// Errors are those of clone(2) and mmap(2); `EAGAIN` if the task cannot get a table of its own.
 pub fn run<T>(act: impl FnOnce() -> T) -> Result<T, Errno> {
@@ -34,7 +34,8 @@ pub fn run<T>(act: impl FnOnce() -> T) -> Result<T, Errno> {
 
 /// As [`run`], if the calling thread already handles no signal.
 pub fn run_without_signals<F: FnOnce() -> T, T>(act: F) -> Result<T, Errno> {
-    // As pthread_create(3): sandboxes that forbid new processes kill a program that leaves any of these out (QEMU's).
+    // As pthread_create(3): sandboxes that forbid new processes kill a program that leaves any of
+    // these out (QEMU's).
     const FLAGS: c_int = libc::CLONE_VM
         | libc::CLONE_FS
         | libc::CLONE_FILES
@@ -50,8 +51,8 @@ pub fn run_without_signals<F: FnOnce() -> T, T>(act: F) -> Result<T, Errno> {
     let runs = AtomicU32::new(1);
     let top = stack.as_mut().as_mut_ptr_range().end;
     let mut number: c_int = 0;
-    // SAFETY: the stack is the task's alone, `start` gets the address of what it works on, and all of
-    // it lives until the task has ended: this function waits for that.
+    // SAFETY: the stack is the task's alone, `start` gets the address of what it works on, and all
+    // of it lives until the task has ended: this function waits for that.
     let task = unsafe {
         libc::clone(
             start::<F, T>,
@@ -81,8 +82,8 @@ extern "C" fn start<F: FnOnce() -> T, T>(work: *mut c_void) -> c_int {
     let work = unsafe { &mut *work.cast::<Work<F, T>>() };
     if unshare_descriptors() {
         work.result = work.act.take().map(|act| act());
-        // What the program closes from now on is not kept open by a copy. Before Linux 5.9 the copies
-        // are closed when the task has ended, a moment after it is waited for.
+        // What the program closes from now on is not kept open by a copy. Before Linux 5.9 the
+        // copies are closed when the task has ended, a moment after it is waited for.
         let _ = sys::close_range(0, c_uint::MAX, 0);
     }
     // Not by returning: before glibc 2.25 that ended the process.
@@ -112,17 +113,19 @@ fn thread_pointer() -> *mut c_void {
     pointer
 }
 
-/// Closes the task's copies of some descriptors, so that it can open others if the program has none left.
+/// Closes the task's copies of some descriptors, so that it can open others if the program has none
+/// left.
 pub fn free_descriptors(except: c_int) {
     for fd in (0..4).filter(|fd| *fd != except) {
         drop(File::from_fd(fd));
     }
 }
 
-/// Reopens the file of a descriptor if it is still the one that was checked. Only in a task of its own.
+/// Reopens the file of a descriptor if it is still the one that was checked. Only in a task of its
+/// own.
 ///
-/// Errors: `ENODEV` where the descriptor is open on something else; `EAGAIN` where there is no /proc
-/// or no descriptor; those of open(2).
+/// Errors: `ENODEV` where the descriptor is open on something else; `EAGAIN` where there is no
+/// /proc or no descriptor; those of open(2).
 pub fn reopen(fd: c_int, checked: &Status, flags: c_int) -> Result<File, Errno> {
     // Before open(2), which could block or have effects on another file.
     if !sys::fstat(fd)?.is_same_file(checked) {

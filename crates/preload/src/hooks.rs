@@ -1,5 +1,5 @@
-//! The functions that acquire and release descriptors. They only observe: log level 100 reports each descriptor on a
-//! listed device.
+//! The functions that acquire and release descriptors. They only observe: log level 100 reports
+//! each descriptor on a listed device.
 
 use core::ffi::{c_char, c_int, c_uint, c_void};
 
@@ -102,7 +102,8 @@ acquiring! {
     dup(fd: c_int) -> c_int, report_acquired;
 }
 
-/// Reports what freopen(3) releases and acquires. The old file is closed even if the new one cannot be opened.
+/// Reports what freopen(3) releases and acquires. The old file is closed even if the new one cannot
+/// be opened.
 #[inline]
 fn report_reopened(file: *mut FILE, how: &str, reopen: impl FnOnce() -> *mut FILE) -> *mut FILE {
     report_acquired_file(report_released(descriptor(file), how, reopen, |_| true), how)

@@ -1,10 +1,10 @@
-//! The preload engine: catches a program's calls of ioctl(2), lets the core answer those on listed devices and forwards
-//! all others unchanged.
+//! The preload engine: catches a program's calls of ioctl(2), lets the core answer those on listed
+//! devices and forwards all others unchanged.
 //!
 //! It may be called at any time: before its own constructor, in a signal handler, in a child of
 //! vfork(2), in threads at once. So it waits for no lock (COMPARE AND WRITE and ORWRITE try theirs
-//! until their timeout), allocates nothing, keeps no descriptor and leaves `errno` alone unless a call
-//! fails.
+//! until their timeout), allocates nothing, keeps no descriptor and leaves `errno` alone unless a
+//! call fails.
 #![no_std]
 
 mod hooks;
@@ -64,7 +64,8 @@ fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
         OpenFile::Unknown => return fail(Errno::EPERM),
     };
     let (request, argument) = (request as u32, argument as u64);
-    // Returns EBADF for O_PATH. SG_IO checks only when it fails, to be fast; the kernel checks what it answers.
+    // Returns EBADF for O_PATH. SG_IO checks only when it fails, to be fast; the kernel checks what
+    // it answers.
     let by_kernel = family == Family::BlockLayer && call.is_block_device() && !device.entry.read_only;
     if request != disk::request::SG_IO && !by_kernel {
         if let Err(errno) = errno::preserving(|| call.flags()) {

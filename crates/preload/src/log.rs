@@ -43,7 +43,8 @@ pub fn log(level: Level, message: fmt::Arguments<'_>) {
     }
 }
 
-/// Writes a message, unless the standard error is a block device or a listed file, whose data it would overwrite.
+/// Writes a message, unless the standard error is a block device or a listed file, whose data it
+/// would overwrite.
 #[inline(never)]
 pub fn write(message: fmt::Arguments<'_>) {
     let mut line = Line { bytes: [0; Line::LONGEST], length: 0 };
@@ -87,8 +88,8 @@ impl Write for Line {
 /// The standard error at set-up, if messages are written later, too; `None` if it was closed.
 static STDERR: OnceCell<Option<Status>> = OnceCell::new();
 
-/// Sets the level and remembers the standard error, the only place for messages in secure mode (`secure`). `later`:
-/// messages follow after set-up whatever the level is.
+/// Sets the level and remembers the standard error, the only place for messages in secure mode
+/// (`secure`). `later`: messages follow after set-up whatever the level is.
 ///
 /// # Safety
 ///
@@ -102,8 +103,8 @@ pub unsafe fn set_up(level: i32, secure: bool, later: bool) {
     LEVEL.store(level, Ordering::Relaxed);
 }
 
-/// Returns whether the standard error is for messages: a program may have closed it and opened another file with its
-/// number.
+/// Returns whether the standard error is for messages: a program may have closed it and opened
+/// another file with its number.
 fn is_for_messages(status: &Status) -> bool {
     let is_same = |before: &Option<Status>| before.as_ref().is_some_and(|before| before.is_same_file(status));
     let same = STDERR.get().is_none_or(is_same);

@@ -1,8 +1,9 @@
-//! The functions that would be called without this library: the next definitions in the search order of ld.so(8).
+//! The functions that would be called without this library: the next definitions in the search
+//! order of ld.so(8).
 //!
-//! dlsym(3) would find them too, but it stood in a library of its own before glibc 2.34, and it may allocate. So the
-//! symbol tables of the loaded objects are read here (System V ABI, "Dynamic Linking"; `DT_GNU_HASH` as binutils
-//! write it).
+//! dlsym(3) would find them too, but it stood in a library of its own before glibc 2.34, and it may
+//! allocate. So the symbol tables of the loaded objects are read here (System V ABI, "Dynamic
+//! Linking"; `DT_GNU_HASH` as binutils write it).
 
 use core::ffi::{CStr, c_char, c_int, c_uint, c_ulong, c_void};
 use core::mem::transmute;
@@ -18,7 +19,8 @@ struct Next {
     name: &'static CStr,
     /// The definition; null before the search, and if there is none.
     found: AtomicPtr<c_void>,
-    /// A definition in an object loaded before this library, used if it is the only one: then dlopen(3) loaded this library.
+    /// A definition in an object loaded before this library, used if it is the only one: then
+    /// dlopen(3) loaded this library.
     before: AtomicPtr<c_void>,
 }
 
@@ -84,7 +86,8 @@ unsafe extern "C" fn first_ioctl(fd: c_int, request: c_ulong, argument: *mut c_v
 /// As for the C library's.
 #[inline(always)]
 pub unsafe fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    // SAFETY: it is an ioctl(2), or `first_ioctl`, which takes its third argument where a variadic function does.
+    // SAFETY: it is an ioctl(2), or `first_ioctl`, which takes its third argument where a variadic
+    // function does.
     let function = unsafe { transmute::<*mut c_void, Ioctl>(IOCTL.load(Ordering::Relaxed)) };
     // SAFETY: the caller's own call.
     unsafe { function(fd, request, argument) }
@@ -299,8 +302,8 @@ struct Symbols {
 }
 
 impl Symbols {
-    /// Returns the address of a function, or null. `STT_GNU_IFUNC` is not supported: no C library uses it for these
-    /// functions.
+    /// Returns the address of a function, or null. `STT_GNU_IFUNC` is not supported: no C library
+    /// uses it for these functions.
     ///
     /// # Safety
     ///
@@ -338,7 +341,8 @@ impl Symbols {
     }
 
     unsafe fn by_gnu_hash(&self, name: &CStr) -> *mut c_void {
-        // Numbers of buckets, of the first symbol in the table, of 64-bit words of a Bloom filter; then these.
+        // Numbers of buckets, of the first symbol in the table, of 64-bit words of a Bloom filter;
+        // then these.
         // SAFETY: the table of a well-formed object.
         let (buckets, first, bloom) =
             unsafe { (*self.gnu_hash, *self.gnu_hash.add(1), *self.gnu_hash.add(2) as usize) };

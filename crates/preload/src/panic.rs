@@ -4,7 +4,8 @@
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     unsafe extern "C" {
-        /// Defined nowhere: a reference to it that survives optimisation fails the link (`-z defs`).
+        /// Defined nowhere: a reference to it that survives optimisation fails the link (`-z
+        /// defs`).
         fn vmware_bdwrapper_release_build_can_panic() -> !;
     }
     // SAFETY: never reached; no library in which it could be reached can be linked.

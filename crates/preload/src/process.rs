@@ -29,10 +29,10 @@ impl OwnProcess {
     }
 }
 
-// The kernel has written to the pages of memory that is prepared during this call, so they were there
-// and writable. Where another thread of the program unmaps or protects them before the call ends, an
-// access is a fault in the program, as any of its own accesses would be; the kernel's ioctl(2) would
-// say EFAULT (see SECURITY.md).
+// The kernel has written to the pages of memory that is prepared during this call, so they were
+// there and writable. Where another thread of the program unmaps or protects them before the call
+// ends, an access is a fault in the program, as any of its own accesses would be; the kernel's
+// ioctl(2) would say EFAULT (see SECURITY.md).
 impl Process for OwnProcess {
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
         if bytes.is_empty() {

@@ -14,7 +14,8 @@ use crate::storage::{OnceCell, copy_text};
 pub struct Receiver {
     name: &'static [u8],
     secret: &'static [u8],
-    /// The effective user at set-up; `None` if other users have the same number (user_namespaces(7)).
+    /// The effective user at set-up; `None` if other users have the same number
+    /// (user_namespaces(7)).
     user: Option<UserId>,
 }
 
@@ -27,7 +28,8 @@ static RECEIVER: OnceCell<Receiver> = OnceCell::new();
 ///
 /// # Safety
 ///
-/// Only called while the library is set up, by one thread. Not in secure mode, where the environment decides nothing.
+/// Only called while the library is set up, by one thread. Not in secure mode, where the
+/// environment decides nothing.
 pub unsafe fn set_up(variable: &[u8]) -> bool {
     if variable.len() != 2 * TOKEN {
         return false;
@@ -62,8 +64,9 @@ pub fn receiver() -> Option<&'static Receiver> {
 }
 
 impl Receiver {
-    /// Sends a record, by a descriptor of its own each time, because a program may close any. Only root and the user who ran
-    /// the program may receive it: after the trace, any user can listen on the name.
+    /// Sends a record, by a descriptor of its own each time, because a program may close any. Only
+    /// root and the user who ran the program may receive it: after the trace, any user can listen
+    /// on the name.
     pub fn send(&self, header: &Header, path: &[u8], capture: &Capture) -> Result<(), Errno> {
         let send = |all| {
             let ([path, input, output, cdb, sense, data @ ..], lengths) = capture.segments(path, all);

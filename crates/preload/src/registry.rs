@@ -1,7 +1,7 @@
 //! The listed devices, and which of them a descriptor is open on.
 //!
-//! A device stays recognised until the process ends, even if the name leads elsewhere later: a program
-//! that has it open must not suddenly reach a disk underneath.
+//! A device stays recognised until the process ends, even if the name leads elsewhere later: a
+//! program that has it open must not suddenly reach a disk underneath.
 
 use core::ffi::{CStr, c_int};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -29,15 +29,15 @@ pub enum Source {
     Authority,
     /// The real user of a set-user-ID program, for what that user may open.
     User,
-    /// The configuration file, for an entry that the environment does not name: it is used if a user's
-    /// entry leads to the same device.
+    /// The configuration file, for an entry that the environment does not name: it is used if a
+    /// user's entry leads to the same device.
     FileAlone,
 }
 
 /// A listed device.
 pub struct Listed {
-    /// Its index among those of the environment; those of the configuration file alone count down from
-    /// 255.
+    /// Its index among those of the environment; those of the configuration file alone count down
+    /// from 255.
     index: u8,
     /// Its entry.
     pub entry: Entry<'static>,
@@ -70,8 +70,8 @@ struct Slot {
 const FREE: u32 = 0;
 const RESERVED: u32 = u32::MAX;
 
-/// A hash table from which nothing is removed. If it is full, other devices are recognised only as long
-/// as a name leads to them.
+/// A hash table from which nothing is removed. If it is full, other devices are recognised only as
+/// long as a name leads to them.
 static SLOTS: [Slot; 4096] = [const { Slot::new() }; 4096];
 
 /// Remembers the real user, in secure mode.
@@ -250,7 +250,8 @@ fn find_by_name(status: &Status, birth: impl Fn() -> u64) -> Result<Option<(usiz
     };
     let found = first_but(Source::FileAlone)?;
     match found {
-        // A device in the configuration file has the file's options, whatever name the user gives it.
+        // A device in the configuration file has the file's options, whatever name the user gives
+        // it.
         Some((place, _)) if all.get(place).is_some_and(|listed| listed.source == Source::User) => {
             Ok(first_but(Source::User)?.or(found))
         }
@@ -272,8 +273,9 @@ impl Slot {
         (first..first + SLOTS.len()).filter_map(|at| SLOTS.get(at % SLOTS.len()))
     }
 
-    /// Returns the place of the entry that has led to a block device (inode 0) or an inode, and what is
-    /// known of the device. When the inode was made is asked for only where the rest is the same.
+    /// Returns the place of the entry that has led to a block device (inode 0) or an inode, and
+    /// what is known of the device. When the inode was made is asked for only where the rest is the
+    /// same.
     fn find(device: DeviceNumber, inode: u64, birth: impl Fn() -> u64) -> Option<(usize, DiscardLimits)> {
         let device = device.word();
         for slot in Slot::probe(device, inode) {
@@ -299,7 +301,8 @@ impl Slot {
         Slot::find(device, inode, || birth)
     }
 
-    /// Adds a device, also while other threads do. Where the same is added twice, the first one is used.
+    /// Adds a device, also while other threads do. Where the same is added twice, the first one is
+    /// used.
     fn add(key: Key, place: usize, limits: DiscardLimits) {
         let InodeKey { device, inode, birth } = inode_key(key);
         let reserve = |slot: &&Slot| {

@@ -19,8 +19,8 @@ static PHASE: AtomicUsize = AtomicUsize::new(NEW);
 const NEW: usize = 0;
 const READY: usize = usize::MAX;
 
-/// Returns whether the library is set up. The first call sets it up, and other threads wait for that. False in a call
-/// from within, of a signal handler for example.
+/// Returns whether the library is set up. The first call sets it up, and other threads wait for
+/// that. False in a call from within, of a signal handler for example.
 #[inline]
 pub fn is_ready() -> bool {
     PHASE.load(Ordering::Acquire) == READY || begin()
@@ -29,7 +29,8 @@ pub fn is_ready() -> bool {
 #[cold]
 #[inline(never)]
 fn begin() -> bool {
-    /// The longest wait for set-up, which does not end in a child that was forked meanwhile, and the pause between looks.
+    /// The longest wait for set-up, which does not end in a child that was forked meanwhile, and
+    /// the pause between looks.
     const TIMEOUT_MS: u64 = 1000;
     const PAUSE_NS: u32 = 50_000;
     let this = errno::address();
@@ -180,8 +181,8 @@ fn variable(name: &str) -> Option<&'static [u8]> {
     unsafe extern "C" {
         static mut environ: *const *const c_char;
     }
-    // SAFETY: the C library's variable. Only a thread that a constructor before ours has started could change it now, and
-    // getenv(3) would be no safer.
+    // SAFETY: the C library's variable. Only a thread that a constructor before ours has started
+    // could change it now, and getenv(3) would be no safer.
     let mut at = unsafe { environ };
     if at.is_null() {
         return None;

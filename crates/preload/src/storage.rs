@@ -7,7 +7,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use disk::bytes::copy;
 
-/// The size of the arena: a variable of the environment has at most 128 KiB, the configuration file 64.
+/// The size of the arena: a variable of the environment has at most 128 KiB, the configuration file
+/// 64.
 const BYTES: usize = 512 * 1024;
 
 struct Arena {
@@ -50,7 +51,8 @@ pub struct List<T, const N: usize> {
     length: AtomicUsize,
 }
 
-// SAFETY: an element is written once, before the length that includes it is published, and only read afterwards.
+// SAFETY: an element is written once, before the length that includes it is published, and only
+// read afterwards.
 unsafe impl<T: Send + Sync, const N: usize> Sync for List<T, N> {}
 
 impl<T, const N: usize> List<T, N> {
@@ -69,7 +71,8 @@ impl<T, const N: usize> List<T, N> {
         if length >= N {
             return false;
         }
-        // SAFETY: below N; it is not read before the length includes it, and there is no other writer.
+        // SAFETY: below N; it is not read before the length includes it, and there is no other
+        // writer.
         unsafe { self.elements.get().cast::<T>().add(length).write(element) };
         self.length.store(length.wrapping_add(1), Ordering::Release);
         true

@@ -52,8 +52,8 @@ pub enum Adapter {
 const BIOS_CYLINDERS: u16 = 1024;
 
 impl Conclusion {
-    /// Draws it. The rule is inferred from what VMware Workstation 4 to 6 asks and logs: a device that has a SCSI address is
-    /// a SCSI disk, any other that has an identity is an IDE disk.
+    /// Draws it. The rule is inferred from what VMware Workstation 4 to 6 asks and logs: a device
+    /// that has a SCSI address is a SCSI disk, any other that has an identity is an IDE disk.
     pub fn from(facts: &Facts) -> Conclusion {
         match disk(facts) {
             Ok(disk) => Conclusion::Accepted(disk),

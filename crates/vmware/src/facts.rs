@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::reply::Reply;
 
-/// What a device answers to each decisive request. VMware's requests are known from the preload library of a sister
-/// project and from vmware.log; the others tell more of the device.
+/// What a device answers to each decisive request. VMware's requests are known from the preload
+/// library of a sister project and from vmware.log; the others tell more of the device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// The size in bytes.
@@ -97,8 +97,8 @@ pub struct ScsiAddress {
 }
 
 impl Facts {
-    /// Opens a block device or image file for reading and asks it; an error is open(2)'s, and `ENOTBLK` for anything
-    /// else.
+    /// Opens a block device or image file for reading and asks it; an error is open(2)'s, and
+    /// `ENOTBLK` for anything else.
     pub fn ask(path: &Path) -> Result<Facts, Errno> {
         open(path, false).map(|device| Facts::of(&device))
     }
@@ -166,7 +166,8 @@ impl Geometry {
 impl Identity {
     fn new(reply: &Reply) -> Identity {
         let double = |low: u16, high: u16| u64::from(low) | u64::from(high) << 16;
-        // Word 83: bits 15 and 14 are 01 where it holds anything, bit 10 says that words 100 to 103 do.
+        // Word 83: bits 15 and 14 are 01 where it holds anything, bit 10 says that words 100 to 103
+        // do.
         let capacity = if reply.word::<83>() & 0xc400 == 0x4400 {
             double(reply.word::<100>(), reply.word::<101>())
                 | double(reply.word::<102>(), reply.word::<103>()) << 32
@@ -185,7 +186,8 @@ impl Identity {
     }
 }
 
-/// A string of IDENTIFY DEVICE, which the kernel has put into order and ended with zeros where it was padded.
+/// A string of IDENTIFY DEVICE, which the kernel has put into order and ended with zeros where it
+/// was padded.
 fn string(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     let text = bytes[..end].trim_ascii();

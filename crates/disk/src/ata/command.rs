@@ -1,5 +1,6 @@
-//! The ATA commands, one row each (ACS-3, clause 7). Dispatch, the protocol that the host must offer, the length of the
-//! data, and what a trace names, records and sends again all come from the rows.
+//! The ATA commands, one row each (ACS-3, clause 7). Dispatch, the protocol that the host must
+//! offer, the length of the data, and what a trace names, records and sends again all come from the
+//! rows.
 
 use super::registers::Taskfile;
 use crate::device::Capacity;
@@ -118,7 +119,8 @@ pub struct Command {
     pub extended: bool,
     /// Whether it changes neither the medium nor a setting nor the state of the disk.
     pub changes_nothing: bool,
-    /// Whether a trace may record its data, which cannot hold a password. Sectors are never recorded.
+    /// Whether a trace may record its data, which cannot hold a password. Sectors are never
+    /// recorded.
     pub recorded: bool,
     /// Whether the command works when the backing device is gone.
     pub works_without_device: bool,
@@ -132,7 +134,8 @@ impl Command {
         Command { changes_nothing: true, ..self }
     }
 
-    /// Returns the row of a command that changes nothing and returns at most one page, which may be recorded.
+    /// Returns the row of a command that changes nothing and returns at most one page, which may be
+    /// recorded.
     const fn reads_page(self) -> Command {
         Command { content: Content::Page, recorded: true, ..self.reads() }
     }
@@ -191,15 +194,15 @@ pub fn find(code: u8, features: u8) -> Option<&'static Command> {
         .find(|command| command.code == code && command.subcommand.is_none_or(|own| own == features))
 }
 
-/// Returns whether a command changes neither the medium nor a setting nor the state of the disk. An unknown one may
-/// change anything.
+/// Returns whether a command changes neither the medium nor a setting nor the state of the disk. An
+/// unknown one may change anything.
 pub fn changes_nothing(registers: &Taskfile) -> bool {
     let [features, _] = registers.features.to_le_bytes();
     find(registers.command, features).is_some_and(|command| command.changes_nothing)
 }
 
-/// Returns the row of a command with a 28-bit LBA. It is closed by default: it changes the medium, and a trace records
-/// nothing.
+/// Returns the row of a command with a 28-bit LBA. It is closed by default: it changes the medium,
+/// and a trace records nothing.
 const fn short(name: &'static str, code: u8, protocol: Protocol, operation: Operation) -> Command {
     Command {
         name,
@@ -233,7 +236,8 @@ const fn feature(name: &'static str, features: u8, operation: Operation) -> Comm
     Command { subcommand: Some(features), ..short(name, SET_FEATURES, NonData, operation) }
 }
 
-/// The commands, by the COMMAND register. Those without retry and READ NATIVE MAX ADDRESS are of earlier standards.
+/// The commands, by the COMMAND register. Those without retry and READ NATIVE MAX ADDRESS are of
+/// earlier standards.
 pub static COMMANDS: &[Command] = &[
     short("NOP", 0x00, NonData, Nop).reads(),
     long("DATA SET MANAGEMENT", 0x06, DmaOut, Trim).pages(),

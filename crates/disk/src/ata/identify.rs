@@ -76,7 +76,8 @@ impl Features {
         }
     }
 
-    /// Returns whether a disk has a transfer mode: PIO by default, PIO 0 to 4, multiword DMA 0 to 2, Ultra DMA.
+    /// Returns whether a disk has a transfer mode: PIO by default, PIO 0 to 4, multiword DMA 0 to
+    /// 2, Ultra DMA.
     pub fn has_mode(kind: Kind, transfer_mode: u8) -> bool {
         let number = transfer_mode & 0x07;
         match transfer_mode & 0xf8 {
@@ -162,8 +163,9 @@ pub fn identify(entry: &Entry<'_>, capacity: Capacity, features: &Features) -> [
     }
     // ATA/ATAPI-4 to ACS-3.
     set(80, &[0x07f0]);
-    // NOP, look-ahead, write cache, power management, SMART; FLUSH CACHE (EXT), 48-bit addresses, advanced power management;
-    // world-wide name, FUA, READ LOG EXT, SMART's self-tests and error log: supported, and enabled.
+    // NOP, look-ahead, write cache, power management, SMART; FLUSH CACHE (EXT), 48-bit addresses,
+    // advanced power management; world-wide name, FUA, READ LOG EXT, SMART's self-tests and error
+    // log: supported, and enabled.
     let on =
         when(features.smart, 0x0001) | when(features.write_cache, 0x0020) | when(features.look_ahead, 0x0040);
     let managed = when(features.power_management > 0, 0x0008);
@@ -220,8 +222,8 @@ pub fn fill(words: &[u16; 256], out: &mut [u8; 512]) {
 /// The bytes of the strings: serial number, firmware revision, model.
 const STRINGS: [core::ops::Range<usize>; 3] = [20..40, 46..54, 54..94];
 
-/// Converts the sector to `struct hd_driveid`, in which the characters of strings are in reading order
-/// (`HDIO_GET_IDENTITY`; `ata_id_to_hd_driveid` in the kernel's include/linux/ata.h).
+/// Converts the sector to `struct hd_driveid`, in which the characters of strings are in reading
+/// order (`HDIO_GET_IDENTITY`; `ata_id_to_hd_driveid` in the kernel's include/linux/ata.h).
 pub fn hd_driveid(sector: &mut [u8; 512]) {
     for range in STRINGS {
         for pair in sector.get_mut(range).unwrap_or_default().chunks_exact_mut(2) {

@@ -1,4 +1,5 @@
-//! SMART data and logs (ACS-3, 7.48 and 9): pages of 512 bytes, little-endian, of a disk that counts nothing.
+//! SMART data and logs (ACS-3, 7.48 and 9): pages of 512 bytes, little-endian, of a disk that
+//! counts nothing.
 
 use super::identify;
 use crate::bytes::copy;
@@ -74,7 +75,8 @@ pub fn record_self_test(settings: &Settings, kind: u8, bad: Option<u64>) {
     settings.self_test_block.set(bad.unwrap_or(0));
 }
 
-/// Returns the last self-test: its subcommand, its status (0, or 7: the read element failed), and the failing LBA.
+/// Returns the last self-test: its subcommand, its status (0, or 7: the read element failed), and
+/// the failing LBA.
 fn last_self_test(settings: &Settings) -> Option<(u8, u8, u64)> {
     let [failed, kind, ..] = settings.self_test.get(0).to_le_bytes();
     match failed {

@@ -59,8 +59,8 @@ pub(crate) struct DataPhase<'a> {
     pub data: &'a mut DataBuffer,
 }
 
-/// Carries out a command. `Err`: it did not complete. A command that fails returns `Ok` with ERR or DF set
-/// in STATUS.
+/// Carries out a command. `Err`: it did not complete. A command that fails returns `Ok` with ERR or
+/// DF set in STATUS.
 pub(crate) fn execute<H: Host>(
     device: &Device<'_>,
     host: &H,
@@ -105,17 +105,19 @@ pub(crate) fn execute<H: Host>(
     match run() {
         Ok(()) => Ok(output),
         Err(Failure::Error(error, _)) => Ok(Registers { status: READY | ERR, error, ..output }),
-        // ERROR is not valid with DF, but real disks set ABRT, and drivers/ide looks at ERROR alone.
+        // ERROR is not valid with DF, but real disks set ABRT, and drivers/ide looks at ERROR
+        // alone.
         Err(Failure::Fault(_)) => Ok(Registers { status: READY | ERR | FAULT, error: ABRT, ..output }),
         Err(Failure::Incomplete(error)) => Err(error),
     }
 }
 
-/// Returns the protocol by which a command runs that the host sends with another one; `None` if it cannot.
+/// Returns the protocol by which a command runs that the host sends with another one; `None` if it
+/// cannot.
 ///
-/// drivers/ide takes the command's own protocol alone. A disk behind libata transfers by PIO or DMA,
-/// whichever the host offers, and runs a data-in command without a data-in buffer without transferring its
-/// data. A data-out command without data never runs.
+/// drivers/ide takes the command's own protocol alone. A disk behind libata transfers by PIO or
+/// DMA, whichever the host offers, and runs a data-in command without a data-in buffer without
+/// transferring its data. A data-out command without data never runs.
 fn effective_protocol(kind: Kind, own: Protocol, offered: Protocol) -> Option<Protocol> {
     match own {
         _ if own == offered || own == Protocol::NonData => Some(own),
@@ -329,8 +331,8 @@ impl<H: Host> Task<'_, H> {
         }
     }
 
-    /// Handles DATA SET MANAGEMENT, whose data are LBA ranges of 8 bytes: an LBA, and in the two high bytes a
-    /// number of blocks (ACS-3, 7.5). Checks all of them before it discards any.
+    /// Handles DATA SET MANAGEMENT, whose data are LBA ranges of 8 bytes: an LBA, and in the two
+    /// high bytes a number of blocks (ACS-3, 7.5). Checks all of them before it discards any.
     fn trim(&mut self) -> CommandResult {
         let whole = self.bytes();
         let is_trim = self.input.features & 0x01 != 0;
@@ -359,7 +361,8 @@ impl<H: Host> Task<'_, H> {
         Ok(())
     }
 
-    /// Handles SMART EXECUTE OFF-LINE IMMEDIATE. A self-test reads both ends of the disk and ends at once.
+    /// Handles SMART EXECUTE OFF-LINE IMMEDIATE. A self-test reads both ends of the disk and ends
+    /// at once.
     fn self_test(&mut self) -> CommandResult {
         let kind = self.input.lba as u8;
         match kind {
@@ -399,7 +402,8 @@ impl<H: Host> Task<'_, H> {
     fn read_log(&mut self, fill: impl Fn(&Self, u8, u16, &mut Page) -> bool) -> CommandResult {
         let lba = self.input.lba;
         let address = lba as u8;
-        // Bits 15:8 and 39:32; of SMART logs the first page is read alone (their signature stands there).
+        // Bits 15:8 and 39:32; of SMART logs the first page is read alone (their signature stands
+        // there).
         let first = if self.command.extended { (lba >> 8 & 0xff | lba >> 24 & 0xff00) as u16 } else { 0 };
         let pages = first..first.saturating_add(self.count());
         if pages.is_empty() || pages.clone().any(|number| !self.has_page(&fill, address, number)) {

@@ -1,7 +1,7 @@
 //! The registers of an ATA disk (ACS-3, 7.1 and 9).
 
-/// The input registers of a command (ACS-3, 7.1.3). Commands with a 28-bit LBA use the low byte of `features`
-/// and `count`, the low three bytes of `lba` and the low four bits of `device`.
+/// The input registers of a command (ACS-3, 7.1.3). Commands with a 28-bit LBA use the low byte of
+/// `features` and `count`, the low three bytes of `lba` and the low four bits of `device`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taskfile {
     /// COMMAND

@@ -1,7 +1,8 @@
 //! Requests of the block layer (the kernel's block/ioctl.c).
 //!
-//! On a block device the kernel answers, except where the entry's `ro` and `sector=` or a size that is not a whole
-//! number of blocks matter. On an image file the library answers, with the same meaning.
+//! On a block device the kernel answers, except where the entry's `ro` and `sector=` or a size that
+//! is not a whole number of blocks matter. On an image file the library answers, with the same
+//! meaning.
 
 use super::request::*;
 use crate::abi::{Abi, BlkpgIoctlArg, Long};
@@ -100,7 +101,8 @@ fn answer_on_image(device: &Device<'_>, host: &impl Host, request: u32, argument
         }
         // The kernel knows no partitions of a file, and the file system reads ahead.
         BLKRRPART | BLKRASET | BLKFRASET => admin()?,
-        // The file system chooses the block size; what the kernel rejects is rejected (blkdev_bszset, set_blocksize).
+        // The file system chooses the block size; what the kernel rejects is rejected
+        // (blkdev_bszset, set_blocksize).
         BLKBSZSET => {
             admin()?;
             if argument == 0 {
@@ -129,7 +131,8 @@ fn answer_on_image(device: &Device<'_>, host: &impl Host, request: u32, argument
     Ok(0)
 }
 
-/// Returns the errno of persistent reservations, which the disk does not have (block/ioctl.c: `blkdev_pr_allowed`, then the driver's operations).
+/// Returns the errno of persistent reservations, which the disk does not have (block/ioctl.c:
+/// `blkdev_pr_allowed`, then the driver's operations).
 pub(crate) fn reservation(device: &Device<'_>, host: &impl Host, request: u32) -> Errno {
     match request {
         IOC_PR_REGISTER | IOC_PR_RESERVE | IOC_PR_RELEASE | IOC_PR_PREEMPT | IOC_PR_PREEMPT_ABORT

@@ -1,6 +1,6 @@
-//! `HDIO_…` requests: all of them on an IDE disk (the kernel's drivers/ide up to Linux 5.13: ide-ioctls.c,
-//! ide-disk_ioctl.c), a few on a libata disk (drivers/ata/libata-scsi.c, `ata_sas_scsi_ioctl`), the geometry
-//! alone on a SCSI disk.
+//! `HDIO_…` requests: all of them on an IDE disk (the kernel's drivers/ide up to Linux 5.13:
+//! ide-ioctls.c, ide-disk_ioctl.c), a few on a libata disk (drivers/ata/libata-scsi.c,
+//! `ata_sas_scsi_ioctl`), the geometry alone on a SCSI disk.
 
 use super::hdio_drive;
 use super::request::*;
@@ -16,7 +16,8 @@ use crate::host::{Capability, Host};
 use crate::settings::{Setting, Settings, WCE};
 use crate::transfer::DataBuffer;
 
-/// Returns the setting of an IDE disk that a request gets or sets, its default, and its largest value.
+/// Returns the setting of an IDE disk that a request gets or sets, its default, and its largest
+/// value.
 fn setting(settings: &Settings, request: u32) -> Option<(&Setting, u32, u32)> {
     Some(match request {
         HDIO_GET_32BIT | HDIO_SET_32BIT => (&settings.io_32bit, 0, 3),
@@ -108,7 +109,8 @@ fn get_or_set(device: &Device<'_>, host: &impl Host, request: u32, argument: u64
         Ok(value) if value <= most => setting.set(value),
         _ => return Err(Errno::EINVAL),
     }
-    // A disk that rejects SET MULTIPLE MODE turns multiple mode off (drivers/ide/ide-disk.c, set_multcount).
+    // A disk that rejects SET MULTIPLE MODE turns multiple mode off (drivers/ide/ide-disk.c,
+    // set_multcount).
     if request == HDIO_SET_MULTCOUNT && !has_multiple(setting.get(0) as u8) {
         setting.set(0);
         return Err(Errno::EIO);

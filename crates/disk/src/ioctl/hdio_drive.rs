@@ -1,6 +1,6 @@
-//! `HDIO_DRIVE_CMD`, `HDIO_DRIVE_TASK` and `HDIO_DRIVE_TASKFILE`: ATA commands as the kernel's drivers/ide took them up to
-//! Linux 5.13 (ide-ioctls.c, ide-taskfile.c), and the first two as libata does (drivers/ata/libata-scsi.c, `ata_cmd_ioctl`
-//! and `ata_task_ioctl`).
+//! `HDIO_DRIVE_CMD`, `HDIO_DRIVE_TASK` and `HDIO_DRIVE_TASKFILE`: ATA commands as the kernel's
+//! drivers/ide took them up to Linux 5.13 (ide-ioctls.c, ide-taskfile.c), and the first two as
+//! libata does (drivers/ata/libata-scsi.c, `ata_cmd_ioctl` and `ata_task_ioctl`).
 
 use super::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE};
 use crate::abi::{Abi, HdioTaskfile, IdeTaskRequest};
@@ -22,17 +22,17 @@ fn errno_of(error: Error) -> Errno {
     }
 }
 
-/// Returns `EIO` for a command that failed. drivers/ide also takes any bit of ERROR for a failure, so that
-/// EXECUTE DEVICE DIAGNOSTIC fails (`ide_finish_cmd`).
+/// Returns `EIO` for a command that failed. drivers/ide also takes any bit of ERROR for a failure,
+/// so that EXECUTE DEVICE DIAGNOSTIC fails (`ide_finish_cmd`).
 fn check_registers(device: &Device<'_>, registers: &Registers) -> Result<(), Errno> {
     let has_error = device.entry.kind == Kind::Ide && registers.error != 0;
     if registers.failed() || has_error { Err(Errno::EIO) } else { Ok(()) }
 }
 
-/// Answers `HDIO_DRIVE_CMD`. Its argument is COMMAND, COUNT, FEATURES and the length of the data-in buffer
-/// in 512-byte sectors, then that buffer; with SMART, the second byte is the low byte of LBA and the
-/// fourth also COUNT. STATUS, ERROR and COUNT are written over the first three, on a libata disk only
-/// after a command without data that did not fail.
+/// Answers `HDIO_DRIVE_CMD`. Its argument is COMMAND, COUNT, FEATURES and the length of the data-in
+/// buffer in 512-byte sectors, then that buffer; with SMART, the second byte is the low byte of LBA
+/// and the fourth also COUNT. STATUS, ERROR and COUNT are written over the first three, on a libata
+/// disk only after a command without data that did not fail.
 #[inline(never)]
 pub(crate) fn command(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<(), Errno> {
     let ide = device.entry.kind == Kind::Ide;
@@ -73,9 +73,9 @@ pub(crate) fn command(device: &Device<'_>, host: &impl Host, argument: u64) -> R
 const SET_TRANSFER_MODE: u8 = 0x03;
 const FIRST_DMA: u8 = 0x10;
 
-/// Answers `HDIO_DRIVE_TASK`. Its argument is a command without data: COMMAND, FEATURES, COUNT, three bytes
-/// of LBA, and DEVICE. STATUS, ERROR and the others are written over them, on a libata disk only after a
-/// command that did not fail.
+/// Answers `HDIO_DRIVE_TASK`. Its argument is a command without data: COMMAND, FEATURES, COUNT,
+/// three bytes of LBA, and DEVICE. STATUS, ERROR and the others are written over them, on a libata
+/// disk only after a command that did not fail.
 #[inline(never)]
 pub(crate) fn task(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<(), Errno> {
     let ide = device.entry.kind == Kind::Ide;
@@ -95,14 +95,16 @@ pub(crate) fn task(device: &Device<'_>, host: &impl Host, argument: u64) -> Resu
     check_registers(device, &registers)
 }
 
-/// The values of `data_phase` by which an [`HdioTaskfile`] is recognised: there it has the flags of the registers to
-/// return, STATUS (bit 7) and others. The driver refuses that, for it is not a data phase; the disk does not.
+/// The values of `data_phase` by which an [`HdioTaskfile`] is recognised: there it has the flags of
+/// the registers to return, STATUS (bit 7) and others. The driver refuses that, for it is not a
+/// data phase; the disk does not.
 const HDPARM_PHASES: core::ops::RangeInclusive<i32> = 0x81..=0xff;
 
 /// The most data in either direction, in bytes.
 const MAX_DATA: u32 = 65536;
 
-/// Flags of registers: COUNT, LBA low, mid and high, FEATURES; eight bits higher those of their high bytes.
+/// Flags of registers: COUNT, LBA low, mid and high, FEATURES; eight bits higher those of their
+/// high bytes.
 const FEATURES_FLAG: u16 = 1 << 1;
 const LBA_LOW_FLAG: u16 = 1 << 2;
 const COUNT_FLAG: u16 = 1 << 3;

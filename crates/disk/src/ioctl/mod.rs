@@ -12,7 +12,8 @@ use crate::host::{Host, Medium};
 
 pub use request::Answer;
 
-/// Answers a request on a listed device; `argument` is the caller's third argument, a number or an address.
+/// Answers a request on a listed device; `argument` is the caller's third argument, a number or an
+/// address.
 ///
 /// Any request but those of [`request::is_disk_request`] is forwarded.
 pub fn answer(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Answer {

@@ -1,7 +1,8 @@
 //! The requests of ioctl(2) that block devices know, one row each: number, name and argument.
 //!
-//! Numbers and arguments are those of the kernel's include/uapi/linux/{fs,blkpg,blktrace_api,blkzoned,hdreg,cdrom,
-//! pr,nvme_ioctl,loop,fd}.h and include/scsi/{scsi_ioctl,sg}.h.
+//! Numbers and arguments are those of the kernel's
+//! include/uapi/linux/{fs,blkpg,blktrace_api,blkzoned,hdreg,cdrom, pr,nvme_ioctl,loop,fd}.h and
+//! include/scsi/{scsi_ioctl,sg}.h.
 
 use crate::errno::Errno;
 
@@ -28,7 +29,8 @@ impl From<Result<i32, Errno>> for Answer {
     }
 }
 
-/// `FIBMAP` of a regular file (include/uapi/linux/fs.h), the same number as [`SCSI_IOCTL_SEND_COMMAND`].
+/// `FIBMAP` of a regular file (include/uapi/linux/fs.h), the same number as
+/// [`SCSI_IOCTL_SEND_COMMAND`].
 pub const FIBMAP: u32 = 0x0001;
 
 /// The layer of the kernel that a request belongs to.
@@ -40,16 +42,18 @@ pub enum Family {
     Hdio,
     /// SCSI drivers: `SCSI_IOCTL_…`, `SG_…`, `CDROM…`.
     Scsi,
-    /// Persistent reservations and self-encryption, which the block layer hands to the driver: `IOC_PR_…`, `IOC_OPAL_…`.
+    /// Persistent reservations and self-encryption, which the block layer hands to the driver:
+    /// `IOC_PR_…`, `IOC_OPAL_…`.
     Reservation,
     /// Drivers of other devices: NVMe, loop, md, nbd, host adapters.
     Driver,
-    /// Unknown. The driver of the disk underneath may know it, so that a block device refuses it; a file system may, too.
+    /// Unknown. The driver of the disk underneath may know it, so that a block device refuses it; a
+    /// file system may, too.
     Unknown,
 }
 
-/// Returns the family of a request by its second byte (Documentation/userspace-api/ioctl/ioctl-number.rst); `None` if no
-/// disk driver answers it.
+/// Returns the family of a request by its second byte
+/// (Documentation/userspace-api/ioctl/ioctl-number.rst); `None` if no disk driver answers it.
 pub const fn family(request: u32) -> Option<Family> {
     match (request >> 8) as u8 {
         // Not of block devices, and too frequent for a look at the descriptor: file systems,
@@ -60,13 +64,15 @@ pub const fn family(request: u32) -> Option<Family> {
         0x07 | 0x08 => None,
         // perf, sound, frame buffers and NVIDIA, video, binder, graphics, KVM, vhost.
         b'$' | b'A' | b'F' | b'V' | b'b' | b'd' | 0xae | 0xaf => None,
-        // FIGETBSZ, which is SCSI_IOCTL_TEST_UNIT_READY too, is answered before any driver sees it (fs/ioctl.c).
+        // FIGETBSZ, which is SCSI_IOCTL_TEST_UNIT_READY too, is answered before any driver sees it
+        // (fs/ioctl.c).
         0x00 if request == FIGETBSZ => None,
         0x00 | 0x22 | 0x53 => Some(Family::Scsi),
         0x03 => Some(Family::Hdio),
         0x12 => Some(Family::BlockLayer),
         b'p' => Some(Family::Reservation),
-        // Floppy, md, aacraid, esas2r, cciss and its heirs, DASD, loop, MPT and megaraid, NVMe, tape, nbd, MMC, device-mapper.
+        // Floppy, md, aacraid, esas2r, cciss and its heirs, DASD, loop, MPT and megaraid, NVMe,
+        // tape, nbd, MMC, device-mapper.
         0x01 | 0x02 | 0x09 | 0x20 | b'E' | b'B' | b'D' | b'L' | b'M' | b'N' | b'm' | 0xab | 0xb3 | 0xfd => {
             Some(Family::Driver)
         }
@@ -141,7 +147,8 @@ pub struct Request {
     pub number: u32,
     /// Its third argument.
     pub argument: Argument,
-    /// Start and length of its name in [`NAMES`]: a reference would take three times its size in relocations.
+    /// Start and length of its name in [`NAMES`]: a reference would take three times its size in
+    /// relocations.
     name: (u16, u8),
 }
 
@@ -152,8 +159,8 @@ impl Request {
         NAMES.get(start..start + length).unwrap_or_default()
     }
 
-    /// Returns whether the request changes neither the disk nor a setting; `false` for one that sends a command, which has a
-    /// row of its own.
+    /// Returns whether the request changes neither the disk nor a setting; `false` for one that
+    /// sends a command, which has a row of its own.
     pub fn changes_nothing(&self) -> bool {
         matches!(self.argument, Argument::Out(_))
             || matches!(self.number, SG_GET_TIMEOUT | CDROM_GET_CAPABILITY | CDROM_DRIVE_STATUS)

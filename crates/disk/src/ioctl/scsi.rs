@@ -1,5 +1,5 @@
-//! `SCSI_IOCTL_…`, `SG_…` and the few `CDROM…` requests that a disk behind the SCSI mid-layer answers (the kernel's
-//! drivers/scsi/scsi_ioctl.c). An IDE disk refuses them all.
+//! `SCSI_IOCTL_…`, `SG_…` and the few `CDROM…` requests that a disk behind the SCSI mid-layer
+//! answers (the kernel's drivers/scsi/scsi_ioctl.c). An IDE disk refuses them all.
 
 use super::request::*;
 use super::sg_io;
@@ -85,8 +85,8 @@ fn longest_transfer(host: &impl Host) -> Result<u32, Errno> {
     Ok(u32::from(host.max_sectors()?) * 512)
 }
 
-/// Answers `SG_SCSI_RESET` (drivers/scsi/scsi_error.c, `scsi_ioctl_reset`): a reset that the adapter has succeeds and
-/// does nothing. libata has only a reset of the host.
+/// Answers `SG_SCSI_RESET` (drivers/scsi/scsi_error.c, `scsi_ioctl_reset`): a reset that the
+/// adapter has succeeds and does nothing. libata has only a reset of the host.
 fn reset(device: &Device<'_>, host: &impl Host, scope: impl Fn() -> Result<i32, Errno>) -> Result<(), Errno> {
     const DO_NOT_ESCALATE: i32 = 0x100;
     const NOTHING: i32 = 0;

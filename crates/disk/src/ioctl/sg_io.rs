@@ -1,4 +1,5 @@
-//! SCSI commands through `SG_IO` and `SCSI_IOCTL_SEND_COMMAND` (the kernel's drivers/scsi/scsi_ioctl.c).
+//! SCSI commands through `SG_IO` and `SCSI_IOCTL_SEND_COMMAND` (the kernel's
+//! drivers/scsi/scsi_ioctl.c).
 
 use crate::abi::{SG_DXFER_FROM_DEV, SG_DXFER_TO_DEV, SG_DXFER_TO_FROM_DEV, ScsiIoctlCommand, SgIoHdr};
 use crate::device::Device;

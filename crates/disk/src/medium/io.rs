@@ -33,7 +33,8 @@ pub(crate) enum Error {
     NoMemory,
     /// The backing device is gone.
     Gone,
-    /// The request itself fails: the caller's memory or its descriptor is bad, or the caller is gone.
+    /// The request itself fails: the caller's memory or its descriptor is bad, or the caller is
+    /// gone.
     CallerFault(Errno),
 }
 
@@ -69,7 +70,8 @@ impl Error {
         }
     }
 
-    /// Returns the error of a read of part of the range, and finds the failing LBA by reading block by block.
+    /// Returns the error of a read of part of the range, and finds the failing LBA by reading block
+    /// by block.
     fn reading_part<H: Host>(host: &H, range: BlockRange, offset: u64, length: u64, errno: Errno) -> Error {
         let block = u64::from(range.block_size);
         let first = range.lba_at(offset);
@@ -123,8 +125,9 @@ pub(crate) fn write<H: Host>(
     )
 }
 
-/// Transfers blocks directly between the backing device and the caller, or through a bounce buffer if the
-/// device does not take the caller's memory (`O_DIRECT` and an address or length that is not aligned).
+/// Transfers blocks directly between the backing device and the caller, or through a bounce buffer
+/// if the device does not take the caller's memory (`O_DIRECT` and an address or length that is not
+/// aligned).
 fn transfer<H: Host>(
     host: &H,
     range: BlockRange,
@@ -244,7 +247,8 @@ pub(crate) fn write_atomic<H: Host>(
     host.write_atomic(range.offset(), buffer, durable).map_err(|errno| Error::writing(errno, range.lba))
 }
 
-/// Reads, changes and writes the range as one step: see [`Backing::update`](crate::host::Backing::update).
+/// Reads, changes and writes the range as one step: see
+/// [`Backing::update`](crate::host::Backing::update).
 pub(crate) fn update<H: Host>(
     host: &H,
     range: BlockRange,

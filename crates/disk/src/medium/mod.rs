@@ -15,8 +15,8 @@ pub(crate) fn longest_transfer(host: &impl Host) -> Result<u64, Errno> {
     Ok((u64::from(host.max_sectors()?) * 512).max(LONGEST_TRANSFER))
 }
 
-/// Returns the capacity at this moment. Frequent commands (`is_frequent`) use the block size that the last
-/// other command cached, as long as the backing device and its size in bytes are the same.
+/// Returns the capacity at this moment. Frequent commands (`is_frequent`) use the block size that
+/// the last other command cached, as long as the backing device and its size in bytes are the same.
 pub(crate) fn read_capacity(
     device: &Device<'_>,
     host: &impl Host,
@@ -44,13 +44,14 @@ pub(crate) fn is_protected(device: &Device<'_>, host: &impl Host) -> Result<bool
     Ok(device.settings.switches.is_on(SWP) || device.is_read_only(host)?)
 }
 
-/// Returns whether written data must be on the medium when the command ends: with forced unit access
-/// (`fua`), or if the write cache is off.
+/// Returns whether written data must be on the medium when the command ends: with forced unit
+/// access (`fua`), or if the write cache is off.
 pub(crate) fn is_durable(device: &Device<'_>, fua: bool) -> bool {
     fua || !device.settings.switches.is_on(WCE)
 }
 
-/// Returns the fewest and the most blocks of WRITE ATOMIC, powers of two; `None` if the disk lacks it.
+/// Returns the fewest and the most blocks of WRITE ATOMIC, powers of two; `None` if the disk lacks
+/// it.
 pub(crate) fn atomic_blocks(device: &Device<'_>, host: &impl Host) -> Option<(u32, u32)> {
     let (least, most) = host.atomic_unit()?;
     let block_size = device.logical_block(host).ok()?;

@@ -20,8 +20,8 @@ impl<H: Host> Task<'_, H> {
         self.range_at(self.lba(), self.row.blocks(&self.cdb).unwrap_or(0))
     }
 
-    /// Returns the range of a CDB whose blocks are transferred: at most MAXIMUM TRANSFER LENGTH of the block limits, and
-    /// no more than the caller's buffer.
+    /// Returns the range of a CDB whose blocks are transferred: at most MAXIMUM TRANSFER LENGTH of
+    /// the block limits, and no more than the caller's buffer.
     fn transfer_range(&self) -> Result<BlockRange, Outcome> {
         let range = self.range()?;
         if range.bytes() > LONGEST_TRANSFER
@@ -72,8 +72,8 @@ impl<H: Host> Task<'_, H> {
         Ok(io::write(self.host, range, &mut self.data, durable)?)
     }
 
-    /// Handles WRITE ATOMIC. Linux wants a power of two of blocks at a multiple of their number, which the block limits
-    /// cannot express.
+    /// Handles WRITE ATOMIC. Linux wants a power of two of blocks at a multiple of their number,
+    /// which the block limits cannot express.
     pub(super) fn write_atomic(&mut self) -> CommandResult {
         self.check_writable()?;
         let range = self.range()?;
@@ -167,7 +167,8 @@ impl<H: Host> Task<'_, H> {
         if range.blocks == 0 {
             return Ok(());
         }
-        // Unmapped blocks read as zeros (LBPRZ), so that any other pattern is written (SBC-3, 4.7.3.4.4 b).
+        // Unmapped blocks read as zeros (LBPRZ), so that any other pattern is written (SBC-3,
+        // 4.7.3.4.4 b).
         match (pattern.iter().all(|&byte| byte == 0), unmap) {
             (true, true) => io::discard(self.host, range)?,
             (true, false) => io::zero(self.host, range)?,
@@ -231,8 +232,8 @@ impl<H: Host> Task<'_, H> {
         self.range_at(first, blocks.into())
     }
 
-    /// Handles COMPARE AND WRITE: compares the first half of the data, then writes the second, atomically with respect to
-    /// other COMPARE AND WRITE and ORWRITE commands.
+    /// Handles COMPARE AND WRITE: compares the first half of the data, then writes the second,
+    /// atomically with respect to other COMPARE AND WRITE and ORWRITE commands.
     pub(super) fn compare_and_write(&mut self) -> CommandResult {
         self.check_writable()?;
         let range = self.range()?;
@@ -296,7 +297,8 @@ impl<H: Host> Task<'_, H> {
         Ok(io::update(self.host, range, medium, durable, self.timeout_ms(), change)?)
     }
 
-    /// Returns how long the command waits for others that exclude it, in milliseconds: its timeout, at most 30 seconds.
+    /// Returns how long the command waits for others that exclude it, in milliseconds: its timeout,
+    /// at most 30 seconds.
     fn timeout_ms(&self) -> u32 {
         const MOST: u32 = 30_000;
         if self.timeout == 0 { MOST } else { self.timeout.min(MOST) }

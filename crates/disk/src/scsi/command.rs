@@ -1,5 +1,6 @@
-//! The SCSI commands, one row each (SPC-4, SBC-3 and SAT-3). Dispatch, the checks of the CDB, REPORT SUPPORTED OPERATION
-//! CODES, the permission filter, and what a trace names, records and sends again all come from the rows.
+//! The SCSI commands, one row each (SPC-4, SBC-3 and SAT-3). Dispatch, the checks of the CDB,
+//! REPORT SUPPORTED OPERATION CODES, the permission filter, and what a trace names, records and
+//! sends again all come from the rows.
 
 use super::response::Response;
 use super::sense::Sense;
@@ -10,8 +11,8 @@ use crate::medium::{atomic_blocks, is_thin};
 use Operation::*;
 use Permission::{Anyone, RawIo, Writer};
 
-/// The handler of a command. A static table cannot hold the functions, which are generic over the host; dispatch matches
-/// every value.
+/// The handler of a command. A static table cannot hold the functions, which are generic over the
+/// host; dispatch matches every value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// TEST UNIT READY
@@ -80,7 +81,8 @@ pub enum Operation {
     AtaPassThrough,
 }
 
-/// The permission that a command needs (`scsi_cmd_allowed` in the kernel's drivers/scsi/scsi_ioctl.c).
+/// The permission that a command needs (`scsi_cmd_allowed` in the kernel's
+/// drivers/scsi/scsi_ioctl.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
     /// The descriptor is open.
@@ -172,10 +174,11 @@ pub struct Command {
     pub operation: Operation,
     /// The permission that it needs.
     pub permission: Permission,
-    /// The CDB usage data (SPC-4, 6.35.3): operation code, then the bits that are used. Other bits must be 0.
+    /// The CDB usage data (SPC-4, 6.35.3): operation code, then the bits that are used. Other bits
+    /// must be 0.
     pub usage: &'static [u8],
-    /// The bits of a CDB that may be set, its first byte uppermost: operation code and service action, those of the usage
-    /// data, and those after its end.
+    /// The bits of a CDB that may be set, its first byte uppermost: operation code and service
+    /// action, those of the usage data, and those after its end.
     used_bits: u128,
     /// Whether byte 1 holds a service action.
     pub service_action: bool,
@@ -187,7 +190,8 @@ pub struct Command {
     pub transfer_length: Option<Field>,
     /// What it does to the disk.
     pub effect: Effect,
-    /// Whether a trace may record its data, which cannot hold a password. Logical blocks are never recorded.
+    /// Whether a trace may record its data, which cannot hold a password. Logical blocks are never
+    /// recorded.
     pub recorded: bool,
     /// What it needs.
     pub needs: Needs,
@@ -279,13 +283,15 @@ impl Command {
         Command { effect: Effect::ChangesState, ..self }
     }
 
-    /// It changes nothing, and returns parameter data that may be recorded; its allocation length is here.
+    /// It changes nothing, and returns parameter data that may be recorded; its allocation length
+    /// is here.
     const fn data_in(self, at: u8, bytes: u8) -> Command {
         let length = self.field(at, bytes);
         Command { data: DataPhase::In(Some(length)), recorded: true, ..self.reads() }
     }
 
-    /// It changes nothing, and returns parameter data that may be recorded; the CDB has no allocation length.
+    /// It changes nothing, and returns parameter data that may be recorded; the CDB has no
+    /// allocation length.
     const fn data_in_fixed(self) -> Command {
         Command { data: DataPhase::In(None), recorded: true, ..self.reads() }
     }
@@ -402,7 +408,8 @@ pub(super) fn has(device: &Device<'_>, host: &impl Host, row: &Command) -> bool 
     }
 }
 
-/// Returns the permission for an operation code without a row, as in the kernel's filter. The disk rejects what passes it.
+/// Returns the permission for an operation code without a row, as in the kernel's filter. The disk
+/// rejects what passes it.
 pub fn permission_without_row(operation_code: u8) -> Permission {
     match operation_code {
         0x1c | 0x23 | 0x3c | 0x3e | 0x42 | 0x43 | 0x44 | 0x45 | 0x46 | 0x47 | 0x48 | 0x4a | 0x4b | 0x4e
@@ -413,7 +420,8 @@ pub fn permission_without_row(operation_code: u8) -> Permission {
     }
 }
 
-/// Returns a row that is closed by default: it changes the medium, needs one, and a trace records nothing.
+/// Returns a row that is closed by default: it changes the medium, needs one, and a trace records
+/// nothing.
 const fn row(
     name: &'static str,
     operation: Operation,

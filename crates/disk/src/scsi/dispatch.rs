@@ -37,7 +37,8 @@ pub(crate) fn execute<H: Host>(
 }
 
 impl<H: Host> Task<'_, H> {
-    /// Carries the command out. `is_known`: the capacity is known, so that a unit attention can be reported.
+    /// Carries the command out. `is_known`: the capacity is known, so that a unit attention can be
+    /// reported.
     fn run(
         &mut self,
         is_known: bool,
@@ -45,7 +46,8 @@ impl<H: Host> Task<'_, H> {
     ) -> CommandResult {
         let Command { operation, needs, reports_unit_attention, .. } = *self.row;
         let Capacity { blocks, block_size } = self.capacity;
-        // A unit attention is reported once. A disk that has no blocks any more is not ready instead.
+        // A unit attention is reported once. A disk that has no blocks any more is not ready
+        // instead.
         let before = match is_known && reports_unit_attention {
             true => self.device.nexus.update_capacity(blocks, block_size),
             false => None,

@@ -66,7 +66,8 @@ const THIN: u8 = 0x02;
 /// Block Limits: the unmap granularity alignment is valid.
 const UGAVALID: u32 = 0x8000_0000;
 
-/// Designation descriptors (SPC-4, 7.8.6): PROTOCOL IDENTIFIER with CODE SET; PIV, ASSOCIATION and DESIGNATOR TYPE.
+/// Designation descriptors (SPC-4, 7.8.6): PROTOCOL IDENTIFIER with CODE SET; PIV, ASSOCIATION and
+/// DESIGNATOR TYPE.
 const BINARY: u8 = 0x01;
 const ASCII: u8 = 0x02;
 const SAS: u8 = 0x60;
@@ -128,14 +129,15 @@ pub fn vpd_page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Respo
     Ok(())
 }
 
-/// Builds Device Identification: the T10 vendor identification with product and serial number, and the world-wide
-/// name.
+/// Builds Device Identification: the T10 vendor identification with product and serial number, and
+/// the world-wide name.
 #[inline(never)]
 fn identification(device: &Device<'_>, out: &mut Response) {
     let serial = identity::serial(device.entry);
     let wwn = identity::wwn(device.entry);
     if device.entry.kind == Kind::Sata {
-        // SAT-3, 10.3.4, with what libata adds: the serial number, the model with it, the world-wide name.
+        // SAT-3, 10.3.4, with what libata adds: the serial number, the model with it, the
+        // world-wide name.
         out.put(&[ASCII, VENDOR_SPECIFIC, 0, 20]);
         out.put(&serial);
         out.put(&[ASCII, T10_VENDOR_ID, 0, 68]);
@@ -180,7 +182,8 @@ fn limits(device: &Device<'_>, host: &impl Host, out: &mut Response) -> Result<(
     let [a, b, c, d] = if is_thin { unmap } else { [0; 4] };
     [longest, 0, 0, a, b, c, d].iter().for_each(|limit| out.put(&limit.to_be_bytes()));
     out.put(&MAX_WRITE_SAME.to_be_bytes());
-    // SBC-4: the longest atomic write; its alignment and granularity are the shortest. There are no atomic boundaries.
+    // SBC-4: the longest atomic write; its alignment and granularity are the shortest. There are no
+    // atomic boundaries.
     if let Some((least, most)) = atomic_blocks(device, host) {
         [most, least, least].iter().for_each(|limit| out.put(&limit.to_be_bytes()));
     }

@@ -140,7 +140,8 @@ pub fn sense(
     })
 }
 
-/// Sets the switches in a MODE SELECT parameter list, whose first page is at `start`; changes nothing on an error.
+/// Sets the switches in a MODE SELECT parameter list, whose first page is at `start`; changes
+/// nothing on an error.
 pub fn select(kind: Kind, switches: &Switches, list: &[u8], start: usize) -> Result<(), Sense> {
     let before = switches.get();
     let (mut which, mut on) = (0, 0);

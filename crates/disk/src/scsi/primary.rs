@@ -156,8 +156,8 @@ impl<H: Host> Task<'_, H> {
         if self.parameter_list_length() != 0 {
             return Err(Sense::invalid_field_in_cdb(3, Some(7)).into());
         }
-        // The default self-test, or none, and the short and extended ones in the background and foreground: all pass
-        // at once, so there is nothing to abort (4).
+        // The default self-test, or none, and the short and extended ones in the background and
+        // foreground: all pass at once, so there is nothing to abort (4).
         match self.byte(1) >> 5 {
             0 | 1 | 2 | 4 | 5 | 6 => Ok(()),
             _ => Err(Sense::invalid_field_in_cdb(1, Some(7)).into()),
@@ -232,7 +232,8 @@ impl<H: Host> Task<'_, H> {
         self.send_data_in(&out)
     }
 
-    /// Handles SET TARGET PORT GROUPS, which changes nothing: the only group is always active/optimized.
+    /// Handles SET TARGET PORT GROUPS, which changes nothing: the only group is always
+    /// active/optimized.
     pub(super) fn set_target_port_groups(&mut self) -> CommandResult {
         // At most one descriptor, of the only group.
         let mut list = [0; 8];
@@ -305,8 +306,8 @@ impl<H: Host> Task<'_, H> {
         }
     }
 
-    /// Handles REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS: `SG_SCSI_RESET` requests a reset, no request the other
-    /// functions.
+    /// Handles REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS: `SG_SCSI_RESET` requests a reset, no
+    /// request the other functions.
     pub(super) fn report_task_management(&mut self) -> CommandResult {
         let extended = self.byte(2) & 0x80 != 0;
         if self.allocation_length() < 4 {
@@ -326,7 +327,8 @@ impl<H: Host> Task<'_, H> {
 const WP: u8 = 0x80;
 const DPOFUA: u8 = 0x10;
 
-/// Log pages, byte 0: parameters are not saved; FORMAT AND LINKING of a parameter: a binary list (SPC-4, 7.3.2).
+/// Log pages, byte 0: parameters are not saved; FORMAT AND LINKING of a parameter: a binary list
+/// (SPC-4, 7.3.2).
 const DS: u8 = 0x80;
 const BINARY_LIST: u8 = 0x03;
 const TEMPERATURE: u8 = 0x0d;

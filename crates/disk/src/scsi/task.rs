@@ -36,7 +36,8 @@ pub enum Outcome {
     LengthMismatch,
     /// The backing device is gone (`DID_NO_CONNECT`).
     NoConnect,
-    /// The request itself fails: the caller's memory or its descriptor is bad, or the caller is gone.
+    /// The request itself fails: the caller's memory or its descriptor is bad, or the caller is
+    /// gone.
     CallerFault(Errno),
 }
 
@@ -147,8 +148,8 @@ impl<H: Host> Task<'_, H> {
         self.data.copy_out(self.host, sent).map_err(Outcome::CallerFault)
     }
 
-    /// Checks that the caller's buffer has the direction of the command's data phase, and at least this many
-    /// bytes.
+    /// Checks that the caller's buffer has the direction of the command's data phase, and at least
+    /// this many bytes.
     pub(crate) fn check_data_length(&self, bytes: u64) -> CommandResult {
         let direction = match self.row.data {
             DataPhase::In(_) | DataPhase::BlocksIn => Direction::In,

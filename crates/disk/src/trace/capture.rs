@@ -193,8 +193,8 @@ impl Capture {
         self.data_length
     }
 
-    /// Cuts the segments, after the request, to what the request wrote: a trace has nothing that was in a
-    /// buffer before.
+    /// Cuts the segments, after the request, to what the request wrote: a trace has nothing that
+    /// was in a buffer before.
     pub fn cut_to_answer(&mut self, host: &impl Host, header: &Header) {
         let mut transferred = u64::MAX;
         match (header.request, header.result) {
@@ -231,8 +231,8 @@ impl Capture {
         }
     }
 
-    /// Returns the segments of a message that follow its header, and the length of each part. `all`: with the
-    /// caller's memory, which may be bad.
+    /// Returns the segments of a message that follow its header, and the length of each part.
+    /// `all`: with the caller's memory, which may be bad.
     pub fn segments(&self, path: &[u8], all: bool) -> ([Segment; PARTS - 1 + MAX_SEGMENTS], [u64; PARTS]) {
         let own =
             |bytes: &[u8]| Segment { address: bytes.as_ptr().addr() as u64, length: bytes.len() as u64 };

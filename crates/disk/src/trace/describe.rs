@@ -81,8 +81,8 @@ impl DecodedArgument {
         decoded
     }
 
-    /// Returns the argument of a recorded request, with what its address held before or, if `is_output`,
-    /// after the request.
+    /// Returns the argument of a recorded request, with what its address held before or, if
+    /// `is_output`, after the request.
     pub fn from_record(request: u32, argument: u64, bytes: &[u8], is_output: bool) -> DecodedArgument {
         let mut decoded = DecodedArgument::new(request, argument, Abi::Native);
         decoded.has_output = is_output;
@@ -135,8 +135,8 @@ impl Shape {
     }
 }
 
-/// Returns cylinders, heads, sectors per track and the first sector of a `struct hd_geometry` or, for
-/// [`Shape::BigGeometry`], a `struct hd_big_geometry`.
+/// Returns cylinders, heads, sectors per track and the first sector of a `struct hd_geometry` or,
+/// for [`Shape::BigGeometry`], a `struct hd_big_geometry`.
 pub fn geometry(abi: Abi, shape: Shape, bytes: &[u8]) -> [u64; 4] {
     if shape == Shape::Geometry {
         let HdGeometry { heads, sectors, cylinders, start, .. } = abi.parse(bytes);

@@ -1,5 +1,5 @@
-//! Records of requests, which the preload library sends to `vmware-bdwrapper trace`: one message each, of numbers in
-//! the machine's byte order and of the caller's memory, without user data.
+//! Records of requests, which the preload library sends to `vmware-bdwrapper trace`: one message
+//! each, of numbers in the machine's byte order and of the caller's memory, without user data.
 
 use zerocopy::{FromBytes, transmute};
 

@@ -118,7 +118,8 @@ pub fn preadv(fd: c_int, into: &[Segment], offset: u64) -> Result<usize, Errno> 
     unsafe { call(libc::SYS_preadv, (fd, into.as_ptr(), into.len(), offset, 0)) }
 }
 
-/// pwritev2(2), from memory that the kernel checks; with `durable` the data is on the medium afterwards.
+/// pwritev2(2), from memory that the kernel checks; with `durable` the data is on the medium
+/// afterwards.
 pub fn pwritev(fd: c_int, from: &[Segment], offset: u64, durable: bool) -> Result<usize, Errno> {
     match pwritev2(fd, from, offset, if durable { libc::RWF_DSYNC } else { 0 }) {
         // Linux before 4.7.

@@ -20,7 +20,8 @@ fn byte_lock(kind: c_int, byte: i64) -> libc::flock {
 }
 
 fn fcntl(file: &File, command: c_int, lock: &mut libc::flock) -> Result<usize, Errno> {
-    // SAFETY: the kernel reads and writes a `struct flock`, which on 64-bit systems is the C library's.
+    // SAFETY: the kernel reads and writes a `struct flock`, which on 64-bit systems is the C
+    // library's.
     unsafe { call(libc::SYS_fcntl, (file.fd(), command, &raw mut *lock)) }
 }
 
@@ -41,8 +42,8 @@ pub fn conflict(file: &File, byte: i64) -> Result<Option<Conflict>, Errno> {
     Ok(Some(found).filter(|found| found.kind != libc::F_UNLCK))
 }
 
-/// Locks a whole file by flock(2), without waiting; `EAGAIN` where another open file description has
-/// locked it.
+/// Locks a whole file by flock(2), without waiting; `EAGAIN` where another open file description
+/// has locked it.
 pub fn lock_file(file: &File) -> Result<(), Errno> {
     numeric(NumericCall::FLOCK, (file.fd(), libc::LOCK_EX | libc::LOCK_NB)).map(drop)
 }

@@ -25,7 +25,8 @@ pub fn without_signals<T>(act: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Does something that writes a message, and takes the signals that this raises: SIGPIPE and SIGXFSZ.
+/// Does something that writes a message, and takes the signals that this raises: SIGPIPE and
+/// SIGXFSZ.
 pub fn without_write_signals(act: impl FnOnce()) {
     const RAISED: SignalSet = 1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1);
     let pending = || {

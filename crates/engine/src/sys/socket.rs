@@ -10,8 +10,8 @@ use super::call::{NumericCall, call, numeric};
 use super::{File, UserId, milliseconds};
 
 /// Sends a message to an abstract unix(7) socket of type `SOCK_SEQPACKET`; `EPERM` where the user
-/// who listens there is not trusted. A receiver that does not read delays the caller for at most two
-/// seconds, however many signals come.
+/// who listens there is not trusted. A receiver that does not read delays the caller for at most
+/// two seconds, however many signals come.
 pub fn send(receiver: &[u8], trusted: impl Fn(UserId) -> bool, parts: &[Segment]) -> Result<(), Errno> {
     let mut address =
         libc::sockaddr_un { sun_family: libc::AF_UNIX as libc::sa_family_t, sun_path: [0; 108] };

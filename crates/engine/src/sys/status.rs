@@ -145,8 +145,8 @@ pub fn stat_with_birth(path: &CStr) -> Result<(Status, u64), Errno> {
     }
 }
 
-/// Returns the time at which the inode of an open file was made, in nanoseconds; 0 where that is not
-/// known. An inode's number can be given to another file.
+/// Returns the time at which the inode of an open file was made, in nanoseconds; 0 where that is
+/// not known. An inode's number can be given to another file.
 pub fn birth(fd: c_int) -> u64 {
     statx(fd, c"", libc::AT_EMPTY_PATH, libc::STATX_BTIME, birth_of).unwrap_or(0)
 }

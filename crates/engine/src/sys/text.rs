@@ -20,7 +20,8 @@ pub struct PathBuffer {
 }
 
 impl PathBuffer {
-    /// Returns the path that is written as these arguments; `ENAMETOOLONG` if it has more than 63 bytes.
+    /// Returns the path that is written as these arguments; `ENAMETOOLONG` if it has more than 63
+    /// bytes.
     pub fn format(path: fmt::Arguments<'_>) -> Result<PathBuffer, Errno> {
         let mut buffer = PathBuffer { bytes: [0; 64], length: 0 };
         buffer.write_fmt(path).map_err(|_| Errno::ENAMETOOLONG)?;
