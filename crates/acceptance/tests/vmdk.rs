@@ -1924,11 +1924,14 @@ fn twice() {
     fs::write(&vmx, VMX).expect("it is our directory");
     let device = Loop::attach(&scratch.path("disk.img"), &[]);
     let name = Name::link("sd", device.path());
-    attach(&file, &vmx).expect_out();
+    let is_held = format!("is held by {}", device.path().display());
+    let attached = attach(&file, &vmx);
+    attached.expect_out();
+    attached.says("in-use", &is_held, "losetup --detach");
     for options in [&[][..], &["--flat"]] {
         let held = create_at(&entry, &other).arg("--force").args(options).output();
         held.expect_out();
-        held.says("in-use", &format!("is held by {}", device.path().display()), "losetup --detach");
+        held.says("in-use", &is_held, "losetup --detach");
     }
     let again = |entry: &str, options: &[&str]| {
         create_at(entry, &other).arg("--force").args(options).output().expect_out();
