@@ -463,7 +463,11 @@ fn refused() {
     let outcome =
         Run::new(command).args(["--message-format=json", "probe", "--device", &entry]).nobody().output();
     assert_eq!(outcome.code(), 1);
-    outcome.says("permission-denied", "secret: cannot be opened for reading", "as a user who may read it");
+    outcome.says(
+        "permission-denied",
+        "secret: cannot be opened for reading",
+        "'sudo vmware-bdwrapper probe --device ",
+    );
 }
 
 fn json_document() {

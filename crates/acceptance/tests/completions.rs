@@ -62,6 +62,10 @@ fn completes(words: Words) {
         assert!(found.iter().any(|word| word == wanted), "{line}: {found:?}");
         assert!(!found.iter().any(|word| word == "ask"), "what is hidden stays so: {found:?}");
     }
+    for line in ["vmdk attach ", "vmdk attach x.vmdk ", "vmdk check ", "link "] {
+        let found = words(&format!("vmware-bdwrapper {line}"));
+        assert!(!found.iter().any(|word| word.starts_with(['<', '['])), "{line}: {found:?}");
+    }
 }
 
 /// The options of a device entry, programs, users and groups.

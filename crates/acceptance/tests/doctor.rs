@@ -251,8 +251,13 @@ fn entries() {
         &[("not-found", "/nonexistent: ")],
         "correct its name, or make an image file of that name: 'truncate --size 8G /nonexistent'",
     );
-    let empty = scratch.image("empty", 100);
+    problems(&about("/nonexistent/x=scsi"), &[("not-found", "/nonexistent/x: ")], "make its directory first");
+    let empty = scratch.image("empty", 0);
     problems(&about(format!("{}=ide", empty.display())), &[("empty", "empty: ")], "'truncate --size 8G ");
+    // What has some bytes is not an image file, and would be spoilt.
+    let text = about(format!("{}=ide", scratch.image("text", 100).display()));
+    problems(&text, &[("empty", "text: is smaller than a sector")], "name an image file");
+    assert!(!text.out().contains("truncate"), "{}", text.out());
     warning(&about(format!("{entry},sector=4096")), "sector-size", "is to have sectors of 4096 bytes");
     // One bad entry hides nothing of the others.
     let several =
@@ -342,7 +347,7 @@ fn descriptor() {
         &[("different", "answers as a disk of IDE, and the descriptor is for lsilogic")],
         "option scsi",
     );
-    let listed = format!("'--device \"{}=scsi\"'", path.display());
+    let listed = format!("add --device \"{}=scsi\"", path.display());
     problems(&compare(&other), &[("not-listed", "disk.vmdk: ")], &listed);
     resize(64 * MIB).expect("it is ours");
     problems(
@@ -374,7 +379,7 @@ fn descriptor() {
         compare(&entry)
     };
     let gone = written(&format!("{HEAD}RW 1 FLAT \"/nonexistent\" 0\n"));
-    problems(&gone, &[("not-listed", "disk.vmdk: "), ("not-found", "/nonexistent: ")], "list it");
+    problems(&gone, &[("not-listed", "disk.vmdk: "), ("not-found", "/nonexistent: ")], "add --device");
     for text in ["", "RW 1 FLAT \"/x\" 0", "KDMV\x01\0\0"] {
         problems(&written(text), &[("malformed", "disk.vmdk: ")], "name ");
     }
@@ -567,6 +572,9 @@ fn not_free() {
         let run = task(user(), &["--message-format=json", "run"]).arg(&setting.program).output();
         run.refused(126, code, cause, "");
         assert!(!exposes(&run.err()), "{}", run.err());
+        let probe = task(user(), &["probe"]).output();
+        let probed = probe.out() + &probe.err();
+        assert!(probe.code() == 1 && probed.contains(cause) && !probed.contains("sudo"), "{probed}");
         // A descriptor that is for the device, and would lead to its use.
         let described = start().arg(&setting.command).args(["doctor", "--json", "--vmdk"]).arg(&descriptor);
         let described = described.arg(format!("--device={}=scsi", listed.display())).arg("true").output();
@@ -597,6 +605,13 @@ fn not_free() {
     };
     judged(&|| mounted_on(&setting.scratch, &number(device.path()), "/"), "system-disk", "belongs to");
     judged(&|| mounted_on(&setting.scratch, &number(device.path()), "/srv"), "in-use", "is mounted on /srv");
+    let create = mounted_on(&setting.scratch, &number(device.path()), "/srv")
+        .args(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(&setting.command)
+        .args(["--message-format=json", "vmdk", "create", &entry, "-o", "/dev/shm/bdwrapper-test.vmdk"])
+        .output();
+    create.refused(1, "in-use", "is mounted on /srv", "'umount /srv'");
+    assert!(!create.err().contains("doctor"), "{}", create.err());
     let upper = Loop::attach(device.path(), &["--read-only"]);
     judged(&|| Run::new("env"), "in-use", &format!("is held by {}", upper.path().display()));
     // What is made of it is not to be listed instead while something uses that.
@@ -1024,6 +1039,11 @@ fn rights() {
         &[("permission-denied", "root:daemon with mode 0660")],
         "'usermod -aG daemon nobody'",
     );
+    // Debian's group `disk`, which has the disks that the system runs from, too.
+    chown(&path, None, Some(6)).expect("root can");
+    let closed = asked(&entry);
+    problems(&closed, &[("permission-denied", "root:disk with mode 0660")], "'chown nobody ");
+    assert!(!closed.out().contains("usermod"), "{}", closed.out());
     // The way to it, also behind a link.
     let closed = scratch.path("a closed place");
     fs::create_dir(&closed).expect("it is our directory");

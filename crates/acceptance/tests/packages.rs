@@ -473,6 +473,8 @@ fn setup_errors() {
     fails(&["--setuid", "--device", "/dev/sd/a\nallow-user-devices yes"], 2, "usage", "has a line break");
     fails(&["--setuid", "--device", "/dev/sd/a "], 2, "usage", "ends with a blank");
     fails(&["--setuid", "--program", "bin/sh"], 2, "usage", "bin/sh: ");
+    // The working directory is /.
+    root.setup(&["--setuid", "--program", "bin/sh"]).refused(2, "usage", "bin/sh: ", "write /bin/sh");
     fails(&["--setuid", "--program", "/nonexistent"], 2, "usage", "/nonexistent: ");
     // By its number alone; nobody opens it.
     Run::new("mknod").arg(root.path("/dev/sdz")).args(["b", "8", "400"]).output().expect_out();

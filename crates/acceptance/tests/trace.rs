@@ -66,6 +66,7 @@ fn main() -> ExitCode {
         trial("replay/another kind", &[], replay_other_kind),
         trial("replay/what differs", &[], replay_fields),
         trial("replay/what changes the device", &[], replay_writes),
+        trial("replay/what changes a device in use", &needs(Medium::Loop, &[]), replay_in_use),
         trial("replay/what changes nothing", &[], replay_changes_nothing),
         trial("replay/no library", &[], replay_without_library),
         trial("replay/hostile", &[], replay_hostile),
@@ -917,6 +918,22 @@ fn replay_writes() {
     assert!(
         content[..4096].iter().all(|&byte| byte == 0) && content[4096..].iter().all(|&byte| byte == 0x33)
     );
+}
+
+/// A loop device holds the image: only `--force` lets requests that write through.
+fn replay_in_use() {
+    let recorded_on = image("scsi");
+    let file = recorded(&recorded_on);
+    let disk = Disk::new(Medium::Loop, "scsi", MIB);
+    let held = format!("--device={}=scsi", disk.image().display());
+    let refused = replay(&file).args(["--write", &held]).output();
+    refused.refused(1, "in-use", "is held by", "");
+    refused.says("force-needed", "Nothing was sent", "--force");
+    assert_eq!(refused.out(), "");
+    let forced = replay(&file).args(["--write", "--force", &held]).output();
+    forced.says("in-use", "is held by", "");
+    assert!(forced.out().contains(" requests: "), "{}", forced.out());
+    assert!(!replay(&file).arg(&held).output().err().contains("in-use"));
 }
 
 /// Whatever is recorded: without `--write`, the device keeps each byte, time stamp and setting.

@@ -80,7 +80,7 @@ enum Task {
     /// Show what a program asks of its disks, or replay it
     #[command(
         override_usage = "vmware-bdwrapper trace [--device ENTRY]... [--json] [-o FILE] [--force] [--] PROGRAM [ARGUMENT]...\n       \
-                          vmware-bdwrapper trace --replay FILE [--device ENTRY]... [--json] [--write]"
+                          vmware-bdwrapper trace --replay FILE [--device ENTRY]... [--json] [--write [--force]]"
     )]
     #[command(after_help = trace::HELP)]
     Trace(trace::Options),

@@ -236,7 +236,7 @@ fn compare(
                 warning(Code::Different, why).hint("write the entry as the file has it")
             }
             None if !user_devices => problem(Code::NotListed, unlisted)
-                .hint(format!("{}, or add the line 'allow-user-devices yes' to {FILE}", list())),
+                .hint(format!("{}, or set allow-user-devices to yes in {FILE}", list())),
             None if !may_open(device) => {
                 problem(Code::PermissionDenied, format!("{unlisted}, and you may not open it yourself"))
                     .hint(format!("{}, or give yourself the right", list()))
@@ -298,7 +298,7 @@ mod tests {
         let (verdict, code, hint) = of(&found, "/dev/vg/b");
         assert_eq!((verdict, code), (Verdict::Problem, Code::NotListed));
         assert!(
-            hint.contains("--device /dev/vg/b=ide,serial=1', or add the line 'allow-user-devices yes'"),
+            hint.contains("--device /dev/vg/b=ide,serial=1', or set allow-user-devices to yes"),
             "{found:?}"
         );
         let (verdict, code, _) = of(&found, &format!("{FILE}, line 2"));

@@ -190,6 +190,11 @@ pub fn taken(path: &Path, host: &Host) -> Vec<Finding> {
     if known.is_empty() { claimed(path).into_iter().collect() } else { known }
 }
 
+/// Says what uses a device, if anything does.
+pub fn first_use(path: &Path) -> Option<Finding> {
+    taken(path, &Host::running().unwrap_or_default()).into_iter().next()
+}
+
 /// Says that the kernel has given a device to something that is not known.
 fn claimed(path: &Path) -> Option<Finding> {
     is_claimed(path).then(|| {
@@ -226,7 +231,7 @@ pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
     let mut others = Vec::new();
     if status.is_file() {
         if status.len() < u64::from(SECTOR) {
-            others.push(empty(path, format!("give it a size: 'truncate --size 8G {}'", quoted(path))));
+            others.push(too_small(path, status.len()));
         } else {
             others.extend(cut(path, status.len(), device.entry.sector.unwrap_or(SECTOR)));
         }
@@ -331,6 +336,14 @@ fn real(name: &Path) -> Finding {
     block::real(name).hint("let VMware have it without the library, or add the option force to its entry")
 }
 
+/// Says that an image file has no sector. What has some bytes is not an image file: to lengthen it would spoil it.
+pub fn too_small(path: &Path, bytes: u64) -> Finding {
+    if bytes == 0 {
+        return empty(path, format!("give it a size: 'truncate --size 8G {}'", quoted(path)));
+    }
+    Finding::problem(Code::Empty, "is smaller than a sector").of(path).hint("name an image file")
+}
+
 fn empty(name: &Path, remedy: String) -> Finding {
     Finding::problem(Code::Empty, "has no sector").of(name).hint(remedy)
 }
@@ -361,11 +374,16 @@ fn closed(device: &Device<'_>, status: &fs::Metadata, block: Option<&Block>) -> 
     // Only where `link` would do it.
     if block.is_some_and(|block| !block.is_real && udev::rule(block, "sd/NAME", &access).is_ok()) {
         let place = if device.entry.kind == disk::entry::Kind::Ide { "hd" } else { "sd" };
+        let name = match udev::link_name(device.path()) {
+            Some(name) if device.path().is_symlink() => format!("/dev/{name}"),
+            _ => format!("/dev/{place}/NAME"),
+        };
         remedy += &format!(
-            ", or, for each start of the system, 'vmware-bdwrapper link {word} --as /dev/{place}/NAME --owner {user} --persist'"
+            ", or, for each start of the system, 'vmware-bdwrapper link {word} --as {name} --owner {user} --persist'"
         );
     }
-    if status.mode() & 0o060 == 0o060 && status.gid() != 0 {
+    // The group `disk` has the disks that the system runs from, too.
+    if status.mode() & 0o060 == 0o060 && status.gid() != 0 && group != "disk" {
         remedy +=
             &format!(", or join the group by 'usermod -aG {group} {user}', which gives you all its devices");
     }

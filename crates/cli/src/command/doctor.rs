@@ -212,7 +212,7 @@ fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'
     }
     if !findings.list.iter().any(|(check, _)| *check == Check::Program) {
         let none = Finding::warning(Code::NotFound, "lists no program that exists").of(FILE);
-        findings.add(Check::Program, [none.hint("name the program behind the options")]);
+        findings.add(Check::Program, [none.hint("name the program after the options")]);
     }
     if !findings.list.iter().any(|(check, _)| *check == Check::Library) {
         findings.add(Check::Library, ordinary());

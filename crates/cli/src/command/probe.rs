@@ -13,7 +13,7 @@ use crate::command::itself;
 use crate::entries::{self, Device};
 use crate::host::scan::Host;
 use crate::say::colour::styled;
-use crate::say::failure::{Failure, print, say};
+use crate::say::failure::{Failure, print, quoted, say};
 use crate::say::finding::{Code, Finding, Verdict, has_problem};
 use crate::say::json::{self, Report};
 use crate::say::terminal;
@@ -100,7 +100,10 @@ impl<'a> Probed<'a> {
     ) -> Probed<'a> {
         let facts = match answers {
             (Asked(Ok(without)), Asked(Ok(with))) => Ok((without, with)),
-            (Asked(Err(errno)), _) | (_, Asked(Err(errno))) => Err(not_opened(device, errno)),
+            (Asked(Err(errno)), _) | (_, Asked(Err(errno))) => {
+                let uses = device::taken(device.path(), host);
+                Err(uses.into_iter().next().unwrap_or_else(|| not_opened(device, errno)))
+            }
         };
         // Of a device that cannot be opened, and of an entry that does not count, that is enough.
         let findings = match (&facts, &clash) {
@@ -205,9 +208,9 @@ fn not_opened(device: &Device<'_>, errno: Errno) -> Finding {
     }
     let error = io::Error::from_raw_os_error(errno.0);
     let advice = match errno {
-        Errno::EACCES => "probe it as a user who may read it, for example root",
-        Errno::EPERM => "probe it outside the container or sandbox that forbids it",
-        _ => "name a block device or image file that can",
+        Errno::EACCES => format!("run 'sudo vmware-bdwrapper probe --device {}'", quoted(device.text)),
+        Errno::EPERM => "probe it outside the container or sandbox that forbids it".into(),
+        _ => "name a block device or image file that can".into(),
     };
     Finding::io("cannot be opened for reading", &error).of(device.path()).hint(advice)
 }

@@ -49,7 +49,7 @@ pub struct Prepared {
 pub fn prepare(texts: &[OsString], command: &[OsString], force: bool) -> Result<Prepared, Failure> {
     let listed = entries::parse(texts)?;
     let (name, arguments) = command.split_first().ok_or_else(|| {
-        Finding::problem(Code::Usage, "No program is given").hint("name one behind the options")
+        Finding::problem(Code::Usage, "No program is given").hint("name one after the options")
     })?;
     let file = find::find(name)?;
     device::judge(&listed, std::slice::from_ref(&file), force).map_err(|uses| Failure {

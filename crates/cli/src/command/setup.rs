@@ -18,6 +18,7 @@ use crate::entries::{self, Device};
 use crate::file::system;
 use crate::host::block;
 use crate::host::tool::run;
+use crate::program::loader;
 use crate::program::secure::SET_USER_ID;
 use crate::say::failure::{Failure, print, quoted, say, shown};
 use crate::say::finding::{Code, Finding};
@@ -158,8 +159,12 @@ impl Wanted {
         }
         let programs = self.programs.iter().map(|path| {
             if !path.is_absolute() || !path.is_file() {
-                let finding = Finding::problem(Code::Usage, "is not the absolute name of a program");
-                return Err(finding.of(path).hint("give one"));
+                let finding = Finding::problem(Code::Usage, "is not the absolute name of a program").of(path);
+                let meant = loader::absolute(path);
+                return Err(match meant.is_file() {
+                    true => finding.hint(format!("write {}", quoted(&meant))),
+                    false => finding.hint("give one"),
+                });
             }
             Ok(directive("executable ", path.as_os_str()))
         });

@@ -123,7 +123,10 @@ pub fn explain_absence(device: &Device<'_>) -> Option<Finding> {
         None if device.path().starts_with("/dev") => {
             "attach the device ('vmware-bdwrapper list' shows those that exist)".into()
         }
-        None => format!("make an image file of that name: 'truncate --size 8G {word}'"),
+        None if device.path().parent().is_some_and(Path::is_dir) => {
+            format!("make an image file of that name: 'truncate --size 8G {word}'")
+        }
+        None => "make its directory first".into(),
     };
     let finding = match error.kind() {
         io::ErrorKind::NotFound => Finding::problem(Code::NotFound, "does not exist"),

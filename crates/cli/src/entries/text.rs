@@ -37,6 +37,10 @@ fn first_equals(entry: &[u8]) -> usize {
 /// Says what is wrong with an entry.
 pub fn explain(error: &EntryError<'_>) -> Finding {
     let entry = OsStr::from_bytes(error.entry);
+    if entry.is_empty() {
+        let finding = Finding::problem(Code::BadEntry, "A device entry is empty");
+        return finding.hint("write PATH=OPTION, such as /dev/sd/test or disk.img=scsi");
+    }
     let (why, hint) = match error.problem {
         Problem::NotAbsolute if error.entry.starts_with(b"~") => (
             "begins with ~, which a shell replaces by the home directory only at the beginning of a word"
@@ -140,6 +144,7 @@ mod tests {
         assert_eq!(said("/x=SCSI"), "/x=SCSI: there is no option 'SCSI'. Write scsi if you mean that.");
         assert!(said("~/x=scsi").contains("begins with ~"));
         assert!(said("=scsi").contains("is not an absolute name"));
+        assert!(said("").starts_with("A device entry is empty. "));
     }
 
     #[test]

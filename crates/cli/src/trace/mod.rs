@@ -61,8 +61,8 @@ pub struct Options {
     /// Replay requests that change the device, too
     #[arg(long, requires = "replay", conflicts_with = "command")]
     write: bool,
-    /// Start the program although something uses a device
-    #[arg(long, conflicts_with = "replay")]
+    /// Start the program, or replay with --write, although something uses a device
+    #[arg(long)]
     force: bool,
     /// The program and its arguments
     #[arg(value_name = "PROGRAM", required_unless_present = "replay", conflicts_with = "replay")]
@@ -73,7 +73,7 @@ pub struct Options {
 /// Starts the program and shows its requests, or replays those of a trace.
 pub fn trace(options: Options) -> Result<ExitCode, Failure> {
     match &options.replay {
-        Some(file) => replay::replay(file, options.devices, options.json, options.write),
+        Some(file) => replay::replay(file, options.devices, options.json, options.write, options.force),
         None => watch(options),
     }
 }

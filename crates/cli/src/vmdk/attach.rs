@@ -11,8 +11,10 @@ use bdwrapper_vmdk::vmx::{Vmx, escape};
 
 use super::problem::of_vmx;
 use super::{lock, options, snapshot};
+use crate::check::device;
 use crate::file::{self, Place};
-use crate::say::failure::{Failure, print, quoted, shown};
+use crate::host::scan::Host;
+use crate::say::failure::{Failure, print, quoted, say, shown};
 use crate::say::finding::{Code, Finding};
 
 /// The arguments of `attach`.
@@ -73,6 +75,9 @@ impl Attach {
         }
         machine.vmx.0.append(lines);
         let backup = machine.write()?;
+        if let Ok(path) = options::path(&descriptor, place.path()) {
+            device::taken(&path, &Host::running().unwrap_or_default()).into_iter().for_each(say);
+        }
         print(format!("{} has {} as {slot} now.\n{backup}", shown(&self.vmx), shown(&self.file)))
     }
 }

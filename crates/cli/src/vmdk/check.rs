@@ -118,7 +118,7 @@ pub fn examine(file: &Path, listed: &[Device<'_>], host: &Host) -> Result<Vec<Fi
     let mut findings = Vec::new();
     if as_listed.is_none() && descriptor.is_on_device() {
         let why = format!("is for {}, which is not listed", shown(&path));
-        let hint = format!("list it with '--device {}', or name another .vmdk", quoted(&text));
+        let hint = format!("add --device {}, or name another .vmdk", quoted(&text));
         findings.push(Finding::problem(Code::NotListed, why).of(file).hint(hint));
     }
     let (entry, _, differences) = compare(&descriptor, &place, &text)?;

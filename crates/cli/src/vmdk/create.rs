@@ -124,14 +124,14 @@ impl Create {
             let finding = Finding::problem(Code::FileType, "is a directory");
             return Err(finding.of(&self.output).hint("name a file in it"));
         }
-        if !self.force {
-            return Err(file::already_exists(&self.output));
-        }
         let refuse =
             |code, why: String| Err(Finding::problem(code, why).of(&self.output).hint("choose another name"));
         let own = file::inode(device.metadata());
         if own.is_some() && own == file::inode(self.output.metadata()) {
             return refuse(Code::FileType, "is the disk itself".into());
+        }
+        if !self.force {
+            return Err(file::already_exists(&self.output));
         }
         let mut place = Place::lock(&self.output)?;
         let old = match Descriptor::parse(&place.read()?) {

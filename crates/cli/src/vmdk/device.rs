@@ -61,6 +61,14 @@ pub fn path<'a>(entry: &Entry<'a>) -> &'a Path {
 impl<'a> Present<'a> {
     /// Looks at a device.
     pub fn look(entry: Entry<'a>) -> Result<Present<'a>, Absence> {
+        Present::look_at(entry).map_err(|absence| match absence {
+            // Nothing that leads to the use of a device that is not free.
+            Absence::Useless(finding) => Absence::Useless(device::first_use(path(&entry)).unwrap_or(finding)),
+            gone => gone,
+        })
+    }
+
+    fn look_at(entry: Entry<'a>) -> Result<Present<'a>, Absence> {
         let path = path(&entry);
         // What is looked at is what is asked and read, whatever has the name then.
         let looked = file::look(path, OFlags::empty());
@@ -82,7 +90,7 @@ impl<'a> Present<'a> {
         }
         let useless = |what: &str, errno: Errno| {
             let finding = Finding::io(what, &io::Error::from_raw_os_error(errno.0)).of(path);
-            Absence::Useless(finding.hint("make it one that you may read"))
+            Absence::Useless(finding.hint(ask_doctor(&entry)))
         };
         let asked =
             Facts::ask(&file::proc_path(&looked)).map_err(|errno| useless("cannot be opened", errno))?;
@@ -94,9 +102,7 @@ impl<'a> Present<'a> {
             ),
         };
         if !is_block && bytes < 512 {
-            let problem = if bytes == 0 { "is empty" } else { "is smaller than a sector" };
-            let hint = format!("give it a size: 'truncate --size 8G {}'", quoted(path));
-            return Err(Absence::Useless(Finding::problem(Code::Empty, problem).of(path).hint(hint)));
+            return Err(Absence::Useless(device::too_small(path, bytes)));
         }
         let block = backing.max(entry.sector.unwrap_or(512));
         match Conclusion::from(&library_answers(&entry, Capacity::new(bytes, block))) {
@@ -111,7 +117,7 @@ impl<'a> Present<'a> {
     /// Says why the device is not free, or else what of it is not on the disk and what VMware does not take well.
     pub fn findings(&self) -> Vec<Finding> {
         let path = path(&self.entry);
-        let host = if self.is_block { Host::running().unwrap_or_default() } else { Host::default() };
+        let host = Host::running().unwrap_or_default();
         let uses = device::taken(path, &host);
         if !uses.is_empty() {
             return uses;
@@ -129,7 +135,7 @@ impl<'a> Present<'a> {
     pub fn open(&self) -> Result<File, Finding> {
         File::open(file::proc_path(&self.looked)).map_err(|error| {
             let finding = Finding::io("cannot be opened", &error).of(path(&self.entry));
-            finding.hint("make it one that you may read")
+            finding.hint(ask_doctor(&self.entry))
         })
     }
 
@@ -172,6 +178,12 @@ impl<'a> Present<'a> {
         let file = self.open()?;
         Ok(table::gpt_sector_size(self.disk.capacity, |sector, into| read(&file, sector, into)))
     }
+}
+
+/// What to do about a device that cannot be read.
+pub fn ask_doctor(entry: &Entry<'_>) -> String {
+    let word = quoted(path(entry));
+    format!("'vmware-bdwrapper doctor --device {word}={}' prints the remedy", entry.kind.name())
 }
 
 /// Reads a part of a device, from a sector.

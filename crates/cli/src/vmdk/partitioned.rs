@@ -12,7 +12,7 @@ use bdwrapper_vmdk::descriptor::{Data, Descriptor, Extent};
 use bdwrapper_vmdk::table::{Partition, Piece};
 use rustix::process::{getegid, geteuid};
 
-use super::device::{Present, path, read};
+use super::device::{Present, ask_doctor, path, read};
 use crate::entries::identity_of;
 use crate::file::{self, Place, Rights};
 use crate::say::failure::shown;
@@ -37,7 +37,7 @@ impl Layout {
         let from = device.open()?;
         let rights = Rights::of(&file::proc_path(&from)).map_err(|error| {
             let finding = Finding::io("cannot be looked at", &error).of(path(&device.entry));
-            finding.hint("make it one that you may read")
+            finding.hint(ask_doctor(&device.entry))
         })?;
         let mut copy = Vec::new();
         let table = device.table()?;

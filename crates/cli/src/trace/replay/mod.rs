@@ -16,6 +16,7 @@ use disk::request::HDIO_GETGEO;
 
 use super::output::Begin;
 use super::record::Record;
+use crate::check::device;
 use crate::entries::{self, Device};
 use crate::say::failure::{Failure, say, shown};
 use crate::say::finding::{Code, Finding};
@@ -24,8 +25,15 @@ use lines::{LONGEST, Lines, parse};
 use process::{Order, Replay};
 use report::Tally;
 
-/// Replays a trace; the exit status says whether all is as recorded.
-pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> Result<ExitCode, Failure> {
+/// Replays a trace; the exit status says whether all is as recorded. With `write` a device that something uses is refused unless
+/// `force`.
+pub fn replay(
+    file: &Path,
+    devices: Vec<OsString>,
+    json: bool,
+    write: bool,
+    force: bool,
+) -> Result<ExitCode, Failure> {
     let line_of = |line: u64| format!("{}, line {line}", shown(file));
     if write && devices.is_empty() {
         let finding = Finding::problem(Code::Usage, "With --write no device is taken from the trace");
@@ -46,6 +54,12 @@ pub fn replay(file: &Path, devices: Vec<OsString>, json: bool, write: bool) -> R
     };
     let texts = entries::require_texts(texts)?;
     let listed = entries::parse(&texts)?;
+    if write {
+        device::judge(&listed, &[], force).map_err(|uses| Failure {
+            status: Failure::FAILED,
+            findings: [uses, vec![Finding::force_needed("Nothing was sent")]].concat(),
+        })?;
+    }
     let name = |device: &Device<'_>| String::from_utf8_lossy(device.entry.path).into_owned();
     let names: Vec<String> = listed.iter().map(name).collect();
     let mut replay = Replay::start(&texts, write)?;
