@@ -507,12 +507,15 @@ fn handlers(medium: Medium) {
     assert_eq!(engine(&disk, &["handlers", path, "300"]), "failed 0 others 0 handled\n");
 }
 
-/// Data never comes to a file that took the descriptor's number.
+/// Data does not come to a file that took the descriptor's number, but for the moment between a look and the transfer that
+/// follows it: where one look was for all of a command, nearly every try came to the other file.
 fn exchanged(command: &str) {
     let disk = Disk::new(Medium::Loop, "sata", 8 * MIB);
     let other = disk.scratch().path("other");
     let (path, other) = (disk.path().to_str().expect("ASCII"), other.to_str().expect("ASCII"));
-    assert_eq!(engine(&disk, &["exchange", path, other, command, "100"]), "safe\n");
+    let hits: u32 =
+        engine(&disk, &["exchange", path, other, command, "100"]).trim_end().parse().expect("a number");
+    assert!(hits <= 5, "{hits} of 100");
 }
 
 /// Between the look at a descriptor and the write there is no more than in a program that looks itself.
