@@ -13,7 +13,6 @@ use super::problem::of_vmx;
 use super::{lock, options, snapshot};
 use crate::check::device;
 use crate::file::{self, Place};
-use crate::host::scan::Host;
 use crate::say::failure::{Failure, print, quoted, say, shown};
 use crate::say::finding::{Code, Finding};
 
@@ -75,8 +74,10 @@ impl Attach {
         }
         machine.vmx.0.append(lines);
         let backup = machine.write()?;
-        if let Ok(path) = options::path(&descriptor, place.path()) {
-            device::taken(&path, &Host::running().unwrap_or_default()).into_iter().for_each(say);
+        // Of a disk on a device `run` says that.
+        if !descriptor.is_on_device() {
+            let path = options::path(&descriptor, place.path()).ok();
+            path.and_then(|path| device::first_use(&path)).into_iter().for_each(say);
         }
         print(format!("{} has {} as {slot} now.\n{backup}", shown(&self.vmx), shown(&self.file)))
     }

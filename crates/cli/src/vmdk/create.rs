@@ -88,7 +88,7 @@ impl Create {
                 return Err(finding.into());
             }
         };
-        for finding in device.findings() {
+        for finding in device.findings(self.flat) {
             say(finding);
         }
         let (file, sectors) = (shown(&self.output), device.disk.capacity);

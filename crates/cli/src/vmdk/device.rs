@@ -115,9 +115,12 @@ impl<'a> Present<'a> {
     }
 
     /// Says why the device is not free, or else what of it is not on the disk and what VMware does not take well.
-    pub fn findings(&self) -> Vec<Finding> {
+    ///
+    /// What holds an image file is looked for only where VMware opens it without `run`, which would say that.
+    pub fn findings(&self, is_flat: bool) -> Vec<Finding> {
         let path = path(&self.entry);
-        let host = Host::running().unwrap_or_default();
+        let is_scanned = self.is_block || is_flat;
+        let host = if is_scanned { Host::running().unwrap_or_default() } else { Host::default() };
         let uses = device::taken(path, &host);
         if !uses.is_empty() {
             return uses;
