@@ -381,6 +381,15 @@ fn mode_select_round_trips() {
     select_10(&disk, &[&header(0, 0)[..], &pages].concat()).good();
     select_10(&disk, &[&header(0, 8)[..], &short, &pages].concat()).good();
     select_10(&disk, &[&header(1, 16)[..], &long, &pages].concat()).good();
+    // Each byte of the block length counts: 3 of a short descriptor, 4 of a long one (SBC-3, 6.4.2).
+    for (flag, descriptor, places) in [(0, &short[..], 5..8), (1, &long[..], 12..16)] {
+        for place in places {
+            let mut other = descriptor.to_vec();
+            other[place] ^= 1;
+            let list = [&header(flag, other.len() as u8)[..], &other, &pages].concat();
+            assert_eq!(select_10(&disk, &list).check(), list_field(8, None), "{place}");
+        }
+    }
     select_10(&disk, &header(0, 0)).good();
     assert_eq!(disk.write(&[0x15, 0x10, 0, 0, 0, 0], &[]).good(), []);
     assert_eq!(disk.write(&[0x55, 0x10, 0, 0, 0, 0, 0, 0, 0, 0], &[]).good(), []);

@@ -72,8 +72,8 @@ impl Receiver {
             let ([path, input, output, cdb, sense, data @ ..], lengths) = capture.segments(path, all);
             let words = header.words(lengths);
             let [secret, words] = [
-                (self.secret.as_ptr().addr(), self.secret.len()),
-                (words.as_ptr().addr(), size_of_val(&words)),
+                (self.secret.as_ptr().expose_provenance(), self.secret.len()),
+                (words.as_ptr().expose_provenance(), size_of_val(&words)),
             ]
             .map(|(address, length)| Segment { address: address as u64, length: length as u64 });
             let [a, b, c, d, e, f, g, h] = data;

@@ -157,12 +157,10 @@ impl Record {
     /// What `SG_IO` moved.
     pub fn moved(&self) -> Option<Moved> {
         let SgIoHdr { dxfer_direction, dxfer_len, .. } = self.given.structure();
-        let SgIoHdr { resid, .. } = self.got.structure();
-        (self.request == SG_IO).then_some(Moved {
-            direction: dxfer_direction,
-            length: dxfer_len,
-            done: i64::from(dxfer_len) - i64::from(resid),
-        })
+        let SgIoHdr { resid, host_status, .. } = self.got.structure();
+        // After a length mismatch the residual is 0, though nothing was transferred.
+        let done = if host_status == 0 { i64::from(dxfer_len) - i64::from(resid) } else { 0 };
+        (self.request == SG_IO).then_some(Moved { direction: dxfer_direction, length: dxfer_len, done })
     }
 
     /// The row of its SCSI command.

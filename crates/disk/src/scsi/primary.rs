@@ -106,7 +106,8 @@ impl<H: Host> Task<'_, H> {
             // The block length, at the end of the only descriptor, cannot be changed.
             let long = ten && byte(4) & 0x01 != 0;
             let expected = if long { 16 } else { 8 };
-            let block = (1..4).fold(0, |block, at| block << 8 | u32::from(byte(start - 4 + at)));
+            let bytes = if long { start - 4 } else { start - 3 }..start;
+            let block = bytes.fold(0, |block, at| block << 8 | u32::from(byte(at)));
             if descriptor != expected || block != self.capacity.block_size {
                 return Err(Sense::invalid_field_in_parameter_list(header as u16, None).into());
             }

@@ -234,8 +234,10 @@ impl Capture {
     /// Returns the segments of a message that follow its header, and the length of each part.
     /// `all`: with the caller's memory, which may be bad.
     pub fn segments(&self, path: &[u8], all: bool) -> ([Segment; PARTS - 1 + MAX_SEGMENTS], [u64; PARTS]) {
-        let own =
-            |bytes: &[u8]| Segment { address: bytes.as_ptr().addr() as u64, length: bytes.len() as u64 };
+        let own = |bytes: &[u8]| Segment {
+            address: bytes.as_ptr().expose_provenance() as u64,
+            length: bytes.len() as u64,
+        };
         let [input, cdb] = [(&self.input[..], self.input_length), (&self.cdb[..], self.cdb_length)]
             .map(|(bytes, length)| own(bytes.get(..length).unwrap_or_default()));
         let of_caller = |segment: Segment| if all { segment } else { EMPTY };
