@@ -28,47 +28,43 @@ pub struct Sense {
     pub descriptor: Option<[u8; 14]>,
 }
 
+/// Declares sense data by T10's names, and the list of them.
+macro_rules! named {
+    ($($key:literal $asc_ascq:literal $constant:ident $name:literal)*) => {
+        impl Sense {
+            $(#[doc = $name] pub const $constant: Sense = Sense::new($key, $asc_ascq);)*
+
+            /// Each code that the disk uses, with its name (SPC-4, annex D).
+            pub const NAMED: &[(Sense, &str)] = &[$((Sense::$constant, $name),)*];
+        }
+    };
+}
+
+named! {
+    0x0 0x0000 NO_SENSE "NO ADDITIONAL SENSE INFORMATION"
+    0x1 0x001d ATA_PASS_THROUGH_INFORMATION_AVAILABLE "ATA PASS-THROUGH INFORMATION AVAILABLE"
+    0x2 0x3a00 MEDIUM_NOT_PRESENT "MEDIUM NOT PRESENT"
+    0x3 0x1100 UNRECOVERED_READ_ERROR "UNRECOVERED READ ERROR"
+    0x3 0x0c00 WRITE_ERROR "WRITE ERROR"
+    0x4 0x4400 INTERNAL_TARGET_FAILURE "INTERNAL TARGET FAILURE"
+    0x5 0x1a00 PARAMETER_LIST_LENGTH_ERROR "PARAMETER LIST LENGTH ERROR"
+    0x5 0x2000 INVALID_COMMAND_OPERATION_CODE "INVALID COMMAND OPERATION CODE"
+    0x5 0x2002 ACCESS_DENIED_NO_ACCESS_RIGHTS "ACCESS DENIED - NO ACCESS RIGHTS"
+    0x5 0x2100 LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE "LOGICAL BLOCK ADDRESS OUT OF RANGE"
+    0x5 0x2400 INVALID_FIELD_IN_CDB "INVALID FIELD IN CDB"
+    0x5 0x2600 INVALID_FIELD_IN_PARAMETER_LIST "INVALID FIELD IN PARAMETER LIST"
+    0x6 0x2800 NOT_READY_TO_READY_CHANGE "NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED"
+    0x6 0x2a09 CAPACITY_DATA_HAS_CHANGED "CAPACITY DATA HAS CHANGED"
+    0x7 0x2700 WRITE_PROTECTED "WRITE PROTECTED"
+    0x7 0x2707 SPACE_ALLOCATION_FAILED_WRITE_PROTECT "SPACE ALLOCATION FAILED WRITE PROTECT"
+    0xb 0x0000 ABORTED_COMMAND "NO ADDITIONAL SENSE INFORMATION"
+    0xe 0x1d00 MISCOMPARE_DURING_VERIFY_OPERATION "MISCOMPARE DURING VERIFY OPERATION"
+}
+
 impl Sense {
     const fn new(key: u8, asc_ascq: u16) -> Sense {
         Sense { key, asc_ascq, information: None, field: None, descriptor: None }
     }
-
-    /// Nothing to report.
-    pub const NO_SENSE: Sense = Sense::new(0x0, 0x0000);
-    /// RECOVERED ERROR, ATA PASS-THROUGH INFORMATION AVAILABLE
-    pub const ATA_PASS_THROUGH_INFORMATION_AVAILABLE: Sense = Sense::new(0x1, 0x001d);
-    /// NOT READY, MEDIUM NOT PRESENT
-    pub const MEDIUM_NOT_PRESENT: Sense = Sense::new(0x2, 0x3a00);
-    /// MEDIUM ERROR, UNRECOVERED READ ERROR
-    pub const UNRECOVERED_READ_ERROR: Sense = Sense::new(0x3, 0x1100);
-    /// MEDIUM ERROR, WRITE ERROR
-    pub const WRITE_ERROR: Sense = Sense::new(0x3, 0x0c00);
-    /// HARDWARE ERROR, INTERNAL TARGET FAILURE
-    pub const INTERNAL_TARGET_FAILURE: Sense = Sense::new(0x4, 0x4400);
-    /// ILLEGAL REQUEST, PARAMETER LIST LENGTH ERROR
-    pub const PARAMETER_LIST_LENGTH_ERROR: Sense = Sense::new(0x5, 0x1a00);
-    /// ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE
-    pub const INVALID_COMMAND_OPERATION_CODE: Sense = Sense::new(0x5, 0x2000);
-    /// ILLEGAL REQUEST, ACCESS DENIED - NO ACCESS RIGHTS
-    pub const ACCESS_DENIED_NO_ACCESS_RIGHTS: Sense = Sense::new(0x5, 0x2002);
-    /// ILLEGAL REQUEST, LOGICAL BLOCK ADDRESS OUT OF RANGE
-    pub const LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE: Sense = Sense::new(0x5, 0x2100);
-    /// ILLEGAL REQUEST, INVALID FIELD IN CDB
-    pub const INVALID_FIELD_IN_CDB: Sense = Sense::new(0x5, 0x2400);
-    /// ILLEGAL REQUEST, INVALID FIELD IN PARAMETER LIST
-    pub const INVALID_FIELD_IN_PARAMETER_LIST: Sense = Sense::new(0x5, 0x2600);
-    /// UNIT ATTENTION, NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED
-    pub const NOT_READY_TO_READY_CHANGE: Sense = Sense::new(0x6, 0x2800);
-    /// UNIT ATTENTION, CAPACITY DATA HAS CHANGED
-    pub const CAPACITY_DATA_HAS_CHANGED: Sense = Sense::new(0x6, 0x2a09);
-    /// DATA PROTECT, WRITE PROTECTED
-    pub const WRITE_PROTECTED: Sense = Sense::new(0x7, 0x2700);
-    /// DATA PROTECT, SPACE ALLOCATION FAILED WRITE PROTECT
-    pub const SPACE_ALLOCATION_FAILED_WRITE_PROTECT: Sense = Sense::new(0x7, 0x2707);
-    /// ABORTED COMMAND, NO ADDITIONAL SENSE INFORMATION
-    pub const ABORTED_COMMAND: Sense = Sense::new(0xb, 0x0000);
-    /// MISCOMPARE, MISCOMPARE DURING VERIFY OPERATION
-    pub const MISCOMPARE_DURING_VERIFY_OPERATION: Sense = Sense::new(0xe, 0x1d00);
 
     /// INVALID FIELD IN CDB: this byte, and this bit of it.
     pub const fn invalid_field_in_cdb(byte: u16, bit: Option<u8>) -> Sense {

@@ -40,24 +40,6 @@ const KEYS: [&str; 16] = [
     "COMPLETED",
 ];
 
-/// Names of the additional sense codes that the disk uses.
-const CODES: [(Sense, &str); 14] = [
-    (Sense::NO_SENSE, "NO ADDITIONAL SENSE INFORMATION"),
-    (Sense::ATA_PASS_THROUGH_INFORMATION_AVAILABLE, "ATA PASS-THROUGH INFORMATION AVAILABLE"),
-    (Sense::UNRECOVERED_READ_ERROR, "UNRECOVERED READ ERROR"),
-    (Sense::WRITE_ERROR, "WRITE ERROR"),
-    (Sense::INTERNAL_TARGET_FAILURE, "INTERNAL TARGET FAILURE"),
-    (Sense::PARAMETER_LIST_LENGTH_ERROR, "PARAMETER LIST LENGTH ERROR"),
-    (Sense::INVALID_COMMAND_OPERATION_CODE, "INVALID COMMAND OPERATION CODE"),
-    (Sense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE, "LOGICAL BLOCK ADDRESS OUT OF RANGE"),
-    (Sense::INVALID_FIELD_IN_CDB, "INVALID FIELD IN CDB"),
-    (Sense::INVALID_FIELD_IN_PARAMETER_LIST, "INVALID FIELD IN PARAMETER LIST"),
-    (Sense::CAPACITY_DATA_HAS_CHANGED, "CAPACITY DATA HAS CHANGED"),
-    (Sense::WRITE_PROTECTED, "WRITE PROTECTED"),
-    (Sense::SPACE_ALLOCATION_FAILED_WRITE_PROTECT, "SPACE ALLOCATION FAILED WRITE PROTECT"),
-    (Sense::MISCOMPARE_DURING_VERIFY_OPERATION, "MISCOMPARE DURING VERIFY OPERATION"),
-];
-
 fn reason(bytes: &Bytes) -> String {
     let (key, code, field) = match bytes.at::<18>(0) {
         [0x70 | 0x71 | 0xf0 | 0xf1, _, key, _, _, _, _, _, _, _, _, _, code, qualifier, _, a, b, c] => {
@@ -73,7 +55,7 @@ fn reason(bytes: &Bytes) -> String {
     let [code, qualifier] = code;
     let number = u16::from_be_bytes([code, qualifier]);
     let mut text = format!("{} {key:x}/{code:02x}/{qualifier:02x}", KEYS[usize::from(key)]);
-    if let Some((_, name)) = CODES.iter().find(|(sense, _)| sense.asc_ascq == number) {
+    if let Some((_, name)) = Sense::NAMED.iter().find(|(sense, _)| sense.asc_ascq == number) {
         text += &format!(" {name}");
     }
     // Sense key specific (SPC-4, 4.5.2.4.2).
@@ -86,4 +68,19 @@ fn reason(bytes: &Bytes) -> String {
         text += ")";
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_of_the_disk_has_a_name() {
+        for (sense, name) in Sense::NAMED {
+            let [code, qualifier] = sense.asc_ascq.to_be_bytes();
+            let text = reason(&Bytes(vec![0x72, sense.key, code, qualifier, 0, 0, 0, 0]));
+            assert!(text.contains(name) && !text.contains("unknown"), "{text}");
+        }
+        assert!(reason(&Bytes(vec![0x72, 2, 0x3a, 0, 0, 0, 0, 0])).contains("MEDIUM NOT PRESENT"));
+    }
 }
