@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         trials.push(sibling_trial("vmdk", name, "dm-mod vfat nls_cp437 nls_ascii"));
     }
     for name in ["question/xfs", "question/btrfs", "question/lvm"] {
-        trials.push(sibling_trial("engine", name, "dm-mod xfs btrfs overlay"));
+        trials.push(sibling_trial("promises", name, "dm-mod xfs btrfs overlay"));
     }
     // udev would have its hands on the devices of the others.
     trials.push(trial("links persist", &[], links_persist));
@@ -467,7 +467,7 @@ fn leak(above: &Above) {
     println!("commands that reached the disk: {} without the library, {with:?} with it", without.len());
 }
 
-/// Another test program, which `cargo test --no-run` has built.
+/// Another test program, which `cargo test --no-run` has built; no crate of the workspace may have its name.
 fn sibling(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("/proc/self/exe names it");
     let directory = own.parent().expect("it stands in a directory");
