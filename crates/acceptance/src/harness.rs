@@ -96,8 +96,8 @@ pub fn disk_trials(
     .collect()
 }
 
-/// A trial that is left out where the kernel has not got something, which stands in a list such as `/proc/filesystems`: no tool can give it
-/// to a machine.
+/// A trial that is skipped if the kernel lacks something that a file such as `/proc/filesystems`
+/// lists: no tool can add it to a machine.
 pub fn kernel_trial(
     name: &str,
     list: &str,

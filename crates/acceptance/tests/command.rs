@@ -197,7 +197,7 @@ fn run_errors() {
         assert_eq!((text.code(), text.out().as_str()), (status, ""), "{arguments:?}");
         assert!(text.err().starts_with("vmware-bdwrapper: ") && text.err().contains(words), "{}", text.err());
     }
-    // What is no file, or stands where the user may not look, is no program; one that may not be executed is.
+    // Directories, and files that the user cannot reach, are passed over; a file that the user may not execute is not.
     let [closed, directory, file] = ["closed", "directory", "file"].map(|name| disk.scratch().path(name));
     for place in [&closed, &directory, &file] {
         fs::create_dir(place).expect("it is our directory");
@@ -550,7 +550,7 @@ fn options(text: &str) -> BTreeSet<String> {
         _ => str::strip_prefix(word, "--"),
     };
     let words = text.split(|letter: char| !is_of_one(letter)).filter_map(long);
-    // What each command takes stands in the manual once.
+    // The manual lists the arguments of each command once.
     words
         .filter(|word| !["", "help", "version", "message-format"].contains(word))
         .map(str::to_owned)

@@ -1673,7 +1673,7 @@ fn list_table() {
         path.display()
     );
     assert!(narrow.contains(&facts) && !narrow.contains('|'), "{narrow}");
-    // No name is broken: a longer one than there is room for stands in a line of its own.
+    // No name is broken: one that is too long for its column has a line of its own.
     for columns in [60, 80, 120, 200] {
         let out = list(columns, "--all");
         assert!(out.contains(path.to_str().expect("ASCII")), "{columns}: {out}");

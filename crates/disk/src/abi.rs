@@ -303,7 +303,28 @@ macro_rules! alike {
 
 alike!(u16, u32, i32, u64, [u64; 2]);
 
+impl Segment {
+    /// Returns memory that the kernel reads.
+    pub fn of<T>(items: &[T]) -> Segment {
+        Segment { address: items.as_ptr().expose_provenance() as u64, length: size_of_val(items) as u64 }
+    }
+
+    /// Returns memory that the kernel writes.
+    pub fn of_mut(bytes: &mut [u8]) -> Segment {
+        Segment { address: bytes.as_mut_ptr().expose_provenance() as u64, length: bytes.len() as u64 }
+    }
+}
+
 impl SgIoHdr {
+    /// Returns how many bytes of a data buffer of this length were transferred. After a length
+    /// mismatch the residual is 0, though nothing was transferred.
+    pub fn transferred(&self, length: u64) -> u64 {
+        match self.host_status {
+            0 => length.saturating_sub(u64::try_from(self.resid).unwrap_or(u64::MAX)),
+            _ => 0,
+        }
+    }
+
     /// `interface_id` of version 3.
     pub const INTERFACE: i32 = b'S' as i32;
 }

@@ -80,13 +80,13 @@ impl<P> Backing for Call<P> {
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
-        transfer_all(offset, written(into), |at, rest| {
+        transfer_all(offset, Segment::of_mut(into), |at, rest| {
             self.buffered(|| self.read_once(at, rest), |file| Ok(sys::preadv(file.fd(), rest, at)? as u64))
         })
     }
 
     fn write(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
-        transfer_all(offset, read_only(from), |at, rest| {
+        transfer_all(offset, Segment::of(from), |at, rest| {
             self.buffered(
                 || self.write_once(at, rest, durable),
                 |file| Ok(sys::pwritev(file.fd(), rest, at, durable)? as u64),
@@ -330,16 +330,6 @@ fn or_bounce(transferred: Result<u64, Errno>) -> Result<Option<u64>, Errno> {
     }
 }
 
-/// Returns a buffer that the kernel writes to.
-fn written(buffer: &mut [u8]) -> Segment {
-    Segment { address: buffer.as_mut_ptr().expose_provenance() as u64, length: buffer.len() as u64 }
-}
-
-/// Returns a buffer that the kernel only reads.
-fn read_only(buffer: &[u8]) -> Segment {
-    Segment { address: buffer.as_ptr().expose_provenance() as u64, length: buffer.len() as u64 }
-}
-
 /// Transfers a whole buffer by steps; each gets the offset and the rest of the buffer, and returns
 /// how many bytes it transferred; `EIO` if none.
 fn transfer_all(
@@ -362,7 +352,7 @@ fn transfer_all(
 
 /// Reads all of a buffer.
 fn read_all(file: &File, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
-    transfer_all(offset, written(into), |at, rest| {
+    transfer_all(offset, Segment::of_mut(into), |at, rest| {
         match sys::preadv(file.fd(), rest, at) {
             // The file system requires whole blocks of an O_DIRECT descriptor.
             Err(Errno::EINVAL) if file.is_direct() => {
@@ -376,5 +366,5 @@ fn read_all(file: &File, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
 
 /// Writes all of a buffer.
 fn write_all(file: &File, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
-    transfer_all(offset, read_only(from), |at, rest| Ok(sys::pwritev(file.fd(), rest, at, durable)? as u64))
+    transfer_all(offset, Segment::of(from), |at, rest| Ok(sys::pwritev(file.fd(), rest, at, durable)? as u64))
 }

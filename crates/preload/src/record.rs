@@ -71,11 +71,7 @@ impl Receiver {
         let send = |all| {
             let ([path, input, output, cdb, sense, data @ ..], lengths) = capture.segments(path, all);
             let words = header.words(lengths);
-            let [secret, words] = [
-                (self.secret.as_ptr().expose_provenance(), self.secret.len()),
-                (words.as_ptr().expose_provenance(), size_of_val(&words)),
-            ]
-            .map(|(address, length)| Segment { address: address as u64, length: length as u64 });
+            let (secret, words) = (Segment::of(self.secret), Segment::of(&words));
             let [a, b, c, d, e, f, g, h] = data;
             let parts = [secret, words, path, input, output, cdb, sense, a, b, c, d, e, f, g, h];
             sys::send(self.name, |user| user == UserId::ROOT || Some(user) == self.user, &parts)

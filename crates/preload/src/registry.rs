@@ -196,14 +196,11 @@ fn look_up(fd: c_int) -> Result<Option<Hit>, Errno> {
     // In a task, because /sys is opened and the program's descriptor table must not change.
     let limits = match status.file_type() {
         libc::S_IFBLK => {
-            let read = |number| {
-                let task = || {
-                    // The program may have no descriptor left.
-                    task::free_descriptors(-1);
-                    DiscardLimits::read(number)
-                };
-                task::run(task).unwrap_or_default()
+            let task = |number| {
+                task::free_descriptors(-1);
+                DiscardLimits::read(number)
             };
+            let read = |number| task::run(|| task(number)).unwrap_or_default();
             discard_limits(status.number, read)
         }
         _ => DiscardLimits::default(),

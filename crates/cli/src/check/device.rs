@@ -51,7 +51,7 @@ impl Fitness {
         if self.uses.is_empty() { self.others.into_iter().chain(self.closed).collect() } else { self.uses }
     }
 
-    /// The same for whoever starts these programs: what they open with root's rights need not be open to the user.
+    /// Returns the fitness for these programs: a device that they open with root's rights need not be open to the user.
     pub fn for_programs(mut self, programs: &[PathBuf], device: &Device<'_>) -> Fitness {
         if let Some(Finding { cause, hint: Some(remedy), .. }) = &self.closed {
             if config::is_opened_by_root(programs, device) {
@@ -209,7 +209,7 @@ fn claimed(path: &Path) -> Option<Finding> {
 /// Whether something has a device for itself, as mounts, swapping and holders have it (open(2), `O_EXCL`).
 fn is_claimed(path: &Path) -> bool {
     let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    // Another who asks the same has it for a moment.
+    // Another process that makes the same check holds it for a moment.
     (0..5).all(|attempt| {
         sleep(Duration::from_millis(10 * attempt));
         matches!(open(path, flags, Mode::empty()), Err(Errno::BUSY))
@@ -265,8 +265,8 @@ pub fn cut(path: &Path, bytes: u64, block: u32) -> Option<Finding> {
     (rest > 0).then(|| finding().hint("give it a whole number of sectors"))
 }
 
-/// Says what stands in the way of listed devices. Where something uses one and `force` does not allow that, all the uses and nothing
-/// else. These programs open them.
+/// Reports problems of listed devices that these programs open. If one is in use and `force` is not given, the result is all the
+/// uses, and nothing else is reported.
 pub fn judge(listed: &[Device<'_>], programs: &[PathBuf], force: bool) -> Result<(), Vec<Finding>> {
     if listed.is_empty() {
         return Ok(());
@@ -286,7 +286,7 @@ pub fn judge(listed: &[Device<'_>], programs: &[PathBuf], force: bool) -> Result
     Ok(())
 }
 
-/// For each device what comes of an earlier one: that is the same, or a whole of which this is a part.
+/// Returns for each device its conflicts with earlier ones: the same device, or one that shares its space.
 pub fn together(listed: &[Device<'_>], host: &Host) -> Vec<Vec<Finding>> {
     const REMOVE: &str = "remove one of the two entries";
     let with_earlier = |(at, (device, clash)): (usize, (&Device<'_>, Option<Finding>))| {

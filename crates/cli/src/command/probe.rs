@@ -18,7 +18,7 @@ use crate::say::finding::{Code, Finding, Verdict, has_problem};
 use crate::say::json::{self, Report};
 use crate::say::terminal;
 
-/// Asks each device and says what comes of it.
+/// Prints the answers of each device, and what VMware would conclude from them.
 pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
     let texts = entries::require_texts(options)?;
     let listed = entries::parse(&texts)?;

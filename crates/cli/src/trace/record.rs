@@ -115,7 +115,7 @@ pub struct Moved {
     /// Bytes that were offered.
     pub length: u32,
     /// Bytes that were moved.
-    pub done: i64,
+    pub done: u64,
 }
 
 impl Record {
@@ -157,9 +157,7 @@ impl Record {
     /// What `SG_IO` moved.
     pub fn moved(&self) -> Option<Moved> {
         let SgIoHdr { dxfer_direction, dxfer_len, .. } = self.given.structure();
-        let SgIoHdr { resid, host_status, .. } = self.got.structure();
-        // After a length mismatch the residual is 0, though nothing was transferred.
-        let done = if host_status == 0 { i64::from(dxfer_len) - i64::from(resid) } else { 0 };
+        let done = self.got.structure::<SgIoHdr>().transferred(dxfer_len.into());
         (self.request == SG_IO).then_some(Moved { direction: dxfer_direction, length: dxfer_len, done })
     }
 
@@ -210,6 +208,3 @@ impl Record {
         find(self.request).is_none() || scsi || ata
     }
 }
-
-/// The status of a command that has sense data.
-pub const CHECK_CONDITION: u8 = 0x02;

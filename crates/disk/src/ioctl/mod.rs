@@ -11,6 +11,7 @@ use crate::device::Device;
 use crate::host::{Host, Medium};
 
 pub use request::Answer;
+pub use sg_io::CHECK_CONDITION;
 
 /// Answers a request on a listed device; `argument` is the caller's third argument, a number or an
 /// address.

@@ -13,13 +13,13 @@ use crate::settings::D_SENSE;
 use crate::transfer::DataBuffer;
 
 /// The longest CDB that the kernel accepts (`MAX_COMMAND_SIZE`).
-const MAX_CDB: usize = 32;
+pub(crate) const MAX_CDB: usize = 32;
 
 /// The most elements of a scatter-gather list.
 const UIO_MAXIOV: u16 = 1024;
 
 /// CHECK CONDITION and BUSY (SAM-5, 5.3.1).
-pub(crate) const CHECK_CONDITION: u8 = 0x02;
+pub const CHECK_CONDITION: u8 = 0x02;
 const BUSY: u8 = 0x08;
 
 /// Host and driver status (include/scsi/scsi_status.h).

@@ -11,6 +11,7 @@ use crate::ioctl::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, HDIO_GET_IDENTITY,
     SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
 };
+use crate::ioctl::sg_io::MAX_CDB;
 use crate::ioctl::{hdio_drive, sg_io};
 use crate::sat;
 use crate::scsi::command::{self, DataPhase};
@@ -21,8 +22,7 @@ const MAX_INPUT: usize = size_of::<SgIoHdr>();
 /// The offset of the CDB of `SCSI_IOCTL_SEND_COMMAND`.
 const SEND_COMMAND_CDB: usize = size_of::<ScsiIoctlCommand>();
 
-/// The longest CDB and scatter-gather list that are recorded.
-const MAX_CDB: usize = 32;
+/// The most elements of a scatter-gather list that are recorded.
 const MAX_SEGMENTS: usize = 8;
 
 /// The caller's memory that goes with a request.
@@ -203,13 +203,7 @@ impl Capture {
             (SG_IO, Ok(_)) => {
                 let hdr: Option<SgIoHdr> = host.fetch(header.argument).ok();
                 self.sense.length = self.sense.length.min(hdr.map_or(0, |hdr| hdr.sb_len_wr.into()));
-                // After a length mismatch the residual is 0, though nothing was transferred.
-                transferred = match hdr {
-                    Some(SgIoHdr { host_status: 0, resid, .. }) => {
-                        self.data_length.saturating_sub(u64::try_from(resid).unwrap_or(u64::MAX))
-                    }
-                    _ => 0,
-                };
+                transferred = hdr.map_or(0, |hdr| hdr.transferred(self.data_length));
             }
             (SCSI_IOCTL_SEND_COMMAND, Ok(status)) if status == sg_io::CHECK_CONDITION.into() => {
                 // The descriptor format has its length (SPC-4, 4.5.2).
@@ -234,17 +228,13 @@ impl Capture {
     /// Returns the segments of a message that follow its header, and the length of each part.
     /// `all`: with the caller's memory, which may be bad.
     pub fn segments(&self, path: &[u8], all: bool) -> ([Segment; PARTS - 1 + MAX_SEGMENTS], [u64; PARTS]) {
-        let own = |bytes: &[u8]| Segment {
-            address: bytes.as_ptr().expose_provenance() as u64,
-            length: bytes.len() as u64,
-        };
         let [input, cdb] = [(&self.input[..], self.input_length), (&self.cdb[..], self.cdb_length)]
-            .map(|(bytes, length)| own(bytes.get(..length).unwrap_or_default()));
+            .map(|(bytes, length)| Segment::of(bytes.get(..length).unwrap_or_default()));
         let of_caller = |segment: Segment| if all { segment } else { EMPTY };
         let [output, sense] = [self.output, self.sense].map(of_caller);
         let [a, b, c, d, e, f, g, h] = self.data.map(of_caller);
         let data = [a, b, c, d, e, f, g, h].iter().map(|segment| segment.length).sum();
-        let path = own(path);
+        let path = Segment::of(path);
         let lengths = [path.length, input.length, output.length, cdb.length, sense.length, data];
         ([path, input, output, cdb, sense, a, b, c, d, e, f, g, h], lengths)
     }

@@ -12,13 +12,11 @@ use crate::bytes::copy;
 use crate::errno::Errno;
 use crate::host::Host;
 use crate::ioctl::request::{Argument, Shape, find};
+use crate::ioctl::sg_io::MAX_CDB;
 use crate::printed::Printed;
 
 /// The most bytes of an argument that are read.
 const MAX_ARGUMENT: usize = OBSOLETE_IDENTITY;
-
-/// The most bytes of a CDB that are shown.
-const MAX_CDB: usize = 32;
 
 /// Displays the name of a request, or the number of an unknown one.
 #[derive(Clone, Copy, Debug)]

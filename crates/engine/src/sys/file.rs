@@ -144,8 +144,12 @@ pub fn pwritev_in_place(fd: c_int, from: &[Segment], offset: u64, durable: bool)
 
 /// pwritev2(2) with `RWF_ATOMIC`: all of the bytes are written, or none.
 pub fn write_atomic(file: &File, from: &[u8], offset: u64, durable: bool) -> Result<usize, Errno> {
-    let from = [Segment { address: from.as_ptr().expose_provenance() as u64, length: from.len() as u64 }];
-    pwritev2(file.0, &from, offset, libc::RWF_ATOMIC | if durable { libc::RWF_DSYNC } else { 0 })
+    pwritev2(
+        file.0,
+        &[Segment::of(from)],
+        offset,
+        libc::RWF_ATOMIC | if durable { libc::RWF_DSYNC } else { 0 },
+    )
 }
 
 fn pwritev2(fd: c_int, from: &[Segment], offset: u64, flags: c_int) -> Result<usize, Errno> {

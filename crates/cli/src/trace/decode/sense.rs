@@ -1,10 +1,11 @@
 //! SCSI status and sense data.
 
 use disk::abi::SgIoHdr;
+use disk::ioctl::CHECK_CONDITION;
 use disk::request::SG_IO;
 use disk::scsi::sense::Sense;
 
-use crate::trace::record::{Bytes, CHECK_CONDITION, Record};
+use crate::trace::record::{Bytes, Record};
 
 /// Describes the status of a SCSI command, and its sense data.
 pub fn scsi_status(record: &Record) -> String {
