@@ -104,6 +104,11 @@ impl<P> Call<P> {
         self.medium == Medium::BlockDevice
     }
 
+    /// Returns the process.
+    pub fn process(&self) -> &P {
+        &self.process
+    }
+
     /// Returns the descriptor.
     pub fn fd(&self) -> c_int {
         self.fd

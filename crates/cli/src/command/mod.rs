@@ -8,3 +8,4 @@ pub mod list;
 pub mod probe;
 pub mod run;
 pub mod setup;
+pub mod supervise;
