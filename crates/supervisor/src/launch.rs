@@ -169,7 +169,11 @@ fn fork() -> io::Result<Option<Pid>> {
 }
 
 /// Signals of a process that it takes from a descriptor instead of handling them.
-struct Signals(OwnedFd);
+struct Signals {
+    descriptor: OwnedFd,
+    /// Those that were blocked before.
+    mask: sigset_t,
+}
 
 /// A signal, and where it came from.
 struct Arrived {
@@ -181,18 +185,19 @@ struct Arrived {
 impl Signals {
     /// Blocks all signals of this process, and has them arrive here.
     fn take() -> io::Result<Signals> {
-        let mut all = MaybeUninit::<sigset_t>::uninit();
-        // SAFETY: the C library fills the set, which is then blocked and watched.
-        let fd = unsafe {
+        let (mut all, mut mask) = (MaybeUninit::<sigset_t>::uninit(), MaybeUninit::<sigset_t>::uninit());
+        // SAFETY: the C library fills both sets; one is blocked and watched.
+        let (fd, mask) = unsafe {
             libc::sigfillset(all.as_mut_ptr());
-            libc::sigprocmask(libc::SIG_BLOCK, all.as_ptr(), ptr::null_mut());
-            libc::signalfd(-1, all.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+            libc::sigemptyset(mask.as_mut_ptr());
+            libc::sigprocmask(libc::SIG_BLOCK, all.as_ptr(), mask.as_mut_ptr());
+            (libc::signalfd(-1, all.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK), mask.assume_init())
         };
         if fd == -1 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel has just made it.
-        Ok(Signals(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Signals { descriptor: unsafe { OwnedFd::from_raw_fd(fd) }, mask })
     }
 
     /// Returns one that has arrived.
@@ -201,7 +206,7 @@ impl Signals {
         let mut found: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
         let size = size_of_val(&found);
         // SAFETY: the kernel fills its structure.
-        let read = unsafe { libc::read(self.0.as_raw_fd(), (&raw mut found).cast(), size) };
+        let read = unsafe { libc::read(self.descriptor.as_raw_fd(), (&raw mut found).cast(), size) };
         let is_sent = matches!(found.ssi_code, libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL);
         (read == size as isize).then_some(Arrived { signal: found.ssi_signo as i32, is_sent })
     }
@@ -251,8 +256,8 @@ pub fn run(
     let (front, supervisor) = sockets().map_err(Failure::System)?;
     let signals = Signals::take().map_err(Failure::System)?;
     if fork().map_err(Failure::System)?.is_none() {
-        drop((front, signals));
-        supervise(command, devices, policy, supervisor);
+        drop(front);
+        supervise(command, devices, policy, signals.mask, supervisor);
     }
     drop(supervisor);
     stand_for_program(&front, &signals, lost)
@@ -263,7 +268,7 @@ pub fn run(
 fn stand_for_program(front: &OwnedFd, signals: &Signals, lost: impl FnOnce()) -> Result<Ended, Failure> {
     let mut program = None;
     loop {
-        let mut fds = [PollFd::new(front, PollFlags::IN), PollFd::new(&signals.0, PollFlags::IN)];
+        let mut fds = [PollFd::new(front, PollFlags::IN), PollFd::new(&signals.descriptor, PollFlags::IN)];
         if poll(&mut fds, None).is_err() {
             continue;
         }
@@ -303,7 +308,7 @@ fn stand_for_program(front: &OwnedFd, signals: &Signals, lost: impl FnOnce()) ->
 fn wait_alone(program: Pid, signals: &Signals) -> Result<Ended, Failure> {
     loop {
         // Children that end, and signals to pass on, arrive here alike.
-        let mut fds = [PollFd::new(&signals.0, PollFlags::IN)];
+        let mut fds = [PollFd::new(&signals.descriptor, PollFlags::IN)];
         loop {
             match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
                 Ok(Some((process, status))) if process == program => match Ended::of(status) {
@@ -339,8 +344,8 @@ impl Failure {
 }
 
 /// The supervisor: starts the program, and answers until the last process of the tree has ended.
-fn supervise(command: &mut Command, devices: Registry, policy: Policy, front: OwnedFd) -> ! {
-    let status = match start(command, devices, policy, &front) {
+fn supervise(command: &mut Command, devices: Registry, policy: Policy, mask: sigset_t, front: OwnedFd) -> ! {
+    let status = match start(command, devices, policy, mask, &front) {
         Ok(program) => {
             answer_until_end(program, front);
             0
@@ -368,6 +373,7 @@ fn start(
     command: &mut Command,
     devices: Registry,
     policy: Policy,
+    mask: sigset_t,
     front: &OwnedFd,
 ) -> Result<Program, StartError> {
     let failed = |error: io::Error| (Step::Prepare, error);
@@ -378,7 +384,7 @@ fn start(
     let (socket, programs) = sockets().map_err(failed)?;
     let Some(number) = fork().map_err(failed)? else {
         drop(socket);
-        become_program(command, policy, &programs)
+        become_program(command, policy, mask, &programs)
     };
     drop(programs);
     // The keys of the terminal are for the program.
@@ -498,7 +504,7 @@ fn is_stopped(process: Pid) -> bool {
 }
 
 /// The program: installs the filter, hands the listener to the supervisor, and is executed.
-fn become_program(command: &mut Command, policy: Policy, socket: &OwnedFd) -> ! {
+fn become_program(command: &mut Command, policy: Policy, mask: sigset_t, socket: &OwnedFd) -> ! {
     let failed = |step, error| -> ! { not_executed(socket, step, &error) };
     if policy.no_new_privileges {
         if let Err(errno) = set_no_new_privs(true) {
@@ -516,6 +522,8 @@ fn become_program(command: &mut Command, policy: Policy, socket: &OwnedFd) -> ! 
     if Message::receive(socket) != Some(Message::Ready) {
         failed(Step::Prepare, io::Error::from_raw_os_error(libc::ECHILD));
     }
+    // SAFETY: the C library reads the set.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const mask, ptr::null_mut()) };
     let error = command.exec();
     failed(Step::Execute, error)
 }
