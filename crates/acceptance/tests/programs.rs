@@ -8,11 +8,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use acceptance::{
-    Disk, Medium, Need, Outcome, Run, Scratch, assert_same, disk_trials, main as harness, needs, pattern,
-    program_with, trial,
+    Disk, Medium, Need, Outcome, Run, Scratch, Trial, assert_same, disk_trials, main as harness, needs,
+    pattern, program_with, trial,
 };
 use disk::names;
-use libtest_mimic::Trial;
 
 const MIB: u64 = 1 << 20;
 const SIZE: u64 = 128 * MIB;
@@ -21,6 +20,11 @@ const KINDS: [&str; 3] = ["scsi", "ide", "sata"];
 const UUID: &str = "11111111-2222-3333-4444-555555555555";
 
 fn main() -> ExitCode {
+    harness(trials())
+}
+
+/// The trials, which tests/supervisor.rs runs too.
+pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     let mut add = |name: &str, tools: &[&'static str], body: fn(Medium, &'static str)| {
         trials.extend(disk_trials(name, &KINDS, tools, &[], body));
@@ -52,7 +56,7 @@ fn main() -> ExitCode {
     trials.push(trial("sg/two-devices", &[Need::Tool("sg_scan")], two_devices));
     trials.push(trial("geometry/option", &needs(Medium::Loop, &["fdisk", "hdparm"]), geometry_option));
     trials.push(trial("geometry/1-GiB", &needs(Medium::Loop, &["sfdisk", "hdparm"]), geometry_of_1_gib));
-    harness(trials)
+    trials
 }
 
 /// A program with the library, the device listed with more options.
