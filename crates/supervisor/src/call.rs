@@ -2,9 +2,11 @@
 
 use std::cell::RefCell;
 use std::ffi::c_int;
+use std::io::Write;
 use std::os::fd::AsRawFd;
 
 use disk::request::{self, Family};
+use disk::trace::{Decoded, Given, Got, Named, Outcome};
 use disk::{Abi, Answer, Errno};
 use engine::call::{Call, Process};
 use engine::sys::{Memory, PathBuffer};
@@ -243,13 +245,37 @@ pub fn answer(pool: &'static Pool, notification: &Notification) -> Option<Reply>
     if let Err(errno) = call.flags() {
         return Some(Reply::Error(errno));
     }
+    let decoded = pool.messages.is_some().then(|| Decoded::given(&call, request, argument));
     let answer = disk::answer(&device, &call, request, argument);
-    let written = call.process().finish();
-    match (answer, written) {
-        (Answer::CallerGone, _) | (_, Err(Errno::CALLER_GONE)) => None,
-        (_, Err(errno)) => Some(Reply::Error(errno)),
-        (Answer::Forward, _) => Some(Reply::Continue),
-        (Answer::Value(value), _) => Some(Reply::Value(value)),
-        (Answer::Error(errno), _) => Some(Reply::Error(errno)),
+    let reply = match (answer, call.process().finish()) {
+        (Answer::CallerGone, _) | (_, Err(Errno::CALLER_GONE)) => return None,
+        (_, Err(errno)) => Reply::Error(errno),
+        (Answer::Forward, _) => Reply::Continue,
+        (Answer::Value(value), _) => Reply::Value(value),
+        (Answer::Error(errno), _) => Reply::Error(errno),
+    };
+    if let (Some(messages), Some(mut decoded)) = (&pool.messages, decoded) {
+        let process = call.process().number();
+        let asked = format!(
+            "vmware-bdwrapper: pid {process} tid {thread}: ioctl({fd}, {}, {}) on {}",
+            Named(request),
+            Given(&decoded),
+            device.entry.printed_path()
+        );
+        let result = match reply {
+            Reply::Continue => None,
+            Reply::Value(value) => Some(Ok(value)),
+            Reply::Error(errno) => Some(Err(errno)),
+        };
+        if let Some(Ok(_)) = result {
+            decoded.read_out(&call);
+        }
+        let line = match result {
+            Some(result) => format!("{asked} = {}{}, answered\n", Outcome(result), Got(&decoded)),
+            None => format!("{asked}, left to the kernel\n"),
+        };
+        // A reader that has left has chosen to be told nothing.
+        let _ = (&mut &*messages).write_all(line.as_bytes());
     }
+    Some(reply)
 }

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
@@ -392,9 +393,12 @@ fn start(
     let descriptor = pidfd_open(number, PidfdFlags::empty()).map_err(errno)?;
     let program = Program { number, descriptor, socket };
     let listener = receive_descriptor(&program.socket)?;
-    let pool: &'static Pool = Box::leak(Box::new(Pool::new(Listener::new(listener), devices, policy)));
-    leave_behind(&[front.as_fd(), program.socket.as_fd(), program.descriptor.as_fd(), pool.listener.as_fd()])
-        .map_err(failed)?;
+    let messages = if policy.shows_requests { messages(&devices).map_err(failed)? } else { None };
+    let pool = Pool::new(Listener::new(listener), devices, policy, messages);
+    let pool: &'static Pool = Box::leak(Box::new(pool));
+    let own = [&program.socket, &program.descriptor, front].map(AsFd::as_fd).into_iter();
+    let kept = own.chain([pool.listener.as_fd()]).chain(pool.messages.as_ref().map(AsFd::as_fd));
+    leave_behind(&kept.collect::<Vec<_>>()).map_err(failed)?;
     thread::Builder::new().spawn(|| pool.serve()).map_err(failed)?;
     Message::Ready.send(&program.socket).map_err(failed)?;
     // The socket closes when the program is executed.
@@ -405,6 +409,13 @@ fn start(
         }
         _ => Ok(program),
     }
+}
+
+/// Returns the standard error, unless messages would destroy what is there.
+fn messages(devices: &Registry) -> io::Result<Option<File>> {
+    let file = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let is_disk = file.metadata()?.file_type().is_block_device() || devices.lists(&file);
+    Ok(Some(file).filter(|_| !is_disk))
 }
 
 /// Lets go of what belongs to the program: its files, its directory, its limits.

@@ -11,7 +11,9 @@ pub struct Policy {
     /// Whether the supervisor could reach the memory of processes of other users. The number of a
     /// process that is killed during its call can be given to another, into which nothing may be
     /// written.
-    pub(crate) reaches_others: bool,
+    pub reaches_others: bool,
+    /// Whether a line about each answered call is written to the standard error.
+    pub shows_requests: bool,
 }
 
 impl Policy {
@@ -21,6 +23,7 @@ impl Policy {
         Policy {
             no_new_privileges: !effective.contains(CapabilitySet::SYS_ADMIN),
             reaches_others: effective.contains(CapabilitySet::SYS_PTRACE),
+            shows_requests: false,
         }
     }
 }

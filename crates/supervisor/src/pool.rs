@@ -6,6 +6,7 @@
 //! a listed device may be served by a process of the tree that must be answered first.
 
 use std::cell::Cell;
+use std::fs::File;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -22,6 +23,8 @@ pub struct Pool {
     pub listener: Listener,
     pub registry: Registry,
     pub policy: Policy,
+    /// Where a line about each answered call is written.
+    pub messages: Option<File>,
     turn: Mutex<Turn>,
     changed: Condvar,
 }
@@ -42,9 +45,9 @@ thread_local! {
 
 impl Pool {
     /// Puts together what the threads work with.
-    pub fn new(listener: Listener, registry: Registry, policy: Policy) -> Pool {
+    pub fn new(listener: Listener, registry: Registry, policy: Policy, messages: Option<File>) -> Pool {
         let turn = Turn { is_taken: false, idle: 0, has_ended: false };
-        Pool { listener, registry, policy, turn: Mutex::new(turn), changed: Condvar::new() }
+        Pool { listener, registry, policy, messages, turn: Mutex::new(turn), changed: Condvar::new() }
     }
 
     fn turn(&self) -> MutexGuard<'_, Turn> {

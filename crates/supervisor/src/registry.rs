@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_int};
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::sync::{PoisonError, RwLock};
 
 use disk::entry::Entry;
@@ -106,6 +108,13 @@ impl Registry {
         let Listed { index, entry, settings, nexus, exclusion, .. } = listed;
         let device = Device { entry, index: *index, settings, nexus };
         Found::Listed(device, Hit { status, discard_limits: known.discard_limits, exclusion })
+    }
+
+    /// Returns whether a file is a listed one.
+    pub fn lists(&self, file: &File) -> bool {
+        let birth = || sys::birth(file.as_raw_fd());
+        let status = sys::fstat(file.as_raw_fd());
+        status.is_ok_and(|status| self.known(&status, birth).is_some())
     }
 
     /// Returns what is known of a device or file whose name was listed.

@@ -6,11 +6,11 @@
 //! processes, by its number.
 #![allow(unsafe_code)]
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::ffi::{CString, c_int};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
@@ -27,7 +27,15 @@ pub struct Target {
     thread: i32,
     /// Whether its memory is written through a file.
     reaches_others: bool,
-    memory: OnceCell<File>,
+    memory: OnceCell<MemoryFile>,
+}
+
+/// The memory of a thread's process, and what is mapped there.
+struct MemoryFile {
+    memory: File,
+    maps: File,
+    /// A part that the process may write: first address, and the one behind the last.
+    writable: Cell<(u64, u64)>,
 }
 
 /// The most threads whose descriptors of themselves a thread of the supervisor keeps.
@@ -160,31 +168,14 @@ impl Target {
     }
 
     fn write_to_file(&self, parts: &[(u64, &[u8])]) -> Result<(), Errno> {
-        let memory = match self.memory.get() {
-            Some(memory) => memory,
+        let file = match self.memory.get() {
+            Some(file) => file,
             None => {
-                let file = File::options().write(true).open(format!("/proc/{}/mem", self.thread));
-                let file = self.checked(file)?.map_err(|error| errno_of(&error))?;
+                let file = self.checked(MemoryFile::open(self.thread))?.map_err(|error| errno_of(&error))?;
                 self.memory.get_or_init(|| file)
             }
         };
-        for (address, bytes) in parts {
-            let mut done = 0;
-            while done < bytes.len() {
-                match memory.write_at(&bytes[done..], address.wrapping_add(done as u64)) {
-                    // Its memory is gone.
-                    Ok(0) => return Err(Errno::CALLER_GONE),
-                    Ok(written) => done += written,
-                    Err(error) => {
-                        return Err(match errno_of(&error) {
-                            Errno::EIO | Errno::EINVAL => Errno::EFAULT,
-                            errno => errno,
-                        });
-                    }
-                }
-            }
-        }
-        Ok(())
+        parts.iter().try_for_each(|(address, bytes)| file.write(*address, bytes))
     }
 
     /// Returns its effective capabilities, a bit each.
@@ -238,6 +229,97 @@ impl Target {
         }
         let theirs = if self.is_in_initial_user_namespace() { self.capabilities() } else { 0 };
         restrict_capabilities(theirs)
+    }
+}
+
+impl MemoryFile {
+    fn open(thread: i32) -> io::Result<MemoryFile> {
+        let memory = File::options().write(true).open(format!("/proc/{thread}/mem"))?;
+        let maps = File::open(format!("/proc/{thread}/maps"))?;
+        Ok(MemoryFile { memory, maps, writable: Cell::new((0, 0)) })
+    }
+
+    fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        // The file writes to memory that the process itself may not write.
+        if !self.is_writable(address, bytes.len())? {
+            return Err(Errno::EFAULT);
+        }
+        let mut done = 0;
+        while done < bytes.len() {
+            match self.memory.write_at(&bytes[done..], address.wrapping_add(done as u64)) {
+                // The process has ended.
+                Ok(0) => return Err(Errno::CALLER_GONE),
+                Ok(written) => done += written,
+                Err(error) => {
+                    return Err(match errno_of(&error) {
+                        Errno::EIO | Errno::EINVAL => Errno::EFAULT,
+                        errno => errno,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether the process may write all of a part of its memory.
+    fn is_writable(&self, address: u64, length: usize) -> Result<bool, Errno> {
+        let Some(end) = address.checked_add(length as u64) else { return Ok(false) };
+        let mut next = address;
+        while next < end {
+            let (start, behind) = self.writable.get();
+            if !(start..behind).contains(&next) {
+                let Some(found) = self.writable_mapping(next)? else { return Ok(false) };
+                self.writable.set(found);
+            }
+            next = self.writable.get().1;
+        }
+        Ok(true)
+    }
+
+    /// Returns the mapping that holds an address, if the process may write it.
+    fn writable_mapping(&self, address: u64) -> Result<Option<(u64, u64)>, Errno> {
+        /// `struct procmap_query` (include/uapi/linux/fs.h): its first five fields.
+        #[repr(C)]
+        #[derive(Default)]
+        struct Query {
+            size: u64,
+            flags: u64,
+            address: u64,
+            start: u64,
+            end: u64,
+            rest: [u64; 8],
+        }
+        const _: () = assert!(size_of::<Query>() == 104);
+        const PROCMAP_QUERY: libc::c_ulong = 0xc068_6611;
+        const WRITABLE: u64 = 2;
+        let mut query =
+            Query { size: size_of::<Query>() as u64, flags: WRITABLE, address, ..Query::default() };
+        // SAFETY: the kernel fills its structure.
+        let found = unsafe { libc::ioctl(self.maps.as_raw_fd(), PROCMAP_QUERY, &raw mut query) };
+        match result(found.into()) {
+            Ok(_) => Ok(Some((query.start, query.end))),
+            Err(Errno::ENOENT) => Ok(None),
+            // Linux before 6.11.
+            Err(Errno::ENOTTY) => self.writable_line(address),
+            Err(Errno::ESRCH) => Err(Errno::CALLER_GONE),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The same from the text (proc_pid_maps(5)).
+    fn writable_line(&self, address: u64) -> Result<Option<(u64, u64)>, Errno> {
+        let mut maps = &self.maps;
+        let mut text = String::new();
+        let read = maps.rewind().and_then(|()| maps.read_to_string(&mut text));
+        read.map_err(|error| errno_of(&error))?;
+        let mapping = |line: &str| {
+            let (range, rest) = line.split_once(' ')?;
+            let (start, end) = range.split_once('-')?;
+            let [start, end] = [start, end].map(|number| u64::from_str_radix(number, 16));
+            let (start, end) = (start.ok()?, end.ok()?);
+            (rest.as_bytes().get(1) == Some(&b'w') && (start..end).contains(&address)).then_some((start, end))
+        };
+        Ok(text.lines().find_map(mapping))
     }
 }
 
@@ -388,6 +470,23 @@ mod tests {
         }
         assert_eq!(reopen(this_thread(), 1 << 20).err(), Some(Errno::EBADF));
         assert_eq!(reopen(i32::MAX, 0).err(), Some(Errno::ESRCH));
+    }
+
+    #[test]
+    fn memory_that_may_be_written() {
+        let file = MemoryFile::open(this_thread()).expect("it is our own");
+        let (written, constant) = (Box::new(7u8), &raw const *b"constant");
+        for find in [MemoryFile::writable_mapping, MemoryFile::writable_line] {
+            let (start, end) =
+                find(&file, (&raw const *written).addr() as u64).expect("it exists").expect("it can");
+            assert!((start..end).contains(&((&raw const *written).addr() as u64)));
+            assert_eq!(find(&file, constant.addr() as u64), Ok(None));
+            assert_eq!(find(&file, 8), Ok(None));
+        }
+        assert_eq!(file.write((&raw const *written).addr() as u64, &[8]), Ok(()));
+        assert_eq!(file.write(constant.addr() as u64, &[8]), Err(Errno::EFAULT));
+        assert_eq!(file.write(u64::MAX - 1, &[8; 4]), Err(Errno::EFAULT));
+        assert_eq!(std::hint::black_box(*written), 8);
     }
 
     #[test]

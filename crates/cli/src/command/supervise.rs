@@ -23,12 +23,6 @@ pub fn supervise(
     force: bool,
     command: &[OsString],
 ) -> Result<Infallible, Failure> {
-    if log_level.is_some() {
-        return Err(Failure::new(
-            Failure::USAGE,
-            "--log-level: the supervisor writes no messages while the program runs: leave the option out.",
-        ));
-    }
     // The supervisor needs them as long as it runs.
     let texts: &'static [OsString] = entries::texts(options)?.leak();
     let listed = entries::parse(texts)?;
@@ -41,7 +35,10 @@ pub fn supervise(
     }
     entries::clashes(&listed).flatten().for_each(say);
     find::unstartable(&file).iter().for_each(say);
-    let policy = Policy::current();
+    // The library's levels: of those after the start, a supervisor sees the requests alone.
+    let level = log_level.map(OsString::from).or_else(|| std::env::var_os(names::LOG_LEVEL));
+    let level = level.and_then(|level| level.to_str()?.parse::<i32>().ok()).unwrap_or(1);
+    let policy = Policy { shows_requests: level >= 1000, ..Policy::current() };
     if policy.no_new_privileges {
         say_without_privileges(&file)?;
     }
