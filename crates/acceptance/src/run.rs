@@ -295,6 +295,14 @@ impl Session {
         String::from_utf8_lossy(&text).into_owned()
     }
 
+    /// Closes its input, waits for its end and returns its exit status.
+    pub fn end_with(mut self) -> i32 {
+        drop(self.stdin.take());
+        let status = self.child.wait().expect("our own child can be waited for");
+        self.watchdog.take().expect("it is taken here alone").end(&self.program);
+        status.code().unwrap_or_else(|| panic!("{status}; stderr: {}", self.err()))
+    }
+
     /// Closes its input, waits for its end and returns all it wrote to its standard error.
     pub fn end(mut self) -> String {
         drop(self.stdin.take());
