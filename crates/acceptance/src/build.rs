@@ -6,6 +6,8 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
+use crate::engine::COMMAND;
+
 /// The directory that cargo builds into: the test program stands in `TARGET/PROFILE/deps`.
 fn target() -> PathBuf {
     let program = std::env::current_exe().expect("/proc/self/exe names this test program");
@@ -14,12 +16,22 @@ fn target() -> PathBuf {
 
 /// The release build of the library, not older than its sources.
 pub fn library() -> PathBuf {
-    let path = target().join("release/libvmware_bdwrapper.so");
+    built("libvmware_bdwrapper.so", &["disk", "engine", "preload"])
+}
+
+/// The release build of the command, not older than the sources of the supervisor.
+pub fn built_command() -> PathBuf {
+    built(COMMAND, &["disk", "engine", "supervisor"])
+}
+
+/// A file of the release build, not older than the sources of these crates.
+fn built(name: &str, sources: &[&str]) -> PathBuf {
+    let path = target().join("release").join(name);
     let Ok(built) = path.metadata().and_then(|file| file.modified()) else {
         panic!("{} does not exist: run cargo build --release first", path.display());
     };
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("crates/acceptance has a parent");
-    for name in ["disk", "engine", "preload"] {
+    for name in sources {
         if let Some(newer) = newer_than(built, &crates.join(name).join("src")) {
             panic!("{} is newer than {}: run cargo build --release first", newer.display(), path.display());
         }

@@ -12,6 +12,7 @@ use disk::names;
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
+use crate::engine::{COMMAND, Engine, engine};
 use crate::isolation::{Privilege, privilege};
 use crate::run::Run;
 
@@ -72,8 +73,16 @@ impl Scratch {
         path
     }
 
-    /// The library under its installed name.
+    /// The command under its installed name.
+    pub fn command(&self) -> PathBuf {
+        self.copy(&crate::build::built_command(), COMMAND)
+    }
+
+    /// The library under its installed name; beside it stands the command, where the supervisor is tested.
     pub fn library(&self) -> PathBuf {
+        if engine() == Engine::Supervisor {
+            self.command();
+        }
         self.copy(&crate::build::library(), names::LIBRARY)
     }
 

@@ -1,5 +1,6 @@
 //! Trials that say what they need.
 
+use std::cell::RefCell;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -54,10 +55,27 @@ pub fn needs(medium: Medium, tools: &[&'static str]) -> Vec<Need> {
     root.into_iter().chain(tools.iter().copied().map(Need::Tool)).collect()
 }
 
+thread_local! {
+    static GROUP: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Makes trials whose names begin with a group's: `GROUP/NAME`.
+pub fn group(name: &str, make: impl FnOnce() -> Vec<Trial>) -> Vec<Trial> {
+    let outer = GROUP.replace(format!("{name}/"));
+    let trials = make();
+    GROUP.set(outer);
+    trials
+}
+
+/// The name of a trial with that of its group.
+fn in_group(name: impl AsRef<str>) -> String {
+    GROUP.with_borrow(|group| format!("{group}{}", name.as_ref()))
+}
+
 /// A trial that is ignored where a need is not met, and fails there when `CI=true`. As an ordinary user, one that needs root runs in a
 /// user namespace.
 pub fn trial(name: impl Into<String>, needs: &[Need], body: impl FnOnce() + Send + 'static) -> Trial {
-    let name = name.into();
+    let name = in_group(name.into());
     let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
     if missing.is_empty() && needs.contains(&Need::Root) && privilege() == Privilege::User {
         return Trial::test(name.clone(), move || {
@@ -109,7 +127,9 @@ pub fn kernel_trial(
     if list.split_whitespace().any(|word| word == what) {
         return trial(name, needs, body);
     }
-    Trial::test(name, || Ok(())).with_kind(format!("needs a kernel with {what}")).with_ignored_flag(true)
+    Trial::test(in_group(name), || Ok(()))
+        .with_kind(format!("needs a kernel with {what}"))
+        .with_ignored_flag(true)
 }
 
 /// Runs the trials that the command line asks for.

@@ -15,6 +15,7 @@
 mod build;
 pub mod clients;
 mod data;
+mod engine;
 mod finding;
 mod fixture;
 mod harness;
@@ -24,12 +25,13 @@ pub mod machine;
 mod run;
 mod sgio;
 
-pub use build::{library, program, program_with, python};
+pub use build::{built_command, library, program, program_with, python};
 pub use clients::command;
 pub use data::{assert_same, pattern};
+pub use engine::{Engine, engine, test_engine};
 pub use finding::{Finding, commands};
 pub use fixture::{Disk, Loop, Medium, Name, Scratch};
-pub use harness::{Need, disk_trials, is_root, kernel_trial, main, needs, trial};
+pub use harness::{Need, disk_trials, group, is_root, kernel_trial, main, needs, trial};
 pub use isolation::PRIVILEGE;
 pub use libtest_mimic::Trial;
 pub use run::{Outcome, Run, Session, wait_for};

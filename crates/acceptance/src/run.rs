@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -11,6 +12,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use disk::names;
+
+use crate::engine::{COMMAND, Engine, engine};
 
 /// Where programs are looked for; system tools stand in the `sbin` directories.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -39,6 +42,8 @@ pub struct Run {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     trace: Option<(PathBuf, Vec<OsString>)>,
+    /// `vmware-bdwrapper run --engine supervisor` and its options, which run it.
+    supervisor: Vec<OsString>,
     nobody: bool,
     default_signals: bool,
     stdin: Vec<u8>,
@@ -53,6 +58,7 @@ impl Run {
             arguments: Vec::new(),
             environment: Vec::new(),
             trace: None,
+            supervisor: Vec::new(),
             nobody: false,
             default_signals: false,
             stdin: Vec::new(),
@@ -78,9 +84,24 @@ impl Run {
         self
     }
 
-    /// Preloads the library and lists devices.
+    /// Lists devices, and has the engine answer that is tested: the library or, beside it, the supervisor.
     pub fn with(self, library: &Path, devices: impl AsRef<OsStr>) -> Run {
-        self.env("LD_PRELOAD", library).env(names::DEVICES, devices)
+        match engine() {
+            Engine::Library => self.env("LD_PRELOAD", library).env(names::DEVICES, devices),
+            Engine::Supervisor => self.supervised(&library.with_file_name(COMMAND), devices),
+        }
+    }
+
+    /// Runs it under a supervisor, and lists devices.
+    pub fn supervised(mut self, command: &Path, devices: impl AsRef<OsStr>) -> Run {
+        let options = ["run", "--engine", "supervisor", "--force"].map(OsString::from);
+        self.supervisor = [command.into()].into_iter().chain(options).collect();
+        for entry in devices.as_ref().as_bytes().split(|byte| *byte == b':').filter(|entry| !entry.is_empty())
+        {
+            self.supervisor.extend(["--device".into(), OsStr::from_bytes(entry).to_owned()]);
+        }
+        self.supervisor.push("--".into());
+        self
     }
 
     /// Sets the log level.
@@ -121,6 +142,8 @@ impl Run {
     }
 
     fn command(&self) -> Command {
+        let words: Vec<&OsStr> = self.supervisor.iter().map(OsString::as_os_str).collect();
+        let words: Vec<&OsStr> = [&words[..], &[&self.program]].concat();
         let started = |program: &OsStr| match self.default_signals {
             true => {
                 let mut command = Command::new("env");
@@ -130,7 +153,11 @@ impl Run {
             false => Command::new(program),
         };
         let mut command = match &self.trace {
-            None => started(&self.program),
+            None => {
+                let mut command = started(words[0]);
+                command.args(&words[1..]);
+                command
+            }
             Some((file, options)) => {
                 // The library is for the traced program, not for strace.
                 let mut command = started(OsStr::new("strace"));
@@ -141,7 +168,7 @@ impl Run {
                     setting.push(value);
                     command.arg("-E").arg(setting);
                 }
-                command.arg("--").arg(&self.program);
+                command.arg("--").args(&words);
                 command
             }
         };
@@ -266,6 +293,14 @@ impl Session {
     pub fn err(&self) -> String {
         let text = std::fs::read(&self.stderr).expect("the scratch directory can be read");
         String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Closes its input, waits for its end and returns its exit status.
+    pub fn end_with(mut self) -> i32 {
+        drop(self.stdin.take());
+        let status = self.child.wait().expect("our own child can be waited for");
+        self.watchdog.take().expect("it is taken here alone").end(&self.program);
+        status.code().unwrap_or_else(|| panic!("{status}; stderr: {}", self.err()))
     }
 
     /// Closes its input, waits for its end and returns all it wrote to its standard error.

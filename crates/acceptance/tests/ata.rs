@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use acceptance::{
-    Disk, Medium, Need, Run, Scratch, assert_same, clients, command, disk_trials, main as harness, needs,
-    trial,
+    Disk, Medium, Need, Run, Scratch, Trial, assert_same, clients, command, disk_trials, main as harness,
+    needs, trial,
 };
 
 const MIB: u64 = 1 << 20;
@@ -20,6 +20,11 @@ const SECTORS: u64 = SIZE / 512;
 const ATA_ID: &str = "/lib/udev/ata_id";
 
 fn main() -> ExitCode {
+    harness(trials())
+}
+
+/// The trials, which tests/supervisor.rs runs too.
+pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     // Only root may send ATA commands.
     let mut add = |name: &str, tools: &[&'static str], body: fn(Medium, &'static str)| {
@@ -48,7 +53,7 @@ fn main() -> ExitCode {
         check(&Disk::new(Medium::Loop, "ide", SIZE), &[("hdparm -tT DEV", 0, "Timing buffered disk reads")]);
     }));
     trials.push(trial("sector/4096", &[Need::Tool("hdparm"), Need::Root], big_sectors));
-    harness(trials)
+    trials
 }
 
 /// Invocations, the exit status, and a part of what is said; hdparm ends with the errno.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use acceptance::{Disk, Medium, Need, Outcome, Run, main as harness, trial};
+use acceptance::{Disk, Medium, Need, Outcome, Run, Trial, main as harness, trial};
 
 const MIB: u64 = 1 << 20;
 
@@ -39,6 +39,11 @@ struct Case {
 }
 
 fn main() -> ExitCode {
+    harness(trials())
+}
+
+/// The trials, which tests/supervisor.rs runs too.
+pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for kind in ["scsi", "sata", "ide"] {
         for medium in [Medium::Image, Medium::Node] {
@@ -59,7 +64,7 @@ fn main() -> ExitCode {
         trials.push(trial(format!("unlisted/{name}"), &[Need::Devices], move || unlisted(medium)));
     }
     trials.push(trial("documented", &[], documented));
-    harness(trials)
+    trials
 }
 
 /// Rows by name: return value, errno and output, separated by tabs.

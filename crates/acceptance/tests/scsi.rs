@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 use acceptance::clients::LIST;
 use acceptance::{
-    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, Sgio, assert_same, clients, command, disk_trials,
-    hex, is_root, main as harness, needs, pattern, trial,
+    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, Sgio, Trial, assert_same, clients, command,
+    disk_trials, hex, is_root, main as harness, needs, pattern, trial,
 };
 
 const MIB: u64 = 1 << 20;
@@ -20,6 +20,11 @@ const KINDS: [&str; 2] = ["scsi", "sata"];
 const SCSI_ID: &str = "/lib/udev/scsi_id";
 
 fn main() -> ExitCode {
+    harness(trials())
+}
+
+/// The trials, which tests/supervisor.rs runs too.
+pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     let mut add = |name: &str, tools: &[&'static str], body: fn(Medium, &'static str)| {
         trials.extend(disk_trials(name, &KINDS, tools, &[], body));
@@ -69,7 +74,7 @@ fn main() -> ExitCode {
         }));
     }
     trials.push(trial("list/lio", &clients::needs(LIST), list));
-    harness(trials)
+    trials
 }
 
 fn read_at(path: &Path, offset: u64, bytes: usize) -> Vec<u8> {

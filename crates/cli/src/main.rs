@@ -47,7 +47,7 @@ See vmware-bdwrapper(1) for more, and libvmware-bdwrapper(7) for how devices are
 enum Task {
     /// Become a program with the library and the devices
     #[command(
-        override_usage = "vmware-bdwrapper run [--device ENTRY]... [--log-level N] [--force] [--] PROGRAM [ARGUMENT]..."
+        override_usage = "vmware-bdwrapper run [--device ENTRY]... [--engine ENGINE] [--log-level N] [--force] [--] PROGRAM [ARGUMENT]..."
     )]
     #[command(
         after_help = "Example:\n  vmware-bdwrapper run --device $PWD/disk.img=ide -- /sbin/hdparm -i disk.img"
@@ -56,6 +56,9 @@ enum Task {
         /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts
         #[arg(long = "device", value_name = "ENTRY")]
         devices: Vec<OsString>,
+        /// What answers: the library, in programs that load it, or a supervisor, in all programs
+        #[arg(long, value_enum, default_value_t = command::run::Engine::Library)]
+        engine: command::run::Engine,
         /// How much the library says: -1 nothing, 0 errors, 1 warnings, 10 what it found, 100 descriptors, 1000 requests
         #[arg(long, value_name = "N", allow_hyphen_values = true, hide_possible_values = true)]
         #[arg(value_parser = ["-1", "0", "1", "10", "100", "1000"])]
@@ -233,7 +236,11 @@ fn main() -> ExitCode {
     };
     let _ = FORMAT.set(line.message_format);
     let done = match line.task {
-        Task::Run { devices, log_level, force, command } => {
+        Task::Run { devices, engine: command::run::Engine::Supervisor, log_level, force, command } => {
+            command::supervise::supervise(devices, log_level.as_deref(), force, &command)
+                .map(|never| match never {})
+        }
+        Task::Run { devices, engine: command::run::Engine::Library, log_level, force, command } => {
             command::run::run(devices, log_level.as_deref(), force, &command).map(|never| match never {})
         }
         Task::Probe { devices, json } => command::probe::probe(devices, json),

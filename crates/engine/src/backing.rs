@@ -6,7 +6,7 @@ use disk::host::{Extent, Provisioning, Segment, UpdateError};
 use disk::request::{BLKBSZGET, BLKGETSIZE64, BLKIOMIN, BLKPBSZGET, BLKROGET, BLKSECTGET, BLKSSZGET};
 use disk::{Backing, Errno, Medium};
 
-use crate::call::Call;
+use crate::call::{Call, Process};
 use crate::exclusion::{self, OwnLocks};
 use crate::sys::{self, File, Memory};
 use crate::task;
@@ -20,8 +20,8 @@ const IMAGE_MAX_SECTORS: u16 = 2560;
 /// tmpfs, F2FS.
 const HOLE_PUNCHING: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010];
 
-impl<P> Backing for Call<P> {
-    type BounceBuffer = Memory;
+impl<P: Process> Backing for Call<P> {
+    type BounceBuffer = P::BounceBuffer;
 
     fn medium(&self) -> Medium {
         self.medium
@@ -72,11 +72,11 @@ impl<P> Backing for Call<P> {
     }
 
     fn read_at(&self, offset: u64, into: &[Segment]) -> Result<Option<u64>, Errno> {
-        or_bounce(self.read_once(offset, into))
+        if P::IS_OWN { or_bounce(self.read_once(offset, into)) } else { Ok(None) }
     }
 
     fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<Option<u64>, Errno> {
-        or_bounce(self.write_once(offset, from, durable))
+        if P::IS_OWN { or_bounce(self.write_once(offset, from, durable)) } else { Ok(None) }
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
@@ -121,16 +121,17 @@ impl<P> Backing for Call<P> {
     ) -> Result<(), UpdateError> {
         let flags = libc::O_RDWR | self.flags().map_err(UpdateError::Exclude)? & libc::O_DIRECT;
         let deadline = sys::milliseconds().saturating_add(timeout_ms.into());
-        let thread = sys::thread();
+        let (owner, report) = (self.process.number(), self.process.lock_report(self.fd));
+        self.process.before_waiting();
         let mut attempt = || {
             let Some(_threads) = self.exclusion.try_lock_threads() else { return Ok(false) };
             let once = || {
                 task::free_descriptors(self.fd);
-                // From the caller's table: a POSIX lock is shown only there (fs/locks.c,
-                // show_fd_locks).
-                let own = OwnLocks::of(thread, self.fd);
+                // A POSIX lock is shown only there (fs/locks.c, show_fd_locks).
+                let own = OwnLocks::read(report.as_ref().ok());
+                self.process.take_rights().map_err(UpdateError::Exclude)?;
                 let file = task::reopen(self.fd, &self.status, flags).map_err(UpdateError::Exclude)?;
-                let guard = exclusion::try_lock_processes(&file, &self.status, own);
+                let guard = exclusion::try_lock_processes(&file, &self.status, owner, own);
                 let Some(_processes) = guard.map_err(UpdateError::Exclude)? else { return Ok(false) };
                 read_all(&file, offset, medium).map_err(UpdateError::Read)?;
                 if change(medium) {
@@ -144,6 +145,7 @@ impl<P> Backing for Call<P> {
     }
 
     fn sync(&self) -> Result<(), Errno> {
+        self.process.before_waiting();
         sys::sync(self.checked_fd()?)
     }
 
@@ -197,8 +199,8 @@ impl<P> Backing for Call<P> {
         }
     }
 
-    fn bounce_buffer(&self, length: usize) -> Result<Memory, Errno> {
-        Memory::map(length)
+    fn bounce_buffer(&self, length: usize) -> Result<P::BounceBuffer, Errno> {
+        self.process.bounce_buffer(length)
     }
 
     fn discard(&self, offset: u64, length: u64) -> Result<(), Errno> {
@@ -218,11 +220,12 @@ impl<P> Backing for Call<P> {
     }
 
     fn flush(&self) -> Result<(), Errno> {
+        self.process.before_waiting();
         sys::flush(self.checked_fd()?)
     }
 }
 
-impl<P> Call<P> {
+impl<P: Process> Call<P> {
     /// Makes one system call with the descriptor or, if it is not open for that, with one that is:
     /// a caller who may send any command can have it open for reading alone.
     fn with_descriptor<T>(&self, act: impl Fn(c_int) -> Result<T, Errno>) -> Result<T, Errno> {
@@ -238,12 +241,11 @@ impl<P> Call<P> {
     }
 
     fn reopened_as<T>(&self, flags: c_int, act: impl FnOnce(&File) -> Result<T, Errno>) -> Result<T, Errno> {
-        task::run(|| act(&task::reopen(self.fd, &self.status, flags)?))?
-    }
-
-    /// Returns whether a write to an image file exceeds `RLIMIT_FSIZE`, which raises SIGXFSZ.
-    fn is_beyond_limit(&self, offset: u64, length: u64) -> bool {
-        self.medium == Medium::ImageFile && offset.saturating_add(length) > sys::file_size_limit()
+        self.process.before_waiting();
+        task::run(|| {
+            self.process.take_rights()?;
+            act(&task::reopen(self.fd, &self.status, flags)?)
+        })?
     }
 
     /// Makes a request that returns a number of 2, 4 or 8 bytes.
@@ -277,15 +279,35 @@ impl<P> Call<P> {
     }
 
     fn read_once(&self, offset: u64, into: &[Segment]) -> Result<u64, Errno> {
+        if !P::IS_OWN && !self.has_flag(libc::O_DIRECT) {
+            if let Ok(read @ 1..) = sys::preadv_cached(self.fd, into, offset) {
+                return Ok(read as u64);
+            }
+        }
+        self.process.before_waiting();
         self.with_descriptor(|fd| Ok(sys::preadv(fd, into, offset)? as u64))
     }
 
     fn write_once(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
+        self.process.before_waiting();
         let length = from.iter().fold(0u64, |sum, segment| sum.saturating_add(segment.length));
-        if self.is_beyond_limit(offset, length) {
+        let limit = match self.medium {
+            Medium::BlockDevice => u64::MAX,
+            Medium::ImageFile => self.process.file_size_limit(),
+        };
+        if offset.saturating_add(length) <= limit {
+            return self.write_in_place(offset, from, durable);
+        }
+        // Beyond what the process may give a file (`RLIMIT_FSIZE`) the kernel raises SIGXFSZ.
+        if P::IS_OWN {
             return task::run(|| self.write_in_place(offset, from, durable))?;
         }
-        self.write_in_place(offset, from, durable)
+        // The limit is not the engine's, which writes one buffer here.
+        let room = limit.saturating_sub(offset);
+        let Some(&Segment { address, .. }) = from.first().filter(|_| room > 0) else {
+            return Err(Errno::EFBIG);
+        };
+        self.write_in_place(offset, &[Segment { address, length: room }], durable)
     }
 
     /// Writes once, where the offset says.
@@ -318,6 +340,7 @@ impl<P> Call<P> {
     }
 
     fn fallocate(&self, mode: c_int, offset: u64, length: u64) -> Result<(), Errno> {
+        self.process.before_waiting();
         self.with_descriptor(|fd| sys::fallocate(fd, mode, offset, length))
     }
 }

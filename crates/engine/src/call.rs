@@ -3,14 +3,29 @@
 use core::cell::Cell;
 use core::ffi::c_int;
 
-use disk::{Caller, Capability, Errno, Medium};
+use disk::{Abi, Caller, Capability, Errno, Medium};
 
 use crate::discard::DiscardLimits;
 use crate::exclusion::Exclusion;
-use crate::sys::{self, Status};
+use crate::sys::{self, PathBuffer, Status};
 
 /// The process that called ioctl(2).
 pub trait Process {
+    /// Memory of the engine that data passes through between the device and the process.
+    type BounceBuffer: AsMut<[u8]>;
+
+    /// Whether it is the calling process, so that the kernel can move data between a device and its
+    /// addresses.
+    const IS_OWN: bool;
+
+    /// Returns memory of at least this many bytes: see [`Backing::bounce_buffer`](disk::Backing::bounce_buffer).
+    fn bounce_buffer(&self, length: usize) -> Result<Self::BounceBuffer, Errno>;
+
+    /// Returns how it lays out structures.
+    fn abi(&self) -> Abi {
+        Abi::Native
+    }
+
     /// Copies from its memory: see [`Caller::copy_in`].
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno>;
 
@@ -25,11 +40,29 @@ pub trait Process {
 
     /// Returns whether these are privileges in the initial user namespace.
     fn is_in_initial_user_namespace(&self) -> bool;
+
+    /// Returns the largest size that it may give a file, in bytes.
+    fn file_size_limit(&self) -> u64;
+
+    /// Returns its number, as the kernel reports the holder of a lock.
+    fn number(&self) -> c_int;
+
+    /// Returns the file of /proc that reports its locks on what this descriptor of the engine's is
+    /// open on.
+    fn lock_report(&self, fd: c_int) -> Result<PathBuffer, Errno>;
+
+    /// Gives the calling task, which has been made for this, the rights to files of the process.
+    fn take_rights(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Announces that the next system call may wait for the device.
+    fn before_waiting(&self) {}
 }
 
 /// One call on a listed device.
 pub struct Call<P> {
-    process: P,
+    pub(crate) process: P,
     pub(crate) fd: c_int,
     pub(crate) medium: Medium,
     /// The status of its file when the call began.
@@ -71,14 +104,25 @@ impl<P> Call<P> {
         self.medium == Medium::BlockDevice
     }
 
+    /// Returns the process.
+    pub fn process(&self) -> &P {
+        &self.process
+    }
+
     /// Returns the descriptor.
     pub fn fd(&self) -> c_int {
         self.fd
     }
+}
 
+impl<P: Process> Call<P> {
     /// Returns the descriptor, for one system call that transfers or changes data. `ENODEV` if
     /// another thread has closed it, or opened another file there, since the call began.
     pub(crate) fn checked_fd(&self) -> Result<c_int, Errno> {
+        if !P::IS_OWN {
+            // The engine's own copy of the caller's descriptor.
+            return Ok(self.fd);
+        }
         match sys::fstat(self.fd) {
             Ok(now) if now.is_same_file(&self.status) => Ok(self.fd),
             _ => Err(Errno::ENODEV),
@@ -93,6 +137,10 @@ impl<P: Process> Caller for Call<P> {
 
     fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
         self.process.copy_out(address, bytes)
+    }
+
+    fn abi(&self) -> Abi {
+        self.process.abi()
     }
 
     fn prepare(&self, address: u64, length: usize) {

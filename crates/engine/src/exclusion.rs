@@ -92,12 +92,11 @@ pub struct OwnLocks {
 }
 
 impl OwnLocks {
-    /// Returns what a thread's descriptor has locked. Only in a task of its own.
-    pub fn of(thread: c_int, fd: c_int) -> OwnLocks {
+    /// Returns what a file of /proc/PID/fdinfo reports. Only in a task of its own.
+    pub fn read(report: Option<&PathBuffer>) -> OwnLocks {
         let (mut text, mut length) = ([0; 16384], 0);
-        let name = PathBuffer::format(format_args!("/proc/self/task/{thread}/fdinfo/{fd}"));
-        let file = name.and_then(|name| File::open(name.as_c_str(), libc::O_RDONLY | libc::O_CLOEXEC));
-        if let Ok(file) = file {
+        let open = |name: &PathBuffer| File::open(name.as_c_str(), libc::O_RDONLY | libc::O_CLOEXEC).ok();
+        if let Some(file) = report.and_then(open) {
             while let Ok(more @ 1..) = file.read(text.get_mut(length..).unwrap_or_default()) {
                 length = more.saturating_add(length);
             }
@@ -136,21 +135,22 @@ impl OwnLocks {
 }
 
 /// Keeps other processes out as long as the file and the result are open; `None` where one updates
-/// the device. Only in a task of its own.
+/// the device. `owner` is the program's process. Only in a task of its own.
 pub fn try_lock_processes(
     file: &File,
     checked: &Status,
+    owner: c_int,
     own: OwnLocks,
 ) -> Result<Option<ProcessGuard>, Errno> {
     // A lock of the byte through the program's descriptor excludes all that have not inherited it.
-    let locked = if own.byte { lock_file(file, own)? } else { lock(file, own)? };
+    let locked = if own.byte { lock_file(file, own)? } else { lock(file, owner, own)? };
     if !locked {
         return Ok(None);
     }
     // A block device can have several nodes, each an inode with locks of its own.
     let node = system_node(checked)?;
     if let Some(node) = &node {
-        if !lock(node, OwnLocks::default())? {
+        if !lock(node, owner, OwnLocks::default())? {
             return Ok(None);
         }
     }
@@ -173,14 +173,14 @@ fn lock_file(file: &File, own: OwnLocks) -> Result<bool, Errno> {
     }
 }
 
-fn lock(file: &File, own: OwnLocks) -> Result<bool, Errno> {
+fn lock(file: &File, owner: c_int, own: OwnLocks) -> Result<bool, Errno> {
     match sys::lock_byte(file, libc::F_WRLCK, BYTE) {
         Err(Errno::EAGAIN) => {}
         locked => return locked.map(|()| true),
     }
     match sys::conflict(file, BYTE)? {
         // The program's own: as long as it has that, no other process gets this far.
-        Some(conflict) if conflict.kind == libc::F_WRLCK => Ok(conflict.process == sys::process()),
+        Some(conflict) if conflict.kind == libc::F_WRLCK => Ok(conflict.process == owner),
         Some(_) => match sys::lock_byte(file, libc::F_RDLCK, BYTE) {
             Err(Errno::EAGAIN) => Ok(false),
             locked => locked.and_then(|()| lock_file(file, own)),

@@ -21,10 +21,15 @@ pub fn remember_user_namespace() {
 
 /// Returns whether the calling thread is in the initial user namespace (user_namespaces(7)).
 pub fn is_in_initial_user_namespace() -> bool {
-    match sys::stat(c"/proc/thread-self/ns/user") {
-        Ok(namespace) => namespace.inode == INITIAL_USER_NAMESPACE,
+    match is_initial_user_namespace(c"/proc/thread-self/ns/user") {
+        Ok(is_initial) => is_initial,
         Err(_) => WAS_IN_INITIAL_USER_NAMESPACE.load(Ordering::Relaxed),
     }
+}
+
+/// Returns whether a file of /proc/PID/ns is the initial user namespace.
+pub fn is_initial_user_namespace(path: &CStr) -> Result<bool, Errno> {
+    Ok(sys::stat(path)?.inode == INITIAL_USER_NAMESPACE)
 }
 
 /// Looks up what the real user, with the groups that the program was started with (`at_start`), can

@@ -1,9 +1,11 @@
 //! The process that the library is loaded into, as the engine sees the caller.
 
 use core::cell::Cell;
+use core::ffi::c_int;
 
 use disk::Errno;
 use engine::call::Process;
+use engine::sys::{Memory, PathBuffer};
 use engine::{rights, sys};
 
 /// The process that the library is loaded into.
@@ -34,6 +36,14 @@ impl OwnProcess {
 // ends, an access is a fault in the program, as any of its own accesses would be; the kernel's
 // ioctl(2) would say EFAULT (see SECURITY.md).
 impl Process for OwnProcess {
+    type BounceBuffer = Memory;
+
+    const IS_OWN: bool = true;
+
+    fn bounce_buffer(&self, length: usize) -> Result<Memory, Errno> {
+        Memory::map(length)
+    }
+
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
         if bytes.is_empty() {
             return Ok(());
@@ -74,5 +84,17 @@ impl Process for OwnProcess {
 
     fn is_in_initial_user_namespace(&self) -> bool {
         rights::is_in_initial_user_namespace()
+    }
+    fn file_size_limit(&self) -> u64 {
+        sys::file_size_limit()
+    }
+
+    fn number(&self) -> c_int {
+        sys::process()
+    }
+
+    fn lock_report(&self, fd: c_int) -> Result<PathBuffer, Errno> {
+        // The thread's table: a POSIX lock is shown only there (fs/locks.c, show_fd_locks).
+        PathBuffer::format(format_args!("/proc/self/task/{}/fdinfo/{fd}", sys::thread()))
     }
 }

@@ -14,6 +14,15 @@ use crate::program::{find, secure};
 use crate::say::failure::{Failure, cause, say, shown};
 use crate::say::finding::{Code, Finding, Verdict, only};
 
+/// What answers the requests of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Engine {
+    /// The preload library.
+    Library,
+    /// The supervisor.
+    Supervisor,
+}
+
 /// The library's variable for the amount of messages.
 pub const LOG_LEVEL: &str = names::LOG_LEVEL;
 
@@ -48,21 +57,32 @@ pub struct Prepared {
 /// Finds a program, and says what the user should know. A device that something uses is refused unless `force`.
 pub fn prepare(texts: &[OsString], command: &[OsString], force: bool) -> Result<Prepared, Failure> {
     let listed = entries::parse(texts)?;
+    let (file, mut command) = program(&listed, command, force)?;
+    let (library, is_secure) = library_for(&file, &listed)?;
+    let preload = std::env::var_os(library::VARIABLE);
+    command.env(library::VARIABLE, library::appended(preload.as_deref(), &library));
+    command.env(entries::VARIABLE, entries::list(texts));
+    Ok(Prepared { file, command, is_secure })
+}
+
+/// Finds a program: its file, and the program with its arguments. A device that something uses is refused
+/// unless `force`.
+pub fn program(
+    listed: &[Device<'_>],
+    command: &[OsString],
+    force: bool,
+) -> Result<(PathBuf, Command), Failure> {
     let (name, arguments) = command.split_first().ok_or_else(|| {
         Finding::problem(Code::Usage, "No program is given").hint("name one after the options")
     })?;
     let file = find::find(name)?;
-    device::judge(&listed, std::slice::from_ref(&file), force).map_err(|uses| Failure {
+    device::judge(listed, std::slice::from_ref(&file), force).map_err(|uses| Failure {
         status: Failure::NOT_EXECUTED,
         findings: [uses, vec![Finding::force_needed("The program is not started")]].concat(),
     })?;
-    let (library, is_secure) = library_for(&file, &listed)?;
-    let preload = std::env::var_os(library::VARIABLE);
     let mut command = Command::new(&file);
     command.arg0(name).args(arguments);
-    command.env(library::VARIABLE, library::appended(preload.as_deref(), &library));
-    command.env(entries::VARIABLE, entries::list(texts));
-    Ok(Prepared { file, command, is_secure })
+    Ok((file, command))
 }
 
 /// Why a program was not started.

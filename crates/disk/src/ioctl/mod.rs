@@ -18,6 +18,7 @@ pub use sg_io::CHECK_CONDITION;
 ///
 /// Any request but those of [`request::is_disk_request`] is forwarded.
 pub fn answer(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Answer {
+    let Some(request) = request::meant(host.abi(), request) else { return Answer::Error(device.refusal()) };
     match request::family(request) {
         Some(request::Family::BlockLayer) => block::answer(device, host, request, argument),
         Some(request::Family::Hdio) => hdio::answer(device, host, request, argument).into(),

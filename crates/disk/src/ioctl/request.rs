@@ -4,6 +4,7 @@
 //! include/uapi/linux/{fs,blkpg,blktrace_api,blkzoned,hdreg,cdrom, pr,nvme_ioctl,loop,fd}.h and
 //! include/scsi/{scsi_ioctl,sg}.h.
 
+use crate::abi::Abi;
 use crate::errno::Errno;
 
 /// The answer to a request on a listed device.
@@ -165,6 +166,22 @@ impl Request {
         matches!(self.argument, Argument::Out(_))
             || matches!(self.number, SG_GET_TIMEOUT | CDROM_GET_CAPABILITY | CDROM_DRIVE_STATUS)
     }
+}
+
+/// Returns the request that a caller means: a number holds the size of a structure, which may not be the same for i386
+/// programs (the kernel's compat_blkdev_ioctl). `None` for one that has no meaning there.
+pub fn meant(abi: Abi, request: u32) -> Option<u32> {
+    const I386: [(u32, u32); 4] = [
+        (0x8004_1270, BLKBSZGET),
+        (0x4004_1271, BLKBSZSET),
+        (BLKGETSIZE64_32, BLKGETSIZE64),
+        (0xc040_1273, BLKTRACESETUP),
+    ];
+    if abi == Abi::Native {
+        return Some(request);
+    }
+    let row = I386.iter().find(|(i386, native)| request == *i386 || request == *native);
+    row.map_or(Some(request), |(i386, native)| (request == *i386).then_some(*native))
 }
 
 /// Returns the row of a request.
@@ -355,4 +372,23 @@ requests! {
     FDGETPRM = 0x8020_0204 => Out(Bytes);
     FDGETFDCSTAT = 0x8028_0215 => Out(Bytes);
     MTIOCGET = 0x8030_6d02 => Out(Bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_i386_programs() {
+        for (request, wanted) in [
+            (0x8004_1272, Some(BLKGETSIZE64)),
+            (BLKGETSIZE64, None),
+            (0xc040_1273, Some(BLKTRACESETUP)),
+            (BLKBSZSET, None),
+            (SG_IO, Some(SG_IO)),
+        ] {
+            assert_eq!(meant(Abi::I386, request), wanted, "{request:#x}");
+        }
+        assert_eq!(meant(Abi::Native, BLKGETSIZE64), Some(BLKGETSIZE64));
+    }
 }

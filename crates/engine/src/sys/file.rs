@@ -118,6 +118,13 @@ pub fn preadv(fd: c_int, into: &[Segment], offset: u64) -> Result<usize, Errno> 
     unsafe { call(libc::SYS_preadv, (fd, into.as_ptr(), into.len(), offset, 0)) }
 }
 
+/// preadv2(2) of what is in memory already; `EAGAIN` where the device would be waited for.
+pub fn preadv_cached(fd: c_int, into: &[Segment], offset: u64) -> Result<usize, Errno> {
+    // The second half of the offset is for 32-bit systems.
+    // SAFETY: a segment is a `struct iovec`; what is written there the program has asked for.
+    unsafe { call(libc::SYS_preadv2, (fd, into.as_ptr(), into.len(), offset, 0, libc::RWF_NOWAIT)) }
+}
+
 /// pwritev2(2), from memory that the kernel checks; with `durable` the data is on the medium
 /// afterwards.
 pub fn pwritev(fd: c_int, from: &[Segment], offset: u64, durable: bool) -> Result<usize, Errno> {

@@ -1,0 +1,264 @@
+/* What a supervisor must get right: it is linked statically, so that no library reaches it.
+ *
+ *   supervised idlun PATH...          prints what SCSI_IOCTL_GET_IDLUN returns for each
+ *   supervised table PATH             the same in a thread with a descriptor table of its own
+ *   supervised leader PATH            the same in a thread when the first thread has ended
+ *   supervised descriptors PATH       the same of descriptors that cannot be asked
+ *   supervised storm COUNT FLAGS PATH asks under a storm of signals
+ *   supervised blocked kill PATH      a child that waits for its answer is killed
+ *   supervised blocked reuse PATH     another process gets its number
+ *   supervised blocked serve PATH     what it waits for comes from this process, which asks too
+ *   supervised many COUNT PATH        asks in as many processes
+ *   supervised lines PATH             asks for each line of its input
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <scsi/sg.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define GET_IDLUN 0x5382
+#define BLOCK 512
+/* What COMPARE AND WRITE locks. */
+#define LOCKED_BYTE (1LL << 62)
+
+static const char *idlun(int fd)
+{
+    int numbers[2] = { 0 };
+    return ioctl(fd, GET_IDLUN, numbers) ? strerrorname_np(errno) : numbers[0] ? "answered" : "zero";
+}
+
+static int opened(const char *path, int flags)
+{
+    int fd = open(path, flags | O_CLOEXEC);
+    if (fd < 0) {
+        perror(path);
+        exit(1);
+    }
+    return fd;
+}
+
+static void *in_thread(void *path)
+{
+    if (unshare(CLONE_FILES))
+        perror("unshare");
+    if (dup2(opened(path, O_RDWR), 60) != 60)
+        perror("dup2");
+    puts(idlun(60));
+    return NULL;
+}
+
+static int table(char *path)
+{
+    pthread_t thread;
+    dup2(opened("/dev/null", O_RDWR), 60);
+    pthread_create(&thread, NULL, in_thread, path);
+    pthread_join(thread, NULL);
+    puts(idlun(60));
+    return 0;
+}
+
+static void *after_leader(void *path)
+{
+    char state[64] = "", name[64];
+    int fd = opened(path, O_RDWR);
+    snprintf(name, sizeof name, "/proc/%d/stat", getpid());
+    while (!strstr(state, ") Z")) {
+        FILE *file = fopen(name, "r");
+        if (!file || !fgets(state, sizeof state, file))
+            abort();
+        fclose(file);
+    }
+    puts(idlun(fd));
+    fflush(stdout);
+    _exit(0);
+}
+
+static int descriptors(const char *path)
+{
+    int fd = opened(path, O_RDONLY | O_DIRECT);
+    printf("O_PATH %s\n", idlun(opened(path, O_PATH)));
+    printf("closed %s\n", idlun(777));
+    printf("O_DIRECT %s\n", idlun(fd));
+    printf("bad address %s\n", ioctl(fd, GET_IDLUN, 8) ? strerrorname_np(errno) : "answered");
+    char *constant = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    printf("constant %s\n", ioctl(fd, GET_IDLUN, constant) ? strerrorname_np(errno) : "answered");
+    return 0;
+}
+
+static void handle(int signal)
+{
+    (void)signal;
+}
+
+static int storm(long count, int flags, const char *path)
+{
+    int fd = opened(path, O_RDWR);
+    struct sigaction action = { .sa_handler = handle, .sa_flags = flags };
+    struct itimerval often = { { 0, 50 }, { 0, 50 } }, never = { { 0, 0 }, { 0, 0 } };
+    long interrupted = 0;
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &often, NULL);
+    for (long i = 0; i < count; i++) {
+        int numbers[2];
+        if (ioctl(fd, GET_IDLUN, numbers)) {
+            if (errno != EINTR)
+                perror("ioctl");
+            interrupted++;
+        }
+    }
+    setitimer(ITIMER_REAL, &never, NULL);
+    printf("%ld\n", count - interrupted);
+    return 0;
+}
+
+/* COMPARE AND WRITE of a block of zeros to one of ones. The lock keeps it waiting. */
+static struct sg_io_hdr header;
+static unsigned char cdb[16] = { 0x89, [13] = 1 }, sense[32], data[2 * BLOCK];
+
+static pid_t blocked_child(int fd)
+{
+    memset(data + BLOCK, 1, BLOCK);
+    header = (struct sg_io_hdr){
+        .interface_id = 'S', .dxfer_direction = SG_DXFER_TO_DEV, .cmd_len = sizeof cdb, .cmdp = cdb,
+        .dxfer_len = sizeof data, .dxferp = data, .mx_sb_len = sizeof sense, .sbp = sense,
+        .timeout = 100000, .duration = 77777,
+    };
+    pid_t child = fork();
+    if (!child) {
+        int failed = ioctl(fd, SG_IO, &header);
+        _exit(failed || header.status || header.host_status);
+    }
+    /* Until it waits for its answer. */
+    char name[64], line[64];
+    snprintf(name, sizeof name, "/proc/%d/syscall", child);
+    for (;;) {
+        FILE *file = fopen(name, "r");
+        if (!file)
+            abort();
+        line[0] = 0;
+        if (fgets(line, sizeof line, file) && !strncmp(line, "16 ", 3)) {
+            fclose(file);
+            return child;
+        }
+        fclose(file);
+    }
+}
+
+static int first_byte(int fd)
+{
+    unsigned char byte = 0;
+    if (pread(fd, &byte, 1, 0) != 1)
+        perror("pread");
+    return byte;
+}
+
+static int blocked(const char *how, const char *path)
+{
+    int fd = opened(path, O_RDWR), locker = opened(path, O_RDWR), status;
+    struct flock lock = { .l_type = F_WRLCK, .l_start = LOCKED_BYTE, .l_len = 1 }, unlock = lock;
+    unlock.l_type = F_UNLCK;
+    if (fcntl(locker, F_OFD_SETLK, &lock))
+        perror("lock");
+    pid_t child = blocked_child(fd);
+    if (!strcmp(how, "serve")) {
+        for (int i = 0; i < 100; i++)
+            if (strcmp(idlun(fd), "answered"))
+                puts("not answered");
+        fcntl(locker, F_OFD_SETLK, &unlock);
+        waitpid(child, &status, 0);
+        printf("status %d, byte %d\n", status, first_byte(fd));
+        return 0;
+    }
+    /* The supervisor has the command when it answers another that came later. */
+    idlun(fd);
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    printf("signal %d\n", WTERMSIG(status));
+    if (!strcmp(how, "reuse")) {
+        pid_t victim;
+        for (;;) {
+            /* The addresses that the child gave are those of the same variables in the victim. */
+            victim = fork();
+            if (!victim) {
+                if (getpid() != child)
+                    _exit(0);
+                raise(SIGSTOP);
+                _exit(header.duration != 77777 || header.info || header.sb_len_wr);
+            }
+            if (victim == child)
+                break;
+            waitpid(victim, NULL, 0);
+        }
+        waitpid(victim, &status, WUNTRACED);
+        fcntl(locker, F_OFD_SETLK, &unlock);
+        /* The same command waits for the other one's turn. */
+        for (int i = 0; i < 100; i++)
+            ioctl(fd, SG_IO, &header);
+        kill(victim, SIGCONT);
+        waitpid(victim, &status, 0);
+        printf("victim %d\n", status);
+        return 0;
+    }
+    fcntl(locker, F_OFD_SETLK, &unlock);
+    puts(idlun(fd));
+    return 0;
+}
+
+static int many(long count, const char *path)
+{
+    int fd = opened(path, O_RDWR), bad = 0;
+    for (long started = 0, ended = 0; ended < count; ended++) {
+        for (; started < count && started - ended < 50; started++)
+            if (!fork())
+                _exit(strcmp(idlun(fd), "answered") != 0);
+        int status;
+        wait(&status);
+        bad += status != 0;
+    }
+    printf("%d\n", bad);
+    return 0;
+}
+
+int main(int count, char **words)
+{
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (count >= 3 && !strcmp(words[1], "idlun")) {
+        for (int i = 2; i < count; i++)
+            puts(idlun(opened(words[i], O_RDWR)));
+        return 0;
+    }
+    if (count == 3 && !strcmp(words[1], "table"))
+        return table(words[2]);
+    if (count == 3 && !strcmp(words[1], "leader")) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, after_leader, words[2]);
+        pthread_exit(NULL);
+    }
+    if (count == 3 && !strcmp(words[1], "descriptors"))
+        return descriptors(words[2]);
+    if (count == 5 && !strcmp(words[1], "storm"))
+        return storm(atol(words[2]), atoi(words[3]), words[4]);
+    if (count == 4 && !strcmp(words[1], "blocked"))
+        return blocked(words[2], words[3]);
+    if (count == 4 && !strcmp(words[1], "many"))
+        return many(atol(words[2]), words[3]);
+    if (count == 3 && !strcmp(words[1], "lines")) {
+        char line[256];
+        int fd = opened(words[2], O_RDWR);
+        while (fgets(line, sizeof line, stdin))
+            puts(idlun(fd));
+        return 0;
+    }
+    return 2;
+}

@@ -1,0 +1,25 @@
+//! The supervisor engine: answers the block-device ioctls of a whole process tree through seccomp
+//! user notification (seccomp_unotify(2)), so that static and 32-bit programs see the listed devices
+//! too.
+//!
+//! Three processes take part. The *front* is the process that the user started: it stands for the
+//! program in the shell's job and ends as the program ends. The *supervisor* is its child, in a
+//! process group of its own, and stays until the last process of the tree has ended. The *program*
+//! is the supervisor's child, in the front's process group; it installs the filter that all its
+//! descendants inherit.
+//!
+//! `unsafe` stands in `launch`, `notify` and `target` alone.
+#![deny(unsafe_code)]
+
+mod call;
+mod filter;
+mod launch;
+mod notify;
+mod policy;
+mod pool;
+mod registry;
+mod target;
+
+pub use launch::{Ended, Failure, run};
+pub use policy::Policy;
+pub use registry::Registry;

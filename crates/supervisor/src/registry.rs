@@ -1,0 +1,162 @@
+//! The listed devices, and which of them a descriptor is open on.
+//!
+//! What is recognised stays so until the tree ends, even where the name leads elsewhere later: a
+//! program that has the device open must not suddenly reach a disk underneath.
+
+use std::collections::HashMap;
+use std::ffi::{CString, c_int};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::sync::{PoisonError, RwLock};
+
+use disk::entry::Entry;
+use disk::{Device, Errno, Nexus, Settings};
+use engine::discard::DiscardLimits;
+use engine::exclusion::Exclusion;
+use engine::listed::{self, InodeKey, Key, Problem};
+use engine::sys::{self, Status};
+
+/// A listed device.
+struct Listed {
+    index: u8,
+    entry: Entry<'static>,
+    path: CString,
+    settings: Settings,
+    /// One for the whole tree, as for a host.
+    nexus: Nexus,
+    exclusion: Exclusion,
+}
+
+/// A device or file that a listed name led to.
+#[derive(Clone, Copy)]
+struct Known {
+    /// The place of the entry in the list.
+    place: usize,
+    /// When the file's inode was made; 0 where that is not known, and for a block device.
+    birth: u64,
+    discard_limits: DiscardLimits,
+}
+
+/// The listed devices.
+pub struct Registry {
+    listed: Vec<Listed>,
+    /// By device and inode; of a block device, by its number and 0.
+    known: RwLock<HashMap<(u64, u64), Known>>,
+}
+
+/// What a descriptor is open on.
+pub enum Found {
+    /// A listed device.
+    Listed(Device<'static>, Hit),
+    /// Something else.
+    Other,
+    /// It cannot be told.
+    Unknown,
+}
+
+/// What a [`Call`](engine::call::Call) is made of.
+pub struct Hit {
+    pub status: Status,
+    pub discard_limits: DiscardLimits,
+    pub exclusion: &'static Exclusion,
+}
+
+impl Registry {
+    /// The most devices that can be listed.
+    pub const MOST: usize = 256;
+
+    /// Lists devices, of which the first [`Registry::MOST`] are used, and says which of them cannot be
+    /// disks, and why. One that does not exist yet can.
+    pub fn new(entries: &[Entry<'static>]) -> (Registry, Vec<(Entry<'static>, Problem)>) {
+        let listed = entries.iter().zip(0..=u8::MAX).map(|(entry, index)| Listed {
+            index,
+            entry: *entry,
+            // The grammar of entries has no NUL in a path.
+            path: CString::new(entry.path).unwrap_or_default(),
+            settings: Settings::default(),
+            nexus: Nexus::default(),
+            exclusion: Exclusion::default(),
+        });
+        let registry = Registry { listed: listed.collect(), known: RwLock::default() };
+        let mut problems = Vec::new();
+        for (place, listed) in registry.listed.iter().enumerate() {
+            match listed::look_up(&listed.path, &listed.entry) {
+                Ok(key) => drop(registry.add(key, place)),
+                Err(Problem::Missing(_) | Problem::Unknown(_)) => {}
+                Err(problem) => problems.push((listed.entry, problem)),
+            }
+        }
+        (registry, problems)
+    }
+
+    /// Returns the listed device that a descriptor is open on.
+    pub fn find(&'static self, fd: c_int) -> Found {
+        let Ok(status) = sys::fstat(fd) else { return Found::Unknown };
+        if !matches!(status.file_type(), libc::S_IFBLK | libc::S_IFREG) {
+            return Found::Other;
+        }
+        let birth = || sys::birth(fd);
+        let known = match self.known(&status, birth) {
+            Some(known) => known,
+            None => match self.named(&status, birth) {
+                Ok(Some((place, key))) => self.add(key, place),
+                Ok(None) => return Found::Other,
+                Err(_) => return Found::Unknown,
+            },
+        };
+        let Some(listed) = self.listed.get(known.place) else { return Found::Other };
+        let Listed { index, entry, settings, nexus, exclusion, .. } = listed;
+        let device = Device { entry, index: *index, settings, nexus };
+        Found::Listed(device, Hit { status, discard_limits: known.discard_limits, exclusion })
+    }
+
+    /// Returns whether a file is a listed one.
+    pub fn lists(&self, file: &File) -> bool {
+        let birth = || sys::birth(file.as_raw_fd());
+        let status = sys::fstat(file.as_raw_fd());
+        status.is_ok_and(|status| self.known(&status, birth).is_some())
+    }
+
+    /// Returns what is known of a device or file whose name was listed.
+    fn known(&self, status: &Status, birth: impl Fn() -> u64) -> Option<Known> {
+        let is_block_device = status.file_type() == libc::S_IFBLK;
+        let key =
+            if is_block_device { (status.number.word(), 0) } else { (status.device.word(), status.inode) };
+        let known = *self.known.read().unwrap_or_else(PoisonError::into_inner).get(&key)?;
+        // Where it cannot be told any more when the inode was made, the rest decides.
+        let is_as_old = is_block_device || matches!(birth(), now if now == 0 || now == known.birth);
+        is_as_old.then_some(known)
+    }
+
+    /// Returns the first entry whose name leads to a device or file now: it may have appeared, or lead
+    /// elsewhere since.
+    fn named(&self, status: &Status, birth: impl Fn() -> u64) -> Result<Option<(usize, Key)>, Errno> {
+        for (place, listed) in self.listed.iter().enumerate() {
+            match listed::look_up(&listed.path, &listed.entry) {
+                Ok(key) if key.is_of(status, &birth) => return Ok(Some((place, key))),
+                Err(Problem::Unknown(errno)) => return Err(errno),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds a device. Where another thread has found another entry, that one holds from now on.
+    fn add(&self, key: Key, place: usize) -> Known {
+        let (key, birth, discard_limits) = match key {
+            Key::BlockDevice(number) => ((number.word(), 0), 0, DiscardLimits::read(number)),
+            Key::Inode(InodeKey { device, inode, birth }) => {
+                ((device.word(), inode), birth, DiscardLimits::default())
+            }
+        };
+        let known = Known { place, birth, discard_limits };
+        let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        match all.get(&key) {
+            Some(earlier) if earlier.birth == birth => *earlier,
+            _ => {
+                all.insert(key, known);
+                known
+            }
+        }
+    }
+}

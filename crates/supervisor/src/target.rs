@@ -1,0 +1,499 @@
+//! A thread whose call is answered: its descriptor, its memory, its rights.
+//!
+//! A thread can be killed at any moment, and its number given to another. So what is read of it
+//! counts only if its notification is valid afterwards. It is written through a file of its memory
+//! that was opened before that was asked, or, by a supervisor that reaches no other user's
+//! processes, by its number.
+#![allow(unsafe_code)]
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
+use std::ffi::{CString, c_int};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+
+use disk::Errno;
+use engine::rights;
+use libc::{c_long, iovec};
+
+use crate::notify::Listener;
+
+/// A thread that waits for the answer to its call.
+pub struct Target {
+    listener: &'static Listener,
+    id: u64,
+    thread: i32,
+    /// Whether its memory is written through a file.
+    reaches_others: bool,
+    memory: OnceCell<MemoryFile>,
+}
+
+/// The memory of a thread's process, and what is mapped there.
+struct MemoryFile {
+    memory: File,
+    maps: File,
+    /// A part that the process may write: first address, and the one behind the last.
+    writable: Cell<(u64, u64)>,
+}
+
+/// The most threads whose descriptors of themselves a thread of the supervisor keeps.
+const MOST_KEPT: usize = 256;
+
+thread_local! {
+    /// Descriptors of threads by their numbers (pidfd_open(2)). One that pidfd_getfd(2) takes is of the
+    /// thread that has the number now.
+    static THREADS: RefCell<HashMap<i32, OwnedFd>> = RefCell::default();
+}
+
+impl Target {
+    /// Names the thread of a notification.
+    pub fn new(listener: &'static Listener, id: u64, thread: i32, reaches_others: bool) -> Target {
+        Target { listener, id, thread, reaches_others, memory: OnceCell::new() }
+    }
+
+    /// Returns what is of the thread, provided that it still waits.
+    fn checked<T>(&self, value: T) -> Result<T, Errno> {
+        if self.listener.is_valid(self.id) { Ok(value) } else { Err(Errno::CALLER_GONE) }
+    }
+
+    /// Returns a copy of its descriptor. `EBADF`: it has none of this number; `CALLER_GONE`: it has
+    /// been killed; others: it cannot be told.
+    pub fn descriptor(&self, fd: c_int) -> Result<OwnedFd, Errno> {
+        if self.thread == 0 {
+            return Err(Errno::ESRCH);
+        }
+        let kept = THREADS.with_borrow_mut(|threads| {
+            let copy = get_descriptor(threads.get(&self.thread)?, fd);
+            if copy.as_ref().is_err_and(|errno| *errno == Errno::ESRCH) {
+                threads.remove(&self.thread);
+                return None;
+            }
+            Some(copy)
+        });
+        if let Some(copy) = kept {
+            return copy;
+        }
+        let found = match open_thread(self.thread) {
+            Ok(thread) => get_descriptor(&thread, fd).map(|copy| (copy, Some(thread))),
+            Err(Errno::EINVAL) => self.descriptor_by_process(fd).map(|copy| (copy, None)),
+            Err(errno) => Err(errno),
+        };
+        let found = match found {
+            // A container that allows neither call.
+            Err(Errno::EPERM | Errno::ENOSYS) => reopen(self.thread, fd).map(|copy| (copy, None)),
+            found => found,
+        };
+        let (copy, thread) = self.checked(found)??;
+        if let Some(thread) = thread {
+            THREADS.with_borrow_mut(|threads| {
+                if threads.len() >= MOST_KEPT {
+                    threads.clear();
+                }
+                threads.insert(self.thread, thread);
+            });
+        }
+        Ok(copy)
+    }
+
+    /// The same before Linux 6.9, where only the first thread of a process has a descriptor: what that
+    /// has in its table is taken if it is what the thread has.
+    fn descriptor_by_process(&self, fd: c_int) -> Result<OwnedFd, Errno> {
+        let process = pidfd_open(self.process()?, 0)?;
+        match get_descriptor(&process, fd) {
+            Ok(copy) if is_same_file(self.thread, fd, &copy) => Ok(copy),
+            _ => reopen(self.thread, fd),
+        }
+    }
+
+    /// Returns the number of its process.
+    pub fn process(&self) -> Result<i32, Errno> {
+        self.status()?.number("Tgid:")
+    }
+
+    fn status(&self) -> Result<ProcessStatus, Errno> {
+        ProcessStatus::read(&format!("/proc/{}/status", self.thread))
+    }
+
+    /// Returns its file in /proc that reports the locks of a descriptor.
+    pub fn lock_report(&self, fd: c_int) -> String {
+        format!("/proc/{}/fdinfo/{fd}", self.thread)
+    }
+
+    /// Copies from its memory.
+    pub fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
+        let ours = iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        let theirs = iovec { iov_base: address as *mut _, iov_len: bytes.len() };
+        // SAFETY: the kernel writes to our buffer alone.
+        let read =
+            unsafe { libc::process_vm_readv(self.thread, &raw const ours, 1, &raw const theirs, 1, 0) };
+        let read = self.checked(result(read as c_long))?;
+        match read {
+            Ok(read) if read == bytes.len() => Ok(()),
+            Ok(_) => Err(Errno::EFAULT),
+            Err(Errno::ESRCH) => Err(Errno::CALLER_GONE),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Copies to several places of its memory, in this order.
+    pub fn write(&self, parts: &[(u64, &[u8])]) -> Result<(), Errno> {
+        if self.reaches_others {
+            return self.write_to_file(parts);
+        }
+        self.checked(())?;
+        for parts in parts.chunks(libc::UIO_MAXIOV as usize) {
+            let part =
+                |address: u64, bytes: &[u8]| iovec { iov_base: address as *mut _, iov_len: bytes.len() };
+            let ours: Vec<iovec> = parts
+                .iter()
+                .map(|(_, bytes)| part(bytes.as_ptr().expose_provenance() as u64, bytes))
+                .collect();
+            let theirs: Vec<iovec> = parts.iter().map(|(address, bytes)| part(*address, bytes)).collect();
+            let count = parts.len() as libc::c_ulong;
+            // SAFETY: the kernel reads our buffers alone; the thread has asked for what is written to it.
+            let written = unsafe {
+                libc::process_vm_writev(self.thread, ours.as_ptr(), count, theirs.as_ptr(), count, 0)
+            };
+            let length: usize = parts.iter().map(|(_, bytes)| bytes.len()).sum();
+            match result(written as c_long) {
+                Ok(written) if written == length => {}
+                Ok(_) => return Err(Errno::EFAULT),
+                Err(Errno::ESRCH) => return Err(Errno::CALLER_GONE),
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_to_file(&self, parts: &[(u64, &[u8])]) -> Result<(), Errno> {
+        let file = match self.memory.get() {
+            Some(file) => file,
+            None => {
+                let file = self.checked(MemoryFile::open(self.thread))?.map_err(|error| errno_of(&error))?;
+                self.memory.get_or_init(|| file)
+            }
+        };
+        parts.iter().try_for_each(|(address, bytes)| file.write(*address, bytes))
+    }
+
+    /// Returns its effective capabilities, a bit each.
+    pub fn capabilities(&self) -> u64 {
+        let capabilities = capabilities(self.thread);
+        self.checked(capabilities).unwrap_or(0)
+    }
+
+    /// Returns whether these are privileges over the machine.
+    pub fn is_in_initial_user_namespace(&self) -> bool {
+        let path = CString::new(format!("/proc/{}/ns/user", self.thread)).unwrap_or_default();
+        let is_initial = rights::is_initial_user_namespace(&path).unwrap_or(false);
+        self.checked(is_initial).unwrap_or(false)
+    }
+
+    /// Returns the largest size that it may give a file, in bytes.
+    pub fn file_size_limit(&self) -> u64 {
+        let mut limit = libc::rlimit64 { rlim_cur: u64::MAX, rlim_max: u64::MAX };
+        let nothing = std::ptr::null();
+        // SAFETY: the kernel fills a `struct rlimit64`.
+        unsafe { libc::prlimit64(self.thread, libc::RLIMIT_FSIZE, nothing, &raw mut limit) };
+        limit.rlim_cur
+    }
+
+    /// Gives the calling task, which has been made for this, the thread's user, groups and capabilities,
+    /// as they decide about files. `EPERM` where that cannot be.
+    pub fn take_rights(&self) -> Result<(), Errno> {
+        let own = ProcessStatus::read("/proc/thread-self/status")?;
+        let theirs = self.checked(self.status())??;
+        // The fourth number is the file system's: proc(5).
+        let last = |status: &ProcessStatus, line| status.numbers(line).last().copied().ok_or(Errno::EPERM);
+        let groups = theirs.numbers("Groups:");
+        if own.numbers("Groups:") != groups {
+            // SAFETY: the kernel reads as many groups as there are. The system call, not the C library's
+            // function, which would change the groups of all threads.
+            result(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+        }
+        for (line, call) in [("Gid:", libc::SYS_setfsgid), ("Uid:", libc::SYS_setfsuid)] {
+            let wanted = last(&theirs, line)?;
+            if last(&own, line)? != wanted {
+                // It returns the number before, whether it has changed it or not.
+                // SAFETY: these calls take a number.
+                let now = unsafe {
+                    libc::syscall(call, wanted);
+                    libc::syscall(call, u32::MAX)
+                };
+                if now as u32 != wanted {
+                    return Err(Errno::EPERM);
+                }
+            }
+        }
+        let theirs = if self.is_in_initial_user_namespace() { self.capabilities() } else { 0 };
+        restrict_capabilities(theirs)
+    }
+}
+
+impl MemoryFile {
+    fn open(thread: i32) -> io::Result<MemoryFile> {
+        let memory = File::options().write(true).open(format!("/proc/{thread}/mem"))?;
+        let maps = File::open(format!("/proc/{thread}/maps"))?;
+        Ok(MemoryFile { memory, maps, writable: Cell::new((0, 0)) })
+    }
+
+    fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        // The file writes to memory that the process itself may not write.
+        if !self.is_writable(address, bytes.len())? {
+            return Err(Errno::EFAULT);
+        }
+        let mut done = 0;
+        while done < bytes.len() {
+            match self.memory.write_at(&bytes[done..], address.wrapping_add(done as u64)) {
+                // The process has ended.
+                Ok(0) => return Err(Errno::CALLER_GONE),
+                Ok(written) => done += written,
+                Err(error) => {
+                    return Err(match errno_of(&error) {
+                        Errno::EIO | Errno::EINVAL => Errno::EFAULT,
+                        errno => errno,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether the process may write all of a part of its memory.
+    fn is_writable(&self, address: u64, length: usize) -> Result<bool, Errno> {
+        let Some(end) = address.checked_add(length as u64) else { return Ok(false) };
+        let mut next = address;
+        while next < end {
+            let (start, behind) = self.writable.get();
+            if !(start..behind).contains(&next) {
+                let Some(found) = self.writable_mapping(next)? else { return Ok(false) };
+                self.writable.set(found);
+            }
+            next = self.writable.get().1;
+        }
+        Ok(true)
+    }
+
+    /// Returns the mapping that holds an address, if the process may write it.
+    fn writable_mapping(&self, address: u64) -> Result<Option<(u64, u64)>, Errno> {
+        /// `struct procmap_query` (include/uapi/linux/fs.h): its first five fields.
+        #[repr(C)]
+        #[derive(Default)]
+        struct Query {
+            size: u64,
+            flags: u64,
+            address: u64,
+            start: u64,
+            end: u64,
+            rest: [u64; 8],
+        }
+        const _: () = assert!(size_of::<Query>() == 104);
+        const PROCMAP_QUERY: libc::c_ulong = 0xc068_6611;
+        const WRITABLE: u64 = 2;
+        let mut query =
+            Query { size: size_of::<Query>() as u64, flags: WRITABLE, address, ..Query::default() };
+        // SAFETY: the kernel fills its structure.
+        let found = unsafe { libc::ioctl(self.maps.as_raw_fd(), PROCMAP_QUERY, &raw mut query) };
+        match result(found.into()) {
+            Ok(_) => Ok(Some((query.start, query.end))),
+            Err(Errno::ENOENT) => Ok(None),
+            // Linux before 6.11.
+            Err(Errno::ENOTTY) => self.writable_line(address),
+            Err(Errno::ESRCH) => Err(Errno::CALLER_GONE),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The same from the text (proc_pid_maps(5)).
+    fn writable_line(&self, address: u64) -> Result<Option<(u64, u64)>, Errno> {
+        let mut maps = &self.maps;
+        let mut text = String::new();
+        let read = maps.rewind().and_then(|()| maps.read_to_string(&mut text));
+        read.map_err(|error| errno_of(&error))?;
+        let mapping = |line: &str| {
+            let (range, rest) = line.split_once(' ')?;
+            let (start, end) = range.split_once('-')?;
+            let [start, end] = [start, end].map(|number| u64::from_str_radix(number, 16));
+            let (start, end) = (start.ok()?, end.ok()?);
+            (rest.as_bytes().get(1) == Some(&b'w') && (start..end).contains(&address)).then_some((start, end))
+        };
+        Ok(text.lines().find_map(mapping))
+    }
+}
+
+/// The text of a file `status` of /proc/PID.
+struct ProcessStatus(String);
+
+impl ProcessStatus {
+    fn read(path: &str) -> Result<ProcessStatus, Errno> {
+        fs::read_to_string(path).map(ProcessStatus).map_err(|error| errno_of(&error))
+    }
+
+    fn numbers(&self, name: &str) -> Vec<u32> {
+        let line = self.0.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    }
+
+    fn number(&self, name: &str) -> Result<i32, Errno> {
+        self.numbers(name).first().and_then(|number| i32::try_from(*number).ok()).ok_or(Errno::ESRCH)
+    }
+}
+
+/// `struct __user_cap_header_struct`, and two of `struct __user_cap_data_struct`: effective,
+/// permitted and inheritable (capget(2)).
+type CapabilityHeader = [u32; 2];
+type CapabilityData = [[u32; 3]; 2];
+
+fn capability_header(thread: i32) -> CapabilityHeader {
+    [0x2008_0522, thread as u32]
+}
+
+fn capability_data(thread: i32) -> Option<CapabilityData> {
+    let (mut header, mut data) = (capability_header(thread), CapabilityData::default());
+    // SAFETY: both have the size of the kernel's structures.
+    let got = unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) };
+    (got == 0).then_some(data)
+}
+
+fn capabilities(thread: i32) -> u64 {
+    capability_data(thread).map_or(0, |[low, high]| u64::from(low[0]) | u64::from(high[0]) << 32)
+}
+
+/// Takes from the calling task the effective capabilities that are not among these.
+fn restrict_capabilities(to: u64) -> Result<(), Errno> {
+    let mut data = capability_data(0).ok_or(Errno::EPERM)?;
+    let [low, high] = &mut data;
+    let before = (low[0], high[0]);
+    low[0] &= to as u32;
+    high[0] &= (to >> 32) as u32;
+    if (low[0], high[0]) == before {
+        return Ok(());
+    }
+    let mut header = capability_header(0);
+    // SAFETY: both have the size of the kernel's structures.
+    result(unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), data.as_ptr()) }).map(drop)
+}
+
+/// Returns the result of a system call.
+fn result(value: c_long) -> Result<usize, Errno> {
+    usize::try_from(value).map_err(|_| errno_of(&io::Error::last_os_error()))
+}
+
+fn errno_of(error: &io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(Errno::EIO.0))
+}
+
+/// Takes over the descriptor that a system call returned.
+fn owned(value: c_long) -> Result<OwnedFd, Errno> {
+    let fd = c_int::try_from(result(value)?).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn open_thread(thread: i32) -> Result<OwnedFd, Errno> {
+    pidfd_open(thread, libc::PIDFD_THREAD)
+}
+
+fn pidfd_open(number: i32, flags: u32) -> Result<OwnedFd, Errno> {
+    // SAFETY: the call takes numbers.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, number, flags) })
+}
+
+fn get_descriptor(pidfd: &OwnedFd, fd: c_int) -> Result<OwnedFd, Errno> {
+    // SAFETY: the call takes numbers.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })
+}
+
+/// Returns whether a thread's descriptor and one of this process are of one open file description.
+fn is_same_file(thread: i32, fd: c_int, ours: &OwnedFd) -> bool {
+    const KCMP_FILE: c_int = 0;
+    // SAFETY: the call takes numbers.
+    let order =
+        unsafe { libc::syscall(libc::SYS_kcmp, thread, libc::getpid(), KCMP_FILE, fd, ours.as_raw_fd()) };
+    order == 0
+}
+
+/// Opens again what a thread's descriptor is open on, in the same way.
+fn reopen(thread: i32, fd: c_int) -> Result<OwnedFd, Errno> {
+    let missing = |error: io::Error| match errno_of(&error) {
+        Errno::ENOENT if fs::exists(format!("/proc/{thread}/fd")).unwrap_or(false) => Errno::EBADF,
+        Errno::ENOENT => Errno::ESRCH,
+        errno => errno,
+    };
+    let info = fs::read_to_string(format!("/proc/{thread}/fdinfo/{fd}")).map_err(missing)?;
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| c_int::from_str_radix(flags.trim(), 8).ok()).ok_or(Errno::EIO)?;
+    let kept = libc::O_PATH | libc::O_DIRECT | libc::O_APPEND;
+    let mode = flags & libc::O_ACCMODE;
+    let file = File::options()
+        .read(mode != libc::O_WRONLY)
+        .write(mode != libc::O_RDONLY)
+        .custom_flags(flags & kept | libc::O_NONBLOCK)
+        .open(format!("/proc/{thread}/fd/{fd}"));
+    file.map(OwnedFd::from).map_err(|error| errno_of(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    fn this_thread() -> i32 {
+        rustix::thread::gettid().as_raw_nonzero().get()
+    }
+
+    #[test]
+    fn a_descriptor_of_this_thread() {
+        let file = File::open("/proc/self/status").expect("it is a file");
+        let fd = file.as_raw_fd();
+        let thread = open_thread(this_thread()).or_else(|_| pidfd_open(this_thread(), 0)).expect("it exists");
+        let copy = get_descriptor(&thread, fd).expect("it is open");
+        assert!(is_same_file(this_thread(), fd, &copy));
+        let other = File::open("/proc/self/status").expect("it is a file").into();
+        assert!(!is_same_file(this_thread(), fd, &other));
+        assert_eq!(get_descriptor(&thread, 1 << 20).err(), Some(Errno::EBADF));
+    }
+
+    #[test]
+    fn a_descriptor_opened_again() {
+        let flags =
+            |file: &OwnedFd| rustix::fs::fcntl_getfl(file.as_fd()).expect("it is open").bits() as c_int;
+        let name = std::env::current_exe().expect("/proc names it");
+        for wanted in [0, libc::O_PATH] {
+            let file: OwnedFd =
+                File::options().read(true).custom_flags(wanted).open(&name).expect("it is a file").into();
+            let again = reopen(this_thread(), file.as_raw_fd()).expect("it is open");
+            assert_eq!(flags(&again) & libc::O_PATH, wanted);
+            assert!(!is_same_file(this_thread(), file.as_raw_fd(), &again));
+        }
+        assert_eq!(reopen(this_thread(), 1 << 20).err(), Some(Errno::EBADF));
+        assert_eq!(reopen(i32::MAX, 0).err(), Some(Errno::ESRCH));
+    }
+
+    #[test]
+    fn memory_that_may_be_written() {
+        let file = MemoryFile::open(this_thread()).expect("it is our own");
+        let (written, constant) = (Box::new(7u8), &raw const *b"constant");
+        for find in [MemoryFile::writable_mapping, MemoryFile::writable_line] {
+            let (start, end) =
+                find(&file, (&raw const *written).addr() as u64).expect("it exists").expect("it can");
+            assert!((start..end).contains(&((&raw const *written).addr() as u64)));
+            assert_eq!(find(&file, constant.addr() as u64), Ok(None));
+            assert_eq!(find(&file, 8), Ok(None));
+        }
+        assert_eq!(file.write((&raw const *written).addr() as u64, &[8]), Ok(()));
+        assert_eq!(file.write(constant.addr() as u64, &[8]), Err(Errno::EFAULT));
+        assert_eq!(file.write(u64::MAX - 1, &[8; 4]), Err(Errno::EFAULT));
+        assert_eq!(std::hint::black_box(*written), 8);
+    }
+
+    #[test]
+    fn numbers_of_a_status() {
+        let status = ProcessStatus("Name:\tx\nTgid:\t71\nUid:\t1\t2\t3\t4\nGroups:\t \nCapEff:\t0\n".into());
+        assert_eq!(status.number("Tgid:"), Ok(71));
+        assert_eq!(status.numbers("Uid:"), [1, 2, 3, 4]);
+        assert_eq!(status.numbers("Groups:"), []);
+    }
+}
