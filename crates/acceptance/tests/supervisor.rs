@@ -176,8 +176,11 @@ fn outlived() {
     let program = supervised(disk.scratch());
     let (request, answer) = (disk.scratch().path("request"), disk.scratch().path("answer"));
     Run::new("mkfifo").arg(&request).output().expect_out();
-    let script =
-        format!("\"$0\" lines \"$1\" <{} >{} 2>&1 & echo $PPID; exit 3", request.display(), answer.display());
+    let script = format!(
+        "{{ exec >{} 2>&1; exec <{}; \"$0\" lines \"$1\"; }} & echo $PPID; exit 3",
+        answer.display(),
+        request.display()
+    );
     let outcome = disk.run("sh").args(["-c", &script]).arg(program).arg(disk.path()).output();
     assert_eq!((outcome.code(), outcome.err().as_str()), (3, ""));
     let supervisor = outcome.out().trim().to_owned();
