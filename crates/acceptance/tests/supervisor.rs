@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use acceptance::{
-    Disk, Engine, Loop, Medium, Need, Outcome, Run, Scratch, group, main as harness, program_with,
+    Disk, Engine, Loop, Medium, Need, Outcome, Run, Scratch, Session, group, main as harness, program_with,
     test_engine, trial, wait_for,
 };
 
@@ -176,8 +176,11 @@ fn outlived() {
     let program = supervised(disk.scratch());
     let (request, answer) = (disk.scratch().path("request"), disk.scratch().path("answer"));
     Run::new("mkfifo").arg(&request).output().expect_out();
-    let script =
-        format!("\"$0\" lines \"$1\" <{} >{} 2>&1 & echo $PPID; exit 3", request.display(), answer.display());
+    let script = format!(
+        "{{ exec >{} 2>&1; exec <{}; \"$0\" lines \"$1\"; }} & echo $PPID; exit 3",
+        answer.display(),
+        request.display()
+    );
     let outcome = disk.run("sh").args(["-c", &script]).arg(program).arg(disk.path()).output();
     assert_eq!((outcome.code(), outcome.err().as_str()), (3, ""));
     let supervisor = outcome.out().trim().to_owned();
@@ -257,16 +260,19 @@ fn stopped() {
     let mut session = run.start(&disk.scratch().path("stderr"));
     let program = session.line();
     let front = parent(&program).and_then(|supervisor| parent(&supervisor)).expect("they run");
-    let both_are = |wanted: &[char]| {
-        let states = [&program, &front].map(|process| state(process).expect("it exists"));
-        states.iter().all(|state| wanted.contains(state)).then_some(())
+    let both_are = |session: &Session, wanted: &[char]| {
+        let state_of = |process: &str| {
+            state(process)
+                .unwrap_or_else(|| panic!("{process} of {program} and {front} has ended: {}", session.err()))
+        };
+        [&program, &front].iter().all(|process| wanted.contains(&state_of(process))).then_some(())
     };
     // The program alone, as an interactive one does it; then by the command.
     for (process, signal) in [(&program, "-STOP"), (&front, "-TSTP"), (&program, "-TSTP")] {
         kill(signal, process);
-        wait_for("a stopped job", || both_are(&['T']));
+        wait_for("a stopped job", || both_are(&session, &['T']));
         kill("-CONT", &front);
-        wait_for("a running job", || both_are(&['S', 'R']));
+        wait_for("a running job", || both_are(&session, &['S', 'R']));
         assert_eq!(session.ask("text"), "text");
     }
     session.end();

@@ -56,8 +56,9 @@ enum Task {
         /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts
         #[arg(long = "device", value_name = "ENTRY")]
         devices: Vec<OsString>,
-        /// What answers: the library, in programs that load it, or a supervisor, in all programs
-        #[arg(long, value_enum, default_value_t = command::run::Engine::Library)]
+        /// What answers: library, in programs that load it (the default), or supervisor, in all programs
+        #[arg(long, value_enum, default_value_t = command::run::Engine::Library, hide_possible_values = true)]
+        #[arg(hide_default_value = true)]
         engine: command::run::Engine,
         /// How much the library says: -1 nothing, 0 errors, 1 warnings, 10 what it found, 100 descriptors, 1000 requests
         #[arg(long, value_name = "N", allow_hyphen_values = true, hide_possible_values = true)]
