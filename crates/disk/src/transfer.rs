@@ -55,9 +55,6 @@ impl DataBuffer {
     }
 
     fn element(&self, host: &impl Host, element: u32) -> Result<Segment, Errno> {
-        if self.count == 0 {
-            return Ok(Segment { address: self.address, length: self.length });
-        }
         let size = host.abi().size_of::<Segment>() as u64;
         host.fetch(self.address.wrapping_add(size * u64::from(element)))
     }
@@ -72,6 +69,16 @@ impl DataBuffer {
         self.transferred
     }
 
+    /// Returns the next segment, of at most `most` bytes, of a buffer that has only one; `None` for a
+    /// scatter-gather list.
+    #[inline]
+    pub fn sole_segment(&self, most: u64) -> Option<Segment> {
+        (self.count == 0).then(|| Segment {
+            address: self.address.wrapping_add(self.transferred),
+            length: most.min(self.residual()),
+        })
+    }
+
     /// Fills `segments` with the next ones, none of them empty, up to `most` bytes, and returns how
     /// many there are. Does not advance.
     pub fn next_segments(
@@ -80,6 +87,11 @@ impl DataBuffer {
         most: u64,
         segments: &mut [Segment],
     ) -> Result<usize, Errno> {
+        if let Some(sole) = self.sole_segment(most) {
+            let Some(segment) = segments.first_mut().filter(|_| sole.length > 0) else { return Ok(0) };
+            *segment = sole;
+            return Ok(1);
+        }
         let mut left = most.min(self.residual());
         let (mut element, mut offset) = (self.element, self.offset);
         let mut filled = 0;
@@ -95,7 +107,7 @@ impl DataBuffer {
             element = element.wrapping_add(1);
             offset = 0;
             // The list may have become shorter in the caller's memory.
-            if element >= self.count.max(1) {
+            if element >= self.count {
                 break;
             }
         }
@@ -106,11 +118,7 @@ impl DataBuffer {
     pub fn advance(&mut self, host: &impl Host, bytes: u64) -> Result<(), Errno> {
         let mut left = bytes.min(self.residual());
         self.transferred = self.transferred.saturating_add(left);
-        if self.count == 0 {
-            self.offset = self.transferred;
-            return Ok(());
-        }
-        while left > 0 {
+        while left > 0 && self.count > 0 {
             let rest = self.element(host, self.element)?.length.saturating_sub(self.offset);
             if left < rest {
                 self.offset = self.offset.saturating_add(left);

@@ -53,34 +53,42 @@ pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_voi
 fn disk_request(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     // SAFETY: the caller's own call.
     let forward = || unsafe { next::ioctl(fd, request, argument) };
+    match errno::preserving(|| answer(fd, request as u32, argument as u64, forward)) {
+        Some(result) => result.unwrap_or_else(fail),
+        None => forward(),
+    }
+}
+
+/// Returns the result of a request; `None` if it is to be forwarded.
+#[inline]
+fn answer(
+    fd: c_int,
+    request: u32,
+    argument: u64,
+    forward: impl FnOnce() -> c_int,
+) -> Option<Result<c_int, Errno>> {
     // Not every request of a family is a driver's.
-    let Some(family) = disk::request::family(request as u32) else { return forward() };
-    let file = errno::preserving(|| if setup::is_ready() { registry::find(fd) } else { OpenFile::Unknown });
+    let family = disk::request::family(request)?;
+    let file = if setup::is_ready() { registry::find(fd) } else { OpenFile::Unknown };
     let (device, call) = match file {
         OpenFile::Listed(device, call) => (device, call),
-        OpenFile::Other => return forward(),
+        OpenFile::Other => return None,
         // The block layer stays on the device; a driver's request could reach the disk underneath.
-        OpenFile::Unknown if family == Family::BlockLayer => return forward(),
-        OpenFile::Unknown => return fail(Errno::EPERM),
+        OpenFile::Unknown if family == Family::BlockLayer => return None,
+        OpenFile::Unknown => return Some(Err(Errno::EPERM)),
     };
-    let (request, argument) = (request as u32, argument as u64);
     // Returns EBADF for O_PATH. SG_IO checks only when it fails, to be fast; the kernel checks what
     // it answers.
     let by_kernel = family == Family::BlockLayer && call.is_block_device() && !device.entry.read_only;
     if request != disk::request::SG_IO && !by_kernel {
-        if let Err(errno) = errno::preserving(|| call.flags()) {
-            return fail(errno);
+        if let Err(errno) = call.flags() {
+            return Some(Err(errno));
         }
     }
-    let result = if log::is_enabled(Level::Requests) || record::receiver().is_some() {
-        errno::preserving(|| answer_traced(&device, &call, request, argument, forward))
-    } else {
-        match result(&call, errno::preserving(|| disk::answer(&device, &call, request, argument))) {
-            Some(result) => result,
-            None => return forward(),
-        }
-    };
-    result.unwrap_or_else(fail)
+    if log::is_enabled(Level::Requests) || record::receiver().is_some() {
+        return Some(answer_traced(&device, &call, request, argument, forward));
+    }
+    result(&call, disk::answer(&device, &call, request, argument))
 }
 
 /// Returns the result of an answer; `None` if the kernel is to answer.

@@ -274,7 +274,7 @@ impl Slot {
         // Fibonacci hashing: the upper bits depend on all of the key's.
         let mixed = (device ^ inode.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let first = (mixed >> 52) as usize;
-        (first..first + SLOTS.len()).filter_map(|at| SLOTS.get(at % SLOTS.len()))
+        (first..first + SLOTS.len()).map(|at| &SLOTS[at % SLOTS.len()])
     }
 
     /// Returns the place of the entry that has led to a block device (inode 0) or an inode, and
@@ -288,13 +288,13 @@ impl Slot {
                 RESERVED => continue,
                 place => place.wrapping_sub(1) as usize,
             };
-            let [slot_device, slot_inode, slot_birth, limits] =
-                [&slot.device, &slot.inode, &slot.birth, &slot.discard_limits]
-                    .map(|part| part.load(Ordering::Relaxed));
+            if slot.device.load(Ordering::Relaxed) != device || slot.inode.load(Ordering::Relaxed) != inode {
+                continue;
+            }
             // If the birth time is not known any more, it is not compared.
-            let is_as_old = || matches!(birth(), now if now == 0 || now == slot_birth);
-            if (slot_device, slot_inode) == (device, inode) && (inode == 0 || is_as_old()) {
-                return Some((place, DiscardLimits(limits)));
+            let is_as_old = |now| now == 0 || now == slot.birth.load(Ordering::Relaxed);
+            if inode == 0 || is_as_old(birth()) {
+                return Some((place, DiscardLimits(slot.discard_limits.load(Ordering::Relaxed))));
             }
         }
         None

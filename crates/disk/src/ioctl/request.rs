@@ -55,8 +55,17 @@ pub enum Family {
 
 /// Returns the family of a request by its second byte
 /// (Documentation/userspace-api/ioctl/ioctl-number.rst); `None` if no disk driver answers it.
-pub const fn family(request: u32) -> Option<Family> {
-    match (request >> 8) as u8 {
+#[inline]
+pub fn family(request: u32) -> Option<Family> {
+    let [_, second, _, _] = request.to_le_bytes();
+    // FIGETBSZ, which is SCSI_IOCTL_TEST_UNIT_READY too, is answered before any driver sees it
+    // (fs/ioctl.c).
+    if request == FIGETBSZ { None } else { FAMILIES[usize::from(second)] }
+}
+
+/// Returns the family of the requests with a second byte.
+const fn family_of(second: u8) -> Option<Family> {
+    match second {
         // Not of block devices, and too frequent for a look at the descriptor: file systems,
         0x15 | b'X' | b'f' | 0x94 => None,
         // terminals and all files, sockets,
@@ -65,9 +74,6 @@ pub const fn family(request: u32) -> Option<Family> {
         0x07 | 0x08 => None,
         // perf, sound, frame buffers and NVIDIA, video, binder, graphics, KVM, vhost.
         b'$' | b'A' | b'F' | b'V' | b'b' | b'd' | 0xae | 0xaf => None,
-        // FIGETBSZ, which is SCSI_IOCTL_TEST_UNIT_READY too, is answered before any driver sees it
-        // (fs/ioctl.c).
-        0x00 if request == FIGETBSZ => None,
         0x00 | 0x22 | 0x53 => Some(Family::Scsi),
         0x03 => Some(Family::Hdio),
         0x12 => Some(Family::BlockLayer),
@@ -85,18 +91,18 @@ pub const fn family(request: u32) -> Option<Family> {
 #[inline]
 pub fn is_disk_request(request: u32) -> bool {
     let [_, second, _, _] = request.to_le_bytes();
-    DISK[usize::from(second)]
+    FAMILIES[usize::from(second)].is_some()
 }
 
-/// Whether [`family`] knows a second byte, a table because every ioctl(2) of a program looks it up.
-static DISK: [bool; 256] = {
-    let mut known = [false; 256];
+/// [`family_of`] each byte, a table because every ioctl(2) of a program looks it up.
+static FAMILIES: [Option<Family>; 256] = {
+    let mut families = [None; 256];
     let mut byte = 0;
-    while byte < known.len() {
-        known[byte] = family((byte as u32) << 8).is_some();
+    while byte < families.len() {
+        families[byte] = family_of(byte as u8);
         byte += 1;
     }
-    known
+    families
 };
 
 /// The third argument of a request.

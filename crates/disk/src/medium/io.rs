@@ -1,5 +1,7 @@
 //! Reads, writes, verifies, flushes and discards logical blocks.
 
+use core::slice;
+
 use super::{BlockRange, is_protected};
 use crate::bytes::copy;
 use crate::device::Device;
@@ -138,10 +140,20 @@ fn transfer<H: Host>(
 ) -> Result<(), Error> {
     let mut left = range.bytes();
     let mut offset = range.offset();
-    let mut segments = [Segment::default(); MAX_SEGMENTS];
     while left > 0 {
-        let count = data.next_segments(host, left, &mut segments).map_err(Error::CallerFault)?;
-        let moved = match direct(offset, segments.get(..count).unwrap_or_default()) {
+        let (sole, mut list);
+        let segments = match data.sole_segment(left) {
+            Some(segment) => {
+                sole = segment;
+                slice::from_ref(&sole)
+            }
+            None => {
+                list = [Segment::default(); MAX_SEGMENTS];
+                let count = data.next_segments(host, left, &mut list).map_err(Error::CallerFault)?;
+                list.get(..count).unwrap_or_default()
+            }
+        };
+        let moved = match direct(offset, segments) {
             Err(Errno::EINTR) => 0,
             Ok(None) => {
                 let length = left.min(BOUNCE_BUFFER);

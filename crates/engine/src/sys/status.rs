@@ -1,5 +1,6 @@
 //! What stat(2) and its kind report of a file.
 
+use core::cmp::Ordering;
 use core::ffi::{CStr, c_int};
 use core::fmt;
 
@@ -7,35 +8,47 @@ use disk::Errno;
 
 use super::call::{call, filled};
 
-/// The number of a device: the major number in the upper 32 bits, the minor number in the lower ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// The number of a device, as stat(2) and its kind report it (`st_dev`, `st_rdev`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceNumber(u64);
 
 impl DeviceNumber {
     /// Returns the device with a major and a minor number.
     pub const fn new(major: u32, minor: u32) -> DeviceNumber {
-        DeviceNumber((major as u64) << 32 | minor as u64)
+        DeviceNumber(libc::makedev(major, minor))
     }
 
-    /// Returns the number that stat(2) and its kind report (`st_dev`, `st_rdev`).
+    /// Returns the device with a number of stat(2).
     #[inline]
     pub fn of(dev: u64) -> DeviceNumber {
-        DeviceNumber::new(libc::major(dev), libc::minor(dev))
+        DeviceNumber(dev)
     }
 
     /// Returns the major number.
     pub fn major(self) -> u32 {
-        (self.0 >> 32) as u32
+        libc::major(self.0)
     }
 
     /// Returns the minor number.
     pub fn minor(self) -> u32 {
-        self.0 as u32
+        libc::minor(self.0)
     }
 
     /// Returns both in one word.
     pub fn word(self) -> u64 {
         self.0
+    }
+}
+
+impl Ord for DeviceNumber {
+    fn cmp(&self, other: &DeviceNumber) -> Ordering {
+        (self.major(), self.minor()).cmp(&(other.major(), other.minor()))
+    }
+}
+
+impl PartialOrd for DeviceNumber {
+    fn partial_cmp(&self, other: &DeviceNumber) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -81,8 +94,10 @@ impl Status {
     /// Returns whether both are of one file, as far as that can be told while it is open.
     #[inline]
     pub fn is_same_file(&self, other: &Status) -> bool {
-        (self.device, self.inode, self.file_type(), self.number)
-            == (other.device, other.inode, other.file_type(), other.number)
+        self.inode == other.inode
+            && self.device == other.device
+            && self.number == other.number
+            && self.file_type() == other.file_type()
     }
 }
 
