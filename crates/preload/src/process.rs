@@ -5,36 +5,56 @@ use core::ffi::c_int;
 
 use disk::Errno;
 use engine::call::Process;
-use engine::sys::{Memory, PathBuffer};
+use engine::sys::{Memory, PAGE, PathBuffer};
 use engine::{rights, sys};
 
 /// The process that the library is loaded into.
 pub struct OwnProcess {
-    /// The part of its memory that is known to be readable and writable: address and length.
+    /// The pages that are known to be readable and writable, and the last that are known to be
+    /// readable: the first one's address, and how many bytes.
     prepared: Cell<(u64, u64)>,
+    readable: Cell<(u64, u64)>,
 }
 
-/// The size of a page, or of a part of one.
-const PAGE: u64 = 4096;
+/// Returns the address and length of the pages that hold memory.
+fn pages(address: u64, length: usize) -> (u64, u64) {
+    let start = address & !(PAGE - 1);
+    let behind = address.wrapping_sub(start).saturating_add(length as u64);
+    (start, behind.checked_next_multiple_of(PAGE).unwrap_or(0))
+}
+
+/// Returns whether pages hold all of some memory.
+fn hold((start, size): (u64, u64), address: u64, length: usize) -> bool {
+    address.checked_sub(start).is_some_and(|at| at.saturating_add(length as u64) <= size)
+}
 
 impl OwnProcess {
-    /// Returns the process with no memory prepared.
+    /// Returns the process with no memory known.
     pub fn new() -> OwnProcess {
-        OwnProcess { prepared: Cell::new((0, 0)) }
+        OwnProcess { prepared: Cell::new((0, 0)), readable: Cell::new((0, 0)) }
     }
 
-    /// Returns an address if its memory is prepared.
-    fn prepared(&self, address: u64, length: usize) -> Option<*mut u8> {
-        let (start, prepared) = self.prepared.get();
-        let at = address.checked_sub(start)?;
-        (at.saturating_add(length as u64) <= prepared).then_some(address as *mut u8)
+    /// Returns whether memory can be read.
+    fn can_read(&self, address: u64, length: usize) -> bool {
+        if hold(self.prepared.get(), address, length) || hold(self.readable.get(), address, length) {
+            return true;
+        }
+        let is_readable = sys::is_readable(address, length);
+        if is_readable {
+            self.readable.set(pages(address, length));
+        }
+        is_readable
+    }
+
+    /// Returns whether memory can be read and written.
+    fn can_write(&self, address: u64, length: usize) -> bool {
+        hold(self.prepared.get(), address, length) || sys::is_writable(address, length)
     }
 }
 
-// The kernel has written to the pages of memory that is prepared during this call, so they were
-// there and writable. Where another thread of the program unmaps or protects them before the call
-// ends, an access is a fault in the program, as any of its own accesses would be; the kernel's
-// ioctl(2) would say EFAULT (see SECURITY.md).
+// The kernel has looked at the pages during this call, so they were there. Where another thread of
+// the program unmaps or protects them before the call ends, an access is a fault in the program, as
+// any of its own accesses would be; the kernel's ioctl(2) would say EFAULT (see SECURITY.md).
 impl Process for OwnProcess {
     type BounceBuffer = Memory;
 
@@ -48,9 +68,11 @@ impl Process for OwnProcess {
         if bytes.is_empty() {
             return Ok(());
         }
-        let Some(theirs) = self.prepared(address, bytes.len()) else { return sys::copy_in(address, bytes) };
-        // SAFETY: one is a buffer of the core, the other is prepared, as said above.
-        unsafe { core::ptr::copy(theirs, bytes.as_mut_ptr(), bytes.len()) };
+        if !self.can_read(address, bytes.len()) {
+            return sys::copy_in(address, bytes);
+        }
+        // SAFETY: one is a buffer of the core, the other is known, as said above.
+        unsafe { core::ptr::copy(address as *const u8, bytes.as_mut_ptr(), bytes.len()) };
         Ok(())
     }
 
@@ -58,23 +80,17 @@ impl Process for OwnProcess {
         if bytes.is_empty() {
             return Ok(());
         }
-        let Some(theirs) = self.prepared(address, bytes.len()) else { return sys::copy_out(address, bytes) };
-        // SAFETY: one is a buffer of the core, the other is prepared, as said above.
-        unsafe { core::ptr::copy(bytes.as_ptr(), theirs, bytes.len()) };
+        if !self.can_write(address, bytes.len()) {
+            return sys::copy_out(address, bytes);
+        }
+        // SAFETY: one is a buffer of the core, the other is known, as said above.
+        unsafe { core::ptr::copy(bytes.as_ptr(), address as *mut u8, bytes.len()) };
         Ok(())
     }
 
     fn prepare(&self, address: u64, length: usize) {
-        let length = length as u64;
-        let start = address & !(PAGE - 1);
-        let in_one_page = address.wrapping_sub(start).saturating_add(length) <= PAGE;
-        if in_one_page && sys::probe_word_writable(address) {
-            self.prepared.set((start, PAGE));
-            return;
-        }
-        let end = address.saturating_add(length).checked_next_multiple_of(PAGE).unwrap_or(start);
-        if sys::populate_writable(start, end.saturating_sub(start)) {
-            self.prepared.set((start, end.saturating_sub(start)));
+        if self.can_write(address, length) {
+            self.prepared.set(pages(address, length));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use core::ffi::{c_int, c_long, c_void};
 use core::ptr;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use disk::Errno;
 use libc::iovec;
@@ -45,29 +46,66 @@ impl Drop for Memory {
     }
 }
 
-/// Returns whether the page of an address can be read and written, now and as long as the program
-/// leaves it alone: the kernel adds 0 to the int there (futex(2), `FUTEX_WAKE_OP`), which costs a
-/// third of [`populate_writable`].
-pub fn probe_word_writable(address: u64) -> bool {
-    /// `FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_LT, -2048)`
-    const ADD_NOTHING: u32 = 1 << 28 | 2 << 24 | 0x800;
-    const NOBODY: c_long = 0;
-    let operation = libc::FUTEX_WAKE_OP | libc::FUTEX_PRIVATE_FLAG;
-    let nobody_waits_here: u32 = 0;
-    // SAFETY: the kernel changes nothing of what stands at the address; nobody waits at the other.
-    let done = unsafe {
-        let here = &raw const nobody_waits_here;
-        call(libc::SYS_futex, (here, operation, NOBODY, NOBODY, address, ADD_NOTHING))
-    };
-    done.is_ok()
+/// The smallest page: memory that is mapped or not as a whole.
+pub const PAGE: u64 = 4096;
+
+/// Returns whether memory can be read, now and as long as the program leaves it alone; false also
+/// where that is not known, and of more than a page. It costs a fourth of [`copy_in`].
+pub fn is_readable(address: u64, length: usize) -> bool {
+    probe_ends(address, length, size_of::<c_int>(), probe_readable)
 }
 
-/// Returns whether pages can be read and written, now and as long as the program leaves them alone
-/// (madvise(2), `MADV_POPULATE_WRITE`; Linux 5.14).
-pub fn populate_writable(start: u64, length: u64) -> bool {
-    const MADV_POPULATE_WRITE: c_int = 23;
-    // SAFETY: it changes nothing of what the pages hold.
-    unsafe { call(libc::SYS_madvise, (start, length, MADV_POPULATE_WRITE)) }.is_ok()
+/// Returns whether memory can be read and written, as [`is_readable`]. Its first and last 8 bytes
+/// are written, with what they are.
+pub fn is_writable(address: u64, length: usize) -> bool {
+    probe_ends(address, length, size_of::<u64>(), probe_writable)
+}
+
+/// Probes the first and, if they lie in another page, the last `size` bytes of memory.
+#[inline]
+fn probe_ends(address: u64, length: usize, size: usize, probe: impl Fn(u64) -> bool) -> bool {
+    if length < size || length as u64 > PAGE || !probes_tell() {
+        return false;
+    }
+    let Some(end) = address.checked_add(length as u64) else { return false };
+    let page = |address: u64| address & !(PAGE - 1);
+    let last = end - size as u64;
+    probe(address) && (page(address) == page(end - 1) || probe(last))
+}
+
+/// Returns whether the kernel looks at the memory before it finds that there is no such descriptor
+/// or process. Linux does; what imitates it may not.
+fn probes_tell() -> bool {
+    const UNKNOWN: u8 = 0;
+    const YES: u8 = 1;
+    const NO: u8 = 2;
+    static TELL: AtomicU8 = AtomicU8::new(UNKNOWN);
+    static CONSTANT: u64 = 0;
+    match TELL.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let tell = !probe_writable((&raw const CONSTANT).expose_provenance() as u64);
+            TELL.store(if tell { YES } else { NO }, Ordering::Relaxed);
+            tell
+        }
+        tell => tell == YES,
+    }
+}
+
+/// Returns whether the kernel can read an int: sched_setparam(2) does so before it finds that there
+/// is no such process.
+fn probe_readable(address: u64) -> bool {
+    // SAFETY: the kernel writes nothing.
+    let done = unsafe { call(libc::SYS_sched_setparam, (c_int::MAX, address)) };
+    done == Err(Errno::ESRCH)
+}
+
+/// Returns whether the kernel can read and write 8 bytes: sendfile(2) reads the offset before it
+/// finds that there are no such descriptors, and writes it back.
+fn probe_writable(address: u64) -> bool {
+    // SAFETY: what the kernel writes was there before.
+    let done = unsafe { call(libc::SYS_sendfile, (-1, -1, address, 0)) };
+    // Address 0 stands for no offset.
+    address != 0 && done == Err(Errno::EBADF)
 }
 
 /// Copies from an address that the program gave; `EFAULT` where it is bad.

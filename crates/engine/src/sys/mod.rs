@@ -16,7 +16,7 @@ pub use file::{
     is_terminal, preadv, preadv_cached, pwritev, pwritev_in_place, readlink, seek, sync, write, write_atomic,
 };
 pub use lock::{Conflict, conflict, lock_byte, lock_file};
-pub use memory::{Memory, copy_in, copy_out, populate_writable, probe_word_writable};
+pub use memory::{Memory, PAGE, copy_in, copy_out, is_readable, is_writable};
 pub use process::{
     RealUser, capabilities, effective_user, file_size_limit, has_thread, milliseconds, nanoseconds, process,
     sleep, take_real_rights, thread, thread_name,
