@@ -2,7 +2,8 @@
  *
  *   start                       nothing
  *   ioctl PATH REQUEST COUNT    COUNT requests; prints "answered" or "refused". PATH may be "pipe"
- *   command PATH CDB COUNT      COUNT times by SG_IO the SCSI command CDB (in hexadecimal), which reads at most 4 KiB
+ *   command PATH CDB COUNT      COUNT times by SG_IO the SCSI command CDB (in hexadecimal), which reads at most 4 KiB or,
+ *                               WRITE(10), writes as many
  *   close COUNT                 COUNT times a descriptor is duplicated and closed
  *   read PATH BYTES COUNT       COUNT times BYTES at random places; prints the nanoseconds of processor time
  *   write PATH BYTES COUNT      the same
@@ -38,10 +39,10 @@ static void command(const char *path, const char *hexadecimal, long count)
     size_t length = 0;
     while (length < sizeof cdb && sscanf(hexadecimal + 2 * length, "%2hhx", &cdb[length]) == 1)
         length++;
-    int fd = open(path, O_RDONLY), result = -1;
+    int writes = cdb[0] == 0x2a, fd = open(path, writes ? O_RDWR : O_RDONLY), result = -1;
     if (fd < 0)
         err(1, "%s", path);
-    sg_io_hdr_t header = { .interface_id = 'S', .dxfer_direction = SG_DXFER_FROM_DEV, .cmd_len = (unsigned char)length,
+    sg_io_hdr_t header = { .interface_id = 'S', .dxfer_direction = writes ? SG_DXFER_TO_DEV : SG_DXFER_FROM_DEV, .cmd_len = (unsigned char)length,
         .mx_sb_len = sizeof sense, .dxfer_len = 4096, .dxferp = buffer, .cmdp = cdb, .sbp = sense, .timeout = 60000 };
     for (long i = 0; i < count; i++)
         result = ioctl(fd, SG_IO, &header);

@@ -1,4 +1,4 @@
-//! As many devices as can be listed, and what they cost.
+//! As many devices as can be listed, and what they and a command cost.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -6,16 +6,71 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use acceptance::{Need, Run, Scratch, main as harness, trial};
+use acceptance::{Disk, Medium, Need, Run, Scratch, main as harness, needs, trial};
 
 /// The most devices that can be listed.
 const MOST: usize = 256;
 
 fn main() -> ExitCode {
-    harness(vec![
+    let mut trials = vec![
         trial("many devices, descriptors, threads and requests", &[], many),
         trial("the last device costs what the first does", &[Need::Tool("valgrind")], constant),
-    ])
+    ];
+    for (name, medium) in [("image", Medium::Image), ("loop", Medium::Loop)] {
+        let strace = needs(medium, &["cc", "strace"]);
+        trials.push(trial(format!("the system calls of a command: {name}"), &strace, move || calls(medium)));
+        let valgrind = needs(medium, &["cc", "valgrind"]);
+        trials.push(trial(format!("the instructions of a command: {name}"), &valgrind, move || cost(medium)));
+    }
+    harness(trials)
+}
+
+const INQUIRY: &str = "12000000ff00";
+const READ_10: &str = "28000000000000000800";
+const WRITE_10: &str = "2a000000000000000800";
+
+/// The system calls of each command but the first, which tells what the descriptor is open on. Memory
+/// is tested, what the command needs to know is asked, the file is looked at; then nothing else comes
+/// before the system call that moves the data.
+fn calls(medium: Medium) {
+    let disk = Disk::new(medium, "scsi", 1 << 20);
+    let expected: [(&str, &[&str]); 3] = match medium {
+        Medium::Image => [
+            (READ_10, &["sendfile", "statx", "preadv"]),
+            (WRITE_10, &["sendfile", "fcntl", "fstatfs", "prlimit64", "statx", "pwritev2"]),
+            (INQUIRY, &["sendfile", "statx", "sendfile"]),
+        ],
+        _ => [
+            (READ_10, &["sendfile", "ioctl", "fstat", "preadv"]),
+            (WRITE_10, &["sendfile", "ioctl", "fcntl", "ioctl", "fstat", "pwritev2"]),
+            (INQUIRY, &["sendfile", "ioctl", "fstat", "ioctl", "sendfile"]),
+        ],
+    };
+    for (cdb, expected) in expected {
+        let trace = disk.scratch().path("trace");
+        let run = disk.run(disk.scratch().program("bench")).args(["command"]).arg(disk.path());
+        let outcome = run.args([cdb, "4"]).traced(&trace, ["-e", "trace=!read,write"]).output();
+        assert_eq!(outcome.expect_out(), "answered\n", "{cdb}");
+        let text = std::fs::read_to_string(&trace).expect("strace wrote it");
+        let names: Vec<&str> =
+            text.lines().filter_map(|line| line.split_once('(')).map(|(name, _)| name).collect();
+        let commands: Vec<_> =
+            names.windows(3 * expected.len()).filter(|part| **part == expected.repeat(3)).collect();
+        assert_eq!(commands.len(), 1, "{cdb}: {text}");
+    }
+}
+
+/// The most instructions of a command, with those of the C library and of the program.
+fn cost(medium: Medium) {
+    let disk = Disk::new(medium, "scsi", 1 << 20);
+    let entry = format!("{}=scsi", disk.path().display());
+    for (cdb, most) in [(READ_10, 1350), (WRITE_10, 1550), (INQUIRY, 1950)] {
+        let [once, twice] = [1000, 2000].map(|times| {
+            instructions(disk.scratch(), &entry, &["command", &disk.path().display().to_string(), cdb], times)
+        });
+        let each = (twice - once) / 1000;
+        assert!(each <= most, "{cdb}: {each} instructions");
+    }
 }
 
 /// Image files of 1 MiB, 2 MiB and so on, whose first bytes are their number; and the list of them.
@@ -44,14 +99,12 @@ fn many() {
     assert!(resident < 1024 && mapped <= 0, "the process has grown: {out}");
 }
 
-/// How many instructions a program executes for so many requests on a path.
-fn instructions(scratch: &Scratch, list: &str, path: &PathBuf, requests: u32) -> u64 {
+/// How many instructions `bench` executes in a mode, for so many requests.
+fn instructions(scratch: &Scratch, list: &str, mode: &[&str], requests: u32) -> u64 {
     let file = scratch.path("callgrind");
     let run = Run::new("valgrind").with(&scratch.library(), list);
     let run = run.arg("--tool=callgrind").arg(format!("--callgrind-out-file={}", file.display()));
-    // SCSI_IOCTL_GET_IDLUN, which nobody but the library answers here.
-    let run =
-        run.arg(scratch.program("bench")).arg("ioctl").arg(path).args(["0x5382", &requests.to_string()]);
+    let run = run.arg(scratch.program("bench")).args(mode).arg(requests.to_string());
     assert_eq!(run.output().expect_out(), "answered\n");
     let text = std::fs::read_to_string(file).expect("callgrind has written it");
     let summary = text.lines().find_map(|line| line.strip_prefix("summary: ")).expect("it is in each");
@@ -63,7 +116,10 @@ fn constant() {
     let (images, list) = images(&scratch, MOST);
     let each = |list: &str, path: &PathBuf| {
         // The start is in both.
-        let [once, twice] = [1000, 2000].map(|requests| instructions(&scratch, list, path, requests));
+        // SCSI_IOCTL_GET_IDLUN, which nobody but the library answers here.
+        let path = path.display().to_string();
+        let [once, twice] =
+            [1000, 2000].map(|requests| instructions(&scratch, list, &["ioctl", &path, "0x5382"], requests));
         (twice - once) / 1000
     };
     let alone = each(&format!("{}=scsi", images[0].display()), &images[0]);

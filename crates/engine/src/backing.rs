@@ -1,9 +1,9 @@
 //! The backing device of one call, as the core sees it.
 
-use core::ffi::{c_int, c_ulong};
+use core::ffi::c_int;
 
 use disk::host::{Extent, Provisioning, Segment, UpdateError};
-use disk::request::{BLKBSZGET, BLKGETSIZE64, BLKIOMIN, BLKPBSZGET, BLKROGET, BLKSECTGET, BLKSSZGET};
+use disk::request::{BLKBSZGET, BLKIOMIN, BLKPBSZGET, BLKSECTGET, BLKSSZGET};
 use disk::{Backing, Errno, Medium};
 
 use crate::call::{Call, Process};
@@ -35,10 +35,7 @@ impl<P: Process> Backing for Call<P> {
     }
 
     fn bytes(&self) -> Result<u64, Errno> {
-        match self.medium {
-            Medium::BlockDevice => self.query(BLKGETSIZE64).map(u64::from_ne_bytes),
-            Medium::ImageFile => self.flags().map(|_| self.status.size),
-        }
+        self.size()
     }
 
     fn logical_block(&self) -> Result<u32, Errno> {
@@ -59,16 +56,13 @@ impl<P: Process> Backing for Call<P> {
 
     fn max_sectors(&self) -> Result<u16, Errno> {
         match self.medium {
-            Medium::BlockDevice => self.query(BLKSECTGET).map(u16::from_ne_bytes),
+            Medium::BlockDevice => sys::query(self.fd(), BLKSECTGET).map(u16::from_ne_bytes),
             Medium::ImageFile => Ok(IMAGE_MAX_SECTORS),
         }
     }
 
     fn is_read_only(&self) -> Result<bool, Errno> {
-        match self.medium {
-            Medium::BlockDevice => Ok(u32::from_ne_bytes(self.query(BLKROGET)?) != 0),
-            Medium::ImageFile => sys::is_mounted_read_only(self.fd),
-        }
+        self.read_only()
     }
 
     fn read_at(&self, offset: u64, into: &[Segment]) -> Result<Option<u64>, Errno> {
@@ -95,7 +89,7 @@ impl<P: Process> Backing for Call<P> {
     }
 
     fn atomic_unit(&self) -> Option<(u32, u32)> {
-        sys::atomic_unit(self.fd)
+        sys::atomic_unit(self.fd())
     }
 
     fn write_atomic(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
@@ -121,16 +115,16 @@ impl<P: Process> Backing for Call<P> {
     ) -> Result<(), UpdateError> {
         let flags = libc::O_RDWR | self.flags().map_err(UpdateError::Exclude)? & libc::O_DIRECT;
         let deadline = sys::milliseconds().saturating_add(timeout_ms.into());
-        let (owner, report) = (self.process.number(), self.process.lock_report(self.fd));
-        self.process.before_waiting();
+        let (owner, report) = (self.process().number(), self.process().lock_report(self.fd()));
+        self.before_waiting();
         let mut attempt = || {
             let Some(_threads) = self.exclusion.try_lock_threads() else { return Ok(false) };
             let once = || {
-                task::free_descriptors(self.fd);
+                task::free_descriptors(self.fd());
                 // A POSIX lock is shown only there (fs/locks.c, show_fd_locks).
                 let own = OwnLocks::read(report.as_ref().ok());
-                self.process.take_rights().map_err(UpdateError::Exclude)?;
-                let file = task::reopen(self.fd, &self.status, flags).map_err(UpdateError::Exclude)?;
+                self.process().take_rights().map_err(UpdateError::Exclude)?;
+                let file = task::reopen(self.fd(), &self.status, flags).map_err(UpdateError::Exclude)?;
                 let guard = exclusion::try_lock_processes(&file, &self.status, owner, own);
                 let Some(_processes) = guard.map_err(UpdateError::Exclude)? else { return Ok(false) };
                 read_all(&file, offset, medium).map_err(UpdateError::Read)?;
@@ -145,7 +139,7 @@ impl<P: Process> Backing for Call<P> {
     }
 
     fn sync(&self) -> Result<(), Errno> {
-        self.process.before_waiting();
+        self.before_waiting();
         sys::sync(self.checked_fd()?)
     }
 
@@ -153,7 +147,7 @@ impl<P: Process> Backing for Call<P> {
         Ok(match self.medium {
             Medium::ImageFile => Provisioning {
                 // On other file systems it is not tried, because that would change the file.
-                is_thin: HOLE_PUNCHING.contains(&sys::file_system(self.fd)?),
+                is_thin: HOLE_PUNCHING.contains(&sys::file_system(self.fd())?),
                 granularity: IMAGE_PHYSICAL_BLOCK,
                 alignment: 0,
             },
@@ -166,7 +160,7 @@ impl<P: Process> Backing for Call<P> {
         if self.medium == Medium::BlockDevice {
             return Ok(ALL);
         }
-        match sys::extent(self.fd, offset) {
+        match sys::extent(self.fd(), offset) {
             Ok(None) => Ok(Extent { is_mapped: false, length: u64::MAX }),
             Ok(Some((start, _))) if start > offset => {
                 Ok(Extent { is_mapped: false, length: start.saturating_sub(offset) })
@@ -200,7 +194,7 @@ impl<P: Process> Backing for Call<P> {
     }
 
     fn bounce_buffer(&self, length: usize) -> Result<P::BounceBuffer, Errno> {
-        self.process.bounce_buffer(length)
+        self.process().bounce_buffer(length)
     }
 
     fn discard(&self, offset: u64, length: u64) -> Result<(), Errno> {
@@ -220,7 +214,7 @@ impl<P: Process> Backing for Call<P> {
     }
 
     fn flush(&self) -> Result<(), Errno> {
-        self.process.before_waiting();
+        self.before_waiting();
         sys::flush(self.checked_fd()?)
     }
 }
@@ -241,25 +235,17 @@ impl<P: Process> Call<P> {
     }
 
     fn reopened_as<T>(&self, flags: c_int, act: impl FnOnce(&File) -> Result<T, Errno>) -> Result<T, Errno> {
-        self.process.before_waiting();
+        self.before_waiting();
         task::run(|| {
-            self.process.take_rights()?;
-            act(&task::reopen(self.fd, &self.status, flags)?)
+            self.process().take_rights()?;
+            act(&task::reopen(self.fd(), &self.status, flags)?)
         })?
-    }
-
-    /// Makes a request that returns a number of 2, 4 or 8 bytes.
-    fn query<const N: usize>(&self, request: u32) -> Result<[u8; N], Errno> {
-        let mut value = [0u8; N];
-        // SAFETY: the request writes a number of this size.
-        unsafe { sys::ioctl(self.fd, c_ulong::from(request), value.as_mut_ptr().cast()) }?;
-        Ok(value)
     }
 
     /// Makes a request that returns an int; an image file has `of_image`.
     fn query_int(&self, request: u32, of_image: u32) -> Result<u32, Errno> {
         match self.medium {
-            Medium::BlockDevice => self.query(request).map(u32::from_ne_bytes),
+            Medium::BlockDevice => sys::query(self.fd(), request).map(u32::from_ne_bytes),
             Medium::ImageFile => Ok(of_image),
         }
     }
@@ -280,20 +266,20 @@ impl<P: Process> Call<P> {
 
     fn read_once(&self, offset: u64, into: &[Segment]) -> Result<u64, Errno> {
         if !P::IS_OWN && !self.has_flag(libc::O_DIRECT) {
-            if let Ok(read @ 1..) = sys::preadv_cached(self.fd, into, offset) {
+            if let Ok(read @ 1..) = sys::preadv_cached(self.fd(), into, offset) {
                 return Ok(read as u64);
             }
         }
-        self.process.before_waiting();
+        self.before_waiting();
         self.with_descriptor(|fd| Ok(sys::preadv(fd, into, offset)? as u64))
     }
 
     fn write_once(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
-        self.process.before_waiting();
+        self.before_waiting();
         let length = from.iter().fold(0u64, |sum, segment| sum.saturating_add(segment.length));
         let limit = match self.medium {
             Medium::BlockDevice => u64::MAX,
-            Medium::ImageFile => self.process.file_size_limit(),
+            Medium::ImageFile => self.file_size_limit(),
         };
         if offset.saturating_add(length) <= limit {
             return self.write_in_place(offset, from, durable);
@@ -340,7 +326,7 @@ impl<P: Process> Call<P> {
     }
 
     fn fallocate(&self, mode: c_int, offset: u64, length: u64) -> Result<(), Errno> {
-        self.process.before_waiting();
+        self.before_waiting();
         self.with_descriptor(|fd| sys::fallocate(fd, mode, offset, length))
     }
 }

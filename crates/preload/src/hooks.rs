@@ -8,11 +8,12 @@ use engine::errno;
 use libc::{FILE, mode_t};
 
 use crate::log::{self, Level};
-use crate::{next, registry, setup};
+use crate::{guess, next, registry, setup};
 
 /// Reports a descriptor that was acquired.
 #[inline]
 fn report_acquired(fd: c_int, how: &str) -> c_int {
+    guess::remember(fd, None);
     if log::is_enabled(Level::Descriptors) {
         report(fd, listed_name(fd), "on", how);
     }

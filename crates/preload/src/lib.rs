@@ -7,11 +7,11 @@
 //! call fails.
 #![no_std]
 
+mod guess;
 mod hooks;
 mod log;
 mod next;
 mod panic;
-mod process;
 mod record;
 mod registry;
 mod report;
@@ -25,12 +25,11 @@ use disk::record::Header;
 use disk::request::Family;
 use disk::trace::capture::Capture;
 use disk::trace::{DecodedArgument, Input, Output, RequestName, ReturnValue};
-use disk::{Answer, Device, Errno};
-use engine::call::Call;
+use disk::{Answer, Backing, Device, Errno};
+use engine::call::{Call, Early, medium};
 use engine::{errno, sys};
+use fast::OwnProcess;
 use log::Level;
-use process::OwnProcess;
-use registry::OpenFile;
 
 /// ioctl(2).
 ///
@@ -69,14 +68,35 @@ fn answer(
 ) -> Option<Result<c_int, Errno>> {
     // Not every request of a family is a driver's.
     let family = disk::request::family(request)?;
-    let file = if setup::is_ready() { registry::find(fd) } else { OpenFile::Unknown };
-    let (device, call) = match file {
-        OpenFile::Listed(device, call) => (device, call),
-        OpenFile::Other => return None,
-        // The block layer stays on the device; a driver's request could reach the disk underneath.
-        OpenFile::Unknown if family == Family::BlockLayer => return None,
-        OpenFile::Unknown => return Some(Err(Errno::EPERM)),
+    let header = (request == disk::request::SG_IO).then_some(argument);
+    let process = OwnProcess::new();
+    let (mut guess, mut early) = (None, Early::NOTHING);
+    let found = if setup::is_ready() {
+        if let Some(header) = header {
+            guess = guess::medium(fd);
+            if let Some(medium) = guess {
+                early = process.ask_early(fd, medium, header);
+            }
+        }
+        registry::look_up(fd, guess)
+    } else {
+        Err(Errno::EPERM)
     };
+    let hit = match found {
+        Ok(Some(hit)) => hit,
+        Ok(None) | Err(Errno::EBADF) => {
+            guess::remember(fd, None);
+            return None;
+        }
+        // The block layer stays on the device; a driver's request could reach the disk underneath.
+        Err(_) if family == Family::BlockLayer => return None,
+        Err(_) => return Some(Err(Errno::EPERM)),
+    };
+    if !hit.is_fresh || guess != Some(medium(&hit.status)) {
+        early = Early::NOTHING;
+    }
+    let device = hit.device();
+    let call = Call::new(process, fd, hit.status, hit.discard_limits, hit.exclusion(), early);
     // Returns EBADF for O_PATH. SG_IO checks only when it fails, to be fast; the kernel checks what
     // it answers.
     let by_kernel = family == Family::BlockLayer && call.is_block_device() && !device.entry.read_only;
@@ -88,7 +108,14 @@ fn answer(
     if log::is_enabled(Level::Requests) || record::receiver().is_some() {
         return Some(answer_traced(&device, &call, request, argument, forward));
     }
-    result(&call, disk::answer(&device, &call, request, argument))
+    if header.is_none() {
+        return result(&call, disk::answer(&device, &call, request, argument));
+    }
+    let result = result(&call, fast::answer_sg_io(&device, &call, argument, disk::execute));
+    if result.is_some_and(|result| result.is_ok()) {
+        guess::remember(fd, Some(Backing::medium(&call)));
+    }
+    result
 }
 
 /// Returns the result of an answer; `None` if the kernel is to answer.

@@ -3,19 +3,18 @@
 //! A device stays recognised until the process ends, even if the name leads elsewhere later: a
 //! program that has it open must not suddenly reach a disk underneath.
 
+use core::cell::Cell;
 use core::ffi::{CStr, c_int};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use disk::entry::{Entry, Printed};
-use disk::{Device, Errno, Nexus, Settings};
-use engine::call::Call;
+use disk::{Device, Errno, Medium, Nexus, Settings};
 use engine::discard::DiscardLimits;
 use engine::exclusion::Exclusion;
 use engine::listed::{self, InodeKey, Key, Problem};
 use engine::sys::{self, DeviceNumber, RealUser, Status};
 use engine::{rights, task};
 
-use crate::process::OwnProcess;
 use crate::storage::{List, OnceCell, copy_path};
 
 /// The most devices that can be listed.
@@ -134,95 +133,113 @@ fn discard_limits(number: DeviceNumber, read: impl FnOnce(DeviceNumber) -> Disca
     read(number)
 }
 
-/// The file that a descriptor is open on.
-pub enum OpenFile {
-    /// A listed device.
-    Listed(Device<'static>, Call<OwnProcess>),
-    /// Another file, or none.
-    Other,
-    /// It cannot be determined.
-    Unknown,
-}
-
-/// Returns the listed device that a descriptor is open on.
-pub fn find(fd: c_int) -> OpenFile {
-    match look_up(fd) {
-        Ok(Some(Hit { listed, status, discard_limits })) => {
-            let Listed { entry, index, settings, nexus, .. } = listed;
-            let device = Device { entry, index: *index, settings, nexus };
-            let call = Call::new(OwnProcess::new(), fd, status, discard_limits, &listed.exclusion);
-            OpenFile::Listed(device, call)
-        }
-        Ok(None) | Err(Errno::EBADF) => OpenFile::Other,
-        Err(_) => OpenFile::Unknown,
-    }
-}
-
 /// Returns the name by which the device that a descriptor is open on is listed.
 pub fn name(fd: c_int) -> Option<Printed<'static>> {
-    look_up(fd).ok()?.map(|hit| hit.listed.entry.printed_path())
+    look_up_slowly(fd).ok()?.map(|hit| hit.listed.entry.printed_path())
 }
 
 /// Returns whether a descriptor is open on a listed device or file.
 pub fn is_listed(fd: c_int) -> bool {
-    matches!(look_up(fd), Ok(Some(_)))
+    matches!(look_up_slowly(fd), Ok(Some(_)))
 }
 
 /// A listed device that a descriptor is open on.
-struct Hit {
+pub struct Hit {
     listed: &'static Listed,
-    status: Status,
-    discard_limits: DiscardLimits,
+    pub status: Status,
+    pub discard_limits: DiscardLimits,
+    /// No system call has been made since the status was read.
+    pub is_fresh: bool,
 }
 
-fn look_up(fd: c_int) -> Result<Option<Hit>, Errno> {
+impl Hit {
+    /// Returns the device.
+    #[inline]
+    pub fn device(&self) -> Device<'static> {
+        let Listed { entry, index, settings, nexus, .. } = self.listed;
+        Device { entry, index: *index, settings, nexus }
+    }
+
+    /// Returns what excludes other commands on the device.
+    #[inline]
+    pub fn exclusion(&self) -> &'static Exclusion {
+        &self.listed.exclusion
+    }
+}
+
+#[inline(never)]
+fn look_up_slowly(fd: c_int) -> Result<Option<Hit>, Errno> {
+    look_up(fd, None)
+}
+
+/// Returns the listed device that a descriptor is open on. `guess`: what it is probably open on.
+///
+/// Errors: `EBADF`; others where it cannot be determined.
+#[inline(always)]
+pub fn look_up(fd: c_int, guess: Option<Medium>) -> Result<Option<Hit>, Errno> {
     let all = LISTED.as_slice();
     if all.is_empty() {
         return Ok(None);
     }
-    let status = sys::fstat(fd)?;
-    if !matches!(status.file_type(), libc::S_IFBLK | libc::S_IFREG) {
-        return Ok(None);
+    let (status, known_birth) = match guess {
+        Some(Medium::ImageFile) => {
+            let (status, birth) = sys::fstat_with_birth(fd)?;
+            (status, Some(birth))
+        }
+        _ => (sys::fstat(fd)?, None),
+    };
+    let has_asked = Cell::new(false);
+    let birth = || {
+        known_birth.unwrap_or_else(|| {
+            has_asked.set(true);
+            sys::birth(fd)
+        })
+    };
+    let found = match status.file_type() {
+        libc::S_IFBLK => Slot::find(status.number, 0, || 0),
+        libc::S_IFREG => Slot::find(status.device, status.inode, birth),
+        _ => return Ok(None),
+    };
+    if let Some((place, discard_limits)) = found {
+        let is_fresh = !has_asked.get();
+        return Ok(all.get(place).map(|listed| Hit { listed, status, discard_limits, is_fresh }));
     }
+    look_up_by_name(fd, status)
+}
+
+/// Returns the listed device that a descriptor with this status is open on, which is not in the
+/// table as such.
+#[cold]
+#[inline(never)]
+fn look_up_by_name(fd: c_int, status: Status) -> Result<Option<Hit>, Errno> {
+    let all = LISTED.as_slice();
+    let birth = || sys::birth(fd);
+    let is_block_device = status.file_type() == libc::S_IFBLK;
     let hit = |(place, discard_limits): (usize, DiscardLimits)| {
         let listed = all.get(place)?;
-        Some(Hit { listed, status, discard_limits })
+        Some(Hit { listed, status, discard_limits, is_fresh: false })
     };
-    let birth = || sys::birth(fd);
-    if let Some(slot) = find_slot(&status, birth) {
-        return Ok(hit(slot));
+    // A user's entry lists a node, not the device.
+    if is_block_device && all.iter().any(|listed| listed.source == Source::User) {
+        if let Some(slot) = Slot::find(status.device, status.inode, birth) {
+            return Ok(hit(slot));
+        }
     }
     let Some((place, key)) = find_by_name(&status, birth)? else { return Ok(None) };
     // In a task, because /sys is opened and the program's descriptor table must not change.
-    let limits = match status.file_type() {
-        libc::S_IFBLK => {
-            let task = |number| {
-                task::free_descriptors(-1);
-                DiscardLimits::read(number)
-            };
-            let read = |number| task::run(|| task(number)).unwrap_or_default();
-            discard_limits(status.number, read)
-        }
-        _ => DiscardLimits::default(),
+    let limits = if is_block_device {
+        let task = |number| {
+            task::free_descriptors(-1);
+            DiscardLimits::read(number)
+        };
+        let read = |number| task::run(|| task(number)).unwrap_or_default();
+        discard_limits(status.number, read)
+    } else {
+        DiscardLimits::default()
     };
     Slot::add(key, place, limits);
     // Another thread may have found another entry; the first in the table is used from now on.
     Ok(hit(Slot::find_key(key).unwrap_or((place, limits))))
-}
-
-/// Returns the entry whose name has led to a device or file.
-fn find_slot(status: &Status, birth: impl Fn() -> u64) -> Option<(usize, DiscardLimits)> {
-    if status.file_type() == libc::S_IFBLK {
-        let slot = Slot::find(status.number, 0, || 0);
-        // A user's entry lists a node, not the device.
-        return slot.or_else(|| {
-            if !LISTED.as_slice().iter().any(|listed| listed.source == Source::User) {
-                return None;
-            }
-            Slot::find(status.device, status.inode, birth)
-        });
-    }
-    Slot::find(status.device, status.inode, birth)
 }
 
 /// Returns the first entry whose name leads to a device or file now: it may have appeared, or lead
@@ -270,6 +287,7 @@ impl Slot {
     }
 
     /// Returns the slots where a key can be, in the order of the search.
+    #[inline]
     fn probe(device: u64, inode: u64) -> impl Iterator<Item = &'static Slot> {
         // Fibonacci hashing: the upper bits depend on all of the key's.
         let mixed = (device ^ inode.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -280,21 +298,25 @@ impl Slot {
     /// Returns the place of the entry that has led to a block device (inode 0) or an inode, and
     /// what is known of the device. When the inode was made is asked for only where the rest is the
     /// same.
+    #[inline]
     fn find(device: DeviceNumber, inode: u64, birth: impl Fn() -> u64) -> Option<(usize, DiscardLimits)> {
         let device = device.word();
         for slot in Slot::probe(device, inode) {
-            let place = match slot.place.load(Ordering::Acquire) {
-                FREE => break,
-                RESERVED => continue,
-                place => place.wrapping_sub(1) as usize,
-            };
-            if slot.device.load(Ordering::Relaxed) != device || slot.inode.load(Ordering::Relaxed) != inode {
+            let place = slot.place.load(Ordering::Acquire);
+            if place == FREE {
+                break;
+            }
+            if slot.device.load(Ordering::Relaxed) != device
+                || slot.inode.load(Ordering::Relaxed) != inode
+                || place == RESERVED
+            {
                 continue;
             }
             // If the birth time is not known any more, it is not compared.
             let is_as_old = |now| now == 0 || now == slot.birth.load(Ordering::Relaxed);
             if inode == 0 || is_as_old(birth()) {
-                return Some((place, DiscardLimits(slot.discard_limits.load(Ordering::Relaxed))));
+                let limits = DiscardLimits(slot.discard_limits.load(Ordering::Relaxed));
+                return Some((place.wrapping_sub(1) as usize, limits));
             }
         }
         None

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use disk::request::{self, Family};
 use disk::trace::{DecodedArgument, Input, Output, RequestName, ReturnValue};
 use disk::{Abi, Answer, Errno};
-use engine::call::{Call, Process};
+use engine::call::{Call, Early, Process};
 use engine::sys::{Memory, PathBuffer};
 
 use crate::notify::{Notification, Reply};
@@ -241,7 +241,8 @@ pub fn answer(pool: &'static Pool, notification: &Notification) -> Option<Reply>
         page: RefCell::default(),
         collected: RefCell::default(),
     };
-    let call = Call::new(caller, file.as_raw_fd(), hit.status, hit.discard_limits, hit.exclusion);
+    let call =
+        Call::new(caller, file.as_raw_fd(), hit.status, hit.discard_limits, hit.exclusion, Early::NOTHING);
     if let Err(errno) = call.flags() {
         return Some(Reply::Error(errno));
     }

@@ -5,7 +5,7 @@ mod hdio;
 pub mod hdio_drive;
 pub mod request;
 mod scsi;
-pub(crate) mod sg_io;
+pub mod sg_io;
 
 use crate::device::Device;
 use crate::host::{Host, Medium};

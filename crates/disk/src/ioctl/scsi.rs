@@ -10,6 +10,7 @@ use crate::entry::Kind;
 use crate::errno::Errno;
 use crate::host::{Capability, Host};
 use crate::identity;
+use crate::sat;
 
 /// The version of the sg interface of the kernel's disks: 3.5.39 (`sg_version_num`).
 const SG_VERSION: i32 = 30527;
@@ -55,7 +56,9 @@ pub(crate) fn answer(
         // Only the /dev/sg node of a real disk answers, which a listed device does not have.
         SG_GET_SCSI_ID => host.store(argument, scsi_id(device))?,
         SG_SCSI_RESET => reset(device, host, int_in)?,
-        SG_IO => return sg_io::sg_io(device, host, argument),
+        SG_IO => {
+            return sg_io::sg_io(device, host, argument, |command| sat::execute(device, host, command));
+        }
         SCSI_IOCTL_SEND_COMMAND => return sg_io::send_command(device, host, argument),
         _ => return Err(device.refusal()),
     }

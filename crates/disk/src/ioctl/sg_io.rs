@@ -1,13 +1,16 @@
 //! SCSI commands through `SG_IO` and `SCSI_IOCTL_SEND_COMMAND` (the kernel's
 //! drivers/scsi/scsi_ioctl.c).
 
+use super::request::Answer;
 use crate::abi::{SG_DXFER_FROM_DEV, SG_DXFER_TO_DEV, SG_DXFER_TO_FROM_DEV, ScsiIoctlCommand, SgIoHdr};
 use crate::device::Device;
+use crate::entry::Kind;
 use crate::errno::Errno;
 use crate::host::{Capability, Host};
 use crate::medium::{LONGEST_TRANSFER, longest_transfer};
 use crate::sat;
 use crate::scsi::command::{Command, Permission, find, permission_without_row};
+use crate::scsi::dispatch;
 use crate::scsi::task::{Direction, ExecuteCommand, Outcome};
 use crate::settings::D_SENSE;
 use crate::transfer::DataBuffer;
@@ -50,8 +53,33 @@ pub(crate) fn direction(dxfer_direction: i32) -> Direction {
     }
 }
 
-/// Answers `SG_IO`.
-pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Result<i32, Errno> {
+/// Answers `SG_IO`: carries out READ and WRITE, and by `others` the other commands, for an engine
+/// that compiles those apart.
+#[inline]
+pub fn answer<H: Host>(
+    device: &Device<'_>,
+    host: &H,
+    argument: u64,
+    others: impl FnOnce(&Device<'_>, &H, ExecuteCommand) -> (Outcome, u64),
+) -> Answer {
+    if device.entry.kind == Kind::Ide {
+        return Answer::Error(device.refusal());
+    }
+    let execute = |command: ExecuteCommand| match command.row {
+        Some(row) if row.is_frequent() => dispatch::read_or_write(device, host, row, command),
+        _ => others(device, host, command),
+    };
+    sg_io(device, host, argument, execute).into()
+}
+
+/// Answers `SG_IO`; `execute` carries the command out.
+#[inline]
+pub(crate) fn sg_io(
+    device: &Device<'_>,
+    host: &impl Host,
+    argument: u64,
+    execute: impl FnOnce(ExecuteCommand) -> (Outcome, u64),
+) -> Result<i32, Errno> {
     host.prepare(argument, host.abi().size_of::<SgIoHdr>());
     let mut hdr: SgIoHdr = host.fetch(argument)?;
     let length = u64::from(hdr.dxfer_len);
@@ -87,7 +115,7 @@ pub(crate) fn sg_io(device: &Device<'_>, host: &impl Host, argument: u64) -> Res
     // The disk has no CDB longer than 16 bytes.
     let cdb = cdb.first_chunk().copied().unwrap_or_default();
     let command = ExecuteCommand { row, cdb, direction, data, timeout: hdr.timeout };
-    let (outcome, transferred) = sat::execute(device, host, command);
+    let (outcome, transferred) = execute(command);
     hdr.sb_len_wr = 0;
     (hdr.status, hdr.host_status) = match outcome {
         Outcome::Good => (0, 0),

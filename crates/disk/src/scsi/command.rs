@@ -238,7 +238,8 @@ impl Command {
     }
 
     /// Returns whether the command is so frequent that it uses the cached block size.
-    pub(super) fn is_frequent(&self) -> bool {
+    #[inline]
+    pub(crate) fn is_frequent(&self) -> bool {
         matches!(self.operation, Read | Write)
     }
 

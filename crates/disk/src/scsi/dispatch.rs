@@ -17,26 +17,79 @@ pub(crate) fn execute<H: Host>(
     command: ExecuteCommand,
     translate: impl FnOnce(&mut Task<'_, H>) -> Option<CommandResult>,
 ) -> (Outcome, u64) {
-    let ExecuteCommand { row, cdb, direction, data, timeout } = command;
+    let row = command.row;
     let (capacity, is_known) = match read_capacity(device, host, row.is_some_and(Command::is_frequent)) {
         Ok(capacity) => (capacity, true),
-        // The descriptor cannot carry requests (O_PATH).
-        Err(Errno::EBADF) => return (Outcome::CallerFault(Errno::EBADF), 0),
-        Err(_) if row.is_some_and(|row| row.needs == Needs::Nothing) => (Capacity::new(0, 512), false),
-        Err(errno) => return (Error::backing(errno).into(), 0),
+        Err(errno) if errno != Errno::EBADF && row.is_some_and(|row| row.needs == Needs::Nothing) => {
+            (Capacity::new(0, 512), false)
+        }
+        Err(errno) => return (without_capacity(errno), 0),
     };
-    let row = match supported(device, host, row, cdb[0]) {
+    let row = match supported(device, host, row, command.cdb[0]) {
         Ok(row) => row,
         Err(sense) => return (sense.into(), 0),
     };
-    let mut task = Task { device, host, row, cdb, direction, data, timeout, capacity };
-    match task.run(is_known, translate) {
-        Ok(()) => (Outcome::Good, task.data.transferred()),
-        Err(outcome) => (outcome, task.data.transferred()),
+    let mut task = Task::new(device, host, row, command, capacity);
+    let result = task.run(is_known, translate);
+    task.outcome(result)
+}
+
+/// Carries out READ or WRITE, as [`execute`]; `row`: that of the command.
+#[inline]
+pub(crate) fn read_or_write<H: Host>(
+    device: &Device<'_>,
+    host: &H,
+    row: &'static Command,
+    command: ExecuteCommand,
+) -> (Outcome, u64) {
+    let capacity = match read_capacity(device, host, true) {
+        Ok(capacity) => capacity,
+        Err(errno) => return (without_capacity(errno), 0),
+    };
+    let mut task = Task::new(device, host, row, command, capacity);
+    let result = match task.unit_attention() {
+        Some(sense) => Err(sense.into()),
+        None => task.check_cdb().and_then(|()| match row.operation {
+            Operation::Write => task.write(),
+            _ => task.read(),
+        }),
+    };
+    task.outcome(result)
+}
+
+/// Returns the outcome of a command that needs the capacity, which could not be read.
+fn without_capacity(errno: Errno) -> Outcome {
+    match errno {
+        // The descriptor cannot carry requests (O_PATH).
+        Errno::EBADF => Outcome::CallerFault(errno),
+        errno => Error::backing(errno).into(),
     }
 }
 
 impl<H: Host> Task<'_, H> {
+    /// Returns the pending unit attention, which is reported once. A disk that has no blocks any
+    /// more is not ready instead.
+    #[inline]
+    fn unit_attention(&self) -> Option<Sense> {
+        let Capacity { blocks, block_size } = self.capacity;
+        let before = self.device.nexus.update_capacity(blocks, block_size).filter(|_| blocks > 0)?;
+        Some(if before == 0 { Sense::NOT_READY_TO_READY_CHANGE } else { Sense::CAPACITY_DATA_HAS_CHANGED })
+    }
+
+    /// Checks that the CDB has no reserved bits, and that there is a medium if the command needs one.
+    #[inline]
+    fn check_cdb(&self) -> CommandResult {
+        let wrong = self.row.reserved_bits(&self.cdb);
+        if wrong != 0 {
+            let before = wrong.leading_zeros();
+            return Err(Sense::invalid_field_in_cdb((before / 8) as u16, Some(7 - (before % 8) as u8)).into());
+        }
+        if self.capacity.blocks == 0 && self.row.needs == Needs::Medium {
+            return Err(Sense::MEDIUM_NOT_PRESENT.into());
+        }
+        Ok(())
+    }
+
     /// Carries the command out. `is_known`: the capacity is known, so that a unit attention can be
     /// reported.
     fn run(
@@ -44,30 +97,15 @@ impl<H: Host> Task<'_, H> {
         is_known: bool,
         translate: impl FnOnce(&mut Self) -> Option<CommandResult>,
     ) -> CommandResult {
-        let Command { operation, needs, reports_unit_attention, .. } = *self.row;
-        let Capacity { blocks, block_size } = self.capacity;
-        // A unit attention is reported once. A disk that has no blocks any more is not ready
-        // instead.
-        let before = match is_known && reports_unit_attention {
-            true => self.device.nexus.update_capacity(blocks, block_size),
-            false => None,
-        };
-        if let Some(before) = before.filter(|_| self.capacity.blocks > 0) {
-            let sense =
-                if before == 0 { Sense::NOT_READY_TO_READY_CHANGE } else { Sense::CAPACITY_DATA_HAS_CHANGED };
+        let Command { operation, reports_unit_attention, .. } = *self.row;
+        let attention = if is_known && reports_unit_attention { self.unit_attention() } else { None };
+        if let Some(sense) = attention {
             return match operation {
                 Operation::RequestSense => self.request_sense(sense),
                 _ => Err(sense.into()),
             };
         }
-        let wrong = self.row.reserved_bits(&self.cdb);
-        if wrong != 0 {
-            let before = wrong.leading_zeros();
-            return Err(Sense::invalid_field_in_cdb((before / 8) as u16, Some(7 - (before % 8) as u8)).into());
-        }
-        if self.capacity.blocks == 0 && needs == Needs::Medium {
-            return Err(Sense::MEDIUM_NOT_PRESENT.into());
-        }
+        self.check_cdb()?;
         if let Some(done) = translate(self) {
             return done;
         }

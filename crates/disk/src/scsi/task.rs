@@ -66,7 +66,7 @@ impl From<Error> for Outcome {
 }
 
 /// The arguments of a command (SAM-5, 5.1, the Execute Command procedure call).
-pub(crate) struct ExecuteCommand {
+pub struct ExecuteCommand {
     /// The row of the CDB, if it is in the table.
     pub(crate) row: Option<&'static Command>,
     /// The CDB; bytes behind its end are 0.
@@ -94,6 +94,27 @@ pub(crate) struct Task<'a, H: Host> {
 
 /// What a handler returns.
 pub(crate) type CommandResult = Result<(), Outcome>;
+
+impl<'a, H: Host> Task<'a, H> {
+    /// Begins a command.
+    #[inline]
+    pub(super) fn new(
+        device: &'a Device<'a>,
+        host: &'a H,
+        row: &'static Command,
+        command: ExecuteCommand,
+        capacity: Capacity,
+    ) -> Task<'a, H> {
+        let ExecuteCommand { cdb, direction, data, timeout, .. } = command;
+        Task { device, host, row, cdb, direction, data, timeout, capacity }
+    }
+
+    /// Returns the outcome of the command, and how many bytes were transferred.
+    #[inline]
+    pub(super) fn outcome(&self, result: CommandResult) -> (Outcome, u64) {
+        (result.err().unwrap_or(Outcome::Good), self.data.transferred())
+    }
+}
 
 impl<H: Host> Task<'_, H> {
     pub(crate) fn is_protected(&self) -> Result<bool, Outcome> {

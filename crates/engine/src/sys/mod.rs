@@ -13,7 +13,8 @@ mod text;
 
 pub use file::{
     File, access, close_range, extent, fallocate, file_system, flags, flush, ioctl, is_mounted_read_only,
-    is_terminal, preadv, preadv_cached, pwritev, pwritev_in_place, readlink, seek, sync, write, write_atomic,
+    is_terminal, preadv, preadv_cached, pwritev, pwritev_in_place, query, readlink, seek, sync, write,
+    write_atomic,
 };
 pub use lock::{Conflict, conflict, lock_byte, lock_file};
 pub use memory::{Memory, PAGE, copy_in, copy_out, is_readable, is_writable};
@@ -23,5 +24,7 @@ pub use process::{
 };
 pub use signal::{without_signals, without_write_signals};
 pub use socket::send;
-pub use status::{DeviceNumber, Status, UserId, atomic_unit, birth, fstat, stat, stat_with_birth};
+pub use status::{
+    DeviceNumber, Status, UserId, atomic_unit, birth, fstat, fstat_with_birth, stat, stat_with_birth,
+};
 pub use text::{PathBuffer, decimal};

@@ -150,11 +150,25 @@ pub fn stat(path: &CStr) -> Result<Status, Errno> {
 
 /// Returns the status of a path, and the time at which its inode was made, as [`birth`].
 pub fn stat_with_birth(path: &CStr) -> Result<(Status, u64), Errno> {
+    with_birth(libc::AT_FDCWD, path, 0, || stat(path))
+}
+
+/// Returns the status of an open file, and the time at which its inode was made, as [`birth`].
+pub fn fstat_with_birth(fd: c_int) -> Result<(Status, u64), Errno> {
+    with_birth(fd, c"", libc::AT_EMPTY_PATH, || fstat(fd))
+}
+
+fn with_birth(
+    directory: c_int,
+    path: &CStr,
+    flags: c_int,
+    without: impl FnOnce() -> Result<Status, Errno>,
+) -> Result<(Status, u64), Errno> {
     const WANTED: u32 = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
-    match statx(libc::AT_FDCWD, path, 0, WANTED, |found| (found.into(), birth_of(found))) {
+    match statx(directory, path, flags, WANTED, |found| (found.into(), birth_of(found))) {
         // Linux before 4.11, or a sandbox.
         Err(Errno::ENOSYS | Errno::EPERM | Errno::EINVAL | Errno::EACCES) => {
-            stat(path).map(|status| (status, 0))
+            without().map(|status| (status, 0))
         }
         found => found,
     }

@@ -3,8 +3,9 @@
 use core::cell::Cell;
 use core::ffi::c_int;
 
-use disk::Errno;
-use engine::call::Process;
+use disk::abi::{SG_DXFER_TO_DEV, SgIoHdr};
+use disk::{Errno, Medium};
+use engine::call::{Early, Process};
 use engine::sys::{Memory, PAGE, PathBuffer};
 use engine::{rights, sys};
 
@@ -14,6 +15,7 @@ pub struct OwnProcess {
     /// readable: the first one's address, and how many bytes.
     prepared: Cell<(u64, u64)>,
     readable: Cell<(u64, u64)>,
+    has_called: Cell<bool>,
 }
 
 /// Returns the address and length of the pages that hold memory.
@@ -25,13 +27,13 @@ fn pages(address: u64, length: usize) -> (u64, u64) {
 
 /// Returns whether pages hold all of some memory.
 fn hold((start, size): (u64, u64), address: u64, length: usize) -> bool {
-    address.checked_sub(start).is_some_and(|at| at.saturating_add(length as u64) <= size)
+    address.wrapping_sub(start).saturating_add(length as u64) <= size
 }
 
 impl OwnProcess {
     /// Returns the process with no memory known.
     pub fn new() -> OwnProcess {
-        OwnProcess { prepared: Cell::new((0, 0)), readable: Cell::new((0, 0)) }
+        OwnProcess { prepared: Cell::new((0, 0)), readable: Cell::new((0, 0)), has_called: Cell::new(false) }
     }
 
     /// Returns whether memory can be read.
@@ -39,6 +41,7 @@ impl OwnProcess {
         if hold(self.prepared.get(), address, length) || hold(self.readable.get(), address, length) {
             return true;
         }
+        self.has_called.set(true);
         let is_readable = sys::is_readable(address, length);
         if is_readable {
             self.readable.set(pages(address, length));
@@ -48,7 +51,27 @@ impl OwnProcess {
 
     /// Returns whether memory can be read and written.
     fn can_write(&self, address: u64, length: usize) -> bool {
-        hold(self.prepared.get(), address, length) || sys::is_writable(address, length)
+        if hold(self.prepared.get(), address, length) {
+            return true;
+        }
+        self.has_called.set(true);
+        sys::is_writable(address, length)
+    }
+
+    /// Asks what the command of a header of `SG_IO` needs to know, through a descriptor that is
+    /// probably open on a device of this kind: see [`Early`]. Nothing if the header is bad.
+    pub fn ask_early(&self, fd: c_int, medium: Medium, header: u64) -> Early {
+        self.prepare(header, size_of::<SgIoHdr>());
+        if self.prepared.get().1 == 0 {
+            return Early::NOTHING;
+        }
+        // SAFETY: it is prepared.
+        let SgIoHdr { dxfer_direction, cmd_len, cmdp, .. } =
+            unsafe { (header as *const SgIoHdr).read_unaligned() };
+        self.can_read(cmdp, cmd_len.into());
+        let early = Early::ask(self, fd, medium, dxfer_direction == SG_DXFER_TO_DEV);
+        self.has_called.set(false);
+        early
     }
 }
 
@@ -92,6 +115,10 @@ impl Process for OwnProcess {
         if self.can_write(address, length) {
             self.prepared.set(pages(address, length));
         }
+    }
+
+    fn has_called(&self) -> bool {
+        self.has_called.get()
     }
 
     fn capabilities(&self) -> u64 {
