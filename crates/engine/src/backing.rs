@@ -286,6 +286,7 @@ impl<P: Process> Call<P> {
         }
         // Beyond what the process may give a file (`RLIMIT_FSIZE`) the kernel raises SIGXFSZ.
         if P::IS_OWN {
+            self.look_again();
             return task::run(|| self.write_in_place(offset, from, durable))?;
         }
         // The limit is not the engine's, which writes one buffer here.

@@ -162,17 +162,23 @@ impl<P> Call<P> {
         self.medium == Medium::BlockDevice
     }
 
+    /// Has the next [`Call::checked_fd`] look at the file: a system call comes before.
+    #[inline]
+    pub(crate) fn look_again(&self) {
+        self.is_fresh.set(false);
+    }
+
     /// Returns the process, for system calls.
     #[inline]
     pub fn process(&self) -> &P {
-        self.is_fresh.set(false);
+        self.look_again();
         &self.process
     }
 
     /// Returns the descriptor, for system calls that neither transfer nor change data.
     #[inline]
     pub fn fd(&self) -> c_int {
-        self.is_fresh.set(false);
+        self.look_again();
         self.fd
     }
 }
@@ -184,8 +190,9 @@ pub fn medium(status: &Status) -> Medium {
 }
 
 impl<P: Process> Call<P> {
-    /// Returns the descriptor, for one system call that transfers or changes data. `ENODEV` if
-    /// another thread has closed it, or opened another file there, since the call began.
+    /// Returns the descriptor, for one system call that transfers or changes data, after a look at the
+    /// file. `ENODEV` if another thread has closed it, or opened another file there, since the call
+    /// began.
     pub(crate) fn checked_fd(&self) -> Result<c_int, Errno> {
         if !P::IS_OWN {
             // The engine's own copy of the caller's descriptor.

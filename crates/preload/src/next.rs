@@ -17,6 +17,8 @@ use engine::{errno, sys};
 /// The next definition of a function.
 struct Next {
     name: &'static CStr,
+    /// The name's hash in `DT_GNU_HASH`.
+    hash: u32,
     /// The definition; null before the search, and if there is none.
     found: AtomicPtr<c_void>,
     /// A definition in an object loaded before this library, used if it is the only one: then
@@ -29,7 +31,7 @@ static SEARCHED: AtomicBool = AtomicBool::new(false);
 impl Next {
     const fn new(name: &'static CStr) -> Next {
         let [found, before] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
-        Next { name, found, before }
+        Next { name, hash: gnu_hash(name.to_bytes()), found, before }
     }
 
     #[inline]
@@ -48,13 +50,39 @@ impl Next {
     }
 }
 
+/// Returns the hash of a name in `DT_GNU_HASH`.
+const fn gnu_hash(name: &[u8]) -> u32 {
+    let mut hash = 5381u32;
+    let mut at = 0;
+    while at < name.len() {
+        hash = hash.wrapping_mul(33).wrapping_add(name[at] as u32);
+        at += 1;
+    }
+    hash
+}
+
+/// A search through the loaded objects, in the order in which they were loaded.
+struct Search {
+    /// Whether the objects before this library are searched, instead of those after it.
+    before: bool,
+    is_after_library: bool,
+}
+
+impl Search {
+    fn run(before: bool) {
+        let mut search = Search { before, is_after_library: false };
+        // SAFETY: `visit` takes what dl_iterate_phdr(3) gives it and the address of a search.
+        unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
+    }
+}
+
 /// Searches for all functions, so that no call has to.
 pub fn resolve() {
-    let mut is_after_library = false;
-    // SAFETY: `visit` takes what dl_iterate_phdr(3) gives it and the address of a bool.
-    unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut is_after_library).cast()) };
-    for next in ALL {
-        if next.found.load(Ordering::Relaxed).is_null() {
+    Search::run(false);
+    let is_missing = |next: &&&Next| next.found.load(Ordering::Relaxed).is_null();
+    if ALL.iter().any(|next| is_missing(&next)) {
+        Search::run(true);
+        for next in ALL.iter().filter(is_missing) {
             next.found.store(next.before.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
@@ -191,22 +219,25 @@ fn kernel_closefrom(first: c_int) {
 }
 
 /// Called by dl_iterate_phdr(3) for each object in the order in which they were loaded.
-unsafe extern "C" fn visit(info: *mut dl_phdr_info, _: size_t, is_after_library: *mut c_void) -> c_int {
-    // SAFETY: `resolve` gave the address of a bool that nobody else uses meanwhile.
-    let is_after_library = unsafe { &mut *is_after_library.cast::<bool>() };
+unsafe extern "C" fn visit(info: *mut dl_phdr_info, _: size_t, search: *mut c_void) -> c_int {
+    // SAFETY: `Search::run` gave the address of a search that nobody else uses meanwhile.
+    let search = unsafe { &mut *search.cast::<Search>() };
     // SAFETY: the loader describes an object that stays loaded during the call.
     let object = unsafe { Object::new(&*info) };
-    if object.holds((&raw const IOCTL).addr()) {
-        *is_after_library = true;
+    if !search.is_after_library && object.holds((&raw const IOCTL).addr()) {
+        search.is_after_library = true;
+        return 0;
+    }
+    if search.is_after_library == search.before {
         return 0;
     }
     // SAFETY: the loader has relied on the object being well-formed.
     let Some(symbols) = (unsafe { object.symbols() }) else { return 0 };
     for next in ALL {
-        let place = if *is_after_library { &next.found } else { &next.before };
+        let place = if search.before { &next.before } else { &next.found };
         if place.load(Ordering::Relaxed).is_null() {
             // SAFETY: the tables are those of that object.
-            place.store(unsafe { symbols.function(next.name) }, Ordering::Relaxed);
+            place.store(unsafe { symbols.function(next) }, Ordering::Relaxed);
         }
     }
     0
@@ -308,10 +339,10 @@ impl Symbols {
     /// # Safety
     ///
     /// The tables are those of a well-formed object that stays loaded.
-    unsafe fn function(&self, name: &CStr) -> *mut c_void {
+    unsafe fn function(&self, next: &Next) -> *mut c_void {
         if !self.gnu_hash.is_null() {
             // SAFETY: as the caller says.
-            return unsafe { self.by_gnu_hash(name) };
+            return unsafe { self.by_gnu_hash(next) };
         }
         if self.hash.is_null() {
             return ptr::null_mut();
@@ -319,7 +350,7 @@ impl Symbols {
         // SAFETY: the second word of the table is the number of symbols.
         let count = unsafe { *self.hash.add(1) };
         // SAFETY: as the caller says.
-        let found = (1..count).find_map(|symbol| unsafe { self.definition(symbol, name) });
+        let found = (1..count).find_map(|symbol| unsafe { self.definition(symbol, next.name) });
         found.unwrap_or(ptr::null_mut())
     }
 
@@ -328,11 +359,14 @@ impl Symbols {
         const STT_FUNC: u8 = 2;
         const VERSYM_HIDDEN: u16 = 0x8000;
         let symbol = symbol as usize;
-        // SAFETY: a symbol of the table, whose name stands among the strings.
+        // SAFETY: a symbol of the table, whose name stands among the strings. A string differs from
+        // `name` at its own end at the latest.
         let (definition, hidden, same) = unsafe {
             let definition = &*self.symbols.add(symbol);
             let hidden = !self.versions.is_null() && *self.versions.add(symbol) & VERSYM_HIDDEN != 0;
-            let same = CStr::from_ptr(self.strings.add(definition.st_name as usize)) == name;
+            let string = self.strings.add(definition.st_name as usize).cast::<u8>();
+            let mut bytes = name.to_bytes_with_nul().iter().enumerate();
+            let same = bytes.all(|(at, byte)| *string.add(at) == *byte);
             (definition, hidden, same)
         };
         let defined = definition.st_shndx != 0 && definition.st_info & 0xf == STT_FUNC;
@@ -340,14 +374,13 @@ impl Symbols {
             .then(|| self.base.wrapping_add(definition.st_value as usize) as *mut c_void)
     }
 
-    unsafe fn by_gnu_hash(&self, name: &CStr) -> *mut c_void {
+    unsafe fn by_gnu_hash(&self, next: &Next) -> *mut c_void {
         // Numbers of buckets, of the first symbol in the table, of 64-bit words of a Bloom filter;
         // then these.
         // SAFETY: the table of a well-formed object.
         let (buckets, first, bloom) =
             unsafe { (*self.gnu_hash, *self.gnu_hash.add(1), *self.gnu_hash.add(2) as usize) };
-        let wanted =
-            name.to_bytes().iter().fold(5381u32, |sum, &byte| sum.wrapping_mul(33).wrapping_add(byte.into()));
+        let wanted = next.hash;
         let Some(bucket) = wanted.checked_rem(buckets) else { return ptr::null_mut() };
         // SAFETY: the table of a well-formed object, in which the chains follow the buckets.
         let (mut symbol, chain) = unsafe {
@@ -362,7 +395,7 @@ impl Symbols {
             let entry = unsafe { *chain.add((symbol - first) as usize) };
             if entry | 1 == wanted | 1 {
                 // SAFETY: chains name symbols of the table.
-                if let Some(found) = unsafe { self.definition(symbol, name) } {
+                if let Some(found) = unsafe { self.definition(symbol, next.name) } {
                     return found;
                 }
             }

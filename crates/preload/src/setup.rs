@@ -193,11 +193,11 @@ fn variable(name: &str) -> Option<&'static [u8]> {
         if text.is_null() {
             return None;
         }
-        // SAFETY: each element is the address of a string.
-        let text = unsafe { CStr::from_ptr(text) }.to_bytes();
-        let value = text.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
-        if value.is_some() {
-            return value;
+        let mut wanted = name.bytes().chain([b'=']).enumerate();
+        // SAFETY: each element is the address of a string, which differs at its own end at the latest.
+        if unsafe { wanted.all(|(at, byte)| *text.add(at) as u8 == byte) } {
+            // SAFETY: it is a string, and longer than this.
+            return Some(unsafe { CStr::from_ptr(text.add(name.len().wrapping_add(1))) }.to_bytes());
         }
         // SAFETY: this element was not the last.
         at = unsafe { at.add(1) };

@@ -35,7 +35,8 @@ pub(crate) fn execute<H: Host>(
 }
 
 /// Carries out READ or WRITE, as [`execute`]; `row`: that of the command.
-#[inline]
+// Not inlined: other commands do not need its stack.
+#[inline(never)]
 pub(crate) fn read_or_write<H: Host>(
     device: &Device<'_>,
     host: &H,

@@ -8,7 +8,6 @@ use disk::host::Segment;
 
 use super::call::{NumericCall, call, filled, numeric};
 use super::{PathBuffer, Status, fstat};
-use crate::errno;
 
 /// A file that is open until it is dropped.
 pub struct File(c_int);
@@ -188,24 +187,17 @@ pub fn fallocate(fd: c_int, mode: c_int, offset: u64, length: u64) -> Result<(),
 
 /// Returns whether a descriptor is on a file system that is mounted read-only.
 pub fn is_mounted_read_only(fd: c_int) -> Result<bool, Errno> {
-    // SAFETY: the C library fills its own structure where it returns 0.
-    unsafe {
-        filled(
-            |mount| c_library(libc::fstatvfs(fd, mount)),
-            |mount: &libc::statvfs| mount.f_flag & libc::ST_RDONLY != 0,
-        )
-    }
+    fstatfs(fd, |mount| mount.f_flags as c_ulong & libc::ST_RDONLY != 0)
 }
 
 /// Returns the kind of file system that holds a file (`f_type` of statfs(2)).
 pub fn file_system(fd: c_int) -> Result<u64, Errno> {
-    // SAFETY: the C library fills its own structure where it returns 0.
-    unsafe { filled(|mount| c_library(libc::fstatfs(fd, mount)), |mount: &libc::statfs| mount.f_type as u64) }
+    fstatfs(fd, |mount| mount.f_type as u64)
 }
 
-/// The result of a function of the C library.
-fn c_library(result: c_int) -> Result<usize, Errno> {
-    usize::try_from(result).map_err(|_| Errno(errno::get()))
+fn fstatfs<T>(fd: c_int, read: impl FnOnce(&libc::statfs64) -> T) -> Result<T, Errno> {
+    // SAFETY: the kernel fills its `struct statfs`, which on 64-bit systems is this one of the C library's.
+    unsafe { filled(|mount: *mut libc::statfs64| call(libc::SYS_fstatfs, (fd, mount)), read) }
 }
 
 /// ioctl(2) of the kernel, whatever the program or the preload library has in its place.

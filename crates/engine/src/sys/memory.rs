@@ -22,13 +22,12 @@ impl Memory {
         let length = length.max(1);
         let (protection, flags) =
             (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let anywhere = ptr::null_mut::<u8>();
         // SAFETY: a new mapping; nothing else uses its place.
-        let start = unsafe { libc::mmap(ptr::null_mut(), length, protection, flags, -1, 0) };
-        if start == libc::MAP_FAILED {
-            Err(Errno::ENOMEM)
-        } else {
-            Ok(Memory { start: start.cast(), length })
-        }
+        let start = unsafe { call(libc::SYS_mmap, (anywhere, length, protection, flags, -1, 0)) };
+        start
+            .map(|start| Memory { start: ptr::with_exposed_provenance_mut(start), length })
+            .map_err(|_| Errno::ENOMEM)
     }
 }
 
@@ -42,7 +41,7 @@ impl AsMut<[u8]> for Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: nothing uses the mapping any more.
-        unsafe { libc::munmap(self.start.cast(), self.length) };
+        let _ = unsafe { call(libc::SYS_munmap, (self.start, self.length)) };
     }
 }
 

@@ -129,6 +129,8 @@ impl From<&libc::statx> for Status {
 }
 
 /// fstat(2). Where a sandbox refuses it, the other calls that tell the same are tried.
+// Not inlined, as `fstat_with_birth`.
+#[inline(never)]
 pub fn fstat(fd: c_int) -> Result<Status, Errno> {
     // SAFETY: the kernel fills its `struct stat`, which on 64-bit systems is the C library's.
     let found =
@@ -154,6 +156,8 @@ pub fn stat_with_birth(path: &CStr) -> Result<(Status, u64), Errno> {
 }
 
 /// Returns the status of an open file, and the time at which its inode was made, as [`birth`].
+// Not inlined: its stack is not needed any more when a command is carried out.
+#[inline(never)]
 pub fn fstat_with_birth(fd: c_int) -> Result<(Status, u64), Errno> {
     with_birth(fd, c"", libc::AT_EMPTY_PATH, || fstat(fd))
 }
