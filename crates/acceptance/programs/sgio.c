@@ -5,6 +5,8 @@
  * count, and the data that was read. Data is hexadecimal. PATTERN is a byte that is repeated.
  *
  *   open FLAGS PATH           FLAGS: r w (both: rw), a (append), d (O_DIRECT); the descriptor, or the errno's name
+ *   swap FD FLAGS PATH        opens a file in the place of another by system calls, not by the C library; FLAGS as above, or p:
+ *                             O_PATH. The descriptor
  *   none FD CDB               ANSWER
  *   in FD CDB BYTES           ANSWER
  *   out FD CDB BYTES PATTERN  ANSWER
@@ -47,6 +49,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -196,6 +199,14 @@ static void held(const char *path, const char *how)
     fprintf(out, "%s\n", text);
 }
 
+static int open_flags(const char *letters)
+{
+    int flags = strchr(letters, 'w') ? O_RDWR : O_RDONLY;
+    flags |= strchr(letters, 'a') ? O_APPEND : 0;
+    flags |= strchr(letters, 'd') ? O_DIRECT : 0;
+    return strchr(letters, 'p') ? O_PATH : flags;
+}
+
 static void act(char *line)
 {
     static unsigned started;
@@ -211,11 +222,14 @@ static void act(char *line)
     for (int i = 0; i < 6 && (words[i] = strsep(&line, " ")); i++)
         ;
     char *verb = words[0];
+    if (!strcmp(verb, "swap")) {
+        int fd = atoi(words[1]);
+        syscall(SYS_close, fd);
+        fprintf(out, "%ld\n", syscall(SYS_openat, AT_FDCWD, words[3], open_flags(words[2])));
+        return;
+    }
     if (!strcmp(verb, "open")) {
-        int flags = strchr(words[1], 'w') ? O_RDWR : O_RDONLY;
-        flags |= strchr(words[1], 'a') ? O_APPEND : 0;
-        flags |= strchr(words[1], 'd') ? O_DIRECT : 0;
-        int fd = open(words[2], flags);
+        int fd = open(words[2], open_flags(words[1]));
         if (fd < 0)
             fprintf(out, "%s\n", strerrorname_np(errno));
         else

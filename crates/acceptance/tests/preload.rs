@@ -7,7 +7,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use acceptance::{Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, Session, main as harness, trial};
+use acceptance::{
+    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, Session, Sgio, main as harness, trial,
+};
 use disk::names;
 use libtest_mimic::Trial;
 
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         trial("fd/o-path", &[], path_descriptors),
         trial("fd/dup2-over-listed", &[], dup2_over),
         trial("fd/received", &[], received),
+        trial("fd/exchanged-unseen", root, exchanged_unseen),
         trial("fd/inherited-through-exec", &[], inherited),
         trial("unlisted/image-and-others", &[], unlisted),
         trial("limits/what-does-not-call-the-c-library", &[], bypassed),
@@ -356,6 +359,58 @@ fn dup2_over() {
     for how in ["dup", "dup2", "dup3", "dupfd", "dupfd_cloexec", "dupfd64"] {
         let copy = client.ask(&format!("dup {how} {other}"));
         assert_eq!(idlun(&mut client, copy.trim_end_matches(" -")), ANSWERED, "{how}");
+    }
+}
+
+/// What is behind a descriptor may change without a call of the C library: what was asked of it before
+/// the file is looked at is not used then.
+fn exchanged_unseen() {
+    let scratch = Scratch::new();
+    let (image, file) = (scratch.image("image", MIB), scratch.image("file", 4 * MIB));
+    let device = Loop::attach(&scratch.image("behind", 2 * MIB), &[]);
+    let other = Loop::attach(&scratch.image("other", 3 * MIB), &[]);
+    let entries = format!("{}=scsi:{}=scsi", image.display(), device.path().display());
+    let mut client = Sgio::start(|program| Run::new(program).with(&scratch.library(), entries), &scratch);
+    let fd = client.open("rw", &image);
+    let mut check = |flags: &str, path: &Path, blocks: Option<u64>| {
+        let swapped = client.ask(&format!("swap {fd} {flags} {}", path.display()));
+        assert_eq!(swapped, fd);
+        for _ in 0..2 {
+            let write = client.write(&fd, "2a 00 00 00 00 00 00 00 01 00", 512, 0x77);
+            let (read, _) = client.read(&fd, "28 00 00 00 00 00 00 00 01 00", 512);
+            let (capacity, last) = client.read(&fd, "25 00 00 00 00 00 00 00 00 00", 8);
+            match blocks {
+                Some(blocks) => {
+                    let expected = ["good 0", "good 0", "good 0", &format!("{:08x}00000200", blocks - 1)];
+                    assert_eq!([&*write, &*read, &*capacity, &*last], expected, "{}", path.display());
+                }
+                None => assert!(!write.starts_with("good") && !read.starts_with("good"), "{write}, {read}"),
+            }
+        }
+    };
+    let paths = [
+        (image.as_path(), Some(2048)),
+        (device.path(), Some(4096)),
+        (file.as_path(), None),
+        (image.as_path(), Some(2048)),
+        (other.path(), None),
+        (device.path(), Some(4096)),
+        (image.as_path(), Some(2048)),
+        (Path::new("/dev/null"), None),
+        (device.path(), Some(4096)),
+    ];
+    for (path, blocks) in paths {
+        check("rw", path, blocks);
+    }
+    for path in [&file, &other.path().to_path_buf()] {
+        let mut first = [0; 512];
+        File::open(path).and_then(|file| file.read_exact_at(&mut first, 0)).expect("it can be read");
+        assert_eq!(first, [0; 512], "{} is not listed", path.display());
+    }
+    // No data moves through a descriptor of O_PATH.
+    for path in [image.as_path(), device.path()] {
+        check("rw", path, Some(if path == image { 2048 } else { 4096 }));
+        check("p", path, None);
     }
 }
 

@@ -9,7 +9,8 @@ use engine::call::{Early, Process};
 use engine::sys::{Memory, PAGE, PathBuffer};
 use engine::{rights, sys};
 
-/// The process that the library is loaded into.
+/// The process that the library is loaded into; by default no memory is known.
+#[derive(Default)]
 pub struct OwnProcess {
     /// The pages that are known to be readable and writable, and the last that are known to be
     /// readable: the first one's address, and how many bytes.
@@ -31,11 +32,6 @@ fn hold((start, size): (u64, u64), address: u64, length: usize) -> bool {
 }
 
 impl OwnProcess {
-    /// Returns the process with no memory known.
-    pub fn new() -> OwnProcess {
-        OwnProcess { prepared: Cell::new((0, 0)), readable: Cell::new((0, 0)), has_called: Cell::new(false) }
-    }
-
     /// Returns whether memory can be read.
     fn can_read(&self, address: u64, length: usize) -> bool {
         if hold(self.prepared.get(), address, length) || hold(self.readable.get(), address, length) {

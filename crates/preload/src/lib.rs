@@ -69,7 +69,7 @@ fn answer(
     // Not every request of a family is a driver's.
     let family = disk::request::family(request)?;
     let header = (request == disk::request::SG_IO).then_some(argument);
-    let process = OwnProcess::new();
+    let process = OwnProcess::default();
     let (mut guess, mut early) = (None, Early::NOTHING);
     let found = if setup::is_ready() {
         if let Some(header) = header {
