@@ -1,5 +1,7 @@
 //! The traits that an engine implements: the caller and the backing device.
 
+use core::slice;
+
 use zerocopy::{FromZeros, IntoBytes};
 
 pub use crate::abi::Segment;
@@ -166,6 +168,16 @@ pub trait Backing {
     /// Writes straight from the caller's memory, and returns how many bytes; `None` as in
     /// [`Backing::read_at`]. `durable`: the data is on the medium afterwards.
     fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<Option<u64>, Errno>;
+
+    /// Reads as [`Backing::read_at`] does, if one system call can; `None` also where it cannot.
+    fn read_directly(&self, offset: u64, into: Segment) -> Result<Option<u64>, Errno> {
+        self.read_at(offset, slice::from_ref(&into))
+    }
+
+    /// Writes as [`Backing::write_at`] does, if one system call can; `None` also where it cannot.
+    fn write_directly(&self, offset: u64, from: Segment, durable: bool) -> Result<Option<u64>, Errno> {
+        self.write_at(offset, slice::from_ref(&from), durable)
+    }
 
     /// Reads all of a buffer that came from [`Backing::bounce_buffer`].
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno>;

@@ -73,6 +73,22 @@ impl<P: Process> Backing for Call<P> {
         if P::IS_OWN { or_bounce(self.write_once(offset, from, durable)) } else { Ok(None) }
     }
 
+    #[inline]
+    fn read_directly(&self, offset: u64, into: Segment) -> Result<Option<u64>, Errno> {
+        if !P::IS_OWN {
+            return Ok(None);
+        }
+        or_otherwise(self.checked_fd().and_then(|fd| sys::preadv(fd, &[into], offset)))
+    }
+
+    #[inline]
+    fn write_directly(&self, offset: u64, from: Segment, durable: bool) -> Result<Option<u64>, Errno> {
+        if !P::IS_OWN || self.has_flag(libc::O_APPEND) || !self.is_within_limit(offset, from.length) {
+            return Ok(None);
+        }
+        or_otherwise(self.checked_fd().and_then(|fd| sys::pwritev(fd, &[from], offset, durable)))
+    }
+
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
         transfer_all(offset, Segment::of_mut(into), |at, rest| {
             self.buffered(|| self.read_once(at, rest), |file| Ok(sys::preadv(file.fd(), rest, at)? as u64))
@@ -274,16 +290,19 @@ impl<P: Process> Call<P> {
         self.with_descriptor(|fd| Ok(sys::preadv(fd, into, offset)? as u64))
     }
 
+    /// Returns whether the process may write here (`RLIMIT_FSIZE`).
+    #[inline]
+    fn is_within_limit(&self, offset: u64, length: u64) -> bool {
+        self.medium == Medium::BlockDevice || offset.saturating_add(length) <= self.file_size_limit()
+    }
+
     fn write_once(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
         self.before_waiting();
         let length = from.iter().fold(0u64, |sum, segment| sum.saturating_add(segment.length));
-        let limit = match self.medium {
-            Medium::BlockDevice => u64::MAX,
-            Medium::ImageFile => self.file_size_limit(),
-        };
-        if offset.saturating_add(length) <= limit {
+        if self.is_within_limit(offset, length) {
             return self.write_in_place(offset, from, durable);
         }
+        let limit = self.file_size_limit();
         // Beyond what the process may give a file (`RLIMIT_FSIZE`) the kernel raises SIGXFSZ.
         if P::IS_OWN {
             self.look_again();
@@ -337,6 +356,15 @@ fn or_bounce(transferred: Result<u64, Errno>) -> Result<Option<u64>, Errno> {
     match transferred {
         Err(Errno::EINVAL) => Ok(None),
         transferred => transferred.map(Some),
+    }
+}
+
+/// Returns `None`, "in another way", if the descriptor is not open for that or does not take the
+/// caller's addresses.
+fn or_otherwise(transferred: Result<usize, Errno>) -> Result<Option<u64>, Errno> {
+    match transferred {
+        Err(Errno::EINVAL | Errno::EBADF) => Ok(None),
+        transferred => transferred.map(|bytes| Some(bytes as u64)),
     }
 }
 

@@ -275,7 +275,11 @@ impl MemoryHost {
         argument: u64,
     ) -> Answer {
         let entry = Entry::parse(entry.as_bytes()).expect("the entry is right");
-        disk::answer(&Device { entry: &entry, index: 3, settings, nexus }, self, request, argument)
+        let device = Device { entry: &entry, index: 3, settings, nexus };
+        match request {
+            disk::request::SG_IO => disk::sg_io::answer(&device, self, argument, disk::execute),
+            _ => disk::answer(&device, self, request, argument),
+        }
     }
 
     /// Lends `act` a part of the caller's memory.

@@ -112,7 +112,9 @@ fn highest_ultra_dma(kind: Kind) -> u8 {
 /// Fills the sector of a disk as it is now.
 #[inline(never)]
 pub(crate) fn sector(device: &Device<'_>, host: &impl Host, capacity: Capacity, out: &mut [u8; 512]) {
-    fill(&identify(device.entry, capacity, &Features::current(device, host)), out);
+    let mut words = [0; 256];
+    set_words(device.entry, capacity, &Features::current(device, host), &mut words);
+    fill(&words, out);
 }
 
 /// Returns the bits of a feature that is on.
@@ -123,7 +125,13 @@ fn when(on: bool, bits: u16) -> u16 {
 /// Returns the 256 words; the first character of a string is in the high byte of its word.
 pub fn identify(entry: &Entry<'_>, capacity: Capacity, features: &Features) -> [u16; 256] {
     let mut words = [0; 256];
-    let mut set = |at: usize, values: &[u16]| copy(&mut words, at, values);
+    set_words(entry, capacity, features, &mut words);
+    words
+}
+
+/// Sets the words, which are 0.
+fn set_words(entry: &Entry<'_>, capacity: Capacity, features: &Features, words: &mut [u16; 256]) {
+    let mut set = |at: usize, values: &[u16]| copy(words, at, values);
     let serial_ata = entry.kind == Kind::Sata;
     let blocks = capacity.blocks.min(MAX_SECTORS);
     let short = |value: u64| [value as u16, (value >> 16) as u16];
@@ -200,7 +208,6 @@ pub fn identify(entry: &Entry<'_>, capacity: Capacity, features: &Features) -> [
     if let Some(last) = words.last_mut() {
         *last = u16::from(sum.wrapping_neg()) << 8 | 0xa5;
     }
-    words
 }
 
 /// Returns text as words.

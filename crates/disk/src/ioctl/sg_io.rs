@@ -53,8 +53,8 @@ pub(crate) fn direction(dxfer_direction: i32) -> Direction {
     }
 }
 
-/// Answers `SG_IO`: carries out READ and WRITE, and by `others` the other commands, for an engine
-/// that compiles those apart.
+/// Answers `SG_IO`: carries out READ and WRITE that take one transfer, and by `others` the other
+/// commands, for an engine that compiles those apart.
 #[inline]
 pub fn answer<H: Host>(
     device: &Device<'_>,
@@ -65,9 +65,10 @@ pub fn answer<H: Host>(
     if device.entry.kind == Kind::Ide {
         return Answer::Error(device.refusal());
     }
-    let execute = |command: ExecuteCommand| match command.row {
-        Some(row) if row.is_frequent() => dispatch::read_or_write(device, host, row, command),
-        _ => others(device, host, command),
+    let execute = |command: ExecuteCommand| {
+        let row = command.row.filter(|row| row.is_frequent());
+        let done = row.and_then(|row| dispatch::read_or_write(device, host, row, command));
+        done.unwrap_or_else(|| others(device, host, command))
     };
     sg_io(device, host, argument, execute).into()
 }

@@ -90,6 +90,39 @@ impl Error {
     }
 }
 
+/// Reads the range into one segment of the caller's memory by one system call: how many bytes;
+/// `None` if that cannot be done.
+#[inline]
+pub(crate) fn read_directly(
+    host: &impl Host,
+    range: BlockRange,
+    into: Segment,
+) -> Result<Option<u64>, Error> {
+    result(host.read_directly(range.offset(), into)).map_err(|errno| Error::reading(errno, range.lba))
+}
+
+/// Writes as [`read_directly`] reads.
+#[inline]
+pub(crate) fn write_directly(
+    host: &impl Host,
+    range: BlockRange,
+    from: Segment,
+    durable: bool,
+) -> Result<Option<u64>, Error> {
+    result(host.write_directly(range.offset(), from, durable))
+        .map_err(|errno| Error::writing(errno, range.lba))
+}
+
+/// Returns what became of the only system call of a command.
+fn result(moved: Result<Option<u64>, Errno>) -> Result<Option<u64>, Errno> {
+    match moved {
+        Err(Errno::EINTR) => Ok(None),
+        // The device has become shorter.
+        Ok(Some(0)) => Err(Errno::EIO),
+        moved => moved,
+    }
+}
+
 /// Reads the range into the caller's memory.
 pub(crate) fn read<H: Host>(host: &H, range: BlockRange, data: &mut DataBuffer) -> Result<(), Error> {
     transfer(

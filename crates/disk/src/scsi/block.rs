@@ -1,5 +1,6 @@
 //! Commands on logical blocks (SBC-3, clause 5).
 
+use super::command::Operation;
 use super::inquiry::{MAX_COMPARE_AND_WRITE, MAX_UNMAP_BLOCKS, MAX_UNMAP_DESCRIPTORS, MAX_WRITE_SAME};
 use super::response::Response;
 use super::sense::Sense;
@@ -55,6 +56,33 @@ impl<H: Host> Task<'_, H> {
 
     fn check_writable(&self) -> CommandResult {
         if self.is_protected()? { Err(Sense::WRITE_PROTECTED.into()) } else { Ok(()) }
+    }
+
+    /// Handles READ and WRITE whose data one system call transfers from or to one segment; false,
+    /// and nothing else was tried, if that is not so.
+    #[inline]
+    pub(super) fn transfer_directly(&mut self) -> Result<bool, Outcome> {
+        let writes = self.row.operation == Operation::Write;
+        if writes {
+            self.check_writable()?;
+        }
+        let range = self.transfer_range()?;
+        let fua = self.fua();
+        let Some(segment) = self.data.sole_segment(range.bytes()).filter(|_| writes || !fua) else {
+            return Ok(false);
+        };
+        if range.blocks == 0 {
+            return Ok(true);
+        }
+        let moved = if writes {
+            io::write_directly(self.host, range, segment, is_durable(self.device, fua))
+        } else {
+            io::read_directly(self.host, range, segment)
+        }?;
+        if moved == Some(range.bytes()) {
+            self.data.advance(self.host, range.bytes()).map_err(Outcome::CallerFault)?;
+        }
+        Ok(moved == Some(range.bytes()))
     }
 
     pub(super) fn read(&mut self) -> CommandResult {

@@ -34,7 +34,8 @@ pub(crate) fn execute<H: Host>(
     task.outcome(result)
 }
 
-/// Carries out READ or WRITE, as [`execute`]; `row`: that of the command.
+/// Carries out READ or WRITE, as [`execute`]; `row`: that of the command. `None` if it takes more than
+/// one direct transfer: then [`execute`] can carry it out from the start.
 // Not inlined: other commands do not need its stack.
 #[inline(never)]
 pub(crate) fn read_or_write<H: Host>(
@@ -42,20 +43,20 @@ pub(crate) fn read_or_write<H: Host>(
     host: &H,
     row: &'static Command,
     command: ExecuteCommand,
-) -> (Outcome, u64) {
+) -> Option<(Outcome, u64)> {
     let capacity = match read_capacity(device, host, true) {
         Ok(capacity) => capacity,
-        Err(errno) => return (without_capacity(errno), 0),
+        Err(errno) => return Some((without_capacity(errno), 0)),
     };
     let mut task = Task::new(device, host, row, command, capacity);
     let result = match task.unit_attention() {
         Some(sense) => Err(sense.into()),
-        None => task.check_cdb().and_then(|()| match row.operation {
-            Operation::Write => task.write(),
-            _ => task.read(),
-        }),
+        None => match task.check_cdb().and_then(|()| task.transfer_directly()) {
+            Ok(false) => return None,
+            result => result.map(drop),
+        },
     };
-    task.outcome(result)
+    Some(task.outcome(result))
 }
 
 /// Returns the outcome of a command that needs the capacity, which could not be read.
