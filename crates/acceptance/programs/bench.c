@@ -21,7 +21,12 @@
 #include <time.h>
 #include <unistd.h>
 
-static unsigned char buffer[65536];
+/* In pages that do not depend on where the program is loaded: a header or data in two pages costs more. */
+static _Alignas(4096) unsigned char buffer[65536];
+static _Alignas(256) struct {
+    unsigned char cdb[16], sense[32];
+    sg_io_hdr_t header;
+} request;
 
 static void ask(const char *path, unsigned long request, long count)
 {
@@ -35,18 +40,18 @@ static void ask(const char *path, unsigned long request, long count)
 
 static void command(const char *path, const char *hexadecimal, long count)
 {
-    unsigned char cdb[16], sense[32];
+    unsigned char *cdb = request.cdb;
     size_t length = 0;
-    while (length < sizeof cdb && sscanf(hexadecimal + 2 * length, "%2hhx", &cdb[length]) == 1)
+    while (length < sizeof request.cdb && sscanf(hexadecimal + 2 * length, "%2hhx", &cdb[length]) == 1)
         length++;
     int writes = cdb[0] == 0x2a, fd = open(path, writes ? O_RDWR : O_RDONLY), result = -1;
     if (fd < 0)
         err(1, "%s", path);
-    sg_io_hdr_t header = { .interface_id = 'S', .dxfer_direction = writes ? SG_DXFER_TO_DEV : SG_DXFER_FROM_DEV, .cmd_len = (unsigned char)length,
-        .mx_sb_len = sizeof sense, .dxfer_len = 4096, .dxferp = buffer, .cmdp = cdb, .sbp = sense, .timeout = 60000 };
+    request.header = (sg_io_hdr_t){ .interface_id = 'S', .dxfer_direction = writes ? SG_DXFER_TO_DEV : SG_DXFER_FROM_DEV, .cmd_len = (unsigned char)length,
+        .mx_sb_len = sizeof request.sense, .dxfer_len = 4096, .dxferp = buffer, .cmdp = cdb, .sbp = request.sense, .timeout = 60000 };
     for (long i = 0; i < count; i++)
-        result = ioctl(fd, SG_IO, &header);
-    puts(result < 0 || header.info & SG_INFO_CHECK ? "refused" : "answered");
+        result = ioctl(fd, SG_IO, &request.header);
+    puts(result < 0 || request.header.info & SG_INFO_CHECK ? "refused" : "answered");
 }
 
 static void duplicate(long count)
