@@ -221,7 +221,7 @@ pub fn answer(pool: &'static Pool, notification: &Notification) -> Option<Reply>
         Family::BlockLayer => Some(Reply::Continue),
         _ => Some(Reply::Error(Errno::EPERM)),
     };
-    let target = Target::new(&pool.listener, id, thread, pool.policy.reaches_others);
+    let target = Target::new(&pool.listener, id, thread, pool.policy);
     let file = match target.descriptor(fd) {
         Ok(file) => file,
         Err(errno @ Errno::EBADF) => return Some(Reply::Error(errno)),
@@ -233,6 +233,11 @@ pub fn answer(pool: &'static Pool, notification: &Notification) -> Option<Reply>
         Found::Other => return Some(Reply::Continue),
         Found::Unknown => return unknown,
     };
+    match target.is_reachable() {
+        Ok(()) => {}
+        Err(Errno::CALLER_GONE) => return None,
+        Err(_) => return unknown,
+    }
     let caller = Caller {
         pool,
         target,

@@ -19,14 +19,15 @@ use engine::rights;
 use libc::{c_long, iovec};
 
 use crate::notify::Listener;
+use crate::policy::Policy;
+use crate::user::{set_file_group, set_file_user};
 
 /// A thread that waits for the answer to its call.
 pub struct Target {
     listener: &'static Listener,
     id: u64,
     thread: i32,
-    /// Whether its memory is written through a file.
-    reaches_others: bool,
+    policy: Policy,
     memory: OnceCell<MemoryFile>,
 }
 
@@ -49,8 +50,22 @@ thread_local! {
 
 impl Target {
     /// Names the thread of a notification.
-    pub fn new(listener: &'static Listener, id: u64, thread: i32, reaches_others: bool) -> Target {
-        Target { listener, id, thread, reaches_others, memory: OnceCell::new() }
+    pub fn new(listener: &'static Listener, id: u64, thread: i32, policy: Policy) -> Target {
+        Target { listener, id, thread, policy, memory: OnceCell::new() }
+    }
+
+    /// Opens something of it in /proc. What is of a set-user-ID program is root's there.
+    fn open<T>(&self, open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+        match (open(), self.policy.user) {
+            (Err(Errno::EACCES), Some(user)) => user.as_root(open),
+            (opened, _) => opened,
+        }
+    }
+
+    /// Fails where the answer could not be written: a supervisor of one user's programs reaches those of
+    /// that user and of root. `CALLER_GONE`: it has been killed.
+    pub fn is_reachable(&self) -> Result<(), Errno> {
+        if self.policy.user.is_some() { self.memory_file().map(drop) } else { Ok(()) }
     }
 
     /// Returns what is of the thread, provided that it still waits.
@@ -82,7 +97,9 @@ impl Target {
         };
         let found = match found {
             // A container that allows neither call.
-            Err(Errno::EPERM | Errno::ENOSYS) => reopen(self.thread, fd).map(|copy| (copy, None)),
+            Err(Errno::EPERM | Errno::ENOSYS) => {
+                self.open(|| reopen(self.thread, fd)).map(|copy| (copy, None))
+            }
             found => found,
         };
         let (copy, thread) = self.checked(found)??;
@@ -103,7 +120,7 @@ impl Target {
         let process = pidfd_open(self.process()?, 0)?;
         match get_descriptor(&process, fd) {
             Ok(copy) if is_same_file(self.thread, fd, &copy) => Ok(copy),
-            _ => reopen(self.thread, fd),
+            _ => self.open(|| reopen(self.thread, fd)),
         }
     }
 
@@ -139,8 +156,9 @@ impl Target {
 
     /// Copies to several places of its memory, in this order.
     pub fn write(&self, parts: &[(u64, &[u8])]) -> Result<(), Errno> {
-        if self.reaches_others {
-            return self.write_to_file(parts);
+        if self.policy.reaches_others {
+            let file = self.memory_file()?;
+            return parts.iter().try_for_each(|(address, bytes)| file.write(*address, bytes));
         }
         self.checked(())?;
         for parts in parts.chunks(libc::UIO_MAXIOV as usize) {
@@ -167,15 +185,13 @@ impl Target {
         Ok(())
     }
 
-    fn write_to_file(&self, parts: &[(u64, &[u8])]) -> Result<(), Errno> {
-        let file = match self.memory.get() {
-            Some(file) => file,
-            None => {
-                let file = self.checked(MemoryFile::open(self.thread))?.map_err(|error| errno_of(&error))?;
-                self.memory.get_or_init(|| file)
-            }
-        };
-        parts.iter().try_for_each(|(address, bytes)| file.write(*address, bytes))
+    fn memory_file(&self) -> Result<&MemoryFile, Errno> {
+        if let Some(file) = self.memory.get() {
+            return Ok(file);
+        }
+        let open = || MemoryFile::open(self.thread).map_err(|error| errno_of(&error));
+        let file = self.checked(self.open(open))??;
+        Ok(self.memory.get_or_init(|| file))
     }
 
     /// Returns its effective capabilities, a bit each.
@@ -196,40 +212,48 @@ impl Target {
         let mut limit = libc::rlimit64 { rlim_cur: u64::MAX, rlim_max: u64::MAX };
         let nothing = std::ptr::null();
         // SAFETY: the kernel fills a `struct rlimit64`.
-        unsafe { libc::prlimit64(self.thread, libc::RLIMIT_FSIZE, nothing, &raw mut limit) };
-        limit.rlim_cur
+        let found = unsafe { libc::prlimit64(self.thread, libc::RLIMIT_FSIZE, nothing, &raw mut limit) };
+        // To ask so for another user's, more than CAP_SYS_PTRACE is needed.
+        if found == 0 { limit.rlim_cur } else { self.file_size_line().unwrap_or(u64::MAX) }
+    }
+
+    /// The same from the text (proc_pid_limits(5)).
+    fn file_size_line(&self) -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/limits", self.thread)).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Max file size"))?;
+        // It is a word where there is no limit.
+        line.split_whitespace().next()?.parse().ok()
     }
 
     /// Gives the calling task, which has been made for this, the thread's user, groups and capabilities,
     /// as they decide about files. `EPERM` where that cannot be.
     pub fn take_rights(&self) -> Result<(), Errno> {
+        const CAP_DAC_OVERRIDE: u64 = 1 << 1;
         let own = ProcessStatus::read("/proc/thread-self/status")?;
         let theirs = self.checked(self.status())??;
+        let capabilities = if self.is_in_initial_user_namespace() { self.capabilities() } else { 0 };
         // The fourth number is the file system's: proc(5).
         let last = |status: &ProcessStatus, line| status.numbers(line).last().copied().ok_or(Errno::EPERM);
+        let (user, group) = (last(&theirs, "Uid:")?, last(&theirs, "Gid:")?);
         let groups = theirs.numbers("Groups:");
-        if own.numbers("Groups:") != groups {
-            // SAFETY: the kernel reads as many groups as there are. The system call, not the C library's
-            // function, which would change the groups of all threads.
-            result(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+        let taken = [
+            if last(&own, "Uid:")? == user { Ok(()) } else { set_file_user(user) },
+            if last(&own, "Gid:")? == group { Ok(()) } else { set_file_group(group) },
+            if own.numbers("Groups:") == groups { Ok(()) } else { set_groups(&groups) },
+        ];
+        // A caller to whom all files are open may open what this task may, whoever that is.
+        if capabilities & CAP_DAC_OVERRIDE == 0 {
+            taken.into_iter().collect::<Result<(), Errno>>()?;
         }
-        for (line, call) in [("Gid:", libc::SYS_setfsgid), ("Uid:", libc::SYS_setfsuid)] {
-            let wanted = last(&theirs, line)?;
-            if last(&own, line)? != wanted {
-                // It returns the number before, whether it has changed it or not.
-                // SAFETY: these calls take a number.
-                let now = unsafe {
-                    libc::syscall(call, wanted);
-                    libc::syscall(call, u32::MAX)
-                };
-                if now as u32 != wanted {
-                    return Err(Errno::EPERM);
-                }
-            }
-        }
-        let theirs = if self.is_in_initial_user_namespace() { self.capabilities() } else { 0 };
-        restrict_capabilities(theirs)
+        restrict_capabilities(capabilities)
     }
+}
+
+/// Sets the groups of the calling thread. The system call, not the C library's function, which would
+/// change those of all threads.
+fn set_groups(groups: &[u32]) -> Result<(), Errno> {
+    // SAFETY: the kernel reads as many groups as there are.
+    result(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
 }
 
 impl MemoryFile {

@@ -53,7 +53,7 @@ pub fn devices(text: &[u8]) -> Vec<Device<'_>> {
 }
 
 /// Which of these is the same device under another name and with other options.
-pub fn contradicted<'a>(listed: &'a [Device<'a>], device: &Device<'_>) -> Option<&'a Device<'a>> {
+pub fn contradicted<'a, 'b>(listed: &'a [Device<'b>], device: &Device<'_>) -> Option<&'a Device<'b>> {
     let (path, number) = (device.entry.path, entries::identity(device)?);
     listed.iter().find(|other| {
         other.entry.path != path
@@ -164,7 +164,7 @@ fn compare(
         match line {
             Ok(Directive::Executable(path)) => is_listed |= is_program(Path::new(OsStr::from_bytes(path))),
             Ok(Directive::AllowUserDevices(yes)) => user_devices = yes,
-            Ok(Directive::Device(_) | Directive::Messages(_)) => {}
+            Ok(Directive::Device(_) | Directive::Messages(_) | Directive::Supervise(_)) => {}
             Err(error) => findings.push(ignored_line(&error)),
         }
     }
