@@ -10,6 +10,9 @@
  *   supervised blocked serve PATH     what it waits for comes from this process, which asks too
  *   supervised many COUNT PATH        asks in as many processes
  *   supervised lines PATH             asks for each line of its input
+ *   supervised rights PATH            writes through a descriptor that is open for reading
+ *   supervised write BLOCK PATH       writes this block
+ *   supervised attack PROCESS         what the kernel says of each way to reach another process
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,7 +26,11 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -230,6 +237,54 @@ static int many(long count, const char *path)
     return 0;
 }
 
+static const char *written(int fd, unsigned block)
+{
+    static char text[64];
+    unsigned char write_command[10] = { 0x2a, [4] = block / 256, [5] = block, [8] = 1 };
+    struct sg_io_hdr write_header = {
+        .interface_id = 'S', .dxfer_direction = SG_DXFER_TO_DEV, .cmd_len = sizeof write_command,
+        .cmdp = write_command, .dxfer_len = BLOCK, .dxferp = data, .mx_sb_len = sizeof sense,
+        .sbp = sense, .timeout = 100000,
+    };
+    memset(data, 7, BLOCK);
+    if (ioctl(fd, SG_IO, &write_header))
+        return strerrorname_np(errno);
+    snprintf(text, sizeof text, "status %d, sense %d", write_header.status | write_header.host_status, sense[2]);
+    return text;
+}
+
+static int rights(const char *path)
+{
+    int fd = opened(path, O_RDONLY);
+    printf("user %d, %s, %s\n", geteuid(), idlun(fd), written(fd, 0));
+    return 0;
+}
+
+static void reached(const char *how, long result)
+{
+    printf("%s %s\n", how, result < 0 ? strerrorname_np(errno) : "done");
+}
+
+static int attack(pid_t process)
+{
+    static const char *const files[] = { "mem", "maps", "environ", "fd", "auxv", "syscall" };
+    char name[64], byte;
+    struct iovec ours = { &byte, 1 }, theirs = { &data, 1 };
+    struct rlimit limit = { 0, 0 };
+    for (unsigned i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(name, sizeof name, "/proc/%d/%s", process, files[i]);
+        int fd = open(name, O_RDONLY);
+        reached(files[i], fd < 0 ? fd : read(fd, &byte, 1) < 0 && errno != EISDIR ? -1 : 0);
+    }
+    reached("PTRACE_SEIZE", ptrace(PTRACE_SEIZE, process, NULL, NULL));
+    reached("process_vm_readv", process_vm_readv(process, &ours, 1, &theirs, 1, 0));
+    reached("pidfd_getfd", syscall(SYS_pidfd_getfd, syscall(SYS_pidfd_open, process, 0), 0, 0));
+    reached("prlimit", prlimit(process, RLIMIT_NOFILE, &limit, NULL));
+    reached("SIGSTOP", kill(process, SIGSTOP));
+    reached("SIGKILL", kill(process, SIGKILL));
+    return 0;
+}
+
 int main(int count, char **words)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -253,6 +308,14 @@ int main(int count, char **words)
         return blocked(words[2], words[3]);
     if (count == 4 && !strcmp(words[1], "many"))
         return many(atol(words[2]), words[3]);
+    if (count == 3 && !strcmp(words[1], "rights"))
+        return rights(words[2]);
+    if (count == 4 && !strcmp(words[1], "write")) {
+        puts(written(opened(words[3], O_RDWR), atoi(words[2])));
+        return 0;
+    }
+    if (count == 3 && !strcmp(words[1], "attack"))
+        return attack(atoi(words[2]));
     if (count == 3 && !strcmp(words[1], "lines")) {
         char line[256];
         int fd = opened(words[2], O_RDWR);
