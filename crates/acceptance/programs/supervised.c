@@ -9,6 +9,7 @@
  *   supervised blocked reuse PATH     another process gets its number
  *   supervised blocked serve PATH     what it waits for comes from this process, which asks too
  *   supervised many COUNT PATH        asks in as many processes
+ *   supervised stalled PATH           asks while page faults of another call are not handled
  *   supervised lines PATH             asks for each line of its input
  *   supervised rights PATH            writes through a descriptor that is open for reading
  *   supervised write BLOCK PATH       writes this block
@@ -17,6 +18,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <scsi/sg.h>
@@ -285,6 +287,42 @@ static int attack(pid_t process)
     return 0;
 }
 
+static void *ask_into(void *page)
+{
+    static const char *path;
+    if (!path) {
+        path = page;
+        return NULL;
+    }
+    ioctl(opened(path, O_RDWR), SG_IO, page);
+    return NULL;
+}
+
+/* Nobody handles the page faults, in each of several calls: others are answered meanwhile. */
+static int stalled(char *path)
+{
+    enum { CALLS = 8 };
+    long size = sysconf(_SC_PAGESIZE);
+    char *pages = mmap(NULL, CALLS * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int faults = syscall(SYS_userfaultfd, O_CLOEXEC), fd = opened(path, O_RDWR);
+    struct uffdio_api api = { .api = UFFD_API };
+    struct uffdio_register area = {
+        .range = { (unsigned long)pages, CALLS * size }, .mode = UFFDIO_REGISTER_MODE_MISSING,
+    };
+    if (faults < 0 || ioctl(faults, UFFDIO_API, &api) || ioctl(faults, UFFDIO_REGISTER, &area))
+        return perror("userfaultfd"), 1;
+    ask_into(path);
+    for (int i = 0; i < CALLS; i++) {
+        pthread_t thread;
+        struct uffd_msg fault;
+        pthread_create(&thread, NULL, ask_into, pages + i * size);
+        if (read(faults, &fault, sizeof fault) != sizeof fault)
+            perror("read");
+        puts(idlun(fd));
+    }
+    return 0;
+}
+
 int main(int count, char **words)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -306,6 +344,8 @@ int main(int count, char **words)
         return storm(atol(words[2]), atoi(words[3]), words[4]);
     if (count == 4 && !strcmp(words[1], "blocked"))
         return blocked(words[2], words[3]);
+    if (count == 3 && !strcmp(words[1], "stalled"))
+        return stalled(words[2]);
     if (count == 4 && !strcmp(words[1], "many"))
         return many(atol(words[2]), words[3]);
     if (count == 3 && !strcmp(words[1], "rights"))

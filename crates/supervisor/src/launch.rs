@@ -406,7 +406,7 @@ fn start(
     if let Some(user) = policy.user {
         user.confine(CapabilitySet::SYS_PTRACE).map_err(failed)?;
     }
-    thread::Builder::new().spawn(|| pool.serve()).map_err(failed)?;
+    pool.start().map_err(failed)?;
     Message::Ready.send(&program.socket).map_err(failed)?;
     // The socket closes when the program is executed.
     match Message::receive(&program.socket) {
