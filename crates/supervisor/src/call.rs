@@ -222,22 +222,23 @@ pub fn answer(pool: &'static Pool, notification: &Notification) -> Option<Reply>
         _ => Some(Reply::Error(Errno::EPERM)),
     };
     let target = Target::new(&pool.listener, id, thread, pool.policy);
-    let file = match target.descriptor(fd) {
+    let descriptor = match target.descriptor(fd) {
+        Ok(descriptor) => descriptor,
+        Err(errno @ Errno::EBADF) => return Some(Reply::Error(errno)),
+        Err(Errno::CALLER_GONE) => return None,
+        Err(_) => return unknown,
+    };
+    let (device, hit) = match pool.registry.find(descriptor.as_raw_fd()) {
+        Found::Listed(device, hit) => (device, hit),
+        Found::Other => return Some(Reply::Continue),
+        Found::Unknown => return unknown,
+    };
+    let file = match target.is_reachable().and_then(|()| target.usable(descriptor)) {
         Ok(file) => file,
         Err(errno @ Errno::EBADF) => return Some(Reply::Error(errno)),
         Err(Errno::CALLER_GONE) => return None,
         Err(_) => return unknown,
     };
-    let (device, hit) = match pool.registry.find(file.as_raw_fd()) {
-        Found::Listed(device, hit) => (device, hit),
-        Found::Other => return Some(Reply::Continue),
-        Found::Unknown => return unknown,
-    };
-    match target.is_reachable() {
-        Ok(()) => {}
-        Err(Errno::CALLER_GONE) => return None,
-        Err(_) => return unknown,
-    }
     let caller = Caller {
         pool,
         target,

@@ -31,6 +31,23 @@ pub struct Target {
     memory: OnceCell<MemoryFile>,
 }
 
+/// What a thread's descriptor is open on.
+pub enum Descriptor {
+    /// A copy of it.
+    Copy(OwnedFd),
+    /// What it is open on, looked at: to open a device that is not listed could have an effect on it. The
+    /// flags are those of the thread's descriptor.
+    Look { file: OwnedFd, flags: c_int },
+}
+
+impl AsRawFd for Descriptor {
+    fn as_raw_fd(&self) -> c_int {
+        match self {
+            Descriptor::Copy(file) | Descriptor::Look { file, .. } => file.as_raw_fd(),
+        }
+    }
+}
+
 /// The memory of a thread's process, and what is mapped there.
 struct MemoryFile {
     memory: File,
@@ -73,9 +90,9 @@ impl Target {
         if self.listener.is_valid(self.id) { Ok(value) } else { Err(Errno::CALLER_GONE) }
     }
 
-    /// Returns a copy of its descriptor. `EBADF`: it has none of this number; `CALLER_GONE`: it has
-    /// been killed; others: it cannot be told.
-    pub fn descriptor(&self, fd: c_int) -> Result<OwnedFd, Errno> {
+    /// Returns a copy of its descriptor, or what stands for it. `EBADF`: it has none of this number;
+    /// `CALLER_GONE`: it has been killed; others: it cannot be told.
+    pub fn descriptor(&self, fd: c_int) -> Result<Descriptor, Errno> {
         if self.thread == 0 {
             return Err(Errno::ESRCH);
         }
@@ -88,21 +105,19 @@ impl Target {
             Some(copy)
         });
         if let Some(copy) = kept {
-            return copy;
+            return Ok(Descriptor::Copy(copy?));
         }
         let found = match open_thread(self.thread) {
-            Ok(thread) => get_descriptor(&thread, fd).map(|copy| (copy, Some(thread))),
-            Err(Errno::EINVAL) => self.descriptor_by_process(fd).map(|copy| (copy, None)),
+            Ok(thread) => get_descriptor(&thread, fd).map(|copy| (Descriptor::Copy(copy), Some(thread))),
+            Err(Errno::EINVAL) => self.descriptor_by_process(fd).map(|found| (found, None)),
             Err(errno) => Err(errno),
         };
         let found = match found {
             // A container that allows neither call.
-            Err(Errno::EPERM | Errno::ENOSYS) => {
-                self.open(|| reopen(self.thread, fd)).map(|copy| (copy, None))
-            }
+            Err(Errno::EPERM | Errno::ENOSYS) => self.look(fd).map(|found| (found, None)),
             found => found,
         };
-        let (copy, thread) = self.checked(found)??;
+        let (found, thread) = self.checked(found)??;
         if let Some(thread) = thread {
             THREADS.with_borrow_mut(|threads| {
                 if threads.len() >= MOST_KEPT {
@@ -111,16 +126,30 @@ impl Target {
                 threads.insert(self.thread, thread);
             });
         }
-        Ok(copy)
+        Ok(found)
     }
 
     /// The same before Linux 6.9, where only the first thread of a process has a descriptor: what that
     /// has in its table is taken if it is what the thread has.
-    fn descriptor_by_process(&self, fd: c_int) -> Result<OwnedFd, Errno> {
+    fn descriptor_by_process(&self, fd: c_int) -> Result<Descriptor, Errno> {
         let process = pidfd_open(self.process()?, 0)?;
         match get_descriptor(&process, fd) {
-            Ok(copy) if is_same_file(self.thread, fd, &copy) => Ok(copy),
-            _ => self.open(|| reopen(self.thread, fd)),
+            Ok(copy) if is_same_file(self.thread, fd, &copy) => Ok(Descriptor::Copy(copy)),
+            _ => self.look(fd),
+        }
+    }
+
+    fn look(&self, fd: c_int) -> Result<Descriptor, Errno> {
+        let (file, flags) = self.open(|| look(self.thread, fd))?;
+        Ok(Descriptor::Look { file, flags })
+    }
+
+    /// Returns a descriptor of a listed device with which it can be used as with the thread's.
+    pub fn usable(&self, descriptor: Descriptor) -> Result<OwnedFd, Errno> {
+        match descriptor {
+            Descriptor::Copy(file) => Ok(file),
+            Descriptor::Look { flags, .. } if flags & libc::O_PATH != 0 => Err(Errno::EBADF),
+            Descriptor::Look { file, flags } => self.open(|| open_again(&file, flags)),
         }
     }
 
@@ -439,8 +468,9 @@ fn is_same_file(thread: i32, fd: c_int, ours: &OwnedFd) -> bool {
     order == 0
 }
 
-/// Opens again what a thread's descriptor is open on, in the same way.
-fn reopen(thread: i32, fd: c_int) -> Result<OwnedFd, Errno> {
+/// Looks at what a thread's descriptor is open on without opening that; the flags are those that it is
+/// open with.
+fn look(thread: i32, fd: c_int) -> Result<(OwnedFd, c_int), Errno> {
     let missing = |error: io::Error| match errno_of(&error) {
         Errno::ENOENT if fs::exists(format!("/proc/{thread}/fd")).unwrap_or(false) => Errno::EBADF,
         Errno::ENOENT => Errno::ESRCH,
@@ -449,13 +479,22 @@ fn reopen(thread: i32, fd: c_int) -> Result<OwnedFd, Errno> {
     let info = fs::read_to_string(format!("/proc/{thread}/fdinfo/{fd}")).map_err(missing)?;
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
     let flags = flags.and_then(|flags| c_int::from_str_radix(flags.trim(), 8).ok()).ok_or(Errno::EIO)?;
-    let kept = libc::O_PATH | libc::O_DIRECT | libc::O_APPEND;
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(format!("/proc/{thread}/fd/{fd}"))
+        .map_err(|error| errno_of(&error))?;
+    Ok((file.into(), flags))
+}
+
+/// Opens what has been looked at, as it is open with these flags.
+fn open_again(file: &OwnedFd, flags: c_int) -> Result<OwnedFd, Errno> {
     let mode = flags & libc::O_ACCMODE;
     let file = File::options()
         .read(mode != libc::O_WRONLY)
         .write(mode != libc::O_RDONLY)
-        .custom_flags(flags & kept | libc::O_NONBLOCK)
-        .open(format!("/proc/{thread}/fd/{fd}"));
+        .custom_flags(flags & (libc::O_DIRECT | libc::O_APPEND) | libc::O_NONBLOCK)
+        .open(format!("/proc/thread-self/fd/{}", file.as_raw_fd()));
     file.map(OwnedFd::from).map_err(|error| errno_of(&error))
 }
 
@@ -485,15 +524,20 @@ mod tests {
         let flags =
             |file: &OwnedFd| rustix::fs::fcntl_getfl(file.as_fd()).expect("it is open").bits() as c_int;
         let name = std::env::current_exe().expect("/proc names it");
-        for wanted in [0, libc::O_PATH] {
+        for wanted in [0, libc::O_PATH, libc::O_DIRECT | libc::O_APPEND] {
             let file: OwnedFd =
                 File::options().read(true).custom_flags(wanted).open(&name).expect("it is a file").into();
-            let again = reopen(this_thread(), file.as_raw_fd()).expect("it is open");
-            assert_eq!(flags(&again) & libc::O_PATH, wanted);
-            assert!(!is_same_file(this_thread(), file.as_raw_fd(), &again));
+            let (again, found) = look(this_thread(), file.as_raw_fd()).expect("it is open");
+            assert_eq!(flags(&again) & libc::O_PATH, libc::O_PATH);
+            assert_eq!(found & (libc::O_PATH | libc::O_DIRECT | libc::O_APPEND), wanted);
+            if wanted & libc::O_PATH == 0 {
+                let again = open_again(&again, found).expect("it may be opened");
+                assert_eq!(flags(&again) & wanted, wanted);
+                assert!(!is_same_file(this_thread(), file.as_raw_fd(), &again));
+            }
         }
-        assert_eq!(reopen(this_thread(), 1 << 20).err(), Some(Errno::EBADF));
-        assert_eq!(reopen(i32::MAX, 0).err(), Some(Errno::ESRCH));
+        assert_eq!(look(this_thread(), 1 << 20).err(), Some(Errno::EBADF));
+        assert_eq!(look(i32::MAX, 0).err(), Some(Errno::ESRCH));
     }
 
     #[test]
