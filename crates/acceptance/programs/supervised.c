@@ -14,10 +14,13 @@
  *   supervised rights PATH            writes through a descriptor that is open for reading
  *   supervised write BLOCK PATH       writes this block
  *   supervised attack PROCESS         what the kernel says of each way to reach another process
+ *   supervised keys                   whose the session keyring is
+ *   supervised session WORD...        executes a program with a session keyring of this user's
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/keyctl.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
@@ -353,6 +356,20 @@ int main(int count, char **words)
     if (count == 4 && !strcmp(words[1], "write")) {
         puts(written(opened(words[3], O_RDWR), atoi(words[2])));
         return 0;
+    }
+    if (count == 2 && !strcmp(words[1], "keys")) {
+        char text[256] = "";
+        syscall(SYS_keyctl, KEYCTL_DESCRIBE, KEY_SPEC_SESSION_KEYRING, text, sizeof text);
+        strtok(text, ";");
+        puts(strtok(NULL, ";"));
+        return 0;
+    }
+    if (count >= 3 && !strcmp(words[1], "session")) {
+        if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0)
+            perror("keyctl");
+        execvp(words[2], words + 2);
+        perror(words[2]);
+        return 1;
     }
     if (count == 3 && !strcmp(words[1], "attack"))
         return attack(atoi(words[2]));

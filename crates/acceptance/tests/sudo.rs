@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         trial("set-user-ID programs keep their rights, and are answered", needs, set_user_id),
         trial("namespaces and directories give no rights", &with("unshare"), namespaces),
         trial("programs of other users are refused", &with("setpriv"), other_users),
+        trial("root's keys stay root's", needs, keys),
         trial("signals to the command reach the program", needs, signals),
         trial("another process gets the number", needs, reused),
         trial("the limits are the program's", needs, limits),
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         trial("a user may name what he may open himself", needs, user_devices),
         trial("a device that is in use is left out", &with("mkfs.ext4"), in_use),
         trial("variables that sudo does not set are refused", needs, hostile),
+        trial("no option leads around it", needs, options),
         trial("requests are shown where the file says so", needs, messages),
         trial("programs are found with the user's rights", needs, found),
         trial("nothing of the user's is run as root", needs, nothing_is_run),
@@ -240,6 +242,15 @@ fn other_users() {
     assert_eq!(become_user("--reuid=0", &["blocked", "serve"]), "status 0, byte 1\n");
 }
 
+fn keys() {
+    let setting = Setting::new();
+    // As sudo does by pam_keyinit(8).
+    let command = setting.scratch.command();
+    let run = Run::new(&setting.program).arg("session").arg(&command).env("SUDO_UID", NOBODY);
+    let run = run.env("SUDO_GID", NOBODY).args(["run", "--engine", "supervisor", "--"]);
+    assert_eq!(run.arg(&setting.program).arg("keys").output().expect_out(), format!("{NOBODY}\n"));
+}
+
 fn signals() {
     let setting = Setting::new();
     let script = "trap 'echo caught; exit 4' TERM; \
@@ -419,6 +430,15 @@ fn hostile() {
     let entry = format!("{}=scsi", setting.image.display());
     let run = setting.run_for("garbage", &["--device", &entry], &setting.program).arg("idlun");
     assert_eq!(run.arg(&setting.image).nobody().output().expect_out(), "answered\n");
+}
+
+/// A rule for sudo permits all words behind those that choose the supervisor.
+fn options() {
+    let setting = Setting::new();
+    for option in [&["--engine", "library"][..], &["--engine=library"], &["--engine", "supervisor"]] {
+        let outcome = setting.run(option, "id").output();
+        assert_eq!((outcome.code(), outcome.out().as_str()), (2, ""), "{}", outcome.err());
+    }
 }
 
 fn messages() {

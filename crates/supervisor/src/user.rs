@@ -128,7 +128,31 @@ impl User {
         set_thread_res_uid(self.uid, self.uid, self.uid)?;
         // As long as no program has been executed, its memory is root's.
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        self.leave_keyring();
         Ok(())
+    }
+
+    /// Leaves the session keyring if it is another user's: sudo can have made one that leads to root's
+    /// keys (pam_keyinit(8)), and whoever has a keyring may read them. Where keyctl(2) is not allowed, it
+    /// is not allowed to the program.
+    fn leave_keyring(&self) {
+        const SESSION: c_int = -3;
+        const USER: c_int = -4;
+        let mut text = [0u8; 512];
+        // "TYPE;USER;GROUP;PERMISSIONS;DESCRIPTION"
+        // SAFETY: the kernel writes at most as many bytes as there are.
+        let found = unsafe {
+            libc::syscall(libc::SYS_keyctl, libc::KEYCTL_DESCRIBE, SESSION, text.as_mut_ptr(), text.len())
+        };
+        let owner = text.split(|byte| *byte == b';').nth(1).filter(|_| found >= 0);
+        if owner == Some(self.uid.as_raw().to_string().as_bytes()) {
+            return;
+        }
+        // SAFETY: a null pointer asks for a keyring without a name; the rest are numbers.
+        unsafe {
+            libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, ptr::null::<c_char>());
+            libc::syscall(libc::SYS_keyctl, libc::KEYCTL_LINK, USER, SESSION);
+        }
     }
 
     /// Takes from the calling process, which has one thread, root's rights but these capabilities:
