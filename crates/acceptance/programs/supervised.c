@@ -9,11 +9,19 @@
  *   supervised blocked reuse PATH     another process gets its number
  *   supervised blocked serve PATH     what it waits for comes from this process, which asks too
  *   supervised many COUNT PATH        asks in as many processes
+ *   supervised stalled PATH           asks while page faults of another call are not handled
  *   supervised lines PATH             asks for each line of its input
+ *   supervised rights PATH            writes through a descriptor that is open for reading
+ *   supervised write BLOCK PATH       writes this block
+ *   supervised attack PROCESS         what the kernel says of each way to reach another process
+ *   supervised keys                   whose the session keyring is
+ *   supervised session WORD...        executes a program with a session keyring of this user's
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/keyctl.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <scsi/sg.h>
@@ -23,7 +31,11 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -230,6 +242,90 @@ static int many(long count, const char *path)
     return 0;
 }
 
+static const char *written(int fd, unsigned block)
+{
+    static char text[64];
+    unsigned char write_command[10] = { 0x2a, [4] = block / 256, [5] = block, [8] = 1 };
+    struct sg_io_hdr write_header = {
+        .interface_id = 'S', .dxfer_direction = SG_DXFER_TO_DEV, .cmd_len = sizeof write_command,
+        .cmdp = write_command, .dxfer_len = BLOCK, .dxferp = data, .mx_sb_len = sizeof sense,
+        .sbp = sense, .timeout = 100000,
+    };
+    memset(data, 7, BLOCK);
+    if (ioctl(fd, SG_IO, &write_header))
+        return strerrorname_np(errno);
+    snprintf(text, sizeof text, "status %d, sense %d", write_header.status | write_header.host_status, sense[2]);
+    return text;
+}
+
+static int rights(const char *path)
+{
+    int fd = opened(path, O_RDONLY);
+    printf("user %d, %s, %s\n", geteuid(), idlun(fd), written(fd, 0));
+    return 0;
+}
+
+static void reached(const char *how, long result)
+{
+    printf("%s %s\n", how, result < 0 ? strerrorname_np(errno) : "done");
+}
+
+static int attack(pid_t process)
+{
+    static const char *const files[] = { "mem", "maps", "environ", "fd", "auxv", "syscall" };
+    char name[64], byte;
+    struct iovec ours = { &byte, 1 }, theirs = { &data, 1 };
+    struct rlimit limit = { 0, 0 };
+    for (unsigned i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(name, sizeof name, "/proc/%d/%s", process, files[i]);
+        int fd = open(name, O_RDONLY);
+        reached(files[i], fd < 0 ? fd : read(fd, &byte, 1) < 0 && errno != EISDIR ? -1 : 0);
+    }
+    reached("PTRACE_SEIZE", ptrace(PTRACE_SEIZE, process, NULL, NULL));
+    reached("process_vm_readv", process_vm_readv(process, &ours, 1, &theirs, 1, 0));
+    reached("pidfd_getfd", syscall(SYS_pidfd_getfd, syscall(SYS_pidfd_open, process, 0), 0, 0));
+    reached("prlimit", prlimit(process, RLIMIT_NOFILE, &limit, NULL));
+    reached("SIGSTOP", kill(process, SIGSTOP));
+    reached("SIGKILL", kill(process, SIGKILL));
+    return 0;
+}
+
+static void *ask_into(void *page)
+{
+    static const char *path;
+    if (!path) {
+        path = page;
+        return NULL;
+    }
+    ioctl(opened(path, O_RDWR), SG_IO, page);
+    return NULL;
+}
+
+/* Nobody handles the page faults, in each of several calls: others are answered meanwhile. */
+static int stalled(char *path)
+{
+    enum { CALLS = 8 };
+    long size = sysconf(_SC_PAGESIZE);
+    char *pages = mmap(NULL, CALLS * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int faults = syscall(SYS_userfaultfd, O_CLOEXEC), fd = opened(path, O_RDWR);
+    struct uffdio_api api = { .api = UFFD_API };
+    struct uffdio_register area = {
+        .range = { (unsigned long)pages, CALLS * size }, .mode = UFFDIO_REGISTER_MODE_MISSING,
+    };
+    if (faults < 0 || ioctl(faults, UFFDIO_API, &api) || ioctl(faults, UFFDIO_REGISTER, &area))
+        return perror("userfaultfd"), 1;
+    ask_into(path);
+    for (int i = 0; i < CALLS; i++) {
+        pthread_t thread;
+        struct uffd_msg fault;
+        pthread_create(&thread, NULL, ask_into, pages + i * size);
+        if (read(faults, &fault, sizeof fault) != sizeof fault)
+            perror("read");
+        puts(idlun(fd));
+    }
+    return 0;
+}
+
 int main(int count, char **words)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -251,8 +347,32 @@ int main(int count, char **words)
         return storm(atol(words[2]), atoi(words[3]), words[4]);
     if (count == 4 && !strcmp(words[1], "blocked"))
         return blocked(words[2], words[3]);
+    if (count == 3 && !strcmp(words[1], "stalled"))
+        return stalled(words[2]);
     if (count == 4 && !strcmp(words[1], "many"))
         return many(atol(words[2]), words[3]);
+    if (count == 3 && !strcmp(words[1], "rights"))
+        return rights(words[2]);
+    if (count == 4 && !strcmp(words[1], "write")) {
+        puts(written(opened(words[3], O_RDWR), atoi(words[2])));
+        return 0;
+    }
+    if (count == 2 && !strcmp(words[1], "keys")) {
+        char text[256] = "";
+        syscall(SYS_keyctl, KEYCTL_DESCRIBE, KEY_SPEC_SESSION_KEYRING, text, sizeof text);
+        strtok(text, ";");
+        puts(strtok(NULL, ";"));
+        return 0;
+    }
+    if (count >= 3 && !strcmp(words[1], "session")) {
+        if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0)
+            perror("keyctl");
+        execvp(words[2], words + 2);
+        perror(words[2]);
+        return 1;
+    }
+    if (count == 3 && !strcmp(words[1], "attack"))
+        return attack(atoi(words[2]));
     if (count == 3 && !strcmp(words[1], "lines")) {
         char line[256];
         int fd = opened(words[2], O_RDWR);

@@ -221,17 +221,23 @@ pub fn answer(pool: &'static Pool, notification: &Notification) -> Option<Reply>
         Family::BlockLayer => Some(Reply::Continue),
         _ => Some(Reply::Error(Errno::EPERM)),
     };
-    let target = Target::new(&pool.listener, id, thread, pool.policy.reaches_others);
-    let file = match target.descriptor(fd) {
-        Ok(file) => file,
+    let target = Target::new(&pool.listener, id, thread, pool.policy);
+    let descriptor = match target.descriptor(fd) {
+        Ok(descriptor) => descriptor,
         Err(errno @ Errno::EBADF) => return Some(Reply::Error(errno)),
         Err(Errno::CALLER_GONE) => return None,
         Err(_) => return unknown,
     };
-    let (device, hit) = match pool.registry.find(file.as_raw_fd()) {
+    let (device, hit) = match pool.registry.find(descriptor.as_raw_fd()) {
         Found::Listed(device, hit) => (device, hit),
         Found::Other => return Some(Reply::Continue),
         Found::Unknown => return unknown,
+    };
+    let file = match target.is_reachable().and_then(|()| target.usable(descriptor)) {
+        Ok(file) => file,
+        Err(errno @ Errno::EBADF) => return Some(Reply::Error(errno)),
+        Err(Errno::CALLER_GONE) => return None,
+        Err(_) => return unknown,
     };
     let caller = Caller {
         pool,

@@ -23,13 +23,14 @@ use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpid, getppid, getrlimit,
     kill_process, pidfd_open, pidfd_send_signal, set_child_subreaper, setpgid, setrlimit, wait,
 };
-use rustix::thread::set_no_new_privs;
+use rustix::thread::{CapabilitySet, set_no_new_privs};
 
 use crate::filter;
 use crate::notify::Listener;
 use crate::policy::Policy;
 use crate::pool::Pool;
 use crate::registry::Registry;
+use crate::user::User;
 
 /// How the program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,6 +262,9 @@ pub fn run(
         supervise(command, devices, policy, signals.mask, supervisor);
     }
     drop(supervisor);
+    if let Some(user) = policy.user {
+        user.confine(CapabilitySet::empty()).map_err(Failure::System)?;
+    }
     stand_for_program(&front, &signals, lost)
 }
 
@@ -399,7 +403,10 @@ fn start(
     let own = [&program.socket, &program.descriptor, front].map(AsFd::as_fd).into_iter();
     let kept = own.chain([pool.listener.as_fd()]).chain(pool.messages.as_ref().map(AsFd::as_fd));
     leave_behind(&kept.collect::<Vec<_>>()).map_err(failed)?;
-    thread::Builder::new().spawn(|| pool.serve()).map_err(failed)?;
+    if let Some(user) = policy.user {
+        user.confine(CapabilitySet::SYS_PTRACE).map_err(failed)?;
+    }
+    pool.start().map_err(failed)?;
     Message::Ready.send(&program.socket).map_err(failed)?;
     // The socket closes when the program is executed.
     match Message::receive(&program.socket) {
@@ -532,6 +539,9 @@ fn become_program(command: &mut Command, policy: Policy, mask: sigset_t, socket:
     }
     if Message::receive(socket) != Some(Message::Ready) {
         failed(Step::Prepare, io::Error::from_raw_os_error(libc::ECHILD));
+    }
+    if let Some(Err(error)) = policy.user.map(User::take_identity) {
+        failed(Step::Prepare, error);
     }
     // SAFETY: the C library reads the set.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const mask, ptr::null_mut()) };

@@ -8,7 +8,7 @@
 //! is the supervisor's child, in the front's process group; it installs the filter that all its
 //! descendants inherit.
 //!
-//! `unsafe` stands in `launch`, `notify` and `target` alone.
+//! `unsafe` stands in `launch`, `notify`, `target` and `user` alone.
 #![deny(unsafe_code)]
 
 mod call;
@@ -19,7 +19,9 @@ mod policy;
 mod pool;
 mod registry;
 mod target;
+mod user;
 
 pub use launch::{Ended, Failure, run};
 pub use policy::Policy;
 pub use registry::Registry;
+pub use user::{Unknown, User};

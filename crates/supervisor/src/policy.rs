@@ -2,6 +2,8 @@
 
 use rustix::thread::{CapabilitySet, capabilities};
 
+use crate::user::{Unknown, User};
+
 /// How the supervisor works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -14,16 +16,21 @@ pub struct Policy {
     pub reaches_others: bool,
     /// Whether a line about each answered call is written to the standard error.
     pub shows_requests: bool,
+    /// The user for whom root runs the program, by sudo(8).
+    pub user: Option<&'static User>,
 }
 
 impl Policy {
     /// Returns that of the calling process.
-    pub fn current() -> Policy {
+    pub fn current() -> Result<Policy, Unknown> {
+        // It is needed as long as the supervisor runs.
+        let user = User::of_sudo()?.map(|user| &*Box::leak(Box::new(user)));
         let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
-        Policy {
+        Ok(Policy {
             no_new_privileges: !effective.contains(CapabilitySet::SYS_ADMIN),
             reaches_others: effective.contains(CapabilitySet::SYS_PTRACE),
             shows_requests: false,
-        }
+            user,
+        })
     }
 }

@@ -4,11 +4,19 @@
 //! for a device, or when another call is there already, it lets another thread receive, and there are
 //! as many threads as it takes: a call that has not been received can be interrupted by a signal, and
 //! a listed device may be served by a process of the tree that must be answered first.
+//!
+//! A program can make a look at what it has wait for as long as it likes: at a file of a file system
+//! that it serves itself, or at memory whose page faults it handles. Where the thread that receives is
+//! found waiting so, its turn is taken from it, and from then on each thread lets another receive
+//! before it looks at anything.
 
 use std::cell::Cell;
 use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use crate::call;
 use crate::notify::Listener;
@@ -17,6 +25,13 @@ use crate::registry::Registry;
 
 /// The most threads that wait for work.
 const MOST_IDLE: usize = 4;
+
+/// The most threads. There can be as many calls as the tree has threads, which its user's limits count;
+/// those of root's supervisor are not among them. What comes when all of them wait is received later.
+const MOST: usize = 4096;
+
+/// How often the thread that receives is looked after.
+const PERIOD: Duration = Duration::from_secs(1);
 
 /// The threads, and what they work with.
 pub struct Pool {
@@ -27,11 +42,21 @@ pub struct Pool {
     pub messages: Option<File>,
     turn: Mutex<Turn>,
     changed: Condvar,
+    /// As [`Turn::holder`].
+    holder: AtomicU64,
+    /// What the thread that receives has received and not answered yet; 0 while it waits for more.
+    received: AtomicU64,
+    /// Whether threads let others receive before they look at anything.
+    is_cautious: AtomicBool,
 }
 
 struct Turn {
-    /// Whether a thread receives.
-    is_taken: bool,
+    /// The turn of the thread that receives; 0: there is none.
+    holder: u64,
+    /// The last turn that a thread has had.
+    last: u64,
+    /// How many threads there are.
+    threads: usize,
     /// How many wait for it.
     idle: usize,
     /// Whether nothing more will come.
@@ -39,15 +64,41 @@ struct Turn {
 }
 
 thread_local! {
-    /// Whether it is this thread's turn to receive.
-    static HAS_TURN: Cell<bool> = const { Cell::new(false) };
+    /// This thread's turn to receive, as long as it knows of none that came later; 0: it has none.
+    static TURN: Cell<u64> = const { Cell::new(0) };
 }
 
 impl Pool {
     /// Puts together what the threads work with.
     pub fn new(listener: Listener, registry: Registry, policy: Policy, messages: Option<File>) -> Pool {
-        let turn = Turn { is_taken: false, idle: 0, has_ended: false };
-        Pool { listener, registry, policy, messages, turn: Mutex::new(turn), changed: Condvar::new() }
+        Pool {
+            listener,
+            registry,
+            policy,
+            messages,
+            turn: Mutex::new(Turn { holder: 0, last: 0, threads: 0, idle: 0, has_ended: false }),
+            changed: Condvar::new(),
+            holder: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            is_cautious: AtomicBool::new(false),
+        }
+    }
+
+    /// Starts to receive and to answer.
+    pub fn start(&'static self) -> io::Result<()> {
+        self.spawn(&mut self.turn())?;
+        thread::Builder::new().spawn(|| self.look_after())?;
+        Ok(())
+    }
+
+    /// Starts a thread, which finds the turn free when this one has given it up.
+    fn spawn(&'static self, turn: &mut Turn) -> io::Result<()> {
+        if turn.threads >= MOST {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        thread::Builder::new().spawn(|| self.serve())?;
+        turn.threads += 1;
+        Ok(())
     }
 
     fn turn(&self) -> MutexGuard<'_, Turn> {
@@ -55,16 +106,17 @@ impl Pool {
     }
 
     /// Receives and answers until no process of the tree is left, or until enough threads wait.
-    pub fn serve(&'static self) {
+    fn serve(&'static self) {
         while self.take_turn() {
-            while HAS_TURN.get() {
+            while TURN.get() != 0 && TURN.get() == self.holder.load(Ordering::Relaxed) {
+                self.received.store(0, Ordering::Relaxed);
                 let Some(notification) = self.listener.receive() else {
-                    HAS_TURN.set(false);
                     self.turn().has_ended = true;
                     self.changed.notify_all();
                     return;
                 };
-                if self.listener.has_more() {
+                self.received.store(notification.id, Ordering::Relaxed);
+                if self.is_cautious.load(Ordering::Relaxed) || self.listener.has_more() {
                     self.hand_over();
                 }
                 if let Some(reply) = call::answer(self, &notification) {
@@ -76,40 +128,63 @@ impl Pool {
 
     /// Waits until it is this thread's turn; `false` where it is not needed any more.
     fn take_turn(&self) -> bool {
+        TURN.set(0);
         let mut turn = self.turn();
-        if turn.is_taken && turn.idle >= MOST_IDLE {
+        let is_needed = turn.holder == 0 || turn.idle < MOST_IDLE;
+        if is_needed {
+            turn.idle += 1;
+            while turn.holder != 0 && !turn.has_ended {
+                turn = self.changed.wait(turn).unwrap_or_else(PoisonError::into_inner);
+            }
+            turn.idle -= 1;
+        }
+        if !is_needed || turn.has_ended {
+            turn.threads -= 1;
             return false;
         }
-        turn.idle += 1;
-        while turn.is_taken && !turn.has_ended {
-            turn = self.changed.wait(turn).unwrap_or_else(PoisonError::into_inner);
-        }
-        turn.idle -= 1;
-        if turn.has_ended {
-            return false;
-        }
-        turn.is_taken = true;
-        HAS_TURN.set(true);
+        turn.last += 1;
+        TURN.set(turn.last);
+        self.give(&mut turn, TURN.get());
         true
+    }
+
+    fn give(&self, turn: &mut Turn, holder: u64) {
+        turn.holder = holder;
+        self.holder.store(holder, Ordering::Relaxed);
     }
 
     /// Lets another thread receive, if it is this thread's turn.
     pub fn hand_over(&'static self) {
-        if !HAS_TURN.get() {
-            return;
+        if TURN.get() != 0 && self.take_from(TURN.get()) {
+            TURN.set(0);
         }
+    }
+
+    /// Lets another thread receive than that with this turn; `false` where there can be no other.
+    fn take_from(&'static self, holder: u64) -> bool {
         let mut turn = self.turn();
-        if turn.idle == 0 {
-            // It finds the turn free when this thread has given it up.
-            let spawned = thread::Builder::new().spawn(|| self.serve());
-            if spawned.is_err() {
-                // What comes waits until this thread has answered.
-                return;
+        if turn.holder == holder {
+            if turn.idle == 0 && self.spawn(&mut turn).is_err() {
+                // What comes waits until that thread has answered.
+                return false;
             }
+            self.give(&mut turn, 0);
+            self.changed.notify_one();
         }
-        HAS_TURN.set(false);
-        turn.is_taken = false;
-        drop(turn);
-        self.changed.notify_one();
+        true
+    }
+
+    /// Takes the turn from a thread that has not come to the point of waiting, or to an answer, for long.
+    fn look_after(&'static self) {
+        let mut before = (0, 0);
+        while !self.turn().has_ended {
+            thread::sleep(PERIOD);
+            let now = (self.holder.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed));
+            if now == before && now.0 != 0 && now.1 != 0 {
+                self.is_cautious.store(true, Ordering::Relaxed);
+                self.take_from(now.0);
+            }
+            before = now;
+        }
     }
 }

@@ -19,15 +19,33 @@ use engine::rights;
 use libc::{c_long, iovec};
 
 use crate::notify::Listener;
+use crate::policy::Policy;
+use crate::user::{set_file_group, set_file_user};
 
 /// A thread that waits for the answer to its call.
 pub struct Target {
     listener: &'static Listener,
     id: u64,
     thread: i32,
-    /// Whether its memory is written through a file.
-    reaches_others: bool,
+    policy: Policy,
     memory: OnceCell<MemoryFile>,
+}
+
+/// What a thread's descriptor is open on.
+pub enum Descriptor {
+    /// A copy of it.
+    Copy(OwnedFd),
+    /// What it is open on, looked at: to open a device that is not listed could have an effect on it. The
+    /// flags are those of the thread's descriptor.
+    Look { file: OwnedFd, flags: c_int },
+}
+
+impl AsRawFd for Descriptor {
+    fn as_raw_fd(&self) -> c_int {
+        match self {
+            Descriptor::Copy(file) | Descriptor::Look { file, .. } => file.as_raw_fd(),
+        }
+    }
 }
 
 /// The memory of a thread's process, and what is mapped there.
@@ -49,8 +67,22 @@ thread_local! {
 
 impl Target {
     /// Names the thread of a notification.
-    pub fn new(listener: &'static Listener, id: u64, thread: i32, reaches_others: bool) -> Target {
-        Target { listener, id, thread, reaches_others, memory: OnceCell::new() }
+    pub fn new(listener: &'static Listener, id: u64, thread: i32, policy: Policy) -> Target {
+        Target { listener, id, thread, policy, memory: OnceCell::new() }
+    }
+
+    /// Opens something of it in /proc. What is of a set-user-ID program is root's there.
+    fn open<T>(&self, open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+        match (open(), self.policy.user) {
+            (Err(Errno::EACCES), Some(user)) => user.as_root(open),
+            (opened, _) => opened,
+        }
+    }
+
+    /// Fails where the answer could not be written: a supervisor of one user's programs reaches those of
+    /// that user and of root. `CALLER_GONE`: it has been killed.
+    pub fn is_reachable(&self) -> Result<(), Errno> {
+        if self.policy.user.is_some() { self.memory_file().map(drop) } else { Ok(()) }
     }
 
     /// Returns what is of the thread, provided that it still waits.
@@ -58,9 +90,9 @@ impl Target {
         if self.listener.is_valid(self.id) { Ok(value) } else { Err(Errno::CALLER_GONE) }
     }
 
-    /// Returns a copy of its descriptor. `EBADF`: it has none of this number; `CALLER_GONE`: it has
-    /// been killed; others: it cannot be told.
-    pub fn descriptor(&self, fd: c_int) -> Result<OwnedFd, Errno> {
+    /// Returns a copy of its descriptor, or what stands for it. `EBADF`: it has none of this number;
+    /// `CALLER_GONE`: it has been killed; others: it cannot be told.
+    pub fn descriptor(&self, fd: c_int) -> Result<Descriptor, Errno> {
         if self.thread == 0 {
             return Err(Errno::ESRCH);
         }
@@ -73,19 +105,19 @@ impl Target {
             Some(copy)
         });
         if let Some(copy) = kept {
-            return copy;
+            return Ok(Descriptor::Copy(copy?));
         }
         let found = match open_thread(self.thread) {
-            Ok(thread) => get_descriptor(&thread, fd).map(|copy| (copy, Some(thread))),
-            Err(Errno::EINVAL) => self.descriptor_by_process(fd).map(|copy| (copy, None)),
+            Ok(thread) => get_descriptor(&thread, fd).map(|copy| (Descriptor::Copy(copy), Some(thread))),
+            Err(Errno::EINVAL) => self.descriptor_by_process(fd).map(|found| (found, None)),
             Err(errno) => Err(errno),
         };
         let found = match found {
             // A container that allows neither call.
-            Err(Errno::EPERM | Errno::ENOSYS) => reopen(self.thread, fd).map(|copy| (copy, None)),
+            Err(Errno::EPERM | Errno::ENOSYS) => self.look(fd).map(|found| (found, None)),
             found => found,
         };
-        let (copy, thread) = self.checked(found)??;
+        let (found, thread) = self.checked(found)??;
         if let Some(thread) = thread {
             THREADS.with_borrow_mut(|threads| {
                 if threads.len() >= MOST_KEPT {
@@ -94,16 +126,30 @@ impl Target {
                 threads.insert(self.thread, thread);
             });
         }
-        Ok(copy)
+        Ok(found)
     }
 
     /// The same before Linux 6.9, where only the first thread of a process has a descriptor: what that
     /// has in its table is taken if it is what the thread has.
-    fn descriptor_by_process(&self, fd: c_int) -> Result<OwnedFd, Errno> {
+    fn descriptor_by_process(&self, fd: c_int) -> Result<Descriptor, Errno> {
         let process = pidfd_open(self.process()?, 0)?;
         match get_descriptor(&process, fd) {
-            Ok(copy) if is_same_file(self.thread, fd, &copy) => Ok(copy),
-            _ => reopen(self.thread, fd),
+            Ok(copy) if is_same_file(self.thread, fd, &copy) => Ok(Descriptor::Copy(copy)),
+            _ => self.look(fd),
+        }
+    }
+
+    fn look(&self, fd: c_int) -> Result<Descriptor, Errno> {
+        let (file, flags) = self.open(|| look(self.thread, fd))?;
+        Ok(Descriptor::Look { file, flags })
+    }
+
+    /// Returns a descriptor of a listed device with which it can be used as with the thread's.
+    pub fn usable(&self, descriptor: Descriptor) -> Result<OwnedFd, Errno> {
+        match descriptor {
+            Descriptor::Copy(file) => Ok(file),
+            Descriptor::Look { flags, .. } if flags & libc::O_PATH != 0 => Err(Errno::EBADF),
+            Descriptor::Look { file, flags } => self.open(|| open_again(&file, flags)),
         }
     }
 
@@ -139,8 +185,9 @@ impl Target {
 
     /// Copies to several places of its memory, in this order.
     pub fn write(&self, parts: &[(u64, &[u8])]) -> Result<(), Errno> {
-        if self.reaches_others {
-            return self.write_to_file(parts);
+        if self.policy.reaches_others {
+            let file = self.memory_file()?;
+            return parts.iter().try_for_each(|(address, bytes)| file.write(*address, bytes));
         }
         self.checked(())?;
         for parts in parts.chunks(libc::UIO_MAXIOV as usize) {
@@ -167,15 +214,13 @@ impl Target {
         Ok(())
     }
 
-    fn write_to_file(&self, parts: &[(u64, &[u8])]) -> Result<(), Errno> {
-        let file = match self.memory.get() {
-            Some(file) => file,
-            None => {
-                let file = self.checked(MemoryFile::open(self.thread))?.map_err(|error| errno_of(&error))?;
-                self.memory.get_or_init(|| file)
-            }
-        };
-        parts.iter().try_for_each(|(address, bytes)| file.write(*address, bytes))
+    fn memory_file(&self) -> Result<&MemoryFile, Errno> {
+        if let Some(file) = self.memory.get() {
+            return Ok(file);
+        }
+        let open = || MemoryFile::open(self.thread).map_err(|error| errno_of(&error));
+        let file = self.checked(self.open(open))??;
+        Ok(self.memory.get_or_init(|| file))
     }
 
     /// Returns its effective capabilities, a bit each.
@@ -196,40 +241,48 @@ impl Target {
         let mut limit = libc::rlimit64 { rlim_cur: u64::MAX, rlim_max: u64::MAX };
         let nothing = std::ptr::null();
         // SAFETY: the kernel fills a `struct rlimit64`.
-        unsafe { libc::prlimit64(self.thread, libc::RLIMIT_FSIZE, nothing, &raw mut limit) };
-        limit.rlim_cur
+        let found = unsafe { libc::prlimit64(self.thread, libc::RLIMIT_FSIZE, nothing, &raw mut limit) };
+        // To ask so for another user's, more than CAP_SYS_PTRACE is needed.
+        if found == 0 { limit.rlim_cur } else { self.file_size_line().unwrap_or(u64::MAX) }
+    }
+
+    /// The same from the text (proc_pid_limits(5)).
+    fn file_size_line(&self) -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/limits", self.thread)).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Max file size"))?;
+        // It is a word where there is no limit.
+        line.split_whitespace().next()?.parse().ok()
     }
 
     /// Gives the calling task, which has been made for this, the thread's user, groups and capabilities,
     /// as they decide about files. `EPERM` where that cannot be.
     pub fn take_rights(&self) -> Result<(), Errno> {
+        const CAP_DAC_OVERRIDE: u64 = 1 << 1;
         let own = ProcessStatus::read("/proc/thread-self/status")?;
         let theirs = self.checked(self.status())??;
+        let capabilities = if self.is_in_initial_user_namespace() { self.capabilities() } else { 0 };
         // The fourth number is the file system's: proc(5).
         let last = |status: &ProcessStatus, line| status.numbers(line).last().copied().ok_or(Errno::EPERM);
+        let (user, group) = (last(&theirs, "Uid:")?, last(&theirs, "Gid:")?);
         let groups = theirs.numbers("Groups:");
-        if own.numbers("Groups:") != groups {
-            // SAFETY: the kernel reads as many groups as there are. The system call, not the C library's
-            // function, which would change the groups of all threads.
-            result(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+        let taken = [
+            if last(&own, "Uid:")? == user { Ok(()) } else { set_file_user(user) },
+            if last(&own, "Gid:")? == group { Ok(()) } else { set_file_group(group) },
+            if own.numbers("Groups:") == groups { Ok(()) } else { set_groups(&groups) },
+        ];
+        // A caller to whom all files are open may open what this task may, whoever that is.
+        if capabilities & CAP_DAC_OVERRIDE == 0 {
+            taken.into_iter().collect::<Result<(), Errno>>()?;
         }
-        for (line, call) in [("Gid:", libc::SYS_setfsgid), ("Uid:", libc::SYS_setfsuid)] {
-            let wanted = last(&theirs, line)?;
-            if last(&own, line)? != wanted {
-                // It returns the number before, whether it has changed it or not.
-                // SAFETY: these calls take a number.
-                let now = unsafe {
-                    libc::syscall(call, wanted);
-                    libc::syscall(call, u32::MAX)
-                };
-                if now as u32 != wanted {
-                    return Err(Errno::EPERM);
-                }
-            }
-        }
-        let theirs = if self.is_in_initial_user_namespace() { self.capabilities() } else { 0 };
-        restrict_capabilities(theirs)
+        restrict_capabilities(capabilities)
     }
+}
+
+/// Sets the groups of the calling thread. The system call, not the C library's function, which would
+/// change those of all threads.
+fn set_groups(groups: &[u32]) -> Result<(), Errno> {
+    // SAFETY: the kernel reads as many groups as there are.
+    result(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
 }
 
 impl MemoryFile {
@@ -415,8 +468,9 @@ fn is_same_file(thread: i32, fd: c_int, ours: &OwnedFd) -> bool {
     order == 0
 }
 
-/// Opens again what a thread's descriptor is open on, in the same way.
-fn reopen(thread: i32, fd: c_int) -> Result<OwnedFd, Errno> {
+/// Looks at what a thread's descriptor is open on without opening that; the flags are those that it is
+/// open with.
+fn look(thread: i32, fd: c_int) -> Result<(OwnedFd, c_int), Errno> {
     let missing = |error: io::Error| match errno_of(&error) {
         Errno::ENOENT if fs::exists(format!("/proc/{thread}/fd")).unwrap_or(false) => Errno::EBADF,
         Errno::ENOENT => Errno::ESRCH,
@@ -425,13 +479,22 @@ fn reopen(thread: i32, fd: c_int) -> Result<OwnedFd, Errno> {
     let info = fs::read_to_string(format!("/proc/{thread}/fdinfo/{fd}")).map_err(missing)?;
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
     let flags = flags.and_then(|flags| c_int::from_str_radix(flags.trim(), 8).ok()).ok_or(Errno::EIO)?;
-    let kept = libc::O_PATH | libc::O_DIRECT | libc::O_APPEND;
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(format!("/proc/{thread}/fd/{fd}"))
+        .map_err(|error| errno_of(&error))?;
+    Ok((file.into(), flags))
+}
+
+/// Opens what has been looked at, as it is open with these flags.
+fn open_again(file: &OwnedFd, flags: c_int) -> Result<OwnedFd, Errno> {
     let mode = flags & libc::O_ACCMODE;
     let file = File::options()
         .read(mode != libc::O_WRONLY)
         .write(mode != libc::O_RDONLY)
-        .custom_flags(flags & kept | libc::O_NONBLOCK)
-        .open(format!("/proc/{thread}/fd/{fd}"));
+        .custom_flags(flags & (libc::O_DIRECT | libc::O_APPEND) | libc::O_NONBLOCK)
+        .open(format!("/proc/thread-self/fd/{}", file.as_raw_fd()));
     file.map(OwnedFd::from).map_err(|error| errno_of(&error))
 }
 
@@ -461,15 +524,20 @@ mod tests {
         let flags =
             |file: &OwnedFd| rustix::fs::fcntl_getfl(file.as_fd()).expect("it is open").bits() as c_int;
         let name = std::env::current_exe().expect("/proc names it");
-        for wanted in [0, libc::O_PATH] {
+        for wanted in [0, libc::O_PATH, libc::O_DIRECT | libc::O_APPEND] {
             let file: OwnedFd =
                 File::options().read(true).custom_flags(wanted).open(&name).expect("it is a file").into();
-            let again = reopen(this_thread(), file.as_raw_fd()).expect("it is open");
-            assert_eq!(flags(&again) & libc::O_PATH, wanted);
-            assert!(!is_same_file(this_thread(), file.as_raw_fd(), &again));
+            let (again, found) = look(this_thread(), file.as_raw_fd()).expect("it is open");
+            assert_eq!(flags(&again) & libc::O_PATH, libc::O_PATH);
+            assert_eq!(found & (libc::O_PATH | libc::O_DIRECT | libc::O_APPEND), wanted);
+            if wanted & libc::O_PATH == 0 {
+                let again = open_again(&again, found).expect("it may be opened");
+                assert_eq!(flags(&again) & wanted, wanted);
+                assert!(!is_same_file(this_thread(), file.as_raw_fd(), &again));
+            }
         }
-        assert_eq!(reopen(this_thread(), 1 << 20).err(), Some(Errno::EBADF));
-        assert_eq!(reopen(i32::MAX, 0).err(), Some(Errno::ESRCH));
+        assert_eq!(look(this_thread(), 1 << 20).err(), Some(Errno::EBADF));
+        assert_eq!(look(i32::MAX, 0).err(), Some(Errno::ESRCH));
     }
 
     #[test]

@@ -8,8 +8,10 @@ use std::path::Path;
 use disk::names;
 use supervisor::{Policy, Registry};
 
+use crate::check::config::FILE;
 use crate::check::{library, script};
 use crate::command::run::{not_started, program};
+use crate::command::sudo::{self, Permit};
 use crate::entries;
 use crate::program::{find, secure};
 use crate::say::failure::{Failure, cause, say};
@@ -22,10 +24,20 @@ pub fn supervise(
     force: bool,
     command: &[OsString],
 ) -> Result<Infallible, Failure> {
+    let policy = Policy::current().map_err(|unknown| sudo::unknown(&unknown))?;
     // The supervisor needs them as long as it runs.
-    let texts: &'static [OsString] = entries::require_texts(options)?.leak();
-    let listed = entries::parse(texts)?;
-    let (file, mut command) = program(&listed, command, force)?;
+    let texts = if policy.user.is_some() { options } else { entries::require_texts(options)? };
+    let texts: &'static [OsString] = texts.leak();
+    let permit = policy.user.map(|user| Permit::read(user, texts, force)).transpose()?;
+    let listed = match &permit {
+        Some(permit) => permit.devices(),
+        None => entries::parse(texts)?,
+    };
+    let (file, mut command) = sudo::with_file_rights(policy.user, || {
+        let program = program(&listed, command, force)?;
+        find::unstartable(&program.0).iter().for_each(say);
+        Ok(program)
+    })?;
     if listed.len() > Registry::MOST {
         let why = format!("{} devices are given", listed.len());
         return Err(Finding::problem(Code::Usage, why)
@@ -33,11 +45,16 @@ pub fn supervise(
             .into());
     }
     entries::clashes(&listed).flatten().for_each(say);
-    find::unstartable(&file).iter().for_each(say);
     // The library's levels: of those after the start, a supervisor sees the requests alone.
     let level = log_level.map(OsString::from).or_else(|| std::env::var_os(names::LOG_LEVEL));
     let level = level.and_then(|level| level.to_str()?.parse::<i32>().ok()).unwrap_or(1);
-    let policy = Policy { shows_requests: level >= 1000, ..Policy::current() };
+    let may_show = permit.as_ref().is_none_or(|permit| permit.messages);
+    let policy = Policy { shows_requests: level >= 1000 && may_show, ..policy };
+    if level >= 1000 && !may_show {
+        let why = "does not let requests be shown to users";
+        let finding = Finding::warning(Code::PermissionDenied, why).of(FILE);
+        say(finding.hint("set messages to yes there as root"));
+    }
     if policy.no_new_privileges {
         say_without_privileges(&file)?;
     }
@@ -49,8 +66,12 @@ pub fn supervise(
     for variable in [names::DEVICES, names::LOG_LEVEL, names::TRACE] {
         command.env_remove(variable);
     }
-    let entries: Vec<_> = listed.iter().map(|device| device.entry).collect();
-    let (devices, problems) = Registry::new(&entries);
+    let from_file = permit.as_ref().map_or(&listed, |permit| &permit.listed);
+    let entries: Vec<_> = from_file.iter().map(|device| device.entry).collect();
+    let (mut devices, problems) = Registry::new(&entries, policy.user);
+    for (device, key) in permit.iter().flat_map(|permit| &permit.named) {
+        devices.list_node(device.entry, *key);
+    }
     for (entry, problem) in problems {
         let finding = Finding::warning(Code::NotADevice, problem.to_string());
         say(finding.of(OsStr::from_bytes(entry.path)));

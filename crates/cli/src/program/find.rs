@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, AtFlags, CWD, access, accessat};
 
 use crate::file::read_start;
 use crate::program::elf::{Elf, Machine};
@@ -51,7 +51,8 @@ fn executable(file: PathBuf) -> Result<PathBuf, Finding> {
         }
         Err(error) => Err(not_executed(&file, &cause(&error))),
         Ok(status) if !status.is_file() => Err(not_executed(&file, "it is not a regular file")),
-        Ok(_) => match access(&file, Access::EXEC_OK) {
+        // As execve(2) decides, by the effective user.
+        Ok(_) => match accessat(CWD, &file, Access::EXEC_OK, AtFlags::EACCESS) {
             Ok(()) => Ok(file),
             Err(error) => Err(not_executed(&file, &cause(&error.into()))),
         },

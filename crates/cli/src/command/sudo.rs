@@ -1,0 +1,162 @@
+//! `sudo vmware-bdwrapper run --engine supervisor`: what the configuration file lets the user do who
+//! called sudo.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use disk::conf::{Directive, parse};
+use disk::entry::Entry;
+use engine::listed::{Key, Problem};
+use supervisor::{Unknown, User};
+
+use crate::check::config::{self, FILE};
+use crate::check::device;
+use crate::entries::{self, Device};
+use crate::host::scan::Host;
+use crate::say::failure::{Failure, cause, quoted, say};
+use crate::say::finding::{Code, Finding};
+
+/// What a user may do.
+pub struct Permit {
+    /// The devices, as the file lists them.
+    pub listed: Vec<Device<'static>>,
+    /// Those that the user has named and may open, and what each of them is.
+    pub named: Vec<(Device<'static>, Key)>,
+    /// Whether requests may be shown.
+    pub messages: bool,
+}
+
+impl Permit {
+    /// Reads what the file permits a user who asks for these devices; without any, those that it lists
+    /// and that are free, or all of them with `force`.
+    pub fn read(user: &User, texts: &'static [OsString], force: bool) -> Result<Permit, Failure> {
+        // The devices point into it as long as the supervisor runs.
+        let file: &'static [u8] = config::read().map_err(refused)?.leak();
+        let (mut is_permitted, mut user_devices, mut messages) = (false, false, false);
+        for line in parse(file) {
+            match line {
+                Ok(Directive::Supervise(subject)) => is_permitted |= user.is(&subject),
+                Ok(Directive::AllowUserDevices(yes)) => user_devices = yes,
+                Ok(Directive::Messages(yes)) => messages = yes,
+                Ok(Directive::Device(_) | Directive::Executable(_)) => {}
+                // The user may be unable to read the text.
+                Err(error) => {
+                    let why = format!("line {} is wrong, and is ignored", error.line);
+                    say(Finding::warning(Code::Malformed, why).of(FILE).hint("correct the line as root"));
+                }
+            }
+        }
+        let name = OsStr::from_bytes(user.name().to_bytes());
+        if !is_permitted {
+            let why = format!("does not let {} start programs under a supervisor by sudo", quoted(name));
+            let hint = format!(
+                "add the line 'supervise {}' as root, or start the program without sudo",
+                name.to_string_lossy()
+            );
+            return Err(refused(Finding::problem(Code::PermissionDenied, why).of(FILE).hint(hint)));
+        }
+        let mut permit = Permit { listed: config::devices(file), named: Vec::new(), messages };
+        match texts {
+            [] => permit.leave_out_used(force)?,
+            texts => permit.choose(user, texts, user_devices)?,
+        }
+        Ok(permit)
+    }
+
+    /// Keeps of the file's devices those that are free.
+    fn leave_out_used(&mut self, force: bool) -> Result<(), Failure> {
+        if self.listed.is_empty() {
+            let finding = Finding::problem(Code::NotListed, "lists no device").of(FILE);
+            return Err(refused(finding.hint("add a line 'device ENTRY' as root")));
+        }
+        if force {
+            return Ok(());
+        }
+        let host = Host::known();
+        let mut used = Vec::new();
+        self.listed.retain(|one| {
+            let uses = device::taken(one.path(), &host);
+            let is_free = uses.is_empty();
+            used.extend(uses);
+            is_free
+        });
+        if self.listed.is_empty() {
+            used.push(Finding::force_needed("The program is not started"));
+            return Err(Failure { status: Failure::NOT_EXECUTED, findings: used });
+        }
+        used.iter().for_each(say);
+        Ok(())
+    }
+
+    /// Finds the devices that the user asks for: by the rules for set-user-ID programs, where the
+    /// environment asks for them.
+    fn choose(&mut self, user: &User, texts: &'static [OsString], user_devices: bool) -> Result<(), Failure> {
+        let file = std::mem::take(&mut self.listed);
+        for text in texts {
+            let path = text.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
+            if let Some(device) = file.iter().find(|device| device.entry.path == path) {
+                self.listed.push(*device);
+                continue;
+            }
+            let path = OsStr::from_bytes(path);
+            if !user_devices {
+                let finding = Finding::problem(Code::NotListed, format!("is not listed in {FILE}")).of(path);
+                let hint = format!(
+                    "add a line 'device {}' as root, or set allow-user-devices to yes there",
+                    text.to_string_lossy()
+                );
+                return Err(refused(finding.hint(hint)));
+            }
+            let entry = Entry::parse(text.as_bytes()).map_err(|error| refused(entries::explain(&error)))?;
+            let entry = Entry { force: false, ..entry };
+            let key = user.look_up_device(&entry).map_err(|problem| refused(explain(path, &problem)))?;
+            let device = Device { text, entry };
+            // A device of the file has the file's options, whatever name the user gives it.
+            let entry = match config::contradicted(&file, &device) {
+                Some(other) => Entry { path: entry.path, ..other.entry },
+                None => entry,
+            };
+            self.named.push((Device { text, entry }, key));
+        }
+        Ok(())
+    }
+
+    /// Returns all of the devices.
+    pub fn devices(&self) -> Vec<Device<'static>> {
+        self.listed.iter().chain(self.named.iter().map(|(device, _)| device)).copied().collect()
+    }
+}
+
+/// Says for whom the program cannot be started.
+pub fn unknown(unknown: &Unknown) -> Failure {
+    let finding = Finding::problem(Code::Usage, format!("The program's user is not known ({unknown})"));
+    refused(finding.hint(
+        "call sudo as an ordinary user or, to run the program as root, remove the variables: 'env -u SUDO_UID -u \
+         SUDO_GID vmware-bdwrapper ...'",
+    ))
+}
+
+/// Calls `act` with the rights to files of the user, if there is one.
+pub fn with_file_rights<T>(
+    user: Option<&User>,
+    act: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let Some(user) = user else { return act() };
+    user.with_file_rights(act).unwrap_or_else(|error| {
+        let why = format!("The rights of the user who called sudo cannot be taken ({})", cause(&error));
+        Err(refused(Finding::problem(Code::PermissionDenied, why).hint("start the program without sudo")))
+    })
+}
+
+fn explain(path: &OsStr, problem: &Problem) -> Finding {
+    let why = match problem {
+        Problem::NotPermitted(errno) => format!("you may not open it yourself ({errno})"),
+        Problem::Missing(errno) | Problem::Unknown(errno) => format!("cannot be looked at ({errno})"),
+        problem => problem.to_string(),
+    };
+    Finding::problem(Code::PermissionDenied, why).of(path).hint(format!("have it listed in {FILE} as root"))
+}
+
+fn refused(finding: Finding) -> Failure {
+    Failure { status: Failure::NOT_EXECUTED, findings: vec![finding] }
+}
