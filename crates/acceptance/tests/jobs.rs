@@ -7,10 +7,14 @@ use std::process::ExitCode;
 
 use acceptance::{Disk, Engine, Medium, Need, Terminal, main as harness, program_with, test_engine, trial};
 
+const PROMPT: &str = "% ";
 const CTRL_C: &str = "\x03";
 const CTRL_D: &str = "\x04";
 const CTRL_Z: &str = "\x1a";
 const CTRL_BACKSLASH: &str = "\x1c";
+
+/// Waits until all jobs are stopped.
+const NONE_RUNS: &str = "while jobs -r | grep -q .; do :; done";
 
 const ENGINES: [&str; 2] = ["library", "supervisor"];
 
@@ -63,30 +67,33 @@ impl Shell {
         let run = setup.run(engine).join(" ");
         let ask = format!("{} lines {}", setup.program.display(), setup.disk.path().display());
         let words = ["bash", "--norc", "--noprofile", "--noediting", "-i"];
-        let variables = [("RUN", run), ("ASK", ask), ("PS1", "% ".to_owned()), ("HISTFILE", String::new())];
+        let variables = [("RUN", run), ("ASK", ask), ("PS1", PROMPT.to_owned()), ("HISTFILE", String::new())];
         let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, OsStr::new(value))).collect();
-        let mut terminal = Terminal::start(&words, &variables);
-        terminal.wait("% ");
+        let terminal = Terminal::start(&words, &variables);
         let mut shell = Shell { terminal };
-        shell.ask("ulimit -c 0");
+        shell.prompt();
+        // So it says by which signal a job is stopped.
+        shell.ask("set -o posix; ulimit -c 0");
         shell
     }
 
-    /// Types a command, which shows its status when it has ended or is stopped.
+    /// Types a command.
     fn begin(&mut self, command: &str) {
-        self.terminal.press(&format!("{command}; echo \"<$?>\"\n"));
-        self.terminal.wait("\"<$?>\"\n");
+        self.terminal.press(&format!("{command}\n"));
+        self.terminal.wait(&format!("{command}\n"));
     }
 
-    /// Waits for the status of a command, and returns what is shown up to there.
+    /// Waits until the shell takes another command.
+    fn prompt(&mut self) -> String {
+        let shown = self.terminal.wait_with("a prompt", |text| text.ends_with(PROMPT).then_some(text.len()));
+        shown.trim_end_matches(PROMPT).to_owned()
+    }
+
+    /// Waits until a command has ended or is stopped, and returns what is shown up to there, and its status.
     fn status(&mut self) -> String {
-        let shown = self.terminal.wait_with("a status", |text| {
-            let start = text.find('<')?;
-            let end = start + text[start..].find(">\n% ")?;
-            text[start + 1..end].parse::<u8>().ok()?;
-            Some(end + ">\n% ".len())
-        });
-        shown.trim_end_matches("\n% ").to_owned()
+        let shown = self.prompt();
+        self.begin("echo \"<$?>\"");
+        shown + &self.prompt()
     }
 
     fn ask(&mut self, command: &str) -> String {
@@ -148,24 +155,18 @@ fn stopped(shell: &mut Shell) -> (Shown, &'static str) {
     shell.press(CTRL_Z);
     shown.push(shell.status());
     // A signal that no process can put off, and one of somebody else.
+    shell.ask("kill %1; wait %1");
+    shell.ask("$RUN sleep 1000 &");
     for signal in ["STOP", "TSTP"] {
-        shell.ask("bg");
-        shell.ask(&format!("kill -{signal} %1; while jobs -r | grep -q .; do :; done"));
+        shell.ask(&format!("kill -{signal} %1; {NONE_RUNS}"));
         shown.push(shell.ask("jobs"));
-        shell.begin("fg");
-        shell.is_answered();
-        shell.press(CTRL_Z);
-        shell.status();
+        shell.ask("bg");
     }
-    shell.begin("fg");
-    shell.is_answered();
-    shell.press(CTRL_D);
-    shown.push(shell.status());
-    let stop = "^Z [1]+ Stopped $RUN $ASK <148>";
-    let list = "[1]+ Stopped $RUN $ASK <0>";
+    shown.push(shell.ask("kill %1; wait %1"));
+    let key = "^Z [1]+ Stopped(SIGTSTP) $RUN $ASK <148> [1]+ Stopped(SIGTSTP) $RUN $ASK <0> ".repeat(3);
     let wanted = format!(
-        "{stop} {list} {stop} {list} {stop} {list} {stop} \
-         [1]+ Stopped(SIGSTOP) $RUN $ASK <0> [1]+ Stopped $RUN $ASK <0> <0>"
+        "{key}^Z [1]+ Stopped(SIGTSTP) $RUN $ASK <148> [1]+ Stopped(SIGSTOP) $RUN sleep 1000 <0> \
+         [1]+ Stopped(SIGTSTP) $RUN sleep 1000 <0> [1]+ Terminated $RUN sleep 1000 <143>"
     );
     (shown, wanted.leak())
 }
@@ -173,7 +174,7 @@ fn stopped(shell: &mut Shell) -> (Shown, &'static str) {
 fn background(shell: &mut Shell) -> (Shown, &'static str) {
     let mut shown = Vec::new();
     shell.ask("$RUN $ASK &");
-    shell.ask("while jobs -r | grep -q .; do :; done");
+    shell.ask(NONE_RUNS);
     shown.push(shell.ask("jobs"));
     shell.begin("fg");
     shell.is_answered();
@@ -189,9 +190,8 @@ fn killed(shell: &mut Shell) -> (Shown, &'static str) {
     let number = shell.terminal.wait(")");
     shell.press(CTRL_Z);
     shell.status();
-    shell.ask(&format!("kill -KILL {}", number.trim_end_matches(')')));
-    shown.push(shell.ask("wait %1"));
-    (shown, "")
+    shown.push(shell.ask(&format!("kill -KILL {}; wait %1", number.trim_end_matches(')'))));
+    (shown, "[1]+ Killed $RUN sh -c 'echo \"($$)\"; read line' <137>")
 }
 
 fn size(shell: &mut Shell) -> (Shown, &'static str) {
@@ -214,9 +214,8 @@ fn pipeline(shell: &mut Shell) -> (Shown, &'static str) {
 
 fn nested(shell: &mut Shell) -> (Shown, &'static str) {
     let mut shown = Vec::new();
-    shell.terminal.press("$RUN bash --norc --noprofile --noediting -i\n");
-    shell.terminal.wait("-i\n");
-    shell.terminal.wait("% ");
+    shell.begin("$RUN bash --norc --noprofile --noediting --posix -i");
+    shell.prompt();
     shell.begin("$ASK");
     shell.is_answered();
     shell.press(CTRL_Z);
@@ -226,16 +225,14 @@ fn nested(shell: &mut Shell) -> (Shown, &'static str) {
     shell.is_answered();
     shell.press(CTRL_C);
     shown.push(shell.status());
-    shell.press("suspend\n");
-    shell.terminal.wait("% ");
-    shown.push(shell.ask("jobs"));
-    shell.press("fg\n");
-    shell.terminal.wait("-i\n");
+    shown.push(shell.ask("suspend"));
+    shell.begin("fg");
     shown.push(shell.ask("echo again"));
-    shell.press("exit 7\n");
-    shell.terminal.wait("% ");
-    shown.push(shell.ask("(exit $?)"));
-    (shown, "")
+    shown.push(shell.ask("exit 7"));
+    let stops =
+        "^Z [1]+ Stopped(SIGTSTP) $ASK <148> [1]+ Stopped(SIGTSTP) $ASK <0> ^C <130> [1]+ Stopped(SIGSTOP)";
+    let shell = "$RUN bash --norc --noprofile --noediting --posix -i";
+    (shown, format!("{stops} {shell} <147> again <0> exit <7>").leak())
 }
 
 /// Runs a program that is the first of its session.
