@@ -190,7 +190,10 @@ fn killed(shell: &mut Shell) -> (Shown, &'static str) {
     let number = shell.terminal.wait(")");
     shell.press(CTRL_Z);
     shell.status();
-    shown.push(shell.ask(&format!("kill -KILL {}; wait %1", number.trim_end_matches(')'))));
+    let kill = format!("kill -KILL {}", number.trim_end_matches(')'));
+    // The shell says of a job that is still stopped that this is one.
+    let wait = "while wait %1 2>/dev/null; status=$?; [ $status = 148 ]; do :; done; (exit $status)";
+    shown.push(shell.ask(&format!("{kill}; {wait}")));
     (shown, "[1]+ Killed $RUN sh -c 'echo \"($$)\"; read line' <137>")
 }
 

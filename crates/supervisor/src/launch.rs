@@ -22,6 +22,7 @@ use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, WaitOptions, WaitStatus, getpgid, getpid, getppid, getrlimit, getsid,
     pidfd_open, set_child_subreaper, setpgid, setrlimit, setsid, wait,
 };
+use rustix::termios::{tcgetpgrp, tcsetpgrp};
 use rustix::thread::set_no_new_privs;
 
 use crate::filter;
@@ -146,7 +147,8 @@ impl Message {
         loop {
             match recv(socket, &mut bytes, RecvFlags::empty()) {
                 Ok((_, Message::LENGTH)) => return Message::from_numbers(numbers(&bytes)),
-                Err(rustix::io::Errno::INTR) => {}
+                // The other side has ended without reading all: what it has sent is still there.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 _ => return None,
             }
         }
@@ -366,7 +368,9 @@ fn stand_for_program(
         let [has_message, _] = fds.map(|fd| !fd.revents().is_empty());
         while let Some(arrived) = signals.next() {
             if arrived.is_for_program(supervisor, program.is_some()) {
-                let stop = if arrived.signal == libc::SIGCONT { std::mem::take(&mut stop) } else { 0 };
+                let is_continued = arrived.signal == libc::SIGCONT;
+                program.filter(|_| is_continued).into_iter().for_each(give_terminal_to);
+                let stop = if is_continued { std::mem::take(&mut stop) } else { 0 };
                 let _ = Message::Signal(arrived.signal, stop).send(front);
             }
         }
@@ -394,6 +398,18 @@ fn stand_for_program(
     };
     lost();
     wait_alone(program, supervisor, signals)
+}
+
+/// Has the program read from the terminal again where a shell has brought this process to the foreground,
+/// and the program, a shell itself, has a process group of its own.
+fn give_terminal_to(program: Pid) {
+    let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else { return };
+    let own = getpgid(None).ok();
+    if let Some(group) = getpgid(Some(program)).ok().filter(|group| Some(*group) != own) {
+        if tcgetpgrp(&terminal).ok() == own {
+            let _ = tcsetpgrp(&terminal, group);
+        }
+    }
 }
 
 /// Waits for the program when the supervisor has been killed.
