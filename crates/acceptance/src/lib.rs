@@ -24,6 +24,7 @@ pub mod layouts;
 pub mod machine;
 mod run;
 mod sgio;
+mod terminal;
 
 pub use build::{built_command, library, program, program_with, python};
 pub use clients::command;
@@ -36,3 +37,4 @@ pub use isolation::PRIVILEGE;
 pub use libtest_mimic::Trial;
 pub use run::{Outcome, Run, Session, wait_for};
 pub use sgio::{Sgio, hex};
+pub use terminal::Terminal;

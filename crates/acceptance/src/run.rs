@@ -46,6 +46,7 @@ pub struct Run {
     supervisor: Vec<OsString>,
     nobody: bool,
     default_signals: bool,
+    job: bool,
     stdin: Vec<u8>,
     stderr: Option<Stdio>,
 }
@@ -61,6 +62,7 @@ impl Run {
             supervisor: Vec::new(),
             nobody: false,
             default_signals: false,
+            job: false,
             stdin: Vec::new(),
             stderr: None,
         }
@@ -122,6 +124,12 @@ impl Run {
         self
     }
 
+    /// Runs it as a shell runs a job: in a process group of its own, which can be stopped by all signals that stop.
+    pub fn job(mut self) -> Run {
+        self.job = true;
+        self
+    }
+
     /// What it reads from its standard input.
     pub fn stdin(mut self, text: impl Into<Vec<u8>>) -> Run {
         self.stdin = text.into();
@@ -175,6 +183,9 @@ impl Run {
         command.args(&self.arguments).env_clear().env("PATH", PATH).env("LC_ALL", "C").env("TZ", "UTC");
         if self.trace.is_none() {
             command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        }
+        if self.job {
+            command.process_group(0);
         }
         if self.nobody {
             command.uid(NOBODY).gid(NOBODY);

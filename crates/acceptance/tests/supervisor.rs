@@ -258,7 +258,7 @@ fn signals() {
 fn stopped() {
     let disk = image();
     let run = disk.run("sh").args(["-c", "echo $$; while read line; do echo $line; done"]);
-    let mut session = run.start(&disk.scratch().path("stderr"));
+    let mut session = run.job().start(&disk.scratch().path("stderr"));
     let program = session.line();
     let front = parent(&program).and_then(|supervisor| parent(&supervisor)).expect("they run");
     let both_are = |session: &Session, wanted: &[char]| {

@@ -10,19 +10,18 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
-use std::sync::Arc;
-use std::thread;
 
 use libc::{c_int, sigset_t};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair,
 };
 use rustix::process::{
-    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpid, getppid, getrlimit,
-    kill_process, pidfd_open, pidfd_send_signal, set_child_subreaper, setpgid, setrlimit, wait,
+    Pid, PidfdFlags, Resource, Rlimit, WaitOptions, WaitStatus, getpgid, getpid, getppid, getrlimit, getsid,
+    pidfd_open, set_child_subreaper, setpgid, setrlimit, setsid, wait,
 };
+use rustix::termios::{tcgetpgrp, tcsetpgrp};
 use rustix::thread::{CapabilitySet, set_no_new_privs};
 
 use crate::filter;
@@ -79,14 +78,17 @@ enum Message {
     Started(i32),
     /// To the front: why it does not run.
     NotStarted(Step, i32),
-    /// To the front: it was stopped by this signal.
-    Stopped,
+    /// To the front: it was stopped by this signal, for the so-many-th time.
+    Stopped(i32, i32),
+    /// To the front: it goes on.
+    Continued,
     /// To the front: it has ended with this status.
     Exited(i32),
     /// To the front: it was killed by this signal.
     Killed(i32),
-    /// To the supervisor: send the program this signal.
-    Signal(i32),
+    /// To the supervisor: send the program this signal. SIGCONT may be for one time alone that it was
+    /// stopped.
+    Signal(i32, i32),
     /// To the program: the supervisor is ready.
     Ready,
 }
@@ -107,11 +109,12 @@ impl Message {
         match self {
             Message::Started(process) => [1, process, 0],
             Message::NotStarted(step, errno) => [2, step as i32, errno],
-            Message::Stopped => [3, 0, 0],
+            Message::Stopped(signal, stop) => [3, signal, stop],
             Message::Exited(status) => [4, status, 0],
             Message::Killed(signal) => [5, signal, 0],
-            Message::Signal(signal) => [6, signal, 0],
+            Message::Signal(signal, stop) => [6, signal, stop],
             Message::Ready => [7, 0, 0],
+            Message::Continued => [8, 0, 0],
         }
     }
 
@@ -122,11 +125,12 @@ impl Message {
         Some(match numbers {
             [1, process, _] => Message::Started(process),
             [2, number, errno] => Message::NotStarted(step(number)?, errno),
-            [3, ..] => Message::Stopped,
+            [3, signal, stop] => Message::Stopped(signal, stop),
             [4, status, _] => Message::Exited(status),
             [5, signal, _] => Message::Killed(signal),
-            [6, signal, _] => Message::Signal(signal),
+            [6, signal, stop] => Message::Signal(signal, stop),
             [7, ..] => Message::Ready,
+            [8, ..] => Message::Continued,
             _ => return None,
         })
     }
@@ -143,7 +147,8 @@ impl Message {
         loop {
             match recv(socket, &mut bytes, RecvFlags::empty()) {
                 Ok((_, Message::LENGTH)) => return Message::from_numbers(numbers(&bytes)),
-                Err(rustix::io::Errno::INTR) => {}
+                // The other side has ended without reading all: what it has sent is still there.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 _ => return None,
             }
         }
@@ -173,15 +178,23 @@ fn fork() -> io::Result<Option<Pid>> {
 /// Signals of a process that it takes from a descriptor instead of handling them.
 struct Signals {
     descriptor: OwnedFd,
-    /// Those that were blocked before.
+    inherited: Inherited,
+}
+
+/// What a program inherits of signals from the process that executed the command.
+#[derive(Clone, Copy)]
+struct Inherited {
+    /// Those that are blocked.
     mask: sigset_t,
+    /// What happens when a child ends: where that is ignored, it cannot be waited for.
+    child: libc::sighandler_t,
 }
 
 /// A signal, and where it came from.
 struct Arrived {
     signal: i32,
-    /// Whether a process sent it, not the terminal or the kernel.
-    is_sent: bool,
+    /// The process that sent it; `None` of the terminal and the kernel.
+    sender: Option<Pid>,
 }
 
 impl Signals {
@@ -189,17 +202,19 @@ impl Signals {
     fn take() -> io::Result<Signals> {
         let (mut all, mut mask) = (MaybeUninit::<sigset_t>::uninit(), MaybeUninit::<sigset_t>::uninit());
         // SAFETY: the C library fills both sets; one is blocked and watched.
-        let (fd, mask) = unsafe {
+        let (fd, inherited) = unsafe {
             libc::sigfillset(all.as_mut_ptr());
             libc::sigemptyset(mask.as_mut_ptr());
             libc::sigprocmask(libc::SIG_BLOCK, all.as_ptr(), mask.as_mut_ptr());
-            (libc::signalfd(-1, all.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK), mask.assume_init())
+            let child = libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+            let fd = libc::signalfd(-1, all.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+            (fd, Inherited { mask: mask.assume_init(), child })
         };
         if fd == -1 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel has just made it.
-        Ok(Signals { descriptor: unsafe { OwnedFd::from_raw_fd(fd) }, mask })
+        Ok(Signals { descriptor: unsafe { OwnedFd::from_raw_fd(fd) }, inherited })
     }
 
     /// Returns one that has arrived.
@@ -210,7 +225,75 @@ impl Signals {
         // SAFETY: the kernel fills its structure.
         let read = unsafe { libc::read(self.descriptor.as_raw_fd(), (&raw mut found).cast(), size) };
         let is_sent = matches!(found.ssi_code, libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL);
-        (read == size as isize).then_some(Arrived { signal: found.ssi_signo as i32, is_sent })
+        let sender = Pid::from_raw(found.ssi_pid as i32).filter(|_| is_sent);
+        (read == size as isize).then_some(Arrived { signal: found.ssi_signo as i32, sender })
+    }
+}
+
+impl Inherited {
+    /// Gives it back to this process.
+    fn restore(&self) {
+        // SAFETY: the C library reads the set, and takes what it returned.
+        unsafe {
+            libc::signal(libc::SIGCHLD, self.child);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const self.mask, ptr::null_mut());
+        }
+    }
+}
+
+impl Arrived {
+    /// Returns whether the front passes it on: the program has received for itself what the terminal
+    /// sends to a process group.
+    fn is_for_program(&self, supervisor: Pid, has_started: bool) -> bool {
+        match (self.signal, self.sender) {
+            (libc::SIGCHLD, _) => false,
+            // It stops and continues this process as the program is.
+            (_, Some(sender)) if sender == supervisor || sender == getpid() => false,
+            (_, Some(_)) | (libc::SIGCONT, None) => true,
+            // The leader of a session hears alone that the terminal has hung up. Timers are this process's.
+            (libc::SIGHUP, None) => getsid(None).is_ok_and(|leader| leader == getpid()) || !has_started,
+            (signal, None) => signal == libc::SIGALRM || !has_started,
+        }
+    }
+}
+
+/// Sends a signal to a process.
+fn send_signal(process: &OwnedFd, signal: i32) {
+    // SAFETY: the call takes numbers, and no information of the signal. One to a process that has ended is
+    // lost, as by kill(2).
+    unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            signal,
+            ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+}
+
+/// Stops this process by the signal that has stopped the program, unless that goes on already.
+fn stop_by(signal: i32, front: &OwnedFd) {
+    // The supervisor has sent this one, which no process can put off.
+    if signal == libc::SIGSTOP {
+        return;
+    }
+    let mut set = MaybeUninit::<sigset_t>::uninit();
+    // SAFETY: the C library fills the set.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), signal);
+        libc::signal(signal, libc::SIG_DFL);
+        // It waits until it is not blocked, and SIGCONT, which follows the message, takes it back.
+        libc::kill(libc::getpid(), signal);
+    }
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    if poll(&mut [PollFd::new(front, PollFlags::IN)], Some(&now)) == Ok(0) {
+        // SAFETY: the C library reads the set.
+        unsafe {
+            libc::sigprocmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut());
+            libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut());
+        }
     }
 }
 
@@ -257,21 +340,29 @@ pub fn run(
     set_child_subreaper(Some(getpid())).map_err(|errno| Failure::System(errno.into()))?;
     let (front, supervisor) = sockets().map_err(Failure::System)?;
     let signals = Signals::take().map_err(Failure::System)?;
-    if fork().map_err(Failure::System)?.is_none() {
+    let process = pidfd_open(getpid(), PidfdFlags::empty()).map_err(|errno| Failure::System(errno.into()))?;
+    let Some(child) = fork().map_err(Failure::System)? else {
         drop(front);
-        supervise(command, devices, policy, signals.mask, supervisor);
-    }
-    drop(supervisor);
+        supervise(command, devices, policy, &signals, Front { process, socket: supervisor });
+    };
+    drop((process, supervisor));
     if let Some(user) = policy.user {
         user.confine(CapabilitySet::empty()).map_err(Failure::System)?;
     }
-    stand_for_program(&front, &signals, lost)
+    stand_for_program(child, &front, &signals, lost)
 }
 
 /// The front: passes on the signals that are sent to it, stops when the program stops, and returns how
 /// that ended.
-fn stand_for_program(front: &OwnedFd, signals: &Signals, lost: impl FnOnce()) -> Result<Ended, Failure> {
+fn stand_for_program(
+    supervisor: Pid,
+    front: &OwnedFd,
+    signals: &Signals,
+    lost: impl FnOnce(),
+) -> Result<Ended, Failure> {
     let mut program = None;
+    // The time that the program was stopped for which this process was, too.
+    let mut stop = 0;
     loop {
         let mut fds = [PollFd::new(front, PollFlags::IN), PollFd::new(&signals.descriptor, PollFlags::IN)];
         if poll(&mut fds, None).is_err() {
@@ -279,10 +370,11 @@ fn stand_for_program(front: &OwnedFd, signals: &Signals, lost: impl FnOnce()) ->
         }
         let [has_message, _] = fds.map(|fd| !fd.revents().is_empty());
         while let Some(arrived) = signals.next() {
-            // The terminal has sent the others to the program itself.
-            let is_passed_on = arrived.signal == libc::SIGCONT || arrived.is_sent;
-            if is_passed_on && arrived.signal != libc::SIGCHLD {
-                let _ = Message::Signal(arrived.signal).send(front);
+            if arrived.is_for_program(supervisor, program.is_some()) {
+                let is_continued = arrived.signal == libc::SIGCONT;
+                program.filter(|_| is_continued).into_iter().for_each(give_terminal_to);
+                let stop = if is_continued { std::mem::take(&mut stop) } else { 0 };
+                let _ = Message::Signal(arrived.signal, stop).send(front);
             }
         }
         if !has_message {
@@ -293,12 +385,14 @@ fn stand_for_program(front: &OwnedFd, signals: &Signals, lost: impl FnOnce()) ->
             Some(Message::NotStarted(step, errno)) => {
                 return Err(Failure::of(step, io::Error::from_raw_os_error(errno)));
             }
-            Some(Message::Stopped) => {
-                let _ = kill_process(getpid(), Signal::STOP);
+            Some(Message::Stopped(signal, time)) => {
+                stop = time;
+                stop_by(signal, front);
             }
+            Some(Message::Continued) => stop = 0,
             Some(Message::Exited(status)) => return Ok(Ended::Exited(status)),
             Some(Message::Killed(signal)) => return Ok(Ended::Killed(signal)),
-            Some(Message::Signal(_) | Message::Ready) => {}
+            Some(Message::Signal(..) | Message::Ready) => {}
             None => break,
         }
     }
@@ -306,11 +400,27 @@ fn stand_for_program(front: &OwnedFd, signals: &Signals, lost: impl FnOnce()) ->
         return Err(Failure::System(io::Error::other("the supervisor has been killed")));
     };
     lost();
-    wait_alone(program, signals)
+    wait_alone(program, supervisor, signals)
+}
+
+/// Has the program read from the terminal again where a shell has brought this process to the foreground,
+/// and the program, a shell itself, has a process group of its own.
+fn give_terminal_to(program: Pid) {
+    let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else { return };
+    let own = getpgid(None).ok();
+    if let Some(group) = getpgid(Some(program)).ok().filter(|group| Some(*group) != own) {
+        if tcgetpgrp(&terminal).ok() == own {
+            let _ = tcsetpgrp(&terminal, group);
+        }
+    }
 }
 
 /// Waits for the program when the supervisor has been killed.
-fn wait_alone(program: Pid, signals: &Signals) -> Result<Ended, Failure> {
+fn wait_alone(program: Pid, supervisor: Pid, signals: &Signals) -> Result<Ended, Failure> {
+    let send = |process: Pid, signal: i32| {
+        // SAFETY: the call takes numbers.
+        unsafe { libc::kill(process.as_raw_nonzero().get(), signal) };
+    };
     loop {
         // Children that end, and signals to pass on, arrive here alike.
         let mut fds = [PollFd::new(&signals.descriptor, PollFlags::IN)];
@@ -318,7 +428,7 @@ fn wait_alone(program: Pid, signals: &Signals) -> Result<Ended, Failure> {
             match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
                 Ok(Some((process, status))) if process == program => match Ended::of(status) {
                     Some(ended) => return Ok(ended),
-                    None => drop(kill_process(getpid(), Signal::STOP)),
+                    None => send(getpid(), libc::SIGSTOP),
                 },
                 Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
                 Ok(None) => break,
@@ -327,10 +437,8 @@ fn wait_alone(program: Pid, signals: &Signals) -> Result<Ended, Failure> {
         }
         let _ = poll(&mut fds, None);
         while let Some(arrived) = signals.next() {
-            let is_passed_on = arrived.signal == libc::SIGCONT || arrived.is_sent;
-            let signal = Signal::from_named_raw(arrived.signal);
-            if let Some(signal) = signal.filter(|signal| is_passed_on && *signal != Signal::CHILD) {
-                let _ = kill_process(program, signal);
+            if arrived.is_for_program(supervisor, true) {
+                send(program, arrived.signal);
             }
         }
     }
@@ -348,16 +456,22 @@ impl Failure {
     }
 }
 
+/// The front, as the supervisor has it.
+struct Front {
+    process: OwnedFd,
+    socket: OwnedFd,
+}
+
 /// The supervisor: starts the program, and answers until the last process of the tree has ended.
-fn supervise(command: &mut Command, devices: Registry, policy: Policy, mask: sigset_t, front: OwnedFd) -> ! {
-    let status = match start(command, devices, policy, mask, &front) {
+fn supervise(command: &mut Command, devices: Registry, policy: Policy, signals: &Signals, front: Front) -> ! {
+    let status = match start(command, devices, policy, signals, &front) {
         Ok(program) => {
-            answer_until_end(program, front);
+            answer_until_end(program, front, signals);
             0
         }
         Err((step, error)) => {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            let _ = Message::NotStarted(step, errno).send(&front);
+            let _ = Message::NotStarted(step, errno).send(&front.socket);
             1
         }
     };
@@ -369,7 +483,6 @@ struct Program {
     number: Pid,
     /// It is sent signals through this, so that no other process gets them.
     descriptor: OwnedFd,
-    socket: OwnedFd,
 }
 
 type StartError = (Step, io::Error);
@@ -378,8 +491,8 @@ fn start(
     command: &mut Command,
     devices: Registry,
     policy: Policy,
-    mask: sigset_t,
-    front: &OwnedFd,
+    signals: &Signals,
+    front: &Front,
 ) -> Result<Program, StartError> {
     let failed = |error: io::Error| (Step::Prepare, error);
     let errno = |errno: rustix::io::Errno| failed(errno.into());
@@ -389,27 +502,27 @@ fn start(
     let (socket, programs) = sockets().map_err(failed)?;
     let Some(number) = fork().map_err(failed)? else {
         drop(socket);
-        become_program(command, policy, mask, &programs)
+        become_program(command, policy, &signals.inherited, &programs)
     };
     drop(programs);
-    // The keys of the terminal are for the program.
-    let _ = setpgid(None, None);
+    leave_job();
     let descriptor = pidfd_open(number, PidfdFlags::empty()).map_err(errno)?;
-    let program = Program { number, descriptor, socket };
-    let listener = receive_descriptor(&program.socket)?;
+    let program = Program { number, descriptor };
+    let listener = receive_descriptor(&socket)?;
     let messages = if policy.shows_requests { messages(&devices).map_err(failed)? } else { None };
     let pool = Pool::new(Listener::new(listener), devices, policy, messages);
     let pool: &'static Pool = Box::leak(Box::new(pool));
-    let own = [&program.socket, &program.descriptor, front].map(AsFd::as_fd).into_iter();
+    let own = [&socket, &program.descriptor, &front.process, &front.socket, &signals.descriptor];
+    let own = own.map(AsFd::as_fd).into_iter();
     let kept = own.chain([pool.listener.as_fd()]).chain(pool.messages.as_ref().map(AsFd::as_fd));
     leave_behind(&kept.collect::<Vec<_>>()).map_err(failed)?;
     if let Some(user) = policy.user {
         user.confine(CapabilitySet::SYS_PTRACE).map_err(failed)?;
     }
     pool.start().map_err(failed)?;
-    Message::Ready.send(&program.socket).map_err(failed)?;
+    Message::Ready.send(&socket).map_err(failed)?;
     // The socket closes when the program is executed.
-    match Message::receive(&program.socket) {
+    match Message::receive(&socket) {
         Some(Message::NotStarted(step, errno)) => {
             let _ = wait(WaitOptions::empty());
             Err((step, io::Error::from_raw_os_error(errno)))
@@ -444,7 +557,7 @@ fn leave_behind(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
         first = fd.saturating_add(1);
     }
     std::env::set_current_dir("/")?;
-    for resource in [Resource::Nofile, Resource::Fsize] {
+    for resource in [Resource::As, Resource::Cpu, Resource::Data, Resource::Fsize, Resource::Nofile] {
         let limit = getrlimit(resource);
         let _ = setrlimit(resource, Rlimit { current: limit.maximum, ..limit });
     }
@@ -469,60 +582,137 @@ fn receive_descriptor(socket: &OwnedFd) -> Result<OwnedFd, StartError> {
     }
 }
 
-/// Answers, passes on what happens to the program, and returns when no process of the tree is left.
-fn answer_until_end(program: Program, front: OwnedFd) {
-    let Program { number, descriptor, socket } = program;
-    drop(socket);
-    let front = Arc::new(front);
-    let _ = Message::Started(number.as_raw_nonzero().get()).send(&front);
-    // While it has not been told how the program ended, it is this process's parent.
-    let fronts = getppid().and_then(|front| pidfd_open(front, PidfdFlags::empty()).ok());
-    let from_front = Arc::clone(&front);
-    // Where there is no thread for it, signals to the front are lost; the program runs.
-    let _ = thread::Builder::new().spawn(move || {
-        while let Some(message) = Message::receive(&from_front) {
-            let Message::Signal(signal) = message else { continue };
-            // A shell has sent SIGCONT to the program too.
-            if signal == libc::SIGCONT && !is_stopped(number) {
-                continue;
-            }
-            if let Some(signal) = Signal::from_named_raw(signal) {
-                let _ = pidfd_send_signal(&descriptor, signal);
+/// Leaves the job of the shell, which the program stays in: the keys of the terminal are for that alone.
+fn leave_job() {
+    // A process group whose processes have no parent in another group of the session cannot be stopped by
+    // the terminal, as nobody would continue it. The program's parent is this process.
+    let _ = if is_orphaned() { setsid().map(drop) } else { setpgid(None, None) };
+}
+
+/// Returns whether the process group of this process is an orphaned one (setpgid(2)), as far as those tell
+/// that this process descends from.
+fn is_orphaned() -> bool {
+    let mut parent = getppid();
+    while parent.is_some() && getpgid(parent) == getpgid(None) {
+        parent = parent.and_then(parent_of);
+    }
+    getsid(parent.or(Pid::from_raw(1))) != getsid(None)
+}
+
+/// Returns the parent of a process (proc_pid_status(5)).
+fn parent_of(process: Pid) -> Option<Pid> {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    Pid::from_raw(parent.trim().parse().ok()?)
+}
+
+/// What the supervisor knows of the shell's job.
+struct Job {
+    program: Program,
+    front: Front,
+    is_stopped: bool,
+    /// How often the program was stopped.
+    stops: i32,
+    /// Whether the front is stopped, as far as it has told.
+    has_stopped_front: bool,
+    /// Whether the last signal that was passed on stops a process.
+    may_stop: bool,
+}
+
+impl Job {
+    /// Tells the front what has become of the program; fails where this process has no child any more.
+    fn look(&mut self) -> rustix::io::Result<()> {
+        loop {
+            let options = WaitOptions::UNTRACED | WaitOptions::CONTINUED | WaitOptions::NOHANG;
+            match wait(options) {
+                Ok(None) => return Ok(()),
+                Ok(Some((process, status))) if process == self.program.number => self.tell(status),
+                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno),
             }
         }
-        // Where the front has been killed, the program would have been.
-        let _ = pidfd_send_signal(&descriptor, Signal::KILL);
-    });
-    loop {
-        match wait(WaitOptions::UNTRACED | WaitOptions::CONTINUED) {
-            Ok(Some((process, status))) if process == number => {
-                let message = match Ended::of(status) {
-                    Some(Ended::Exited(status)) => Message::Exited(status),
-                    Some(Ended::Killed(signal)) => Message::Killed(signal),
-                    None if status.continued() => {
-                        // It may have stopped only now.
-                        let _ = fronts.as_ref().map(|front| pidfd_send_signal(front, Signal::CONT));
-                        continue;
+    }
+
+    fn tell(&mut self, status: WaitStatus) {
+        self.is_stopped = status.stopped();
+        let message = match Ended::of(status) {
+            Some(Ended::Exited(status)) => Message::Exited(status),
+            Some(Ended::Killed(signal)) => Message::Killed(signal),
+            None => match status.stopping_signal() {
+                Some(signal) => {
+                    self.may_stop = false;
+                    self.stops = self.stops.wrapping_add(1).max(1);
+                    // Before it can have read the message, so that what continues it comes later than both.
+                    if signal == libc::SIGSTOP {
+                        send_signal(&self.front.process, signal);
                     }
-                    None => Message::Stopped,
-                };
-                let _ = message.send(&front);
+                    Message::Stopped(signal, self.stops)
+                }
+                None => Message::Continued,
+            },
+        };
+        let _ = message.send(&self.front.socket);
+        // Not without need: SIGCONT would take back a stop that is on its way to the front.
+        if std::mem::replace(&mut self.has_stopped_front, self.is_stopped) && !self.is_stopped {
+            send_signal(&self.front.process, libc::SIGCONT);
+        }
+    }
+
+    /// Passes on a signal. SIGCONT that a shell sends reaches the program too: then the program may have
+    /// been stopped again meanwhile.
+    fn pass_on(&mut self, signal: i32, stop: i32) {
+        if signal == libc::SIGCONT {
+            let is_current = stop == self.stops;
+            if is_current {
+                self.has_stopped_front = false;
             }
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            // Nobody is left.
-            Err(_) => return,
+            let is_stopped = self.is_stopped && (is_current || stop == 0);
+            if !is_stopped && !self.may_stop {
+                return;
+            }
+        }
+        self.may_stop = matches!(signal, libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU);
+        send_signal(&self.program.descriptor, signal);
+    }
+}
+
+/// Passes on what happens to the program and to the front, and returns when no process of the tree is left.
+fn answer_until_end(program: Program, front: Front, signals: &Signals) {
+    let _ = Message::Started(program.number.as_raw_nonzero().get()).send(&front.socket);
+    let mut job =
+        Job { program, front, is_stopped: false, stops: 0, has_stopped_front: false, may_stop: false };
+    let mut has_front = true;
+    loop {
+        while signals.next().is_some() {}
+        if job.look().is_err() {
+            return;
+        }
+        let mut fds =
+            [PollFd::new(&signals.descriptor, PollFlags::IN), PollFd::new(&job.front.socket, PollFlags::IN)];
+        let watched = if has_front { 2 } else { 1 };
+        if poll(&mut fds[..watched], None).is_err() || fds[1].revents().is_empty() {
+            continue;
+        }
+        match Message::receive(&job.front.socket) {
+            Some(Message::Signal(signal, stop)) => {
+                // It may be for what has happened to the program since.
+                if job.look().is_err() {
+                    return;
+                }
+                job.pass_on(signal, stop);
+            }
+            Some(_) => {}
+            None => {
+                // Where the front has been killed, the program would have been.
+                has_front = false;
+                send_signal(&job.program.descriptor, libc::SIGKILL);
+            }
         }
     }
 }
 
-/// Returns whether a process is stopped (proc_pid_stat(5)).
-fn is_stopped(process: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
-}
-
 /// The program: installs the filter, hands the listener to the supervisor, and is executed.
-fn become_program(command: &mut Command, policy: Policy, mask: sigset_t, socket: &OwnedFd) -> ! {
+fn become_program(command: &mut Command, policy: Policy, inherited: &Inherited, socket: &OwnedFd) -> ! {
     let failed = |step, error| -> ! { not_executed(socket, step, &error) };
     if policy.no_new_privileges {
         if let Err(errno) = set_no_new_privs(true) {
@@ -543,8 +733,7 @@ fn become_program(command: &mut Command, policy: Policy, mask: sigset_t, socket:
     if let Some(Err(error)) = policy.user.map(User::take_identity) {
         failed(Step::Prepare, error);
     }
-    // SAFETY: the C library reads the set.
-    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const mask, ptr::null_mut()) };
+    inherited.restore();
     let error = command.exec();
     failed(Step::Execute, error)
 }
