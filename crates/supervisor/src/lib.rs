@@ -19,7 +19,9 @@ mod policy;
 mod pool;
 mod registry;
 mod target;
+mod trace;
 
 pub use launch::{Ended, Failure, run};
 pub use policy::Policy;
 pub use registry::Registry;
+pub use trace::{Missing, Records, Shown};

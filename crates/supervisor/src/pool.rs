@@ -6,7 +6,6 @@
 //! a listed device may be served by a process of the tree that must be answered first.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -14,6 +13,7 @@ use crate::call;
 use crate::notify::Listener;
 use crate::policy::Policy;
 use crate::registry::Registry;
+use crate::trace::Tracer;
 
 /// The most threads that wait for work.
 const MOST_IDLE: usize = 4;
@@ -23,8 +23,8 @@ pub struct Pool {
     pub listener: Listener,
     pub registry: Registry,
     pub policy: Policy,
-    /// Where a line about each answered call is written.
-    pub messages: Option<File>,
+    /// What takes a record of each answered call.
+    pub tracer: Option<Tracer>,
     turn: Mutex<Turn>,
     changed: Condvar,
 }
@@ -45,9 +45,9 @@ thread_local! {
 
 impl Pool {
     /// Puts together what the threads work with.
-    pub fn new(listener: Listener, registry: Registry, policy: Policy, messages: Option<File>) -> Pool {
+    pub fn new(listener: Listener, registry: Registry, policy: Policy, tracer: Option<Tracer>) -> Pool {
         let turn = Turn { is_taken: false, idle: 0, has_ended: false };
-        Pool { listener, registry, policy, messages, turn: Mutex::new(turn), changed: Condvar::new() }
+        Pool { listener, registry, policy, tracer, turn: Mutex::new(turn), changed: Condvar::new() }
     }
 
     fn turn(&self) -> MutexGuard<'_, Turn> {
