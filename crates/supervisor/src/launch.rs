@@ -258,7 +258,9 @@ pub fn run(
     set_child_subreaper(Some(getpid())).map_err(|errno| Failure::System(errno.into()))?;
     let (front, supervisor) = sockets().map_err(Failure::System)?;
     let (receiver, sink) = match records {
-        Records::Shown(_) => sockets().map(|(front, supervisor)| (Some(front), Some(Sink::Front(supervisor)))),
+        Records::Shown(_) => {
+            sockets().map(|(front, supervisor)| (Some(front), Some(Sink::Front(supervisor))))
+        }
         Records::Lines => Sink::lines(&devices).map(|sink| (None, sink)),
         Records::Ignored => Ok((None, None)),
     }

@@ -14,7 +14,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use disk::host::Segment;
-use disk::record::{Header, Part, Parts, Words};
+use disk::record::{Header, Parts, Words};
 use disk::request::meant;
 use disk::trace::capture::Capture;
 use disk::trace::{DecodedArgument, Input, Output, RequestName, ReturnValue};
@@ -155,7 +155,9 @@ impl Tracer {
         if let Sink::Front(socket) = &self.sink {
             let counts = [&self.unread, &self.unseen].map(|count| count.load(Ordering::Relaxed));
             // However late the front is, it is the last that it gets.
-            while send(socket, counts.map(u64::to_ne_bytes).as_flattened(), SendFlags::NOSIGNAL) == Err(rustix::io::Errno::AGAIN) {}
+            while send(socket, counts.map(u64::to_ne_bytes).as_flattened(), SendFlags::NOSIGNAL)
+                == Err(rustix::io::Errno::AGAIN)
+            {}
         }
     }
 }

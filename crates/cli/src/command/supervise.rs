@@ -3,14 +3,15 @@
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use disk::names;
-use supervisor::{Policy, Registry};
+use supervisor::{Ended, Missing, Policy, Records, Registry};
 
 use crate::check::{library, script};
 use crate::command::run::{not_started, program};
-use crate::entries;
+use crate::entries::{self, Device};
 use crate::program::{find, secure};
 use crate::say::failure::{Failure, cause, say};
 use crate::say::finding::{Code, Finding};
@@ -22,8 +23,31 @@ pub fn supervise(
     force: bool,
     command: &[OsString],
 ) -> Result<Infallible, Failure> {
+    // The library's levels: of those after the start, a supervisor sees the requests alone.
+    let level = log_level.map(OsString::from).or_else(|| std::env::var_os(names::LOG_LEVEL));
+    let level = level.and_then(|level| level.to_str()?.parse::<i32>().ok()).unwrap_or(1);
+    let records = if level >= 1000 { Records::Lines } else { Records::Ignored };
+    let (ended, _) = prepare(entries::require_texts(options)?, force, command)?.run(records)?;
+    ended.end()
+}
+
+/// A program that is ready to be started under a supervisor.
+pub struct Prepared {
+    /// Its file.
+    file: PathBuf,
+    /// With its arguments and environment.
+    pub command: Command,
+    /// The device entries, and what they say.
+    pub texts: &'static [OsString],
+    pub listed: Vec<Device<'static>>,
+    devices: Registry,
+    policy: Policy,
+}
+
+/// Finds a program, and says what the user should know. A device that something uses is refused unless `force`.
+pub fn prepare(texts: Vec<OsString>, force: bool, command: &[OsString]) -> Result<Prepared, Failure> {
     // The supervisor needs them as long as it runs.
-    let texts: &'static [OsString] = entries::require_texts(options)?.leak();
+    let texts: &'static [OsString] = texts.leak();
     let listed = entries::parse(texts)?;
     let (file, mut command) = program(&listed, command, force)?;
     if listed.len() > Registry::MOST {
@@ -34,10 +58,7 @@ pub fn supervise(
     }
     entries::clashes(&listed).flatten().for_each(say);
     find::unstartable(&file).iter().for_each(say);
-    // The library's levels: of those after the start, a supervisor sees the requests alone.
-    let level = log_level.map(OsString::from).or_else(|| std::env::var_os(names::LOG_LEVEL));
-    let level = level.and_then(|level| level.to_str()?.parse::<i32>().ok()).unwrap_or(1);
-    let policy = Policy { shows_requests: level >= 1000, ..Policy::current() };
+    let policy = Policy::current();
     if policy.no_new_privileges {
         say_without_privileges(&file)?;
     }
@@ -55,17 +76,26 @@ pub fn supervise(
         let finding = Finding::warning(Code::NotADevice, problem.to_string());
         say(finding.of(OsStr::from_bytes(entry.path)));
     }
-    let lost = || {
-        let why = "has lost its supervisor, so requests to disks fail in it and in what it started";
-        say(Finding::problem(Code::Io, why).of(&file).hint("end them, and start again"));
-    };
-    match supervisor::run(&mut command, devices, policy, lost) {
-        Ok(ended) => ended.end(),
-        Err(supervisor::Failure::NotExecuted(error)) => Err(not_started(&file, &error)),
-        Err(failure) => {
-            let why = format!("The supervisor cannot be started ({failure})");
-            Err(Finding::problem(Code::NotExecutable, why).hint("use --engine library").into())
-        }
+    Ok(Prepared { file, command, texts, listed, devices, policy })
+}
+
+impl Prepared {
+    /// Runs the program to its end, or where records are shown to the end of the tree; says how it ended, and what
+    /// is missing in the records.
+    pub fn run(mut self, records: Records<'_>) -> Result<(Ended, Missing), Failure> {
+        let file = &self.file;
+        let lost = || {
+            let why = "has lost its supervisor, so requests to disks fail in it and in what it started";
+            say(Finding::problem(Code::Io, why).of(file).hint("end them, and start again"));
+        };
+        let ended = supervisor::run(&mut self.command, self.devices, self.policy, records, lost);
+        ended.map_err(|failure| match failure {
+            supervisor::Failure::NotExecuted(error) => not_started(file, &error),
+            failure => {
+                let why = format!("The supervisor cannot be started ({failure})");
+                Finding::problem(Code::NotExecutable, why).hint("use --engine library").into()
+            }
+        })
     }
 }
 

@@ -89,6 +89,11 @@ pub fn replay(
             None if names.len() == 1 => Some(0),
             place => place,
         };
+        // The requests of 32-bit programs are made as a 64-bit program makes them.
+        let Some(recorded) = recorded.as_native() else {
+            result.leave_out(&recorded, "a 64-bit program cannot make it");
+            continue;
+        };
         let order = match place {
             None => Err("its device is not given"),
             Some(device) => {
