@@ -445,7 +445,10 @@ fn threads() {
     );
     // A heading, the lines, three lines of table and the heading's rule.
     assert_eq!(text.lines().count(), 1 + found.len() + 4);
-    // Handlers on a small stack, in the midst of other requests.
+    // Handlers on a small stack, in the midst of other requests: a matter of the library alone.
+    if engine() == Engine::Supervisor {
+        return;
+    }
     let outcome = session(&disk, "clients", "open open DEV\nsignals 3\n");
     assert_eq!(outcome.out(), "3 -\n0 failed\n");
     assert!(requests(&outcome.err(), &disk).len() >= 2000);
@@ -1561,6 +1564,8 @@ fn front_killed() {
         (requests(&text, &disk).len() == 1).then_some(())
     });
     kill("-KILL", &front_of(&supervisor));
+    // What the program has started goes on until it has no more input.
+    drop(session);
     let process = Path::new("/proc").join(&supervisor);
     wait_for("an end of the supervisor", || (!process.exists()).then_some(()));
     let text = fs::read_to_string(&file).expect("it is the trace");

@@ -115,11 +115,11 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
             Message::End => break,
         }
     }
-    let written = output.end();
-    if receiver.has_lost() {
+    let lost = receiver.has_lost().then(|| {
         let why = "Requests are missing in the trace, because this process could open no more files";
-        say(Finding::warning(Code::Incomplete, why).hint("begin anew with a higher 'ulimit -n'"));
-    }
+        Finding::warning(Code::Incomplete, why).hint("begin anew with a higher 'ulimit -n'")
+    });
+    let written = output.end(lost.as_slice());
     Ok(conclude(family.status.get().map_or(Failure::FAILED, |status| exit_status(*status)), written))
 }
 
@@ -138,15 +138,12 @@ fn watch_supervised(
     };
     let shown = Shown { record: &mut record, waits: &waits };
     let (ended, missing) = prepared.run(Records::Shown(shown))?;
-    let written = output.end();
-    say_missing(missing);
-    Ok(conclude(
-        match ended {
-            Ended::Exited(status) => u8::try_from(status & 0xff).unwrap_or(Failure::FAILED),
-            Ended::Killed(signal) => u8::try_from(128 + signal).unwrap_or(Failure::FAILED),
-        },
-        written,
-    ))
+    let written = output.end(&incomplete(missing));
+    let status = match ended {
+        Ended::Exited(status) => status & 0xff,
+        Ended::Killed(signal) => 128 + signal,
+    };
+    Ok(conclude(u8::try_from(status).unwrap_or(Failure::FAILED), written))
 }
 
 /// Where the trace could not be written, success would be a lie.
@@ -162,25 +159,22 @@ fn say_waiting() {
     say(Finding::warning(Code::Waiting, why).hint("Ctrl-C ends the trace"));
 }
 
-/// Says what the trace of a supervisor lacks.
-fn say_missing(Missing { unread, unseen, all_later }: Missing) {
-    let incomplete = |why: String| Finding::warning(Code::Incomplete, why);
+/// Why requests may be missing in the trace of a supervisor.
+fn incomplete(Missing { unread, unseen, all_later }: Missing) -> Vec<Finding> {
     let calls = |count| if count == 1 { "1 call".to_owned() } else { format!("{count} calls") };
-    if all_later {
-        let why = "The trace ends where the supervisor was killed".to_owned();
-        say(incomplete(why).hint("begin anew"));
-    }
-    if unread > 0 {
-        let why = format!("{} are missing in the trace, which was not written fast enough", calls(unread));
-        say(incomplete(why).hint("write the trace to a file by -o FILE"));
-    }
-    if unseen > 0 {
-        let why = format!(
-            "The supervisor could not look at {} of programs that are not to be read, so requests may be missing",
-            calls(unseen)
-        );
-        say(incomplete(why).hint("run the command as root to have them in the trace"));
-    }
+    let finding = |why: String, hint| Finding::warning(Code::Incomplete, why).hint(hint);
+    let killed = || finding("The trace ends where the supervisor was killed".to_owned(), "begin anew");
+    let unread_calls = || {
+        let why = format!("The trace lacks {}, because it was not written fast enough", calls(unread));
+        finding(why, "write the trace to a file by -o FILE")
+    };
+    let unseen_calls = || {
+        let why =
+            format!("The trace may lack {} of programs that the supervisor could not look at", calls(unseen));
+        finding(why, "run the command as root to have them in the trace")
+    };
+    let findings = [all_later.then(killed), (unread > 0).then(unread_calls), (unseen > 0).then(unseen_calls)];
+    findings.into_iter().flatten().collect()
 }
 
 /// A program and the programs that it starts.

@@ -67,6 +67,15 @@ struct Row {
 #[derive(Serialize)]
 struct End<'a> {
     summary: Vec<&'a Row>,
+    #[serde(flatten)]
+    lacks: Lacks,
+}
+
+/// Why requests may be missing, a sentence each.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Lacks {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub incomplete: Vec<String>,
 }
 
 /// The trace in the making.
@@ -143,15 +152,18 @@ impl Output {
         ));
     }
 
-    /// Writes the table; false where something could not be written.
-    pub fn end(mut self) -> bool {
+    /// Writes the table and why requests may be missing, which is said too; false where something could not be written.
+    pub fn end(mut self, incomplete: &[Finding]) -> bool {
         let mut rows = std::mem::take(&mut self.rows);
         for (name, row) in &mut rows {
             row.request.clone_from(name);
         }
         let rows: Vec<&Row> = rows.values().collect();
         if self.json {
-            self.object(&End { summary: rows });
+            let lacks = Lacks {
+                incomplete: incomplete.iter().map(|finding| format!("{}.", finding.fact())).collect(),
+            };
+            self.object(&End { summary: rows, lacks });
         } else {
             let text = match (rows.is_empty(), self.engine) {
                 (false, _) => table(&rows),
@@ -159,10 +171,14 @@ impl Output {
                 (true, Engine::Supervisor) => NOTHING.to_owned(),
             };
             self.line(&text);
-            if self.to_file && io::stderr().is_terminal() {
-                let _ = io::stderr().write_all(text.as_bytes());
+            if self.to_file {
+                incomplete.iter().for_each(|finding| self.line(&format!("# {}.\n", finding.fact())));
+                if io::stderr().is_terminal() {
+                    let _ = io::stderr().write_all(text.as_bytes());
+                }
             }
         }
+        incomplete.iter().for_each(say);
         !self.failed
     }
 
