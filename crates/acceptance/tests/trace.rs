@@ -1495,7 +1495,21 @@ fn not_to_be_read() {
     let outcome = run.arg(disk.path()).nobody().output();
     assert_eq!(outcome.expect_out(), "answered\nEPERM\nEPERM\n");
     assert_eq!(requests(&outcome.err(), &disk).len(), 1, "{}", outcome.err());
-    outcome.says("incomplete", "could not look at 2 calls", "as root");
+    outcome.says(
+        "incomplete",
+        "may lack 2 calls of programs that the supervisor could not look at",
+        "as root",
+    );
+    // Whoever replays the trace is told.
+    let directory = disk.scratch().path("nobody's");
+    fs::create_dir(&directory).expect("it is ours");
+    chmod(&directory, 0o777);
+    let file = directory.join("trace.json");
+    let run = trace_by(Engine::Supervisor, &disk).args(["--json", "-o"]).arg(&file);
+    run.arg(&closed).arg("idlun").arg(disk.path()).nobody().output();
+    let said = lines(&file).pop().expect("a last line")["incomplete"].to_string();
+    assert!(said.contains("may lack 1 call of programs"), "{said}");
+    replay(&file).output().says("incomplete", "may lack 1 call", "");
 }
 
 /// The process that stands for a program which has written its number and its parent's.
@@ -1552,6 +1566,7 @@ fn supervisor_killed() {
     );
     let text = fs::read_to_string(&file).expect("it is the trace");
     assert_eq!((requests(&text, &disk).len(), table(&text).len()), (1, 1), "{text}");
+    assert!(text.ends_with("# The trace ends where the supervisor was killed.\n"), "{text}");
 }
 
 fn front_killed() {
@@ -1600,8 +1615,7 @@ fn reader_sleeps() {
     let outcome = run.stderr(OwnedFd::from(writer)).output();
     let answered: usize = outcome.expect_out().trim().parse().expect("a number");
     let text = reader.join().expect("it has read");
-    let missing =
-        text.split(" calls are missing in the trace").next().and_then(|text| text.rsplit('"').next());
+    let missing = text.split("The trace lacks ").nth(1).and_then(|text| text.split(' ').next());
     let missing: usize = missing.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{text}"));
     assert_eq!(requests(&text, &disk).len() + missing, answered);
 }
