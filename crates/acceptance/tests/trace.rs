@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::mem::offset_of;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -99,7 +100,9 @@ fn supervised_trials() -> Vec<Trial> {
         trial("as the library", &tools, as_the_library),
         trial("messages as the library's", &[], messages_as_the_librarys),
         trial("what the kernel answers", &needs(Medium::Loop, &["blockdev"]), kernels_answers),
+        trial("nothing is in the program", &[], nothing_in_the_program),
         trial("a static program", &[cc], static_program),
+        trial("a program that is killed", &[cc, Need::Devices], killed_meanwhile),
         trial("an i386 program", &[cc], i386_program),
         trial("a set-user-ID program", &[cc, Need::Devices, Need::Tool("setpriv")], set_user_id_as_root),
         trial("programs that cannot be looked at", &[cc, Need::Devices], not_to_be_read),
@@ -1298,6 +1301,7 @@ fn usage() {
         (vec!["--replay", "x", "true"], "usage", "cannot be used with"),
         (vec!["--write", "true"], "usage", "--write"),
         (vec!["--replay", "x", "-o", "y"], "usage", "cannot be used with"),
+        (vec!["--replay", "x", "--engine", "supervisor"], "usage", "cannot be used with"),
     ] {
         run().args(&arguments).output().refused(2, code, words, "");
     }
@@ -1325,10 +1329,11 @@ fn common(file: &Path) -> Vec<Value> {
         }
         if object["name"].as_str().is_some_and(|name| name.starts_with("SG_IO")) {
             for name in ["given", "got"] {
-                // The addresses of the data, the CDB and the sense data, and the duration in milliseconds.
+                // The duration in milliseconds, and the addresses of the data, the CDB and the sense data.
                 let Some(Value::String(header)) = object.get_mut(name) else { continue };
-                header.replace_range(2 * 16..2 * 40, "");
-                header.replace_range(2 * 56..2 * 60, "");
+                for part in [offset_of!(SgIoHdr, duration)..offset_of!(SgIoHdr, info), 16..40] {
+                    header.replace_range(2 * part.start..2 * part.end, "");
+                }
             }
         }
         if object["argument"].as_u64().is_some_and(|address| address > 1 << 32) {
@@ -1426,6 +1431,31 @@ fn static_program() {
     let line = "supervised 3: SCSI_IOCTL_GET_IDLUN -> host 127 channel 0 id 0 lun 0; answered";
     assert_eq!(requests(&outcome.err(), &disk), vec![line; 101]);
     assert!(outcome.messages().is_empty(), "{}", outcome.err());
+}
+
+/// Neither a variable nor a descriptor.
+fn nothing_in_the_program() {
+    let disk = image("scsi");
+    let script = ["-c", "env; ls /proc/self/fd"];
+    let run = trace_by(Engine::Supervisor, &disk).arg("sh").args(script);
+    let out = run.env("LD_PRELOAD", disk.scratch().library()).env(names::TRACE, "x").output().expect_out();
+    assert_eq!(out, Run::new("sh").args(script).output().expect_out());
+}
+
+/// A request that is carried out while its program is killed.
+fn killed_meanwhile() {
+    let disk = image("scsi");
+    let file = disk.scratch().path("trace");
+    // The request ends when the program has ended.
+    let script = "\"$0\" blocked kill \"$1\"; until grep -q 'COMPARE AND WRITE' \"$2\"; do sleep 0.01; done";
+    let run = trace_by(Engine::Supervisor, &disk).arg("-o").arg(&file).args(["sh", "-c", script]);
+    let run = run.arg(supervised(disk.scratch())).arg(disk.path()).arg(&file);
+    assert_eq!(run.output().expect_out(), "signal 9\nanswered\n");
+    let found = requests(&fs::read_to_string(&file).expect("it is the trace"), &disk);
+    let is_it = |line: &String| {
+        line.contains("SG_IO COMPARE AND WRITE ") && line.contains(" -> not known: it was killed meanwhile; ")
+    };
+    assert!(found.iter().any(is_it), "{found:#?}");
 }
 
 /// Its structures and numbers are those of a 32-bit program, and a replay is that of a 64-bit one.
