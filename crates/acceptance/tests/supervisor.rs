@@ -8,6 +8,8 @@ mod golden;
 mod programs;
 #[expect(dead_code, reason = "its main function is not called")]
 mod scsi;
+#[expect(dead_code, reason = "its main function is not called")]
+mod trace;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
     trials.extend(group("golden", golden::trials));
     trials.extend(group("programs", programs::trials));
     trials.extend(group("scsi", scsi::trials));
+    trials.extend(group("trace", trace::trials));
     harness(trials)
 }
 

@@ -83,7 +83,7 @@ enum Task {
     },
     /// Show what a program asks of its disks, or replay it
     #[command(
-        override_usage = "vmware-bdwrapper trace [--device ENTRY]... [--json] [-o FILE] [--force] [--] PROGRAM [ARGUMENT]...\n       \
+        override_usage = "vmware-bdwrapper trace [--device ENTRY]... [--engine ENGINE] [--json] [-o FILE] [--force] [--] PROGRAM [ARGUMENT]...\n       \
                           vmware-bdwrapper trace --replay FILE [--device ENTRY]... [--json] [--write [--force]]"
     )]
     #[command(after_help = trace::HELP)]

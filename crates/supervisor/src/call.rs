@@ -2,19 +2,22 @@
 
 use std::cell::RefCell;
 use std::ffi::c_int;
-use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
-use disk::request::{self, Family};
-use disk::trace::{DecodedArgument, Input, Output, RequestName, ReturnValue};
-use disk::{Abi, Answer, Errno};
+use disk::abi::Long;
+use disk::record::Header;
+use disk::request::{self, Argument, Family, Shape};
+use disk::trace::capture::Capture;
+use disk::{Abi, Answer, Caller as _, Device, Errno};
 use engine::call::{Call, Process};
-use engine::sys::{Memory, PathBuffer};
+use engine::ioctl::{self, Buffer};
+use engine::sys::{self, Memory, PathBuffer};
 
 use crate::notify::{Notification, Reply};
 use crate::pool::Pool;
 use crate::registry::Found;
 use crate::target::Target;
+use crate::trace::Tracer;
 
 /// The size of a page, or of a part of one.
 const PAGE: usize = 4096;
@@ -69,6 +72,7 @@ impl Collected {
 impl Caller {
     /// Writes what was collected.
     fn finish(&self) -> Result<(), Errno> {
+        self.page.replace(None);
         self.collected.borrow_mut().write(&self.target, None)
     }
 
@@ -101,7 +105,6 @@ impl Process for Caller {
         }
         if self.collected.borrow().overlaps(address, bytes.len()) {
             self.finish()?;
-            self.page.replace(None);
         }
         match self.read_page(address, bytes) {
             Some(()) => Ok(()),
@@ -217,27 +220,30 @@ pub fn answer(pool: &'static Pool, notification: &Notification) -> Option<Reply>
     let Notification { id, thread, is_i386, fd, request, argument } = *notification;
     let Some(family) = request::family(request) else { return Some(Reply::Continue) };
     // The block layer keeps to the device; a driver's request could reach the disk underneath.
-    let unknown = match family {
-        Family::BlockLayer => Some(Reply::Continue),
-        _ => Some(Reply::Error(Errno::EPERM)),
+    let unknown = || {
+        pool.tracer.iter().for_each(Tracer::count_unseen);
+        match family {
+            Family::BlockLayer => Some(Reply::Continue),
+            _ => Some(Reply::Error(Errno::EPERM)),
+        }
     };
     let target = Target::new(&pool.listener, id, thread, pool.policy);
     let descriptor = match target.descriptor(fd) {
         Ok(descriptor) => descriptor,
         Err(errno @ Errno::EBADF) => return Some(Reply::Error(errno)),
         Err(Errno::CALLER_GONE) => return None,
-        Err(_) => return unknown,
+        Err(_) => return unknown(),
     };
     let (device, hit) = match pool.registry.find(descriptor.as_raw_fd()) {
         Found::Listed(device, hit) => (device, hit),
         Found::Other => return Some(Reply::Continue),
-        Found::Unknown => return unknown,
+        Found::Unknown => return unknown(),
     };
     let file = match target.is_reachable().and_then(|()| target.usable(descriptor)) {
         Ok(file) => file,
         Err(errno @ Errno::EBADF) => return Some(Reply::Error(errno)),
         Err(Errno::CALLER_GONE) => return None,
-        Err(_) => return unknown,
+        Err(_) => return unknown(),
     };
     let caller = Caller {
         pool,
@@ -251,37 +257,84 @@ pub fn answer(pool: &'static Pool, notification: &Notification) -> Option<Reply>
     if let Err(errno) = call.flags() {
         return Some(Reply::Error(errno));
     }
-    let decoded = pool.messages.is_some().then(|| DecodedArgument::read_input(&call, request, argument));
-    let answer = disk::answer(&device, &call, request, argument);
-    let reply = match (answer, call.process().finish()) {
-        (Answer::CallerGone, _) | (_, Err(Errno::CALLER_GONE)) => return None,
-        (_, Err(errno)) => Reply::Error(errno),
-        (Answer::Forward, _) => Reply::Continue,
-        (Answer::Value(value), _) => Reply::Value(value),
-        (Answer::Error(errno), _) => Reply::Error(errno),
-    };
-    if let (Some(messages), Some(mut decoded)) = (&pool.messages, decoded) {
-        let process = call.process().number();
-        let asked = format!(
-            "vmware-bdwrapper: pid {process} tid {thread}: ioctl({fd}, {}, {}) on {}",
-            RequestName(request),
-            Input(&decoded),
-            device.entry.printed_path()
-        );
-        let result = match reply {
-            Reply::Continue => None,
-            Reply::Value(value) => Some(Ok(value)),
-            Reply::Error(errno) => Some(Err(errno)),
-        };
-        if let Some(Ok(_)) = result {
-            decoded.read_output(&call);
-        }
-        let line = match result {
-            Some(result) => format!("{asked} = {}{}, answered\n", ReturnValue(result), Output(&decoded)),
-            None => format!("{asked}, left to the kernel\n"),
-        };
-        // A reader that has left has chosen to be told nothing.
-        let _ = (&mut &*messages).write_all(line.as_bytes());
+    match &pool.tracer {
+        None => reply(call.process(), disk::answer(&device, &call, request, argument)),
+        Some(tracer) => traced(tracer, &device, &call, &file, notification),
     }
-    Some(reply)
+}
+
+/// Returns what the thread gets; `None` where it is gone.
+fn reply(caller: &Caller, answer: Answer) -> Option<Reply> {
+    match (answer, caller.finish()) {
+        (Answer::CallerGone, _) | (_, Err(Errno::CALLER_GONE)) => None,
+        (_, Err(errno)) => Some(Reply::Error(errno)),
+        (Answer::Forward, _) => Some(Reply::Continue),
+        (Answer::Value(value), _) => Some(Reply::Value(value)),
+        (Answer::Error(errno), _) => Some(Reply::Error(errno)),
+    }
+}
+
+/// Answers a request, and records it.
+#[inline(never)]
+fn traced(
+    tracer: &Tracer,
+    device: &Device<'_>,
+    call: &Call<Caller>,
+    file: &OwnedFd,
+    notification: &Notification,
+) -> Option<Reply> {
+    let Notification { thread, fd, request, argument, .. } = *notification;
+    let caller = call.process();
+    let (process, name) = (caller.number(), caller.target.thread_name());
+    let mut capture = Capture::before(call, request, argument);
+    let start = sys::nanoseconds();
+    let answer = disk::answer(device, call, request, argument);
+    let forwarded = answer == Answer::Forward;
+    // Behind the kernel's own answer there is nobody to see it.
+    let answer = if forwarded { kernels_answer(call, file, request, argument) } else { answer };
+    let reply = reply(caller, answer);
+    let header = Header {
+        process: process as u32,
+        thread: thread as u32,
+        name,
+        fd,
+        request,
+        argument,
+        kind: device.entry.kind,
+        abi: caller.abi,
+        result: match reply {
+            Some(Reply::Value(value)) => Some(Ok(value)),
+            Some(Reply::Error(errno)) => Some(Err(errno)),
+            Some(Reply::Continue) | None => None,
+        },
+        forwarded,
+        duration: sys::nanoseconds().saturating_sub(start),
+        data_length: capture.data_length(),
+    };
+    capture.cut_to_answer(call, &header);
+    tracer.record(&header, device.entry.path, &capture, call, || caller.pool.hand_over());
+    reply
+}
+
+/// Makes a request of the block layer that needs no rights and only returns something, on the
+/// supervisor's own copy of the descriptor.
+fn kernels_answer(call: &Call<Caller>, file: &OwnedFd, request: u32, argument: u64) -> Answer {
+    let Some(row) = request::meant(call.abi(), request).and_then(request::find) else {
+        return Answer::Forward;
+    };
+    let Argument::Out(shape) = row.argument else { return Answer::Forward };
+    if request::family(row.number) != Some(Family::BlockLayer) {
+        return Answer::Forward;
+    }
+    let mut buffer = Buffer([0; ioctl::REPLY]);
+    let Ok(copy) = file.try_clone() else { return Answer::Forward };
+    let Ok(copy) = ioctl::Device::own(copy.into_raw_fd()) else { return Answer::Forward };
+    let answered = copy.lend(row.number, &mut buffer).and_then(|value| {
+        match shape {
+            Shape::Long => call.store::<Long>(argument, Abi::Native.parse(&buffer.0))?,
+            _ => call.copy_out(argument, &buffer.0[..shape.bytes(Abi::Native)])?,
+        }
+        Ok(value)
+    });
+    answered.into()
 }

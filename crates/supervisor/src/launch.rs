@@ -6,10 +6,10 @@ use std::fs::{self, File};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
+use std::thread;
 
 use libc::{c_int, sigset_t};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,6 +29,7 @@ use crate::notify::Listener;
 use crate::policy::Policy;
 use crate::pool::Pool;
 use crate::registry::Registry;
+use crate::trace::{Missing, Receiver, Records, Sink, Tracer};
 use crate::user::User;
 
 /// How the program ended.
@@ -297,6 +298,12 @@ fn stop_by(signal: i32, front: &OwnedFd) {
     }
 }
 
+/// kill(2)
+fn kill(process: Pid, signal: i32) {
+    // SAFETY: the call takes numbers.
+    unsafe { libc::kill(process.as_raw_nonzero().get(), signal) };
+}
+
 /// Ends this process by a signal, as the program has ended.
 fn end_by(signal: i32) -> ! {
     // The program has left the core that there is to leave.
@@ -327,29 +334,84 @@ impl Ended {
 }
 
 /// Runs a program under a supervisor of its own, to its end. `lost` is called where the supervisor is
-/// killed before the program has ended.
+/// killed before the program has ended. Where records are shown, it returns when no process of the tree is
+/// left, or when a signal asks for it after the program's end.
 ///
 /// Only while this process has one thread.
 pub fn run(
     command: &mut Command,
     devices: Registry,
     policy: Policy,
+    records: Records<'_>,
     lost: impl FnOnce(),
-) -> Result<Ended, Failure> {
+) -> Result<(Ended, Missing), Failure> {
     // A process that is orphaned when the supervisor is killed becomes a child of this one.
     set_child_subreaper(Some(getpid())).map_err(|errno| Failure::System(errno.into()))?;
     let (front, supervisor) = sockets().map_err(Failure::System)?;
+    let (receiver, sink) = match records {
+        Records::Shown(_) => {
+            sockets().map(|(front, supervisor)| (Some(front), Some(Sink::Front(supervisor))))
+        }
+        Records::Lines => Sink::lines(&devices).map(|sink| (None, sink)),
+        Records::Ignored => Ok((None, None)),
+    }
+    .map_err(Failure::System)?;
     let signals = Signals::take().map_err(Failure::System)?;
     let process = pidfd_open(getpid(), PidfdFlags::empty()).map_err(|errno| Failure::System(errno.into()))?;
     let Some(child) = fork().map_err(Failure::System)? else {
-        drop(front);
-        supervise(command, devices, policy, &signals, Front { process, socket: supervisor });
+        drop((front, receiver));
+        supervise(command, devices, policy, sink, &signals, Front { process, socket: supervisor });
     };
-    drop((process, supervisor));
+    drop((process, supervisor, sink));
     if let Some(user) = policy.user {
         user.confine(CapabilitySet::empty()).map_err(Failure::System)?;
     }
-    stand_for_program(child, &front, &signals, lost)
+    let (Records::Shown(shown), Some(socket)) = (records, receiver) else {
+        return stand_for_program(child, &front, &signals, lost).map(|ended| (ended, Missing::default()));
+    };
+    thread::scope(|scope| {
+        let receiver = Receiver::start(scope, &socket, shown.record).map_err(Failure::System)?;
+        let ended = stand_for_program(child, &front, &signals, lost)?;
+        wait_for_others(&receiver, &signals, shown.waits);
+        Ok((ended, receiver.join()))
+    })
+}
+
+/// Waits until no process of the tree is left, or until a signal ends the trace.
+fn wait_for_others(receiver: &Receiver<'_>, signals: &Signals, waits: impl Fn()) {
+    /// How long those take at most to be gone that end with the program.
+    const SHORT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+    let mut timeout = Some(&SHORT);
+    loop {
+        let mut fds =
+            [PollFd::new(&receiver.end, PollFlags::IN), PollFd::new(&signals.descriptor, PollFlags::IN)];
+        match poll(&mut fds, timeout) {
+            Ok(0) => waits(),
+            _ if !fds[0].revents().is_empty() => return,
+            _ => {}
+        }
+        timeout = None;
+        while let Some(Arrived { signal, .. }) = signals.next() {
+            match signal {
+                libc::SIGINT | libc::SIGQUIT | libc::SIGTERM | libc::SIGHUP if !is_ignored(signal) => {
+                    return receiver.stop();
+                }
+                libc::SIGTSTP => kill(getpid(), libc::SIGSTOP),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Returns whether this process ignores a signal, as nohup(1) has it do.
+fn is_ignored(signal: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: the C library fills the structure, for which zeros are valid.
+    let action = unsafe {
+        libc::sigaction(signal, ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
 }
 
 /// The front: passes on the signals that are sent to it, stops when the program stops, and returns how
@@ -417,10 +479,6 @@ fn give_terminal_to(program: Pid) {
 
 /// Waits for the program when the supervisor has been killed.
 fn wait_alone(program: Pid, supervisor: Pid, signals: &Signals) -> Result<Ended, Failure> {
-    let send = |process: Pid, signal: i32| {
-        // SAFETY: the call takes numbers.
-        unsafe { libc::kill(process.as_raw_nonzero().get(), signal) };
-    };
     loop {
         // Children that end, and signals to pass on, arrive here alike.
         let mut fds = [PollFd::new(&signals.descriptor, PollFlags::IN)];
@@ -428,7 +486,7 @@ fn wait_alone(program: Pid, supervisor: Pid, signals: &Signals) -> Result<Ended,
             match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
                 Ok(Some((process, status))) if process == program => match Ended::of(status) {
                     Some(ended) => return Ok(ended),
-                    None => send(getpid(), libc::SIGSTOP),
+                    None => kill(getpid(), libc::SIGSTOP),
                 },
                 Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
                 Ok(None) => break,
@@ -438,7 +496,7 @@ fn wait_alone(program: Pid, supervisor: Pid, signals: &Signals) -> Result<Ended,
         let _ = poll(&mut fds, None);
         while let Some(arrived) = signals.next() {
             if arrived.is_for_program(supervisor, true) {
-                send(program, arrived.signal);
+                kill(program, arrived.signal);
             }
         }
     }
@@ -463,10 +521,18 @@ struct Front {
 }
 
 /// The supervisor: starts the program, and answers until the last process of the tree has ended.
-fn supervise(command: &mut Command, devices: Registry, policy: Policy, signals: &Signals, front: Front) -> ! {
-    let status = match start(command, devices, policy, signals, &front) {
-        Ok(program) => {
+fn supervise(
+    command: &mut Command,
+    devices: Registry,
+    policy: Policy,
+    sink: Option<Sink>,
+    signals: &Signals,
+    front: Front,
+) -> ! {
+    let status = match start(command, devices, policy, sink, signals, &front) {
+        Ok((program, pool)) => {
             answer_until_end(program, front, signals);
+            pool.tracer.iter().for_each(Tracer::end);
             0
         }
         Err((step, error)) => {
@@ -491,9 +557,10 @@ fn start(
     command: &mut Command,
     devices: Registry,
     policy: Policy,
+    sink: Option<Sink>,
     signals: &Signals,
     front: &Front,
-) -> Result<Program, StartError> {
+) -> Result<(Program, &'static Pool), StartError> {
     let failed = |error: io::Error| (Step::Prepare, error);
     let errno = |errno: rustix::io::Errno| failed(errno.into());
     // Processes whose parents end become this one's children: a security module (Yama) may allow only an
@@ -509,12 +576,12 @@ fn start(
     let descriptor = pidfd_open(number, PidfdFlags::empty()).map_err(errno)?;
     let program = Program { number, descriptor };
     let listener = receive_descriptor(&socket)?;
-    let messages = if policy.shows_requests { messages(&devices).map_err(failed)? } else { None };
-    let pool = Pool::new(Listener::new(listener), devices, policy, messages);
+    let tracer = sink.map(Tracer::new).transpose().map_err(failed)?;
+    let pool = Pool::new(Listener::new(listener), devices, policy, tracer);
     let pool: &'static Pool = Box::leak(Box::new(pool));
     let own = [&socket, &program.descriptor, &front.process, &front.socket, &signals.descriptor];
     let own = own.map(AsFd::as_fd).into_iter();
-    let kept = own.chain([pool.listener.as_fd()]).chain(pool.messages.as_ref().map(AsFd::as_fd));
+    let kept = own.chain([pool.listener.as_fd()]).chain(pool.tracer.as_ref().map(AsFd::as_fd));
     leave_behind(&kept.collect::<Vec<_>>()).map_err(failed)?;
     if let Some(user) = policy.user {
         user.confine(CapabilitySet::SYS_PTRACE).map_err(failed)?;
@@ -527,15 +594,8 @@ fn start(
             let _ = wait(WaitOptions::empty());
             Err((step, io::Error::from_raw_os_error(errno)))
         }
-        _ => Ok(program),
+        _ => Ok((program, pool)),
     }
-}
-
-/// Returns the standard error, unless messages would destroy what is there.
-fn messages(devices: &Registry) -> io::Result<Option<File>> {
-    let file = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-    let is_disk = file.metadata()?.file_type().is_block_device() || devices.lists(&file);
-    Ok(Some(file).filter(|_| !is_disk))
 }
 
 /// Lets go of what belongs to the program: its files, its directory, its limits.

@@ -19,9 +19,11 @@ mod policy;
 mod pool;
 mod registry;
 mod target;
+mod trace;
 mod user;
 
 pub use launch::{Ended, Failure, run};
 pub use policy::Policy;
 pub use registry::Registry;
+pub use trace::{Missing, Records, Shown};
 pub use user::{Unknown, User};

@@ -14,8 +14,6 @@ pub struct Policy {
     /// process that is killed during its call can be given to another, into which nothing may be
     /// written.
     pub reaches_others: bool,
-    /// Whether a line about each answered call is written to the standard error.
-    pub shows_requests: bool,
     /// The user for whom root runs the program, by sudo(8).
     pub user: Option<&'static User>,
 }
@@ -29,7 +27,6 @@ impl Policy {
         Ok(Policy {
             no_new_privileges: !effective.contains(CapabilitySet::SYS_ADMIN),
             reaches_others: effective.contains(CapabilitySet::SYS_PTRACE),
-            shows_requests: false,
             user,
         })
     }

@@ -11,7 +11,6 @@
 //! before it looks at anything.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,6 +21,7 @@ use crate::call;
 use crate::notify::Listener;
 use crate::policy::Policy;
 use crate::registry::Registry;
+use crate::trace::Tracer;
 
 /// The most threads that wait for work.
 const MOST_IDLE: usize = 4;
@@ -38,8 +38,8 @@ pub struct Pool {
     pub listener: Listener,
     pub registry: Registry,
     pub policy: Policy,
-    /// Where a line about each answered call is written.
-    pub messages: Option<File>,
+    /// What takes a record of each answered call.
+    pub tracer: Option<Tracer>,
     turn: Mutex<Turn>,
     changed: Condvar,
     /// As [`Turn::holder`].
@@ -70,12 +70,12 @@ thread_local! {
 
 impl Pool {
     /// Puts together what the threads work with.
-    pub fn new(listener: Listener, registry: Registry, policy: Policy, messages: Option<File>) -> Pool {
+    pub fn new(listener: Listener, registry: Registry, policy: Policy, tracer: Option<Tracer>) -> Pool {
         Pool {
             listener,
             registry,
             policy,
-            messages,
+            tracer,
             turn: Mutex::new(Turn { holder: 0, last: 0, threads: 0, idle: 0, has_ended: false }),
             changed: Condvar::new(),
             holder: AtomicU64::new(0),

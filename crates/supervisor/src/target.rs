@@ -158,6 +158,14 @@ impl Target {
         self.status()?.number("Tgid:")
     }
 
+    /// Returns the name of the thread (`PR_GET_NAME`), empty where it has been killed.
+    pub fn thread_name(&self) -> [u8; 16] {
+        let text = fs::read(format!("/proc/{}/comm", self.thread)).unwrap_or_default();
+        let mut name = [0; 16];
+        disk::bytes::copy(&mut name, 0, text.strip_suffix(b"\n").unwrap_or(&text));
+        self.checked(name).unwrap_or_default()
+    }
+
     fn status(&self) -> Result<ProcessStatus, Errno> {
         ProcessStatus::read(&format!("/proc/{}/status", self.thread))
     }

@@ -3,16 +3,17 @@
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use disk::names;
-use supervisor::{Policy, Registry};
+use supervisor::{Ended, Missing, Policy, Records, Registry};
 
 use crate::check::config::FILE;
 use crate::check::{library, script};
 use crate::command::run::{not_started, program};
 use crate::command::sudo::{self, Permit};
-use crate::entries;
+use crate::entries::{self, Device};
 use crate::program::{find, secure};
 use crate::say::failure::{Failure, cause, say};
 use crate::say::finding::{Code, Finding};
@@ -24,6 +25,45 @@ pub fn supervise(
     force: bool,
     command: &[OsString],
 ) -> Result<Infallible, Failure> {
+    // The library's levels: of those after the start, a supervisor sees the requests alone.
+    let level = log_level.map(OsString::from).or_else(|| std::env::var_os(names::LOG_LEVEL));
+    let level = level.and_then(|level| level.to_str()?.parse::<i32>().ok()).unwrap_or(1);
+    let prepared = prepare(options, force, command)?;
+    let records = match level {
+        1000.. if prepared.may_show => Records::Lines,
+        1000.. => {
+            say(not_shown(Finding::warning));
+            Records::Ignored
+        }
+        _ => Records::Ignored,
+    };
+    let (ended, _) = prepared.run(records)?;
+    ended.end()
+}
+
+/// Says that the configuration file does not let requests be shown.
+fn not_shown(finding: impl Fn(Code, String) -> Finding) -> Finding {
+    let why = "does not let requests be shown to users".into();
+    finding(Code::PermissionDenied, why).of(FILE).hint("set messages to yes there as root")
+}
+
+/// A program that is ready to be started under a supervisor.
+pub struct Prepared {
+    /// Its file.
+    file: PathBuf,
+    /// With its arguments and environment.
+    pub command: Command,
+    /// The device entries, and what they say.
+    pub texts: &'static [OsString],
+    pub listed: Vec<Device<'static>>,
+    devices: Registry,
+    policy: Policy,
+    /// Whether the configuration file lets requests be shown.
+    may_show: bool,
+}
+
+/// Finds a program, and says what the user should know. A device that something uses is refused unless `force`.
+pub fn prepare(options: Vec<OsString>, force: bool, command: &[OsString]) -> Result<Prepared, Failure> {
     let policy = Policy::current().map_err(|unknown| sudo::unknown(&unknown))?;
     // The supervisor needs them as long as it runs.
     let texts = if policy.user.is_some() { options } else { entries::require_texts(options)? };
@@ -45,16 +85,6 @@ pub fn supervise(
             .into());
     }
     entries::clashes(&listed).flatten().for_each(say);
-    // The library's levels: of those after the start, a supervisor sees the requests alone.
-    let level = log_level.map(OsString::from).or_else(|| std::env::var_os(names::LOG_LEVEL));
-    let level = level.and_then(|level| level.to_str()?.parse::<i32>().ok()).unwrap_or(1);
-    let may_show = permit.as_ref().is_none_or(|permit| permit.messages);
-    let policy = Policy { shows_requests: level >= 1000 && may_show, ..policy };
-    if level >= 1000 && !may_show {
-        let why = "does not let requests be shown to users";
-        let finding = Finding::warning(Code::PermissionDenied, why).of(FILE);
-        say(finding.hint("set messages to yes there as root"));
-    }
     if policy.no_new_privileges {
         say_without_privileges(&file)?;
     }
@@ -76,17 +106,30 @@ pub fn supervise(
         let finding = Finding::warning(Code::NotADevice, problem.to_string());
         say(finding.of(OsStr::from_bytes(entry.path)));
     }
-    let lost = || {
-        let why = "has lost its supervisor, so requests to disks fail in it and in what it started";
-        say(Finding::problem(Code::Io, why).of(&file).hint("end them, and start again"));
-    };
-    match supervisor::run(&mut command, devices, policy, lost) {
-        Ok(ended) => ended.end(),
-        Err(supervisor::Failure::NotExecuted(error)) => Err(not_started(&file, &error)),
-        Err(failure) => {
-            let why = format!("The supervisor cannot be started ({failure})");
-            Err(Finding::problem(Code::NotExecutable, why).hint("use --engine library").into())
+    let may_show = permit.as_ref().is_none_or(|permit| permit.messages);
+    Ok(Prepared { file, command, texts, listed, devices, policy, may_show })
+}
+
+impl Prepared {
+    /// Runs the program to its end, or where records are shown to the end of the tree; says how it ended, and what
+    /// is missing in the records.
+    pub fn run(mut self, records: Records<'_>) -> Result<(Ended, Missing), Failure> {
+        if !self.may_show && matches!(records, Records::Shown(_)) {
+            return Err(not_shown(Finding::problem).into());
         }
+        let file = &self.file;
+        let lost = || {
+            let why = "has lost its supervisor, so requests to disks fail in it and in what it started";
+            say(Finding::problem(Code::Io, why).of(file).hint("end them, and start again"));
+        };
+        let ended = supervisor::run(&mut self.command, self.devices, self.policy, records, lost);
+        ended.map_err(|failure| match failure {
+            supervisor::Failure::NotExecuted(error) => not_started(file, &error),
+            failure => {
+                let why = format!("The supervisor cannot be started ({failure})");
+                Finding::problem(Code::NotExecutable, why).hint("use --engine library").into()
+            }
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decode;
 use super::record::Record;
+use crate::command::run::Engine;
 use crate::entries::Device;
 use crate::file::{Place, inode, proc_path};
 use crate::host::scan::Host;
@@ -20,7 +21,8 @@ use crate::say::finding::{Code, Finding};
 use crate::say::{json, terminal};
 
 /// What stands in the table's place where there is nothing to be counted.
-const NOTHING: &str = "\
+const NOTHING: &str = "# No request came: the program asked nothing of the devices.\n";
+const NOTHING_OF_LIBRARY: &str = "\
 # No request came: the program asked nothing of the devices, or the library is not in it ('vmware-bdwrapper doctor' says why), or
 # it cannot send what it asks (a set-user-ID program, a network name space of its own; see vmware-bdwrapper(1), trace).
 ";
@@ -65,13 +67,23 @@ struct Row {
 #[derive(Serialize)]
 struct End<'a> {
     summary: Vec<&'a Row>,
+    #[serde(flatten)]
+    lacks: Lacks,
+}
+
+/// Why requests may be missing, a sentence each.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Lacks {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub incomplete: Vec<String>,
 }
 
 /// The trace in the making.
 pub struct Output {
-    out: Box<dyn Write>,
+    out: Box<dyn Write + Send>,
     to_file: bool,
     json: bool,
+    engine: Engine,
     rows: BTreeMap<String, Row>,
     /// False after a failure, or when a reader has left.
     open: bool,
@@ -81,12 +93,18 @@ pub struct Output {
 
 impl Output {
     /// The standard error, or a file, which is made anew: what is written can never reach a device.
-    pub fn new(file: Option<&Path>, json: bool, devices: &[Device<'_>]) -> Result<Output, Failure> {
-        let out: Box<dyn Write> = match file {
+    pub fn new(
+        file: Option<&Path>,
+        json: bool,
+        engine: Engine,
+        devices: &[Device<'_>],
+    ) -> Result<Output, Failure> {
+        let out: Box<dyn Write + Send> = match file {
             None => Box::new(io::stderr()),
             Some(path) => Box::new(create(path, devices)?),
         };
-        Ok(Output { out, to_file: file.is_some(), json, rows: BTreeMap::new(), open: true, failed: false })
+        let to_file = file.is_some();
+        Ok(Output { out, to_file, json, engine, rows: BTreeMap::new(), open: true, failed: false })
     }
 
     /// Says what is traced.
@@ -134,22 +152,33 @@ impl Output {
         ));
     }
 
-    /// Writes the table; false where something could not be written.
-    pub fn end(mut self) -> bool {
+    /// Writes the table and why requests may be missing, which is said too; false where something could not be written.
+    pub fn end(mut self, incomplete: &[Finding]) -> bool {
         let mut rows = std::mem::take(&mut self.rows);
         for (name, row) in &mut rows {
             row.request.clone_from(name);
         }
         let rows: Vec<&Row> = rows.values().collect();
         if self.json {
-            self.object(&End { summary: rows });
+            let lacks = Lacks {
+                incomplete: incomplete.iter().map(|finding| format!("{}.", finding.fact())).collect(),
+            };
+            self.object(&End { summary: rows, lacks });
         } else {
-            let text = if rows.is_empty() { NOTHING.to_owned() } else { table(&rows) };
+            let text = match (rows.is_empty(), self.engine) {
+                (false, _) => table(&rows),
+                (true, Engine::Library) => NOTHING_OF_LIBRARY.to_owned(),
+                (true, Engine::Supervisor) => NOTHING.to_owned(),
+            };
             self.line(&text);
-            if self.to_file && io::stderr().is_terminal() {
-                let _ = io::stderr().write_all(text.as_bytes());
+            if self.to_file {
+                incomplete.iter().for_each(|finding| self.line(&format!("# {}.\n", finding.fact())));
+                if io::stderr().is_terminal() {
+                    let _ = io::stderr().write_all(text.as_bytes());
+                }
             }
         }
+        incomplete.iter().for_each(say);
         !self.failed
     }
 
