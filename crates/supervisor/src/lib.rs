@@ -8,9 +8,10 @@
 //! is the supervisor's child, in the front's process group; it installs the filter that all its
 //! descendants inherit.
 //!
-//! `unsafe` stands in `launch`, `notify` and `target` alone.
+//! `unsafe` stands in `attempt`, `launch`, `notify` and `target` alone.
 #![deny(unsafe_code)]
 
+mod attempt;
 mod call;
 mod filter;
 mod launch;
@@ -20,6 +21,7 @@ mod pool;
 mod registry;
 mod target;
 
+pub use attempt::available;
 pub use launch::{Ended, Failure, run};
 pub use policy::Policy;
 pub use registry::Registry;

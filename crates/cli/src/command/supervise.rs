@@ -8,19 +8,21 @@ use std::path::Path;
 use disk::names;
 use supervisor::{Policy, Registry};
 
-use crate::check::{library, script};
+use crate::check::{engine, library};
 use crate::command::run::{not_started, program};
 use crate::entries;
-use crate::program::{find, secure};
-use crate::say::failure::{Failure, cause, say};
+use crate::program::find;
+use crate::say::failure::{Failure, say};
 use crate::say::finding::{Code, Finding};
 
-/// Runs a program under a supervisor, and ends as it ends. `command` is its name and its arguments.
+/// Runs a program under a supervisor, and ends as it ends. `command` is its name and its arguments; `why` says
+/// why the supervisor was chosen.
 pub fn supervise(
     options: Vec<OsString>,
     log_level: Option<&str>,
     force: bool,
     command: &[OsString],
+    why: Option<Finding>,
 ) -> Result<Infallible, Failure> {
     // The supervisor needs them as long as it runs.
     let texts: &'static [OsString] = entries::require_texts(options)?.leak();
@@ -38,11 +40,11 @@ pub fn supervise(
     let level = log_level.map(OsString::from).or_else(|| std::env::var_os(names::LOG_LEVEL));
     let level = level.and_then(|level| level.to_str()?.parse::<i32>().ok()).unwrap_or(1);
     let policy = Policy { shows_requests: level >= 1000, ..Policy::current() };
-    if policy.no_new_privileges {
-        say_without_privileges(&file)?;
+    why.iter().filter(|_| level >= 1).for_each(say);
+    if engine::loses_rights(&file) {
+        say_without_privileges(&file);
     }
-    let preload = std::env::var_os(library::VARIABLE).unwrap_or_default();
-    match without_library(&preload) {
+    match library::removed(std::env::var_os(library::VARIABLE).as_deref()) {
         Some(rest) => command.env(library::VARIABLE, rest),
         None => command.env_remove(library::VARIABLE),
     };
@@ -62,46 +64,13 @@ pub fn supervise(
     match supervisor::run(&mut command, devices, policy, lost) {
         Ok(ended) => ended.end(),
         Err(supervisor::Failure::NotExecuted(error)) => Err(not_started(&file, &error)),
-        Err(failure) => {
-            let why = format!("The supervisor cannot be started ({failure})");
-            Err(Finding::problem(Code::NotExecutable, why).hint("use --engine library").into())
-        }
+        Err(failure) => Err(engine::not_started(&failure).into()),
     }
 }
 
-/// Says of a set-user-ID program that it will not have its rights.
-fn say_without_privileges(file: &Path) -> Result<(), Failure> {
-    let cannot = |error: std::io::Error| find::not_executed(file, &cause(&error));
-    let status = file.metadata().map_err(cannot)?;
-    if secure::is_secure(file, &status).map_err(cannot)? || script::is_vmwares(file) {
-        let why =
-            "runs with your own rights under the supervisor, as all set-user-ID programs do (no_new_privs)";
-        say(Finding::warning(Code::PermissionDenied, why)
-            .of(file)
-            .hint("to have it keep its own, use --engine library"));
-    }
-    Ok(())
-}
-
-/// The libraries of `LD_PRELOAD` without this project's: the supervisor answers alone.
-fn without_library(preload: &OsStr) -> Option<OsString> {
-    let is_ours = |name: &&[u8]| {
-        name.rsplit(|byte| *byte == b'/').next().is_some_and(|name| name == names::LIBRARY.as_bytes())
-    };
-    let names = preload.as_bytes().split(|byte| matches!(byte, b' ' | b':'));
-    let rest: Vec<&[u8]> = names.filter(|name| !name.is_empty() && !is_ours(name)).collect();
-    (!rest.is_empty()).then(|| OsStr::from_bytes(&rest.join(&b':')).to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_library_is_left_out() {
-        let without = |preload: &str| without_library(preload.as_ref());
-        assert_eq!(without(""), None);
-        assert_eq!(without("/usr/lib/libvmware-bdwrapper.so.0"), None);
-        assert_eq!(without("libvmware-bdwrapper.so.0 libx.so:/y.so"), Some("libx.so:/y.so".into()));
-    }
+/// Says of a set-user-ID program, or of one that starts others, that these have the rights of the user alone.
+fn say_without_privileges(file: &Path) {
+    let why = "set-user-ID programs run with your own rights under your supervisor (no_new_privs)";
+    let finding = Finding::warning(Code::PermissionDenied, why).of(file);
+    say(finding.hint(format!("to have them keep their own, {}", engine::keeping_rights(file))));
 }
