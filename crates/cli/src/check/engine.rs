@@ -12,7 +12,7 @@ use crate::entries::Device;
 use crate::program::find::{self, Obstacle};
 use crate::program::secure;
 use crate::say::failure::{cause, shown};
-use crate::say::finding::{Code, Finding, has_problem};
+use crate::say::finding::{Code, Finding, Verdict, has_problem};
 
 /// What answers the requests of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -45,7 +45,7 @@ struct Reason {
 /// Chooses the engine for a program that exists.
 pub fn choose(file: &Path, listed: &[Device<'_>]) -> Choice {
     let is_secure = is_secure(file);
-    let Some(Reason { why, is_certain }) = beyond_library(file, is_secure, listed) else {
+    let Some(Reason { why, is_certain }) = reason(file, is_secure, listed) else {
         return Choice::Library;
     };
     let (loses_rights, unavailable) = (loses_rights(file), unavailable());
@@ -85,6 +85,17 @@ pub fn instead(file: &Path) -> Option<Finding> {
     unavailable().is_none().then(finding)
 }
 
+/// Says why a preloaded library cannot reach a program, or may not.
+pub fn beyond_library(file: &Path) -> Option<Finding> {
+    let finding = find::unreachable(file)?;
+    let is_answered = finding.verdict == Verdict::Problem && unavailable().is_none();
+    Some(if is_answered {
+        finding.hint("have the supervisor answer it: 'vmware-bdwrapper run' without --engine library")
+    } else {
+        finding
+    })
+}
+
 /// Returns how a program, or what it starts, is answered with the rights of its owner.
 pub fn keeping_rights(file: &Path) -> String {
     match find::obstacle(file) {
@@ -94,7 +105,7 @@ pub fn keeping_rights(file: &Path) -> String {
 }
 
 /// Returns why the library does not answer a program.
-fn beyond_library(file: &Path, is_secure: bool, listed: &[Device<'_>]) -> Option<Reason> {
+fn reason(file: &Path, is_secure: bool, listed: &[Device<'_>]) -> Option<Reason> {
     let certain = |why: String| Some(Reason { why, is_certain: true });
     let likely = |why: String| Some(Reason { why, is_certain: false });
     let is_unreachable = |obstacle: &Obstacle| matches!(obstacle, Obstacle::Unreachable(_));

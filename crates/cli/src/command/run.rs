@@ -168,7 +168,7 @@ fn warn_of_others(file: &Path, listed: &[Device<'_>]) {
 fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), Failure> {
     let cannot = |error: std::io::Error| find::not_executed(file, &cause(&error));
     let status = file.metadata().map_err(cannot)?;
-    [find::unstartable(file), find::unreachable(file)].iter().flatten().for_each(say);
+    [find::unstartable(file), engine::beyond_library(file)].iter().flatten().for_each(say);
     let is_secure = secure::is_secure(file, &status).map_err(cannot)?;
     if let Some(finding) = script::starter(file, is_secure) {
         if is_secure {
