@@ -135,9 +135,14 @@ fn reason(file: &Path, is_secure: bool, listed: &[Device<'_>]) -> Option<Reason>
             return likely(format!("executes {}, which {}", shown(&target), obstacle.why()));
         }
     }
-    library::ordinary()
-        .err()
-        .and_then(|missing| likely(format!("has no library to load ({})", missing.fact())))
+    no_library().and_then(|missing| likely(format!("has no library to load ({})", missing.fact())))
+}
+
+/// Returns why there is no library for any program; where that cannot be told, the supervisor is no better.
+pub fn no_library() -> Option<Finding> {
+    let is_missing =
+        |finding: &Finding| matches!(finding.code, Code::NotInstalled | Code::Unsupported | Code::Unknown);
+    library::ordinary().err().filter(is_missing)
 }
 
 /// Says why the supervisor answers although nothing hinders the library.

@@ -30,12 +30,12 @@ pub fn probe(options: Vec<OsString>, wanted: Wanted, json: bool) -> Result<ExitC
         (Wanted::Supervisor, Some(failure)) => return Err(engine::not_started(failure).into()),
         (Wanted::Supervisor, None) => None,
         (Wanted::Library, _) => Some(library::ordinary()?),
-        (Wanted::Auto, unavailable) => match library::ordinary() {
-            Err(missing) if unavailable.is_none() => {
+        (Wanted::Auto, unavailable) => match engine::no_library() {
+            Some(missing) if unavailable.is_none() => {
                 say(engine::without_library(&missing));
                 None
             }
-            library => Some(library?),
+            _ => Some(library::ordinary()?),
         },
     };
     let engine = if library.is_some() { Engine::Library } else { Engine::Supervisor };
