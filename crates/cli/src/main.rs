@@ -1,4 +1,4 @@
-//! `vmware-bdwrapper`: launches programs with the library and shows what they will see.
+//! `vmware-bdwrapper`: runs programs with the listed devices, and shows what they will see.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -45,7 +45,7 @@ See vmware-bdwrapper(1) for more, and libvmware-bdwrapper(7) for how devices are
 
 #[derive(Subcommand)]
 enum Task {
-    /// Become a program with the library and the devices
+    /// Run a program with the listed devices
     #[command(
         override_usage = "vmware-bdwrapper run [--device ENTRY]... [--engine ENGINE] [--log-level N] [--force] [--] PROGRAM [ARGUMENT]..."
     )]
@@ -56,7 +56,7 @@ enum Task {
         /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts
         #[arg(long = "device", value_name = "ENTRY")]
         devices: Vec<OsString>,
-        /// What answers: library, supervisor (in all programs), or auto: the library where it works, else the supervisor
+        /// What answers: library, supervisor, or auto: the library where it works, else the supervisor
         #[arg(long, value_enum, default_value_t = command::run::Engine::Auto, hide_possible_values = true)]
         #[arg(hide_default_value = true)]
         engine: command::run::Engine,
