@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         trial("auto/a dynamic program", cc, dynamic),
         trial("auto/a static program", cc, || supervised(&statically(), "it is statically linked")),
         trial("auto/a 32-bit program", cc, i386),
+        trial("auto/an ABI that no engine answers", &[], unanswered),
         trial("auto/another C library", musl, || supervised(&on_musl(), "it runs on the C library musl")),
         trial("auto/AddressSanitizer", cc, sanitizer),
         trial("auto/scripts", cc, scripts),
@@ -41,7 +42,8 @@ fn main() -> ExitCode {
         trial("library/a static program", cc, library_alone),
         trial("supervisor/the environment", cc, environment),
         trial("doctor/the engine of each program", musl, doctor),
-        trial("probe/by the supervisor", cc, probe),
+        trial("probe/by the supervisor", &[], || probe(Medium::Image)),
+        trial("probe/by the supervisor, a block device", &[Need::Devices], || probe(Medium::Loop)),
     ])
 }
 
@@ -268,6 +270,21 @@ fn forbidden() {
     probe.refused(126, "not-executable", "The supervisor cannot be started", "outside the container");
 }
 
+/// The head of an x32 program (elf(5)): class 1, and the machine of this command.
+fn unanswered() {
+    let disk = image();
+    let own = fs::read(command()).expect("it can be read");
+    let mut head = vec![0; 52];
+    head[..7].copy_from_slice(b"\x7fELF\x01\x01\x01");
+    head[16..20].copy_from_slice(&own[16..20]);
+    (head[20], head[40]) = (1, 52);
+    let program = disk.scratch().path("program");
+    fs::write(&program, head).expect("the scratch directory can be written");
+    chmod(&program, 0o755);
+    let refused = run(&disk).arg(&program).output();
+    refused.refused(126, "unsupported", "is a 32-bit program of an ABI that is not answered", "built for");
+}
+
 /// What is wrong with the command line is the same whatever answers.
 fn errors() {
     let disk = image();
@@ -471,9 +488,9 @@ fn doctor() {
 }
 
 /// The same report, whatever answers.
-fn probe() {
+fn probe(medium: Medium) {
     for kind in ["scsi", "ide", "sata"] {
-        let disk = Disk::new(Medium::Image, kind, 128 * MIB);
+        let disk = Disk::new(medium, kind, 128 * MIB);
         let asked = |options: &[&str]| {
             let outcome =
                 Run::new(command()).args(["probe", "--device", &disk.entry()]).args(options).output();

@@ -48,6 +48,10 @@ pub fn choose(file: &Path, listed: &[Device<'_>]) -> Choice {
     let Some(Reason { why, is_certain }) = reason(file, is_secure, listed) else {
         return Choice::Library;
     };
+    let finding = |why: String| Finding::problem(Code::Unsupported, why).of(file);
+    if matches!(find::obstacle(file), Some(Obstacle::Unanswered(_))) {
+        return Choice::Neither(finding(why).hint("name a program that is built for this system"));
+    }
     let (loses_rights, unavailable) = (loses_rights(file), unavailable());
     if !loses_rights && unavailable.is_none() {
         let why = format!("is answered by the supervisor, because it {why}");
@@ -56,7 +60,6 @@ pub fn choose(file: &Path, listed: &[Device<'_>]) -> Choice {
     if !is_certain {
         return Choice::Library;
     }
-    let finding = |why: String| Finding::problem(Code::Unsupported, why).of(file);
     Choice::Neither(match unavailable {
         Some(failure) => {
             let why = format!("{why}, and no supervisor can be started ({})", text(failure));
@@ -99,7 +102,7 @@ pub fn beyond_library(file: &Path) -> Option<Finding> {
 /// Returns how a program, or what it starts, is answered with the rights of its owner.
 pub fn keeping_rights(file: &Path) -> String {
     match find::obstacle(file) {
-        Some(Obstacle::Unreachable(_)) => format!("run {AS_ROOT}"),
+        Some(Obstacle::Unreachable(_) | Obstacle::Unanswered(_)) => format!("run {AS_ROOT}"),
         _ => format!("use --engine library, or run {AS_ROOT}"),
     }
 }
@@ -109,8 +112,12 @@ fn reason(file: &Path, is_secure: bool, listed: &[Device<'_>]) -> Option<Reason>
     let certain = |why: String| Some(Reason { why, is_certain: true });
     let likely = |why: String| Some(Reason { why, is_certain: false });
     let is_unreachable = |obstacle: &Obstacle| matches!(obstacle, Obstacle::Unreachable(_));
-    if let Some(obstacle) = find::obstacle(file) {
-        return if is_unreachable(&obstacle) { certain(obstacle.why()) } else { likely(obstacle.why()) };
+    match find::obstacle(file) {
+        Some(obstacle @ (Obstacle::Unreachable(_) | Obstacle::Unanswered(_))) => {
+            return certain(obstacle.why());
+        }
+        Some(obstacle) => return likely(obstacle.why()),
+        None => {}
     }
     if script::starter(file, is_secure).is_some() {
         return likely(script::STARTS.into());

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use object::elf::EM_386;
 use rustix::fs::{Access, access};
 
 use crate::file::read_start;
@@ -113,7 +114,7 @@ pub fn unreachable(file: &Path) -> Option<Finding> {
             finding(Finding::warning, why)
                 .hint("see with 'vmware-bdwrapper trace' whether the library answers it")
         }
-        Obstacle::Unreachable(_) => {
+        Obstacle::Unreachable(_) | Obstacle::Unanswered(_) => {
             let why = format!("{why}, so it will find the devices as they are without the library");
             finding(Finding::problem, why).hint("name a program of this system that is linked dynamically")
         }
@@ -151,6 +152,8 @@ pub enum Obstacle {
     OtherLibrary(PathBuf),
     /// The library is not loaded: the rest of a sentence that begins with the program's name.
     Unreachable(&'static str),
+    /// The same, and the supervisor leaves the program's requests to the kernel, too.
+    Unanswered(&'static str),
 }
 
 impl Obstacle {
@@ -162,7 +165,7 @@ impl Obstacle {
             Obstacle::OtherLibrary(loader) => {
                 format!("has the dynamic loader {}, which is not that of the GNU C library", shown(loader))
             }
-            Obstacle::Unreachable(why) => (*why).into(),
+            Obstacle::Unreachable(why) | Obstacle::Unanswered(why) => (*why).into(),
         }
     }
 }
@@ -180,10 +183,14 @@ fn is_gnu(loader: &Path) -> bool {
 
 fn between(program: &Elf, own: &Elf) -> Option<Obstacle> {
     if program.machine != own.machine {
-        return Some(Obstacle::Unreachable(match (program.machine.is_64, own.machine.is_64) {
-            (false, true) => "is a 32-bit program and the library a 64-bit one",
-            _ => "is a program of another architecture than the library",
-        }));
+        let is_i386 = cfg!(target_arch = "x86_64") && program.machine.number == EM_386;
+        return Some(match (program.machine.is_64, own.machine.is_64) {
+            (false, true) if is_i386 => {
+                Obstacle::Unreachable("is a 32-bit program and the library a 64-bit one")
+            }
+            (false, true) => Obstacle::Unanswered("is a 32-bit program of an ABI that is not answered"),
+            _ => Obstacle::Unreachable("is a program of another architecture than the library"),
+        });
     }
     match &program.interpreter {
         None => Some(Obstacle::Unreachable("is statically linked and loads no library")),
@@ -227,8 +234,14 @@ mod tests {
             let other = with(own.machine, Some(loader)).expect("it is not the GNU C library's");
             assert!(matches!(other, Obstacle::OtherLibrary(_)) && other.why().contains(words), "{other:?}");
         }
-        let other = Machine { is_64: !own.machine.is_64, ..own.machine };
-        assert!(with(other, Some("/lib/ld-linux.so.2")).is_some());
+        let small =
+            |number| with(Machine { is_64: false, number, ..own.machine }, Some("/lib/ld-linux.so.2"));
+        let is_x86 = cfg!(target_arch = "x86_64");
+        assert_eq!(matches!(small(EM_386), Some(Obstacle::Unreachable(_))), is_x86);
+        // x32, or ARM of 32 bits.
+        assert!(matches!(small(own.machine.number), Some(Obstacle::Unanswered(_))));
+        let other = Machine { number: own.machine.number + 1, ..own.machine };
+        assert!(matches!(with(other, None), Some(Obstacle::Unreachable(_))));
     }
 
     #[test]
