@@ -8,15 +8,14 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use rustix::thread::set_no_new_privs;
 
 use crate::launch::{Failure, Step, fork, install_filter};
-use crate::policy::Policy;
+use crate::policy::loses_privileges;
 
 /// Says why no supervisor can be started by this process. It changes nothing in this process.
 pub fn available() -> Result<(), Failure> {
     let (mut socket, theirs) = UnixStream::pair().map_err(Failure::System)?;
-    let no_new_privileges = Policy::current().no_new_privileges;
     let Some(child) = fork().map_err(Failure::System)? else {
         drop(socket);
-        answer(theirs, no_new_privileges)
+        answer(theirs)
     };
     drop(theirs);
     let found = ask(&mut socket, child);
@@ -27,8 +26,9 @@ pub fn available() -> Result<(), Failure> {
 }
 
 /// The child: installs the filter, writes the errno or 0, and stays until it may end.
-fn answer(mut socket: UnixStream, no_new_privileges: bool) -> ! {
-    let privileges = if no_new_privileges { set_no_new_privs(true).map_err(io::Error::from) } else { Ok(()) };
+fn answer(mut socket: UnixStream) -> ! {
+    let privileges =
+        if loses_privileges() { set_no_new_privs(true).map_err(io::Error::from) } else { Ok(()) };
     let listener = privileges.and_then(|()| install_filter());
     let errno = listener.as_ref().map_or_else(|error| error.raw_os_error().unwrap_or(libc::EIO), |_| 0);
     let _ = socket.write_all(&errno.to_ne_bytes());

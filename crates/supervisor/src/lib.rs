@@ -23,5 +23,5 @@ mod target;
 
 pub use attempt::available;
 pub use launch::{Ended, Failure, run};
-pub use policy::Policy;
+pub use policy::{Policy, loses_privileges};
 pub use registry::Registry;

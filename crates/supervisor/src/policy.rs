@@ -16,13 +16,21 @@ pub struct Policy {
     pub shows_requests: bool,
 }
 
+/// Whether the kernel takes a filter from this process only together with `PR_SET_NO_NEW_PRIVS`.
+pub fn loses_privileges() -> bool {
+    !effective().contains(CapabilitySet::SYS_ADMIN)
+}
+
+fn effective() -> CapabilitySet {
+    capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective)
+}
+
 impl Policy {
     /// Returns that of the calling process.
     pub fn current() -> Policy {
-        let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
         Policy {
-            no_new_privileges: !effective.contains(CapabilitySet::SYS_ADMIN),
-            reaches_others: effective.contains(CapabilitySet::SYS_PTRACE),
+            no_new_privileges: loses_privileges(),
+            reaches_others: effective().contains(CapabilitySet::SYS_PTRACE),
             shows_requests: false,
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use serde::Serialize;
-use supervisor::{Failure, Policy};
+use supervisor::{Failure, loses_privileges};
 
 use crate::check::{config, library, script};
 use crate::entries::Device;
@@ -169,7 +169,7 @@ pub fn loses_rights(file: &Path) -> bool {
                 script.has_starter || script.target.is_some_and(|file| is_secure(&file))
             })
     };
-    Policy::current().no_new_privileges && (is_secure(file) || starts_secure())
+    loses_privileges() && (is_secure(file) || starts_secure())
 }
 
 fn is_secure(file: &Path) -> bool {

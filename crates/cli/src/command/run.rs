@@ -49,8 +49,8 @@ pub fn start(
     }
 }
 
-/// Chooses the engine: says why it is the supervisor.
-fn choose(options: &[OsString], command: &[OsString]) -> Result<Option<Finding>, Failure> {
+/// Chooses the engine for `auto`: returns why it is the supervisor, or nothing for the library.
+pub fn choose(options: &[OsString], command: &[OsString]) -> Result<Option<Finding>, Failure> {
     let texts = entries::require_texts(options.to_vec())?;
     let listed = entries::parse(&texts)?;
     let (file, ..) = find_program(command)?;
