@@ -104,9 +104,9 @@ impl Run {
         self
     }
 
-    /// Has seccomp(2) fail in it with this errno, by a program of `programs/`, so that no supervisor can be started.
-    pub fn without_seccomp(mut self, program: &Path, errno: i32) -> Run {
-        self.runner = vec![program.into(), errno.to_string().into()];
+    /// Has a system call fail in it with this errno, by `programs/forbid.c`, as it does in some sandboxes.
+    pub fn forbidden(mut self, call: &str, errno: i32) -> Run {
+        self.runner = vec![crate::build::program("forbid").into(), call.into(), errno.to_string().into()];
         self
     }
 

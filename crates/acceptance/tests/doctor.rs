@@ -89,10 +89,10 @@ fn doctor() -> Run {
     Run::new(command()).args(["doctor", "--json"])
 }
 
-/// In a sandbox in which there is no supervisor, so that all is the library's.
+/// In a sandbox in which no supervisor can be started, so that all is the library's.
 fn of_library(run: Run) -> Run {
     const EPERM: i32 = 1;
-    run.without_seccomp(&program_with("without-seccomp", "without-seccomp", &["-O2"]), EPERM)
+    run.forbidden("seccomp", EPERM)
 }
 
 /// Asks about a program that needs nothing of the administrator.

@@ -82,7 +82,7 @@ fn run(disk: &Disk) -> Run {
 
 /// In which no supervisor can be started.
 fn sandboxed(run: Run, errno: i32) -> Run {
-    run.without_seccomp(&program_with("without-seccomp", "without-seccomp", &["-O2"]), errno)
+    run.forbidden("seccomp", errno)
 }
 
 /// Asserts that a program is answered, and that nothing else is said than that the supervisor does it.
@@ -260,6 +260,10 @@ fn forbidden() {
         let dynamic = asked(errno, "--engine=auto", &dynamically());
         assert_eq!((dynamic.expect_out().as_str(), dynamic.err().as_str()), ("0\n", ""));
     }
+    // As a security module (Yama) forbids it.
+    let unread = run(&disk).arg(statically()).arg(disk.path()).forbidden("process_vm_readv", EPERM).output();
+    let words = "the memory of other processes cannot be read: Operation not permitted";
+    unread.refused(126, "unsupported", words, "kernel.yama.ptrace_scope=1");
     let musl = asked(EPERM, "--engine=auto", &on_musl());
     musl.expect_out();
     musl.says("unsupported", "runs on the C library musl, with which the library is not tested", "trace");

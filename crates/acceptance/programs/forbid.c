@@ -1,21 +1,26 @@
-/* without-seccomp ERRNO PROGRAM [ARGUMENT]...: runs a program in which seccomp(2) fails, as it does in some sandboxes. */
+/* forbid CALL ERRNO PROGRAM [ARGUMENT]...: runs a program in which a system call fails, as it does in some sandboxes.
+ *
+ * CALL: seccomp or process_vm_readv
+ */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 int main(int argc, char **argv)
 {
-    if (argc < 3)
+    if (argc < 4)
         return 2;
+    unsigned call = strcmp(argv[1], "seccomp") ? SYS_process_vm_readv : SYS_seccomp;
     struct sock_filter steps[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_seccomp, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | atoi(argv[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | atoi(argv[2])),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = { sizeof steps / sizeof *steps, steps };
@@ -23,7 +28,7 @@ int main(int argc, char **argv)
         perror("prctl");
         return 1;
     }
-    execvp(argv[2], argv + 2);
-    perror(argv[2]);
+    execvp(argv[3], argv + 3);
+    perror(argv[3]);
     return 1;
 }
