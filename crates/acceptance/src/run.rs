@@ -42,8 +42,8 @@ pub struct Run {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     trace: Option<(PathBuf, Vec<OsString>)>,
-    /// `vmware-bdwrapper run --engine supervisor` and its options, which run it.
-    supervisor: Vec<OsString>,
+    /// What runs it, with its options: `vmware-bdwrapper run --engine supervisor`, or what forbids that.
+    runner: Vec<OsString>,
     nobody: bool,
     default_signals: bool,
     job: bool,
@@ -59,7 +59,7 @@ impl Run {
             arguments: Vec::new(),
             environment: Vec::new(),
             trace: None,
-            supervisor: Vec::new(),
+            runner: Vec::new(),
             nobody: false,
             default_signals: false,
             job: false,
@@ -97,12 +97,18 @@ impl Run {
     /// Runs it under a supervisor, and lists devices.
     pub fn supervised(mut self, command: &Path, devices: impl AsRef<OsStr>) -> Run {
         let options = ["run", "--engine", "supervisor", "--force"].map(OsString::from);
-        self.supervisor = [command.into()].into_iter().chain(options).collect();
+        self.runner = [command.into()].into_iter().chain(options).collect();
         for entry in devices.as_ref().as_bytes().split(|byte| *byte == b':').filter(|entry| !entry.is_empty())
         {
-            self.supervisor.extend(["--device".into(), OsStr::from_bytes(entry).to_owned()]);
+            self.runner.extend(["--device".into(), OsStr::from_bytes(entry).to_owned()]);
         }
-        self.supervisor.push("--".into());
+        self.runner.push("--".into());
+        self
+    }
+
+    /// Has a system call fail in it with this errno, by `programs/forbid.c`, as it does in some sandboxes.
+    pub fn forbidden(mut self, call: &str, errno: i32) -> Run {
+        self.runner = vec![crate::build::program("forbid").into(), call.into(), errno.to_string().into()];
         self
     }
 
@@ -150,7 +156,7 @@ impl Run {
     }
 
     fn command(&self) -> Command {
-        let words: Vec<&OsStr> = self.supervisor.iter().map(OsString::as_os_str).collect();
+        let words: Vec<&OsStr> = self.runner.iter().map(OsString::as_os_str).collect();
         let words: Vec<&OsStr> = [&words[..], &[&self.program]].concat();
         let started = |program: &OsStr| match self.default_signals {
             true => {

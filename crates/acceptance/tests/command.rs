@@ -34,7 +34,6 @@ fn main() -> ExitCode {
         trial("run/errors", &[], run_errors),
         trial("entries/relative names", &[], relative),
         trial("entries/options in the help", &[], entry_help),
-        trial("run/programs that no library reaches", &[], unreachable),
         trial("run/a set-user-ID program", &[installs, devices].concat(), set_user_id),
         trial("probe/image", &[], || probe(Medium::Image)),
         trial("probe/loop", devices, || probe(Medium::Loop)),
@@ -274,14 +273,6 @@ fn entry_help() {
         assert!(page.contains(&format!("\n- `{name}`")), "libvmware-bdwrapper(7) does not explain {name}");
     };
     assert_eq!(options.map(in_manual).count(), 10);
-}
-
-fn unreachable() {
-    let disk = scsi_image();
-    let program = acceptance::program_with("bypass", "bypass-static", &["-O2", "-static", "-DSTATIC"]);
-    let outcome = run_with(&disk).arg(&program).arg("ioctl").arg(disk.path()).output();
-    assert_eq!((outcome.code(), outcome.out().as_str()), (0, "ENOTTY\n"));
-    outcome.says("unsupported", "is statically linked", "");
 }
 
 fn set_user_id() {

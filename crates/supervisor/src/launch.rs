@@ -50,6 +50,8 @@ pub enum Failure {
     Supervised,
     /// A sandbox does not allow a filter.
     Forbidden(io::Error),
+    /// A security module does not allow processes to look at others.
+    Unreadable(io::Error),
     /// Something that the supervisor needs failed.
     System(io::Error),
     /// The program cannot be executed.
@@ -67,6 +69,9 @@ impl fmt::Display for Failure {
                  vmware-bdwrapper itself",
             ),
             Failure::Forbidden(error) => write!(f, "seccomp(2) is not allowed here: {error}"),
+            Failure::Unreadable(error) => {
+                write!(f, "the memory of other processes cannot be read: {error}")
+            }
             Failure::System(error) | Failure::NotExecuted(error) => error.fmt(f),
         }
     }
@@ -97,7 +102,7 @@ enum Message {
 /// What was tried when the program could not be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
-enum Step {
+pub(crate) enum Step {
     Prepare,
     Filter,
     Execute,
@@ -168,7 +173,7 @@ fn sockets() -> io::Result<(OwnedFd, OwnedFd)> {
 /// fork(2); `None` in the child.
 ///
 /// Only while this process has one thread.
-fn fork() -> io::Result<Option<Pid>> {
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
     // SAFETY: there is one thread, so that the child can do whatever this process can.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
@@ -503,7 +508,7 @@ fn wait_alone(program: Pid, supervisor: Pid, signals: &Signals) -> Result<Ended,
 }
 
 impl Failure {
-    fn of(step: Step, error: io::Error) -> Failure {
+    pub(crate) fn of(step: Step, error: io::Error) -> Failure {
         match (step, error.raw_os_error()) {
             (Step::Filter, Some(libc::EINVAL | libc::ENOSYS)) => Failure::OldKernel,
             (Step::Filter, Some(libc::EBUSY)) => Failure::Supervised,
@@ -805,7 +810,7 @@ fn not_executed(socket: &OwnedFd, step: Step, error: &io::Error) -> ! {
     unsafe { libc::_exit(127) }
 }
 
-fn install_filter() -> io::Result<OwnedFd> {
+pub(crate) fn install_filter() -> io::Result<OwnedFd> {
     let program = filter::program();
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
     let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER

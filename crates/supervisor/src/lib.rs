@@ -8,9 +8,10 @@
 //! is the supervisor's child, in the front's process group; it installs the filter that all its
 //! descendants inherit.
 //!
-//! `unsafe` stands in `launch`, `notify`, `target` and `user` alone.
+//! `unsafe` stands in `attempt`, `launch`, `notify`, `target` and `user` alone.
 #![deny(unsafe_code)]
 
+mod attempt;
 mod call;
 mod filter;
 mod launch;
@@ -22,8 +23,9 @@ mod target;
 mod trace;
 mod user;
 
+pub use attempt::available;
 pub use launch::{Ended, Failure, run};
-pub use policy::Policy;
+pub use policy::{Policy, loses_privileges};
 pub use registry::Registry;
 pub use trace::{Missing, Records, Shown};
 pub use user::{Unknown, User};

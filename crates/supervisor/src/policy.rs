@@ -18,16 +18,25 @@ pub struct Policy {
     pub user: Option<&'static User>,
 }
 
+/// Whether the kernel takes a filter from this process only together with `PR_SET_NO_NEW_PRIVS`.
+pub fn loses_privileges() -> bool {
+    !effective().contains(CapabilitySet::SYS_ADMIN)
+}
+
+fn effective() -> CapabilitySet {
+    capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective)
+}
+
 impl Policy {
     /// Returns that of the calling process.
-    pub fn current() -> Result<Policy, Unknown> {
-        // It is needed as long as the supervisor runs.
-        let user = User::of_sudo()?.map(|user| &*Box::leak(Box::new(user)));
-        let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    /// `by_sudo`: it is run for the user who called sudo(8), if somebody did.
+    pub fn current(by_sudo: bool) -> Result<Policy, Unknown> {
+        let user = if by_sudo { User::of_sudo()? } else { None };
         Ok(Policy {
-            no_new_privileges: !effective.contains(CapabilitySet::SYS_ADMIN),
-            reaches_others: effective.contains(CapabilitySet::SYS_PTRACE),
-            user,
+            no_new_privileges: loses_privileges(),
+            reaches_others: effective().contains(CapabilitySet::SYS_PTRACE),
+            // It is needed as long as the supervisor runs.
+            user: user.map(|user| &*Box::leak(Box::new(user))),
         })
     }
 }

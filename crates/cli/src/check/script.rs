@@ -15,6 +15,9 @@ const MOST: u64 = 1 << 20;
 /// Programs that start others as another user, without the variable.
 const STARTERS: [&str; 5] = ["sudo", "doas", "pkexec", "su", "runuser"];
 
+/// How such a program loses the variable: the rest of a sentence that begins with its name.
+pub const STARTS: &str = "starts programs without LD_PRELOAD";
+
 /// Says of such a program, where it loses the variable (in secure mode they all do), what to do.
 pub fn starter(file: &Path, is_secure: bool) -> Option<Finding> {
     let name = file.file_name()?.to_str().filter(|name| STARTERS.contains(name))?;
@@ -26,7 +29,7 @@ pub fn starter(file: &Path, is_secure: bool) -> Option<Finding> {
         "su" | "runuser" => format!("{name} -c \"{run}\""),
         _ => format!("{name} {run}"),
     };
-    let why = format!("starts programs without {VARIABLE}, so that the library is lost");
+    let why = format!("{STARTS}, so that the library is lost");
     let finding = Finding::problem(Code::PreloadLost, why).of(file);
     Some(finding.hint(format!("put it first, as in '{first}'")))
 }
@@ -36,6 +39,10 @@ pub fn starter(file: &Path, is_secure: bool) -> Option<Finding> {
 pub struct Launcher {
     /// Where it loses the variable.
     pub findings: Vec<Finding>,
+    /// The first of these losses: the rest of a sentence that begins with the script's name.
+    pub loss: Option<String>,
+    /// Whether one of them is a program that starts others as another user.
+    pub has_starter: bool,
     /// The program that it becomes, where that is written out.
     pub target: Option<PathBuf>,
 }
@@ -76,8 +83,11 @@ fn parse(file: &Path, text: &[u8]) -> Launcher {
         let asks = asks_whether_empty(&words);
         is_empty &= !has("else") && !has("elif");
         if let Some((does, remedy)) = loss(line, is_empty || asks && !has("else")) {
-            let why = format!("{does} in line {number}, so that the library is lost");
+            let does = format!("{does} in line {number}");
+            let why = format!("{does}, so that the library is lost");
             launcher.findings.push(Finding::problem(Code::PreloadLost, why).of(file).hint(remedy));
+            launcher.has_starter |= remedy == AS_USER;
+            launcher.loss.get_or_insert(does);
         }
         is_empty |= asks && (has("if") || has("elif")) && !has("else");
         is_empty &= !has("fi");
@@ -106,9 +116,12 @@ fn asks_whether_empty(words: &[&str]) -> bool {
         && !words.iter().any(|word| ["!", "||"].contains(word))
 }
 
+const KEEP: &str =
+    "start the program that the script starts, or change the line so that it keeps the value of LD_PRELOAD";
+const AS_USER: &str = "run 'vmware-bdwrapper run' with the program as that user instead";
+
 /// How a line of a shell's loses the variable, and what to do; `is_empty`: there is nothing to lose by setting it.
 fn loss(line: &str, is_empty: bool) -> Option<(String, &'static str)> {
-    const KEEP: &str = "start the program that the script starts, or change the line so that it keeps the value of LD_PRELOAD";
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let has = |word: &str| words.contains(&word);
     for (at, _) in line.match_indices("LD_PRELOAD=") {
@@ -132,14 +145,8 @@ fn loss(line: &str, is_empty: bool) -> Option<(String, &'static str)> {
     let starts = |word: &&&str| STARTERS.iter().any(|name| word.rsplit('/').next() == Some(name));
     let command = words.iter().find(|word| **word != "exec" && !word.contains('='));
     command.filter(starts).map(|word| {
-        let remedy = "run 'vmware-bdwrapper run' with the program as that user instead";
-        (
-            format!(
-                "starts a program by {}, which removes {VARIABLE}",
-                word.rsplit('/').next().unwrap_or(word)
-            ),
-            remedy,
-        )
+        let name = word.rsplit('/').next().unwrap_or(word);
+        (format!("starts a program by {name}, which removes {VARIABLE}"), AS_USER)
     })
 }
 

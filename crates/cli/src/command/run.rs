@@ -8,29 +8,64 @@ use std::process::Command;
 
 use disk::names;
 
+use crate::check::engine::{self, Choice};
 use crate::check::{config, device, library, script};
+use crate::command::supervise::supervise;
 use crate::entries::{self, Device};
 use crate::program::{find, secure};
 use crate::say::failure::{Failure, cause, say, shown};
 use crate::say::finding::{Code, Finding, Verdict, only};
 
-/// What answers the requests of a program.
+/// What is to answer the requests of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Engine {
-    /// The preload library.
+    /// The library where it works, else the supervisor
+    Auto,
+    /// The preload library
     Library,
-    /// The supervisor.
+    /// The supervisor
     Supervisor,
 }
 
 /// The library's variable for the amount of messages.
 pub const LOG_LEVEL: &str = names::LOG_LEVEL;
 
+/// Runs a program with an engine; `command` is its name and its arguments.
+pub fn start(
+    engine: Engine,
+    options: Vec<OsString>,
+    log_level: Option<&str>,
+    force: bool,
+    command: &[OsString],
+) -> Result<Infallible, Failure> {
+    let choice = match engine {
+        Engine::Auto => choose(&options, command)?,
+        Engine::Library => None,
+        Engine::Supervisor => return supervise(options, log_level, force, command, None),
+    };
+    match choice {
+        None => run(options, log_level, force, command),
+        Some(why) => supervise(options, log_level, force, command, Some(why)),
+    }
+}
+
+/// Chooses the engine for `auto`: returns why it is the supervisor, or nothing for the library.
+pub fn choose(options: &[OsString], command: &[OsString]) -> Result<Option<Finding>, Failure> {
+    let texts = entries::require_texts(options.to_vec())?;
+    let listed = entries::parse(&texts)?;
+    let (file, ..) = find_program(command)?;
+    match engine::choose(&file, &listed) {
+        Choice::Library => Ok(None),
+        Choice::Supervisor(why) => Ok(Some(why)),
+        Choice::Neither(finding) => Err(Failure { status: Failure::NOT_EXECUTED, findings: vec![finding] }),
+    }
+}
+
 /// Becomes the program. `command` is its name and its arguments.
 ///
 /// A device that something uses is refused unless `force`. Whoever begins to use it afterwards is not kept from it: the
 /// program that is started does not have it for itself alone, either.
-pub fn run(
+fn run(
     options: Vec<OsString>,
     log_level: Option<&str>,
     force: bool,
@@ -72,10 +107,7 @@ pub fn program(
     command: &[OsString],
     force: bool,
 ) -> Result<(PathBuf, Command), Failure> {
-    let (name, arguments) = command.split_first().ok_or_else(|| {
-        Finding::problem(Code::Usage, "No program is given").hint("name one after the options")
-    })?;
-    let file = find::find(name)?;
+    let (file, name, arguments) = find_program(command)?;
     device::judge(listed, std::slice::from_ref(&file), force).map_err(|uses| Failure {
         status: Failure::NOT_EXECUTED,
         findings: [uses, vec![Finding::force_needed("The program is not started")]].concat(),
@@ -83,6 +115,14 @@ pub fn program(
     let mut command = Command::new(&file);
     command.arg0(name).args(arguments);
     Ok((file, command))
+}
+
+/// Finds the file of a command, beside its name and its arguments.
+fn find_program(command: &[OsString]) -> Result<(PathBuf, &OsString, &[OsString]), Failure> {
+    let (name, arguments) = command.split_first().ok_or_else(|| {
+        Finding::problem(Code::Usage, "No program is given").hint("name one after the options")
+    })?;
+    Ok((find::find(name)?, name, arguments))
 }
 
 /// Why a program was not started.
@@ -128,7 +168,7 @@ fn warn_of_others(file: &Path, listed: &[Device<'_>]) {
 fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), Failure> {
     let cannot = |error: std::io::Error| find::not_executed(file, &cause(&error));
     let status = file.metadata().map_err(cannot)?;
-    [find::unstartable(file), find::unreachable(file)].iter().flatten().for_each(say);
+    [find::unstartable(file), engine::beyond_library(file)].iter().flatten().for_each(say);
     let is_secure = secure::is_secure(file, &status).map_err(cannot)?;
     if let Some(finding) = script::starter(file, is_secure) {
         if is_secure {
@@ -153,6 +193,6 @@ fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), F
         return Ok((library::NAME.into(), true));
     }
     let why = "would not find the devices, because it runs with rights that you do not have (a set-user-ID program)";
-    let heading = Finding::problem(Code::NotReady, why).of(file).hint("see libvmware-bdwrapper(7)");
+    let heading = Finding::problem(Code::NotReady, why).of(file).hint(engine::for_rights());
     Err(Failure { status: Failure::NOT_EXECUTED, findings: [vec![heading], obstacles].concat() })
 }

@@ -10,25 +10,29 @@ use disk::names;
 use supervisor::{Ended, Missing, Policy, Records, Registry};
 
 use crate::check::config::FILE;
-use crate::check::{library, script};
+use crate::check::{engine, library};
 use crate::command::run::{not_started, program};
 use crate::command::sudo::{self, Permit};
 use crate::entries::{self, Device};
-use crate::program::{find, secure};
-use crate::say::failure::{Failure, cause, say};
+use crate::program::find;
+use crate::say::failure::{Failure, say};
 use crate::say::finding::{Code, Finding};
 
-/// Runs a program under a supervisor, and ends as it ends. `command` is its name and its arguments.
+/// Runs a program under a supervisor, and ends as it ends. `command` is its name and its arguments; `why` says
+/// why the supervisor was chosen.
 pub fn supervise(
     options: Vec<OsString>,
     log_level: Option<&str>,
     force: bool,
     command: &[OsString],
+    why: Option<Finding>,
 ) -> Result<Infallible, Failure> {
     // The library's levels: of those after the start, a supervisor sees the requests alone.
     let level = log_level.map(OsString::from).or_else(|| std::env::var_os(names::LOG_LEVEL));
     let level = level.and_then(|level| level.to_str()?.parse::<i32>().ok()).unwrap_or(1);
-    let prepared = prepare(options, force, command)?;
+    // What sudo(8) starts is root's, unless its user has asked for a supervisor.
+    let prepared = prepare(options, force, command, why.is_none())?;
+    why.iter().filter(|_| level >= 1).for_each(say);
     let records = match level {
         1000.. if prepared.may_show => Records::Lines,
         1000.. => {
@@ -63,8 +67,15 @@ pub struct Prepared {
 }
 
 /// Finds a program, and says what the user should know. A device that something uses is refused unless `force`.
-pub fn prepare(options: Vec<OsString>, force: bool, command: &[OsString]) -> Result<Prepared, Failure> {
-    let policy = Policy::current().map_err(|unknown| sudo::unknown(&unknown))?;
+///
+/// `by_sudo`: it is run for the user who called sudo(8), if somebody did, else for the caller.
+pub fn prepare(
+    options: Vec<OsString>,
+    force: bool,
+    command: &[OsString],
+    by_sudo: bool,
+) -> Result<Prepared, Failure> {
+    let policy = Policy::current(by_sudo).map_err(|unknown| sudo::unknown(&unknown))?;
     // The supervisor needs them as long as it runs.
     let texts = if policy.user.is_some() { options } else { entries::require_texts(options)? };
     let texts: &'static [OsString] = texts.leak();
@@ -85,11 +96,10 @@ pub fn prepare(options: Vec<OsString>, force: bool, command: &[OsString]) -> Res
             .into());
     }
     entries::clashes(&listed).flatten().for_each(say);
-    if policy.no_new_privileges {
-        say_without_privileges(&file)?;
+    if engine::loses_rights(&file) {
+        say_without_privileges(&file);
     }
-    let preload = std::env::var_os(library::VARIABLE).unwrap_or_default();
-    match without_library(&preload) {
+    match library::removed(std::env::var_os(library::VARIABLE).as_deref()) {
         Some(rest) => command.env(library::VARIABLE, rest),
         None => command.env_remove(library::VARIABLE),
     };
@@ -125,47 +135,14 @@ impl Prepared {
         let ended = supervisor::run(&mut self.command, self.devices, self.policy, records, lost);
         ended.map_err(|failure| match failure {
             supervisor::Failure::NotExecuted(error) => not_started(file, &error),
-            failure => {
-                let why = format!("The supervisor cannot be started ({failure})");
-                Finding::problem(Code::NotExecutable, why).hint("use --engine library").into()
-            }
+            failure => engine::not_started(&failure).into(),
         })
     }
 }
 
-/// Says of a set-user-ID program that it will not have its rights.
-fn say_without_privileges(file: &Path) -> Result<(), Failure> {
-    let cannot = |error: std::io::Error| find::not_executed(file, &cause(&error));
-    let status = file.metadata().map_err(cannot)?;
-    if secure::is_secure(file, &status).map_err(cannot)? || script::is_vmwares(file) {
-        let why =
-            "runs with your own rights under the supervisor, as all set-user-ID programs do (no_new_privs)";
-        say(Finding::warning(Code::PermissionDenied, why)
-            .of(file)
-            .hint("to have it keep its own, use --engine library"));
-    }
-    Ok(())
-}
-
-/// The libraries of `LD_PRELOAD` without this project's: the supervisor answers alone.
-fn without_library(preload: &OsStr) -> Option<OsString> {
-    let is_ours = |name: &&[u8]| {
-        name.rsplit(|byte| *byte == b'/').next().is_some_and(|name| name == names::LIBRARY.as_bytes())
-    };
-    let names = preload.as_bytes().split(|byte| matches!(byte, b' ' | b':'));
-    let rest: Vec<&[u8]> = names.filter(|name| !name.is_empty() && !is_ours(name)).collect();
-    (!rest.is_empty()).then(|| OsStr::from_bytes(&rest.join(&b':')).to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_library_is_left_out() {
-        let without = |preload: &str| without_library(preload.as_ref());
-        assert_eq!(without(""), None);
-        assert_eq!(without("/usr/lib/libvmware-bdwrapper.so.0"), None);
-        assert_eq!(without("libvmware-bdwrapper.so.0 libx.so:/y.so"), Some("libx.so:/y.so".into()));
-    }
+/// Says of a set-user-ID program, or of one that starts others, that these have the rights of the user alone.
+fn say_without_privileges(file: &Path) {
+    let why = "set-user-ID programs run with your own rights under your supervisor (no_new_privs)";
+    let finding = Finding::warning(Code::PermissionDenied, why).of(file);
+    say(finding.hint(format!("to have them keep their own, {}", engine::keeping_rights(file))));
 }

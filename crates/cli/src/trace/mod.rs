@@ -25,7 +25,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use supervisor::{Ended, Missing, Records, Shown};
 
-use crate::command::run::{Engine, LOG_LEVEL, Prepared, not_started, prepare};
+use crate::check::engine;
+use crate::command::run::{self, Engine, LOG_LEVEL, Prepared, not_started, prepare};
 use crate::command::supervise;
 use crate::entries;
 use crate::say::failure::{Failure, say};
@@ -53,8 +54,8 @@ pub struct Options {
     /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts, or what the replayed trace says
     #[arg(long = "device", value_name = "ENTRY")]
     devices: Vec<OsString>,
-    /// What answers: library, in programs that load it (the default), or supervisor, in all programs
-    #[arg(long, value_enum, default_value_t = Engine::Library, hide_possible_values = true)]
+    /// What answers: library, supervisor, or auto: the library where it works, else the supervisor
+    #[arg(long, value_enum, default_value_t = Engine::Auto, hide_possible_values = true)]
     #[arg(hide_default_value = true, conflicts_with = "replay")]
     engine: Engine,
     /// Write one JSON object a line, which --replay takes; with --replay, print an object for each difference
@@ -83,8 +84,12 @@ pub fn trace(options: Options) -> Result<ExitCode, Failure> {
     match &options.replay {
         Some(file) => replay::replay(file, options.devices, options.json, options.write, options.force),
         None => match options.engine {
+            Engine::Auto => match run::choose(&options.devices, &options.command)? {
+                None => watch(options),
+                Some(why) => watch_supervised(options, Some(why)),
+            },
             Engine::Library => watch(options),
-            Engine::Supervisor => watch_supervised(options),
+            Engine::Supervisor => watch_supervised(options, None),
         },
     }
 }
@@ -101,7 +106,7 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
         say(finding.hint("run the command as root to have them in the trace"));
     }
     let mut receiver = Receiver::new()?;
-    let mut output = Output::new(output.as_deref(), json, Engine::Library, &listed)?;
+    let mut output = Output::new(output.as_deref(), json, engine::Engine::Library, &listed)?;
     output.begin(command.get_program(), &texts);
     command.env(disk::names::TRACE, receiver.variable());
     // For set-user-ID programs that it starts.
@@ -126,9 +131,11 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
 /// Starts the program under a supervisor and shows the requests that it answers.
 fn watch_supervised(
     Options { devices, json, output, force, command, .. }: Options,
+    why: Option<Finding>,
 ) -> Result<ExitCode, Failure> {
-    let prepared = supervise::prepare(entries::require_texts(devices)?, force, &command)?;
-    let mut output = Output::new(output.as_deref(), json, Engine::Supervisor, &prepared.listed)?;
+    let prepared = supervise::prepare(devices, force, &command, why.is_none())?;
+    why.iter().for_each(say);
+    let mut output = Output::new(output.as_deref(), json, engine::Engine::Supervisor, &prepared.listed)?;
     output.begin(prepared.command.get_program(), prepared.texts);
     let mut record = |head: &Header, parts: &Parts<'_>| output.add(&Record::new(head, parts));
     let waits = || {

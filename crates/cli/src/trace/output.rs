@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decode;
 use super::record::Record;
-use crate::command::run::Engine;
+use crate::check::engine::Engine;
 use crate::entries::Device;
 use crate::file::{Place, inode, proc_path};
 use crate::host::scan::Host;
