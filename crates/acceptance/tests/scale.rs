@@ -6,16 +6,20 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use acceptance::{Need, Run, Scratch, main as harness, trial};
+use acceptance::{Need, Run, Scratch, Trial, main as harness, trial};
 
 /// The most devices that can be listed.
 const MOST: usize = 256;
 
 fn main() -> ExitCode {
-    harness(vec![
+    harness(trials())
+}
+
+pub fn trials() -> Vec<Trial> {
+    vec![
         trial("many devices, descriptors, threads and requests", &[], many),
         trial("the last device costs what the first does", &[Need::Tool("valgrind")], constant),
-    ])
+    ]
 }
 
 /// Image files of 1 MiB, 2 MiB and so on, whose first bytes are their number; and the list of them.

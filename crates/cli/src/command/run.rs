@@ -11,7 +11,7 @@ use disk::names;
 use crate::check::{config, device, library, script};
 use crate::entries::{self, Device};
 use crate::program::{find, secure};
-use crate::say::failure::{Failure, cause, say, shown};
+use crate::say::failure::{Failure, cause, say, shown, spare_standard_error};
 use crate::say::finding::{Code, Finding, Verdict, only};
 
 /// What answers the requests of a program.
@@ -76,6 +76,10 @@ pub fn program(
         Finding::problem(Code::Usage, "No program is given").hint("name one after the options")
     })?;
     let file = find::find(name)?;
+    let standard_error = entries::identity_of(Path::new("/proc/self/fd/2"));
+    if standard_error.is_some() && listed.iter().any(|device| entries::identity(device) == standard_error) {
+        spare_standard_error();
+    }
     device::judge(listed, std::slice::from_ref(&file), force).map_err(|uses| Failure {
         status: Failure::NOT_EXECUTED,
         findings: [uses, vec![Finding::force_needed("The program is not started")]].concat(),

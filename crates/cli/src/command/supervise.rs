@@ -32,7 +32,6 @@ pub fn supervise(
             .hint(format!("name at most {}", Registry::MOST))
             .into());
     }
-    entries::clashes(&listed).flatten().for_each(say);
     find::unstartable(&file).iter().for_each(say);
     // The library's levels: of those after the start, a supervisor sees the requests alone.
     let level = log_level.map(OsString::from).or_else(|| std::env::var_os(names::LOG_LEVEL));
@@ -50,11 +49,8 @@ pub fn supervise(
         command.env_remove(variable);
     }
     let entries: Vec<_> = listed.iter().map(|device| device.entry).collect();
-    let (devices, problems) = Registry::new(&entries);
-    for (entry, problem) in problems {
-        let finding = Finding::warning(Code::NotADevice, problem.to_string());
-        say(finding.of(OsStr::from_bytes(entry.path)));
-    }
+    // What is wrong with them has been said.
+    let (devices, _) = Registry::new(&entries);
     let lost = || {
         let why = "has lost its supervisor, so requests to disks fail in it and in what it started";
         say(Finding::problem(Code::Io, why).of(&file).hint("end them, and start again"));
