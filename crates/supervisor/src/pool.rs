@@ -32,7 +32,7 @@ pub struct Pool {
 struct Turn {
     /// Whether a thread receives.
     is_taken: bool,
-    /// How many wait for it.
+    /// How many wait for it, or will in a moment.
     idle: usize,
     /// Whether nothing more will come.
     has_ended: bool,
@@ -46,7 +46,8 @@ thread_local! {
 impl Pool {
     /// Puts together what the threads work with.
     pub fn new(listener: Listener, registry: Registry, policy: Policy, messages: Option<File>) -> Pool {
-        let turn = Turn { is_taken: false, idle: 0, has_ended: false };
+        // The first thread is about to be started.
+        let turn = Turn { is_taken: false, idle: 1, has_ended: false };
         Pool { listener, registry, policy, messages, turn: Mutex::new(turn), changed: Condvar::new() }
     }
 
@@ -54,7 +55,8 @@ impl Pool {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Receives and answers until no process of the tree is left, or until enough threads wait.
+    /// Receives and answers, as one of those that wait, until no process of the tree is left, or until
+    /// enough threads wait.
     pub fn serve(&'static self) {
         while self.take_turn() {
             while HAS_TURN.get() {
@@ -67,20 +69,32 @@ impl Pool {
                 if self.listener.has_more() {
                     self.hand_over();
                 }
-                if let Some(reply) = call::answer(self, &notification) {
+                let reply = call::answer(self, &notification);
+                // It is free from here on: where the answer lets the caller run in its place, it would be
+                // missed, and another one be started for each call.
+                let is_needed = HAS_TURN.get() || self.become_idle();
+                if let Some(reply) = reply {
                     self.listener.answer(notification.id, reply);
+                }
+                if !is_needed {
+                    return;
                 }
             }
         }
     }
 
-    /// Waits until it is this thread's turn; `false` where it is not needed any more.
+    /// Counts this thread among those that wait; `false` where there are enough.
+    fn become_idle(&self) -> bool {
+        let mut turn = self.turn();
+        let is_needed = turn.idle < MOST_IDLE;
+        turn.idle += usize::from(is_needed);
+        is_needed
+    }
+
+    /// Waits, as one of those that do, until it is this thread's turn; `false` where nothing more will
+    /// come.
     fn take_turn(&self) -> bool {
         let mut turn = self.turn();
-        if turn.is_taken && turn.idle >= MOST_IDLE {
-            return false;
-        }
-        turn.idle += 1;
         while turn.is_taken && !turn.has_ended {
             turn = self.changed.wait(turn).unwrap_or_else(PoisonError::into_inner);
         }
@@ -106,6 +120,7 @@ impl Pool {
                 // What comes waits until this thread has answered.
                 return;
             }
+            turn.idle += 1;
         }
         HAS_TURN.set(false);
         turn.is_taken = false;
