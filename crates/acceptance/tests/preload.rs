@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     harness(trials())
 }
 
+/// The trials, which tests/supervisor.rs runs too.
 pub fn trials() -> Vec<Trial> {
     let root: &[Need] = &[Need::Devices];
     let strace: &[Need] = &[Need::Tool("strace")];

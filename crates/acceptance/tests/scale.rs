@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     harness(trials())
 }
 
+/// The trials, which tests/supervisor.rs runs too.
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("many devices, descriptors, threads and requests", &[], many),
