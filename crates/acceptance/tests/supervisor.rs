@@ -29,7 +29,7 @@ const MIB: u64 = 1 << 20;
 /// Trials of the files above that are about the library itself, by the beginnings of their names, and
 /// why the supervisor has nothing to do with them. Where it answers otherwise than the library, a
 /// trial says so itself (`by_engine`).
-const OF_THE_LIBRARY: [(&str, &str); 17] = [
+const OF_THE_LIBRARY: [(&str, &str); 18] = [
     ("preload/early/", "constructors that run before the library's"),
     ("preload/others/a-second-preload-library", "interposed functions"),
     ("preload/others/request-numbers-of-the-kernel-headers", "the core's, which both have"),
@@ -47,6 +47,7 @@ const OF_THE_LIBRARY: [(&str, &str); 17] = [
     ("promises/set-up/", "threads that ask before the library's constructor has run"),
     ("promises/process/message-beyond-limit", "the library's messages are written by the program"),
     ("promises/library/", "the library's file"),
+    ("scale/the last device", "instructions of the program"),
 ];
 
 const ENTRIES: &str = "entries that the library reads; the command reads the supervisor's";
