@@ -96,7 +96,7 @@ fn main() -> ExitCode {
         trial("signals/a stopped job", &[], stopped),
         trial("signals/a storm", cc, storm),
         trial("waiting/for another call", root, || blocked("serve", "status 0, byte 1\n")),
-        trial("waiting/killed", root, || blocked("kill", "signal 9\nanswered\n")),
+        trial("waiting/killed", root, || blocked("kill", "signal 9\nanswered\nbyte 0\n")),
         trial("waiting/another process gets the number", root, || blocked("reuse", "signal 9\nvictim 0\n")),
         trial("environment", &[], environment),
         trial("files/the supervisor holds none", root, holds_no_file),
