@@ -224,6 +224,10 @@ static int blocked(const char *how, const char *path)
     }
     fcntl(locker, F_OFD_SETLK, &unlock);
     puts(idlun(fd));
+    /* The command of a process that is gone is not carried out later. */
+    for (int i = 0; i < 100 && !first_byte(fd); i++)
+        usleep(1000);
+    printf("byte %d\n", first_byte(fd));
     return 0;
 }
 

@@ -363,6 +363,12 @@ impl Disk {
 
     /// A program with the library, this device listed.
     pub fn run(&self, program: impl AsRef<OsStr>) -> Run {
-        Run::new(program).with(&self.scratch.library(), self.entry())
+        self.run_on(engine(), program)
+    }
+
+    /// A program with another engine.
+    pub fn run_on(&self, engine: Engine, program: impl AsRef<OsStr>) -> Run {
+        self.scratch.command();
+        Run::new(program).with_engine(engine, &self.scratch.library(), self.entry())
     }
 }

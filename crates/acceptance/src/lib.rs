@@ -29,7 +29,7 @@ mod terminal;
 pub use build::{built_command, library, program, program_with, python};
 pub use clients::command;
 pub use data::{assert_same, pattern};
-pub use engine::{Engine, engine, test_engine};
+pub use engine::{Engine, by_engine, engine, test_engine};
 pub use finding::{Finding, commands};
 pub use fixture::{Disk, Loop, Medium, Name, Scratch};
 pub use harness::{Need, disk_trials, group, is_root, kernel_trial, main, needs, trial};

@@ -88,7 +88,12 @@ impl Run {
 
     /// Lists devices, and has the engine answer that is tested: the library or, beside it, the supervisor.
     pub fn with(self, library: &Path, devices: impl AsRef<OsStr>) -> Run {
-        match engine() {
+        self.with_engine(engine(), library, devices)
+    }
+
+    /// The same with another engine.
+    pub fn with_engine(self, engine: Engine, library: &Path, devices: impl AsRef<OsStr>) -> Run {
+        match engine {
             Engine::Library => self.env("LD_PRELOAD", library).env(names::DEVICES, devices),
             Engine::Supervisor => self.supervised(&library.with_file_name(COMMAND), devices),
         }

@@ -5,7 +5,13 @@ mod ata;
 #[expect(dead_code, reason = "its main function is not called")]
 mod golden;
 #[expect(dead_code, reason = "its main function is not called")]
+mod preload;
+#[expect(dead_code, reason = "its main function is not called")]
 mod programs;
+#[expect(dead_code, reason = "its main function is not called")]
+mod promises;
+#[expect(dead_code, reason = "its main function is not called")]
+mod scale;
 #[expect(dead_code, reason = "its main function is not called")]
 mod scsi;
 #[expect(dead_code, reason = "its main function is not called")]
@@ -21,6 +27,56 @@ use acceptance::{
 };
 
 const MIB: u64 = 1 << 20;
+
+/// Trials of the files above that are about the library itself, by the beginnings of their names, and
+/// why the supervisor has nothing to do with them. Where it answers otherwise than the library, a
+/// trial says so itself (`by_engine`).
+const OF_THE_LIBRARY: [(&str, &str); 18] = [
+    ("preload/early/", "constructors that run before the library's"),
+    ("preload/others/a-second-preload-library", "interposed functions"),
+    ("preload/others/request-numbers-of-the-kernel-headers", "the core's, which both have"),
+    ("preload/entries/same-kind-twice", ENTRIES),
+    ("preload/entries/many", ENTRIES),
+    ("preload/entries/bad", ENTRIES),
+    ("preload/level/default-is-silent", ENTRIES),
+    ("preload/level/minus-one", ENTRIES),
+    ("preload/level/errors-only", ENTRIES),
+    ("preload/level/start-up", ENTRIES),
+    ("preload/level/each-includes-those-below", ENTRIES),
+    ("preload/level/not-a-number", ENTRIES),
+    ("preload/level/one-write-per-line", ENTRIES),
+    ("preload/level/100-", "the supervisor sees no open(2), dup(2) and close(2)"),
+    ("promises/set-up/", "threads that ask before the library's constructor has run"),
+    ("promises/process/message-beyond-limit", "the library's messages are written by the program"),
+    ("promises/library/", "the library's file"),
+    ("scale/the last device", "instructions of the program"),
+];
+
+const ENTRIES: &str = "entries that the library reads; the command reads the supervisor's";
+
+/// Files of this directory whose trials do not run here, and why.
+const OTHER_FILES: [(&str, &str); 19] = [
+    ("choice", COMMAND),
+    ("command", COMMAND),
+    ("completions", COMMAND),
+    ("crash", "in the virtual machine"),
+    ("deps", "the tools of the tests"),
+    ("devices", "in the virtual machine"),
+    ("doctor", COMMAND),
+    ("engines", "it tests both engines itself"),
+    ("hypervisor", "it tests both engines itself"),
+    ("install", "what is installed"),
+    ("isolation", "the tests themselves"),
+    ("jobs", "it tests both engines itself"),
+    ("library", "the library's file"),
+    ("link", COMMAND),
+    ("packages", "what is installed"),
+    ("secure", "the library in set-user-ID programs, and its file of settings"),
+    ("snapshots", COMMAND),
+    ("sudo", "what a supervisor of root's alone does"),
+    ("vmdk", COMMAND),
+];
+const COMMAND: &str = "the command";
 
 fn main() -> ExitCode {
     test_engine(Engine::Supervisor);
@@ -44,18 +100,70 @@ fn main() -> ExitCode {
         trial("signals/a stopped job", &[], stopped),
         trial("signals/a storm", cc, storm),
         trial("waiting/for another call", root, || blocked("serve", "status 0, byte 1\n")),
-        trial("waiting/killed", root, || blocked("kill", "signal 9\nanswered\n")),
+        trial("waiting/killed", root, || blocked("kill", "signal 9\nanswered\nbyte 0\n")),
         trial("waiting/another process gets the number", root, || blocked("reuse", "signal 9\nvictim 0\n")),
         trial("waiting/for memory", root, || same("stalled", &"answered\n".repeat(8))),
         trial("environment", &[], environment),
         trial("files/the supervisor holds none", root, holds_no_file),
+        trial("parity/every file", &[], every_file),
+        trial("parity/every documented difference", &[], every_difference),
     ];
-    trials.extend(group("ata", ata::trials));
-    trials.extend(group("golden", golden::trials));
-    trials.extend(group("programs", programs::trials));
-    trials.extend(group("scsi", scsi::trials));
-    trials.extend(group("trace", trace::trials));
+    let mut shared = Vec::new();
+    shared.extend(group("ata", ata::trials));
+    shared.extend(group("golden", golden::trials));
+    shared.extend(group("preload", preload::trials));
+    shared.extend(group("programs", programs::trials));
+    shared.extend(group("promises", promises::trials));
+    shared.extend(group("scale", scale::trials));
+    shared.extend(group("scsi", scsi::trials));
+    shared.extend(group("trace", trace::trials));
+    for (name, why) in OF_THE_LIBRARY {
+        let before = shared.len();
+        shared.retain(|trial| !trial.name().starts_with(name));
+        assert!(shared.len() < before, "{name} ({why}): there is no such trial");
+    }
+    trials.extend(shared);
     harness(trials)
+}
+
+/// The sources of the trials.
+fn sources() -> Vec<(String, String)> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let entries = fs::read_dir(directory).expect("it holds this file");
+    let sources = entries.map(|entry| entry.expect("it can be read").path()).filter_map(|path| {
+        let name = path.file_stem()?.to_str()?.to_owned();
+        let file = if path.is_dir() { path.join("main.rs") } else { path };
+        Some((name, fs::read_to_string(file).ok()?))
+    });
+    sources.collect()
+}
+
+/// Each file of trials is run here, or does not apply for a reason.
+fn every_file() {
+    let own = include_str!("supervisor.rs");
+    for (name, _) in sources() {
+        let is_run = own.contains(&format!("\nmod {name};\n"));
+        let is_other = OTHER_FILES.iter().any(|(other, _)| *other == name);
+        assert!(is_run != is_other || name == "supervisor", "{name}: run it here, or say why not");
+    }
+}
+
+/// Each row of the table of differences is one that a trial finds.
+fn every_difference() {
+    let text = include_str!("../../../docs/differences.md");
+    let table = text.split("\n## Engines\n").nth(1).expect("it has the section");
+    let table = table.split("\n## ").next().expect("it has text");
+    let rows: Vec<&str> = table.lines().filter_map(|line| line.strip_prefix("| ")).skip(1).collect();
+    assert!(!rows.is_empty(), "there is no row in {table}");
+    for row in rows {
+        let what = row.split(" | ").next().expect("it has a cell");
+        let call = format!("by_engine(\"{what}\"");
+        let is_found = sources().iter().any(|(_, source)| {
+            let words: Vec<&str> = source.split_whitespace().collect();
+            words.join(" ").replace("( ", "(").contains(&call)
+        });
+        assert!(is_found, "{what}: no trial finds it");
+    }
 }
 
 /// `programs/supervised.c`, which no library reaches.

@@ -119,14 +119,30 @@ impl Pool {
                 if self.is_cautious.load(Ordering::Relaxed) || self.listener.has_more() {
                     self.hand_over();
                 }
-                if let Some(reply) = call::answer(self, &notification) {
+                let reply = call::answer(self, &notification);
+                // It is free from here on: where the answer lets the caller run in its place, it would be
+                // missed, and another one be started for each call.
+                let is_needed = HAS_TURN.get() || self.become_idle();
+                if let Some(reply) = reply {
                     self.listener.answer(notification.id, reply);
+                }
+                if !is_needed {
+                    return;
                 }
             }
         }
     }
 
-    /// Waits until it is this thread's turn; `false` where it is not needed any more.
+    /// Counts this thread among those that wait; `false` where there are enough.
+    fn become_idle(&self) -> bool {
+        let mut turn = self.turn();
+        let is_needed = turn.idle < MOST_IDLE;
+        turn.idle += usize::from(is_needed);
+        is_needed
+    }
+
+    /// Waits, as one of those that do, until it is this thread's turn; `false` where nothing more will
+    /// come.
     fn take_turn(&self) -> bool {
         TURN.set(0);
         let mut turn = self.turn();

@@ -13,7 +13,7 @@ use crate::check::{config, device, library, script};
 use crate::command::supervise::supervise;
 use crate::entries::{self, Device};
 use crate::program::{find, secure};
-use crate::say::failure::{Failure, cause, say, shown};
+use crate::say::failure::{Failure, cause, say, shown, spare_standard_error};
 use crate::say::finding::{Code, Finding, Verdict, only};
 
 /// What is to answer the requests of a program.
@@ -108,6 +108,10 @@ pub fn program(
     force: bool,
 ) -> Result<(PathBuf, Command), Failure> {
     let (file, name, arguments) = find_program(command)?;
+    let standard_error = entries::identity_of(Path::new("/proc/self/fd/2"));
+    if standard_error.is_some() && listed.iter().any(|device| entries::identity(device) == standard_error) {
+        spare_standard_error();
+    }
     device::judge(listed, std::slice::from_ref(&file), force).map_err(|uses| Failure {
         status: Failure::NOT_EXECUTED,
         findings: [uses, vec![Finding::force_needed("The program is not started")]].concat(),

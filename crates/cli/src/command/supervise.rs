@@ -95,7 +95,6 @@ pub fn prepare(
             .hint(format!("name at most {}", Registry::MOST))
             .into());
     }
-    entries::clashes(&listed).flatten().for_each(say);
     if engine::loses_rights(&file) {
         say_without_privileges(&file);
     }
@@ -108,13 +107,10 @@ pub fn prepare(
     }
     let from_file = permit.as_ref().map_or(&listed, |permit| &permit.listed);
     let entries: Vec<_> = from_file.iter().map(|device| device.entry).collect();
-    let (mut devices, problems) = Registry::new(&entries, policy.user);
+    // What is wrong with them has been said.
+    let (mut devices, _) = Registry::new(&entries, policy.user);
     for (device, key) in permit.iter().flat_map(|permit| &permit.named) {
         devices.list_node(device.entry, *key);
-    }
-    for (entry, problem) in problems {
-        let finding = Finding::warning(Code::NotADevice, problem.to_string());
-        say(finding.of(OsStr::from_bytes(entry.path)));
     }
     let may_show = permit.as_ref().is_none_or(|permit| permit.messages);
     Ok(Prepared { file, command, texts, listed, devices, policy, may_show })
