@@ -64,9 +64,6 @@ impl Pool {
                     self.changed.notify_all();
                     return;
                 };
-                if self.listener.has_more() {
-                    self.hand_over();
-                }
                 if let Some(reply) = call::answer(self, &notification) {
                     self.listener.answer(notification.id, reply);
                 }
@@ -91,6 +88,13 @@ impl Pool {
         turn.is_taken = true;
         HAS_TURN.set(true);
         true
+    }
+
+    /// Lets another thread receive what is there already.
+    pub fn share(&'static self) {
+        if HAS_TURN.get() && self.listener.has_more() {
+            self.hand_over();
+        }
     }
 
     /// Lets another thread receive, if it is this thread's turn.
