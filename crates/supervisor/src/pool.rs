@@ -1,9 +1,12 @@
 //! The threads that answer.
 //!
 //! One of them receives, and answers what it receives itself: that costs the least. Before it waits
-//! for a device, or when another call is there already, it lets another thread receive, and there are
-//! as many threads as it takes: a call that has not been received can be interrupted by a signal, and
-//! a listed device may be served by a process of the tree that must be answered first.
+//! for a device, or copies much while another call is there already, it lets another thread receive,
+//! and there are as many threads as it takes: a call that has not been received can be interrupted by
+//! a signal, and a listed device may be served by a process of the tree that must be answered first.
+//!
+//! To wake a thread costs as much as a short call. So the one that has waited for a device receives
+//! again, beside the other: while each call waits, two receive in turn, and neither wakes the other.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -18,6 +21,9 @@ use crate::registry::Registry;
 /// The most threads that wait for work.
 const MOST_IDLE: usize = 4;
 
+/// The most threads that receive at the same time.
+const MOST_TURNS: usize = 2;
+
 /// The threads, and what they work with.
 pub struct Pool {
     pub listener: Listener,
@@ -30,9 +36,9 @@ pub struct Pool {
 }
 
 struct Turn {
-    /// Whether a thread receives.
-    is_taken: bool,
-    /// How many wait for it.
+    /// How many threads receive, now or when they have answered.
+    taken: usize,
+    /// How many wait for that.
     idle: usize,
     /// Whether nothing more will come.
     has_ended: bool,
@@ -46,7 +52,7 @@ thread_local! {
 impl Pool {
     /// Puts together what the threads work with.
     pub fn new(listener: Listener, registry: Registry, policy: Policy, messages: Option<File>) -> Pool {
-        let turn = Turn { is_taken: false, idle: 0, has_ended: false };
+        let turn = Turn { taken: 0, idle: 0, has_ended: false };
         Pool { listener, registry, policy, messages, turn: Mutex::new(turn), changed: Condvar::new() }
     }
 
@@ -57,7 +63,7 @@ impl Pool {
     /// Receives and answers until no process of the tree is left, or until enough threads wait.
     pub fn serve(&'static self) {
         while self.take_turn() {
-            while HAS_TURN.get() {
+            loop {
                 let Some(notification) = self.listener.receive() else {
                     HAS_TURN.set(false);
                     self.turn().has_ended = true;
@@ -67,6 +73,9 @@ impl Pool {
                 if let Some(reply) = call::answer(self, &notification) {
                     self.listener.answer(notification.id, reply);
                 }
+                if !self.receives_again() {
+                    break;
+                }
             }
         }
     }
@@ -74,20 +83,32 @@ impl Pool {
     /// Waits until it is this thread's turn; `false` where it is not needed any more.
     fn take_turn(&self) -> bool {
         let mut turn = self.turn();
-        if turn.is_taken && turn.idle >= MOST_IDLE {
+        if turn.taken > 0 && turn.idle >= MOST_IDLE {
             return false;
         }
         turn.idle += 1;
-        while turn.is_taken && !turn.has_ended {
+        while turn.taken > 0 && !turn.has_ended {
             turn = self.changed.wait(turn).unwrap_or_else(PoisonError::into_inner);
         }
         turn.idle -= 1;
         if turn.has_ended {
             return false;
         }
-        turn.is_taken = true;
+        turn.taken += 1;
         HAS_TURN.set(true);
         true
+    }
+
+    /// Returns whether this thread receives again when it has answered: one that has waited does, beside
+    /// another; one that has not is not needed beside another.
+    fn receives_again(&self) -> bool {
+        let mut turn = self.turn();
+        let had = HAS_TURN.replace(false);
+        turn.taken -= usize::from(had);
+        let again = turn.taken == 0 || !had && turn.taken < MOST_TURNS;
+        turn.taken += usize::from(again);
+        HAS_TURN.set(again);
+        again
     }
 
     /// Lets another thread receive what is there already.
@@ -103,7 +124,8 @@ impl Pool {
             return;
         }
         let mut turn = self.turn();
-        if turn.idle == 0 {
+        let is_last = turn.taken == 1;
+        if is_last && turn.idle == 0 {
             // It finds the turn free when this thread has given it up.
             let spawned = thread::Builder::new().spawn(|| self.serve());
             if spawned.is_err() {
@@ -112,8 +134,10 @@ impl Pool {
             }
         }
         HAS_TURN.set(false);
-        turn.is_taken = false;
+        turn.taken -= 1;
         drop(turn);
-        self.changed.notify_one();
+        if is_last {
+            self.changed.notify_one();
+        }
     }
 }
