@@ -441,7 +441,8 @@ impl Backing for MemoryHost {
 
     fn bounce_buffer(&self, length: usize) -> Result<Vec<u8>, Errno> {
         self.fails(Call::BounceBuffer, 0, 0)?;
-        Ok(vec![0; length])
+        // What an engine's holds at first is not the disk's to show.
+        Ok(vec![0xbb; length])
     }
 
     fn update(

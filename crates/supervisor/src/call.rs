@@ -22,6 +22,9 @@ use crate::trace::Tracer;
 /// The size of a page, or of a part of one.
 const PAGE: usize = 4096;
 
+/// A length that takes longer to copy than it takes to wake another thread.
+const LONG: usize = 256 * 1024;
+
 /// The longest piece that is collected.
 const LONGEST_COLLECTED: usize = 64 * 1024;
 
@@ -33,7 +36,7 @@ pub struct Caller {
     /// The descriptor in the thread's table.
     fd: c_int,
     /// A page of its memory that was read once, and its address.
-    page: RefCell<Option<(u64, Box<[u8; PAGE]>)>>,
+    page: RefCell<Option<(u64, BounceBuffer)>>,
     collected: RefCell<Collected>,
 }
 
@@ -78,10 +81,10 @@ impl Caller {
 
     /// Copies from the page that was read.
     fn read_page(&self, address: u64, bytes: &mut [u8]) -> Option<()> {
-        let page = self.page.borrow();
-        let (start, page) = page.as_ref()?;
+        let mut page = self.page.borrow_mut();
+        let (start, page) = page.as_mut()?;
         let at = usize::try_from(address.checked_sub(*start)?).ok()?;
-        bytes.copy_from_slice(page.get(at..at.checked_add(bytes.len())?)?);
+        bytes.copy_from_slice(page.as_mut().get(at..at.checked_add(bytes.len())?)?);
         Some(())
     }
 }
@@ -92,6 +95,9 @@ impl Process for Caller {
     const IS_OWN: bool = false;
 
     fn bounce_buffer(&self, length: usize) -> Result<BounceBuffer, Errno> {
+        if length >= LONG {
+            self.pool.share();
+        }
         BounceBuffer::take(length)
     }
 
@@ -131,8 +137,8 @@ impl Process for Caller {
         if address.saturating_add(length as u64) > start.saturating_add(PAGE as u64) {
             return;
         }
-        let mut page = Box::new([0; PAGE]);
-        if self.target.read(start, &mut page[..]).is_ok() {
+        let Ok(mut page) = BounceBuffer::take(PAGE) else { return };
+        if self.target.read(start, page.as_mut()).is_ok() {
             self.page.replace(Some((start, page)));
         }
     }
@@ -187,10 +193,7 @@ impl BounceBuffer {
             return Ok(BounceBuffer { memory: Some(Memory::map(length)?), length });
         }
         let memory = match KEPT.with_borrow_mut(Vec::pop) {
-            Some(mut memory) => {
-                memory.as_mut()[..length].fill(0);
-                memory
-            }
+            Some(memory) => memory,
             None => Memory::map(LONGEST_KEPT)?,
         };
         Ok(BounceBuffer { memory: Some(memory), length })

@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::rc::Rc;
 
 use disk::Errno;
 use engine::rights;
@@ -51,18 +52,26 @@ impl AsRawFd for Descriptor {
 /// The memory of a thread's process, and what is mapped there.
 struct MemoryFile {
     memory: File,
-    maps: File,
+    maps: Rc<File>,
     /// A part that the process may write: first address, and the one behind the last.
     writable: Cell<(u64, u64)>,
 }
 
 /// The most threads whose descriptors of themselves a thread of the supervisor keeps.
-const MOST_KEPT: usize = 256;
+const MOST_KEPT: usize = 128;
 
 thread_local! {
-    /// Descriptors of threads by their numbers (pidfd_open(2)). One that pidfd_getfd(2) takes is of the
-    /// thread that has the number now.
-    static THREADS: RefCell<HashMap<i32, OwnedFd>> = RefCell::default();
+    /// Threads by their numbers.
+    static THREADS: RefCell<HashMap<i32, Kept>> = RefCell::default();
+}
+
+/// What is kept of a thread, which holds none of its files open.
+struct Kept {
+    /// A descriptor of the thread (pidfd_open(2)). One that pidfd_getfd(2) takes is of the thread that
+    /// has the number now.
+    descriptor: OwnedFd,
+    /// What is mapped in the memory that it had when this was opened.
+    maps: Option<Rc<File>>,
 }
 
 impl Target {
@@ -97,7 +106,7 @@ impl Target {
             return Err(Errno::ESRCH);
         }
         let kept = THREADS.with_borrow_mut(|threads| {
-            let copy = get_descriptor(threads.get(&self.thread)?, fd);
+            let copy = get_descriptor(&threads.get(&self.thread)?.descriptor, fd);
             if copy.as_ref().is_err_and(|errno| *errno == Errno::ESRCH) {
                 threads.remove(&self.thread);
                 return None;
@@ -118,12 +127,12 @@ impl Target {
             found => found,
         };
         let (found, thread) = self.checked(found)??;
-        if let Some(thread) = thread {
+        if let Some(descriptor) = thread {
             THREADS.with_borrow_mut(|threads| {
                 if threads.len() >= MOST_KEPT {
                     threads.clear();
                 }
-                threads.insert(self.thread, thread);
+                threads.insert(self.thread, Kept { descriptor, maps: None });
             });
         }
         Ok(found)
@@ -296,7 +305,20 @@ fn set_groups(groups: &[u32]) -> Result<(), Errno> {
 impl MemoryFile {
     fn open(thread: i32) -> io::Result<MemoryFile> {
         let memory = File::options().write(true).open(format!("/proc/{thread}/mem"))?;
-        let maps = File::open(format!("/proc/{thread}/maps"))?;
+        let kept = THREADS.with_borrow(|threads| threads.get(&thread)?.maps.clone());
+        // That of a program that the thread has executed another one since has no memory any more.
+        let maps = match kept.filter(|maps| !matches!(query(maps, 0, 0), Err(Errno::ESRCH | Errno::ENOTTY))) {
+            Some(maps) => maps,
+            None => {
+                let maps = Rc::new(File::open(format!("/proc/{thread}/maps"))?);
+                THREADS.with_borrow_mut(|threads| {
+                    if let Some(kept) = threads.get_mut(&thread) {
+                        kept.maps = Some(Rc::clone(&maps));
+                    }
+                });
+                maps
+            }
+        };
         Ok(MemoryFile { memory, maps, writable: Cell::new((0, 0)) })
     }
 
@@ -339,26 +361,9 @@ impl MemoryFile {
 
     /// Returns the mapping that holds an address, if the process may write it.
     fn writable_mapping(&self, address: u64) -> Result<Option<(u64, u64)>, Errno> {
-        /// `struct procmap_query` (include/uapi/linux/fs.h): its first five fields.
-        #[repr(C)]
-        #[derive(Default)]
-        struct Query {
-            size: u64,
-            flags: u64,
-            address: u64,
-            start: u64,
-            end: u64,
-            rest: [u64; 8],
-        }
-        const _: () = assert!(size_of::<Query>() == 104);
-        const PROCMAP_QUERY: libc::c_ulong = 0xc068_6611;
         const WRITABLE: u64 = 2;
-        let mut query =
-            Query { size: size_of::<Query>() as u64, flags: WRITABLE, address, ..Query::default() };
-        // SAFETY: the kernel fills its structure.
-        let found = unsafe { libc::ioctl(self.maps.as_raw_fd(), PROCMAP_QUERY, &raw mut query) };
-        match result(found.into()) {
-            Ok(_) => Ok(Some((query.start, query.end))),
+        match query(&self.maps, address, WRITABLE) {
+            Ok(mapping) => Ok(Some(mapping)),
             Err(Errno::ENOENT) => Ok(None),
             // Linux before 6.11.
             Err(Errno::ENOTTY) => self.writable_line(address),
@@ -369,7 +374,7 @@ impl MemoryFile {
 
     /// The same from the text (proc_pid_maps(5)).
     fn writable_line(&self, address: u64) -> Result<Option<(u64, u64)>, Errno> {
-        let mut maps = &self.maps;
+        let mut maps = &*self.maps;
         let mut text = String::new();
         let read = maps.rewind().and_then(|()| maps.read_to_string(&mut text));
         read.map_err(|error| errno_of(&error))?;
@@ -382,6 +387,27 @@ impl MemoryFile {
         };
         Ok(text.lines().find_map(mapping))
     }
+}
+
+/// Returns the mapping that holds an address and has these flags (Linux 6.11).
+fn query(maps: &File, address: u64, flags: u64) -> Result<(u64, u64), Errno> {
+    /// `struct procmap_query` (include/uapi/linux/fs.h): its first five fields.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Query {
+        size: u64,
+        flags: u64,
+        address: u64,
+        start: u64,
+        end: u64,
+        rest: [u64; 8],
+    }
+    const _: () = assert!(size_of::<Query>() == 104);
+    const PROCMAP_QUERY: libc::c_ulong = 0xc068_6611;
+    let mut query = Query { size: size_of::<Query>() as u64, flags, address, ..Query::default() };
+    // SAFETY: the kernel fills its structure.
+    let found = unsafe { libc::ioctl(maps.as_raw_fd(), PROCMAP_QUERY, &raw mut query) };
+    result(found.into()).map(|_| (query.start, query.end))
 }
 
 /// The text of a file `status` of /proc/PID.

@@ -1,8 +1,7 @@
 //! `vmware-bdwrapper run --engine supervisor`: runs a program under a supervisor of its own.
 
 use std::convert::Infallible;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
