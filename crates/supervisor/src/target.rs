@@ -13,10 +13,12 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::OnceLock;
 
 use disk::Errno;
 use engine::rights;
 use libc::{c_long, iovec};
+use rustix::process::{Resource, getrlimit};
 
 use crate::notify::Listener;
 
@@ -38,8 +40,15 @@ struct MemoryFile {
     writable: Cell<(u64, u64)>,
 }
 
-/// The most threads whose descriptors of themselves a thread of the supervisor keeps.
-const MOST_KEPT: usize = 256;
+/// Returns of how many threads a thread of the supervisor keeps descriptors. They are a small part of those
+/// that the supervisor can have.
+fn most_kept() -> usize {
+    static MOST: OnceLock<usize> = OnceLock::new();
+    *MOST.get_or_init(|| {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        (limit / 16).clamp(1, 256) as usize
+    })
+}
 
 thread_local! {
     /// Descriptors of threads by their numbers (pidfd_open(2)). One that pidfd_getfd(2) takes is of the
@@ -61,6 +70,16 @@ impl Target {
     /// Returns a copy of its descriptor. `EBADF`: it has none of this number; `CALLER_GONE`: it has
     /// been killed; others: it cannot be told.
     pub fn descriptor(&self, fd: c_int) -> Result<OwnedFd, Errno> {
+        match self.copy_descriptor(fd) {
+            Err(Errno::EMFILE) => {
+                THREADS.with_borrow_mut(HashMap::clear);
+                self.copy_descriptor(fd)
+            }
+            copied => copied,
+        }
+    }
+
+    fn copy_descriptor(&self, fd: c_int) -> Result<OwnedFd, Errno> {
         if self.thread == 0 {
             return Err(Errno::ESRCH);
         }
@@ -88,7 +107,7 @@ impl Target {
         let (copy, thread) = self.checked(found)??;
         if let Some(thread) = thread {
             THREADS.with_borrow_mut(|threads| {
-                if threads.len() >= MOST_KEPT {
+                if threads.len() >= most_kept() {
                     threads.clear();
                 }
                 threads.insert(self.thread, thread);
