@@ -294,9 +294,14 @@ pub struct Session {
 impl Session {
     /// Sends a line and returns the answer.
     pub fn ask(&mut self, line: &str) -> String {
+        self.send(line);
+        self.answer(line)
+    }
+
+    /// Sends a line.
+    pub fn send(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("it is open until the end");
         writeln!(stdin, "{line}").unwrap_or_else(|error| panic!("{line}: {error}"));
-        self.answer(line)
     }
 
     /// The next line that it writes by itself.

@@ -55,7 +55,7 @@ const OF_THE_LIBRARY: [(&str, &str); 18] = [
 const ENTRIES: &str = "entries that the library reads; the command reads the supervisor's";
 
 /// Files of this directory whose trials do not run here, and why.
-const OTHER_FILES: [(&str, &str); 19] = [
+const OTHER_FILES: [(&str, &str); 20] = [
     ("choice", COMMAND),
     ("command", COMMAND),
     ("completions", COMMAND),
@@ -64,6 +64,7 @@ const OTHER_FILES: [(&str, &str); 19] = [
     ("devices", "in the virtual machine"),
     ("doctor", COMMAND),
     ("engines", "it tests both engines itself"),
+    ("failure", "what a supervisor alone lacks"),
     ("hypervisor", "it tests both engines itself"),
     ("install", "what is installed"),
     ("isolation", "the tests themselves"),
@@ -94,6 +95,7 @@ fn main() -> ExitCode {
         trial("end/the program is killed", &[], killed),
         trial("end/what the program leaves is answered", cc, outlived),
         trial("end/the supervisor is killed", cc, supervisor_killed),
+        trial("end/the supervisor is stopped", cc, supervisor_stopped),
         trial("end/the front is killed", &[], front_killed),
         trial("end/not started", &[], not_started),
         trial("signals/sent to the command", &[], signals),
@@ -315,6 +317,38 @@ fn supervisor_killed() {
     // What asks a disk fails, and is not passed on.
     assert_eq!(session.ask("ask"), "ENOSYS");
     assert_eq!(session.end_with(), 5);
+}
+
+/// A call waits for the supervisor, and only SIGKILL ends that.
+fn supervisor_stopped() {
+    let disk = image();
+    let script = "echo $$; exec \"$0\" lines \"$1\"";
+    let run = disk.run("sh").args(["-c", script]).arg(supervised(disk.scratch())).arg(disk.path());
+    let mut session = run.start(&disk.scratch().path("stderr"));
+    let program = session.line();
+    let supervisor = parent(&program).expect("the program runs");
+    let front = parent(&supervisor).expect("the supervisor runs");
+    let ioctl_waits = || {
+        let call = fs::read_to_string(format!("/proc/{program}/syscall")).ok()?;
+        let ioctl = if cfg!(target_arch = "x86_64") { "16 " } else { "29 " };
+        call.starts_with(ioctl).then_some(())
+    };
+    for _ in 0..2 {
+        kill("-STOP", &supervisor);
+        wait_for("a stopped supervisor", || (state(&supervisor) == Some('T')).then_some(()));
+        session.send("ask");
+        wait_for("a call", ioctl_waits);
+        kill("-CONT", &supervisor);
+        assert_eq!(session.line(), "answered");
+    }
+    kill("-STOP", &supervisor);
+    wait_for("a stopped supervisor", || (state(&supervisor) == Some('T')).then_some(()));
+    session.send("ask");
+    wait_for("a call", ioctl_waits);
+    kill("-KILL", &program);
+    wait_for("an end of the program", || (state(&program) == Some('Z')).then_some(()));
+    kill("-CONT", &supervisor);
+    wait_for("an end of the command", || matches!(state(&front), None | Some('Z')).then_some(()));
 }
 
 fn front_killed() {

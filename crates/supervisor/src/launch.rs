@@ -14,7 +14,7 @@ use std::thread;
 use libc::{c_int, sigset_t};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair,
 };
 use rustix::process::{
@@ -635,11 +635,14 @@ fn receive_descriptor(socket: &OwnedFd) -> Result<OwnedFd, StartError> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC);
-    received.map_err(|errno| (Step::Prepare, errno.into()))?;
+    let received = received.map_err(|errno| (Step::Prepare, errno.into()))?;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(mut descriptors) = message {
             return descriptors.next().ok_or_else(lost);
         }
+    }
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err((Step::Prepare, io::Error::from_raw_os_error(libc::EMFILE)));
     }
     match Message::from_numbers(numbers(&bytes)) {
         Some(Message::NotStarted(step, errno)) => Err((step, io::Error::from_raw_os_error(errno))),

@@ -14,10 +14,12 @@ use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 use disk::Errno;
 use engine::rights;
 use libc::{c_long, iovec};
+use rustix::process::{Resource, getrlimit};
 
 use crate::notify::Listener;
 use crate::policy::Policy;
@@ -57,8 +59,15 @@ struct MemoryFile {
     writable: Cell<(u64, u64)>,
 }
 
-/// The most threads whose descriptors of themselves a thread of the supervisor keeps.
-const MOST_KEPT: usize = 128;
+/// Returns of how many threads a thread of the supervisor keeps descriptors. They are a small part of those
+/// that the supervisor can have.
+fn most_kept() -> usize {
+    static MOST: OnceLock<usize> = OnceLock::new();
+    *MOST.get_or_init(|| {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        (limit / 32).clamp(1, 128) as usize
+    })
+}
 
 thread_local! {
     /// Threads by their numbers.
@@ -102,6 +111,16 @@ impl Target {
     /// Returns a copy of its descriptor, or what stands for it. `EBADF`: it has none of this number;
     /// `CALLER_GONE`: it has been killed; others: it cannot be told.
     pub fn descriptor(&self, fd: c_int) -> Result<Descriptor, Errno> {
+        match self.copy_descriptor(fd) {
+            Err(Errno::EMFILE) => {
+                THREADS.with_borrow_mut(HashMap::clear);
+                self.copy_descriptor(fd)
+            }
+            copied => copied,
+        }
+    }
+
+    fn copy_descriptor(&self, fd: c_int) -> Result<Descriptor, Errno> {
         if self.thread == 0 {
             return Err(Errno::ESRCH);
         }
@@ -129,7 +148,7 @@ impl Target {
         let (found, thread) = self.checked(found)??;
         if let Some(descriptor) = thread {
             THREADS.with_borrow_mut(|threads| {
-                if threads.len() >= MOST_KEPT {
+                if threads.len() >= most_kept() {
                     threads.clear();
                 }
                 threads.insert(self.thread, Kept { descriptor, maps: None });
