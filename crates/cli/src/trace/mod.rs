@@ -101,7 +101,7 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
         say(finding.hint("run the command as root to have them in the trace"));
     }
     let mut receiver = Receiver::new()?;
-    let mut output = Output::new(output.as_deref(), json, Engine::Library, &listed)?;
+    let mut output = Output::new(output.as_deref(), json, output::NOTHING_SENT, &listed)?;
     output.begin(command.get_program(), &texts);
     command.env(disk::names::TRACE, receiver.variable());
     // For set-user-ID programs that it starts.
@@ -128,7 +128,7 @@ fn watch_supervised(
     Options { devices, json, output, force, command, .. }: Options,
 ) -> Result<ExitCode, Failure> {
     let prepared = supervise::prepare(entries::require_texts(devices)?, force, &command)?;
-    let mut output = Output::new(output.as_deref(), json, Engine::Supervisor, &prepared.listed)?;
+    let mut output = Output::new(output.as_deref(), json, output::NOTHING, &prepared.listed)?;
     output.begin(prepared.command.get_program(), prepared.texts);
     let mut record = |head: &Header, parts: &Parts<'_>| output.add(&Record::new(head, parts));
     let waits = || {
