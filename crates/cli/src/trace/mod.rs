@@ -25,7 +25,6 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use supervisor::{Ended, Missing, Records, Shown};
 
-use crate::check::engine;
 use crate::command::run::{self, Engine, LOG_LEVEL, Prepared, not_started, prepare};
 use crate::command::supervise;
 use crate::entries;
@@ -106,7 +105,7 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
         say(finding.hint("run the command as root to have them in the trace"));
     }
     let mut receiver = Receiver::new()?;
-    let mut output = Output::new(output.as_deref(), json, engine::Engine::Library, &listed)?;
+    let mut output = Output::new(output.as_deref(), json, output::NOTHING_SENT, &listed)?;
     output.begin(command.get_program(), &texts);
     command.env(disk::names::TRACE, receiver.variable());
     // For set-user-ID programs that it starts.
@@ -135,7 +134,7 @@ fn watch_supervised(
 ) -> Result<ExitCode, Failure> {
     let prepared = supervise::prepare(devices, force, &command, why.is_none())?;
     why.iter().for_each(say);
-    let mut output = Output::new(output.as_deref(), json, engine::Engine::Supervisor, &prepared.listed)?;
+    let mut output = Output::new(output.as_deref(), json, output::NOTHING, &prepared.listed)?;
     output.begin(prepared.command.get_program(), prepared.texts);
     let mut record = |head: &Header, parts: &Parts<'_>| output.add(&Record::new(head, parts));
     let waits = || {

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::decode;
 use super::record::Record;
-use crate::check::engine::Engine;
 use crate::entries::Device;
 use crate::file::{Place, inode, proc_path};
 use crate::host::scan::Host;
@@ -21,8 +20,9 @@ use crate::say::finding::{Code, Finding};
 use crate::say::{json, terminal};
 
 /// What stands in the table's place where there is nothing to be counted.
-const NOTHING: &str = "# No request came: the program asked nothing of the devices.\n";
-const NOTHING_OF_LIBRARY: &str = "\
+pub const NOTHING: &str = "# No request came: the program asked nothing of the devices.\n";
+/// The same where the library sends the requests.
+pub const NOTHING_SENT: &str = "\
 # No request came: the program asked nothing of the devices, or the library is not in it ('vmware-bdwrapper doctor' says why), or
 # it cannot send what it asks (a set-user-ID program, a network name space of its own; see vmware-bdwrapper(1), trace).
 ";
@@ -83,7 +83,7 @@ pub struct Output {
     out: Box<dyn Write + Send>,
     to_file: bool,
     json: bool,
-    engine: Engine,
+    nothing: &'static str,
     rows: BTreeMap<String, Row>,
     /// False after a failure, or when a reader has left.
     open: bool,
@@ -92,11 +92,12 @@ pub struct Output {
 }
 
 impl Output {
-    /// The standard error, or a file, which is made anew: what is written can never reach a device.
+    /// The standard error, or a file, which is made anew: what is written can never reach a device. `nothing` stands in
+    /// the table's place where there is no request.
     pub fn new(
         file: Option<&Path>,
         json: bool,
-        engine: Engine,
+        nothing: &'static str,
         devices: &[Device<'_>],
     ) -> Result<Output, Failure> {
         let out: Box<dyn Write + Send> = match file {
@@ -104,7 +105,7 @@ impl Output {
             Some(path) => Box::new(create(path, devices)?),
         };
         let to_file = file.is_some();
-        Ok(Output { out, to_file, json, engine, rows: BTreeMap::new(), open: true, failed: false })
+        Ok(Output { out, to_file, json, nothing, rows: BTreeMap::new(), open: true, failed: false })
     }
 
     /// Says what is traced.
@@ -165,11 +166,7 @@ impl Output {
             };
             self.object(&End { summary: rows, lacks });
         } else {
-            let text = match (rows.is_empty(), self.engine) {
-                (false, _) => table(&rows),
-                (true, Engine::Library) => NOTHING_OF_LIBRARY.to_owned(),
-                (true, Engine::Supervisor) => NOTHING.to_owned(),
-            };
+            let text = if rows.is_empty() { self.nothing.to_owned() } else { table(&rows) };
             self.line(&text);
             if self.to_file {
                 incomplete.iter().for_each(|finding| self.line(&format!("# {}.\n", finding.fact())));
