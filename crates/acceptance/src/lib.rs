@@ -25,7 +25,7 @@ pub mod machine;
 mod run;
 mod sgio;
 
-pub use build::{built_command, library, program, program_with, python};
+pub use build::{built_command, i386_program, library, program, program_with, python, statically_linked};
 pub use clients::command;
 pub use data::{assert_same, pattern};
 pub use engine::{Engine, engine, test_engine};
