@@ -107,7 +107,7 @@ fn set_user_id() {
     let outcome = disk.run(&program).arg("idlun").arg(disk.path()).nobody().output();
     assert_eq!(outcome.expect_out(), "answered\n");
     let said = outcome.err();
-    assert!(said.contains("run with your own rights") && said.lines().count() == 1, "{said}");
+    assert!(said.contains("runs with your own rights") && said.lines().count() == 1, "{said}");
     let outcome = disk.run(&program).arg("idlun").arg(disk.path()).output();
     assert_eq!((outcome.expect_out().as_str(), outcome.err().as_str()), ("answered\n", ""));
 }
@@ -178,7 +178,7 @@ fn supervisor_killed() {
     let supervisor = parent(&program).expect("the program runs");
     assert_eq!(session.ask("ask"), "answered");
     kill("-KILL", &supervisor);
-    wait_for("a message", || session.err().contains("has been killed").then_some(()));
+    wait_for("a message", || session.err().contains("has lost its supervisor").then_some(()));
     // What asks a disk fails, and is not passed on.
     assert_eq!(session.ask("ask"), "ENOSYS");
     assert_eq!(session.end_with(), 5);
