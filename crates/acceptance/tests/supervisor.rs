@@ -28,7 +28,8 @@ fn main() -> ExitCode {
         trial("programs/static", cc, static_program),
         trial("programs/a descriptor table for each thread", cc, || same("table", "answered\nENOTTY\n")),
         trial("programs/the first thread has ended", cc, || same("leader", "answered\n")),
-        trial("programs/descriptors that cannot be asked", cc, descriptors),
+        trial("programs/descriptors that cannot be asked", cc, || descriptors(Medium::Image)),
+        trial("programs/descriptors of a device that cannot be asked", root, || descriptors(Medium::Loop)),
         trial("programs/many", cc, many),
         trial("programs/set-user-ID", root, set_user_id),
         trial("end/the exit status is the program's", &[], exit_status),
@@ -84,9 +85,9 @@ fn static_program() {
     assert_eq!(run.output().expect_out(), "answered\nanswered\n");
 }
 
-fn descriptors() {
-    same(
-        "descriptors",
+fn descriptors(medium: Medium) {
+    assert_eq!(
+        asked(&Disk::new(medium, "scsi", MIB), &["descriptors"]).expect_out(),
         "O_PATH EBADF\nclosed EBADF\nO_DIRECT answered\nbad address EFAULT\nconstant EFAULT\n",
     );
 }
