@@ -16,9 +16,15 @@ pub enum Engine {
 
 static ENGINE: OnceLock<Engine> = OnceLock::new();
 
+/// The variable of the environment that has any test program test the supervisor, if it is `supervisor`.
+pub(crate) const VARIABLE: &str = "BDWRAPPER_TEST_ENGINE";
+
 /// The engine that this test program tests.
 pub fn engine() -> Engine {
-    *ENGINE.get_or_init(|| Engine::Library)
+    *ENGINE.get_or_init(|| match std::env::var_os(VARIABLE) {
+        Some(name) if name == "supervisor" => Engine::Supervisor,
+        _ => Engine::Library,
+    })
 }
 
 /// Chooses the engine, before any trial runs.

@@ -26,7 +26,7 @@ mod run;
 mod sgio;
 mod terminal;
 
-pub use build::{built_command, library, program, program_with, python};
+pub use build::{built_command, i386_program, library, program, program_with, python, statically_linked};
 pub use clients::command;
 pub use data::{assert_same, pattern};
 pub use engine::{Engine, by_engine, engine, test_engine};

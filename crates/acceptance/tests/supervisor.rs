@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use acceptance::{
-    Disk, Engine, Loop, Medium, Need, Outcome, Run, Scratch, Session, group, main as harness, program_with,
-    test_engine, trial, wait_for,
+    Disk, Engine, Loop, Medium, Need, Outcome, Run, Scratch, Session, group, main as harness,
+    statically_linked, test_engine, trial, wait_for,
 };
 
 const MIB: u64 = 1 << 20;
@@ -85,10 +85,10 @@ fn main() -> ExitCode {
     let root: &[Need] = &[Need::Tool("cc"), Need::Devices];
     let mut trials = vec![
         trial("programs/static", cc, static_program),
-        trial("programs/i386", cc, i386),
         trial("programs/a descriptor table for each thread", cc, || same("table", "answered\nENOTTY\n")),
         trial("programs/the first thread has ended", cc, || same("leader", "answered\n")),
-        trial("programs/descriptors that cannot be asked", cc, descriptors),
+        trial("programs/descriptors that cannot be asked", cc, || descriptors(Medium::Image)),
+        trial("programs/descriptors of a device that cannot be asked", root, || descriptors(Medium::Loop)),
         trial("programs/many", cc, many),
         trial("programs/set-user-ID", root, set_user_id),
         trial("end/the exit status is the program's", &[], exit_status),
@@ -113,6 +113,7 @@ fn main() -> ExitCode {
     let mut shared = Vec::new();
     shared.extend(group("ata", ata::trials));
     shared.extend(group("golden", golden::trials));
+    shared.extend(group("golden/i386", golden::i386_trials));
     shared.extend(group("preload", preload::trials));
     shared.extend(group("programs", programs::trials));
     shared.extend(group("promises", promises::trials));
@@ -170,7 +171,7 @@ fn every_difference() {
 
 /// `programs/supervised.c`, which no library reaches.
 fn supervised(scratch: &Scratch) -> PathBuf {
-    scratch.copy(&program_with("supervised", "supervised", &["-O2", "-static"]), "supervised")
+    scratch.copy(&statically_linked("supervised"), "supervised")
 }
 
 fn image() -> Disk {
@@ -198,30 +199,9 @@ fn static_program() {
     assert_eq!(run.output().expect_out(), "answered\nanswered\n");
 }
 
-fn i386() {
-    if cfg!(not(target_arch = "x86_64")) {
-        return;
-    }
-    let disk = Disk::new(Medium::Image, "scsi", 64 * MIB);
-    let options = ["-m32", "-O1", "-nostdlib", "-static", "-ffreestanding", "-fno-stack-protector"];
-    let options = [&options[..], &["-fno-pic", "-no-pie"]].concat();
-    let program = disk.scratch().copy(&program_with("i386", "i386", &options), "i386");
+fn descriptors(medium: Medium) {
     assert_eq!(
-        disk.run(program).arg(disk.path()).output().expect_out(),
-        "SCSI_IOCTL_GET_IDLUN 0 00 00 00 7f 7f 00 00 00 ee ee ee ee\n\
-         HDIO_GETGEO 0 03 2b f8 03 00 00 00 00 ee ee ee ee\n\
-         BLKGETSIZE 0 00 00 02 00 ee ee ee ee\n\
-         BLKGETSIZE64 0 00 00 00 04 00 00 00 00 ee ee ee ee\n\
-         BLKGETSIZE64 of 64 bits -22 ee ee ee ee\n\
-         BLKBSZGET 0 00 10 00 00 ee ee ee ee\n\
-         BLKSSZGET 0 00 02 00 00 ee ee ee ee\n\
-         SG_IO 0 00 00 06 12 5b 20 00 02 resid 0 status 0 ee 00 00 00\n"
-    );
-}
-
-fn descriptors() {
-    same(
-        "descriptors",
+        asked(&Disk::new(medium, "scsi", MIB), &["descriptors"]).expect_out(),
         "O_PATH EBADF\nclosed EBADF\nO_DIRECT answered\nbad address EFAULT\nconstant EFAULT\n",
     );
 }
