@@ -200,7 +200,7 @@ fn supervisor_killed() {
     let supervisor = parent(&program).expect("the program runs");
     assert_eq!(session.ask("ask"), "answered");
     kill("-KILL", &supervisor);
-    wait_for("a message", || session.err().contains("has been killed").then_some(()));
+    wait_for("a message", || session.err().contains("has lost its supervisor").then_some(()));
     // What asks a disk fails, and is not passed on.
     assert_eq!(session.ask("ask"), "ENOSYS");
     assert_eq!(session.end_with(), 5);

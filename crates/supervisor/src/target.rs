@@ -46,7 +46,7 @@ fn most_kept() -> usize {
     static MOST: OnceLock<usize> = OnceLock::new();
     *MOST.get_or_init(|| {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        (limit / 16).clamp(1, 256) as usize
+        (limit / 64).min(256) as usize
     })
 }
 
@@ -110,7 +110,9 @@ impl Target {
                 if threads.len() >= most_kept() {
                     threads.clear();
                 }
-                threads.insert(self.thread, thread);
+                if most_kept() > 0 {
+                    threads.insert(self.thread, thread);
+                }
             });
         }
         Ok(copy)
