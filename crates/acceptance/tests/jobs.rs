@@ -211,9 +211,10 @@ fn size(shell: &mut Shell) -> (Shown, &'static str) {
 }
 
 fn pipeline(shell: &mut Shell) -> (Shown, &'static str) {
-    let mut shown = Vec::new();
-    shown.push(shell.ask("echo text | $RUN $ASK | cat"));
-    shown.push(shell.ask("$RUN sh -c 'kill -PIPE $$' | cat; echo ${PIPESTATUS[0]}"));
+    let shown = vec![
+        shell.ask("echo text | $RUN $ASK | cat"),
+        shell.ask("$RUN sh -c 'kill -PIPE $$' | cat; echo ${PIPESTATUS[0]}"),
+    ];
     (shown, "answered <0> 141 <0>")
 }
 

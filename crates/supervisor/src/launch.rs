@@ -665,7 +665,8 @@ impl Job {
             if is_current {
                 self.has_stopped_front = false;
             }
-            if !(self.is_stopped && is_current) && !self.may_stop {
+            let is_for_stop = self.is_stopped && is_current;
+            if !is_for_stop && !self.may_stop {
                 return;
             }
         }
