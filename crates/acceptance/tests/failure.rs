@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         trial("lacks/descriptors", &with("prlimit"), few_descriptors),
         trial("lacks/memory", &with("prlimit"), little_memory),
         trial("lacks/processes", &as_user, few_processes),
-        trial("inherits/ignored ends of children", &[], children_ignored),
+        trial("inherits/ignored ends of children", &with("bash"), children_ignored),
         trial("inherits/a timer", &with("perl"), timer),
         trial("signals/one without a name", &with("bash"), real_time),
         trial("tools/bubblewrap", &with("bwrap"), || {
@@ -74,20 +74,25 @@ fn few_descriptors() {
         let outcome = asked(&disk, &["prlimit", &format!("--nofile={limit}")], &["idlun"]);
         match outcome.status.code() {
             Some(0) if outcome.out() == "answered\n" => answers += 1,
-            Some(0) => assert_eq!(outcome.out(), "EMFILE\n", "{limit}"),
-            _ => assert!(outcome.err().contains("Too many open files"), "{limit}: {}", outcome.err()),
+            Some(0) => assert!(["EMFILE\n", "EPERM\n"].contains(&outcome.out().as_str()), "{limit}"),
+            // The dynamic loader has no words for it.
+            _ => assert!(
+                ["Too many open files", "Error 24"].iter().any(|why| outcome.err().contains(why)),
+                "{limit}: {}",
+                outcome.err()
+            ),
         }
     }
     assert!(answers > 8, "{answers}");
     // Of all the processes that have ended since it keeps nothing that it could not do without.
-    for limit in ["32", "100"] {
+    for limit in ["100", "200"] {
         let outcome = asked(&disk, &["prlimit", &format!("--nofile={limit}")], &["many", "1000"]);
         assert_eq!(outcome.expect_out(), "0\n", "{limit}");
     }
     // The supervisor may have as many as the hard limit says.
     let outcome = asked(&disk, &["prlimit", "--nofile=8:100"], &["idlun"]);
     assert_eq!(outcome.status.code(), Some(126), "{}", outcome.err());
-    let outcome = asked(&disk, &["prlimit", "--nofile=12:100"], &["many", "200"]);
+    let outcome = asked(&disk, &["prlimit", "--nofile=12:100"], &["many", "1000"]);
     assert_eq!(outcome.expect_out(), "0\n");
 }
 
@@ -103,14 +108,15 @@ fn little_memory() {
     assert!(answers >= 4, "{answers}");
 }
 
-/// Threads are processes to the limit. The user has no other ones.
+/// Threads are processes to the limit. Each user has no other ones.
 fn few_processes() {
     let disk = image();
     Run::new("chmod").args(["0666"]).arg(disk.path()).output().expect_out();
     let mut answers = 0;
     for limit in 0..10 {
-        let user = ["setpriv", "--reuid=41235", "--regid=41235", "--clear-groups", "prlimit"];
-        let outcome = asked(&disk, &[&user[..], &[&format!("--nproc={limit}")]].concat(), &["idlun"]);
+        let user = format!("--reuid={}", 41230 + limit);
+        let limits = ["--clear-groups", "--regid=41230", "prlimit", &format!("--nproc={limit}")];
+        let outcome = asked(&disk, &[&["setpriv", &user][..], &limits].concat(), &["idlun"]);
         match outcome.status.code() {
             Some(0) => answers += u32::from(outcome.expect_out() == "answered\n"),
             _ => assert!(outcome.err().contains("temporarily unavailable"), "{limit}: {}", outcome.err()),
@@ -123,10 +129,12 @@ fn children_ignored() {
     let disk = image();
     let words = run(&disk).join(" ");
     // The program inherits it: its children are not waited for either.
-    let script = format!("trap '' CHLD; {words} sh -c 'grep SigIgn /proc/$$/status; exit 3'");
-    let outcome = Run::new("sh").args(["-c", &script]).output();
+    let with = |program: &str| {
+        Run::new("bash").args(["-c", &format!("trap '' CHLD; exec {words} {program}")]).output()
+    };
+    let outcome = with("sh -c 'exit 3'");
     assert_eq!((outcome.code(), outcome.err().as_str()), (3, ""));
-    let ignored = outcome.out();
+    let ignored = with("grep SigIgn /proc/self/status").expect_out();
     let ignored =
         u64::from_str_radix(ignored.trim_start_matches("SigIgn:").trim(), 16).expect("a set of signals");
     assert_eq!(ignored >> (17 - 1) & 1, 1, "{ignored:x}");
@@ -135,8 +143,7 @@ fn children_ignored() {
 /// A time limit that is set before the command is executed is the program's.
 fn timer() {
     let disk = image();
-    let script = "setitimer(0, 0.3); exec @ARGV";
-    let perl = Run::new("perl").args(["-MTime::HiRes=setitimer", "-e", script]).args(run(&disk));
+    let perl = Run::new("perl").args(["-e", "alarm 1; exec @ARGV"]).args(run(&disk));
     let outcome =
         perl.args(["sh", "-c", "trap 'echo rang; exit 6' ALRM; while :; do sleep 0.01; done"]).output();
     assert_eq!((outcome.code(), outcome.out().as_str()), (6, "rang\n"), "{}", outcome.err());

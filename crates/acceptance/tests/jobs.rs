@@ -193,8 +193,10 @@ fn killed(shell: &mut Shell) -> (Shown, &'static str) {
     let kill = format!("kill -KILL {}", number.trim_end_matches(')'));
     // The shell says of a job that is still stopped that this is one.
     let wait = "while wait %1 2>/dev/null; status=$?; [ $status = 148 ]; do :; done; (exit $status)";
-    shown.push(shell.ask(&format!("{kill}; {wait}")));
-    (shown, "[1]+ Killed $RUN sh -c 'echo \"($$)\"; read line' <137>")
+    let status = shell.ask(&format!("{kill}; {wait}"));
+    // It may say before that the job has been killed.
+    shown.extend(status.split_whitespace().next_back().map(str::to_owned));
+    (shown, "<137>")
 }
 
 fn size(shell: &mut Shell) -> (Shown, &'static str) {
@@ -209,9 +211,10 @@ fn size(shell: &mut Shell) -> (Shown, &'static str) {
 }
 
 fn pipeline(shell: &mut Shell) -> (Shown, &'static str) {
-    let mut shown = Vec::new();
-    shown.push(shell.ask("echo text | $RUN $ASK | cat"));
-    shown.push(shell.ask("$RUN sh -c 'kill -PIPE $$' | cat; echo ${PIPESTATUS[0]}"));
+    let shown = vec![
+        shell.ask("echo text | $RUN $ASK | cat"),
+        shell.ask("$RUN sh -c 'kill -PIPE $$' | cat; echo ${PIPESTATUS[0]}"),
+    ];
     (shown, "answered <0> 141 <0>")
 }
 

@@ -92,8 +92,7 @@ enum Message {
     Exited(i32),
     /// To the front: it was killed by this signal.
     Killed(i32),
-    /// To the supervisor: send the program this signal. SIGCONT may be for one time alone that it was
-    /// stopped.
+    /// To the supervisor: send the program this signal, which came when it had been stopped so many times.
     Signal(i32, i32),
     /// To the program: the supervisor is ready.
     Ready,
@@ -278,12 +277,8 @@ fn send_signal(process: &OwnedFd, signal: i32) {
     };
 }
 
-/// Stops this process by the signal that has stopped the program, unless that goes on already.
+/// Stops this process by the signal, one that can be blocked, that has stopped the program, unless that goes on already.
 fn stop_by(signal: i32, front: &OwnedFd) {
-    // The supervisor has sent this one, which no process can put off.
-    if signal == libc::SIGSTOP {
-        return;
-    }
     let mut set = MaybeUninit::<sigset_t>::uninit();
     // SAFETY: the C library fills the set.
     unsafe {
@@ -428,23 +423,26 @@ fn stand_for_program(
     lost: impl FnOnce(),
 ) -> Result<Ended, Failure> {
     let mut program = None;
-    // The time that the program was stopped for which this process was, too.
+    // The last time that the program was stopped and this process was, too.
     let mut stop = 0;
+    let pass_on = |program: Option<Pid>, stop: i32| {
+        while let Some(arrived) = signals.next() {
+            if arrived.is_for_program(supervisor, program.is_some()) {
+                if arrived.signal == libc::SIGCONT {
+                    program.into_iter().for_each(give_terminal_to);
+                }
+                let _ = Message::Signal(arrived.signal, stop).send(front);
+            }
+        }
+    };
     loop {
         let mut fds = [PollFd::new(front, PollFlags::IN), PollFd::new(&signals.descriptor, PollFlags::IN)];
         if poll(&mut fds, None).is_err() {
             continue;
         }
-        let [has_message, _] = fds.map(|fd| !fd.revents().is_empty());
-        while let Some(arrived) = signals.next() {
-            if arrived.is_for_program(supervisor, program.is_some()) {
-                let is_continued = arrived.signal == libc::SIGCONT;
-                program.filter(|_| is_continued).into_iter().for_each(give_terminal_to);
-                let stop = if is_continued { std::mem::take(&mut stop) } else { 0 };
-                let _ = Message::Signal(arrived.signal, stop).send(front);
-            }
-        }
-        if !has_message {
+        // Before the signals: what has continued this process is for the time that it was stopped.
+        if fds[0].revents().is_empty() {
+            pass_on(program, stop);
             continue;
         }
         match Message::receive(front) {
@@ -452,14 +450,17 @@ fn stand_for_program(
             Some(Message::NotStarted(step, errno)) => {
                 return Err(Failure::of(step, io::Error::from_raw_os_error(errno)));
             }
+            // This process has been stopped already.
+            Some(Message::Stopped(libc::SIGSTOP, time)) => stop = time,
             Some(Message::Stopped(signal, time)) => {
+                pass_on(program, stop);
                 stop = time;
                 stop_by(signal, front);
+                pass_on(program, stop);
             }
-            Some(Message::Continued) => stop = 0,
             Some(Message::Exited(status)) => return Ok(Ended::Exited(status)),
             Some(Message::Killed(signal)) => return Ok(Ended::Killed(signal)),
-            Some(Message::Signal(..) | Message::Ready) => {}
+            Some(Message::Continued | Message::Signal(..) | Message::Ready) => {}
             None => break,
         }
     }
@@ -683,7 +684,7 @@ struct Job {
     stops: i32,
     /// Whether the front is stopped, as far as it has told.
     has_stopped_front: bool,
-    /// Whether the last signal that was passed on stops a process.
+    /// Whether a signal that was passed on can still stop the program.
     may_stop: bool,
 }
 
@@ -726,20 +727,22 @@ impl Job {
         }
     }
 
-    /// Passes on a signal. SIGCONT that a shell sends reaches the program too: then the program may have
-    /// been stopped again meanwhile.
+    /// Passes on a signal that came when the program had been stopped so many times, as far as the front
+    /// knew. SIGCONT that a shell sends reaches the program too: then the program may have been stopped
+    /// again meanwhile.
     fn pass_on(&mut self, signal: i32, stop: i32) {
         if signal == libc::SIGCONT {
             let is_current = stop == self.stops;
             if is_current {
                 self.has_stopped_front = false;
             }
-            let is_stopped = self.is_stopped && (is_current || stop == 0);
-            if !is_stopped && !self.may_stop {
+            let is_for_stop = self.is_stopped && is_current;
+            if !is_for_stop && !self.may_stop {
                 return;
             }
         }
-        self.may_stop = matches!(signal, libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU);
+        let stops = matches!(signal, libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU);
+        self.may_stop = stops && !self.is_stopped;
         send_signal(&self.program.descriptor, signal);
     }
 }

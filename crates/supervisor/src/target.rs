@@ -65,7 +65,7 @@ fn most_kept() -> usize {
     static MOST: OnceLock<usize> = OnceLock::new();
     *MOST.get_or_init(|| {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        (limit / 32).clamp(1, 128) as usize
+        (limit / 64).min(128) as usize
     })
 }
 
@@ -151,7 +151,9 @@ impl Target {
                 if threads.len() >= most_kept() {
                     threads.clear();
                 }
-                threads.insert(self.thread, Kept { descriptor, maps: None });
+                if most_kept() > 0 {
+                    threads.insert(self.thread, Kept { descriptor, maps: None });
+                }
             });
         }
         Ok(found)
