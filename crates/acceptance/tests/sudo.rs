@@ -212,6 +212,10 @@ fn namespaces() {
     assert_eq!(sh(&setting, script).expect_out(), out);
     assert_eq!(fs::read(&setting.image).expect("it is ours")[0], 0);
     chmod(&setting.image, 0o666);
+    // Nor is it opened for more than the descriptor: a sandbox may forbid that (Landlock).
+    let out = sh(&setting, "unshare -rm \"$0\" rights \"$2\"").expect_out();
+    assert_eq!(out, "user 0, answered, status 2, sense 7\n");
+    assert_eq!(fs::read(&setting.image).expect("it is ours")[0], 0);
     let script = "unshare -rpf --mount-proc \"$0\" idlun \"$2\"";
     assert_eq!(sh(&setting, script).expect_out(), "answered\n");
     let script = "unshare -rm sh -c 'mount -t tmpfs tmpfs /mnt; : >/mnt/x; mount --bind \"$1\" /mnt/x; \
