@@ -555,6 +555,8 @@ struct Program {
     number: Pid,
     /// It is sent signals through this, so that no other process gets them.
     descriptor: OwnedFd,
+    /// It closes when the program is executed. Until then the program can be stopped and killed, too.
+    start: Option<OwnedFd>,
 }
 
 type StartError = (Step, io::Error);
@@ -580,12 +582,11 @@ fn start(
     drop(programs);
     leave_job();
     let descriptor = pidfd_open(number, PidfdFlags::empty()).map_err(errno)?;
-    let program = Program { number, descriptor };
     let listener = receive_descriptor(&socket)?;
     let tracer = sink.map(Tracer::new).transpose().map_err(failed)?;
     let pool = Pool::new(Listener::new(listener), devices, policy, tracer);
     let pool: &'static Pool = Box::leak(Box::new(pool));
-    let own = [&socket, &program.descriptor, &front.process, &front.socket, &signals.descriptor];
+    let own = [&socket, &descriptor, &front.process, &front.socket, &signals.descriptor];
     let own = own.map(AsFd::as_fd).into_iter();
     let kept = own.chain([pool.listener.as_fd()]).chain(pool.tracer.as_ref().map(AsFd::as_fd));
     leave_behind(&kept.collect::<Vec<_>>()).map_err(failed)?;
@@ -594,14 +595,7 @@ fn start(
     }
     pool.start().map_err(failed)?;
     Message::Ready.send(&socket).map_err(failed)?;
-    // The socket closes when the program is executed.
-    match Message::receive(&socket) {
-        Some(Message::NotStarted(step, errno)) => {
-            let _ = wait(WaitOptions::empty());
-            Err((step, io::Error::from_raw_os_error(errno)))
-        }
-        _ => Ok((program, pool)),
-    }
+    Ok((Program { number, descriptor, start: Some(socket) }, pool))
 }
 
 /// Lets go of what belongs to the program: its files, its directory, its limits.
@@ -702,7 +696,20 @@ impl Job {
         }
     }
 
+    /// Tells the front whether the program has been executed.
+    fn tell_start(&mut self) {
+        let Some(start) = self.program.start.take() else { return };
+        let message = match Message::receive(&start) {
+            Some(why @ Message::NotStarted(..)) => why,
+            _ => Message::Started(self.program.number.as_raw_nonzero().get()),
+        };
+        let _ = message.send(&self.front.socket);
+    }
+
     fn tell(&mut self, status: WaitStatus) {
+        if Ended::of(status).is_some() {
+            self.tell_start();
+        }
         self.is_stopped = status.stopped();
         let message = match Ended::of(status) {
             Some(Ended::Exited(status)) => Message::Exited(status),
@@ -749,7 +756,6 @@ impl Job {
 
 /// Passes on what happens to the program and to the front, and returns when no process of the tree is left.
 fn answer_until_end(program: Program, front: Front, signals: &Signals) {
-    let _ = Message::Started(program.number.as_raw_nonzero().get()).send(&front.socket);
     let mut job =
         Job { program, front, is_stopped: false, stops: 0, has_stopped_front: false, may_stop: false };
     let mut has_front = true;
@@ -758,10 +764,20 @@ fn answer_until_end(program: Program, front: Front, signals: &Signals) {
         if job.look().is_err() {
             return;
         }
-        let mut fds =
-            [PollFd::new(&signals.descriptor, PollFlags::IN), PollFd::new(&job.front.socket, PollFlags::IN)];
-        let watched = if has_front { 2 } else { 1 };
-        if poll(&mut fds[..watched], None).is_err() || fds[1].revents().is_empty() {
+        let watched =
+            [Some(&signals.descriptor), has_front.then_some(&job.front.socket), job.program.start.as_ref()];
+        let mut fds: Vec<_> =
+            watched.iter().flatten().map(|descriptor| PollFd::new(*descriptor, PollFlags::IN)).collect();
+        if poll(&mut fds, None).is_err() {
+            continue;
+        }
+        let mut is_ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let [_, from_front, has_started] =
+            watched.map(|descriptor| descriptor.is_some() && is_ready.next().is_some_and(|ready| ready));
+        if has_started {
+            job.tell_start();
+        }
+        if !from_front {
             continue;
         }
         match Message::receive(&job.front.socket) {
