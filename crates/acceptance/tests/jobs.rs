@@ -239,6 +239,8 @@ fn nested(shell: &mut Shell) -> (Shown, &'static str) {
     shown.push(shell.status());
     shown.push(shell.ask("suspend"));
     shell.begin("fg");
+    shell.terminal.wait("-i\n");
+    shell.prompt();
     shown.push(shell.ask("echo again"));
     shown.push(shell.ask("exit 7"));
     let stops =

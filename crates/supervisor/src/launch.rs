@@ -80,7 +80,7 @@ impl fmt::Display for Failure {
 /// What the processes tell each other: a kind and a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Message {
-    /// To the front: the program runs, and is this process.
+    /// To the front: the program is this process.
     Started(i32),
     /// To the front: why it does not run.
     NotStarted(Step, i32),
@@ -289,6 +289,7 @@ fn stop_by(signal: i32, front: &OwnedFd) {
         libc::kill(libc::getpid(), signal);
     }
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // The messages after that of a stop say that it is over.
     if poll(&mut [PollFd::new(front, PollFlags::IN)], Some(&now)) == Ok(0) {
         // SAFETY: the C library reads the set.
         unsafe {
@@ -696,14 +697,12 @@ impl Job {
         }
     }
 
-    /// Tells the front whether the program has been executed.
+    /// Tells the front if the program could not be executed.
     fn tell_start(&mut self) {
         let Some(start) = self.program.start.take() else { return };
-        let message = match Message::receive(&start) {
-            Some(why @ Message::NotStarted(..)) => why,
-            _ => Message::Started(self.program.number.as_raw_nonzero().get()),
-        };
-        let _ = message.send(&self.front.socket);
+        if let Some(why @ Message::NotStarted(..)) = Message::receive(&start) {
+            let _ = why.send(&self.front.socket);
+        }
     }
 
     fn tell(&mut self, status: WaitStatus) {
@@ -756,6 +755,7 @@ impl Job {
 
 /// Passes on what happens to the program and to the front, and returns when no process of the tree is left.
 fn answer_until_end(program: Program, front: Front, signals: &Signals) {
+    let _ = Message::Started(program.number.as_raw_nonzero().get()).send(&front.socket);
     let mut job =
         Job { program, front, is_stopped: false, stops: 0, has_stopped_front: false, may_stop: false };
     let mut has_front = true;
