@@ -1,5 +1,4 @@
 //! The front, the supervisor and the program: how they are started, and how each of them ends.
-#![allow(unsafe_code)]
 
 mod front;
 mod job;
@@ -145,6 +144,7 @@ pub fn run(
 /// fork(2); `None` in the child.
 ///
 /// Only while this process has one thread.
+#[allow(unsafe_code)]
 pub(crate) fn fork() -> io::Result<Option<Pid>> {
     // SAFETY: there is one thread, so that the child can do whatever this process can.
     match unsafe { libc::fork() } {
