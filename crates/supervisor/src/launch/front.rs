@@ -70,8 +70,8 @@ pub(super) fn stand_for_program(
     wait_alone(program, supervisor, signals)
 }
 
-/// Has the program read from the terminal again where a shell has brought this process to the foreground,
-/// and the program, a shell itself, has a process group of its own.
+/// Makes the program the foreground of the terminal if a shell has brought this process there, and the
+/// program, a shell itself, has a process group of its own.
 fn give_terminal_to(program: Pid) {
     let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else { return };
     let own = getpgid(None).ok();
@@ -109,7 +109,7 @@ fn wait_alone(program: Pid, supervisor: Pid, signals: &Signals) -> Result<Ended,
 
 /// Waits until no process of the tree is left, or until a signal ends the trace.
 pub(super) fn wait_for_others(receiver: &Receiver<'_>, signals: &Signals, waits: impl Fn()) {
-    /// How long those take at most to be gone that end with the program.
+    /// Processes that end together with the program are gone by then.
     const SHORT: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
     let mut timeout = Some(&SHORT);
     loop {

@@ -9,14 +9,14 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair,
 };
 
-/// What the processes tell each other: a kind and a number.
+/// A message: a kind, and up to two numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Message {
     /// To the front: the program runs, and is this process.
     Started(i32),
     /// To the front: why it does not run.
     NotStarted(Step, i32),
-    /// To the front: it was stopped by this signal, for the so-many-th time.
+    /// To the front: it was stopped by this signal; how often it has been stopped by now.
     Stopped(i32, i32),
     /// To the front: it goes on.
     Continued,
@@ -24,7 +24,8 @@ pub(super) enum Message {
     Exited(i32),
     /// To the front: it was killed by this signal.
     Killed(i32),
-    /// To the supervisor: send the program this signal, which came when it had been stopped so many times.
+    /// To the supervisor: send the program this signal; how often it had been stopped, as far as the front
+    /// knew, when the signal came.
     Signal(i32, i32),
     /// To the program: the supervisor is ready.
     Ready,
@@ -34,8 +35,11 @@ pub(super) enum Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub(crate) enum Step {
+    /// What the supervisor needs.
     Prepare,
+    /// To install the filter.
     Filter,
+    /// To execute it.
     Execute,
 }
 
@@ -72,6 +76,7 @@ impl Message {
         })
     }
 
+    /// Sends it.
     pub(super) fn send(self, socket: &OwnedFd) -> io::Result<()> {
         let bytes = self.numbers().map(i32::to_ne_bytes).concat();
         send(socket, &bytes, SendFlags::NOSIGNAL)?;
@@ -92,17 +97,21 @@ impl Message {
     }
 }
 
+/// Returns the numbers of a message as it is sent.
 fn numbers(bytes: &[u8; Message::LENGTH]) -> [i32; 3] {
     let number = |at: usize| i32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     [number(0), number(4), number(8)]
 }
 
+/// Makes two ends of a connection that keeps messages apart.
 pub(super) fn sockets() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
+/// What failed, and why.
 pub(super) type StartError = (Step, io::Error);
 
+/// Sends a descriptor, with a message that says nothing.
 pub(super) fn send_descriptor(socket: &OwnedFd, descriptor: OwnedFd) -> io::Result<()> {
     let bytes = [0; Message::LENGTH];
     let descriptors = [descriptor.as_fd()];
@@ -113,6 +122,7 @@ pub(super) fn send_descriptor(socket: &OwnedFd, descriptor: OwnedFd) -> io::Resu
     Ok(())
 }
 
+/// Waits for a descriptor, or for the message that says why none comes.
 pub(super) fn receive_descriptor(socket: &OwnedFd) -> Result<OwnedFd, StartError> {
     let lost = || (Step::Prepare, io::Error::from_raw_os_error(libc::ECHILD));
     let mut bytes = [0; Message::LENGTH];

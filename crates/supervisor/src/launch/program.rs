@@ -22,7 +22,7 @@ pub(super) fn become_program(
     inherited: &Inherited,
     socket: &OwnedFd,
 ) -> ! {
-    let failed = |step, error| -> ! { not_executed(socket, step, &error) };
+    let failed = |step, error| -> ! { fail(socket, step, &error) };
     if policy.no_new_privileges {
         if let Err(errno) = set_no_new_privs(true) {
             failed(Step::Filter, errno.into());
@@ -47,13 +47,15 @@ pub(super) fn become_program(
     failed(Step::Execute, error)
 }
 
-fn not_executed(socket: &OwnedFd, step: Step, error: &io::Error) -> ! {
+/// Tells the supervisor why the program is not executed, and ends this process.
+fn fail(socket: &OwnedFd, step: Step, error: &io::Error) -> ! {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
     let _ = Message::NotStarted(step, errno).send(socket);
     // SAFETY: it ends this process.
     unsafe { libc::_exit(127) }
 }
 
+/// Installs the filter in this process, and returns its listener.
 pub(crate) fn install_filter() -> io::Result<OwnedFd> {
     let program = filter::program();
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };

@@ -10,7 +10,7 @@ use libc::sigset_t;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Resource, Rlimit, getpid, getsid, setrlimit};
 
-/// Signals of a process that it takes from a descriptor instead of handling them.
+/// The signals of this process, which it reads from a descriptor.
 pub(super) struct Signals {
     pub(super) descriptor: OwnedFd,
     pub(super) inherited: Inherited,
@@ -33,7 +33,7 @@ pub(super) struct Arrived {
 }
 
 impl Signals {
-    /// Blocks all signals of this process, and has them arrive here.
+    /// Blocks all signals of this process, and watches them.
     pub(super) fn take() -> io::Result<Signals> {
         let (mut all, mut mask) = (MaybeUninit::<sigset_t>::uninit(), MaybeUninit::<sigset_t>::uninit());
         // SAFETY: the C library fills both sets; one is blocked and watched.
@@ -124,7 +124,8 @@ pub(super) fn kill(process: Pid, signal: i32) {
     unsafe { libc::kill(process.as_raw_nonzero().get(), signal) };
 }
 
-/// Stops this process by the signal, one that can be blocked, that has stopped the program, unless that goes on already.
+/// Stops this process by the signal that has stopped the program, which must be one that can be blocked;
+/// does nothing if the program has been continued since.
 pub(super) fn stop_by(signal: i32, front: &OwnedFd) {
     let mut set = MaybeUninit::<sigset_t>::uninit();
     // SAFETY: the C library fills the set.
@@ -145,9 +146,9 @@ pub(super) fn stop_by(signal: i32, front: &OwnedFd) {
     }
 }
 
-/// Ends this process by a signal, as the program has ended.
+/// Ends this process by the signal that has ended the program.
 pub(super) fn end_by(signal: i32) -> ! {
-    // The program has left the core that there is to leave.
+    // The program has left its core already.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let mut all = MaybeUninit::<sigset_t>::uninit();
     // SAFETY: the C library fills the set.

@@ -1,7 +1,7 @@
 //! The start of the supervisor, and what it leaves to the program.
 #![allow(unsafe_code)]
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::Command;
@@ -21,6 +21,7 @@ use crate::notify::Listener;
 use crate::policy::Policy;
 use crate::pool::Pool;
 use crate::registry::Registry;
+use crate::target::ProcessStatus;
 use crate::trace::{Sink, Tracer};
 
 /// The front, as the supervisor has it.
@@ -60,6 +61,7 @@ pub(super) fn supervise(
     std::process::exit(status)
 }
 
+/// Starts the program, and the threads that answer it.
 fn start(
     command: &mut Command,
     devices: Registry,
@@ -73,12 +75,12 @@ fn start(
     // Processes whose parents end become this one's children: a security module (Yama) may allow only an
     // ancestor to look at a process.
     set_child_subreaper(Some(getpid())).map_err(errno)?;
-    let (socket, programs) = sockets().map_err(failed)?;
+    let (socket, program_socket) = sockets().map_err(failed)?;
     let Some(number) = fork().map_err(failed)? else {
         drop(socket);
-        become_program(command, policy, &signals.inherited, &programs)
+        become_program(command, policy, &signals.inherited, &program_socket)
     };
-    drop(programs);
+    drop(program_socket);
     leave_job();
     let descriptor = pidfd_open(number, PidfdFlags::empty()).map_err(errno)?;
     let program = Program { number, descriptor };
@@ -150,7 +152,6 @@ fn is_orphaned() -> bool {
 
 /// Returns the parent of a process (proc_pid_status(5)).
 fn parent_of(process: Pid) -> Option<Pid> {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).ok()?;
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-    Pid::from_raw(parent.trim().parse().ok()?)
+    let status = ProcessStatus::read(&format!("/proc/{}/status", process.as_raw_nonzero())).ok()?;
+    Pid::from_raw(status.number("PPid:").ok()?)
 }
