@@ -1,4 +1,4 @@
-//! Programs that run with or without the library.
+//! Programs that run with an engine or without.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
