@@ -36,6 +36,13 @@ pub fn wait_for<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Returns the parent of a process that runs.
+pub fn parent(process: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))
+        .unwrap_or_else(|error| panic!("{process}: {error}"));
+    status.lines().find_map(|line| line.strip_prefix("PPid:\t")).expect("each has one").to_owned()
+}
+
 /// A program to be run, in an environment that depends on nothing but what is set here.
 pub struct Run {
     program: OsString,

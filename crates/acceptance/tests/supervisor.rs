@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use acceptance::{
-    Disk, Engine, Loop, Medium, Need, Outcome, Run, Scratch, Session, group, main as harness,
+    Disk, Engine, Loop, Medium, Need, Outcome, Run, Scratch, Session, group, main as harness, parent,
     statically_linked, test_engine, trial, wait_for,
 };
 
@@ -239,12 +239,6 @@ fn killed() {
     }
 }
 
-/// The parent of a process.
-fn parent(process: &str) -> Option<String> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("PPid:\t").map(str::to_owned))
-}
-
 fn exists(process: &str) -> bool {
     Path::new("/proc").join(process).exists()
 }
@@ -285,7 +279,7 @@ fn supervisor_killed() {
     let run = disk.run("sh").args(["-c", script]).arg(supervised(disk.scratch())).arg(disk.path());
     let mut session = run.start(&disk.scratch().path("stderr"));
     let program = session.line();
-    let supervisor = parent(&program).expect("the program runs");
+    let supervisor = parent(&program);
     assert_eq!(session.ask("ask"), "answered");
     kill("-KILL", &supervisor);
     wait_for("a message", || session.err().contains("has lost its supervisor").then_some(()));
@@ -301,8 +295,8 @@ fn supervisor_stopped() {
     let run = disk.run("sh").args(["-c", script]).arg(supervised(disk.scratch())).arg(disk.path());
     let mut session = run.start(&disk.scratch().path("stderr"));
     let program = session.line();
-    let supervisor = parent(&program).expect("the program runs");
-    let front = parent(&supervisor).expect("the supervisor runs");
+    let supervisor = parent(&program);
+    let front = parent(&supervisor);
     let ioctl_waits = || {
         let call = fs::read_to_string(format!("/proc/{program}/syscall")).ok()?;
         let ioctl = if cfg!(target_arch = "x86_64") { "16 " } else { "29 " };
@@ -330,8 +324,8 @@ fn front_killed() {
     let disk = image();
     let mut session = disk.run("sh").args(["-c", "echo $$; read line"]).start(&disk.scratch().path("stderr"));
     let program = session.line();
-    let supervisor = parent(&program).expect("the program runs");
-    let front = parent(&supervisor).expect("the supervisor runs");
+    let supervisor = parent(&program);
+    let front = parent(&supervisor);
     kill("-KILL", &front);
     // As the program itself would have been.
     wait_for("an end of the program", || (!exists(&program)).then_some(()));
@@ -363,7 +357,7 @@ fn signals() {
         let run = disk.run("sh").args(["-c", &script]).default_signals();
         let mut session = run.start(&disk.scratch().path("stderr"));
         let program = session.line();
-        let front = parent(&program).and_then(|supervisor| parent(&supervisor)).expect("they run");
+        let front = parent(&parent(&program));
         kill(&format!("-{signal}"), &front);
         if caught {
             assert_eq!(session.line(), "caught", "{signal}");
@@ -380,7 +374,7 @@ fn stopped() {
     let run = disk.run("sh").args(["-c", "echo $$; while read line; do echo $line; done"]);
     let mut session = run.job().start(&disk.scratch().path("stderr"));
     let program = session.line();
-    let front = parent(&program).and_then(|supervisor| parent(&supervisor)).expect("they run");
+    let front = parent(&parent(&program));
     let both_are = |session: &Session, wanted: &[char]| {
         let state_of = |process: &str| {
             state(process)
