@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use acceptance::{
     Disk, Engine, Medium, Need, Outcome, Run, Scratch, Session, engine, group, main as harness, needs,
-    pattern, program_with, trial, wait_for,
+    parent, pattern, program_with, trial, wait_for,
 };
 use disk::abi::{
     IdeTaskRequest, SG_DXFER_FROM_DEV, SG_DXFER_NONE, SG_DXFER_TO_DEV, ScsiIoctlCommand, SgIoHdr,
@@ -1539,12 +1539,6 @@ fn not_to_be_read() {
     replay(&file).output().says("incomplete", "may lack 1 call", "");
 }
 
-/// The process that stands for a program which has written its number and its parent's.
-fn front_of(supervisor: &str) -> String {
-    let status = fs::read_to_string(format!("/proc/{supervisor}/status")).expect("the supervisor runs");
-    status.lines().find_map(|line| line.strip_prefix("PPid:\t")).expect("it has a parent").to_owned()
-}
-
 fn kill(signal: &str, process: &str) {
     Run::new("kill").args([signal, process]).output().expect_out();
 }
@@ -1605,7 +1599,7 @@ fn front_killed() {
         let text = fs::read_to_string(&file).expect("it is the trace");
         (requests(&text, &disk).len() == 1).then_some(())
     });
-    kill("-KILL", &front_of(&supervisor));
+    kill("-KILL", &parent(&supervisor));
     // What the program has started goes on until it has no more input.
     drop(session);
     let process = Path::new("/proc").join(&supervisor);
