@@ -129,7 +129,7 @@ fn set_user_id() {
     let outcome = disk.run(&program).arg("idlun").arg(disk.path()).nobody().output();
     assert_eq!(outcome.expect_out(), "answered\n");
     let said = outcome.err();
-    assert!(said.contains("run with your own rights") && said.lines().count() == 1, "{said}");
+    assert!(said.contains("runs with your own rights") && said.lines().count() == 1, "{said}");
     let outcome = disk.run(&program).arg("idlun").arg(disk.path()).output();
     assert_eq!((outcome.expect_out().as_str(), outcome.err().as_str()), ("answered\n", ""));
 }
