@@ -1,6 +1,6 @@
 /* forbid CALL ERRNO PROGRAM [ARGUMENT]...: runs a program in which a system call fails, as it does in some sandboxes.
  *
- * CALL: seccomp or process_vm_readv
+ * CALL: seccomp, process_vm_readv or pidfd_getfd
  */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -16,7 +16,8 @@ int main(int argc, char **argv)
 {
     if (argc < 4)
         return 2;
-    unsigned call = strcmp(argv[1], "seccomp") ? SYS_process_vm_readv : SYS_seccomp;
+    unsigned call = !strcmp(argv[1], "seccomp") ? SYS_seccomp
+        : !strcmp(argv[1], "pidfd_getfd") ? SYS_pidfd_getfd : SYS_process_vm_readv;
     struct sock_filter steps[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),

@@ -13,6 +13,8 @@
  *   supervised lines PATH             asks for each line of its input
  *   supervised rights PATH            writes through a descriptor that is open for reading
  *   supervised write BLOCK PATH       writes this block
+ *   supervised exchanged PATH OWN     writes while the descriptor is exchanged for one with other flags
+ *   supervised shortened PATH OWN     writes from a list that becomes shorter; how many bytes of PATH are in OWN
  *   supervised attack PROCESS         what the kernel says of each way to reach another process
  *   supervised keys                   whose the session keyring is
  *   supervised session WORD...        executes a program with a session keyring of this user's
@@ -269,6 +271,70 @@ static int rights(const char *path)
     return 0;
 }
 
+static struct iovec pieces[2] __attribute__((aligned(4096)));
+
+static void *shorten(void *unused)
+{
+    for (;;)
+        for (int i = 0; i < 1000; i++)
+            ((volatile struct iovec *)pieces)[1].iov_len = i < 500 ? 7 * BLOCK : 0;
+    return unused;
+}
+
+static int shortened(const char *path, const char *own)
+{
+    static unsigned char command[10] = { 0x28, [8] = 8 }, blocks[8 * BLOCK], found[8 * BLOCK];
+    struct sg_io_hdr read_header = {
+        .interface_id = 'S', .dxfer_direction = SG_DXFER_FROM_DEV, .cmd_len = sizeof command, .cmdp = command,
+        .dxfer_len = sizeof blocks, .dxferp = blocks, .timeout = 1000,
+    }, write_header = read_header;
+    unsigned char write_command[10] = { 0x2a, [8] = 8 };
+    int fd = opened(path, O_RDONLY), own_fd = opened(own, O_RDWR), count = 0;
+    pthread_t thread;
+    write_header.dxfer_direction = SG_DXFER_TO_DEV;
+    write_header.cmdp = write_command;
+    write_header.dxferp = pieces;
+    write_header.iovec_count = 2;
+    pieces[0] = (struct iovec){ found, BLOCK };
+    pieces[1] = (struct iovec){ found + BLOCK, 7 * BLOCK };
+    pthread_create(&thread, NULL, shorten, NULL);
+    for (int i = 0; i < 3000; i++) {
+        ioctl(fd, SG_IO, &read_header);
+        memset(found, 0, sizeof found);
+        ioctl(own_fd, SG_IO, &write_header);
+        if (pread(own_fd, found, sizeof found, 0) != sizeof found)
+            perror("pread");
+        for (unsigned at = 0; at < sizeof found; at++)
+            count += found[at] && found[at] == blocks[at];
+    }
+    printf("%d\n", count);
+    return 0;
+}
+
+static int exchanged_for[2];
+
+static void *exchange(void *unused)
+{
+    for (;;)
+        for (int i = 0; i < 2; i++)
+            dup2(exchanged_for[i], 60);
+    return unused;
+}
+
+/* The one that gives no rights is open on PATH, the one for writing on a file of the program's own. */
+static int exchanged(const char *path, const char *own)
+{
+    int count = 0;
+    pthread_t thread;
+    exchanged_for[0] = opened(path, O_PATH);
+    exchanged_for[1] = opened(own, O_RDWR);
+    pthread_create(&thread, NULL, exchange, NULL);
+    for (int i = 0; i < 5000; i++)
+        count += !strcmp(written(60, 0), "status 0, sense 0");
+    printf("%d\n", count);
+    return 0;
+}
+
 static void reached(const char *how, long result)
 {
     printf("%s %s\n", how, result < 0 ? strerrorname_np(errno) : "done");
@@ -361,6 +427,10 @@ int main(int count, char **words)
         puts(written(opened(words[3], O_RDWR), atoi(words[2])));
         return 0;
     }
+    if (count == 4 && !strcmp(words[1], "shortened"))
+        return shortened(words[2], words[3]);
+    if (count == 4 && !strcmp(words[1], "exchanged"))
+        return exchanged(words[2], words[3]);
     if (count == 2 && !strcmp(words[1], "keys")) {
         char text[256] = "";
         syscall(SYS_keyctl, KEYCTL_DESCRIBE, KEY_SPEC_SESSION_KEYRING, text, sizeof text);

@@ -16,6 +16,7 @@ const MIB: u64 = 1 << 20;
 /// The user `nobody`, and one who is made here.
 const NOBODY: &str = "65534";
 const TESTER: &str = "64123";
+const ENOSYS: i32 = 38;
 
 fn main() -> ExitCode {
     let needs: &[Need] = &[Need::Devices, Need::Tool("cc")];
@@ -30,6 +31,8 @@ fn main() -> ExitCode {
         trial("root's keys stay root's", needs, keys),
         trial("signals to the command reach the program", needs, signals),
         trial("another process gets the number", needs, reused),
+        trial("an exchanged descriptor gives no rights", needs, exchanged),
+        trial("memory of the supervisor reaches no disk", needs, shortened),
         trial("the limits are the program's", needs, limits),
         trial("the file says who may", needs, who),
         trial("a file that others could have written is refused", needs, untrusted),
@@ -266,6 +269,31 @@ fn reused() {
     let setting = Setting::new();
     let out = setting.asked(&setting.set_user_id, &["blocked", "reuse"]);
     assert_eq!(out, "signal 9\nvictim 0\n");
+}
+
+/// Where descriptors cannot be copied, as before Linux 6.9 in some threads, files are opened anew.
+fn exchanged() {
+    let setting = Setting::new();
+    let own = setting.scratch.image("own", MIB);
+    let run = |program: &Path, words: &[&str]| {
+        let run = setting.run(&[], program).args(words).arg(&setting.image);
+        run.forbidden("pidfd_getfd", ENOSYS)
+    };
+    assert_eq!(run(&setting.program, &["rights"]).output().expect_out(), "user 65534, answered, EPERM\n");
+    chmod(&setting.image, 0o600);
+    let out = run(&setting.program, &["exchanged"]).arg(&own).output().expect_out();
+    assert_eq!(out, "0\n");
+    assert_eq!(fs::read(&setting.image).expect("it is ours")[0], 0);
+}
+
+/// What the supervisor has of one call is not what another one writes.
+fn shortened() {
+    let setting = Setting::new();
+    let own = setting.scratch.image("own", MIB);
+    fs::write(&setting.image, vec![0x5a; MIB as usize]).expect("it is ours");
+    setting.conf(&format!("supervise nobody\ndevice {}=scsi", own.display()));
+    let run = setting.run(&[], &setting.program).arg("shortened").arg(&setting.image).arg(&own);
+    assert_eq!(run.output().expect_out(), "0\n");
 }
 
 fn limits() {

@@ -138,7 +138,8 @@ impl DataBuffer {
         Ok(())
     }
 
-    /// Copies bytes from the caller, as many as there are, and advances.
+    /// Copies bytes from the caller, as many as there are, and advances. The rest becomes zeros: a bounce
+    /// buffer can hold what an engine has moved for another caller.
     pub fn copy_in(&mut self, host: &impl Host, bytes: &mut [u8]) -> Result<(), Errno> {
         let mut rest = bytes;
         while let Some((address, length)) = self.next_segment(host, rest.len())? {
@@ -147,6 +148,7 @@ impl DataBuffer {
             self.advance(host, length as u64)?;
             rest = later;
         }
+        rest.fill(0);
         Ok(())
     }
 

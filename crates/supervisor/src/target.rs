@@ -15,6 +15,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::rc::Rc;
 use std::sync::OnceLock;
+use std::thread;
 
 use disk::Errno;
 use engine::rights;
@@ -39,7 +40,7 @@ pub enum Descriptor {
     /// A copy of it.
     Copy(OwnedFd),
     /// What it is open on, looked at: to open a device that is not listed could have an effect on it. The
-    /// flags are those of the thread's descriptor.
+    /// flags are those that the thread's descriptor had a moment before.
     Look { file: OwnedFd, flags: c_int },
 }
 
@@ -174,13 +175,22 @@ impl Target {
         Ok(Descriptor::Look { file, flags })
     }
 
-    /// Returns a descriptor of a listed device with which it can be used as with the thread's.
+    /// Returns a descriptor of a listed device with which it can be used as with the thread's. What has been
+    /// looked at is opened with the thread's rights: between the looks at the file and at the flags,
+    /// another thread can have exchanged the descriptor.
     pub fn usable(&self, descriptor: Descriptor) -> Result<OwnedFd, Errno> {
-        match descriptor {
-            Descriptor::Copy(file) => Ok(file),
-            Descriptor::Look { flags, .. } if flags & libc::O_PATH != 0 => Err(Errno::EBADF),
-            Descriptor::Look { file, flags } => self.open(|| open_again(&file, flags)),
-        }
+        let (file, flags) = match descriptor {
+            Descriptor::Copy(file) => return Ok(file),
+            Descriptor::Look { flags, .. } if flags & libc::O_PATH != 0 => return Err(Errno::EBADF),
+            Descriptor::Look { file, flags } => (file, flags),
+        };
+        let rights = self.rights()?;
+        let open = || rights.take().and_then(|()| open_again(&file, flags));
+        thread::scope(|scope| {
+            let thread =
+                thread::Builder::new().spawn_scoped(scope, open).map_err(|error| errno_of(&error))?;
+            thread.join().unwrap_or(Err(Errno::EIO))
+        })
     }
 
     /// Returns the number of its process.
@@ -292,27 +302,49 @@ impl Target {
         line.split_whitespace().next()?.parse().ok()
     }
 
-    /// Gives the calling task, which has been made for this, the thread's user, groups and capabilities,
-    /// as they decide about files. `EPERM` where that cannot be.
-    pub fn take_rights(&self) -> Result<(), Errno> {
-        const CAP_DAC_OVERRIDE: u64 = 1 << 1;
-        let own = ProcessStatus::read("/proc/thread-self/status")?;
+    /// Returns its user, groups and capabilities.
+    fn rights(&self) -> Result<Rights, Errno> {
         let theirs = self.checked(self.status())??;
         let capabilities = if self.is_in_initial_user_namespace() { self.capabilities() } else { 0 };
-        // The fourth number is the file system's: proc(5).
-        let last = |status: &ProcessStatus, line| status.numbers(line).last().copied().ok_or(Errno::EPERM);
-        let (user, group) = (last(&theirs, "Uid:")?, last(&theirs, "Gid:")?);
-        let groups = theirs.numbers("Groups:");
+        Ok(Rights {
+            user: theirs.file_id("Uid:")?,
+            group: theirs.file_id("Gid:")?,
+            groups: theirs.numbers("Groups:"),
+            capabilities,
+        })
+    }
+
+    /// Gives the calling task, which has been made for this, the thread's rights to files. `EPERM` where
+    /// that cannot be.
+    pub fn take_rights(&self) -> Result<(), Errno> {
+        self.rights()?.take()
+    }
+}
+
+/// What decides which files a thread may open.
+struct Rights {
+    user: u32,
+    group: u32,
+    groups: Vec<u32>,
+    /// Those in the initial user namespace, a bit each.
+    capabilities: u64,
+}
+
+impl Rights {
+    /// Gives them to the calling thread, which keeps none of its own.
+    fn take(&self) -> Result<(), Errno> {
+        const CAP_DAC_OVERRIDE: u64 = 1 << 1;
+        let own = ProcessStatus::read("/proc/thread-self/status")?;
         let taken = [
-            if last(&own, "Uid:")? == user { Ok(()) } else { set_file_user(user) },
-            if last(&own, "Gid:")? == group { Ok(()) } else { set_file_group(group) },
-            if own.numbers("Groups:") == groups { Ok(()) } else { set_groups(&groups) },
+            if own.file_id("Uid:")? == self.user { Ok(()) } else { set_file_user(self.user) },
+            if own.file_id("Gid:")? == self.group { Ok(()) } else { set_file_group(self.group) },
+            if own.numbers("Groups:") == self.groups { Ok(()) } else { set_groups(&self.groups) },
         ];
         // A caller to whom all files are open may open what this task may, whoever that is.
-        if capabilities & CAP_DAC_OVERRIDE == 0 {
+        if self.capabilities & CAP_DAC_OVERRIDE == 0 {
             taken.into_iter().collect::<Result<(), Errno>>()?;
         }
-        restrict_capabilities(capabilities)
+        restrict_capabilities(self.capabilities)
     }
 }
 
@@ -444,6 +476,11 @@ impl ProcessStatus {
     fn numbers(&self, name: &str) -> Vec<u32> {
         let line = self.0.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
         line.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    }
+
+    /// Returns the user or group that decides about files, the fourth on its line: proc(5).
+    fn file_id(&self, name: &str) -> Result<u32, Errno> {
+        self.numbers(name).last().copied().ok_or(Errno::EPERM)
     }
 
     /// Returns the first number in a line.
