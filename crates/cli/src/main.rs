@@ -60,7 +60,7 @@ enum Task {
         #[arg(long, value_enum, default_value_t = command::run::EngineOption::Auto, hide_possible_values = true)]
         #[arg(hide_default_value = true)]
         engine: command::run::EngineOption,
-        /// How much is said: -1 nothing, 0 errors, 1 warnings, 10 what it found, 100 descriptors, 1000 requests
+        /// How much is said: -1 nothing, 0 errors, 1 warnings, 10 what the library found, 100 descriptors, 1000 requests
         #[arg(long, value_name = "N", allow_hyphen_values = true, hide_possible_values = true)]
         #[arg(value_parser = ["-1", "0", "1", "10", "100", "1000"])]
         log_level: Option<String>,
