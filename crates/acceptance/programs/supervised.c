@@ -15,6 +15,7 @@
  *   supervised write BLOCK PATH       writes this block
  *   supervised exchanged PATH OWN     writes while the descriptor is exchanged for one with other flags
  *   supervised shortened PATH OWN     writes from a list that becomes shorter; how many bytes of PATH are in OWN
+ *   supervised shared PROGRAM PATH    asks in a process that shares this one's memory, and there again by a PROGRAM
  *   supervised attack PROCESS         what the kernel says of each way to reach another process
  *   supervised keys                   whose the session keyring is
  *   supervised session WORD...        executes a program with a session keyring of this user's
@@ -311,6 +312,25 @@ static int shortened(const char *path, const char *own)
     return 0;
 }
 
+static char **shared_words;
+
+static int shared(void *unused)
+{
+    (void)unused;
+    puts(idlun(opened(shared_words[3], O_RDWR)));
+    execl(shared_words[2], shared_words[2], "mapped", shared_words[3], NULL);
+    _exit(1);
+}
+
+/* Into memory that its parent does not have at this address. */
+static int mapped(const char *path)
+{
+    int *numbers = mmap((void *)(1L << 44), 4096, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    puts(ioctl(opened(path, O_RDWR), GET_IDLUN, numbers) ? strerrorname_np(errno) : "answered");
+    return 0;
+}
+
 static int exchanged_for[2];
 
 static void *exchange(void *unused)
@@ -427,6 +447,14 @@ int main(int count, char **words)
         puts(written(opened(words[3], O_RDWR), atoi(words[2])));
         return 0;
     }
+    if (count == 4 && !strcmp(words[1], "shared")) {
+        static char stack[1 << 16] __attribute__((aligned(16)));
+        shared_words = words;
+        waitpid(clone(shared, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL), NULL, 0);
+        return 0;
+    }
+    if (count == 3 && !strcmp(words[1], "mapped"))
+        return mapped(words[2]);
     if (count == 4 && !strcmp(words[1], "shortened"))
         return shortened(words[2], words[3]);
     if (count == 4 && !strcmp(words[1], "exchanged"))

@@ -5,7 +5,7 @@
 mod system;
 
 use std::fs;
-use std::os::unix::fs::{chown, symlink};
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -33,6 +33,8 @@ fn main() -> ExitCode {
         trial("another process gets the number", needs, reused),
         trial("an exchanged descriptor gives no rights", needs, exchanged),
         trial("memory of the supervisor reaches no disk", needs, shortened),
+        trial("a program that is executed has memory of its own", needs, executed),
+        trial("a trace is the user's file", needs, traced),
         trial("the limits are the program's", needs, limits),
         trial("the file says who may", needs, who),
         trial("a file that others could have written is refused", needs, untrusted),
@@ -294,6 +296,36 @@ fn shortened() {
     setting.conf(&format!("supervise nobody\ndevice {}=scsi", own.display()));
     let run = setting.run(&[], &setting.program).arg("shortened").arg(&setting.image).arg(&own);
     assert_eq!(run.output().expect_out(), "0\n");
+}
+
+fn executed() {
+    let setting = Setting::new();
+    let run = setting.run(&[], &setting.program).arg("shared").arg(&setting.set_user_id);
+    assert_eq!(run.arg(&setting.image).output().expect_out(), "answered\nanswered\n");
+}
+
+fn traced() {
+    let setting = Setting::new();
+    setting.conf("supervise nobody\nmessages yes");
+    let directory = setting.scratch.path("closed");
+    fs::create_dir(&directory).expect("it is ours");
+    let run = |trace: &Path| {
+        let run = Run::new(setting.scratch.command()).args(["trace", "--engine", "supervisor", "-o"]);
+        let run = run.arg(trace).arg("--").arg(&setting.program).arg("idlun").arg(&setting.image);
+        run.env("SUDO_UID", NOBODY).env("SUDO_GID", NOBODY).output()
+    };
+    let trace = directory.join("trace");
+    assert_ne!(run(&trace).code(), 0);
+    assert!(!trace.exists());
+    chmod(&directory, 0o777);
+    for _ in 0..2 {
+        run(&trace).expect_out();
+        assert_eq!(fs::metadata(&trace).expect("it exists").uid().to_string(), NOBODY);
+        assert!(fs::read_to_string(&trace).expect("it exists").contains("SCSI_IOCTL_GET_IDLUN"));
+    }
+    fs::write(&trace, "root's").expect("it is ours");
+    chown(&trace, Some(0), None).expect("root can");
+    assert_ne!(run(&trace).code(), 0);
 }
 
 fn limits() {

@@ -25,7 +25,7 @@ const PAGE: usize = 4096;
 /// A length that takes longer to copy than it takes to wake another thread.
 const LONG: usize = 256 * 1024;
 
-/// The longest piece that is collected.
+/// The longest piece that is collected, and how much is collected before another piece.
 const LONGEST_COLLECTED: usize = 64 * 1024;
 
 /// A thread's process, to which the answer is written when it is complete.
@@ -123,7 +123,7 @@ impl Process for Caller {
             return Ok(());
         }
         let mut collected = self.collected.borrow_mut();
-        if bytes.len() > LONGEST_COLLECTED {
+        if bytes.len().max(collected.bytes.len()) > LONGEST_COLLECTED {
             self.page.replace(None);
             return collected.write(&self.target, Some((address, bytes)));
         }

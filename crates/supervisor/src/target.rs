@@ -13,7 +13,6 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::rc::Rc;
 use std::sync::OnceLock;
 use std::thread;
 
@@ -55,7 +54,7 @@ impl AsRawFd for Descriptor {
 /// The memory of a thread's process, and what is mapped there.
 struct MemoryFile {
     memory: File,
-    maps: Rc<File>,
+    maps: File,
     /// A part that the process may write: first address, and the one behind the last.
     writable: Cell<(u64, u64)>,
 }
@@ -71,17 +70,10 @@ fn most_kept() -> usize {
 }
 
 thread_local! {
-    /// Threads by their numbers.
-    static THREADS: RefCell<HashMap<i32, Kept>> = RefCell::default();
-}
-
-/// What is kept of a thread, which holds none of its files open.
-struct Kept {
-    /// A descriptor of the thread (pidfd_open(2)). One that pidfd_getfd(2) takes is of the thread that
-    /// has the number now.
-    descriptor: OwnedFd,
-    /// What is mapped in the memory that it had when this was opened.
-    maps: Option<Rc<File>>,
+    /// Descriptors of threads by their numbers (pidfd_open(2)), which hold none of their files open. One
+    /// that pidfd_getfd(2) takes is of the thread that has the number now. Nothing of a thread's memory is
+    /// kept: it has another one when it has executed a program.
+    static THREADS: RefCell<HashMap<i32, OwnedFd>> = RefCell::default();
 }
 
 impl Target {
@@ -126,7 +118,7 @@ impl Target {
             return Err(Errno::ESRCH);
         }
         let kept = THREADS.with_borrow_mut(|threads| {
-            let copy = get_descriptor(&threads.get(&self.thread)?.descriptor, fd);
+            let copy = get_descriptor(threads.get(&self.thread)?, fd);
             if copy.as_ref().is_err_and(|errno| *errno == Errno::ESRCH) {
                 threads.remove(&self.thread);
                 return None;
@@ -153,7 +145,7 @@ impl Target {
                     threads.clear();
                 }
                 if most_kept() > 0 {
-                    threads.insert(self.thread, Kept { descriptor, maps: None });
+                    threads.insert(self.thread, descriptor);
                 }
             });
         }
@@ -358,20 +350,7 @@ fn set_groups(groups: &[u32]) -> Result<(), Errno> {
 impl MemoryFile {
     fn open(thread: i32) -> io::Result<MemoryFile> {
         let memory = File::options().write(true).open(format!("/proc/{thread}/mem"))?;
-        let kept = THREADS.with_borrow(|threads| threads.get(&thread)?.maps.clone());
-        // That of a program that the thread has executed another one since has no memory any more.
-        let maps = match kept.filter(|maps| !matches!(query(maps, 0, 0), Err(Errno::ESRCH | Errno::ENOTTY))) {
-            Some(maps) => maps,
-            None => {
-                let maps = Rc::new(File::open(format!("/proc/{thread}/maps"))?);
-                THREADS.with_borrow_mut(|threads| {
-                    if let Some(kept) = threads.get_mut(&thread) {
-                        kept.maps = Some(Rc::clone(&maps));
-                    }
-                });
-                maps
-            }
-        };
+        let maps = File::open(format!("/proc/{thread}/maps"))?;
         Ok(MemoryFile { memory, maps, writable: Cell::new((0, 0)) })
     }
 
@@ -427,7 +406,7 @@ impl MemoryFile {
 
     /// The same from the text (proc_pid_maps(5)).
     fn writable_line(&self, address: u64) -> Result<Option<(u64, u64)>, Errno> {
-        let mut maps = &*self.maps;
+        let mut maps = &self.maps;
         let mut text = String::new();
         let read = maps.rewind().and_then(|()| maps.read_to_string(&mut text));
         read.map_err(|error| errno_of(&error))?;

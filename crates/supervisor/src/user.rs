@@ -109,6 +109,11 @@ impl User {
         Ok(User { name, uid: Uid::from_raw(uid), gid: Gid::from_raw(gid), groups })
     }
 
+    /// Returns the user's number.
+    pub fn number(&self) -> u32 {
+        self.uid.as_raw()
+    }
+
     /// Returns the user's name.
     pub fn name(&self) -> &CStr {
         &self.name
@@ -224,15 +229,30 @@ impl User {
         act()
     }
 
-    /// Returns where an entry's path leads, provided that the user may open that: this node of a block
-    /// device, since the user may be unable to open others.
-    pub fn look_up_device(&self, entry: &Entry<'_>) -> Result<Key, Problem> {
+    /// Looks at what an entry's path leads to, provided that the user may open that.
+    pub fn look_up_device(&self, entry: &Entry<'_>) -> Result<Openable, Problem> {
         let found = self.with_file_rights(|| openable(entry));
         let (status, birth) = found.unwrap_or(Err(Errno::EPERM)).map_err(|errno| match errno {
             Errno::ENOENT => Problem::Missing(errno),
             _ => Problem::NotPermitted(errno),
         })?;
-        listed::node_key(&status, birth, entry)
+        Ok(Openable { key: listed::node_key(&status, birth, entry)?, status, birth })
+    }
+}
+
+/// A device that a user may open.
+pub struct Openable {
+    /// This node of a block device, since the user may be unable to open others.
+    pub key: Key,
+    status: sys::Status,
+    birth: u64,
+}
+
+impl Openable {
+    /// Returns whether the path of another entry leads to the same device.
+    pub fn is_of(&self, other: &Entry<'_>) -> bool {
+        let path = CString::new(other.path).unwrap_or_default();
+        listed::look_up(&path, other).is_ok_and(|key| key.is_of(&self.status, || self.birth))
     }
 }
 

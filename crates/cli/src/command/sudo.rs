@@ -109,14 +109,14 @@ impl Permit {
             }
             let entry = Entry::parse(text.as_bytes()).map_err(|error| refused(entries::explain(&error)))?;
             let entry = Entry { force: false, ..entry };
-            let key = user.look_up_device(&entry).map_err(|problem| refused(explain(path, &problem)))?;
-            let device = Device { text, entry };
-            // A device of the file has the file's options, whatever name the user gives it.
-            let entry = match config::contradicted(&file, &device) {
+            let found = user.look_up_device(&entry).map_err(|problem| refused(explain(path, &problem)))?;
+            // A device of the file has the file's options, whatever name the user gives it. The name may
+            // lead elsewhere by now.
+            let entry = match file.iter().find(|other| found.is_of(&other.entry)) {
                 Some(other) => Entry { path: entry.path, ..other.entry },
                 None => entry,
             };
-            self.named.push((Device { text, entry }, key));
+            self.named.push((Device { text, entry }, found.key));
         }
         Ok(())
     }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use disk::names;
-use supervisor::{Ended, Missing, Policy, Records, Registry};
+use rustix::process::geteuid;
+use supervisor::{Ended, Missing, Policy, Records, Registry, User};
 
 use crate::check::config::FILE;
 use crate::check::{engine, library};
@@ -116,6 +117,13 @@ pub fn prepare(
 }
 
 impl Prepared {
+    /// Calls `act` with the number of the user whom the program is for, and with that user's rights to files.
+    pub fn with_file_rights<T>(&self, act: impl FnOnce(u32) -> Result<T, Failure>) -> Result<T, Failure> {
+        let user = self.policy.user;
+        let number = user.map_or_else(|| geteuid().as_raw(), User::number);
+        sudo::with_file_rights(user, || act(number))
+    }
+
     /// Runs the program to its end, or where records are shown to the end of the tree; says how it ended, and what
     /// is missing in the records.
     pub fn run(mut self, records: Records<'_>) -> Result<(Ended, Missing), Failure> {

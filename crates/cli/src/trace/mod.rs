@@ -19,7 +19,7 @@ use std::thread;
 use clap::Args;
 use disk::record::{Header, Parts};
 use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait,
+    Pid, Signal, WaitOptions, WaitStatus, geteuid, getpid, kill_process, set_child_subreaper, wait,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -102,7 +102,8 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
         say(finding.hint("run the command as root to have them in the trace"));
     }
     let mut receiver = Receiver::new()?;
-    let mut output = Output::new(output.as_deref(), json, output::NOTHING_SENT, &listed)?;
+    let owner = geteuid().as_raw();
+    let mut output = Output::new(output.as_deref(), owner, json, output::NOTHING_SENT, &listed)?;
     output.begin(command.get_program(), &texts);
     command.env(disk::names::TRACE, receiver.variable());
     // For set-user-ID programs that it starts.
@@ -131,7 +132,9 @@ fn watch_supervised(
 ) -> Result<ExitCode, Failure> {
     let prepared = supervise::prepare(devices, force, &command, why.is_none())?;
     why.iter().for_each(say);
-    let mut output = Output::new(output.as_deref(), json, output::NOTHING, &prepared.listed)?;
+    let mut output = prepared.with_file_rights(|owner| {
+        Output::new(output.as_deref(), owner, json, output::NOTHING, &prepared.listed)
+    })?;
     output.begin(prepared.command.get_program(), prepared.texts);
     let mut record = |head: &Header, parts: &Parts<'_>| output.add(&Record::new(head, parts));
     let waits = || {

@@ -7,7 +7,6 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::decode;
@@ -92,17 +91,18 @@ pub struct Output {
 }
 
 impl Output {
-    /// The standard error, or a file, which is made anew: what is written can never reach a device. `nothing` stands in
-    /// the table's place where there is no request.
+    /// The standard error, or a file of the user `owner`, which is made anew: what is written can never reach a device.
+    /// `nothing` stands in the table's place where there is no request.
     pub fn new(
         file: Option<&Path>,
+        owner: u32,
         json: bool,
         nothing: &'static str,
         devices: &[Device<'_>],
     ) -> Result<Output, Failure> {
         let out: Box<dyn Write + Send> = match file {
             None => Box::new(io::stderr()),
-            Some(path) => Box::new(create(path, devices)?),
+            Some(path) => Box::new(create(path, owner, devices)?),
         };
         let to_file = file.is_some();
         Ok(Output { out, to_file, json, nothing, rows: BTreeMap::new(), open: true, failed: false })
@@ -207,7 +207,7 @@ impl Output {
 }
 
 /// Makes the file, or makes it again. What is looked at is what is replaced, whoever may write its directory.
-fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
+fn create(path: &Path, owner: u32, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
     const ANOTHER: &str = "name another file";
     let usage = |finding: Finding, hint: &str| Err(Failure::usage(finding.of(path).hint(hint)));
     let no_file = || {
@@ -236,7 +236,7 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
                 let why = "is a listed device, which the trace would overwrite";
                 return usage(Finding::problem(Code::InUse, why), ANOTHER);
             }
-            if found.uid() != geteuid().as_raw() {
+            if found.uid() != owner {
                 let why = format!("belongs to user {}, who could read and change the trace", found.uid());
                 return usage(Finding::problem(Code::Untrusted, why), ANOTHER);
             }
