@@ -35,6 +35,6 @@ pub use fixture::{Disk, Loop, Medium, Name, Scratch};
 pub use harness::{Need, disk_trials, group, is_root, kernel_trial, main, needs, trial};
 pub use isolation::PRIVILEGE;
 pub use libtest_mimic::Trial;
-pub use run::{Outcome, Run, Session, wait_for};
+pub use run::{Outcome, Run, Session, parent, wait_for};
 pub use sgio::{Sgio, hex};
 pub use terminal::Terminal;

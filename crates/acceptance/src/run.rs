@@ -1,4 +1,4 @@
-//! Programs that run with or without the library.
+//! Programs that run with an engine or without.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -34,6 +34,13 @@ pub fn wait_for<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
         assert!(start.elapsed() < PATIENCE, "{what}: none within {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Returns the parent of a process that runs.
+pub fn parent(process: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))
+        .unwrap_or_else(|error| panic!("{process}: {error}"));
+    status.lines().find_map(|line| line.strip_prefix("PPid:\t")).expect("each has one").to_owned()
 }
 
 /// A program to be run, in an environment that depends on nothing but what is set here.

@@ -43,7 +43,7 @@ impl Terminal {
             .env("LC_ALL", "C")
             .env("TERM", "dumb");
         command.envs(variables.iter().copied()).stdin(open()).stdout(open()).stderr(open());
-        let child = command.spawn().expect("setsid can be run");
+        let child = Ending(command.spawn().expect("setsid can be run"));
         drop(command);
         let master = Arc::new(File::from(master));
         let shown = Arc::new(Mutex::new(Vec::new()));
@@ -61,7 +61,7 @@ impl Terminal {
                 text.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..read]);
             }
         });
-        Terminal { master, shown, seen: 0, child: Ending(child) }
+        Terminal { master, shown, seen: 0, child }
     }
 
     /// What it shows so far.

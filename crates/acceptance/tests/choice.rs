@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use acceptance::{
-    Disk, Medium, Need, Outcome, Run, Scratch, built_command, main as harness, program_with, trial,
+    Disk, Medium, Need, Outcome, Run, Scratch, built_command, i386_program, main as harness, program_with,
+    trial,
 };
 use disk::names;
 use serde_json::{Value, json};
@@ -132,13 +133,7 @@ fn i386() {
     if cfg!(not(target_arch = "x86_64")) {
         return;
     }
-    let disk = image();
-    let options = ["-m32", "-O1", "-nostdlib", "-static", "-ffreestanding", "-fno-stack-protector"];
-    let options = [&options[..], &["-fno-pic", "-no-pie"]].concat();
-    let program = disk.scratch().copy(&program_with("i386", "i386", &options), "i386");
-    let outcome = run(&disk).arg(&program).arg(disk.path()).output();
-    assert!(outcome.expect_out().starts_with("SCSI_IOCTL_GET_IDLUN 0 "), "{}", outcome.out());
-    outcome.says("supervised", "because it is a 32-bit program", "");
+    supervised(&i386_program("address"), "it is a 32-bit program");
 }
 
 fn sanitizer() {

@@ -13,6 +13,9 @@ const CTRL_D: &str = "\x04";
 const CTRL_Z: &str = "\x1a";
 const CTRL_BACKSLASH: &str = "\x1c";
 
+/// Waits for the end of a job that is stopped, of which the shell says at first that it is stopped.
+const WAIT: &str = "while wait %1 2>/dev/null; status=$?; [ $status = 148 ]; do :; done; (exit $status)";
+
 /// Waits until all jobs are stopped.
 const NONE_RUNS: &str = "while jobs -r | grep -q .; do :; done";
 
@@ -67,7 +70,9 @@ impl Shell {
         let run = setup.run(engine).join(" ");
         let ask = format!("{} lines {}", setup.program.display(), setup.disk.path().display());
         let words = ["bash", "--norc", "--noprofile", "--noediting", "-i"];
-        let variables = [("RUN", run), ("ASK", ask), ("PS1", PROMPT.to_owned()), ("HISTFILE", String::new())];
+        let up = setup.disk.scratch().path("up").display().to_string();
+        let variables =
+            [("UP", up), ("RUN", run), ("ASK", ask), ("PS1", PROMPT.to_owned()), ("HISTFILE", String::new())];
         let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, OsStr::new(value))).collect();
         let terminal = Terminal::start(&words, &variables);
         let mut shell = Shell { terminal };
@@ -155,8 +160,11 @@ fn stopped(shell: &mut Shell) -> (Shown, &'static str) {
     shell.press(CTRL_Z);
     shown.push(shell.status());
     // A signal that no process can put off, and one of somebody else.
-    shell.ask("kill %1; wait %1");
-    shell.ask("$RUN sleep 1000 &");
+    shell.ask(&format!("kill %1; {WAIT}"));
+    // Before it is executed, it is the shell itself, which ignores one of them.
+    shell.begin("$RUN sh -c '>$UP; exec sleep 1000' &");
+    shell.prompt();
+    shell.ask("until [ -e $UP ]; do :; done; rm $UP");
     for signal in ["STOP", "TSTP"] {
         shell.ask(&format!("kill -{signal} %1; {NONE_RUNS}"));
         shown.push(shell.ask("jobs"));
@@ -165,8 +173,8 @@ fn stopped(shell: &mut Shell) -> (Shown, &'static str) {
     shown.push(shell.ask("kill %1; wait %1"));
     let key = "^Z [1]+ Stopped(SIGTSTP) $RUN $ASK <148> [1]+ Stopped(SIGTSTP) $RUN $ASK <0> ".repeat(3);
     let wanted = format!(
-        "{key}^Z [1]+ Stopped(SIGTSTP) $RUN $ASK <148> [1]+ Stopped(SIGSTOP) $RUN sleep 1000 <0> \
-         [1]+ Stopped(SIGTSTP) $RUN sleep 1000 <0> [1]+ Terminated $RUN sleep 1000 <143>"
+        "{key}^Z [1]+ Stopped(SIGTSTP) $RUN $ASK <148> [1]+ Stopped(SIGSTOP) $RUN sh -c '>$UP; exec sleep 1000' <0> \
+         [1]+ Stopped(SIGTSTP) $RUN sh -c '>$UP; exec sleep 1000' <0> [1]+ Terminated $RUN sh -c '>$UP; exec sleep 1000' <143>"
     );
     (shown, wanted.leak())
 }
@@ -191,9 +199,7 @@ fn killed(shell: &mut Shell) -> (Shown, &'static str) {
     shell.press(CTRL_Z);
     shell.status();
     let kill = format!("kill -KILL {}", number.trim_end_matches(')'));
-    // The shell says of a job that is still stopped that this is one.
-    let wait = "while wait %1 2>/dev/null; status=$?; [ $status = 148 ]; do :; done; (exit $status)";
-    let status = shell.ask(&format!("{kill}; {wait}"));
+    let status = shell.ask(&format!("{kill}; {WAIT}"));
     // It may say before that the job has been killed.
     shown.extend(status.split_whitespace().next_back().map(str::to_owned));
     (shown, "<137>")
@@ -233,6 +239,8 @@ fn nested(shell: &mut Shell) -> (Shown, &'static str) {
     shown.push(shell.status());
     shown.push(shell.ask("suspend"));
     shell.begin("fg");
+    shell.terminal.wait("-i\n");
+    shell.prompt();
     shown.push(shell.ask("echo again"));
     shown.push(shell.ask("exit 7"));
     let stops =

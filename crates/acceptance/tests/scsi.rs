@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use acceptance::clients::LIST;
 use acceptance::{
     Disk, Engine, Loop, Medium, Name, Need, Outcome, Run, Scratch, Sgio, Trial, assert_same, clients,
-    command, disk_trials, engine, hex, is_root, main as harness, needs, pattern, trial, wait_for,
+    command, disk_trials, engine, hex, is_root, main as harness, needs, parent, pattern, trial, wait_for,
 };
 
 const MIB: u64 = 1 << 20;
@@ -764,12 +764,6 @@ fn killed(medium: Medium, kind: &'static str) {
         // Each of its threads may have had one more on the way.
         assert!(after == end && (100..=103).contains(&(after - before)), "{before} to {after} and {end}");
     }
-}
-
-/// The parent of a process.
-fn parent(process: &str) -> String {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    status.lines().find_map(|line| line.strip_prefix("PPid:\t")).expect("it has one").to_owned()
 }
 
 fn hostile(medium: Medium, kind: &'static str) {

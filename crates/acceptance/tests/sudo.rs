@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use acceptance::{Loop, Name, Need, Outcome, Run, Scratch, program_with, trial};
+use acceptance::{Loop, Name, Need, Outcome, Run, Scratch, statically_linked, trial};
 use system::{CONF, System, chmod, remove};
 
 const MIB: u64 = 1 << 20;
@@ -63,8 +63,7 @@ impl Setting {
         let system = System::clean();
         let scratch = Scratch::new();
         let image = scratch.image("image", MIB);
-        let program =
-            scratch.copy(&program_with("supervised", "supervised", &["-O2", "-static"]), "supervised");
+        let program = scratch.copy(&statically_linked("supervised"), "supervised");
         let set_user_id = scratch.copy(&program, "set-user-id");
         chmod(&set_user_id, 0o4755);
         let setting = Setting { _system: system, scratch, image, program, set_user_id };

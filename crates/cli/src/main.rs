@@ -53,14 +53,14 @@ enum Task {
         after_help = "Example:\n  vmware-bdwrapper run --device $PWD/disk.img=ide -- /sbin/hdparm -i disk.img"
     )]
     Run {
-        /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts
+        /// A device: PATH[=OPTION,...]; without it those of VMWARE_BDWRAPPER_DEVICES are used
         #[arg(long = "device", value_name = "ENTRY")]
         devices: Vec<OsString>,
         /// What answers: library, supervisor, or auto: the library where it works, else the supervisor
-        #[arg(long, value_enum, default_value_t = command::run::Engine::Auto, hide_possible_values = true)]
+        #[arg(long, value_enum, default_value_t = command::run::EngineOption::Auto, hide_possible_values = true)]
         #[arg(hide_default_value = true)]
-        engine: command::run::Engine,
-        /// How much the library says: -1 nothing, 0 errors, 1 warnings, 10 what it found, 100 descriptors, 1000 requests
+        engine: command::run::EngineOption,
+        /// How much is said: -1 nothing, 0 errors, 1 warnings, 10 what the library found, 100 descriptors, 1000 requests
         #[arg(long, value_name = "N", allow_hyphen_values = true, hide_possible_values = true)]
         #[arg(value_parser = ["-1", "0", "1", "10", "100", "1000"])]
         log_level: Option<String>,
@@ -71,16 +71,16 @@ enum Task {
         #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
         command: Vec<OsString>,
     },
-    /// Show what VMware would find, without and with the library
+    /// Show what VMware would find, without and with an engine
     #[command(after_help = "Example:\n  vmware-bdwrapper probe --device /dev/sd/test")]
     Probe {
-        /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts
+        /// A device: PATH[=OPTION,...]; without it those of VMWARE_BDWRAPPER_DEVICES are used
         #[arg(long = "device", value_name = "ENTRY")]
         devices: Vec<OsString>,
         /// What answers: library, supervisor, or auto: the library where it is installed, else the supervisor
-        #[arg(long, value_enum, default_value_t = command::run::Engine::Auto, hide_possible_values = true)]
+        #[arg(long, value_enum, default_value_t = command::run::EngineOption::Auto, hide_possible_values = true)]
         #[arg(hide_default_value = true)]
-        engine: command::run::Engine,
+        engine: command::run::EngineOption,
         /// Print one JSON document
         #[arg(long)]
         json: bool,
@@ -98,7 +98,7 @@ enum Task {
     )]
     #[command(after_help = "Example:\n  vmware-bdwrapper doctor --device /dev/sd/test vmware")]
     Doctor {
-        /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts
+        /// A device: PATH[=OPTION,...]; without it those of VMWARE_BDWRAPPER_DEVICES are used
         #[arg(long = "device", value_name = "ENTRY")]
         devices: Vec<OsString>,
         /// Compare this descriptor of a virtual disk with the devices

@@ -41,8 +41,11 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// The threads, and what they work with.
 pub struct Pool {
+    /// Where calls come from.
     pub listener: Listener,
+    /// The listed devices.
     pub registry: Registry,
+    /// What the supervisor may do.
     pub policy: Policy,
     /// What takes a record of each answered call.
     pub tracer: Option<Tracer>,

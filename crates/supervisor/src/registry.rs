@@ -61,8 +61,11 @@ pub enum Found {
 
 /// What a [`Call`](engine::call::Call) is made of.
 pub struct Hit {
+    /// What fstat(2) says of the descriptor.
     pub status: Status,
+    /// What discarding is limited to.
     pub discard_limits: DiscardLimits,
+    /// What excludes other callers for COMPARE AND WRITE.
     pub exclusion: &'static Exclusion,
 }
 

@@ -443,13 +443,15 @@ fn query(maps: &File, address: u64, flags: u64) -> Result<(u64, u64), Errno> {
 }
 
 /// The text of a file `status` of /proc/PID.
-struct ProcessStatus(String);
+pub struct ProcessStatus(String);
 
 impl ProcessStatus {
-    fn read(path: &str) -> Result<ProcessStatus, Errno> {
+    /// Reads it.
+    pub fn read(path: &str) -> Result<ProcessStatus, Errno> {
         fs::read_to_string(path).map(ProcessStatus).map_err(|error| errno_of(&error))
     }
 
+    /// Returns the numbers in a line; none if there is no such line.
     fn numbers(&self, name: &str) -> Vec<u32> {
         let line = self.0.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
         line.split_whitespace().filter_map(|word| word.parse().ok()).collect()
@@ -460,7 +462,8 @@ impl ProcessStatus {
         self.numbers(name).last().copied().ok_or(Errno::EPERM)
     }
 
-    fn number(&self, name: &str) -> Result<i32, Errno> {
+    /// Returns the first number in a line.
+    pub fn number(&self, name: &str) -> Result<i32, Errno> {
         self.numbers(name).first().and_then(|number| i32::try_from(*number).ok()).ok_or(Errno::ESRCH)
     }
 }
@@ -501,7 +504,7 @@ fn restrict_capabilities(to: u64) -> Result<(), Errno> {
 }
 
 /// Returns the result of a system call.
-fn result(value: c_long) -> Result<usize, Errno> {
+pub fn result(value: c_long) -> Result<usize, Errno> {
     usize::try_from(value).map_err(|_| errno_of(&io::Error::last_os_error()))
 }
 

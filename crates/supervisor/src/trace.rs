@@ -71,7 +71,9 @@ pub struct Tracer {
 
 /// Where a tracer writes to.
 pub enum Sink {
+    /// Each record is a line in this file.
     Lines(File),
+    /// Each record is a message of this socket.
     Front(OwnedFd),
 }
 
@@ -209,6 +211,7 @@ pub struct Receiver<'scope> {
 }
 
 impl<'scope> Receiver<'scope> {
+    /// Starts the thread, which calls `record` for each record.
     pub fn start<'env>(
         scope: &'scope Scope<'scope, 'env>,
         socket: &'scope OwnedFd,

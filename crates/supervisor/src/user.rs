@@ -39,6 +39,8 @@ use rustix::thread::{
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
+use crate::target::result;
+
 /// The variables in which sudo(8) names the user who called it.
 const USER: &str = "SUDO_UID";
 const GROUP: &str = "SUDO_GID";
@@ -78,7 +80,9 @@ impl fmt::Display for Unknown {
             }
             Unknown::Nobody(uid) => write!(f, "no user has the number {uid} ({USER})"),
             Unknown::Database(error) => write!(f, "the user that {USER} names cannot be looked up: {error}"),
-            Unknown::SetUserId => f.write_str("vmware-bdwrapper is not made to be a set-user-ID program"),
+            Unknown::SetUserId => {
+                f.write_str("vmware-bdwrapper has the set-user-ID bit, but must not have it")
+            }
         }
     }
 }
@@ -283,14 +287,6 @@ fn set_file_id(call: c_long, wanted: u32) -> Result<(), Errno> {
         libc::syscall(call, u32::MAX)
     };
     if now as u32 == wanted { Ok(()) } else { Err(Errno::EPERM) }
-}
-
-fn result(value: c_long) -> Result<(), Errno> {
-    if value == -1 {
-        Err(Errno(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)))
-    } else {
-        Ok(())
-    }
 }
 
 /// Parses the value of a variable: decimal digits, and not the number that stands for none.

@@ -211,7 +211,7 @@ fn text(failure: &Failure) -> String {
 /// Returns what to do where a supervisor cannot be started.
 fn remedy(failure: &Failure) -> &'static str {
     match failure {
-        Failure::OldKernel => "start it on Linux 5.19 or newer, in no sandbox",
+        Failure::OldKernel => "start it on Linux 5.19 or newer, outside sandboxes",
         Failure::Supervised => "start it outside the other supervisor",
         Failure::Forbidden(_) => "start it outside the container or sandbox that forbids that",
         Failure::Unreadable(_) => {

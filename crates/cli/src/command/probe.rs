@@ -13,7 +13,7 @@ use vmware::{Asked, Conclusion, Errno, Facts};
 use crate::check::engine::{self, Engine};
 use crate::check::{device, library};
 use crate::command::itself;
-use crate::command::run::Engine as Wanted;
+use crate::command::run::EngineOption;
 use crate::command::sudo;
 use crate::entries::{self, Device};
 use crate::host::scan::Host;
@@ -24,14 +24,14 @@ use crate::say::json::{self, Report};
 use crate::say::terminal;
 
 /// Prints the answers of each device, and what VMware would conclude from them.
-pub fn probe(options: Vec<OsString>, wanted: Wanted, json: bool) -> Result<ExitCode, Failure> {
+pub fn probe(options: Vec<OsString>, option: EngineOption, json: bool) -> Result<ExitCode, Failure> {
     let texts = entries::require_texts(options)?;
     let listed = entries::parse(&texts)?;
-    let library = match (wanted, engine::unavailable()) {
-        (Wanted::Supervisor, Some(failure)) => return Err(engine::not_started(failure).into()),
-        (Wanted::Supervisor, None) => None,
-        (Wanted::Library, _) => Some(library::ordinary()?),
-        (Wanted::Auto, unavailable) => match engine::no_library() {
+    let library = match (option, engine::unavailable()) {
+        (EngineOption::Supervisor, Some(failure)) => return Err(engine::not_started(failure).into()),
+        (EngineOption::Supervisor, None) => None,
+        (EngineOption::Library, _) => Some(library::ordinary()?),
+        (EngineOption::Auto, unavailable) => match engine::no_library() {
             Some(missing) if unavailable.is_none() => {
                 say(engine::without_library(&missing));
                 None
@@ -65,9 +65,8 @@ pub fn probe(options: Vec<OsString>, wanted: Wanted, json: bool) -> Result<ExitC
     let devices = listed.iter().zip(entries::clashes(&listed)).zip(device::together(&listed, &host));
     let probed: Vec<Probed> = devices
         .zip(answers)
-        .map(|(((device, clash), together), answers)| Probed {
-            engine,
-            ..Probed::new(device, clash, together, answers, &host)
+        .map(|(((device, clash), together), answers)| {
+            Probed::new(device, engine, clash, together, answers, &host)
         })
         .collect();
     if json {
@@ -136,9 +135,9 @@ struct Probed<'a> {
     device: &'a Device<'a>,
     /// What has answered.
     engine: Engine,
-    /// Why the entry does not count, although the device answers.
+    /// Why the entry is ignored, although the device answers.
     clash: Option<Finding>,
-    /// Without and with the library, which all the devices were listed for, or why it cannot be opened.
+    /// Without and with the engine, for which all the devices were listed, or why it cannot be opened.
     facts: Result<(Facts, Facts), Finding>,
     /// What else stands in the way.
     findings: Vec<Finding>,
@@ -147,6 +146,7 @@ struct Probed<'a> {
 impl<'a> Probed<'a> {
     fn new(
         device: &'a Device<'a>,
+        engine: Engine,
         clash: Option<Finding>,
         together: Vec<Finding>,
         answers: (Asked, Asked),
@@ -159,13 +159,13 @@ impl<'a> Probed<'a> {
                 Err(uses.into_iter().next().unwrap_or_else(|| not_opened(device, errno)))
             }
         };
-        // Of a device that cannot be opened, and of an entry that does not count, that is enough.
+        // If the device cannot be opened or the entry is ignored, nothing else is said.
         let findings = match (&facts, &clash) {
             (Ok(_), None) => [device::of_device(device, host).all(), together].concat(),
             _ => Vec::new(),
         };
         let findings = findings.into_iter().filter(|finding| finding.verdict != Verdict::Ok).collect();
-        Probed { device, engine: Engine::Library, clash, facts, findings }
+        Probed { device, engine, clash, facts, findings }
     }
 
     fn conclusion(&self) -> Result<Conclusion, &Finding> {

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use disk::names;
 
-use crate::check::engine::{self, Choice};
+use crate::check::engine::{self, Choice, Engine};
 use crate::check::{config, device, library, script};
 use crate::command::supervise::supervise;
 use crate::entries::{self, Device};
@@ -16,9 +16,9 @@ use crate::program::{find, secure};
 use crate::say::failure::{Failure, cause, say, shown, spare_standard_error};
 use crate::say::finding::{Code, Finding, Verdict, only};
 
-/// What is to answer the requests of a program.
+/// The value of `--engine`: what is to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Engine {
+pub enum EngineOption {
     /// The library where it works, else the supervisor
     Auto,
     /// The preload library
@@ -27,37 +27,42 @@ pub enum Engine {
     Supervisor,
 }
 
-/// The library's variable for the amount of messages.
-pub const LOG_LEVEL: &str = names::LOG_LEVEL;
-
 /// Runs a program with an engine; `command` is its name and its arguments.
 pub fn start(
-    engine: Engine,
+    engine: EngineOption,
     options: Vec<OsString>,
     log_level: Option<&str>,
     force: bool,
     command: &[OsString],
 ) -> Result<Infallible, Failure> {
-    let choice = match engine {
-        Engine::Auto => choose(&options, command)?,
-        Engine::Library => None,
-        Engine::Supervisor => return supervise(options, log_level, force, command, None),
-    };
-    match choice {
-        None => run(options, log_level, force, command),
-        Some(why) => supervise(options, log_level, force, command, Some(why)),
+    match engine.choose(&options, command)? {
+        (Engine::Library, _) => run(options, log_level, force, command),
+        (Engine::Supervisor, why) => supervise(options, log_level, force, command, why),
     }
 }
 
-/// Chooses the engine for `auto`: returns why it is the supervisor, or nothing for the library.
-pub fn choose(options: &[OsString], command: &[OsString]) -> Result<Option<Finding>, Failure> {
-    let texts = entries::require_texts(options.to_vec())?;
-    let listed = entries::parse(&texts)?;
-    let (file, ..) = find_program(command)?;
-    match engine::choose(&file, &listed) {
-        Choice::Library => Ok(None),
-        Choice::Supervisor(why) => Ok(Some(why)),
-        Choice::Neither(finding) => Err(Failure { status: Failure::NOT_EXECUTED, findings: vec![finding] }),
+impl EngineOption {
+    /// Returns the engine for a command, and where `auto` has chosen the supervisor, why.
+    pub fn choose(
+        self,
+        options: &[OsString],
+        command: &[OsString],
+    ) -> Result<(Engine, Option<Finding>), Failure> {
+        match self {
+            EngineOption::Library => return Ok((Engine::Library, None)),
+            EngineOption::Supervisor => return Ok((Engine::Supervisor, None)),
+            EngineOption::Auto => {}
+        }
+        let texts = entries::require_texts(options.to_vec())?;
+        let listed = entries::parse(&texts)?;
+        let (file, ..) = find_program(command)?;
+        match engine::choose(&file, &listed) {
+            Choice::Library => Ok((Engine::Library, None)),
+            Choice::Supervisor(why) => Ok((Engine::Supervisor, Some(why))),
+            Choice::Neither(finding) => {
+                Err(Failure { status: Failure::NOT_EXECUTED, findings: vec![finding] })
+            }
+        }
     }
 }
 
@@ -74,7 +79,7 @@ fn run(
     let texts = entries::require_texts(options)?;
     let Prepared { file, mut command, .. } = prepare(&texts, command, force)?;
     if let Some(level) = log_level {
-        command.env(LOG_LEVEL, level);
+        command.env(names::LOG_LEVEL, level);
     }
     Err(not_started(&file, &command.exec()))
 }

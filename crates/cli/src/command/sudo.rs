@@ -63,7 +63,7 @@ impl Permit {
         Ok(permit)
     }
 
-    /// Keeps of the file's devices those that are free.
+    /// Keeps only the file's devices that are free.
     fn leave_out_used(&mut self, force: bool) -> Result<(), Failure> {
         if self.listed.is_empty() {
             let finding = Finding::problem(Code::NotListed, "lists no device").of(FILE);
@@ -130,10 +130,13 @@ impl Permit {
 /// Says for whom the program cannot be started.
 pub fn unknown(unknown: &Unknown) -> Failure {
     let finding = Finding::problem(Code::Usage, format!("The program's user is not known ({unknown})"));
-    refused(finding.hint(
-        "call sudo as an ordinary user or, to run the program as root, remove the variables: 'env -u SUDO_UID -u \
-         SUDO_GID vmware-bdwrapper ...'",
-    ))
+    refused(finding.hint(match unknown {
+        Unknown::SetUserId => "remove it as root: 'chmod u-s \"$(command -v vmware-bdwrapper)\"'",
+        _ => {
+            "call sudo as an ordinary user or, to run the program as root, remove the variables: 'env -u SUDO_UID -u \
+             SUDO_GID vmware-bdwrapper ...'"
+        }
+    }))
 }
 
 /// Calls `act` with the rights to files of the user, if there is one.

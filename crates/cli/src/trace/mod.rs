@@ -25,7 +25,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use supervisor::{Ended, Missing, Records, Shown};
 
-use crate::command::run::{self, Engine, LOG_LEVEL, Prepared, not_started, prepare};
+use crate::check::engine::Engine;
+use crate::command::run::{EngineOption, Prepared, not_started, prepare};
 use crate::command::supervise;
 use crate::entries;
 use crate::say::failure::{Failure, say};
@@ -50,13 +51,13 @@ Examples:
 /// The command line of `trace`.
 #[derive(Args)]
 pub struct Options {
-    /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts, or what the replayed trace says
+    /// A device: PATH[=OPTION,...]; without it those of VMWARE_BDWRAPPER_DEVICES or of the replayed trace are used
     #[arg(long = "device", value_name = "ENTRY")]
     devices: Vec<OsString>,
     /// What answers: library, supervisor, or auto: the library where it works, else the supervisor
-    #[arg(long, value_enum, default_value_t = Engine::Auto, hide_possible_values = true)]
+    #[arg(long, value_enum, default_value_t = EngineOption::Auto, hide_possible_values = true)]
     #[arg(hide_default_value = true, conflicts_with = "replay")]
-    engine: Engine,
+    engine: EngineOption,
     /// Write one JSON object a line, which --replay takes; with --replay, print an object for each difference
     #[arg(long)]
     json: bool,
@@ -82,13 +83,9 @@ pub struct Options {
 pub fn trace(options: Options) -> Result<ExitCode, Failure> {
     match &options.replay {
         Some(file) => replay::replay(file, options.devices, options.json, options.write, options.force),
-        None => match options.engine {
-            Engine::Auto => match run::choose(&options.devices, &options.command)? {
-                None => watch(options),
-                Some(why) => watch_supervised(options, Some(why)),
-            },
-            Engine::Library => watch(options),
-            Engine::Supervisor => watch_supervised(options, None),
+        None => match options.engine.choose(&options.devices, &options.command)? {
+            (Engine::Library, _) => watch(options),
+            (Engine::Supervisor, why) => watch_supervised(options, why),
         },
     }
 }
@@ -110,7 +107,7 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
     output.begin(command.get_program(), &texts);
     command.env(disk::names::TRACE, receiver.variable());
     // For set-user-ID programs that it starts.
-    command.env(LOG_LEVEL, "1000");
+    command.env(disk::names::LOG_LEVEL, "1000");
     let family = Family::start(&mut command, &receiver).map_err(|error| not_started(&file, &error))?;
     let mut buffer = receiver::buffer();
     loop {

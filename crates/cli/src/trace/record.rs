@@ -7,8 +7,8 @@ use disk::abi::{Abi, HdBigGeometry, HdGeometry, HdioTaskfile, IdeTaskRequest, Lo
 use disk::ioctl::hdio_drive;
 use disk::record::{Header, Part, Parts};
 use disk::request::{
-    Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, Request, SCSI_IOCTL_SEND_COMMAND,
-    SG_GET_SCSI_ID, SG_IO, Shape, find, meant,
+    Argument, BLKBSZGET, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, Request,
+    SCSI_IOCTL_SEND_COMMAND, SG_GET_SCSI_ID, SG_IO, Shape, find, meant,
 };
 use disk::scsi::command::{self, Command, Operation as Scsi};
 use disk::trace::DecodedArgument;
@@ -192,6 +192,8 @@ impl Record {
             return Some(self.clone());
         }
         let convert: fn(&Bytes) -> Bytes = match (self.request, self.row()?.argument) {
+            // Of a 32-bit program it asks for the logical block size (block/ioctl.c, compat_blkdev_ioctl).
+            _ if self.row()?.number == BLKBSZGET => return None,
             (SG_IO, _) => converted::<SgIoHdr>,
             (HDIO_DRIVE_TASKFILE, _) => converted_taskfile,
             (_, Argument::In(shape) | Argument::Out(shape)) => match shape {
