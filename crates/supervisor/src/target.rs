@@ -12,7 +12,7 @@ use std::ffi::{CString, c_int};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::sync::OnceLock;
 use std::thread;
 
@@ -82,16 +82,25 @@ impl Target {
         Target { listener, id, thread, policy, memory: OnceCell::new() }
     }
 
-    /// Opens something of it in /proc. What is of a set-user-ID program is root's there.
+    /// Opens something of it in /proc. What is of a set-user-ID program is root's there, even when that has
+    /// become another user.
     fn open<T>(&self, open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
         match (open(), self.policy.user) {
-            (Err(Errno::EACCES), Some(user)) => user.as_root(open),
+            (Err(Errno::EACCES), Some(user)) if [0, user.number()].contains(&self.effective_user()?) => {
+                user.as_root(open)
+            }
             (opened, _) => opened,
         }
     }
 
-    /// Fails where the answer could not be written: a supervisor of one user's programs reaches those of
-    /// that user and of root. `CALLER_GONE`: it has been killed.
+    /// Returns its effective user: the owner of its directory in /proc, whatever that of the files there.
+    fn effective_user(&self) -> Result<u32, Errno> {
+        let directory = fs::metadata(format!("/proc/{}", self.thread));
+        directory.map(|directory| directory.uid()).map_err(|error| errno_of(&error))
+    }
+
+    /// Fails where the answer could not be written: a supervisor of one user's programs reaches those that
+    /// run as that user or as root. `CALLER_GONE`: it has been killed.
     pub fn is_reachable(&self) -> Result<(), Errno> {
         if self.policy.user.is_some() { self.memory_file().map(drop) } else { Ok(()) }
     }
