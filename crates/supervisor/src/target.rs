@@ -21,6 +21,7 @@ use engine::rights;
 use libc::{c_long, iovec};
 use rustix::process::{Resource, getrlimit};
 
+use crate::launch::{StartError, Step};
 use crate::notify::Listener;
 use crate::policy::Policy;
 use crate::user::{set_file_group, set_file_user};
@@ -475,6 +476,19 @@ impl ProcessStatus {
     pub fn number(&self, name: &str) -> Result<i32, Errno> {
         self.numbers(name).first().and_then(|number| i32::try_from(*number).ok()).ok_or(Errno::ESRCH)
     }
+}
+
+/// Fails where /proc does not show processes by the numbers that they have for the calling process: it is not
+/// mounted, or that of another PID namespace is (pid_namespaces(7)).
+pub fn find_itself() -> Result<(), StartError> {
+    let found = ProcessStatus::read("/proc/self/status").map(|status| status.numbers("NSpid:").len());
+    let (step, errno) = match found {
+        // One for each PID namespace from that of /proc to that of the process.
+        Ok(0 | 1) => return Ok(()),
+        Ok(_) | Err(Errno::ENOENT) => (Step::Proc, Errno::ENOENT),
+        Err(errno) => (Step::Prepare, errno),
+    };
+    Err((step, io::Error::from_raw_os_error(errno.0)))
 }
 
 /// `struct __user_cap_header_struct`, and two of `struct __user_cap_data_struct`: effective,
