@@ -13,6 +13,7 @@
  *   supervised lines PATH             asks for each line of its input
  *   supervised rights PATH            writes through a descriptor that is open for reading
  *   supervised write BLOCK PATH       writes this block
+ *   supervised become USER PATH       asks as root, as the real user, and as this one, each without execve(2)
  *   supervised exchanged PATH OWN     writes while the descriptor is exchanged for one with other flags
  *   supervised shortened PATH OWN     writes from a list that becomes shorter; how many bytes of PATH are in OWN
  *   supervised shared PROGRAM PATH    asks in a process that shares this one's memory, and there again by a PROGRAM
@@ -272,6 +273,22 @@ static int rights(const char *path)
     return 0;
 }
 
+static int become(long user, const char *path)
+{
+    int fd = opened(path, O_RDWR);
+    puts(idlun(fd));
+    if (seteuid(getuid()))
+        perror("seteuid");
+    puts(idlun(fd));
+    if (seteuid(0) || seteuid(user))
+        perror("seteuid");
+    printf("%s, %s\n", idlun(fd), written(fd, 0));
+    if (seteuid(0) || setgid(user) || setuid(user))
+        perror("setuid");
+    printf("%s, %s\n", idlun(fd), written(fd, 0));
+    return 0;
+}
+
 static struct iovec pieces[2] __attribute__((aligned(4096)));
 
 static void *shorten(void *unused)
@@ -447,6 +464,8 @@ int main(int count, char **words)
         puts(written(opened(words[3], O_RDWR), atoi(words[2])));
         return 0;
     }
+    if (count == 4 && !strcmp(words[1], "become"))
+        return become(atol(words[2]), words[3]);
     if (count == 4 && !strcmp(words[1], "shared")) {
         static char stack[1 << 16] __attribute__((aligned(16)));
         shared_words = words;

@@ -24,6 +24,7 @@ const ENOSYS: i32 = 38;
 fn main() -> ExitCode {
     let cc: &[Need] = &[Need::Tool("cc")];
     let musl: &[Need] = &[Need::Tool("musl-gcc"), Need::Tool("cc")];
+    let unshare: &[Need] = &[Need::Tool("unshare"), Need::Tool("cc")];
     let installs: &[Need] = &[Need::Devices, Need::Tool("cc"), Need::Tool("make")];
     harness(vec![
         trial("auto/a dynamic program", cc, dynamic),
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         trial("auto/no library", cc, no_library),
         trial("auto/under another supervisor", cc, nested),
         trial("auto/seccomp is forbidden", musl, forbidden),
+        trial("auto/no /proc of the PID namespace", unshare, no_proc),
         trial("auto/errors", cc, errors),
         trial("auto/set-user-ID programs", installs, set_user_id),
         trial("auto/programs that start others", installs, starters),
@@ -267,6 +269,25 @@ fn forbidden() {
     let probe = Run::new(command()).args(["--message-format=json", "probe", "--engine=supervisor"]);
     let probe = sandboxed(probe.args(["--device", &disk.entry()]), EPERM).output();
     probe.refused(126, "not-executable", "The supervisor cannot be started", "outside the container");
+}
+
+/// What the library reaches is answered all the same.
+fn no_proc() {
+    let disk = image();
+    let asked = |words: &[&str], program: &Path| {
+        let run = Run::new("unshare").args(["--map-root-user", "--mount", "--pid", "--fork"]).arg(command());
+        run.arg("--message-format=json").args(words).args(["--device", &disk.entry()]).arg(program)
+    };
+    let (words, remedy) = ("no /proc of this PID namespace", "'mount -t proc proc /proc'");
+    let alone = asked(&["run"], &statically()).arg(disk.path()).output();
+    alone.refused(126, "unsupported", words, remedy);
+    assert_eq!(alone.messages().len(), 1, "{}", alone.err());
+    let given = asked(&["run", "--engine=supervisor"], &dynamically()).arg(disk.path()).output();
+    given.refused(126, "not-executable", words, remedy);
+    let dynamic = asked(&["run"], &dynamically()).arg(disk.path()).output();
+    assert_eq!((dynamic.expect_out().as_str(), dynamic.err().as_str()), ("0\n", ""));
+    let doctor = asked(&["doctor", "--json"], &statically()).output();
+    assert_eq!((doctor.code(), engines(&doctor)), (1, vec![String::new()]), "{}", doctor.out());
 }
 
 /// The head of an x32 program (elf(5)): class 1, and the machine of this command.

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         trial("lacks/descriptors", &with("prlimit"), few_descriptors),
         trial("lacks/memory", &with("prlimit"), little_memory),
         trial("lacks/processes", &as_user, few_processes),
+        trial("lacks/proc", &with("unshare"), no_proc),
         trial("inherits/ignored ends of children", &with("bash"), children_ignored),
         trial("inherits/a timer", &with("perl"), timer),
         trial("signals/one without a name", &with("bash"), real_time),
@@ -126,6 +127,20 @@ fn few_processes() {
         }
     }
     assert!(answers >= 4, "{answers}");
+}
+
+/// Where /proc does not show the processes that it is to answer, it does not start.
+fn no_proc() {
+    let disk = image();
+    let hidden = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /proc && exec \"$@\"", "sh"];
+    let another = ["unshare", "--map-root-user", "--mount", "--pid", "--fork"];
+    for before in [&hidden[..], &another, &another[..4]] {
+        let outcome = asked(&disk, before, &["idlun"]);
+        assert_eq!((outcome.code(), outcome.out().as_str()), (126, ""), "{before:?}: {}", outcome.err());
+        for words in ["no /proc of this PID namespace", "'mount -t proc proc /proc'"] {
+            assert!(outcome.err().contains(words), "{before:?}: {}", outcome.err());
+        }
+    }
 }
 
 fn children_ignored() {

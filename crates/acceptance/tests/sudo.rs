@@ -245,6 +245,9 @@ fn other_users() {
     // Nothing is done for them, and nothing is passed on.
     assert_eq!(become_user("--reuid=64123", &["idlun"]), "EPERM\n");
     assert_eq!(become_user("--reuid=64123", &["write", "0"]), "EPERM\n");
+    // What is theirs in /proc is root's as long as no program has been executed.
+    let out = setting.asked(&setting.set_user_id, &["become", TESTER]);
+    assert_eq!(out, "answered\nanswered\nEPERM, EPERM\nEPERM, EPERM\n");
     assert_eq!(fs::read(&setting.image).expect("it is ours")[0], 0);
     // Root, with other groups than the user's.
     assert_eq!(become_user("--reuid=0", &["blocked", "serve"]), "status 0, byte 1\n");

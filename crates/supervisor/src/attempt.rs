@@ -1,52 +1,58 @@
 //! Whether a supervisor can be started here: a child process tries what one needs.
 #![allow(unsafe_code)]
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 use rustix::thread::set_no_new_privs;
 
-use crate::launch::{Failure, Step, fork, install_filter};
+use crate::launch::{Failure, Message, StartError, Step, fork, install_filter, sockets};
 use crate::policy::loses_privileges;
+use crate::target::find_itself;
 
 /// Says why no supervisor can be started by this process. It changes nothing in this process.
 pub fn available() -> Result<(), Failure> {
-    let (mut socket, theirs) = UnixStream::pair().map_err(Failure::System)?;
+    let (socket, theirs) = sockets().map_err(Failure::System)?;
     let Some(child) = fork().map_err(Failure::System)? else {
         drop(socket);
-        answer(theirs)
+        answer(&theirs)
     };
     drop(theirs);
-    let found = ask(&mut socket, child);
+    let found = ask(&socket, child);
     // The child ends when this closes.
     drop(socket);
     while matches!(waitpid(Some(child), WaitOptions::empty()), Err(rustix::io::Errno::INTR)) {}
     found
 }
 
-/// The child: installs the filter, writes the errno or 0, and stays until it may end.
-fn answer(mut socket: UnixStream) -> ! {
-    let privileges =
-        if loses_privileges() { set_no_new_privs(true).map_err(io::Error::from) } else { Ok(()) };
-    let listener = privileges.and_then(|()| install_filter());
-    let errno = listener.as_ref().map_or_else(|error| error.raw_os_error().unwrap_or(libc::EIO), |_| 0);
-    let _ = socket.write_all(&errno.to_ne_bytes());
-    let _ = socket.read(&mut [0]);
+/// The child: says how it has fared, and stays until it may end.
+fn answer(socket: &OwnedFd) -> ! {
+    let tried = attempt();
+    let message = match &tried {
+        Ok(_) => Message::Ready,
+        Err((step, error)) => Message::NotStarted(*step, error.raw_os_error().unwrap_or(libc::EIO)),
+    };
+    let _ = message.send(socket);
+    let _ = Message::receive(socket);
     // SAFETY: it ends this process.
     unsafe { libc::_exit(0) }
 }
 
-fn ask(socket: &mut UnixStream, child: Pid) -> Result<(), Failure> {
-    let mut errno = [0; 4];
-    socket.read_exact(&mut errno).map_err(|error| match error.kind() {
+/// Looks for itself in /proc, and installs the filter.
+fn attempt() -> Result<OwnedFd, StartError> {
+    find_itself()?;
+    let privileges =
+        if loses_privileges() { set_no_new_privs(true).map_err(io::Error::from) } else { Ok(()) };
+    privileges.and_then(|()| install_filter()).map_err(|error| (Step::Filter, error))
+}
+
+fn ask(socket: &OwnedFd, child: Pid) -> Result<(), Failure> {
+    match Message::receive(socket) {
+        Some(Message::Ready) => reaches(child),
+        Some(Message::NotStarted(step, errno)) => Err(Failure::of(step, io::Error::from_raw_os_error(errno))),
         // A filter of a sandbox has killed the child.
-        ErrorKind::UnexpectedEof => Failure::Forbidden(io::Error::from_raw_os_error(libc::EPERM)),
-        _ => Failure::System(error),
-    })?;
-    match i32::from_ne_bytes(errno) {
-        0 => reaches(child),
-        errno => Err(Failure::of(Step::Filter, io::Error::from_raw_os_error(errno))),
+        _ => Err(Failure::Forbidden(io::Error::from_raw_os_error(libc::EPERM))),
     }
 }
 

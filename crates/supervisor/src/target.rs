@@ -12,7 +12,7 @@ use std::ffi::{CString, c_int};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::sync::OnceLock;
 use std::thread;
 
@@ -21,6 +21,7 @@ use engine::rights;
 use libc::{c_long, iovec};
 use rustix::process::{Resource, getrlimit};
 
+use crate::launch::{StartError, Step};
 use crate::notify::Listener;
 use crate::policy::Policy;
 use crate::user::{set_file_group, set_file_user};
@@ -82,16 +83,25 @@ impl Target {
         Target { listener, id, thread, policy, memory: OnceCell::new() }
     }
 
-    /// Opens something of it in /proc. What is of a set-user-ID program is root's there.
+    /// Opens something of it in /proc. What is of a set-user-ID program is root's there, even when that has
+    /// become another user.
     fn open<T>(&self, open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
         match (open(), self.policy.user) {
-            (Err(Errno::EACCES), Some(user)) => user.as_root(open),
+            (Err(Errno::EACCES), Some(user)) if [0, user.number()].contains(&self.effective_user()?) => {
+                user.as_root(open)
+            }
             (opened, _) => opened,
         }
     }
 
-    /// Fails where the answer could not be written: a supervisor of one user's programs reaches those of
-    /// that user and of root. `CALLER_GONE`: it has been killed.
+    /// Returns its effective user: the owner of its directory in /proc, whatever that of the files there.
+    fn effective_user(&self) -> Result<u32, Errno> {
+        let directory = fs::metadata(format!("/proc/{}", self.thread));
+        directory.map(|directory| directory.uid()).map_err(|error| errno_of(&error))
+    }
+
+    /// Fails where the answer could not be written: a supervisor of one user's programs reaches those that
+    /// run as that user or as root. `CALLER_GONE`: it has been killed.
     pub fn is_reachable(&self) -> Result<(), Errno> {
         if self.policy.user.is_some() { self.memory_file().map(drop) } else { Ok(()) }
     }
@@ -466,6 +476,19 @@ impl ProcessStatus {
     pub fn number(&self, name: &str) -> Result<i32, Errno> {
         self.numbers(name).first().and_then(|number| i32::try_from(*number).ok()).ok_or(Errno::ESRCH)
     }
+}
+
+/// Fails where /proc does not show processes by the numbers that they have for the calling process: it is not
+/// mounted, or that of another PID namespace is (pid_namespaces(7)).
+pub fn find_itself() -> Result<(), StartError> {
+    let found = ProcessStatus::read("/proc/self/status").map(|status| status.numbers("NSpid:").len());
+    let (step, errno) = match found {
+        // One for each PID namespace from that of /proc to that of the process.
+        Ok(0 | 1) => return Ok(()),
+        Ok(_) | Err(Errno::ENOENT) => (Step::Proc, Errno::ENOENT),
+        Err(errno) => (Step::Prepare, errno),
+    };
+    Err((step, io::Error::from_raw_os_error(errno.0)))
 }
 
 /// `struct __user_cap_header_struct`, and two of `struct __user_cap_data_struct`: effective,

@@ -12,7 +12,7 @@
 //!
 //! The files of /proc that belong to a set-user-ID program are root's, as far as permissions go. A
 //! thread that opens one has the user of files 0 for that moment ([`User::as_root`]); it needs no
-//! capability to return to its saved user. It cannot become a third user: programs of other users are
+//! capability to return to its saved user. It cannot become a third user: threads of other users are
 //! not answered (see [`Target::is_reachable`](crate::target::Target::is_reachable)), and the few
 //! commands that open the device anew are for callers who are the user, or root.
 #![allow(unsafe_code)]

@@ -214,6 +214,7 @@ fn remedy(failure: &Failure) -> &'static str {
         Failure::OldKernel => "start it on Linux 5.19 or newer, outside sandboxes",
         Failure::Supervised => "start it outside the other supervisor",
         Failure::Forbidden(_) => "start it outside the container or sandbox that forbids that",
+        Failure::NoProc => "run as root: 'mount -t proc proc /proc'",
         Failure::Unreadable(_) => {
             "run as root: 'sysctl kernel.yama.ptrace_scope=1', or start it outside the sandbox that forbids that"
         }

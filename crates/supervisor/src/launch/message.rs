@@ -11,7 +11,7 @@ use rustix::net::{
 
 /// A message: a kind, and up to two numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Message {
+pub(crate) enum Message {
     /// To the front: the program is this process.
     Started(i32),
     /// To the front: why it does not run.
@@ -37,6 +37,8 @@ pub(super) enum Message {
 pub(crate) enum Step {
     /// What the supervisor needs.
     Prepare,
+    /// To find this process in /proc.
+    Proc,
     /// To install the filter.
     Filter,
     /// To execute it.
@@ -61,7 +63,8 @@ impl Message {
 
     fn from_numbers(numbers: [i32; 3]) -> Option<Message> {
         let step = |number| {
-            [Step::Prepare, Step::Filter, Step::Execute].into_iter().find(|step| *step as i32 == number)
+            let all = [Step::Prepare, Step::Proc, Step::Filter, Step::Execute];
+            all.into_iter().find(|step| *step as i32 == number)
         };
         Some(match numbers {
             [1, process, _] => Message::Started(process),
@@ -77,14 +80,14 @@ impl Message {
     }
 
     /// Sends it.
-    pub(super) fn send(self, socket: &OwnedFd) -> io::Result<()> {
+    pub(crate) fn send(self, socket: &OwnedFd) -> io::Result<()> {
         let bytes = self.numbers().map(i32::to_ne_bytes).concat();
         send(socket, &bytes, SendFlags::NOSIGNAL)?;
         Ok(())
     }
 
     /// Waits for the next one; `None` where the other side has ended.
-    pub(super) fn receive(socket: &OwnedFd) -> Option<Message> {
+    pub(crate) fn receive(socket: &OwnedFd) -> Option<Message> {
         let mut bytes = [0; Message::LENGTH];
         loop {
             match recv(socket, &mut bytes, RecvFlags::empty()) {
@@ -104,12 +107,12 @@ fn numbers(bytes: &[u8; Message::LENGTH]) -> [i32; 3] {
 }
 
 /// Makes two ends of a connection that keeps messages apart.
-pub(super) fn sockets() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn sockets() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
 /// What failed, and why.
-pub(super) type StartError = (Step, io::Error);
+pub(crate) type StartError = (Step, io::Error);
 
 /// Sends a descriptor, with a message that says nothing.
 pub(super) fn send_descriptor(socket: &OwnedFd, descriptor: OwnedFd) -> io::Result<()> {

@@ -20,8 +20,7 @@ use crate::registry::Registry;
 use crate::trace::{Missing, Receiver, Records, Sink};
 
 use front::{stand_for_program, wait_for_others};
-pub(crate) use message::Step;
-use message::sockets;
+pub(crate) use message::{Message, StartError, Step, sockets};
 pub(crate) use program::install_filter;
 use signals::{Signals, end_by};
 use supervisor::{Front, supervise};
@@ -58,6 +57,8 @@ pub enum Failure {
     Supervised,
     /// A sandbox does not allow a filter.
     Forbidden(io::Error),
+    /// /proc does not show the processes by the numbers that they have here.
+    NoProc,
     /// A security module does not allow processes to look at others.
     Unreadable(io::Error),
     /// Something that the supervisor needs failed.
@@ -77,6 +78,7 @@ impl fmt::Display for Failure {
                  vmware-bdwrapper itself",
             ),
             Failure::Forbidden(error) => write!(f, "seccomp(2) is not allowed here: {error}"),
+            Failure::NoProc => f.write_str("no /proc of this PID namespace is mounted"),
             Failure::Unreadable(error) => {
                 write!(f, "the memory of other processes cannot be read: {error}")
             }
@@ -92,6 +94,7 @@ impl Failure {
             (Step::Filter, Some(libc::EBUSY)) => Failure::Supervised,
             (Step::Filter, _) => Failure::Forbidden(error),
             (Step::Prepare, _) => Failure::System(error),
+            (Step::Proc, _) => Failure::NoProc,
             (Step::Execute, _) => Failure::NotExecuted(error),
         }
     }

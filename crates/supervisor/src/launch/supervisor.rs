@@ -21,7 +21,7 @@ use crate::notify::Listener;
 use crate::policy::Policy;
 use crate::pool::Pool;
 use crate::registry::Registry;
-use crate::target::ProcessStatus;
+use crate::target::{ProcessStatus, find_itself};
 use crate::trace::{Sink, Tracer};
 
 /// The front, as the supervisor has it.
@@ -72,6 +72,7 @@ fn start(
     signals: &Signals,
     front: &Front,
 ) -> Result<(Program, &'static Pool), StartError> {
+    find_itself()?;
     let failed = |error: io::Error| (Step::Prepare, error);
     let errno = |errno: rustix::io::Errno| failed(errno.into());
     // Processes whose parents end become this one's children: a security module (Yama) may allow only an
