@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         trial("lacks/memory", &with("prlimit"), little_memory),
         trial("lacks/processes", &as_user, few_processes),
         trial("lacks/proc", &with("unshare"), no_proc),
+        trial("lacks/dev", &with("unshare"), no_dev),
         trial("lacks/rights", &as_user, unreadable),
         trial("inherits/ignored ends of children", &with("bash"), children_ignored),
         trial("inherits/a timer", &with("perl"), timer),
@@ -142,6 +143,14 @@ fn no_proc() {
             assert!(outcome.err().contains(words), "{before:?}: {}", outcome.err());
         }
     }
+}
+
+fn no_dev() {
+    let disk = image();
+    let hidden = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /dev && exec \"$@\"", "sh"];
+    let outcome = asked(&disk, &hidden, &["idlun"]);
+    assert_eq!((outcome.code(), outcome.out().as_str()), (126, ""), "{}", outcome.err());
+    assert!(outcome.err().contains("(/dev/null cannot be opened: No such file"), "{}", outcome.err());
 }
 
 /// It is said once that a program is refused whose file the user may execute, but not read.

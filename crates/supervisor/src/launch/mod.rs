@@ -96,6 +96,9 @@ impl Failure {
             (Step::Filter, _) => Failure::Forbidden(error),
             (Step::Prepare, _) => Failure::System(error),
             (Step::Proc, _) => Failure::NoProc,
+            (Step::Null, _) => {
+                Failure::System(io::Error::other(format!("/dev/null cannot be opened: {error}")))
+            }
             (Step::Execute, _) => Failure::NotExecuted(error),
         }
     }

@@ -98,7 +98,9 @@ fn start(
     let kept = own
         .chain([pool.listener.as_fd(), pool.refusals.as_fd()])
         .chain(pool.tracer.as_ref().map(AsFd::as_fd));
-    leave_behind(&kept.collect::<Vec<_>>()).map_err(failed)?;
+    let nothing = File::options().read(true).write(true).open("/dev/null");
+    let nothing = nothing.map_err(|error| (Step::Null, error))?;
+    leave_behind(nothing, &kept.collect::<Vec<_>>()).map_err(failed)?;
     if let Some(user) = policy.user {
         user.confine(CapabilitySet::SYS_PTRACE).map_err(failed)?;
     }
@@ -108,8 +110,7 @@ fn start(
 }
 
 /// Lets go of what belongs to the program: its files, its directory, its limits.
-fn leave_behind(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let nothing = File::options().read(true).write(true).open("/dev/null")?;
+fn leave_behind(nothing: File, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     for standard in 0..3 {
         // SAFETY: nothing of this process uses them any more.
         unsafe { libc::dup2(nothing.as_raw_fd(), standard) };
