@@ -17,6 +17,8 @@ fn main() -> ExitCode {
         trial("lacks/memory", &with("prlimit"), little_memory),
         trial("lacks/processes", &as_user, few_processes),
         trial("lacks/proc", &with("unshare"), no_proc),
+        trial("lacks/dev", &with("unshare"), no_dev),
+        trial("lacks/rights", &as_user, unreadable),
         trial("inherits/ignored ends of children", &with("bash"), children_ignored),
         trial("inherits/a timer", &with("perl"), timer),
         trial("signals/one without a name", &with("bash"), real_time),
@@ -141,6 +143,38 @@ fn no_proc() {
             assert!(outcome.err().contains(words), "{before:?}: {}", outcome.err());
         }
     }
+}
+
+fn no_dev() {
+    let disk = image();
+    let hidden = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /dev && exec \"$@\"", "sh"];
+    let outcome = asked(&disk, &hidden, &["idlun"]);
+    assert_eq!((outcome.code(), outcome.out().as_str()), (126, ""), "{}", outcome.err());
+    assert!(outcome.err().contains("(/dev/null cannot be opened: No such file"), "{}", outcome.err());
+}
+
+/// It is said once that a program is refused whose file the user may execute, but not read.
+fn unreadable() {
+    let disk = image();
+    Run::new("chmod").args(["0666"]).arg(disk.path()).output().expect_out();
+    let program = supervised(disk.scratch());
+    Run::new("chmod").args(["0711"]).arg(&program).output().expect_out();
+    let asked = |level: &str| {
+        let run = Run::new(disk.scratch().command()).args(["--message-format=json", "run"]);
+        let run = run.args(["--engine", "supervisor", "--log-level", level, "--device"]).arg(disk.entry());
+        let run = run.args(["--", "sh", "-c", "\"$0\" idlun \"$1\"; \"$0\" idlun \"$1\"; :"]);
+        let outcome = run.arg(&program).arg(disk.path()).nobody().output();
+        assert_eq!(outcome.expect_out(), "EPERM\nEPERM\n");
+        outcome
+    };
+    assert_eq!(asked("0").err(), "");
+    let said = asked("1");
+    said.says(
+        "permission-denied",
+        "Requests to disks are refused in supervised[",
+        "sudo vmware-bdwrapper run --engine supervisor --device ENTRY -- PROGRAM",
+    );
+    assert_eq!(said.messages().len(), 1, "{}", said.err());
 }
 
 fn children_ignored() {

@@ -15,6 +15,7 @@ use engine::sys::{self, Memory, PathBuffer};
 
 use crate::notify::{Notification, Reply};
 use crate::pool::Pool;
+use crate::refusals::Refused;
 use crate::registry::Found;
 use crate::target::Target;
 use crate::trace::Tracer;
@@ -240,7 +241,13 @@ pub fn answer(pool: &'static Pool, notification: &Notification) -> Option<Reply>
         Ok(descriptor) => descriptor,
         Err(errno @ Errno::EBADF) => return Some(Reply::Error(errno)),
         Err(Errno::CALLER_GONE) => return None,
-        Err(_) => return unknown(),
+        Err(errno) => {
+            let is_foreign = matches!(errno, Errno::EPERM | Errno::EACCES) && pool.policy.user.is_none();
+            if is_foreign && family != Family::BlockLayer {
+                pool.refusals.tell(|| Refused { thread, name: target.thread_name() });
+            }
+            return unknown();
+        }
     };
     let (device, hit) = match pool.registry.find(descriptor.as_raw_fd()) {
         Found::Listed(device, hit) => (device, hit),

@@ -19,14 +19,16 @@ mod launch;
 mod notify;
 mod policy;
 mod pool;
+mod refusals;
 mod registry;
 mod target;
 mod trace;
 mod user;
 
 pub use attempt::available;
-pub use launch::{Ended, Failure, run};
+pub use launch::{Ended, Event, Failure, run};
 pub use policy::{Policy, loses_privileges};
+pub use refusals::Refused;
 pub use registry::Registry;
 pub use trace::{Missing, Records, Shown};
 pub use user::{Unknown, User};

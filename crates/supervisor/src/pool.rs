@@ -23,6 +23,7 @@ use std::time::Duration;
 use crate::call;
 use crate::notify::{Listener, Notification};
 use crate::policy::Policy;
+use crate::refusals::Refusals;
 use crate::registry::Registry;
 use crate::trace::Tracer;
 
@@ -49,6 +50,8 @@ pub struct Pool {
     pub policy: Policy,
     /// What takes a record of each answered call.
     pub tracer: Option<Tracer>,
+    /// What the front is told of refused requests.
+    pub refusals: Refusals,
     turns: Mutex<Turns>,
     changed: Condvar,
     /// How many calls have been received.
@@ -86,12 +89,19 @@ thread_local! {
 
 impl Pool {
     /// Puts together what the threads work with.
-    pub fn new(listener: Listener, registry: Registry, policy: Policy, tracer: Option<Tracer>) -> Pool {
+    pub fn new(
+        listener: Listener,
+        registry: Registry,
+        policy: Policy,
+        tracer: Option<Tracer>,
+        refusals: Refusals,
+    ) -> Pool {
         Pool {
             listener,
             registry,
             policy,
             tracer,
+            refusals,
             turns: Mutex::new(Turns { taken: 0, generation: 0, threads: 0, idle: 0, has_ended: false }),
             changed: Condvar::new(),
             received: AtomicU64::new(0),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use serde::Serialize;
-use supervisor::{Failure, loses_privileges};
+use supervisor::{Failure, Refused, loses_privileges};
 
 use crate::check::{config, library, script};
 use crate::entries::Device;
@@ -201,6 +201,17 @@ pub fn seccomp() -> Finding {
 pub fn not_started(failure: &Failure) -> Finding {
     let why = format!("The supervisor cannot be started ({})", text(failure));
     Finding::problem(Code::NotExecutable, why).hint(remedy(failure))
+}
+
+/// Says of a program that the supervisor of an ordinary user may not look at that its requests are refused.
+pub fn refused(Refused { thread, name }: Refused) -> Finding {
+    let name = String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default());
+    let why = format!(
+        "Requests to disks are refused in {}[{thread}], and in others that the supervisor may not look at, \
+         because you may not read their files, for example",
+        name.escape_debug()
+    );
+    Finding::warning(Code::PermissionDenied, why).hint(format!("run {AS_ROOT}"))
 }
 
 /// Returns why a supervisor cannot be started, without the number of the error.

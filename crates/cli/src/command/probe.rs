@@ -107,7 +107,7 @@ pub fn ask_supervised(texts: Vec<OsString>, paths: &[PathBuf]) -> Result<Infalli
     let mut command = itself("ask");
     asks(&mut command, paths);
     let policy = Policy::current(false).map_err(|unknown| sudo::unknown(&unknown))?;
-    match supervisor::run(&mut command, devices, policy, Records::Ignored, || ()) {
+    match supervisor::run(&mut command, devices, policy, Records::Ignored, |_| ()) {
         Ok((ended, _)) => ended.end(),
         Err(failure) => Err(engine::not_started(&failure).into()),
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use disk::names;
 use rustix::process::geteuid;
-use supervisor::{Ended, Missing, Policy, Records, Registry, User};
+use supervisor::{Ended, Event, Missing, Policy, Records, Registry, User};
 
 use crate::check::config::FILE;
 use crate::check::{engine, library};
@@ -41,7 +41,7 @@ pub fn supervise(
         }
         _ => Records::Ignored,
     };
-    let (ended, _) = prepared.run(records)?;
+    let (ended, _) = prepared.run(records, level >= 1)?;
     ended.end()
 }
 
@@ -125,17 +125,21 @@ impl Prepared {
     }
 
     /// Runs the program to its end, or where records are shown to the end of the tree; says how it ended, and what
-    /// is missing in the records.
-    pub fn run(mut self, records: Records<'_>) -> Result<(Ended, Missing), Failure> {
+    /// is missing in the records. `says_refused`: the user is told of a program that the supervisor may not look at.
+    pub fn run(mut self, records: Records<'_>, says_refused: bool) -> Result<(Ended, Missing), Failure> {
         if !self.may_show && matches!(records, Records::Shown(_)) {
             return Err(not_shown(Finding::problem).into());
         }
         let file = &self.file;
-        let lost = || {
-            let why = "has lost its supervisor, so requests to disks fail in it and in what it started";
-            say(Finding::problem(Code::Io, why).of(file).hint("end them, and start again"));
+        let tell = |event: Event| match event {
+            Event::Lost => {
+                let why = "has lost its supervisor, so requests to disks fail in it and in what it started";
+                say(Finding::problem(Code::Io, why).of(file).hint("end them, and start again"));
+            }
+            Event::Refused(refused) if says_refused => say(engine::refused(refused)),
+            Event::Refused(_) => {}
         };
-        let ended = supervisor::run(&mut self.command, self.devices, self.policy, records, lost);
+        let ended = supervisor::run(&mut self.command, self.devices, self.policy, records, tell);
         ended.map_err(|failure| match failure {
             supervisor::Failure::NotExecuted(error) => not_started(file, &error),
             failure => engine::not_started(&failure).into(),

@@ -143,7 +143,8 @@ fn watch_supervised(
         }
     };
     let shown = Shown { record: &mut record, waits: &waits };
-    let (ended, missing) = prepared.run(Records::Shown(shown))?;
+    // What the trace lacks is said at its end.
+    let (ended, missing) = prepared.run(Records::Shown(shown), false)?;
     let written = output.end(&incomplete(missing));
     let status = match ended {
         Ended::Exited(status) => status & 0xff,

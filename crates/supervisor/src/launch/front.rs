@@ -10,7 +10,8 @@ use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
 use super::message::Message;
 use super::signals::{Arrived, Signals, is_ignored, kill, stop_by};
-use super::{Ended, Failure};
+use super::{Ended, Event, Failure};
+use crate::refusals;
 use crate::trace::Receiver;
 
 /// The front: passes on the signals that are sent to it, stops when the program stops, and returns how
@@ -18,10 +19,12 @@ use crate::trace::Receiver;
 pub(super) fn stand_for_program(
     supervisor: Pid,
     front: &OwnedFd,
+    refusals: &OwnedFd,
     signals: &Signals,
-    lost: impl FnOnce(),
+    tell: impl Fn(Event),
 ) -> Result<Ended, Failure> {
     let mut program = None;
+    let mut refusals = Some(refusals);
     // The last time that the program was stopped and this process was, too.
     let mut stop = 0;
     let pass_on = |program: Option<Pid>, stop: i32| {
@@ -35,9 +38,14 @@ pub(super) fn stand_for_program(
         }
     };
     loop {
-        let mut fds = [PollFd::new(front, PollFlags::IN), PollFd::new(&signals.descriptor, PollFlags::IN)];
+        let watched = [front, &signals.descriptor].into_iter().chain(refusals);
+        let mut fds: Vec<_> = watched.map(|descriptor| PollFd::new(descriptor, PollFlags::IN)).collect();
         if poll(&mut fds, None).is_err() {
             continue;
+        }
+        // Behind the others: where the end of the program is seen, what was refused before is, too.
+        if fds.get(2).is_some_and(|fd| !fd.revents().is_empty()) {
+            refusals.take().and_then(refusals::receive).map(Event::Refused).into_iter().for_each(&tell);
         }
         // Before the signals: what has continued this process is for the time that it was stopped.
         if fds[0].revents().is_empty() {
@@ -66,7 +74,7 @@ pub(super) fn stand_for_program(
     let Some(program) = program else {
         return Err(Failure::System(io::Error::other("the supervisor has been killed")));
     };
-    lost();
+    tell(Event::Lost);
     wait_alone(program, supervisor, signals)
 }
 

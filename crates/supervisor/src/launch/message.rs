@@ -39,6 +39,8 @@ pub(crate) enum Step {
     Prepare,
     /// To find this process in /proc.
     Proc,
+    /// To open /dev/null.
+    Null,
     /// To install the filter.
     Filter,
     /// To execute it.
@@ -63,7 +65,7 @@ impl Message {
 
     fn from_numbers(numbers: [i32; 3]) -> Option<Message> {
         let step = |number| {
-            let all = [Step::Prepare, Step::Proc, Step::Filter, Step::Execute];
+            let all = [Step::Prepare, Step::Proc, Step::Null, Step::Filter, Step::Execute];
             all.into_iter().find(|step| *step as i32 == number)
         };
         Some(match numbers {

@@ -16,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags, WaitStatus, getpid, pidfd_open, set_child
 use rustix::thread::CapabilitySet;
 
 use crate::policy::Policy;
+use crate::refusals::{Refusals, Refused};
 use crate::registry::Registry;
 use crate::trace::{Missing, Receiver, Records, Sink};
 
@@ -95,14 +96,26 @@ impl Failure {
             (Step::Filter, _) => Failure::Forbidden(error),
             (Step::Prepare, _) => Failure::System(error),
             (Step::Proc, _) => Failure::NoProc,
+            (Step::Null, _) => {
+                Failure::System(io::Error::other(format!("/dev/null cannot be opened: {error}")))
+            }
             (Step::Execute, _) => Failure::NotExecuted(error),
         }
     }
 }
 
-/// Runs a program under a supervisor of its own, to its end. `lost` is called where the supervisor is
-/// killed before the program has ended. Where records are shown, it returns when no process of the tree is
-/// left, or when a signal asks for it after the program's end.
+/// What the user should know while the program runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// The supervisor has been killed.
+    Lost,
+    /// The supervisor may not look at this thread, the first such one.
+    Refused(Refused),
+}
+
+/// Runs a program under a supervisor of its own, to its end, and calls `tell` for each event. Where records
+/// are shown, it returns when no process of the tree is left, or when a signal asks for it after the
+/// program's end.
 ///
 /// Only while this process has one thread.
 pub fn run(
@@ -110,11 +123,12 @@ pub fn run(
     devices: Registry,
     policy: Policy,
     records: Records<'_>,
-    lost: impl FnOnce(),
+    tell: impl Fn(Event),
 ) -> Result<(Ended, Missing), Failure> {
     // A process that is orphaned when the supervisor is killed becomes a child of this one.
     set_child_subreaper(Some(getpid())).map_err(|errno| Failure::System(errno.into()))?;
     let (front, supervisor) = sockets().map_err(Failure::System)?;
+    let (refusals, of_supervisor) = sockets().map_err(Failure::System)?;
     let (receiver, sink) = match records {
         Records::Shown(_) => {
             sockets().map(|(front, supervisor)| (Some(front), Some(Sink::Front(supervisor))))
@@ -126,19 +140,21 @@ pub fn run(
     let signals = Signals::take().map_err(Failure::System)?;
     let process = pidfd_open(getpid(), PidfdFlags::empty()).map_err(|errno| Failure::System(errno.into()))?;
     let Some(child) = fork().map_err(Failure::System)? else {
-        drop((front, receiver));
-        supervise(command, devices, policy, sink, &signals, Front { process, socket: supervisor });
+        drop((front, refusals, receiver));
+        let refusals = Refusals::new(of_supervisor);
+        supervise(command, devices, policy, sink, refusals, &signals, Front { process, socket: supervisor });
     };
-    drop((process, supervisor, sink));
+    drop((process, supervisor, of_supervisor, sink));
     if let Some(user) = policy.user {
         user.confine(CapabilitySet::empty()).map_err(Failure::System)?;
     }
     let (Records::Shown(shown), Some(socket)) = (records, receiver) else {
-        return stand_for_program(child, &front, &signals, lost).map(|ended| (ended, Missing::default()));
+        return stand_for_program(child, &front, &refusals, &signals, tell)
+            .map(|ended| (ended, Missing::default()));
     };
     thread::scope(|scope| {
         let receiver = Receiver::start(scope, &socket, shown.record).map_err(Failure::System)?;
-        let ended = stand_for_program(child, &front, &signals, lost)?;
+        let ended = stand_for_program(child, &front, &refusals, &signals, tell)?;
         wait_for_others(&receiver, &signals, shown.waits);
         Ok((ended, receiver.join()))
     })

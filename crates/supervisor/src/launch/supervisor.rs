@@ -20,6 +20,7 @@ use super::signals::Signals;
 use crate::notify::Listener;
 use crate::policy::Policy;
 use crate::pool::Pool;
+use crate::refusals::Refusals;
 use crate::registry::Registry;
 use crate::target::{ProcessStatus, find_itself};
 use crate::trace::{Sink, Tracer};
@@ -45,10 +46,11 @@ pub(super) fn supervise(
     devices: Registry,
     policy: Policy,
     sink: Option<Sink>,
+    refusals: Refusals,
     signals: &Signals,
     front: Front,
 ) -> ! {
-    let status = match start(command, devices, policy, sink, signals, &front) {
+    let status = match start(command, devices, policy, sink, refusals, signals, &front) {
         Ok((program, pool)) => {
             answer_until_end(program, front, signals);
             pool.tracer.iter().for_each(Tracer::end);
@@ -69,6 +71,7 @@ fn start(
     devices: Registry,
     policy: Policy,
     sink: Option<Sink>,
+    refusals: Refusals,
     signals: &Signals,
     front: &Front,
 ) -> Result<(Program, &'static Pool), StartError> {
@@ -88,12 +91,16 @@ fn start(
     let descriptor = pidfd_open(number, PidfdFlags::empty()).map_err(errno)?;
     let listener = receive_descriptor(&socket)?;
     let tracer = sink.map(Tracer::new).transpose().map_err(failed)?;
-    let pool = Pool::new(Listener::new(listener), devices, policy, tracer);
+    let pool = Pool::new(Listener::new(listener), devices, policy, tracer, refusals);
     let pool: &'static Pool = Box::leak(Box::new(pool));
     let own = [&socket, &descriptor, &front.process, &front.socket, &signals.descriptor];
     let own = own.map(AsFd::as_fd).into_iter();
-    let kept = own.chain([pool.listener.as_fd()]).chain(pool.tracer.as_ref().map(AsFd::as_fd));
-    leave_behind(&kept.collect::<Vec<_>>()).map_err(failed)?;
+    let kept = own
+        .chain([pool.listener.as_fd(), pool.refusals.as_fd()])
+        .chain(pool.tracer.as_ref().map(AsFd::as_fd));
+    let nothing = File::options().read(true).write(true).open("/dev/null");
+    let nothing = nothing.map_err(|error| (Step::Null, error))?;
+    leave_behind(nothing, &kept.collect::<Vec<_>>()).map_err(failed)?;
     if let Some(user) = policy.user {
         user.confine(CapabilitySet::SYS_PTRACE).map_err(failed)?;
     }
@@ -103,8 +110,7 @@ fn start(
 }
 
 /// Lets go of what belongs to the program: its files, its directory, its limits.
-fn leave_behind(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let nothing = File::options().read(true).write(true).open("/dev/null")?;
+fn leave_behind(nothing: File, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     for standard in 0..3 {
         // SAFETY: nothing of this process uses them any more.
         unsafe { libc::dup2(nothing.as_raw_fd(), standard) };
