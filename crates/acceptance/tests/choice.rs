@@ -447,6 +447,10 @@ fn unreadable() {
     let command = disk.scratch().command();
     let program = disk.scratch().copy(&statically(), "program");
     chmod(&program, 0o711);
+    // Without a library nothing answers it.
+    let absent = Run::new(&command).args(["--message-format=json", "run", "--device", &disk.entry()]);
+    absent.arg(&program).nobody().output().refused(126, "not-installed", LIBRARY, "make install");
+    fs::copy(acceptance::library(), command.with_file_name("libvmware_bdwrapper.so")).expect("it is ours");
     let run = |words: &[&str]| {
         let run = Run::new(&command).arg("--message-format=json").args(words);
         run.args(["--device", &disk.entry()]).arg(&program).arg(disk.path()).nobody().output()

@@ -53,7 +53,9 @@ pub fn choose(file: &Path, listed: &[Device<'_>]) -> Choice {
     if matches!(find::obstacle(file), Some(Obstacle::Unanswered(_))) {
         return Choice::Neither(finding(why).hint("name a program that is built for this system"));
     }
-    let (loses_rights, unavailable) = (loses_rights(file), unavailable());
+    // The supervisor of an ordinary user cannot look at such a program.
+    let is_hidden = loses_privileges() && find::is_unreadable(file);
+    let (loses_rights, unavailable) = (loses_rights(file) || is_hidden, unavailable());
     if !loses_rights && unavailable.is_none() {
         let why = format!("is answered by the supervisor, because it {why}");
         return Choice::Supervisor(Finding::supervised(why).of(file));
