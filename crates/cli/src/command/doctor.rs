@@ -295,7 +295,7 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], script: 
     let is_lost = found.iter().any(|(_, found)| has_problem(found));
     let instead = match &choice {
         _ if script.is_some() || !can_start => None,
-        Some(Choice::Library) if is_secure && (is_lost || is_unread) => engine::instead(file, listed),
+        Some(Choice::Library) if is_secure && is_lost => engine::instead(file, listed),
         // The problem says which lines are missing.
         Some(Choice::Neither(_)) => {
             engine::instead(file, listed).filter(|instead| instead.code != Code::NotListed)
