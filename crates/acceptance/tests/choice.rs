@@ -42,7 +42,9 @@ fn main() -> ExitCode {
         trial("auto/errors", cc, errors),
         trial("auto/set-user-ID programs", installs, set_user_id),
         trial("auto/programs that start others", installs, starters),
+        trial("auto/a program that cannot be read", &[Need::Devices, Need::Tool("cc")], unreadable),
         trial("library/a static program", cc, library_alone),
+        trial("library/another C library", musl, library_and_musl),
         trial("supervisor/the environment", cc, environment),
         trial("doctor/the engine of each program", musl, doctor),
         trial("probe/by the supervisor", &[], || probe(Medium::Image)),
@@ -165,12 +167,22 @@ fn scripts() {
     is_supervised(&asked(&lost), "it removes LD_PRELOAD in line 2");
     let target = asked(&format!("#!/bin/sh\nexec {} \"$1\"\n", alone.display()));
     is_supervised(&target, &format!("it executes {}, which is statically linked", alone.display()));
+    let child = asked(&format!("#!/bin/sh\n{} \"$1\"\n:\n", alone.display()));
+    is_supervised(&child, &format!("it executes {}, which is statically linked", alone.display()));
+    // The library alone is warned of, too.
+    for (text, why) in
+        [(format!("exec {}", alone.display()), "executes"), ("unset LD_PRELOAD".into(), "removes LD_PRELOAD")]
+    {
+        let program = script(&disk, &format!("#!/bin/sh\n{text}\n"));
+        let warned = run(&disk).arg("--engine=library").arg(program).arg(disk.path()).output();
+        warned.says("preload-lost", why, "'vmware-bdwrapper run' without --engine library");
+    }
     // It asks the script itself.
     let interpreter = run(&disk).arg(script(&disk, &format!("#!{}\n", alone.display()))).output();
     assert_eq!(interpreter.expect_out(), ENOTTY);
     interpreter.says("supervised", &format!("it is a script for {}, which is static", alone.display()), "");
     // What a script starts in other ways is not looked for.
-    let unseen = asked(&format!("#!/bin/sh\n{} \"$1\"\n", alone.display()));
+    let unseen = asked(&format!("#!/bin/sh\nif {} \"$1\"; then :; fi\n", alone.display()));
     assert_eq!((unseen.expect_out().as_str(), unseen.err().as_str()), (ENOTTY, ""));
 }
 
@@ -343,16 +355,22 @@ fn set_user_id() {
         run.args(options).arg(program).arg(&image)
     };
     let asked = |options: &[&str], program: &Path| run(options, program).nobody().output();
-    let by_root = "sudo vmware-bdwrapper run --engine supervisor --device ENTRY -- PROGRAM";
+    let by_root = |program: &Path| {
+        format!("sudo vmware-bdwrapper run --engine supervisor --device {entry} -- {}", program.display())
+    };
     let no_rights = "under your supervisor it would not have its rights";
     let refused = asked(&[], &alone);
-    refused.refused(126, "unsupported", "is statically linked and loads no library", by_root);
-    refused.says("unsupported", no_rights, "");
+    refused.refused(126, "unsupported", "is statically linked and loads no library", &by_root(&alone));
+    refused.says("unsupported", no_rights, "supervise nobody");
+    // What root could set up does not help.
+    let refused = asked(&["--engine=library"], &alone);
+    refused.refused(126, "unsupported", "is statically linked and loads no library", &by_root(&alone));
+    assert!(refused.messages().len() == 1 && !refused.err().contains("setup"), "{}", refused.err());
     let missing = asked(&[], &dynamic);
-    missing.refused(126, "not-ready", "would not find the devices", by_root);
+    missing.refused(126, "not-ready", "would not find the devices", &by_root(&dynamic));
     missing.says("not-installed", LIBRARY, "make install");
     // Where the user says so, they run, and what is lost is said.
-    for (program, remedy) in [(&alone, by_root), (&dynamic, "use --engine library")] {
+    for (program, remedy) in [(&alone, &*by_root(&alone)), (&dynamic, "use --engine library")] {
         let forced = asked(&["--engine=supervisor"], program);
         assert_eq!(forced.expect_out(), "0\n");
         forced.says("permission-denied", "run with your own rights under your supervisor", remedy);
@@ -380,13 +398,17 @@ fn set_user_id() {
     assert_eq!(engines(&found), [""]);
     let problem = |outcome: &Outcome| outcome.findings().into_iter().find(|found| found.verdict == "problem");
     assert!(
-        problem(&found).is_some_and(|found| found.text.contains(no_rights) && found.remedy.contains(by_root))
+        problem(&found)
+            .is_some_and(|found| found.text.contains(no_rights) && found.remedy.contains(&by_root(&alone)))
     );
+    assert!(!found.out().contains("setup --setuid"), "{}", found.out());
     let found = judged(&dynamic);
     assert_eq!(engines(&found), [""]);
-    let instead =
-        |outcome: &Outcome| outcome.findings().iter().any(|finding| finding.remedy.contains(by_root));
+    let instead = |outcome: &Outcome| {
+        outcome.findings().iter().any(|finding| finding.remedy.contains(&by_root(&dynamic)))
+    };
     assert!(instead(&found), "{}", found.out());
+    by_roots_supervisor(&image, &judged, &[&alone, &dynamic]);
     make(["install"]).expect_out();
     fs::write(CONF, format!("executable {}\ndevice {entry}\n", dynamic.display())).expect("root can");
     let works = asked(&[], &dynamic);
@@ -395,6 +417,90 @@ fn set_user_id() {
     assert!(engines(&found) == ["library"] && !instead(&found), "{}", found.out());
     // Root's own programs have no other rights.
     is_supervised(&run(&[], &alone).output(), "statically linked");
+    drop(system);
+}
+
+/// doctor knows what the file permits the user by sudo, as far as the user may read it.
+fn by_roots_supervisor(image: &Path, judged: &impl Fn(&Path) -> Outcome, programs: &[&Path]) {
+    let conf = |text: &str| {
+        fs::write(CONF, text).expect("root can write to /etc");
+        chmod(Path::new(CONF), 0o644);
+    };
+    let device = format!("device {}=scsi", image.display());
+    for program in programs {
+        let engines_of = |outcome: &Outcome| (outcome.document()["ready"] == json!(true), engines(outcome));
+        for lines in ["supervise nobody", "supervise %nogroup"] {
+            conf(&format!("{lines}\n{device}\n"));
+            let ready = judged(program);
+            assert_eq!(engines_of(&ready), (true, vec!["supervisor".to_owned()]), "{}", ready.out());
+            let conclusion = ready.document()["conclusion"].to_string();
+            assert!(conclusion.contains("Start it: sudo vmware-bdwrapper run --engine supervisor "));
+        }
+        for (lines, missing) in [
+            ("supervise nobody\n".to_owned(), &*device),
+            (format!("{device}\nsupervise root\n"), "supervise nobody"),
+        ] {
+            conf(&lines);
+            let lacking = judged(program);
+            assert_eq!(engines_of(&lacking), (false, vec![String::new()]), "{}", lacking.out());
+            let said = lacking.findings().iter().any(|finding| {
+                finding.remedy.contains(&format!("add the line '{missing}'"))
+                    && finding.remedy.contains(" | sudo tee -a /etc/vmware-bdwrapper.conf")
+            });
+            assert!(said, "{}", lacking.out());
+        }
+        chmod(Path::new(CONF), 0o600);
+        let unread = judged(program);
+        assert_eq!(engines_of(&unread), (false, vec![String::new()]), "{}", unread.out());
+        let said = unread.findings().iter().any(|finding| {
+            finding.text.contains("supervisor of root's; that cannot be told")
+                && finding.text.contains("you may not read it")
+        });
+        assert!(said, "{}", unread.out());
+    }
+    fs::remove_file(CONF).expect("it is there");
+}
+
+/// A program that its user may execute and not read.
+fn unreadable() {
+    let system = System::clean();
+    let disk = image();
+    let command = disk.scratch().command();
+    let program = disk.scratch().copy(&statically(), "program");
+    chmod(&program, 0o711);
+    // Without a library nothing answers it.
+    let absent = Run::new(&command).args(["--message-format=json", "run", "--device", &disk.entry()]);
+    absent.arg(&program).nobody().output().refused(126, "not-installed", LIBRARY, "make install");
+    fs::copy(acceptance::library(), command.with_file_name("libvmware_bdwrapper.so")).expect("it is ours");
+    let run = |words: &[&str]| {
+        let run = Run::new(&command).arg("--message-format=json").args(words);
+        run.args(["--device", &disk.entry()]).arg(&program).arg(disk.path()).nobody().output()
+    };
+    let remedy = "sudo vmware-bdwrapper run --engine supervisor --device";
+    let guessed = run(&["run"]);
+    assert_eq!(guessed.expect_out(), ENOTTY);
+    guessed.says("unknown", "cannot be read, so what it needs is unknown", remedy);
+    let supervised = run(&["run", "--engine=supervisor"]);
+    assert_eq!(supervised.expect_out(), "1\n");
+    supervised.says("permission-denied", "cannot be read, so your supervisor cannot answer it", remedy);
+    let doctor = || {
+        let run = Run::new(&command).args(["doctor", "--json", "--device", &disk.entry()]);
+        run.arg(&program).nobody().output()
+    };
+    let found = doctor();
+    assert_eq!((found.document()["ready"].clone(), engines(&found)), (json!(false), vec![String::new()]));
+    let said = found.findings().iter().any(|finding| {
+        finding.text.contains("cannot be read, so what it needs is unknown")
+            && finding.remedy.contains(remedy)
+    });
+    assert!(said, "{}", found.out());
+    fs::write(CONF, format!("supervise nobody\ndevice {}\n", disk.entry())).expect("root can");
+    chmod(Path::new(CONF), 0o644);
+    let found = doctor();
+    assert_eq!(
+        (found.document()["ready"].clone(), engines(&found)),
+        (json!(true), vec!["supervisor".to_owned()])
+    );
     drop(system);
 }
 
@@ -417,6 +523,13 @@ fn library_alone() {
     outcome.says("unsupported", "is statically linked", "'vmware-bdwrapper run' without --engine library");
     let asked = run(&disk).arg("--engine=library").arg(statically()).arg(disk.path());
     sandboxed(asked, EPERM).output().says("unsupported", "is statically linked", "is linked dynamically");
+}
+
+/// The library may answer it.
+fn library_and_musl() {
+    let disk = image();
+    let outcome = run(&disk).arg("--engine=library").arg(on_musl()).arg(disk.path()).output();
+    outcome.says("unsupported", "runs on the C library musl", "without --engine library");
 }
 
 /// The library is left out by whatever name, and nothing else is.

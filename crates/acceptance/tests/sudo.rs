@@ -323,6 +323,17 @@ fn traced() {
     };
     let trace = directory.join("trace");
     assert_ne!(run(&trace).code(), 0);
+    // Nothing is begun where requests may not be shown.
+    setting.conf("supervise nobody");
+    let run_here = || {
+        let run = Run::new(setting.scratch.command()).args(["trace", "--engine", "supervisor", "--"]);
+        let run = run.arg(&setting.program).arg("idlun").arg(&setting.image);
+        run.env("SUDO_UID", NOBODY).env("SUDO_GID", NOBODY).output()
+    };
+    is_refused(&run_here(), "does not let requests be shown");
+    setting.conf("supervise nobody\nmessages yes");
+    let wanted = format!("requests of {} to {}=scsi;", setting.program.display(), setting.image.display());
+    assert!(run_here().err().contains(&wanted), "{}", run_here().err());
     assert!(!trace.exists());
     chmod(&directory, 0o777);
     for _ in 0..2 {
@@ -383,6 +394,12 @@ fn untrusted() {
     is_refused(&run(), "belongs to user 65534");
     remove(Path::new(CONF));
     is_refused(&run(), "does not exist");
+    // The library has nothing to do with it.
+    let absent = run().err();
+    assert!(!absent.contains("setup --setuid"), "{absent}");
+    let remedy = "'printf \"%s\\n\" \"supervise nobody\" \"device ENTRY\" | sudo tee -a \
+                  /etc/vmware-bdwrapper.conf && sudo chmod 644 /etc/vmware-bdwrapper.conf'";
+    assert!(absent.contains(remedy), "{absent}");
     symlink(&setting.image, CONF).expect("root can write to /etc");
     is_refused(&run(), "not a regular file");
 }
@@ -395,7 +412,14 @@ fn devices() {
     for option in [&[][..], &["--device", &entry(&setting.image)]] {
         let run = setting.run(option, &setting.program).arg("idlun").arg(&setting.image).arg(&other);
         let run = run.env("VMWARE_BDWRAPPER_DEVICES", entry(&other));
-        assert_eq!(run.output().expect_out(), "answered\nENOTTY\n");
+        let outcome = run.output();
+        assert_eq!(outcome.expect_out(), "answered\nENOTTY\n");
+        let is_said = outcome.err().contains("has options in /etc/vmware-bdwrapper.conf, which are used");
+        assert_eq!(is_said, !option.is_empty(), "{}", outcome.err());
+    }
+    let same = format!("{}=scsi", setting.image.display());
+    for entry in [same, setting.image.display().to_string()] {
+        assert_eq!(setting.run(&["--device", &entry], "true").output().err(), "", "{entry}");
     }
     let run = setting.run(&["--device", &entry(&other)], "true");
     is_refused(&run.output(), "is not listed in /etc/vmware-bdwrapper.conf");
@@ -413,6 +437,9 @@ fn devices() {
     let outcome = setting.run(&[], &setting.set_user_id).arg("idlun").arg(&hidden).output();
     assert_eq!(outcome.expect_out(), "answered\n");
     assert!(outcome.err().contains("line 3 is wrong") && !outcome.err().contains("'wrong'"));
+    setting.raw_conf(&format!("supervise nobody\ndevice {}=scsi\nsupervise x # me\n", hidden.display()));
+    let outcome = setting.run(&[], "true").output();
+    assert!(outcome.err().contains("line 3 is wrong: no comment may follow a name"), "{}", outcome.err());
     // It appears while the program runs.
     remove(&hidden);
     let script = "exec 2>&1; echo ready; read line; \"$1\" idlun \"$2\"";
@@ -474,7 +501,7 @@ fn in_use() {
     let outcome = ask(&[]);
     assert_eq!(outcome.expect_out().lines().next(), Some("answered"));
     assert_ne!(outcome.out(), "answered\nanswered\n");
-    assert!(outcome.err().contains("mounted"), "{}", outcome.err());
+    assert!(outcome.err().contains("mounted") && outcome.err().contains("so it is left out"));
     assert_eq!(ask(&["--force"]).expect_out(), "answered\nanswered\n");
     assert_eq!(ask(&["--device", &entry]).code(), 126);
     Run::new("umount").arg(&place).output().expect_out();

@@ -963,7 +963,7 @@ fn replay_writes() {
     run.stdin(text).output().expect_out();
     fs::write(disk.image(), vec![0x33; MIB as usize]).expect("it is ours");
     let out = replay(&file).args(["--write", "--device", &disk.entry()]).output().expect_out();
-    assert!(out.contains("1 requests: 1 as recorded"), "{out}");
+    assert!(out.contains("1 request: 1 as recorded"), "{out}");
     let content = fs::read(disk.image()).expect("it is ours");
     assert!(
         content[..4096].iter().all(|&byte| byte == 0) && content[4096..].iter().all(|&byte| byte == 0x33)
@@ -1248,7 +1248,7 @@ fn replay_hostile() {
             fs::write(&file, format!("{begin}\n{record}\n")).expect("it is ours");
             let outcome = replay(&file).output();
             assert!(
-                [0, 1].contains(&outcome.code()) && outcome.out().contains("1 requests: "),
+                [0, 1].contains(&outcome.code()) && outcome.out().contains("1 request: "),
                 "{to} {cdb}: {}",
                 outcome.err()
             );
@@ -1262,7 +1262,7 @@ fn replay_hostile() {
             fs::write(&file, format!("{begin}\n{record}\n")).expect("it is ours");
             let outcome = replay(&file).args(["--write", "--device", &disk.entry()]).output();
             assert!(
-                [0, 1].contains(&outcome.code()) && outcome.out().contains("1 requests: "),
+                [0, 1].contains(&outcome.code()) && outcome.out().contains("1 request: "),
                 "{request:x}: {}",
                 outcome.err()
             );

@@ -164,7 +164,8 @@ impl fmt::Display for Fault<'_> {
                 write!(f, "'{}' is not an absolute name; write a name that begins with /", Printed(value))
             }
             Fault::NotASubject(value) => {
-                write!(f, "'{}' is not the name of a user, or % and that of a group", Printed(value))
+                write!(f, "'{}' is not the name of a user, or % and that of a group", Printed(value))?;
+                if value.contains(&b'#') { f.write_str("; no comment may follow a name") } else { Ok(()) }
             }
             Fault::Entry(error) => error.fmt(f),
         }

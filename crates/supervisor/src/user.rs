@@ -102,6 +102,11 @@ impl User {
         User::look_up(uid, number(GROUP, std::env::var_os(GROUP))?).map(Some)
     }
 
+    /// Returns the user of the calling process.
+    pub fn calling() -> Result<User, Unknown> {
+        User::look_up(getuid().as_raw(), rustix::process::getgid().as_raw())
+    }
+
     /// Looks up the name and the groups of a user.
     fn look_up(uid: u32, gid: u32) -> Result<User, Unknown> {
         let name = name_of(uid).map_err(Unknown::Database)?.ok_or(Unknown::Nobody(uid))?;

@@ -111,6 +111,27 @@ pub fn by_setup(options: &str) -> String {
     }
 }
 
+/// Returns the line that lists a device.
+pub fn line_of(entry: &OsStr) -> String {
+    format!("device {}", entry.to_string_lossy())
+}
+
+/// Names lines of the file: the rest of a sentence.
+pub fn lines(lines: &[String]) -> String {
+    let quoted: Vec<String> = lines.iter().map(|line| format!("'{line}'")).collect();
+    format!("{} {}", if lines.len() == 1 { "line" } else { "lines" }, quoted.join(" and "))
+}
+
+/// Says how to add lines to the file, or make it; without the first capital and the full stop.
+pub fn adding(lines: &[String]) -> String {
+    let words: Vec<String> = lines.iter().map(|line| quoted(line).to_string()).collect();
+    format!(
+        "add the {}: 'printf \"%s\\n\" {} | sudo tee -a {FILE} && sudo chmod 644 {FILE}'",
+        self::lines(lines),
+        words.join(" ")
+    )
+}
+
 fn fault_of(status: &Metadata) -> Option<Finding> {
     fault(status.uid(), status.mode(), status.len())
 }

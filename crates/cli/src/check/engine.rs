@@ -7,12 +7,13 @@ use std::sync::OnceLock;
 use serde::Serialize;
 use supervisor::{Failure, Refused, loses_privileges};
 
-use crate::check::{config, library, script};
+use crate::check::config::{self, FILE};
+use crate::check::{library, permit, script};
 use crate::entries::Device;
 use crate::program::find::{self, Obstacle};
 use crate::program::secure;
-use crate::say::failure::{cause, shown};
-use crate::say::finding::{Code, Finding, Verdict, has_problem};
+use crate::say::failure::{cause, quoted, shown};
+use crate::say::finding::{Code, Finding, has_problem};
 
 /// What answers the requests of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -52,7 +53,9 @@ pub fn choose(file: &Path, listed: &[Device<'_>]) -> Choice {
     if matches!(find::obstacle(file), Some(Obstacle::Unanswered(_))) {
         return Choice::Neither(finding(why).hint("name a program that is built for this system"));
     }
-    let (loses_rights, unavailable) = (loses_rights(file), unavailable());
+    // The supervisor of an ordinary user cannot look at such a program.
+    let is_hidden = loses_privileges() && find::is_unreadable(file);
+    let (loses_rights, unavailable) = (loses_rights(file) || is_hidden, unavailable());
     if !loses_rights && unavailable.is_none() {
         let why = format!("is answered by the supervisor, because it {why}");
         return Choice::Supervisor(Finding::supervised(why).of(file));
@@ -66,44 +69,95 @@ pub fn choose(file: &Path, listed: &[Device<'_>]) -> Choice {
             finding(why).hint(remedy(failure))
         }
         None => finding(format!("{why}, and under your supervisor it would not have its rights"))
-            .hint(format!("run {AS_ROOT}")),
+            .hint(as_root(file, listed)),
     })
 }
 
-/// How a program keeps the rights of its set-user-ID bit under a supervisor.
-const AS_ROOT: &str = "'sudo vmware-bdwrapper run --engine supervisor --device ENTRY -- PROGRAM'";
+/// Says how a supervisor of root's answers a program: as it is, or with which lines of the configuration file.
+pub fn as_root(file: &Path, listed: &[Device<'_>]) -> String {
+    let run = format!("run '{}'", root_command(file, listed));
+    match permit::missing(listed) {
+        Ok(lines) if !lines.is_empty() => format!("{}, and {run}", config::adding(&lines)),
+        _ => run,
+    }
+}
+
+/// Returns the command with which a supervisor of root's answers a program.
+pub fn root_command(file: &Path, listed: &[Device<'_>]) -> String {
+    let entries: String = listed.iter().map(|device| format!("--device {} ", quoted(device.text))).collect();
+    format!("sudo vmware-bdwrapper run --engine supervisor {entries}-- {}", quoted(file))
+}
 
 /// Returns what to do for a set-user-ID program that lacks something of the library's.
-pub fn for_rights() -> String {
+pub fn for_rights(file: &Path, listed: &[Device<'_>]) -> String {
     match unavailable() {
-        None => format!("correct what follows, or run it under a supervisor of root's: {AS_ROOT}"),
+        None => format!("correct what follows, or {}", as_root(file, listed)),
         Some(_) => "see libvmware-bdwrapper(7)".into(),
     }
 }
 
-/// Says what else answers a set-user-ID program that lacks something of the library's.
-pub fn instead(file: &Path) -> Option<Finding> {
-    let why = "is answered, with its rights, by a supervisor of root's all the same";
-    let finding = || Finding::warning(Code::NotReady, why).of(file).hint(format!("run {AS_ROOT}"));
-    unavailable().is_none().then(finding)
+/// Says whether a supervisor of root's answers a program that no other engine answers, or what that needs.
+pub fn instead(file: &Path, listed: &[Device<'_>]) -> Option<Finding> {
+    if unavailable().is_some() || !loses_privileges() {
+        return None;
+    }
+    let run = || format!("run '{}'", root_command(file, listed));
+    let finding = match permit::missing(listed) {
+        Ok(lines) if lines.is_empty() => {
+            Finding::supervised("is answered, with its rights, by a supervisor of root's").hint(run())
+        }
+        Ok(lines) => {
+            let why = format!(
+                "would be answered, with its rights, by a supervisor of root's, but {FILE} lacks the {}",
+                config::lines(&lines)
+            );
+            Finding::warning(Code::NotListed, why).hint(as_root(file, listed))
+        }
+        Err(unread) => {
+            let why = format!(
+                "may be answered, with its rights, by a supervisor of root's; that cannot be told ({})",
+                unread.fact()
+            );
+            let hint = unread.hint.map(|hint| format!("{hint}, and {}", run()));
+            Finding::warning(unread.code, why).hint(hint.unwrap_or_else(run))
+        }
+    };
+    Some(finding.of(file))
 }
 
-/// Says why a preloaded library cannot reach a program, or may not.
-pub fn beyond_library(file: &Path) -> Option<Finding> {
-    let finding = find::unreachable(file)?;
-    let is_answered = finding.verdict == Verdict::Problem && unavailable().is_none();
-    Some(if is_answered {
-        finding.hint("have the supervisor answer it: 'vmware-bdwrapper run' without --engine library")
+/// Says that a program cannot be read, by which its engine is chosen.
+pub fn unreadable(file: &Path, listed: &[Device<'_>]) -> Option<Finding> {
+    find::is_unreadable(file).then(|| {
+        let finding = Finding::warning(Code::Unknown, "cannot be read, so what it needs is unknown").of(file);
+        finding.hint(format!("if it is not answered, {}", as_root(file, listed)))
+    })
+}
+
+/// Says why a preloaded library cannot reach a program or what a script plainly executes, or may not.
+pub fn beyond_library(file: &Path, listed: &[Device<'_>]) -> Option<Finding> {
+    let of_script = || {
+        let Reason { why, .. } = script_reason(file)?;
+        let finding = Finding::warning(Code::PreloadLost, why).of(file);
+        Some(finding.hint("see with 'vmware-bdwrapper trace' whether the library answers it"))
+    };
+    let finding = find::unreachable(file).or_else(of_script)?;
+    if unavailable().is_some()
+        || matches!(find::obstacle(file), Some(Obstacle::Sanitizer | Obstacle::Unanswered(_)))
+    {
+        return Some(finding);
+    }
+    Some(if loses_rights(file) {
+        finding.hint(as_root(file, listed))
     } else {
-        finding
+        finding.hint("have the supervisor answer it: 'vmware-bdwrapper run' without --engine library")
     })
 }
 
 /// Returns how a program, or what it starts, is answered with the rights of its owner.
-pub fn keeping_rights(file: &Path) -> String {
+pub fn keeping_rights(file: &Path, listed: &[Device<'_>]) -> String {
     match find::obstacle(file) {
-        Some(Obstacle::Unreachable(_) | Obstacle::Unanswered(_)) => format!("run {AS_ROOT}"),
-        _ => format!("use --engine library, or run {AS_ROOT}"),
+        Some(Obstacle::Unreachable(_) | Obstacle::Unanswered(_)) => as_root(file, listed),
+        _ => format!("use --engine library, or {}", as_root(file, listed)),
     }
 }
 
@@ -111,7 +165,6 @@ pub fn keeping_rights(file: &Path) -> String {
 fn reason(file: &Path, is_secure: bool, listed: &[Device<'_>]) -> Option<Reason> {
     let certain = |why: String| Some(Reason { why, is_certain: true });
     let likely = |why: String| Some(Reason { why, is_certain: false });
-    let is_unreachable = |obstacle: &Obstacle| matches!(obstacle, Obstacle::Unreachable(_));
     match find::obstacle(file) {
         Some(obstacle @ (Obstacle::Unreachable(_) | Obstacle::Unanswered(_))) => {
             return certain(obstacle.why());
@@ -128,21 +181,30 @@ fn reason(file: &Path, is_secure: bool, listed: &[Device<'_>]) -> Option<Reason>
         let why = "is a set-user-ID program, into which the library is not loaded as it is set up";
         return if lacks { likely(why.into()) } else { None };
     }
-    if let Some(name) = find::interpreter(file) {
-        if let Some(obstacle) = find::obstacle(&name).filter(is_unreachable) {
-            return certain(format!("is a script for {}, which {}", shown(&name), obstacle.why()));
-        }
-    }
-    if let Some(script) = script::read(file) {
-        if let Some(loss) = script.loss {
-            return likely(loss);
-        }
-        let beyond = script.target.and_then(|target| Some((find::obstacle(&target)?, target)));
-        if let Some((obstacle, target)) = beyond.filter(|(obstacle, _)| is_unreachable(obstacle)) {
-            return likely(format!("executes {}, which {}", shown(&target), obstacle.why()));
-        }
+    if let Some(reason) = script_reason(file) {
+        return Some(reason);
     }
     no_library().and_then(|missing| likely(format!("has no library to load ({})", missing.fact())))
+}
+
+/// Returns why the library does not answer a script, or what it plainly executes.
+fn script_reason(file: &Path) -> Option<Reason> {
+    let likely = |why: String| Some(Reason { why, is_certain: false });
+    let unreachable =
+        |file: &Path| find::obstacle(file).filter(|obstacle| matches!(obstacle, Obstacle::Unreachable(_)));
+    if let Some(name) = find::interpreter(file) {
+        if let Some(obstacle) = unreachable(&name) {
+            let why = format!("is a script for {}, which {}", shown(&name), obstacle.why());
+            return Some(Reason { why, is_certain: true });
+        }
+    }
+    let script = script::read(file)?;
+    if let Some(loss) = script.loss {
+        return likely(loss);
+    }
+    let (target, obstacle) =
+        script.target.iter().chain(&script.children).find_map(|file| Some((file, unreachable(file)?)))?;
+    likely(format!("executes {}, which {}", shown(target), obstacle.why()))
 }
 
 /// Returns why there is no library for any program; where that cannot be told, the supervisor is no better.
@@ -166,7 +228,7 @@ pub fn loses_rights(file: &Path) -> bool {
     let starts_secure = || {
         script::is_vmwares(file)
             || script::read(file).is_some_and(|script| {
-                script.has_starter || script.target.is_some_and(|file| is_secure(&file))
+                script.has_starter || script.target.iter().chain(&script.children).any(|file| is_secure(file))
             })
     };
     loses_privileges() && (is_secure(file) || starts_secure())
@@ -204,14 +266,14 @@ pub fn not_started(failure: &Failure) -> Finding {
 }
 
 /// Says of a program that the supervisor of an ordinary user may not look at that its requests are refused.
-pub fn refused(Refused { thread, name }: Refused) -> Finding {
+pub fn refused(Refused { thread, name }: Refused, file: &Path, listed: &[Device<'_>]) -> Finding {
     let name = String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default());
     let why = format!(
         "Requests to disks are refused in {}[{thread}], and in others that the supervisor may not look at, \
          because you may not read their files, for example",
         name.escape_debug()
     );
-    Finding::warning(Code::PermissionDenied, why).hint(format!("run {AS_ROOT}"))
+    Finding::warning(Code::PermissionDenied, why).hint(as_root(file, listed))
 }
 
 /// Returns why a supervisor cannot be started, without the number of the error.

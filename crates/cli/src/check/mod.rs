@@ -6,6 +6,7 @@ pub mod device;
 pub mod engine;
 pub mod exposure;
 pub mod library;
+pub mod permit;
 pub mod script;
 
 use clap::ValueEnum;

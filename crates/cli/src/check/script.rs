@@ -45,6 +45,8 @@ pub struct Launcher {
     pub has_starter: bool,
     /// The program that it becomes, where that is written out.
     pub target: Option<PathBuf>,
+    /// The programs that lines begin with, by an absolute path.
+    pub children: Vec<PathBuf>,
 }
 
 /// Whether a file is a script of a shell that is about VMware.
@@ -94,6 +96,7 @@ fn parse(file: &Path, text: &[u8]) -> Launcher {
         if launcher.target.is_none() {
             launcher.target = target(line);
         }
+        launcher.children.extend(program(line));
     }
     launcher
 }
@@ -152,10 +155,16 @@ fn loss(line: &str, is_empty: bool) -> Option<(String, &'static str)> {
 
 /// The program in `exec /PATH …`.
 fn target(line: &str) -> Option<PathBuf> {
-    let rest = line.strip_prefix("exec ")?.trim_start();
-    let name = match rest.strip_prefix(['"', '\'']) {
+    program(line.strip_prefix("exec ")?.trim_start())
+}
+
+/// The program in `/PATH …`.
+fn program(command: &str) -> Option<PathBuf> {
+    let name = match command.strip_prefix(['"', '\'']) {
         Some(quoted) => quoted.split(['"', '\'']).next()?,
-        None => rest.split_ascii_whitespace().next()?,
+        None => {
+            command.split(|letter: char| letter.is_ascii_whitespace() || ";&|<>".contains(letter)).next()?
+        }
     };
     let path = PathBuf::from(OsStr::from_bytes(name.as_bytes()));
     (path.is_absolute() && path.is_file()).then_some(path)
@@ -216,6 +225,12 @@ mod tests {
         assert_eq!(target("exec /bin/sh -c x"), Some("/bin/sh".into()));
         for line in ["exec \"$X\"", "exec sh", "exec", "exec /nonexistent", "/bin/sh"] {
             assert_eq!(target(line), None, "{line}");
+        }
+        for line in ["/bin/sh", "/bin/sh -c x", "'/bin/sh' x", "/bin/sh; x", "/bin/sh|x"] {
+            assert_eq!(program(line), Some("/bin/sh".into()), "{line}");
+        }
+        for line in ["/bin/sh) x", "sh", "/nonexistent", "\"$X\"/bin/sh", "x /bin/sh", ""] {
+            assert_eq!(program(line), None, "{line}");
         }
     }
 

@@ -31,8 +31,10 @@ struct Findings {
     programs: Vec<PathBuf>,
     /// What answers each of them; none where nothing does.
     engines: Vec<Option<Engine>>,
-    /// The user may not read the administrator's file, on which a program depends.
-    is_unread: bool,
+    /// What the user may not read, and a program depends on: the rest of the last line.
+    unknown: Option<String>,
+    /// The command that starts the program where the usual one does not.
+    start: Option<String>,
 }
 
 impl Findings {
@@ -154,16 +156,17 @@ fn conclude(
         };
         return Conclusion { verdict: Verdict::Problem, rest };
     }
-    if findings.is_unread {
-        let rest = format!("{subject}, but what {FILE} says is unknown. Ask the administrator");
+    if let Some(unknown) = &findings.unknown {
+        let rest = format!("{subject}, but {unknown}");
         return Conclusion { verdict: Verdict::Warning, rest };
     }
     let missing = match (devices.is_empty(), programs.is_empty()) {
         (false, false) => {
             let entries: String = devices.iter().map(|text| format!("--device {} ", quoted(text))).collect();
-            let start =
-                program.map(|name| format!(". Start it: vmware-bdwrapper run {entries}-- {}", quoted(name)));
-            return Conclusion { verdict: Verdict::Ok, rest: subject + &start.unwrap_or_default() };
+            let usual = |name| format!("vmware-bdwrapper run {entries}-- {}", quoted(name));
+            let start = findings.start.clone().or_else(|| program.map(usual));
+            let start = start.map(|start| format!(". Start it: {start}")).unwrap_or_default();
+            return Conclusion { verdict: Verdict::Ok, rest: subject + &start };
         }
         (false, true) => "program",
         (true, false) => "device",
@@ -254,7 +257,9 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], script: 
         return findings.add(Check::Program, [problem]);
     }
     let mut found = Vec::new();
-    let obstacle = find::unstartable(file).or_else(|| match &choice {
+    let unstartable = find::unstartable(file);
+    let can_start = unstartable.is_none();
+    let obstacle = unstartable.or_else(|| match &choice {
         Some(Choice::Library) => find::unreachable(file),
         Some(Choice::Neither(problem)) => Some(problem.clone()),
         _ => None,
@@ -269,12 +274,13 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], script: 
         }
     });
     found.push((Check::Program, vec![program]));
-    if is_supervised {
+    let mut is_unread = false;
+    if is_supervised || matches!(choice, Some(Choice::Neither(_))) {
         // Other programs need it.
         found.push((Check::Library, ordinary().into_iter().map(Finding::at_most_warning).collect()));
     } else if is_secure {
         found.push((Check::Library, library::trusted()));
-        findings.is_unread |= config::is_unread();
+        is_unread = config::is_unread();
         found.push((Check::Configuration, config::examine(file, &status, listed)));
     } else {
         found.push((Check::Library, ordinary()));
@@ -285,21 +291,45 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], script: 
         let said = if launcher.findings.is_empty() { vec![kept] } else { launcher.findings };
         found.push((Check::Program, said));
     }
+    let unreadable = engine::unreadable(file, listed).filter(|_| !is_supervised && !is_secure);
     let is_lost = found.iter().any(|(_, found)| has_problem(found));
+    let instead = match &choice {
+        _ if script.is_some() || !can_start => None,
+        Some(Choice::Library) if is_secure && is_lost => engine::instead(file, listed),
+        // The problem says which lines are missing.
+        Some(Choice::Neither(_)) => {
+            engine::instead(file, listed).filter(|instead| instead.code != Code::NotListed)
+        }
+        _ if unreadable.is_some() => engine::instead(file, listed),
+        _ => None,
+    };
+    let is_roots = instead.as_ref().is_some_and(|instead| instead.verdict == Verdict::Ok);
+    if is_roots {
+        // What is missing for the other engines is no obstacle.
+        for (_, found) in &mut found {
+            *found = std::mem::take(found).into_iter().map(Finding::at_most_warning).collect();
+        }
+        findings.start = Some(engine::root_command(file, listed));
+    } else if is_unread {
+        findings.unknown = Some(format!("what {FILE} says is unknown. Ask the administrator"));
+    } else if unreadable.is_some() {
+        findings.unknown = Some(format!("what {} needs is unknown", shown(file)));
+    }
     findings.engines[place] = match &choice {
-        _ if is_lost => None,
+        _ if is_roots => Some(Engine::Supervisor),
+        _ if is_lost || unreadable.is_some() => None,
         Some(Choice::Library) => Some(Engine::Library),
         _ => Some(Engine::Supervisor),
     };
-    found.push((
-        Check::Engine,
-        match &choice {
-            Some(Choice::Library) if !is_lost => vec![Finding::ok("is answered by the library").of(file)],
-            Some(Choice::Library) if is_secure => Vec::from_iter(engine::instead(file)),
-            Some(Choice::Supervisor(why)) => vec![why.clone()],
-            _ => Vec::new(),
-        },
-    ));
+    let answer = match &choice {
+        _ if instead.is_some() => instead,
+        Some(Choice::Library) if !is_lost && unreadable.is_none() => {
+            Some(Finding::ok("is answered by the library").of(file))
+        }
+        Some(Choice::Supervisor(why)) => Some(why.clone()),
+        _ => None,
+    };
+    found.push((Check::Engine, unreadable.into_iter().filter(|_| !is_roots).chain(answer).collect()));
     for (check, found) in found {
         findings.add(check, found);
     }

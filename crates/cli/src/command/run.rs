@@ -177,8 +177,16 @@ fn warn_of_others(file: &Path, listed: &[Device<'_>]) {
 fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), Failure> {
     let cannot = |error: std::io::Error| find::not_executed(file, &cause(&error));
     let status = file.metadata().map_err(cannot)?;
-    [find::unstartable(file), engine::beyond_library(file)].iter().flatten().for_each(say);
+    find::unstartable(file).iter().for_each(say);
     let is_secure = secure::is_secure(file, &status).map_err(cannot)?;
+    match engine::beyond_library(file, listed) {
+        // Nothing that root can set up changes that.
+        Some(finding) if is_secure && finding.verdict == Verdict::Problem => {
+            return Err(Failure { status: Failure::NOT_EXECUTED, findings: vec![finding] });
+        }
+        finding => finding.iter().for_each(say),
+    }
+    engine::unreadable(file, listed).iter().filter(|_| !is_secure).for_each(say);
     if let Some(finding) = script::starter(file, is_secure) {
         if is_secure {
             return Err(Failure { status: Failure::NOT_EXECUTED, findings: vec![finding] });
@@ -202,6 +210,6 @@ fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), F
         return Ok((library::NAME.into(), true));
     }
     let why = "would not find the devices, because it runs with rights that you do not have (a set-user-ID program)";
-    let heading = Finding::problem(Code::NotReady, why).of(file).hint(engine::for_rights());
+    let heading = Finding::problem(Code::NotReady, why).of(file).hint(engine::for_rights(file, listed));
     Err(Failure { status: Failure::NOT_EXECUTED, findings: [vec![heading], obstacles].concat() })
 }

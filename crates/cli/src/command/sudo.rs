@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use disk::conf::{Directive, parse};
+use disk::conf::{Directive, Fault, parse};
 use disk::entry::Entry;
 use engine::listed::{Key, Problem};
 use supervisor::{Unknown, User};
@@ -15,6 +15,9 @@ use crate::entries::{self, Device};
 use crate::host::scan::Host;
 use crate::say::failure::{Failure, cause, quoted, say};
 use crate::say::finding::{Code, Finding};
+
+/// The line that lists a device.
+const DEVICE: &str = "device ENTRY";
 
 /// What a user may do.
 pub struct Permit {
@@ -31,7 +34,19 @@ impl Permit {
     /// and that are free, or all of them with `force`.
     pub fn read(user: &User, texts: &'static [OsString], force: bool) -> Result<Permit, Failure> {
         // The devices point into it as long as the supervisor runs.
-        let file: &'static [u8] = config::read().map_err(refused)?.leak();
+        let name = user.name().to_string_lossy();
+        let permission = format!("supervise {name}");
+        let absent = |finding: Finding| match finding.code {
+            Code::NotFound => {
+                let devices: Vec<String> = match texts {
+                    [] => vec![DEVICE.into()],
+                    texts => texts.iter().map(|text| config::line_of(text)).collect(),
+                };
+                finding.hint(config::adding(&[vec![permission.clone()], devices].concat()))
+            }
+            _ => finding,
+        };
+        let file: &'static [u8] = config::read().map_err(|finding| refused(absent(finding)))?.leak();
         let (mut is_permitted, mut user_devices, mut messages) = (false, false, false);
         for line in parse(file) {
             match line {
@@ -41,18 +56,20 @@ impl Permit {
                 Ok(Directive::Device(_) | Directive::Executable(_)) => {}
                 // The user may be unable to read the text.
                 Err(error) => {
-                    let why = format!("line {} is wrong, and is ignored", error.line);
+                    let why = match error.fault {
+                        Fault::NotASubject(value) if value.contains(&b'#') => {
+                            ": no comment may follow a name"
+                        }
+                        _ => "",
+                    };
+                    let why = format!("line {} is wrong{why}, and is ignored", error.line);
                     say(Finding::warning(Code::Malformed, why).of(FILE).hint("correct the line as root"));
                 }
             }
         }
-        let name = OsStr::from_bytes(user.name().to_bytes());
         if !is_permitted {
-            let why = format!("does not let {} start programs under a supervisor by sudo", quoted(name));
-            let hint = format!(
-                "add the line 'supervise {}' as root, or start the program without sudo",
-                name.to_string_lossy()
-            );
+            let why = format!("does not let {} start programs under a supervisor by sudo", quoted(&*name));
+            let hint = format!("{}, or start the program without sudo", config::adding(&[permission]));
             return Err(refused(Finding::problem(Code::PermissionDenied, why).of(FILE).hint(hint)));
         }
         let mut permit = Permit { listed: config::devices(file), named: Vec::new(), messages };
@@ -67,7 +84,7 @@ impl Permit {
     fn leave_out_used(&mut self, force: bool) -> Result<(), Failure> {
         if self.listed.is_empty() {
             let finding = Finding::problem(Code::NotListed, "lists no device").of(FILE);
-            return Err(refused(finding.hint("add a line 'device ENTRY' as root")));
+            return Err(refused(finding.hint(config::adding(&[DEVICE.into()]))));
         }
         if force {
             return Ok(());
@@ -84,7 +101,10 @@ impl Permit {
             used.push(Finding::force_needed("The program is not started"));
             return Err(Failure { status: Failure::NOT_EXECUTED, findings: used });
         }
-        used.iter().for_each(say);
+        for finding in used {
+            let cause = format!("{}, so it is left out", finding.cause);
+            say(Finding { cause, ..finding }.at_most_warning());
+        }
         Ok(())
     }
 
@@ -95,6 +115,12 @@ impl Permit {
         for text in texts {
             let path = text.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
             if let Some(device) = file.iter().find(|device| device.entry.path == path) {
+                let asked = Entry::parse(text.as_bytes());
+                if asked.is_ok_and(|asked| asked != device.entry) && text.as_bytes().contains(&b'=') {
+                    let why = format!("has options in {FILE}, which are used instead of these");
+                    let finding = Finding::warning(Code::Different, why).of(OsStr::from_bytes(path));
+                    say(finding.hint("omit the options"));
+                }
                 self.listed.push(*device);
                 continue;
             }
@@ -102,8 +128,8 @@ impl Permit {
             if !user_devices {
                 let finding = Finding::problem(Code::NotListed, format!("is not listed in {FILE}")).of(path);
                 let hint = format!(
-                    "add a line 'device {}' as root, or set allow-user-devices to yes there",
-                    text.to_string_lossy()
+                    "{}, or set allow-user-devices to yes there",
+                    config::adding(&[config::line_of(text)])
                 );
                 return Err(refused(finding.hint(hint)));
             }
@@ -133,8 +159,8 @@ pub fn unknown(unknown: &Unknown) -> Failure {
     refused(finding.hint(match unknown {
         Unknown::SetUserId => "remove it as root: 'chmod u-s \"$(command -v vmware-bdwrapper)\"'",
         _ => {
-            "call sudo as an ordinary user or, to run the program as root, remove the variables: 'env -u SUDO_UID -u \
-             SUDO_GID vmware-bdwrapper ...'"
+            "call sudo as an ordinary user or, to run the program as root, remove the variable: 'sudo env -u SUDO_UID \
+             vmware-bdwrapper run ...'"
         }
     }))
 }

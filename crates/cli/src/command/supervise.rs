@@ -57,8 +57,7 @@ pub struct Prepared {
     file: PathBuf,
     /// With its arguments and environment.
     pub command: Command,
-    /// The device entries, and what they say.
-    pub texts: &'static [OsString],
+    /// The devices.
     pub listed: Vec<Device<'static>>,
     devices: Registry,
     policy: Policy,
@@ -96,7 +95,10 @@ pub fn prepare(
             .into());
     }
     if engine::loses_rights(&file) {
-        say_without_privileges(&file);
+        say_without_privileges(&file, &listed);
+    }
+    if !policy.reaches_others && find::is_unreadable(&file) {
+        say_unreadable(&file, &listed);
     }
     match library::removed(std::env::var_os(library::VARIABLE).as_deref()) {
         Some(rest) => command.env(library::VARIABLE, rest),
@@ -113,7 +115,7 @@ pub fn prepare(
         devices.list_node(device.entry, *key);
     }
     let may_show = permit.as_ref().is_none_or(|permit| permit.messages);
-    Ok(Prepared { file, command, texts, listed, devices, policy, may_show })
+    Ok(Prepared { file, command, listed, devices, policy, may_show })
 }
 
 impl Prepared {
@@ -124,19 +126,29 @@ impl Prepared {
         sudo::with_file_rights(user, || act(number))
     }
 
+    /// Refuses to show requests where the configuration file does not let users see them.
+    pub fn require_shown(&self) -> Result<(), Failure> {
+        if self.may_show {
+            return Ok(());
+        }
+        Err(Failure { status: Failure::NOT_EXECUTED, findings: vec![not_shown(Finding::problem)] })
+    }
+
+    /// Returns the entries of the devices.
+    pub fn texts(&self) -> Vec<OsString> {
+        self.listed.iter().map(|device| device.text.to_owned()).collect()
+    }
+
     /// Runs the program to its end, or where records are shown to the end of the tree; says how it ended, and what
     /// is missing in the records. `says_refused`: the user is told of a program that the supervisor may not look at.
     pub fn run(mut self, records: Records<'_>, says_refused: bool) -> Result<(Ended, Missing), Failure> {
-        if !self.may_show && matches!(records, Records::Shown(_)) {
-            return Err(not_shown(Finding::problem).into());
-        }
-        let file = &self.file;
+        let (file, listed) = (&self.file, &self.listed);
         let tell = |event: Event| match event {
             Event::Lost => {
                 let why = "has lost its supervisor, so requests to disks fail in it and in what it started";
                 say(Finding::problem(Code::Io, why).of(file).hint("end them, and start again"));
             }
-            Event::Refused(refused) if says_refused => say(engine::refused(refused)),
+            Event::Refused(refused) if says_refused => say(engine::refused(refused, file, listed)),
             Event::Refused(_) => {}
         };
         let ended = supervisor::run(&mut self.command, self.devices, self.policy, records, tell);
@@ -148,8 +160,15 @@ impl Prepared {
 }
 
 /// Says of a set-user-ID program, or of one that starts others, that these have the rights of the user alone.
-fn say_without_privileges(file: &Path) {
+fn say_without_privileges(file: &Path, listed: &[Device<'_>]) {
     let why = "set-user-ID programs run with your own rights under your supervisor (no_new_privs)";
     let finding = Finding::warning(Code::PermissionDenied, why).of(file);
-    say(finding.hint(format!("to have them keep their own, {}", engine::keeping_rights(file))));
+    say(finding.hint(format!("to have them keep their own, {}", engine::keeping_rights(file, listed))));
+}
+
+/// Says of a program that may be executed and not read that an ordinary user's supervisor cannot look at it.
+fn say_unreadable(file: &Path, listed: &[Device<'_>]) {
+    let why = "cannot be read, so your supervisor cannot answer it: its requests to disks fail with EPERM";
+    let finding = Finding::warning(Code::PermissionDenied, why).of(file);
+    say(finding.hint(engine::as_root(file, listed)));
 }

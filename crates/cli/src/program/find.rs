@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use object::elf::EM_386;
 use rustix::fs::{Access, AtFlags, CWD, access, accessat};
+use rustix::io::Errno;
 
 use crate::file::read_start;
 use crate::program::elf::Elf;
@@ -64,6 +65,11 @@ fn executable(file: PathBuf) -> Result<PathBuf, Finding> {
 pub fn not_executed(file: &Path, cause: &str) -> Finding {
     let finding = Finding::problem(Code::NotExecutable, format!("cannot be executed ({cause})"));
     finding.of(file).hint("name a program that can be executed")
+}
+
+/// Whether a program may be executed by the user, but not read.
+pub fn is_unreadable(file: &Path) -> bool {
+    accessat(CWD, file, Access::READ_OK, AtFlags::EACCESS) == Err(Errno::ACCESS)
 }
 
 /// Whether a file is a script, which its interpreter runs without any set-user-ID bit of its own.

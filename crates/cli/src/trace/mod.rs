@@ -132,10 +132,11 @@ fn watch_supervised(
 ) -> Result<ExitCode, Failure> {
     let prepared = supervise::prepare(devices, force, &command, why.is_none())?;
     why.iter().for_each(say);
+    prepared.require_shown()?;
     let mut output = prepared.with_file_rights(|owner| {
         Output::new(output.as_deref(), owner, json, output::NOTHING, &prepared.listed)
     })?;
-    output.begin(prepared.command.get_program(), prepared.texts);
+    output.begin(prepared.command.get_program(), &prepared.texts());
     let mut record = |head: &Header, parts: &Parts<'_>| output.add(&Record::new(head, parts));
     let waits = || {
         if io::stderr().is_terminal() {
