@@ -365,6 +365,7 @@ fn set_user_id() {
     // What root could set up does not help.
     let refused = asked(&["--engine=library"], &alone);
     refused.refused(126, "unsupported", "is statically linked and loads no library", &by_root(&alone));
+    refused.says("unsupported", no_rights, "");
     assert!(refused.messages().len() == 1 && !refused.err().contains("setup"), "{}", refused.err());
     let missing = asked(&[], &dynamic);
     missing.refused(126, "not-ready", "would not find the devices", &by_root(&dynamic));

@@ -400,6 +400,11 @@ fn untrusted() {
     let remedy = "'printf \"%s\\n\" \"supervise nobody\" \"device ENTRY\" | sudo tee -a \
                   /etc/vmware-bdwrapper.conf && sudo chmod 644 /etc/vmware-bdwrapper.conf'";
     assert!(absent.contains(remedy), "{absent}");
+    setting.raw_conf("");
+    let lacking = run().err();
+    assert!(lacking.contains("Add the line 'supervise nobody'"), "{lacking}");
+    assert!(!lacking.contains("chmod"), "an existing file keeps its mode: {lacking}");
+    remove(Path::new(CONF));
     symlink(&setting.image, CONF).expect("root can write to /etc");
     is_refused(&run(), "not a regular file");
 }

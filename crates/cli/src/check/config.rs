@@ -125,8 +125,13 @@ pub fn lines(lines: &[String]) -> String {
 /// Says how to add lines to the file, or make it; without the first capital and the full stop.
 pub fn adding(lines: &[String]) -> String {
     let words: Vec<String> = lines.iter().map(|line| quoted(line).to_string()).collect();
+    // An existing file keeps its mode.
+    let readable = match Path::new(FILE).symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => format!(" && sudo chmod 644 {FILE}"),
+        _ => String::new(),
+    };
     format!(
-        "add the {}: 'printf \"%s\\n\" {} | sudo tee -a {FILE} && sudo chmod 644 {FILE}'",
+        "add the {}: 'printf \"%s\\n\" {} | sudo tee -a {FILE}{readable}'",
         self::lines(lines),
         words.join(" ")
     )

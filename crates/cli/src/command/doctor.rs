@@ -296,11 +296,10 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], script: 
     let instead = match &choice {
         _ if script.is_some() || !can_start => None,
         Some(Choice::Library) if is_secure && is_lost => engine::instead(file, listed),
-        // The problem says which lines are missing.
-        Some(Choice::Neither(_)) => {
+        // What is said of the program has the missing lines.
+        _ if unreadable.is_some() || matches!(choice, Some(Choice::Neither(_))) => {
             engine::instead(file, listed).filter(|instead| instead.code != Code::NotListed)
         }
-        _ if unreadable.is_some() => engine::instead(file, listed),
         _ => None,
     };
     let is_roots = instead.as_ref().is_some_and(|instead| instead.verdict == Verdict::Ok);

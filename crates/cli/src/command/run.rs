@@ -179,13 +179,13 @@ fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), F
     let status = file.metadata().map_err(cannot)?;
     find::unstartable(file).iter().for_each(say);
     let is_secure = secure::is_secure(file, &status).map_err(cannot)?;
-    match engine::beyond_library(file, listed) {
+    if is_secure {
         // Nothing that root can set up changes that.
-        Some(finding) if is_secure && finding.verdict == Verdict::Problem => {
+        if let Choice::Neither(finding) = engine::choose(file, listed) {
             return Err(Failure { status: Failure::NOT_EXECUTED, findings: vec![finding] });
         }
-        finding => finding.iter().for_each(say),
     }
+    engine::beyond_library(file, listed).iter().for_each(say);
     engine::unreadable(file, listed).iter().filter(|_| !is_secure).for_each(say);
     if let Some(finding) = script::starter(file, is_secure) {
         if is_secure {
