@@ -172,7 +172,7 @@ fn unreadable() {
     said.says(
         "permission-denied",
         "Requests to disks are refused in supervised[",
-        "sudo vmware-bdwrapper run --engine supervisor --device ENTRY -- PROGRAM",
+        "sudo vmware-bdwrapper run --engine supervisor --device ",
     );
     assert_eq!(said.messages().len(), 1, "{}", said.err());
 }
