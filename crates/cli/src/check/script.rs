@@ -51,7 +51,19 @@ pub struct Launcher {
 
 /// Whether a file is a script of a shell that is about VMware.
 pub fn is_vmwares(file: &Path) -> bool {
-    text(file).is_some_and(|text| text.windows(6).any(|word| word.eq_ignore_ascii_case(b"vmware")))
+    text(file).is_some_and(|text| names_vmware(&text))
+}
+
+/// Whether a text has VMware's name otherwise than as part of this project's, in which a directory can have it.
+fn names_vmware(text: &[u8]) -> bool {
+    const NAME: usize = "vmware".len();
+    let is_ours = |rest: &[u8]| {
+        rest.get(1..10).is_some_and(|word| word.eq_ignore_ascii_case(b"bdwrapper"))
+            && matches!(rest.first(), Some(b'-' | b'_'))
+    };
+    text.windows(NAME)
+        .enumerate()
+        .any(|(at, word)| word.eq_ignore_ascii_case(b"vmware") && !is_ours(&text[at + NAME..]))
 }
 
 /// Reads a script of a shell; none where the file is no such thing.
@@ -176,6 +188,24 @@ mod tests {
 
     fn said(line: &str) -> Option<String> {
         loss(line, false).map(|(does, _)| does)
+    }
+
+    #[test]
+    fn the_name_of_vmware() {
+        for text in
+            ["exec /usr/lib/vmware/bin/launcher.sh", "VMWARE_DIR=x", "vmware-bdwrapper vmware", "vmware-b"]
+        {
+            assert!(names_vmware(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "",
+            "/home/u/vmware-bdwrapper/x",
+            "VMWARE_BDWRAPPER_DEVICES=x",
+            "libvmware_bdwrapper.so",
+            "vmwar",
+        ] {
+            assert!(!names_vmware(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]
