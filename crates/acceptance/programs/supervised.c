@@ -25,11 +25,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/keyctl.h>
+#include <linux/sched.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <scsi/sg.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -179,6 +181,14 @@ static int first_byte(int fd)
     return byte;
 }
 
+/* fork(2) with a number, where root may choose it; with the next one otherwise. */
+static pid_t fork_as(pid_t number)
+{
+    struct clone_args arguments = { .exit_signal = SIGCHLD, .set_tid = (uintptr_t)&number, .set_tid_size = 1 };
+    pid_t child = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+    return child < 0 ? fork() : child;
+}
+
 static int blocked(const char *how, const char *path)
 {
     int fd = opened(path, O_RDWR), locker = opened(path, O_RDWR), status;
@@ -205,7 +215,7 @@ static int blocked(const char *how, const char *path)
         pid_t victim;
         for (;;) {
             /* The addresses that the child gave are those of the same variables in the victim. */
-            victim = fork();
+            victim = fork_as(child);
             if (!victim) {
                 if (getpid() != child)
                     _exit(0);
