@@ -481,7 +481,7 @@ fn server_among_clients() {
     fs::write(&conf, text).expect("it can be written");
     let script = "nbd-server -C \"$2\" -p \"$3\"; echo ready; read line
         for block in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do
-            \"$0\" command \"$1\" 28000000${block}00000008 20 &
+            \"$0\" command \"$1\" 28000000000${block}00000800 20 &
         done
         wait; echo end; read line";
     let clients = Run::new("sh").with(&scratch.library(), entry(Path::new(device), "scsi"));
