@@ -18,7 +18,7 @@ pub fn machine(disks: &str, engine: Engine) -> Command {
     // What the machine could only compile slowly.
     library();
     built_command();
-    for name in ["sgio", "ioctl-probe", "clients", "secure"] {
+    for name in ["sgio", "ioctl-probe", "clients", "secure", "bench"] {
         program(name);
     }
     i386_program("ioctl-probe");

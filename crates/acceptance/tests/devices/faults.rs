@@ -483,7 +483,7 @@ fn server_among_clients() {
         for block in 0 1 2 3 4 5 6 7 8 9 a b c d e f; do
             \"$0\" command \"$1\" 28000000000${block}00000800 20 &
         done
-        wait; echo end; read line";
+        wait; echo end; read line; exit 0";
     let clients = Run::new("sh").with(&scratch.library(), entry(Path::new(device), "scsi"));
     let clients = clients.args(["-c", script]).arg(scratch.program("bench")).arg(device).arg(&conf).arg(&pid);
     let mut session = clients.start(&scratch.path("stderr"));
