@@ -73,26 +73,20 @@ impl Registry {
     /// The most devices that can be listed.
     pub const MOST: usize = 256;
 
-    /// Lists devices, of which the first [`Registry::MOST`] are used, and says which of them cannot be
-    /// disks, and why. One that does not exist yet can.
-    pub fn new(
-        entries: &[Entry<'static>],
-        user: Option<&'static User>,
-    ) -> (Registry, Vec<(Entry<'static>, Problem)>) {
+    /// Lists devices, of which the first [`Registry::MOST`] are used. One that does not exist yet, or
+    /// cannot be a disk now, is recognised when its name leads to a disk.
+    pub fn new(entries: &[Entry<'static>], user: Option<&'static User>) -> Registry {
         let mut registry = Registry { listed: Vec::new(), known: RwLock::default(), user };
-        let mut problems = Vec::new();
         for entry in entries {
             // The grammar of entries has no NUL in a path.
             let path = CString::new(entry.path).unwrap_or_default();
             let found = listed::look_up(&path, entry);
             let Some(place) = registry.list(*entry, Some(path)) else { break };
-            match found {
-                Ok(key) => drop(registry.add(key, place)),
-                Err(Problem::Missing(_) | Problem::Unknown(_)) => {}
-                Err(problem) => problems.push((*entry, problem)),
+            if let Ok(key) = found {
+                registry.add(key, place);
             }
         }
-        (registry, problems)
+        registry
     }
 
     /// Lists a device that a user has named whose rights are not the supervisor's: one file, or one node

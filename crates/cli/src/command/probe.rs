@@ -103,7 +103,7 @@ pub fn ask_supervised(texts: Vec<OsString>, paths: &[PathBuf]) -> Result<Infalli
     // The supervisor needs them as long as it runs.
     let texts: &'static [OsString] = texts.leak();
     let listed: Vec<_> = entries::parse(texts)?.iter().map(|device| device.entry).collect();
-    let (devices, _) = Registry::new(&listed, None);
+    let devices = Registry::new(&listed, None);
     let mut command = itself("ask");
     asks(&mut command, paths);
     let policy = Policy::current(false).map_err(|unknown| sudo::unknown(&unknown))?;

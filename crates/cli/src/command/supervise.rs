@@ -109,8 +109,7 @@ pub fn prepare(
     }
     let from_file = permit.as_ref().map_or(&listed, |permit| &permit.listed);
     let entries: Vec<_> = from_file.iter().map(|device| device.entry).collect();
-    // What is wrong with them has been said.
-    let (mut devices, _) = Registry::new(&entries, policy.user);
+    let mut devices = Registry::new(&entries, policy.user);
     for (device, key) in permit.iter().flat_map(|permit| &permit.named) {
         devices.list_node(device.entry, *key);
     }
