@@ -4,13 +4,14 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use disk::conf::{Directive, Fault, parse};
+use disk::conf::{Fault, parse};
 use disk::entry::Entry;
 use engine::listed::{Key, Problem};
 use supervisor::{Unknown, User};
 
 use crate::check::config::{self, FILE};
 use crate::check::device;
+use crate::check::permit::Rights;
 use crate::entries::{self, Device};
 use crate::host::scan::Host;
 use crate::say::failure::{Failure, cause, quoted, say};
@@ -47,27 +48,17 @@ impl Permit {
             _ => finding,
         };
         let file: &'static [u8] = config::read().map_err(|finding| refused(absent(finding)))?.leak();
-        let (mut is_permitted, mut user_devices, mut messages) = (false, false, false);
-        for line in parse(file) {
-            match line {
-                Ok(Directive::Supervise(subject)) => is_permitted |= user.is(&subject),
-                Ok(Directive::AllowUserDevices(yes)) => user_devices = yes,
-                Ok(Directive::Messages(yes)) => messages = yes,
-                Ok(Directive::Device(_) | Directive::Executable(_)) => {}
-                // The user may be unable to read the text.
-                Err(error) => {
-                    let why = match error.fault {
-                        Fault::NotASubject(value) if value.contains(&b'#') => {
-                            ": no comment may follow a name"
-                        }
-                        _ => "",
-                    };
-                    let why = format!("line {} is wrong{why}, and is ignored", error.line);
-                    say(Finding::warning(Code::Malformed, why).of(FILE).hint("correct the line as root"));
-                }
-            }
+        // The user may be unable to read the text.
+        for error in parse(file).filter_map(Result::err) {
+            let why = match error.fault {
+                Fault::NotASubject(value) if value.contains(&b'#') => ": no comment may follow a name",
+                _ => "",
+            };
+            let why = format!("line {} is wrong{why}, and is ignored", error.line);
+            say(Finding::warning(Code::Malformed, why).of(FILE).hint("correct the line as root"));
         }
-        if !is_permitted {
+        let Rights { supervise, user_devices, messages } = Rights::of(file, user);
+        if !supervise {
             let why = format!("does not let {} start programs under a supervisor by sudo", quoted(&*name));
             let hint = format!("{}, or start the program without sudo", config::adding(&[permission]));
             return Err(refused(Finding::problem(Code::PermissionDenied, why).of(FILE).hint(hint)));
