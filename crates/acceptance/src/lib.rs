@@ -31,7 +31,7 @@ pub use clients::command;
 pub use data::{assert_same, pattern};
 pub use engine::{Engine, by_engine, engine, test_engine};
 pub use finding::{Finding, commands};
-pub use fixture::{Disk, Loop, Medium, Name, Scratch};
+pub use fixture::{Disk, Loop, Medium, Name, Scratch, wait_for_detached};
 pub use harness::{Need, disk_trials, group, is_root, kernel_trial, main, needs, trial};
 pub use isolation::PRIVILEGE;
 pub use libtest_mimic::Trial;

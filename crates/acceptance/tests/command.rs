@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock};
 
 use acceptance::{
-    Disk, Finding, Loop, Medium, Name, Need, Outcome, Run, Scratch, is_root, main as harness, trial, wait_for,
+    Disk, Finding, Loop, Medium, Name, Need, Outcome, Run, Scratch, is_root, main as harness, trial,
+    wait_for_detached,
 };
 use disk::entry::OPTIONS;
 use disk::names;
@@ -792,11 +793,7 @@ fn reader_leaves(script: &str, shell: &str) {
         .output();
     assert_eq!(outcome.expect_out().lines().count(), 1, "{}", outcome.err());
     assert_eq!(fs::read_dir(&directory).expect("it is our directory").count(), 0);
-    // Whoever looks at all devices at this moment holds it a little longer.
-    wait_for("the end of the loop device", || {
-        let devices = Run::new("losetup").arg("-a").output().expect_out();
-        (!devices.contains(&directory.display().to_string())).then_some(())
-    });
+    wait_for_detached(&directory);
     assert!(
         !Path::new("/dev/sd/bdwrapper-demo").is_symlink()
             && !Path::new("/dev/hd/bdwrapper-demo").is_symlink()
