@@ -288,7 +288,7 @@ fn supervisor_killed() {
     assert_eq!(session.end_with(), 5);
 }
 
-/// A call waits for the supervisor, and only SIGKILL ends that.
+/// A call waits for the supervisor; SIGKILL ends the wait, and the program.
 fn supervisor_stopped() {
     let disk = image();
     let script = "echo $$; exec \"$0\" lines \"$1\"";
