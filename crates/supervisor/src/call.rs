@@ -167,7 +167,7 @@ impl Process for Caller {
     fn take_rights(&self, for_more: bool) -> Result<(), Errno> {
         // Everybody has capabilities in a namespace of his own. What restricts the caller there besides
         // (Landlock, a security module) does not restrict this process.
-        if for_more && !self.target.is_in_initial_user_namespace() {
+        if for_more && !self.target.is_in_own_user_namespace() {
             return Err(Errno::EPERM);
         }
         self.target.take_rights()

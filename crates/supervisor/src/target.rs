@@ -286,6 +286,14 @@ impl Target {
         self.checked(is_initial).unwrap_or(false)
     }
 
+    /// Returns whether the supervisor is in the same user namespace, so that its capabilities are of the same kind.
+    pub fn is_in_own_user_namespace(&self) -> bool {
+        let inode = |task: &str| fs::metadata(format!("/proc/{task}/ns/user")).map(|status| status.ino());
+        let theirs = inode(&self.thread.to_string());
+        let is_own = matches!((theirs, inode("thread-self")), (Ok(theirs), Ok(own)) if theirs == own);
+        self.checked(is_own).unwrap_or(false)
+    }
+
     /// Returns the largest size that it may give a file, in bytes.
     pub fn file_size_limit(&self) -> u64 {
         let mut limit = libc::rlimit64 { rlim_cur: u64::MAX, rlim_max: u64::MAX };
@@ -307,7 +315,7 @@ impl Target {
     /// Returns its user, groups and capabilities.
     fn rights(&self) -> Result<Rights, Errno> {
         let theirs = self.checked(self.status())??;
-        let capabilities = if self.is_in_initial_user_namespace() { self.capabilities() } else { 0 };
+        let capabilities = if self.is_in_own_user_namespace() { self.capabilities() } else { 0 };
         Ok(Rights {
             user: theirs.file_id("Uid:")?,
             group: theirs.file_id("Gid:")?,
@@ -328,7 +336,7 @@ struct Rights {
     user: u32,
     group: u32,
     groups: Vec<u32>,
-    /// Those in the initial user namespace, a bit each.
+    /// Those in the supervisor's user namespace, a bit each.
     capabilities: u64,
 }
 
