@@ -4,9 +4,9 @@
 # make check-slow   what needs a virtual machine; downloads QEMU and a kernel, installs neither
 # make check-vm     LVM, md, dm-crypt, nbd, real SCSI and IDE disks, in a virtual machine
 # make demo       an image turns into a SCSI and an IDE disk before your eyes
-# make bench      what the library costs
+# make bench      what the library and the supervisor cost
 # make bench-vm     the same on real devices and beside the kernel's SCSI targets, in a virtual machine
-# make conformance  libiscsi's tests of the SCSI commands on listed devices
+# make conformance  libiscsi's tests of the SCSI commands on listed devices, with both engines or ENGINE
 # make fuzz         libFuzzer looks for input that breaks the disk, for SECONDS (60) a target; SEED repeats a run
 # make packages   a .deb and an .rpm of what `make all` built, in target/packages
 # make install    as root: see the variables in the Makefile; `make uninstall`, given the same ones, removes it again
@@ -114,7 +114,7 @@ bench-vm: all
 	scripts/bench-vm
 
 conformance: all
-	scripts/conformance
+	scripts/conformance $(if $(ENGINE),--engine $(ENGINE))
 
 # Builds what it needs by itself, instrumented.
 fuzz: rust

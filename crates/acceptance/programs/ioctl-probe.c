@@ -1,7 +1,7 @@
 /* ioctl-probe DEVICE [r|w][n]: asks a device all that a client that looks for a physical disk may ask.
  *
  * One line a request: name, return value, name of the errno, output in hexadecimal, separated by tabs.
- * The tables of golden/ioctl were printed by this program on real disks. 0xee is the poison that output buffers
+ * The tables of golden/ioctl were printed by this program on real disks, those of golden/ioctl/i386 by the same as an i386 program. 0xee is the poison that output buffers
  * are filled with, so that a table also shows how many bytes a request writes.
  */
 #define _GNU_SOURCE
@@ -203,6 +203,7 @@ static const struct simple block[] = {
     {"BLKSECTGET", GET, BLKSECTGET, 4},
     {"BLKRAGET", GET, BLKRAGET, 8},
     {"BLKFRAGET", GET, BLKFRAGET, 8},
+    {"BLKRAGET(NULL)", VALUE, BLKRAGET, 0},
     {"BLKGETZONESZ", GET, 0x80041284, 4},
     {"BLKGETNRZONES", GET, 0x80041285, 4},
     {"BLKGETDISKSEQ", GET, BLKGETDISKSEQ, 8},
@@ -211,6 +212,14 @@ static const struct simple block[] = {
     {"BLKTRACESTOP", ZEROED, _IO(0x12, 117), 0},
     {"BLKELVGET(0x126a)", GET, 0x126a, 4},
 };
+
+#ifdef __i386__
+/* Numbers that only 64-bit programs know. */
+static const struct simple foreign[] = {
+    {"BLKBSZGET(64-bit)", GET, 0x80081270, 8},
+    {"BLKGETSIZE64(64-bit)", GET, 0x80081272, 8},
+};
+#endif
 
 static const struct simple others[] = {
     {"TCGETS(0x5401)", VALUE, 0x5401, (unsigned long)buffer},
@@ -448,6 +457,9 @@ int main(int argc, char **argv)
     SIMPLE(hdio_task);
 
     SIMPLE(block);
+#ifdef __i386__
+    SIMPLE(foreign);
+#endif
     uint64_t range[] = {32 << 20, 4096};
     row("BLKDISCARD(0,4096)", request(BLKDISCARD, (unsigned long)range), buffer, 0);
     row("BLKSECDISCARD", request(BLKSECDISCARD, (unsigned long)range), buffer, 0);
@@ -465,5 +477,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         command(&commands[i]);
     sg_io_headers();
+    /* The one setting that a real disk would remember. */
+    int timeout = 0;
+    request(0x2201, (unsigned long)&timeout);
     return 0;
 }

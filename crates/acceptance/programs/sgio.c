@@ -291,7 +291,8 @@ static void act(char *line)
     unsigned char cdb[64], sense[64] = {0};
     struct sg_io_hdr header = {.cmdp = cdb, .sbp = sense, .mx_sb_len = sizeof sense};
     header.cmd_len = from_hex(words[2], cdb, sizeof cdb);
-    size_t length = strtoul(words[3] ? words[3] : "0", NULL, 0), room = length + 65536;
+    int gives = !strcmp(verb, "give");
+    size_t length = gives ? strlen(words[3]) / 2 : strtoul(words[3] ? words[3] : "0", NULL, 0), room = length + 65536;
     unsigned char *data = map(room);
     struct iovec pieces[256];
     int result;
@@ -299,7 +300,7 @@ static void act(char *line)
         result = command(fd, &header, SG_DXFER_NONE, NULL, 0);
     } else if (!strcmp(verb, "in")) {
         result = command(fd, &header, SG_DXFER_FROM_DEV, data, length);
-    } else if (!strcmp(verb, "give")) {
+    } else if (gives) {
         result = command(fd, &header, SG_DXFER_TO_DEV, data, from_hex(words[3], data, room));
     } else {
         memset(data, strtoul(words[4], NULL, 16), length);

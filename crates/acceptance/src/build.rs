@@ -61,6 +61,23 @@ pub fn program(name: &str) -> PathBuf {
     program_with(name, name, &["-O2"])
 }
 
+/// `programs/NAME.c`, statically linked.
+pub fn statically_linked(name: &str) -> PathBuf {
+    program_with(name, name, &["-O2", "-static"])
+}
+
+/// `programs/NAME.c` as an i386 program, with the C library of `programs/i386`.
+pub fn i386_program(name: &str) -> PathBuf {
+    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/i386");
+    let source = library.join("libc.c");
+    let [library, source] = [&library, &source].map(|path| path.to_str().expect("the name is UTF-8"));
+    // The headers of 64-bit programs are those of both.
+    let headers = ["-I", library, "-idirafter", "/usr/include/x86_64-linux-gnu"];
+    let options = ["-m32", "-O1", "-ffreestanding", "-nostdlib", "-static", "-fno-stack-protector"];
+    let options = [&options[..], &["-fno-pic", "-no-pie", source], &headers].concat();
+    program_with(name, &format!("{name}-i386"), &options)
+}
+
 /// `programs/SOURCE.c`, compiled to `OUTPUT` with these options of the C compiler.
 pub fn program_with(source: &str, output: &str, options: &[&str]) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());

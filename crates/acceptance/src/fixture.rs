@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::engine::{COMMAND, Engine, engine};
 use crate::isolation::{Privilege, privilege};
-use crate::run::Run;
+use crate::run::{Run, wait_for};
 
 /// A temporary directory that every user can read, with a copy of the library in it.
 pub struct Scratch(TempDir);
@@ -96,6 +96,15 @@ impl Scratch {
 pub struct Loop {
     path: PathBuf,
     _open: File,
+}
+
+/// Waits until no loop device has a file whose name holds this path. Another process that looks at all devices keeps one a little longer.
+pub fn wait_for_detached(path: &Path) {
+    let path = path.to_str().expect("the name is UTF-8");
+    wait_for("the end of the loop device", || {
+        let devices = Run::new("losetup").arg("--all").output().expect_out();
+        (!devices.contains(path)).then_some(())
+    });
 }
 
 /// A file of the kernel's that is locked while a free loop device is looked for and taken, by other runs of the tests, too.
@@ -363,6 +372,12 @@ impl Disk {
 
     /// A program with the library, this device listed.
     pub fn run(&self, program: impl AsRef<OsStr>) -> Run {
-        Run::new(program).with(&self.scratch.library(), self.entry())
+        self.run_on(engine(), program)
+    }
+
+    /// A program with another engine.
+    pub fn run_on(&self, engine: Engine, program: impl AsRef<OsStr>) -> Run {
+        self.scratch.command();
+        Run::new(program).with_engine(engine, &self.scratch.library(), self.entry())
     }
 }

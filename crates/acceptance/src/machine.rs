@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-use crate::build::{library, program};
+use crate::build::{built_command, i386_program, library, program, statically_linked};
+use crate::engine::{self, Engine};
 use crate::run::Run;
 
 /// Whether this process runs in the machine.
@@ -12,18 +13,30 @@ pub fn is_machine() -> bool {
     std::env::var_os("VIRTUAL_MACHINE").is_some()
 }
 
-/// This test program, to be run in the machine with these disks.
-pub fn machine(disks: &str) -> Command {
+/// This test program, to be run in the machine with these disks, on an engine.
+pub fn machine(disks: &str, engine: Engine) -> Command {
     // What the machine could only compile slowly.
     library();
-    for name in ["sgio", "ioctl-probe", "clients", "secure"] {
+    built_command();
+    for name in ["sgio", "ioctl-probe", "clients", "secure", "bench"] {
         program(name);
     }
+    i386_program("ioctl-probe");
+    statically_linked("supervised");
     let own = std::env::current_exe().expect("/proc/self/exe names it");
     let mut command = script();
+    if engine == Engine::Supervisor {
+        command.arg("env").arg(format!("{}=supervisor", engine::VARIABLE));
+    }
     command.arg(own).env("DISKS", disks);
+    if let Some(directory) = std::env::var_os("GOLDEN") {
+        command.env("KEEP", directory);
+    }
     command
 }
+
+/// The directory in the machine whose files outlive it, where `GOLDEN` says where to.
+pub const KEPT: &str = "/run/control/kept";
 
 /// `scripts/machine`, which runs a command in the machine.
 pub fn script() -> Command {

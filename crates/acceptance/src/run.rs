@@ -1,4 +1,4 @@
-//! Programs that run with or without the library.
+//! Programs that run with an engine or without.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -36,16 +36,24 @@ pub fn wait_for<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Returns the parent of a process that runs.
+pub fn parent(process: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))
+        .unwrap_or_else(|error| panic!("{process}: {error}"));
+    status.lines().find_map(|line| line.strip_prefix("PPid:\t")).expect("each has one").to_owned()
+}
+
 /// A program to be run, in an environment that depends on nothing but what is set here.
 pub struct Run {
     program: OsString,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     trace: Option<(PathBuf, Vec<OsString>)>,
-    /// `vmware-bdwrapper run --engine supervisor` and its options, which run it.
-    supervisor: Vec<OsString>,
+    /// What runs it, with its options: `vmware-bdwrapper run --engine supervisor`, or what forbids that.
+    runner: Vec<OsString>,
     nobody: bool,
     default_signals: bool,
+    job: bool,
     stdin: Vec<u8>,
     stderr: Option<Stdio>,
 }
@@ -58,9 +66,10 @@ impl Run {
             arguments: Vec::new(),
             environment: Vec::new(),
             trace: None,
-            supervisor: Vec::new(),
+            runner: Vec::new(),
             nobody: false,
             default_signals: false,
+            job: false,
             stdin: Vec::new(),
             stderr: None,
         }
@@ -86,7 +95,12 @@ impl Run {
 
     /// Lists devices, and has the engine answer that is tested: the library or, beside it, the supervisor.
     pub fn with(self, library: &Path, devices: impl AsRef<OsStr>) -> Run {
-        match engine() {
+        self.with_engine(engine(), library, devices)
+    }
+
+    /// The same with another engine.
+    pub fn with_engine(self, engine: Engine, library: &Path, devices: impl AsRef<OsStr>) -> Run {
+        match engine {
             Engine::Library => self.env("LD_PRELOAD", library).env(names::DEVICES, devices),
             Engine::Supervisor => self.supervised(&library.with_file_name(COMMAND), devices),
         }
@@ -95,12 +109,18 @@ impl Run {
     /// Runs it under a supervisor, and lists devices.
     pub fn supervised(mut self, command: &Path, devices: impl AsRef<OsStr>) -> Run {
         let options = ["run", "--engine", "supervisor", "--force"].map(OsString::from);
-        self.supervisor = [command.into()].into_iter().chain(options).collect();
+        self.runner = [command.into()].into_iter().chain(options).collect();
         for entry in devices.as_ref().as_bytes().split(|byte| *byte == b':').filter(|entry| !entry.is_empty())
         {
-            self.supervisor.extend(["--device".into(), OsStr::from_bytes(entry).to_owned()]);
+            self.runner.extend(["--device".into(), OsStr::from_bytes(entry).to_owned()]);
         }
-        self.supervisor.push("--".into());
+        self.runner.push("--".into());
+        self
+    }
+
+    /// Has a system call fail in it with this errno, by `programs/forbid.c`, as it does in some sandboxes.
+    pub fn forbidden(mut self, call: &str, errno: i32) -> Run {
+        self.runner = vec![crate::build::program("forbid").into(), call.into(), errno.to_string().into()];
         self
     }
 
@@ -119,6 +139,12 @@ impl Run {
     /// or nohup(1).
     pub fn default_signals(mut self) -> Run {
         self.default_signals = true;
+        self
+    }
+
+    /// Runs it as a shell runs a job: in a process group of its own, which can be stopped by all signals that stop.
+    pub fn job(mut self) -> Run {
+        self.job = true;
         self
     }
 
@@ -142,7 +168,7 @@ impl Run {
     }
 
     fn command(&self) -> Command {
-        let words: Vec<&OsStr> = self.supervisor.iter().map(OsString::as_os_str).collect();
+        let words: Vec<&OsStr> = self.runner.iter().map(OsString::as_os_str).collect();
         let words: Vec<&OsStr> = [&words[..], &[&self.program]].concat();
         let started = |program: &OsStr| match self.default_signals {
             true => {
@@ -175,6 +201,9 @@ impl Run {
         command.args(&self.arguments).env_clear().env("PATH", PATH).env("LC_ALL", "C").env("TZ", "UTC");
         if self.trace.is_none() {
             command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        }
+        if self.job {
+            command.process_group(0);
         }
         if self.nobody {
             command.uid(NOBODY).gid(NOBODY);
@@ -272,9 +301,14 @@ pub struct Session {
 impl Session {
     /// Sends a line and returns the answer.
     pub fn ask(&mut self, line: &str) -> String {
+        self.send(line);
+        self.answer(line)
+    }
+
+    /// Sends a line.
+    pub fn send(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("it is open until the end");
         writeln!(stdin, "{line}").unwrap_or_else(|error| panic!("{line}: {error}"));
-        self.answer(line)
     }
 
     /// The next line that it writes by itself.

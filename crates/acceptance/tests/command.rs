@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock};
 
 use acceptance::{
-    Disk, Finding, Loop, Medium, Name, Need, Outcome, Run, Scratch, is_root, main as harness, trial, wait_for,
+    Disk, Finding, Loop, Medium, Name, Need, Outcome, Run, Scratch, is_root, main as harness, trial,
+    wait_for_detached,
 };
 use disk::entry::OPTIONS;
 use disk::names;
@@ -34,7 +35,6 @@ fn main() -> ExitCode {
         trial("run/errors", &[], run_errors),
         trial("entries/relative names", &[], relative),
         trial("entries/options in the help", &[], entry_help),
-        trial("run/programs that no library reaches", &[], unreachable),
         trial("run/a set-user-ID program", &[installs, devices].concat(), set_user_id),
         trial("probe/image", &[], || probe(Medium::Image)),
         trial("probe/loop", devices, || probe(Medium::Loop)),
@@ -274,14 +274,6 @@ fn entry_help() {
         assert!(page.contains(&format!("\n- `{name}`")), "libvmware-bdwrapper(7) does not explain {name}");
     };
     assert_eq!(options.map(in_manual).count(), 10);
-}
-
-fn unreachable() {
-    let disk = scsi_image();
-    let program = acceptance::program_with("bypass", "bypass-static", &["-O2", "-static", "-DSTATIC"]);
-    let outcome = run_with(&disk).arg(&program).arg("ioctl").arg(disk.path()).output();
-    assert_eq!((outcome.code(), outcome.out().as_str()), (0, "ENOTTY\n"));
-    outcome.says("unsupported", "is statically linked", "");
 }
 
 fn set_user_id() {
@@ -801,11 +793,7 @@ fn reader_leaves(script: &str, shell: &str) {
         .output();
     assert_eq!(outcome.expect_out().lines().count(), 1, "{}", outcome.err());
     assert_eq!(fs::read_dir(&directory).expect("it is our directory").count(), 0);
-    // Whoever looks at all devices at this moment holds it a little longer.
-    wait_for("the end of the loop device", || {
-        let devices = Run::new("losetup").arg("-a").output().expect_out();
-        (!devices.contains(&directory.display().to_string())).then_some(())
-    });
+    wait_for_detached(&directory);
     assert!(
         !Path::new("/dev/sd/bdwrapper-demo").is_symlink()
             && !Path::new("/dev/hd/bdwrapper-demo").is_symlink()

@@ -57,6 +57,10 @@ fn completes(words: Words) {
         ("vmware-bdwrapper probe --", "--device"),
         ("vmware-bdwrapper run --log-level ", "100"),
         ("vmware-bdwrapper probe --message-format ", "json"),
+        ("vmware-bdwrapper run --engine ", "auto"),
+        ("vmware-bdwrapper run --engine supervisor --message-format ", "json"),
+        ("vmware-bdwrapper run --message-format json --engine supervisor unsha", "unshare"),
+        ("vmware-bdwrapper probe --engine ", "supervisor"),
     ] {
         let found = words(line);
         assert!(found.iter().any(|word| word == wanted), "{line}: {found:?}");

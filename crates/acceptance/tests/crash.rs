@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::process::{Command, ExitCode, Stdio};
 
 use acceptance::machine::{disk, is_machine, machine, run, script, without_udev};
-use acceptance::{Scratch, main as harness, trial};
+use acceptance::{Engine, Scratch, engine, main as harness, trial};
 use disk::names;
 
 /// How often the machine is killed.
@@ -90,9 +90,20 @@ fn inside() -> ExitCode {
     let scratch = Scratch::new();
     let program = scratch.program("sgio");
     let writers = DEVICES.map(|(device, kind, ways)| {
-        let mut command = Command::new(&program);
-        command.env("LD_PRELOAD", scratch.library());
-        command.env(names::DEVICES, format!("{device}={kind}"));
+        let entry = format!("{device}={kind}");
+        let mut command = match engine() {
+            Engine::Library => {
+                let mut command = Command::new(&program);
+                command.env("LD_PRELOAD", scratch.library()).env(names::DEVICES, entry);
+                command
+            }
+            Engine::Supervisor => {
+                let mut command = Command::new(scratch.command());
+                command.args(["run", "--engine", "supervisor", "--force", "--device", &entry, "--"]);
+                command.arg(&program);
+                command
+            }
+        };
         command.args(["number", &(round * NUMBERS + 1).to_string(), &(NUMBERS - 1).to_string()]);
         command.args([ways[0], device, ways[1], device]).stdout(Stdio::piped());
         let mut writer = command.spawn().expect("it can be run");
@@ -201,7 +212,9 @@ struct Said {
 /// Starts the machine, and kills it after so many acknowledgements; the last ends by itself.
 fn start(scratch: &Scratch, disks: &str, round: u64, stop: u64) -> Said {
     let pid = scratch.path("pid");
-    let mut command = machine(disks);
+    // Each engine in turn.
+    let engine = if round % 2 == 0 { Engine::Library } else { Engine::Supervisor };
+    let mut command = machine(disks, engine);
     command.arg(round.to_string()).env("PIDFILE", &pid).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("the script can be run");
     let mut console = BufReader::new(child.stdout.take().expect("it is a pipe"));

@@ -89,6 +89,12 @@ fn doctor() -> Run {
     Run::new(command()).args(["doctor", "--json"])
 }
 
+/// In a sandbox in which no supervisor can be started, so that all is the library's.
+fn of_library(run: Run) -> Run {
+    const EPERM: i32 = 1;
+    run.forbidden("seccomp", EPERM)
+}
+
 /// Asks about a program that needs nothing of the administrator.
 fn about(entry: impl AsRef<OsStr>) -> Outcome {
     doctor().arg("--device").arg(entry).arg("true").output()
@@ -748,7 +754,7 @@ fn idle_bit() {
 fn programs() {
     let scratch = Scratch::new();
     let (_, entry) = image(&scratch, "image");
-    let of = |program: &Path| doctor().args(["--device", &entry]).arg(program).output();
+    let of = |program: &Path| of_library(doctor()).args(["--device", &entry]).arg(program).output();
     problems(
         &of(Path::new("no-such-program")),
         &[("program-not-found", "no-such-program: ")],
@@ -765,7 +771,7 @@ fn programs() {
     problems(
         &of(&of_static),
         &[("unsupported", "is statically linked and loads no library")],
-        "that is linked dynamically",
+        "outside the container or sandbox",
     );
     let musl = ["-O2", "-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"];
     let musl = of(&program_with("bypass", "bypass-musl", &musl));
@@ -774,8 +780,11 @@ fn programs() {
     let sanitized = program_with("bypass", "bypass-asan", &["-O2", "-fsanitize=address"]);
     warns(&of(&sanitized), "unsupported", "is built with AddressSanitizer");
     let first = Run::new("gcc").arg("-print-file-name=libasan.so").output().expect_out();
-    let ordered =
-        doctor().args(["--device", &entry]).arg(&sanitized).env("LD_PRELOAD", first.trim()).output();
+    let ordered = of_library(doctor())
+        .args(["--device", &entry])
+        .arg(&sanitized)
+        .env("LD_PRELOAD", first.trim())
+        .output();
     assert!(!ordered.out().contains("AddressSanitizer"), "{}", ordered.out());
     // The head of a 32-bit file (elf(5)): class 1, machine 3 (Intel 80386), and nothing behind it.
     let mut head = [0; 52];
@@ -787,7 +796,7 @@ fn programs() {
     problems(
         &of(&small),
         &[("unsupported", "is a 32-bit program and the library a 64-bit one")],
-        "that is linked dynamically",
+        "outside the container or sandbox",
     );
 }
 
@@ -806,7 +815,7 @@ fn launchers() {
     let of = |text: &str| {
         fs::write(&script, format!("#!/bin/sh\n{text}\n")).expect("it is our directory");
         chmod(&script, 0o755);
-        doctor().args(["--device", &entry]).arg(&script).output()
+        of_library(doctor()).args(["--device", &entry]).arg(&script).output()
     };
     let kept = of("# LD_PRELOAD=x\nLD_PRELOAD=x.so:$LD_PRELOAD exec true");
     is_ready(&kept);
@@ -876,7 +885,7 @@ fn launchers() {
     problems(
         &followed,
         &[("unsupported", "bypass-static: is statically linked")],
-        "that is linked dynamically",
+        "outside the container or sandbox",
     );
 }
 
@@ -1100,7 +1109,7 @@ fn installed_library() {
     let (_, entry) = image(&scratch, "image");
     // Away from the library that was built with it.
     let command = scratch.copy(&command(), "vmware-bdwrapper");
-    let asked = || Run::new(&command).args(["doctor", "--json", "--device", &entry, "true"]);
+    let asked = || of_library(Run::new(&command)).args(["doctor", "--json", "--device", &entry, "true"]);
     let place = Path::new("/usr/local/lib");
     problems(&asked().output(), &[("not-installed", LIBRARY)], "make install");
     {
@@ -1268,7 +1277,7 @@ fn starters() {
         "put it first, as in 'su -c \"vmware-bdwrapper run --device ENTRY -- PROGRAM\"'",
     );
     // Root's does not run in secure mode, and cleans the environment itself.
-    let roots = task("run").arg(setting.scratch.path("image")).output();
+    let roots = of_library(task("run")).arg(setting.scratch.path("image")).output();
     assert_eq!(roots.code(), 0);
     roots.says("preload-lost", words, remedy);
 }

@@ -2,12 +2,13 @@
 //!
 //! `golden/ioctl` was printed by `programs/ioctl-probe.c` on real disks: `scsi.*` on a SCSI disk of 1 GiB, `ide.*` on an
 //! ATA disk of 256 MiB behind libata, as root and as an ordinary user. `golden/derived` holds the same rows for
-//! a disk behind the kernel's old IDE driver, from its source. The devices here are of the same sizes.
+//! a disk behind the kernel's old IDE driver, from its source. The directories `i386` in both hold what an i386 program gets
+//! there. The devices here are of the same sizes.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use acceptance::{Disk, Medium, Need, Outcome, Run, Trial, main as harness, trial};
+use acceptance::{Disk, Medium, Need, Outcome, Run, Trial, i386_program, main as harness, trial};
 
 const MIB: u64 = 1 << 20;
 
@@ -30,9 +31,17 @@ impl User {
     }
 }
 
+/// Which program asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Program {
+    Native,
+    I386,
+}
+
 /// One device that is asked by one user.
 #[derive(Clone, Copy, Debug)]
 struct Case {
+    program: Program,
     kind: &'static str,
     medium: Medium,
     user: User,
@@ -44,11 +53,28 @@ fn main() -> ExitCode {
 
 /// The trials, which tests/supervisor.rs runs too.
 pub fn trials() -> Vec<Trial> {
+    let mut trials = trials_of(Program::Native);
+    trials.push(trial("documented", &[], documented));
+    trials
+}
+
+/// The trials of an i386 program, which no library reaches.
+#[allow(dead_code, reason = "tests/supervisor.rs runs them")]
+pub fn i386_trials() -> Vec<Trial> {
+    if cfg!(not(target_arch = "x86_64")) {
+        return Vec::new();
+    }
+    let mut trials = trials_of(Program::I386);
+    trials.push(trial("large", &[], large));
+    trials
+}
+
+fn trials_of(program: Program) -> Vec<Trial> {
     let mut trials = Vec::new();
     for kind in ["scsi", "sata", "ide"] {
         for medium in [Medium::Image, Medium::Node] {
             for user in [User::Root, User::NobodyReadOnly, User::NobodyReadWrite] {
-                let case = Case { kind, medium, user };
+                let case = Case { program, kind, medium, user };
                 let medium = if medium == Medium::Image { "image" } else { "loop" };
                 // Only root can become nobody.
                 trials.push(trial(
@@ -61,9 +87,9 @@ pub fn trials() -> Vec<Trial> {
     }
     for medium in [Medium::Image, Medium::Node] {
         let name = if medium == Medium::Image { "image" } else { "loop" };
-        trials.push(trial(format!("unlisted/{name}"), &[Need::Devices], move || unlisted(medium)));
+        let unlisted = move || unlisted(program, medium);
+        trials.push(trial(format!("unlisted/{name}"), &[Need::Devices], unlisted));
     }
-    trials.push(trial("documented", &[], documented));
     trials
 }
 
@@ -90,15 +116,20 @@ fn golden(case: Case) -> Table {
         Ok(directory) if case.kind != "ide" => directory,
         _ => format!("{}/golden/{directory}", env!("CARGO_MANIFEST_DIR")),
     };
-    let name = format!("{directory}/{disk}.{}.tsv", case.user.names().0);
+    let subdirectory = if case.program == Program::I386 { "i386/" } else { "" };
+    let name = format!("{directory}/{subdirectory}{disk}.{}.tsv", case.user.names().0);
     let mut table = table(&std::fs::read_to_string(&name).unwrap_or_else(|error| panic!("{name}: {error}")));
     // SG_IO rows are compared field by field, where the disk has that request.
     table.retain(|row, _| row != "open" && (case.kind != "ide" || !row.starts_with("SG_IO")));
     table
 }
 
-fn probe(run: impl Fn(&std::path::Path) -> Run, disk: &Disk, user: User) -> Outcome {
-    let run = run(&disk.scratch().program("ioctl-probe")).arg(disk.path()).arg(user.names().1);
+fn probe(run: impl Fn(&std::path::Path) -> Run, disk: &Disk, program: Program, user: User) -> Outcome {
+    let program = match program {
+        Program::Native => disk.scratch().program("ioctl-probe"),
+        Program::I386 => disk.scratch().copy(&i386_program("ioctl-probe"), "ioctl-probe-i386"),
+    };
+    let run = run(&program).arg(disk.path()).arg(user.names().1);
     if user == User::Root { run.output() } else { run.nobody().output() }
 }
 
@@ -137,7 +168,6 @@ const EVERYBODY: &[User] = &[User::Root, User::NobodyReadOnly, User::NobodyReadW
 const ROOT: &[User] = &[User::Root];
 const READERS: &[User] = &[User::NobodyReadOnly];
 const WRITERS: &[User] = &[User::Root, User::NobodyReadWrite];
-const NOBODY: &[User] = &[User::NobodyReadOnly, User::NobodyReadWrite];
 
 /// Every difference from the tables there is. One that is none any more fails the test.
 ///
@@ -210,30 +240,6 @@ const DIFFERENCES: &[Difference] = &[
         media: ANY,
         users: EVERYBODY,
         ours: Ours::Row("0\t-\tff3f0000200000000000000000000000"),
-        why: "as above",
-    },
-    Difference {
-        row: "SG_GET_TIMEOUT",
-        kinds: WITH_SCSI,
-        media: ANY,
-        users: NOBODY,
-        ours: Ours::Row("0\t-\t"),
-        why: "the real disk remembered what root had set before; each of ours is fresh in each process",
-    },
-    Difference {
-        row: "SG_GET_RESERVED_SIZE",
-        kinds: SATA,
-        media: ANY,
-        users: EVERYBODY,
-        ours: Ours::Row("0\t-\t00001400"),
-        why: "the longest transfer is the backing device's",
-    },
-    Difference {
-        row: "SG_GET_RESERVED_SIZE(after2)",
-        kinds: SATA,
-        media: ANY,
-        users: EVERYBODY,
-        ours: Ours::Row("0\t-\t00001400"),
         why: "as above",
     },
     Difference {
@@ -383,14 +389,6 @@ const DIFFERENCES: &[Difference] = &[
         why: "as above",
     },
     Difference {
-        row: "BLKSECTGET",
-        kinds: WITH_ATA,
-        media: IMAGE,
-        users: EVERYBODY,
-        ours: Ours::Row("0\t-\t000aeeee"),
-        why: "the same for all kinds",
-    },
-    Difference {
         row: "BLKGETDISKSEQ",
         kinds: ALL,
         media: IMAGE,
@@ -399,6 +397,51 @@ const DIFFERENCES: &[Difference] = &[
         why: "the kernel does not count files; as on Linux before 5.15",
     },
 ];
+
+/// What differs for i386 programs, instead of what [`DIFFERENCES`] has for the same row and medium.
+const I386_DIFFERENCES: &[Difference] = &[
+    Difference {
+        row: "HDIO_GETGEO_BIG(0x330)",
+        kinds: SCSI,
+        media: ANY,
+        users: EVERYBODY,
+        ours: Ours::Row("0\t-\t223d0000f303000000000000eeeeeeee"),
+        why: "removed from Linux in 2003; clients of that age ask for it",
+    },
+    Difference {
+        row: "HDIO_GETGEO_BIG(0x330)",
+        kinds: WITH_ATA,
+        media: ANY,
+        users: EVERYBODY,
+        ours: Ours::Row("0\t-\tff3f00002000000000000000eeeeeeee"),
+        why: "as above",
+    },
+    Difference {
+        row: "TCGETS(0x5401)",
+        kinds: WITHOUT_ENOTTY,
+        media: LOOP,
+        users: EVERYBODY,
+        ours: Ours::Row("-1\tENOTTY\t"),
+        why: "a terminal's request: the loop driver's answer",
+    },
+];
+
+/// The difference that applies to a row; there is none or one.
+fn difference(case: Case, row: &str) -> Option<&'static Difference> {
+    let is_row = |difference: &&Difference| difference.row == row && difference.media.contains(&case.medium);
+    let i386 = || I386_DIFFERENCES.iter().filter(is_row);
+    let list = match case.program {
+        Program::I386 if i386().next().is_some() => I386_DIFFERENCES,
+        _ => DIFFERENCES,
+    };
+    let mut applying = list
+        .iter()
+        .filter(is_row)
+        .filter(|difference| difference.kinds.contains(&case.kind) && difference.users.contains(&case.user));
+    let first = applying.next();
+    assert!(applying.next().is_none(), "{row} has two differences that apply");
+    first
+}
 
 /// Commands that the real disk does not have and ours does, or the other way round, or that end otherwise.
 const OTHER_COMMANDS: &[(&str, &[&str], &[User], &str)] = &[
@@ -544,17 +587,19 @@ fn is_smart_data(text: &str) -> bool {
 fn check(case: Case) {
     let bytes = if case.kind == "scsi" { 1024 * MIB } else { 256 * MIB };
     let disk = Disk::new(case.medium, case.kind, bytes);
-    let outcome = probe(|program| disk.run(program), &disk, case.user);
+    let outcome = probe(|path| disk.run(path), &disk, case.program, case.user);
     assert_eq!(outcome.err(), "");
     let ours = table(&outcome.expect_out());
-    let kernels = table(&probe(|program| Run::new(program), &disk, case.user).expect_out());
+    let kernels = table(&probe(|path| Run::new(path), &disk, case.program, case.user).expect_out());
     let golden = golden(case);
     let refusal = if case.kind == "sata" { "-1\tENOTTY\t" } else { "-1\tEINVAL\t" };
     let mut wrong = Vec::new();
     for (row, real) in &golden {
         let said = &ours[row];
-        // BLKELVGET is in no kernel any more: unknown, so refused as the disk's driver would.
-        if case.medium != Medium::Image && row.starts_with("BLK") && !row.starts_with("BLKELVGET") {
+        // What the block layer does not know is refused as the disk's driver would: BLKELVGET is in no kernel any more, and
+        // an i386 program has other numbers.
+        let is_unknown = row.starts_with("BLKELVGET") || row.ends_with("(64-bit)");
+        if case.medium != Medium::Image && row.starts_with("BLK") && !is_unknown {
             let of_the_size = row.starts_with("BLKGETSIZE");
             if *said != kernels[row] || (of_the_size && said != real) {
                 wrong.push(format!("{row}: {said} where the kernel says {}", kernels[row]));
@@ -568,13 +613,7 @@ fn check(case: Case) {
             }
             continue;
         }
-        let mut differences = DIFFERENCES.iter().filter(|difference| {
-            difference.row == row
-                && difference.kinds.contains(&case.kind)
-                && difference.media.contains(&case.medium)
-                && difference.users.contains(&case.user)
-        });
-        let right = match differences.next() {
+        let right = match difference(case, row) {
             None if said == real => continue,
             None => format!("a real disk says {real}"),
             // Another real disk may have what the recorded one had not.
@@ -590,9 +629,8 @@ fn check(case: Case) {
             },
         };
         wrong.push(format!("{row}: {said}; {right}"));
-        assert!(differences.next().is_none(), "{row} has two differences that apply");
     }
-    for difference in DIFFERENCES {
+    for difference in DIFFERENCES.iter().chain(I386_DIFFERENCES) {
         assert!(golden.contains_key(difference.row), "no table has the row {}", difference.row);
     }
     if case.kind == "ide" {
@@ -607,17 +645,33 @@ fn check(case: Case) {
 
 /// docs/differences.md names every difference, and why.
 fn documented() {
-    let own = DIFFERENCES.iter().map(|Difference { row, kinds, media, users, why, .. }| {
+    let commands = OTHER_COMMANDS.iter().map(|&(row, kinds, users, why)| (row, kinds, "both", users, why));
+    let own = documented_differences(DIFFERENCES).chain(commands).collect();
+    let i386 = documented_differences(I386_DIFFERENCES).collect();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/differences.md");
+    let text = std::fs::read_to_string(file).expect("it is part of the sources");
+    for table in [own, i386].map(documented_table) {
+        assert!(text.contains(&table), "docs/differences.md is to have this table:\n{table}");
+    }
+}
+
+/// A row of docs/differences.md: of the tables, kinds, media, users, and why.
+type Documented = (&'static str, &'static [&'static str], &'static str, &'static [User], &'static str);
+
+fn documented_differences(list: &'static [Difference]) -> impl Iterator<Item = Documented> {
+    list.iter().map(|Difference { row, kinds, media, users, why, .. }| {
         let on = match *media {
             [_] if media[0] == Medium::Image => "image files",
             [_] => "block devices",
             _ => "both",
         };
         (*row, *kinds, on, *users, *why)
-    });
-    let commands = OTHER_COMMANDS.iter().map(|&(row, kinds, users, why)| (row, kinds, "both", users, why));
+    })
+}
+
+fn documented_table(rows: Vec<Documented>) -> String {
     let mut lines: Vec<(String, String)> = Vec::new();
-    for (row, kinds, on, users, why) in own.chain(commands) {
+    for (row, kinds, on, users, why) in rows {
         let who = match users {
             [User::Root] => "root",
             [User::NobodyReadOnly] => "readers",
@@ -636,21 +690,30 @@ fn documented() {
             _ => lines.push((format!("`{row}`"), cells)),
         }
     }
-    let table: String = lines.iter().map(|(rows, cells)| format!("| {rows} | {cells} |\n")).collect();
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/differences.md");
-    let text = std::fs::read_to_string(file).expect("it is part of the sources");
-    assert!(text.contains(&table), "docs/differences.md is to have this table:\n{table}");
+    lines.iter().map(|(rows, cells)| format!("| {rows} | {cells} |\n")).collect()
 }
 
 /// A device that is not listed answers byte for byte as without the library.
-fn unlisted(medium: Medium) {
+fn unlisted(program: Program, medium: Medium) {
     for user in [User::Root, User::NobodyReadOnly, User::NobodyReadWrite] {
         let disk = Disk::new(medium, "scsi", 256 * MIB);
         let other = disk.scratch().image("other", MIB);
         let entries = format!("{}=scsi", other.display());
-        let without = probe(|program| Run::new(program), &disk, user).expect_out();
-        let with = probe(|program| Run::new(program).with(&disk.scratch().library(), &entries), &disk, user);
+        let without = probe(|path| Run::new(path), &disk, program, user).expect_out();
+        let with =
+            probe(|path| Run::new(path).with(&disk.scratch().library(), &entries), &disk, program, user);
         assert_eq!(with.err(), "");
         assert_eq!(with.expect_out(), without, "{user:?}");
+    }
+}
+
+/// Sizes that a `long` of an i386 program cannot hold.
+fn large() {
+    for (sectors, wanted) in [((1 << 32) - 1, "0\t-\tffffffffeeeeeeee"), (1 << 32, "-1\tEFBIG\t")] {
+        let disk = Disk::new(Medium::Image, "scsi", 512 * sectors);
+        let ours = table(&probe(|path| disk.run(path), &disk, Program::I386, User::Root).expect_out());
+        assert_eq!(ours["BLKGETSIZE"], wanted);
+        let bytes: String = (512 * sectors).to_le_bytes().map(|byte| format!("{byte:02x}")).concat();
+        assert_eq!(ours["BLKGETSIZE64"], format!("0\t-\t{bytes}"));
     }
 }

@@ -1,4 +1,4 @@
-//! A hypervisor: QEMU gives a listed loop device to a Linux guest as a SCSI disk.
+//! A hypervisor: QEMU gives a listed loop device to a Linux guest as a SCSI disk, with either engine.
 //!
 //! `scripts/guest` makes QEMU and the guest, `scripts/guest-init` is what the guest does; `make check-slow` runs them and these trials.
 
@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use acceptance::{Loop, Need, Run, Scratch, library, main as harness, trial};
+use acceptance::{Engine, Loop, Need, Run, Scratch, library, main as harness, trial};
 use rustix::fs::{SeekFrom, seek};
 
 const MIB: u64 = 1 << 20;
@@ -27,10 +27,10 @@ fn main() -> ExitCode {
     for device in ["scsi-block", "scsi-generic"] {
         let name = format!("{device}/refused-without-the-library");
         trials.push(trial(name, &NEEDS, move || refused_without_the_library(device)));
-        for cache in ["writeback", "none"] {
-            for block in [512, 4096] {
-                let name = format!("{device}/cache-{cache}-blocks-of-{block}");
-                trials.push(trial(name, &NEEDS, move || guest(device, cache, block)));
+        for (engine, by) in [(Engine::Library, ""), (Engine::Supervisor, "-supervisor")] {
+            for (cache, block) in [("writeback", 512), ("writeback", 4096), ("none", 512), ("none", 4096)] {
+                let name = format!("{device}/cache-{cache}-blocks-of-{block}{by}");
+                trials.push(trial(name, &NEEDS, move || guest(engine, device, cache, block)));
             }
         }
     }
@@ -110,10 +110,11 @@ fn refused_without_the_library(device: &str) {
     assert!(refused.err().contains("cannot get SG_IO version number"), "{}", refused.err());
 }
 
-fn guest(device: &str, cache: &str, block: u64) {
+fn guest(engine: Engine, device: &str, cache: &str, block: u64) {
     let disk = Disk::new(block);
     let entry = format!("{}=scsi,serial={SERIAL},model={MODEL}", disk.device.path().display());
-    let ended = disk.qemu(device, cache).with(&disk.scratch.library(), entry).output();
+    disk.scratch.command();
+    let ended = disk.qemu(device, cache).with_engine(engine, &disk.scratch.library(), entry).output();
     let console = Console(ended.expect_out());
     let all = format!("{}\n{}", console.0, ended.err());
     assert!(

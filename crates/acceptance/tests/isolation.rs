@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::sync::Mutex;
 
-use acceptance::{Disk, Loop, Medium, Name, Need, PRIVILEGE, Run, Scratch, trial, wait_for};
+use acceptance::{Disk, Loop, Medium, Name, Need, PRIVILEGE, Run, Scratch, trial, wait_for_detached};
 use system::{CONF, LIBRARY, System, chmod, make, trusted};
 
 /// Has the trial [`hold`] wait for the end of its standard input.
@@ -93,17 +93,12 @@ impl Held {
         devices.lines().filter(|line| line.contains(directory)).map(str::to_owned).collect()
     }
 
-    /// Whoever looks at all devices at this moment holds them a little longer.
-    fn wait(&self) {
-        wait_for("the end of its loop devices", || self.devices().is_empty().then_some(()));
-    }
-
     fn end(mut self) -> Vec<String> {
         let devices = self.devices();
         drop(self.stdin.take());
         let status = self.child.wait().expect("our own child can be waited for");
         assert!(status.success(), "{status}");
-        self.wait();
+        wait_for_detached(self.images.directory());
         assert_eq!(fs::read_dir(self.images.directory()).expect("it exists").count(), 0);
         devices
     }
@@ -111,7 +106,7 @@ impl Held {
     fn kill(mut self) -> Vec<String> {
         let devices = self.devices();
         self.child.kill().and_then(|()| self.child.wait()).expect("it is our own child");
-        self.wait();
+        wait_for_detached(self.images.directory());
         devices
     }
 }

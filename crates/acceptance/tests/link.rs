@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use acceptance::{Loop, Need, Outcome, Run, Scratch, Session, trial, wait_for};
+use acceptance::{Loop, Need, Outcome, Run, Scratch, Session, trial, wait_for_detached};
 use serde_json::{Value, json};
 use system::command;
 
@@ -833,7 +833,6 @@ fn attached() {
     let leads = place.leads_to("/dev/sd/test");
     let stopped = place.enter("sh").args(["-ec", line("ExecStop=")]).output();
     drop(device);
-    // Whoever looks at all devices at this moment holds it a little longer.
-    wait_for("the end of the loop device", || attached().is_empty().then_some(()));
+    wait_for_detached(&image);
     assert_eq!((leads, stopped.err().as_str()), (node, ""));
 }

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 use acceptance::clients::LIST;
 use acceptance::{
-    Disk, Loop, Medium, Name, Need, Outcome, Run, Scratch, Sgio, Trial, assert_same, clients, command,
-    disk_trials, hex, is_root, main as harness, needs, pattern, trial,
+    Disk, Engine, Loop, Medium, Name, Need, Outcome, Run, Scratch, Sgio, Trial, assert_same, clients,
+    command, disk_trials, engine, hex, is_root, main as harness, needs, parent, pattern, trial, wait_for,
 };
 
 const MIB: u64 = 1 << 20;
@@ -52,6 +52,8 @@ pub fn trials() -> Vec<Trial> {
         add("increments/two-nodes", &["cc"], increments_by_two_nodes);
         add("increments/image-beside-fork", &["cc"], |kind| increments_beside_fork(Medium::Image, kind));
         add("increments/loop-beside-fork", &["cc"], |kind| increments_beside_fork(Medium::Loop, kind));
+        add("killed/image", &["cc"], |kind| killed(Medium::Image, kind));
+        add("killed/loop", &["cc"], |kind| killed(Medium::Loop, kind));
         add("atomic/image", &["cc"], |kind| write_atomic(Medium::Image, kind));
         add("atomic/loop", &["cc"], |kind| write_atomic(Medium::Loop, kind));
         add("size/4096-loop", &["cc", "sg_readcap"], big_blocks_loop);
@@ -732,6 +734,36 @@ fn increments_by_two_nodes(kind: &'static str) {
     let node = Name::node("bdwrapper-test", disk.device());
     let paths = [disk.path(), node.path()];
     assert_eq!(increment(&disk, 2, &["5", "500", "2"], &paths), [2000; 2]);
+}
+
+/// A client that is killed in the middle of COMPARE AND WRITE, or its supervisor, leaves a whole block
+/// and no lock.
+fn killed(medium: Medium, kind: &'static str) {
+    let disk = Disk::new(medium, kind, MIB);
+    let numbers = || {
+        let data = read_at(disk.device(), 5 * 512, 512);
+        [0, 504].map(|at| u64::from_le_bytes(data[at..][..8].try_into().expect("8 bytes")))
+    };
+    let program = disk.scratch().program("sgio");
+    for round in 0..6 {
+        let before = numbers()[0];
+        let run = disk.run("sh").args(["-c", "echo $$; exec \"$0\" \"$@\""]).arg(&program);
+        let run = run.args(["increment", "5", "1000000", "3"]).arg(disk.path());
+        let mut session = run.start(&disk.scratch().path("stderr"));
+        let client = session.line();
+        wait_for("increments", || (numbers()[0] > before + 11 * round).then_some(()));
+        let victim = match (engine(), round % 2) {
+            (Engine::Supervisor, 1) => parent(&client),
+            _ => client,
+        };
+        Run::new("kill").args(["-KILL", &victim]).output().expect_out();
+        // Whatever is left of it.
+        drop(session);
+        let before = numbers()[0];
+        let [after, end] = increment(&disk, 1, &["5", "50", "2"], &[disk.path()]);
+        // Each of its threads may have had one more on the way.
+        assert!(after == end && (100..=103).contains(&(after - before)), "{before} to {after} and {end}");
+    }
 }
 
 fn hostile(medium: Medium, kind: &'static str) {

@@ -173,7 +173,7 @@ fn doctor() {
         "doctor DIR/program",
     ]);
     // Of the kernel that the test runs on.
-    let of_kernel = ["SELinux", "AppArmor", "/dev/kmsg", "/var/log/audit/audit.log"];
+    let of_kernel = ["seccomp", "SELinux", "AppArmor", "/dev/kmsg", "/var/log/audit/audit.log"];
     let is_of_kernel = |line: &&str| {
         line.split_once(": ").is_some_and(|(_, text)| of_kernel.iter().any(|start| text.starts_with(start)))
     };

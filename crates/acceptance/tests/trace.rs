@@ -1,20 +1,28 @@
 //! The command `trace`, as users run it.
 
+#[path = "system/mod.rs"]
 mod system;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::mem::offset_of;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use acceptance::{Disk, Medium, Need, Outcome, Run, Scratch, main as harness, needs, pattern, trial};
+use acceptance::{
+    Disk, Engine, Medium, Need, Outcome, Run, Scratch, Session, engine, group, main as harness, needs,
+    parent, pattern, program_with, trial, wait_for,
+};
 use disk::abi::{
     IdeTaskRequest, SG_DXFER_FROM_DEV, SG_DXFER_NONE, SG_DXFER_TO_DEV, ScsiIoctlCommand, SgIoHdr,
 };
 use disk::names;
+use libtest_mimic::Trial;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestError, TestRunner};
@@ -32,6 +40,32 @@ const MIB: u64 = 1 << 20;
 const GET_IDLUN: &str = "0x5382";
 
 fn main() -> ExitCode {
+    let mut trials = trials();
+    trials.extend([
+        trial("a program that fills its standard error", &[Need::Tool("sg_turs")], full_stderr),
+        trial("a program that may not have a socket", &[], no_socket),
+        trial("a receiver of another user", &[Need::Devices, Need::Tool("unshare")], impostor),
+        trial("a file where the standard error was", &[], data_behind_stderr),
+        trial("few descriptors", &[Need::Tool("prlimit")], few_descriptors),
+        trial("a set-user-ID program", &[Need::Root, Need::Tool("make")], set_user_id),
+        trial("signals", &[Need::Tool("sg_turs")], signals),
+        trial("output", &[], output),
+        trial("output/under a loop device", &needs(Medium::Loop, &[]), output_under_a_loop_device),
+        trial("a full disk/on a terminal", &[Need::Tool("script")], full_disk_on_a_terminal),
+        trial("replay/another kind", &[], replay_other_kind),
+        trial("replay/what changes the device", &[], replay_writes),
+        trial("replay/what changes a device in use", &needs(Medium::Loop, &[]), replay_in_use),
+        trial("replay/what changes nothing", &[], replay_changes_nothing),
+        trial("replay/no library", &[], replay_without_library),
+        trial("replay/hostile", &[], replay_hostile),
+        trial("usage", &[], usage),
+    ]);
+    trials.extend(group("supervisor", supervised_trials));
+    harness(trials)
+}
+
+/// The trials of both engines.
+pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for (name, medium) in [("image", Medium::Image), ("loop", Medium::Loop)] {
         let tools = ["hdparm", "sg_readcap", "blockdev"];
@@ -49,34 +83,47 @@ fn main() -> ExitCode {
         trial("children", &[], children),
         trial("a program that closes what it does not know", &[], closes_all),
         trial("a program without a standard error", &[], no_stderr),
-        trial("a program that fills its standard error", &[Need::Tool("sg_turs")], full_stderr),
-        trial("a program that may not have a socket", &[], no_socket),
-        trial("a receiver of another user", &[Need::Devices, Need::Tool("unshare")], impostor),
-        trial("a file where the standard error was", &[], data_behind_stderr),
-        trial("few descriptors", &[Need::Tool("prlimit")], few_descriptors),
-        trial("a set-user-ID program", &[Need::Root, Need::Tool("make")], set_user_id),
         trial("exit status", &[], exit_status),
-        trial("signals", &[Need::Tool("sg_turs")], signals),
-        trial("output", &[], output),
-        trial("output/under a loop device", &needs(Medium::Loop, &[]), output_under_a_loop_device),
         trial("a full disk", &[], full_disk),
         trial("replay/the same", &[Need::Devices, Need::Tool("hdparm"), Need::Tool("sg_inq")], replay_same),
-        trial("a full disk/on a terminal", &[Need::Tool("script")], full_disk_on_a_terminal),
         trial("replay/another size", &[], replay_other_size),
-        trial("replay/another kind", &[], replay_other_kind),
         trial("replay/what differs", &[], replay_fields),
-        trial("replay/what changes the device", &[], replay_writes),
-        trial("replay/what changes a device in use", &needs(Medium::Loop, &[]), replay_in_use),
-        trial("replay/what changes nothing", &[], replay_changes_nothing),
-        trial("replay/no library", &[], replay_without_library),
-        trial("replay/hostile", &[], replay_hostile),
-        trial("usage", &[], usage),
     ]);
-    harness(trials)
+    trials
+}
+
+/// What a supervisor alone can trace, and how its trace ends.
+fn supervised_trials() -> Vec<Trial> {
+    let cc = Need::Tool("cc");
+    let tools = [Need::Devices, Need::Tool("hdparm"), Need::Tool("sg_inq"), Need::Tool("blockdev")];
+    vec![
+        trial("as the library", &tools, as_the_library),
+        trial("messages as the library's", &[], messages_as_the_librarys),
+        trial("what the kernel answers", &needs(Medium::Loop, &["blockdev"]), kernels_answers),
+        trial("nothing is in the program", &[], nothing_in_the_program),
+        trial("a static program", &[cc], static_program),
+        trial("a program that is killed", &[cc, Need::Devices], killed_meanwhile),
+        trial("an i386 program", &[cc], i386_program),
+        trial("a set-user-ID program", &[cc, Need::Devices, Need::Tool("setpriv")], set_user_id_as_root),
+        trial("programs that cannot be looked at", &[cc, Need::Devices], not_to_be_read),
+        trial("signals", &[Need::Tool("sg_turs")], signals_to_the_front),
+        trial("the supervisor is killed", &[cc], supervisor_killed),
+        trial("the front is killed", &[cc], front_killed),
+        trial("a reader that leaves", &[cc], reader_leaves),
+        trial("a reader that does not read", &[cc], reader_sleeps),
+    ]
 }
 
 fn trace(disk: &Disk) -> Run {
-    Run::new(command()).args(TRACE).args(["--device", &disk.entry()])
+    trace_by(engine(), disk)
+}
+
+fn trace_by(engine: Engine, disk: &Disk) -> Run {
+    let engine = match engine {
+        Engine::Library => "library",
+        Engine::Supervisor => "supervisor",
+    };
+    Run::new(command()).args(TRACE).args(["--engine", engine, "--device", &disk.entry()])
 }
 
 /// The command, whose messages are for programs.
@@ -401,7 +448,10 @@ fn threads() {
     );
     // A heading, the lines, three lines of table and the heading's rule.
     assert_eq!(text.lines().count(), 1 + found.len() + 4);
-    // Handlers on a small stack, in the midst of other requests.
+    // Handlers on a small stack, in the midst of other requests: a matter of the library alone.
+    if engine() == Engine::Supervisor {
+        return;
+    }
     let outcome = session(&disk, "clients", "open open DEV\nsignals 3\n");
     assert_eq!(outcome.out(), "3 -\n0 failed\n");
     assert!(requests(&outcome.err(), &disk).len() >= 2000);
@@ -777,7 +827,7 @@ fn replay_same() {
 }
 
 /// A trace with decisive requests and a few commands, by the programs of this project.
-fn recorded(disk: &Disk) -> std::path::PathBuf {
+fn recorded(disk: &Disk) -> PathBuf {
     let file = disk.scratch().path("trace.json");
     let path = disk.path().display();
     let program = disk.scratch().program("sgio");
@@ -913,7 +963,7 @@ fn replay_writes() {
     run.stdin(text).output().expect_out();
     fs::write(disk.image(), vec![0x33; MIB as usize]).expect("it is ours");
     let out = replay(&file).args(["--write", "--device", &disk.entry()]).output().expect_out();
-    assert!(out.contains("1 requests: 1 as recorded"), "{out}");
+    assert!(out.contains("1 request: 1 as recorded"), "{out}");
     let content = fs::read(disk.image()).expect("it is ours");
     assert!(
         content[..4096].iter().all(|&byte| byte == 0) && content[4096..].iter().all(|&byte| byte == 0x33)
@@ -1198,7 +1248,7 @@ fn replay_hostile() {
             fs::write(&file, format!("{begin}\n{record}\n")).expect("it is ours");
             let outcome = replay(&file).output();
             assert!(
-                [0, 1].contains(&outcome.code()) && outcome.out().contains("1 requests: "),
+                [0, 1].contains(&outcome.code()) && outcome.out().contains("1 request: "),
                 "{to} {cdb}: {}",
                 outcome.err()
             );
@@ -1212,7 +1262,7 @@ fn replay_hostile() {
             fs::write(&file, format!("{begin}\n{record}\n")).expect("it is ours");
             let outcome = replay(&file).args(["--write", "--device", &disk.entry()]).output();
             assert!(
-                [0, 1].contains(&outcome.code()) && outcome.out().contains("1 requests: "),
+                [0, 1].contains(&outcome.code()) && outcome.out().contains("1 request: "),
                 "{request:x}: {}",
                 outcome.err()
             );
@@ -1251,6 +1301,7 @@ fn usage() {
         (vec!["--replay", "x", "true"], "usage", "cannot be used with"),
         (vec!["--write", "true"], "usage", "--write"),
         (vec!["--replay", "x", "-o", "y"], "usage", "cannot be used with"),
+        (vec!["--replay", "x", "--engine", "supervisor"], "usage", "cannot be used with"),
     ] {
         run().args(&arguments).output().refused(2, code, words, "");
     }
@@ -1265,4 +1316,328 @@ fn usage() {
     let outcome = session(&disk, "clients", "open open DEV\n");
     assert!(outcome.messages().is_empty(), "{}", outcome.err());
     assert!(!outcome.err().lines().any(|line| line.starts_with("vmware-bdwrapper: ")), "{}", outcome.err());
+}
+
+/// What a record has in common whichever engine made it: not its process, its time and its addresses.
+fn common(file: &Path) -> Vec<Value> {
+    let lines = lines(file);
+    let records = lines[1..lines.len() - 1].iter().cloned();
+    let cut = |mut record: Value| {
+        let object = record.as_object_mut().expect("a record");
+        for name in ["pid", "tid", "nanoseconds"] {
+            object.remove(name).expect("each has it");
+        }
+        if object["name"].as_str().is_some_and(|name| name.starts_with("SG_IO")) {
+            for name in ["given", "got"] {
+                // The duration in milliseconds, and the addresses of the data, the CDB and the sense data.
+                let Some(Value::String(header)) = object.get_mut(name) else { continue };
+                for part in [offset_of!(SgIoHdr, duration)..offset_of!(SgIoHdr, info), 16..40] {
+                    header.replace_range(2 * part.start..2 * part.end, "");
+                }
+            }
+        }
+        if object["argument"].as_u64().is_some_and(|address| address > 1 << 32) {
+            object.remove("argument");
+        }
+        record
+    };
+    records.map(cut).collect()
+}
+
+/// Whichever engine answers: a trace has the same requests, answers and bytes.
+fn as_the_library() {
+    for kind in ["scsi", "ide", "sata"] {
+        for medium in [Medium::Image, Medium::Loop] {
+            let disk = Disk::new(medium, kind, 128 * MIB);
+            let script = "for i in -i -I -g -C -W -B; do hdparm $i \"$0\"; done; sg_inq \"$0\"; sg_vpd -p bl \"$0\"; \
+                          sg_modes -a \"$0\"; sg_opcodes \"$0\"; sg_readcap -16 \"$0\"; sg_turs \"$0\"; fdisk -l \"$0\"; \
+                          sg_get_lba_status \"$0\"; blockdev --report \"$0\"; \
+                          blockdev --getalignoff --getdiskseq --getiomin --getioopt --getmaxsect --getfra \"$0\"; exit 0";
+            let recorded = |engine, name: &str| {
+                let file = disk.scratch().path(name);
+                let run =
+                    trace_by(engine, &disk).args(["--json", "-o"]).arg(&file).args(["sh", "-c", script]);
+                run.arg(disk.path()).output().expect_out();
+                common(&file)
+            };
+            let library = recorded(Engine::Library, "library.json");
+            let supervisor = recorded(Engine::Supervisor, "supervisor.json");
+            assert!(library.len() > 20, "{library:#?}");
+            for (one, other) in library.iter().zip(&supervisor) {
+                assert_eq!(one, other, "{kind}");
+            }
+            assert_eq!(library.len(), supervisor.len(), "{kind}");
+        }
+    }
+}
+
+/// The lines of log level 1000 are the same, but for processes.
+fn messages_as_the_librarys() {
+    let disk = image("ide");
+    let path = disk.path().to_str().expect("ASCII");
+    let asked = format!(
+        "open open {path}\nget 3 0x30d 512\nvalue 3 0x326 1\nset 3 0x2201 7\nbad 3 0x301 0x10\nget 3 0x301 16\nget 3 0x5399 8\n"
+    );
+    let said = |engine: &str| {
+        let run = Run::new(command()).args(["run", "--engine", engine, "--log-level", "1000", "--device"]);
+        let outcome = run.arg(disk.entry()).arg(disk.scratch().program("clients")).stdin(&*asked).output();
+        let err = outcome.err();
+        // An address that the program chose is another each time.
+        let lines = err.lines().filter_map(|line| line.split_once(": ioctl(3, "));
+        lines.map(|(_, rest)| rest.replace(|digit: char| digit.is_ascii_hexdigit(), "")).collect::<Vec<_>>()
+    };
+    let library = said("library");
+    assert_eq!((library.len(), &library), (6, &said("supervisor")));
+}
+
+/// What the kernel answers to requests that change nothing is known; the others are not.
+fn kernels_answers() {
+    let disk = Disk::new(Medium::Loop, "scsi", MIB);
+    let device = disk.path().display();
+    let script = format!(
+        "blockdev --getra {device}; blockdev --flushbufs {device}; blockdev --getfra {device}; blockdev --getalignoff {device}"
+    );
+    let outcome = trace_by(Engine::Supervisor, &disk).args(["sh", "-c", &script]).output();
+    let numbers = outcome.expect_out();
+    let found = requests(&outcome.err(), &disk);
+    let [ahead, of_files, offset] = [0, 1, 2].map(|line| numbers.lines().nth(line).expect("a number"));
+    for wanted in [
+        format!("blockdev 3: BLKRAGET -> {ahead}; forwarded"),
+        "blockdev 3: BLKFLSBUF -> not known; forwarded".to_owned(),
+        format!("blockdev 3: BLKFRAGET -> {of_files}; forwarded"),
+        format!("blockdev 3: BLKALIGNOFF -> {offset}; forwarded"),
+    ] {
+        assert!(found.contains(&wanted), "{wanted}: {found:#?}");
+    }
+    // A trace of them is replayed as far as it is known.
+    let file = disk.scratch().path("trace.json");
+    let run = trace_by(Engine::Supervisor, &disk).args(["--json", "-o"]).arg(&file);
+    run.args(["sh", "-c", &script]).output().expect_out();
+    let out = replay(&file).output().expect_out();
+    assert!(out.contains(" 0 different, 1 left out") && out.contains("its outcome is not recorded"), "{out}");
+}
+
+/// `programs/supervised.c`, which no library reaches.
+fn supervised(scratch: &Scratch) -> PathBuf {
+    scratch.copy(&program_with("supervised", "supervised", &["-O2", "-static"]), "supervised")
+}
+
+fn static_program() {
+    let disk = image("scsi");
+    let script = "\"$0\" idlun \"$1\"; \"$0\" many 100 \"$1\"";
+    let run = trace_by(Engine::Supervisor, &disk).args(["sh", "-c", script]).arg(supervised(disk.scratch()));
+    let outcome = run.arg(disk.path()).output();
+    assert_eq!(outcome.expect_out(), "answered\n0\n");
+    let line = "supervised 3: SCSI_IOCTL_GET_IDLUN -> host 127 channel 0 id 0 lun 0; answered";
+    assert_eq!(requests(&outcome.err(), &disk), vec![line; 101]);
+    assert!(outcome.messages().is_empty(), "{}", outcome.err());
+}
+
+/// Neither a variable nor a descriptor.
+fn nothing_in_the_program() {
+    let disk = image("scsi");
+    let script = ["-c", "env; ls /proc/self/fd"];
+    let run = trace_by(Engine::Supervisor, &disk).arg("sh").args(script);
+    let out = run.env("LD_PRELOAD", disk.scratch().library()).env(names::TRACE, "x").output().expect_out();
+    assert_eq!(out, Run::new("sh").args(script).output().expect_out());
+}
+
+/// A request that is carried out while its program is killed.
+fn killed_meanwhile() {
+    let disk = image("scsi");
+    let file = disk.scratch().path("trace");
+    // The request ends when the program has ended.
+    let script = "\"$0\" blocked kill \"$1\"; until grep -q 'COMPARE AND WRITE' \"$2\"; do sleep 0.01; done";
+    let run = trace_by(Engine::Supervisor, &disk).arg("-o").arg(&file).args(["sh", "-c", script]);
+    let run = run.arg(supervised(disk.scratch())).arg(disk.path()).arg(&file);
+    assert_eq!(run.output().expect_out(), "signal 9\nanswered\nbyte 0\n");
+    let found = requests(&fs::read_to_string(&file).expect("it is the trace"), &disk);
+    let is_it = |line: &String| {
+        line.contains("SG_IO COMPARE AND WRITE ") && line.contains(" -> not known: it was killed meanwhile; ")
+    };
+    assert!(found.iter().any(is_it), "{found:#?}");
+}
+
+/// Its structures and numbers are those of a 32-bit program, and a replay is that of a 64-bit one.
+fn i386_program() {
+    if cfg!(not(target_arch = "x86_64")) {
+        return;
+    }
+    let disk = image("scsi");
+    let program = disk.scratch().copy(&acceptance::i386_program("requests"), "i386");
+    let file = disk.scratch().path("trace.json");
+    let run = trace_by(Engine::Supervisor, &disk).arg(&program).arg(disk.path()).output();
+    let found = requests(&run.err(), &disk);
+    let [unknown, found] = [true, false].map(|is_unknown| {
+        found.iter().filter(|line| line.contains("unknown") == is_unknown).cloned().collect::<Vec<_>>()
+    });
+    assert_eq!(
+        found,
+        [
+            "i386 3: SCSI_IOCTL_GET_IDLUN -> host 127 channel 0 id 0 lun 0; answered",
+            "i386 3: HDIO_GETGEO -> cylinders 1008 heads 5 sectors 52 start 0; answered",
+            "i386 3: BLKGETSIZE -> 262144; answered",
+            "i386 3: BLKGETSIZE64 -> 134217728; answered",
+            "i386 3: BLKBSZGET -> 512; answered",
+            "i386 3: BLKSSZGET -> 512; answered",
+            "i386 3: SG_IO INQUIRY [12 00 00 00 24 00], 36 bytes from the disk -> GOOD, 36 bytes: BDWRAP BDWRAPPER DISK 1.0; answered",
+        ]
+    );
+    // The number that a 64-bit program has for it.
+    assert!(unknown.len() == 1 && unknown[0].contains("0x80081272"), "{unknown:?}");
+    let run = trace_by(Engine::Supervisor, &disk).args(["--json", "-o"]).arg(&file);
+    run.arg(&program).arg(disk.path()).output().expect_out();
+    assert!(lines(&file)[1..9].iter().all(|line| line["abi"] == "i386"));
+    let out = replay(&file).output().expect_out();
+    assert!(out.starts_with("8 requests: 6 as recorded, 0 different, 2 left out."), "{out}");
+    assert!(out.contains("a 64-bit program cannot make it"), "{out}");
+    // Nor does it answer another size as the recorded one.
+    let other = Disk::new(Medium::Image, "scsi", 64 * MIB);
+    let out = replay(&file).args(["--device", &other.entry()]).output().out();
+    assert!(out.contains("  cylinders  recorded 1008  now 1016\n") && out.contains(" 3 different"), "{out}");
+}
+
+/// A program with the rights of its owner, started by another user below root's trace.
+fn set_user_id_as_root() {
+    let disk = image("scsi");
+    let program = disk.scratch().copy(&disk.scratch().program("secure"), "set-user-id");
+    chmod(&program, 0o4755);
+    let run = trace_by(Engine::Supervisor, &disk).args(["setpriv", "--reuid=65534", "--regid=65534"]);
+    let outcome = run.arg("--clear-groups").arg(&program).arg(disk.path()).output();
+    assert!(outcome.expect_out().contains("uid=65534 euid=0 secure=1"), "{}", outcome.out());
+    let found = requests(&outcome.err(), &disk);
+    let line = "set-user-id 3: SCSI_IOCTL_GET_IDLUN -> host 127 channel 0 id 0 lun 0; answered";
+    assert!(found.iter().any(|found| found == line), "{found:#?}");
+    assert!(outcome.messages().is_empty(), "{}", outcome.err());
+}
+
+/// What a supervisor without rights cannot look at is not in the trace, which says so.
+fn not_to_be_read() {
+    let disk = image("scsi");
+    chmod(disk.image(), 0o666);
+    let program = supervised(disk.scratch());
+    let closed = disk.scratch().copy(&program, "closed");
+    chmod(&closed, 0o711);
+    let script = "\"$0\" idlun \"$2\"; \"$1\" idlun \"$2\"; \"$1\" idlun \"$2\"";
+    let run = trace_by(Engine::Supervisor, &disk).args(["sh", "-c", script]).arg(&program).arg(&closed);
+    let outcome = run.arg(disk.path()).nobody().output();
+    assert_eq!(outcome.expect_out(), "answered\nEPERM\nEPERM\n");
+    assert_eq!(requests(&outcome.err(), &disk).len(), 1, "{}", outcome.err());
+    outcome.says(
+        "incomplete",
+        "may lack 2 calls of programs that the supervisor could not look at",
+        "as root",
+    );
+    // Whoever replays the trace is told.
+    let directory = disk.scratch().path("nobody's");
+    fs::create_dir(&directory).expect("it is ours");
+    chmod(&directory, 0o777);
+    let file = directory.join("trace.json");
+    let run = trace_by(Engine::Supervisor, &disk).args(["--json", "-o"]).arg(&file);
+    run.arg(&closed).arg("idlun").arg(disk.path()).nobody().output();
+    let said = lines(&file).pop().expect("a last line")["incomplete"].to_string();
+    assert!(said.contains("may lack 1 call of programs"), "{said}");
+    replay(&file).output().says("incomplete", "may lack 1 call", "");
+}
+
+fn kill(signal: &str, process: &str) {
+    Run::new("kill").args([signal, process]).output().expect_out();
+}
+
+fn signals_to_the_front() {
+    let disk = image("scsi");
+    let front = "front=$(sed -n 's/^PPid:.//p' /proc/$PPID/status)";
+    let script = format!(
+        "trap 'sg_turs --low \"$0\"; exit 6' TERM; {front}; kill -TERM $front; while :; do sleep 0.01; done"
+    );
+    let trace = || trace_by(Engine::Supervisor, &disk).default_signals();
+    let outcome = trace().args(["sh", "-c", &script]).arg(disk.path()).output();
+    assert_eq!(outcome.code(), 6);
+    assert_eq!(requests(&outcome.err(), &disk).len(), 1, "{}", outcome.err());
+    // When the program has ended, it does not wait for others any longer; these end when it has ended.
+    let script = format!("{front}; (while kill -INT $front; do :; done) </dev/null >/dev/null 2>&1 & exit 3");
+    let outcome = trace().args(["sh", "-c", &script]).output();
+    assert!([3, 130].contains(&outcome.code()), "{}", outcome.err());
+    assert!(outcome.err().contains("# No request came: "), "{}", outcome.err());
+}
+
+/// A conversation with `supervised lines`; returns its supervisor.
+fn conversation(disk: &Disk, file: &Path) -> (Session, String) {
+    let run = trace_by(Engine::Supervisor, disk).arg("-o").arg(file);
+    let run = run.args(["sh", "-c", "echo $PPID; \"$0\" lines \"$1\"; exit 5"]);
+    let run = run.arg(supervised(disk.scratch())).arg(disk.path());
+    let mut session = run.start(&disk.scratch().path("stderr"));
+    let supervisor = session.line();
+    (session, supervisor)
+}
+
+fn supervisor_killed() {
+    let disk = image("scsi");
+    let file = disk.scratch().path("trace");
+    let (mut session, supervisor) = conversation(&disk, &file);
+    assert_eq!(session.ask("ask"), "answered");
+    kill("-KILL", &supervisor);
+    wait_for("a message", || session.err().contains("has lost its supervisor").then_some(()));
+    assert_eq!(session.ask("ask"), "ENOSYS");
+    let stderr = disk.scratch().path("stderr");
+    assert_eq!(session.end_with(), 5);
+    let said = fs::read_to_string(stderr).expect("it is there");
+    assert!(
+        said.contains("\"incomplete\"") && said.contains("ends where the supervisor was killed"),
+        "{said}"
+    );
+    let text = fs::read_to_string(&file).expect("it is the trace");
+    assert_eq!((requests(&text, &disk).len(), table(&text).len()), (1, 1), "{text}");
+    assert!(text.ends_with("# The trace ends where the supervisor was killed.\n"), "{text}");
+}
+
+fn front_killed() {
+    let disk = image("scsi");
+    let file = disk.scratch().path("trace");
+    let (mut session, supervisor) = conversation(&disk, &file);
+    assert_eq!(session.ask("ask"), "answered");
+    wait_for("a record", || {
+        let text = fs::read_to_string(&file).expect("it is the trace");
+        (requests(&text, &disk).len() == 1).then_some(())
+    });
+    kill("-KILL", &parent(&supervisor));
+    // What the program has started goes on until it has no more input.
+    drop(session);
+    let process = Path::new("/proc").join(&supervisor);
+    wait_for("an end of the supervisor", || (!process.exists()).then_some(()));
+    let text = fs::read_to_string(&file).expect("it is the trace");
+    assert!(text.ends_with('\n') && requests(&text, &disk).len() == 1, "{text}");
+}
+
+fn reader_leaves() {
+    let disk = image("scsi");
+    let status = disk.scratch().path("status");
+    let script = "{ \"$0\" trace --engine supervisor --device \"$1\" -- \"$2\" many 300 \"$3\" 2>&1 >\"$4\"; echo $? >>\"$4\"; } | head -n 1";
+    let run = Run::new("sh").args(["-c", script]).arg(command()).arg(disk.entry());
+    let out = run.arg(supervised(disk.scratch())).arg(disk.path()).arg(&status).output().expect_out();
+    assert!(out.starts_with("# vmware-bdwrapper ") && out.lines().count() == 1, "{out}");
+    assert_eq!(fs::read_to_string(&status).expect("it is there"), "0\n0\n");
+}
+
+/// The program is not kept waiting for ever, and what is missing is said.
+fn reader_sleeps() {
+    let disk = image("scsi");
+    let done = disk.scratch().path("done");
+    let (mut reader, writer) = UnixStream::pair().expect("it can be made");
+    let ended = done.clone();
+    let reader = std::thread::spawn(move || {
+        wait_for("an end of the program", || ended.exists().then_some(()));
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("it can be read");
+        text
+    });
+    let run =
+        trace_by(Engine::Supervisor, &disk).args(["sh", "-c", "\"$0\" storm 20000 0 \"$1\"; touch \"$2\""]);
+    let run = run.arg(supervised(disk.scratch())).arg(disk.path()).arg(&done);
+    let outcome = run.stderr(OwnedFd::from(writer)).output();
+    let answered: usize = outcome.expect_out().trim().parse().expect("a number");
+    let text = reader.join().expect("it has read");
+    let missing = text.split("The trace lacks ").nth(1).and_then(|text| text.split(' ').next());
+    let missing: usize = missing.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{text}"));
+    assert_eq!(requests(&text, &disk).len() + missing, answered);
 }

@@ -1,4 +1,4 @@
-//! `vmware-bdwrapper`: launches programs with the library and shows what they will see.
+//! `vmware-bdwrapper`: runs programs with the listed devices, and shows what they will see.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -45,7 +45,7 @@ See vmware-bdwrapper(1) for more, and libvmware-bdwrapper(7) for how devices are
 
 #[derive(Subcommand)]
 enum Task {
-    /// Become a program with the library and the devices
+    /// Run a program with the listed devices
     #[command(
         override_usage = "vmware-bdwrapper run [--device ENTRY]... [--engine ENGINE] [--log-level N] [--force] [--] PROGRAM [ARGUMENT]..."
     )]
@@ -53,14 +53,14 @@ enum Task {
         after_help = "Example:\n  vmware-bdwrapper run --device $PWD/disk.img=ide -- /sbin/hdparm -i disk.img"
     )]
     Run {
-        /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts
+        /// A device: PATH[=OPTION,...]; without it those of VMWARE_BDWRAPPER_DEVICES are used
         #[arg(long = "device", value_name = "ENTRY")]
         devices: Vec<OsString>,
-        /// What answers: library, in programs that load it (the default), or supervisor, in all programs
-        #[arg(long, value_enum, default_value_t = command::run::Engine::Library, hide_possible_values = true)]
+        /// What answers: library, supervisor, or auto: the library where it works, else the supervisor
+        #[arg(long, value_enum, default_value_t = command::run::EngineOption::Auto, hide_possible_values = true)]
         #[arg(hide_default_value = true)]
-        engine: command::run::Engine,
-        /// How much the library says: -1 nothing, 0 errors, 1 warnings, 10 what it found, 100 descriptors, 1000 requests
+        engine: command::run::EngineOption,
+        /// How much is said: -1 nothing, 0 errors, 1 warnings, 10 what the library found, 100 descriptors, 1000 requests
         #[arg(long, value_name = "N", allow_hyphen_values = true, hide_possible_values = true)]
         #[arg(value_parser = ["-1", "0", "1", "10", "100", "1000"])]
         log_level: Option<String>,
@@ -71,19 +71,23 @@ enum Task {
         #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
         command: Vec<OsString>,
     },
-    /// Show what VMware would find, without and with the library
+    /// Show what VMware would find, without and with an engine
     #[command(after_help = "Example:\n  vmware-bdwrapper probe --device /dev/sd/test")]
     Probe {
-        /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts
+        /// A device: PATH[=OPTION,...]; without it those of VMWARE_BDWRAPPER_DEVICES are used
         #[arg(long = "device", value_name = "ENTRY")]
         devices: Vec<OsString>,
+        /// What answers: library, supervisor, or auto: the library where it is installed, else the supervisor
+        #[arg(long, value_enum, default_value_t = command::run::EngineOption::Auto, hide_possible_values = true)]
+        #[arg(hide_default_value = true)]
+        engine: command::run::EngineOption,
         /// Print one JSON document
         #[arg(long)]
         json: bool,
     },
     /// Show what a program asks of its disks, or replay it
     #[command(
-        override_usage = "vmware-bdwrapper trace [--device ENTRY]... [--json] [-o FILE] [--force] [--] PROGRAM [ARGUMENT]...\n       \
+        override_usage = "vmware-bdwrapper trace [--device ENTRY]... [--engine ENGINE] [--json] [-o FILE] [--force] [--] PROGRAM [ARGUMENT]...\n       \
                           vmware-bdwrapper trace --replay FILE [--device ENTRY]... [--json] [--write [--force]]"
     )]
     #[command(after_help = trace::HELP)]
@@ -94,7 +98,7 @@ enum Task {
     )]
     #[command(after_help = "Example:\n  vmware-bdwrapper doctor --device /dev/sd/test vmware")]
     Doctor {
-        /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts
+        /// A device: PATH[=OPTION,...]; without it those of VMWARE_BDWRAPPER_DEVICES are used
         #[arg(long = "device", value_name = "ENTRY")]
         devices: Vec<OsString>,
         /// Compare this descriptor of a virtual disk with the devices
@@ -219,7 +223,12 @@ enum Task {
     },
     /// Ask devices in this environment: a part of `probe`
     #[command(hide = true)]
-    Ask { paths: Vec<PathBuf> },
+    Ask {
+        /// A device that a supervisor is to answer
+        #[arg(long = "device", value_name = "ENTRY")]
+        devices: Vec<OsString>,
+        paths: Vec<PathBuf>,
+    },
     /// Make requests in this environment: a part of `trace --replay`
     #[command(hide = true)]
     Resend {
@@ -237,14 +246,11 @@ fn main() -> ExitCode {
     };
     let _ = FORMAT.set(line.message_format);
     let done = match line.task {
-        Task::Run { devices, engine: command::run::Engine::Supervisor, log_level, force, command } => {
-            command::supervise::supervise(devices, log_level.as_deref(), force, &command)
+        Task::Run { devices, engine, log_level, force, command } => {
+            command::run::start(engine, devices, log_level.as_deref(), force, &command)
                 .map(|never| match never {})
         }
-        Task::Run { devices, engine: command::run::Engine::Library, log_level, force, command } => {
-            command::run::run(devices, log_level.as_deref(), force, &command).map(|never| match never {})
-        }
-        Task::Probe { devices, json } => command::probe::probe(devices, json),
+        Task::Probe { devices, engine, json } => command::probe::probe(devices, engine, json),
         Task::Trace(options) => trace::trace(options),
         Task::Resend { write, paths } => trace::resend(&paths, write).map(|()| ExitCode::SUCCESS),
         Task::Doctor { devices, vmdk, json, quiet, program } => {
@@ -278,7 +284,12 @@ fn main() -> ExitCode {
         Task::Completions { shell } => {
             command::completions::completions(&command_line(), &shell).map(|()| ExitCode::SUCCESS)
         }
-        Task::Ask { paths } => command::probe::ask(&paths).map(|()| ExitCode::SUCCESS),
+        Task::Ask { devices, paths } if devices.is_empty() => {
+            command::probe::ask(&paths).map(|()| ExitCode::SUCCESS)
+        }
+        Task::Ask { devices, paths } => {
+            command::probe::ask_supervised(devices, &paths).map(|never| match never {})
+        }
     };
     done.unwrap_or_else(Failure::report)
 }

@@ -6,6 +6,7 @@
 //! device ENTRY               a device that the environment of such a program may choose
 //! allow-user-devices yes|no  may it name others, as far as the real user may open them (no)
 //! messages yes|no            may the library write to the program's stderr (no)
+//! supervise USER|%GROUP      who may have set-user-ID programs answered by a supervisor
 //! ```
 //!
 //! `#` begins a comment line.
@@ -61,6 +62,17 @@ pub enum Directive<'a> {
     AllowUserDevices(bool),
     /// `messages yes|no`
     Messages(bool),
+    /// `supervise USER|%GROUP`
+    Supervise(Subject<'a>),
+}
+
+/// Who may run programs under a supervisor that root has started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// The user of this name.
+    User(&'a [u8]),
+    /// Each user in the group of this name.
+    Group(&'a [u8]),
 }
 
 /// A line that is no directive.
@@ -81,6 +93,8 @@ pub enum Fault<'a> {
     NotYesOrNo(&'a [u8]),
     /// `executable` takes an absolute path, not this.
     NotAPath(&'a [u8]),
+    /// `supervise` takes the name of a user, or `%` and that of a group, not this.
+    NotASubject(&'a [u8]),
     /// The device entry is wrong.
     Entry(EntryError<'a>),
 }
@@ -106,6 +120,7 @@ fn directive(text: &[u8]) -> Result<Directive<'_>, Fault<'_>> {
         b"device" => Entry::parse(value).map(Directive::Device).map_err(Fault::Entry),
         b"allow-user-devices" => yes_or_no(value).map(Directive::AllowUserDevices),
         b"messages" => yes_or_no(value).map(Directive::Messages),
+        b"supervise" => subject(value).map(Directive::Supervise).ok_or(Fault::NotASubject(value)),
         _ => Err(Fault::Unknown(name)),
     }
 }
@@ -116,6 +131,17 @@ fn yes_or_no(value: &[u8]) -> Result<bool, Fault<'_>> {
         b"no" => Ok(false),
         _ => Err(Fault::NotYesOrNo(value)),
     }
+}
+
+fn subject(value: &[u8]) -> Option<Subject<'_>> {
+    let (name, subject) = match value.strip_prefix(b"%") {
+        Some(name) => (name, Subject::Group(name)),
+        None => (value, Subject::User(value)),
+    };
+    // What no name has (passwd(5)).
+    let is_name =
+        !name.is_empty() && !name.iter().any(|byte| byte.is_ascii_whitespace() || b":%,#\0".contains(byte));
+    is_name.then_some(subject)
 }
 
 impl fmt::Display for LineError<'_> {
@@ -129,12 +155,17 @@ impl fmt::Display for Fault<'_> {
         match self {
             Fault::Unknown(name) => write!(
                 f,
-                "there is no directive '{}'; there are executable, device, allow-user-devices and messages",
+                "there is no directive '{}'; there are executable, device, allow-user-devices, messages and \
+                 supervise",
                 Printed(name)
             ),
             Fault::NotYesOrNo(value) => write!(f, "'{}' is neither yes nor no", Printed(value)),
             Fault::NotAPath(value) => {
                 write!(f, "'{}' is not an absolute name; write a name that begins with /", Printed(value))
+            }
+            Fault::NotASubject(value) => {
+                write!(f, "'{}' is not the name of a user, or % and that of a group", Printed(value))?;
+                if value.contains(&b'#') { f.write_str("; no comment may follow a name") } else { Ok(()) }
             }
             Fault::Entry(error) => error.fmt(f),
         }
@@ -166,11 +197,13 @@ mod tests {
 
     #[test]
     fn every_directive_is_taken() {
-        let text = b"# comment\n\n  executable /usr/lib/a b\r\ndevice\t/dev/sdx=ide\nallow-user-devices yes\nmessages no\n";
+        let text = b"# comment\n\n  executable /usr/lib/a b\r\ndevice\t/dev/sdx=ide\nallow-user-devices yes\nmessages no\nsupervise alice\nsupervise %kvm\n";
         let found: Vec<_> = parse(text).map(Result::unwrap).collect();
         assert!(matches!(found[0], Directive::Executable(b"/usr/lib/a b")));
         assert!(matches!(found[1], Directive::Device(Entry { path: b"/dev/sdx", kind: Kind::Ide, .. })));
-        assert_eq!(found[2..], [Directive::AllowUserDevices(true), Directive::Messages(false)]);
+        let subjects = [Subject::User(b"alice"), Subject::Group(b"kvm")].map(Directive::Supervise);
+        assert_eq!(found[2..4], [Directive::AllowUserDevices(true), Directive::Messages(false)]);
+        assert_eq!(found[4..], subjects);
     }
 
     #[test]
@@ -186,7 +219,20 @@ mod tests {
         assert_eq!(found[4], Ok(Directive::Messages(true)));
         assert_eq!(
             found[5].unwrap_err().to_string(),
-            "line 6: there is no directive '\\xff\\x00'; there are executable, device, allow-user-devices and messages"
+            "line 6: there is no directive '\\xff\\x00'; there are executable, device, allow-user-devices, messages and supervise"
         );
+    }
+
+    #[test]
+    fn users_and_groups() {
+        for value in ["", "%", "%%a", "a b", "a:b", "#0", "a,b", "a\0"] {
+            let line = [b"supervise ", value.as_bytes()].concat();
+            let found = parse(&line).next();
+            assert_eq!(
+                found,
+                Some(Err(LineError { line: 1, fault: Fault::NotASubject(value.as_bytes()) })),
+                "{value}"
+            );
+        }
     }
 }

@@ -115,7 +115,8 @@ pub trait Caller {
 /// The backing device, as it is at this moment: its properties can change at any time. Offsets and
 /// lengths are in bytes.
 pub trait Backing {
-    /// A bounce buffer: memory of the engine, zeroed and aligned to a page, freed when dropped.
+    /// A bounce buffer: memory of the engine, aligned to a page, freed when dropped. What it holds at
+    /// first may be of another call: no more of it is used than has been filled.
     type BounceBuffer: AsMut<[u8]>;
 
     /// Returns the kind of backing device.

@@ -146,7 +146,8 @@ impl DataBuffer {
         Ok(())
     }
 
-    /// Copies bytes from the caller, as many as there are, and advances.
+    /// Copies bytes from the caller, as many as there are, and advances. The rest becomes zeros: a bounce
+    /// buffer can hold what an engine has moved for another caller.
     pub fn copy_in(&mut self, host: &impl Host, bytes: &mut [u8]) -> Result<(), Errno> {
         let mut rest = bytes;
         while let Some((address, length)) = self.next_segment(host, rest.len())? {
@@ -155,6 +156,7 @@ impl DataBuffer {
             self.advance(host, length as u64)?;
             rest = later;
         }
+        rest.fill(0);
         Ok(())
     }
 

@@ -40,9 +40,10 @@ fn traced(host: &MemoryHost, unit: &Unit, entry: &str, request: u32) -> Traced {
         request,
         argument: BASE,
         kind: Kind::Scsi,
+        abi: disk::Abi::Native,
         result: match answer {
-            Answer::Value(value) => Ok(value),
-            Answer::Error(errno) => Err(errno),
+            Answer::Value(value) => Some(Ok(value)),
+            Answer::Error(errno) => Some(Err(errno)),
             Answer::Forward | Answer::CallerGone => panic!("it is answered"),
         },
         forwarded: false,

@@ -5,7 +5,7 @@ use std::mem::swap;
 use disk::request::{SCSI_IOCTL_SEND_COMMAND, SG_IO};
 use disk::scsi::command::COMMANDS;
 use disk::scsi::sense::Sense;
-use disk::{Answer, Errno, Medium, Nexus};
+use disk::{Answer, Caller, Errno, Medium, Nexus};
 use memory_disk::host::{FAR, POISON};
 use memory_disk::sense::*;
 use memory_disk::sg_io::*;
@@ -1953,6 +1953,29 @@ fn the_shorter_of_list_and_length_counts() {
     let reply = disk.send(&read(1), &header(4096));
     assert_eq!((reply.resid, reply.good()), (512, vec![2; 512]));
     assert_eq!(disk.send(&read(3), &header(4096)).host_status, ERROR);
+}
+
+/// What a bounce buffer holds at first can be another caller's.
+#[test]
+fn a_list_that_becomes_shorter() {
+    for (cdb, whole) in [
+        (blocks_cdb(0x2a, 0, 0, 2), 1024),
+        (blocks_cdb(0x8b, 0, 0, 2), 1024),
+        (blocks_cdb(0x89, 0, 0, 1), 1024),
+        (blocks_cdb(0x93, 0, 0, 2), 512),
+    ] {
+        let mut disk = Disk::new(vec![0; 8192]);
+        disk.host.picky = true;
+        for (address, length) in disk.lay_out(&[100, whole - 100]) {
+            disk.put(address, &vec![0; length as usize]);
+        }
+        disk.put(CDB, &cdb);
+        let header = SgIoHdr { iovec_count: 2, dxferp: LIST, ..sg_io_hdr(16, TO_DEV, whole) };
+        disk.host.store(HEADER, header).expect("it is there");
+        disk.host.erased.set(Some(LIST + 16));
+        assert_eq!(disk.ask(SG_IO, HEADER), Answer::Value(0));
+        assert_eq!(*disk.host.content.borrow(), vec![0; 8192], "{:#x}", cdb[0]);
+    }
 }
 
 /// The kernel's import_iovec and bio_map_user_iov.

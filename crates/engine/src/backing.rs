@@ -90,14 +90,21 @@ impl<P: Process> Backing for Call<P> {
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
+        // Not for writing where the caller's descriptor is not.
+        let mode = if self.mode()? == libc::O_RDONLY { libc::O_RDONLY } else { libc::O_RDWR };
         transfer_all(offset, Segment::of_mut(into), |at, rest| {
-            self.buffered(|| self.read_once(at, rest), |file| Ok(sys::preadv(file.fd(), rest, at)? as u64))
+            self.buffered(
+                mode,
+                || self.read_once(at, rest),
+                |file| Ok(sys::preadv(file.fd(), rest, at)? as u64),
+            )
         })
     }
 
     fn write(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
         transfer_all(offset, Segment::of(from), |at, rest| {
             self.buffered(
+                libc::O_RDWR,
                 || self.write_once(at, rest, durable),
                 |file| Ok(sys::pwritev(file.fd(), rest, at, durable)? as u64),
             )
@@ -139,7 +146,7 @@ impl<P: Process> Backing for Call<P> {
                 task::free_descriptors(self.fd());
                 // A POSIX lock is shown only there (fs/locks.c, show_fd_locks).
                 let own = OwnLocks::read(report.as_ref().ok());
-                self.process().take_rights().map_err(UpdateError::Exclude)?;
+                self.take_rights(flags).map_err(UpdateError::Exclude)?;
                 let file = task::reopen(self.fd(), &self.status, flags).map_err(UpdateError::Exclude)?;
                 let guard = exclusion::try_lock_processes(&file, &self.status, owner, own);
                 let Some(_processes) = guard.map_err(UpdateError::Exclude)? else { return Ok(false) };
@@ -250,10 +257,21 @@ impl<P: Process> Call<P> {
         self.reopened_as(libc::O_RDWR | self.flags()? & libc::O_DIRECT, act)
     }
 
+    /// Returns the access mode of the descriptor (open(2)).
+    fn mode(&self) -> Result<c_int, Errno> {
+        Ok(self.flags()? & libc::O_ACCMODE)
+    }
+
+    /// Gives the calling task, which opens the device with these flags, the rights of the process.
+    fn take_rights(&self, flags: c_int) -> Result<(), Errno> {
+        let mode = self.mode()?;
+        self.process().take_rights(mode != libc::O_RDWR && mode != flags & libc::O_ACCMODE)
+    }
+
     fn reopened_as<T>(&self, flags: c_int, act: impl FnOnce(&File) -> Result<T, Errno>) -> Result<T, Errno> {
         self.before_waiting();
         task::run(|| {
-            self.process().take_rights()?;
+            self.take_rights(flags)?;
             act(&task::reopen(self.fd(), &self.status, flags)?)
         })?
     }
@@ -331,16 +349,15 @@ impl<P: Process> Call<P> {
     }
 
     /// Calls `act` or, if the file system requires whole blocks of an `O_DIRECT` descriptor
-    /// (open(2)), `act_buffered` with a descriptor that is open without.
+    /// (open(2)), `act_buffered` with a descriptor of this mode that is open without.
     fn buffered<T>(
         &self,
+        mode: c_int,
         act: impl FnOnce() -> Result<T, Errno>,
         act_buffered: impl FnOnce(&File) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
         match act() {
-            Err(Errno::EINVAL) if self.has_flag(libc::O_DIRECT) => {
-                self.reopened_as(libc::O_RDWR, act_buffered)
-            }
+            Err(Errno::EINVAL) if self.has_flag(libc::O_DIRECT) => self.reopened_as(mode, act_buffered),
             done => done,
         }
     }

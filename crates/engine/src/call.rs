@@ -52,8 +52,9 @@ pub trait Process {
     /// open on.
     fn lock_report(&self, fd: c_int) -> Result<PathBuffer, Errno>;
 
-    /// Gives the calling task, which has been made for this, the rights to files of the process.
-    fn take_rights(&self) -> Result<(), Errno> {
+    /// Gives the calling task, which has been made for this, the rights to files of the process; says
+    /// whether it opens the device for more than the descriptor is open for.
+    fn take_rights(&self, _for_more: bool) -> Result<(), Errno> {
         Ok(())
     }
 

@@ -86,8 +86,13 @@ pub fn look_up_for_user(user: Option<RealUser>, path: &CStr, entry: &Entry<'_>) 
             Errno::EAGAIN | Errno::ENFILE | Errno::ENOMEM => Problem::Unknown(errno),
             _ => Problem::NotPermitted(errno),
         })?;
-    check_disk(&status, entry)?;
-    Ok(inode_key(&status, birth))
+    node_key(&status, birth, entry)
+}
+
+/// Returns the key of one file, or of one node of a block device, that has been looked at.
+pub fn node_key(status: &Status, birth: u64, entry: &Entry<'_>) -> Result<Key, Problem> {
+    check_disk(status, entry)?;
+    Ok(inode_key(status, birth))
 }
 
 fn inode_key(status: &Status, birth: u64) -> Key {

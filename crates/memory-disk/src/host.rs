@@ -130,6 +130,8 @@ pub struct MemoryHost {
     pub fault: Cell<Option<Fault>>,
     /// The parts of the backing device that have no space, in bytes and in their order.
     pub holes: Vec<Range<u64>>,
+    /// The address of a structure that the caller fills with zeros when it has been read.
+    pub erased: Cell<Option<u64>>,
     /// How often the backing device's cache was written to its medium.
     pub synced: Cell<u32>,
     /// How many copies succeed before the caller is gone; none if it stays.
@@ -163,6 +165,7 @@ impl MemoryHost {
             failure: Cell::new(None),
             fault: Cell::new(None),
             holes: Vec::new(),
+            erased: Cell::new(None),
             synced: Cell::new(0),
             copies_left: Cell::new(None),
             copies_too_late: Cell::new(0),
@@ -302,7 +305,12 @@ impl MemoryHost {
 
 impl Caller for MemoryHost {
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
-        self.with_memory(address, bytes.len(), |part| bytes.copy_from_slice(part))
+        self.with_memory(address, bytes.len(), |part| {
+            bytes.copy_from_slice(part);
+            if self.erased.get() == Some(address) {
+                part.fill(0);
+            }
+        })
     }
 
     fn copy_out(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
@@ -445,7 +453,8 @@ impl Backing for MemoryHost {
 
     fn bounce_buffer(&self, length: usize) -> Result<Vec<u8>, Errno> {
         self.fails(Call::BounceBuffer, 0, 0)?;
-        Ok(vec![0; length])
+        // What an engine's holds at first is not the disk's to show.
+        Ok(vec![0xbb; length])
     }
 
     fn update(

@@ -30,7 +30,7 @@ impl Policy {
                 Directive::Executable(path) => listed = listed || is_running_program(path, &running),
                 Directive::AllowUserDevices(yes) => policy.user_devices = yes,
                 Directive::Messages(yes) => policy.messages = yes,
-                Directive::Device(_) => {}
+                Directive::Device(_) | Directive::Supervise(_) => {}
             }
         }
         listed.then_some(policy)

@@ -2,24 +2,31 @@
 
 use std::cell::RefCell;
 use std::ffi::c_int;
-use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
-use disk::request::{self, Family};
-use disk::trace::{DecodedArgument, Input, Output, RequestName, ReturnValue};
-use disk::{Abi, Answer, Errno};
+use disk::abi::Long;
+use disk::record::Header;
+use disk::request::{self, Argument, Family, Shape};
+use disk::trace::capture::Capture;
+use disk::{Abi, Answer, Caller as _, Device, Errno};
 use engine::call::{Call, Early, Process};
-use engine::sys::{Memory, PathBuffer};
+use engine::ioctl::{self, Buffer};
+use engine::sys::{self, Memory, PathBuffer};
 
 use crate::notify::{Notification, Reply};
 use crate::pool::Pool;
+use crate::refusals::Refused;
 use crate::registry::Found;
 use crate::target::Target;
+use crate::trace::Tracer;
 
 /// The size of a page, or of a part of one.
 const PAGE: usize = 4096;
 
-/// The longest piece that is collected.
+/// A length that takes longer to copy than it takes to wake another thread.
+const LONG: usize = 256 * 1024;
+
+/// The longest piece that is collected, and how much is collected before another piece.
 const LONGEST_COLLECTED: usize = 64 * 1024;
 
 /// A thread's process, to which the answer is written when it is complete.
@@ -30,7 +37,7 @@ pub struct Caller {
     /// The descriptor in the thread's table.
     fd: c_int,
     /// A page of its memory that was read once, and its address.
-    page: RefCell<Option<(u64, Box<[u8; PAGE]>)>>,
+    page: RefCell<Option<(u64, BounceBuffer)>>,
     collected: RefCell<Collected>,
 }
 
@@ -69,15 +76,16 @@ impl Collected {
 impl Caller {
     /// Writes what was collected.
     fn finish(&self) -> Result<(), Errno> {
+        self.page.replace(None);
         self.collected.borrow_mut().write(&self.target, None)
     }
 
     /// Copies from the page that was read.
     fn read_page(&self, address: u64, bytes: &mut [u8]) -> Option<()> {
-        let page = self.page.borrow();
-        let (start, page) = page.as_ref()?;
+        let mut page = self.page.borrow_mut();
+        let (start, page) = page.as_mut()?;
         let at = usize::try_from(address.checked_sub(*start)?).ok()?;
-        bytes.copy_from_slice(page.get(at..at.checked_add(bytes.len())?)?);
+        bytes.copy_from_slice(page.as_mut().get(at..at.checked_add(bytes.len())?)?);
         Some(())
     }
 }
@@ -88,6 +96,9 @@ impl Process for Caller {
     const IS_OWN: bool = false;
 
     fn bounce_buffer(&self, length: usize) -> Result<BounceBuffer, Errno> {
+        if length >= LONG {
+            self.pool.share();
+        }
         BounceBuffer::take(length)
     }
 
@@ -101,7 +112,6 @@ impl Process for Caller {
         }
         if self.collected.borrow().overlaps(address, bytes.len()) {
             self.finish()?;
-            self.page.replace(None);
         }
         match self.read_page(address, bytes) {
             Some(()) => Ok(()),
@@ -114,7 +124,7 @@ impl Process for Caller {
             return Ok(());
         }
         let mut collected = self.collected.borrow_mut();
-        if bytes.len() > LONGEST_COLLECTED {
+        if bytes.len().max(collected.bytes.len()) > LONGEST_COLLECTED {
             self.page.replace(None);
             return collected.write(&self.target, Some((address, bytes)));
         }
@@ -128,8 +138,8 @@ impl Process for Caller {
         if address.saturating_add(length as u64) > start.saturating_add(PAGE as u64) {
             return;
         }
-        let mut page = Box::new([0; PAGE]);
-        if self.target.read(start, &mut page[..]).is_ok() {
+        let Ok(mut page) = BounceBuffer::take(PAGE) else { return };
+        if self.target.read(start, page.as_mut()).is_ok() {
             self.page.replace(Some((start, page)));
         }
     }
@@ -154,7 +164,12 @@ impl Process for Caller {
         PathBuffer::format(format_args!("{}", self.target.lock_report(self.fd)))
     }
 
-    fn take_rights(&self) -> Result<(), Errno> {
+    fn take_rights(&self, for_more: bool) -> Result<(), Errno> {
+        // Everybody has capabilities in a namespace of his own. What restricts the caller there besides
+        // (Landlock, a security module) does not restrict this process.
+        if for_more && !self.target.is_in_own_user_namespace() {
+            return Err(Errno::EPERM);
+        }
         self.target.take_rights()
     }
 
@@ -184,10 +199,7 @@ impl BounceBuffer {
             return Ok(BounceBuffer { memory: Some(Memory::map(length)?), length });
         }
         let memory = match KEPT.with_borrow_mut(Vec::pop) {
-            Some(mut memory) => {
-                memory.as_mut()[..length].fill(0);
-                memory
-            }
+            Some(memory) => memory,
             None => Memory::map(LONGEST_KEPT)?,
         };
         Ok(BounceBuffer { memory: Some(memory), length })
@@ -217,21 +229,36 @@ pub fn answer(pool: &'static Pool, notification: &Notification) -> Option<Reply>
     let Notification { id, thread, is_i386, fd, request, argument } = *notification;
     let Some(family) = request::family(request) else { return Some(Reply::Continue) };
     // The block layer keeps to the device; a driver's request could reach the disk underneath.
-    let unknown = match family {
-        Family::BlockLayer => Some(Reply::Continue),
-        _ => Some(Reply::Error(Errno::EPERM)),
+    let unknown = || {
+        pool.tracer.iter().for_each(Tracer::count_unseen);
+        match family {
+            Family::BlockLayer => Some(Reply::Continue),
+            _ => Some(Reply::Error(Errno::EPERM)),
+        }
     };
-    let target = Target::new(&pool.listener, id, thread, pool.policy.reaches_others);
-    let file = match target.descriptor(fd) {
+    let target = Target::new(&pool.listener, id, thread, pool.policy);
+    let descriptor = match target.descriptor(fd) {
+        Ok(descriptor) => descriptor,
+        Err(errno @ Errno::EBADF) => return Some(Reply::Error(errno)),
+        Err(Errno::CALLER_GONE) => return None,
+        Err(errno) => {
+            let is_foreign = matches!(errno, Errno::EPERM | Errno::EACCES) && pool.policy.user.is_none();
+            if is_foreign && family != Family::BlockLayer {
+                pool.refusals.tell(|| Refused { thread, name: target.thread_name() });
+            }
+            return unknown();
+        }
+    };
+    let (device, hit) = match pool.registry.find(descriptor.as_raw_fd()) {
+        Found::Listed(device, hit) => (device, hit),
+        Found::Other => return Some(Reply::Continue),
+        Found::Unknown => return unknown(),
+    };
+    let file = match target.is_reachable().and_then(|()| target.usable(descriptor)) {
         Ok(file) => file,
         Err(errno @ Errno::EBADF) => return Some(Reply::Error(errno)),
         Err(Errno::CALLER_GONE) => return None,
-        Err(_) => return unknown,
-    };
-    let (device, hit) = match pool.registry.find(file.as_raw_fd()) {
-        Found::Listed(device, hit) => (device, hit),
-        Found::Other => return Some(Reply::Continue),
-        Found::Unknown => return unknown,
+        Err(_) => return unknown(),
     };
     let caller = Caller {
         pool,
@@ -246,37 +273,84 @@ pub fn answer(pool: &'static Pool, notification: &Notification) -> Option<Reply>
     if let Err(errno) = call.flags() {
         return Some(Reply::Error(errno));
     }
-    let decoded = pool.messages.is_some().then(|| DecodedArgument::read_input(&call, request, argument));
-    let answer = disk::answer(&device, &call, request, argument);
-    let reply = match (answer, call.process().finish()) {
-        (Answer::CallerGone, _) | (_, Err(Errno::CALLER_GONE)) => return None,
-        (_, Err(errno)) => Reply::Error(errno),
-        (Answer::Forward, _) => Reply::Continue,
-        (Answer::Value(value), _) => Reply::Value(value),
-        (Answer::Error(errno), _) => Reply::Error(errno),
-    };
-    if let (Some(messages), Some(mut decoded)) = (&pool.messages, decoded) {
-        let process = call.process().number();
-        let asked = format!(
-            "vmware-bdwrapper: pid {process} tid {thread}: ioctl({fd}, {}, {}) on {}",
-            RequestName(request),
-            Input(&decoded),
-            device.entry.printed_path()
-        );
-        let result = match reply {
-            Reply::Continue => None,
-            Reply::Value(value) => Some(Ok(value)),
-            Reply::Error(errno) => Some(Err(errno)),
-        };
-        if let Some(Ok(_)) = result {
-            decoded.read_output(&call);
-        }
-        let line = match result {
-            Some(result) => format!("{asked} = {}{}, answered\n", ReturnValue(result), Output(&decoded)),
-            None => format!("{asked}, left to the kernel\n"),
-        };
-        // A reader that has left has chosen to be told nothing.
-        let _ = (&mut &*messages).write_all(line.as_bytes());
+    match &pool.tracer {
+        None => reply(call.process(), disk::answer(&device, &call, request, argument)),
+        Some(tracer) => traced(tracer, &device, &call, &file, notification),
     }
-    Some(reply)
+}
+
+/// Returns what the thread gets; `None` where it is gone.
+fn reply(caller: &Caller, answer: Answer) -> Option<Reply> {
+    match (answer, caller.finish()) {
+        (Answer::CallerGone, _) | (_, Err(Errno::CALLER_GONE)) => None,
+        (_, Err(errno)) => Some(Reply::Error(errno)),
+        (Answer::Forward, _) => Some(Reply::Continue),
+        (Answer::Value(value), _) => Some(Reply::Value(value)),
+        (Answer::Error(errno), _) => Some(Reply::Error(errno)),
+    }
+}
+
+/// Answers a request, and records it.
+#[inline(never)]
+fn traced(
+    tracer: &Tracer,
+    device: &Device<'_>,
+    call: &Call<Caller>,
+    file: &OwnedFd,
+    notification: &Notification,
+) -> Option<Reply> {
+    let Notification { thread, fd, request, argument, .. } = *notification;
+    let caller = call.process();
+    let (process, name) = (caller.number(), caller.target.thread_name());
+    let mut capture = Capture::before(call, request, argument);
+    let start = sys::nanoseconds();
+    let answer = disk::answer(device, call, request, argument);
+    let forwarded = answer == Answer::Forward;
+    // Behind the kernel's own answer there is nobody to see it.
+    let answer = if forwarded { kernels_answer(call, file, request, argument) } else { answer };
+    let reply = reply(caller, answer);
+    let header = Header {
+        process: process as u32,
+        thread: thread as u32,
+        name,
+        fd,
+        request,
+        argument,
+        kind: device.entry.kind,
+        abi: caller.abi,
+        result: match reply {
+            Some(Reply::Value(value)) => Some(Ok(value)),
+            Some(Reply::Error(errno)) => Some(Err(errno)),
+            Some(Reply::Continue) | None => None,
+        },
+        forwarded,
+        duration: sys::nanoseconds().saturating_sub(start),
+        data_length: capture.data_length(),
+    };
+    capture.cut_to_answer(call, &header);
+    tracer.record(&header, device.entry.path, &capture, call, || caller.pool.hand_over());
+    reply
+}
+
+/// Makes a request of the block layer that needs no rights and only returns something, on the
+/// supervisor's own copy of the descriptor.
+fn kernels_answer(call: &Call<Caller>, file: &OwnedFd, request: u32, argument: u64) -> Answer {
+    let Some(row) = request::meant(call.abi(), request).and_then(request::find) else {
+        return Answer::Forward;
+    };
+    let Argument::Out(shape) = row.argument else { return Answer::Forward };
+    if request::family(row.number) != Some(Family::BlockLayer) {
+        return Answer::Forward;
+    }
+    let mut buffer = Buffer([0; ioctl::REPLY]);
+    let Ok(copy) = file.try_clone() else { return Answer::Forward };
+    let Ok(copy) = ioctl::Device::own(copy.into_raw_fd()) else { return Answer::Forward };
+    let answered = copy.lend(row.number, &mut buffer).and_then(|value| {
+        match shape {
+            Shape::Long => call.store::<Long>(argument, Abi::Native.parse(&buffer.0))?,
+            _ => call.copy_out(argument, &buffer.0[..shape.bytes(Abi::Native)])?,
+        }
+        Ok(value)
+    });
+    answered.into()
 }

@@ -8,18 +8,27 @@
 //! is the supervisor's child, in the front's process group; it installs the filter that all its
 //! descendants inherit.
 //!
-//! `unsafe` stands in `launch`, `notify` and `target` alone.
+//! `unsafe` stands in `attempt`, `launch::fork`, `launch::program`, `launch::signals`,
+//! `launch::supervisor`, `notify`, `target` and `user` alone.
 #![deny(unsafe_code)]
 
+mod attempt;
 mod call;
 mod filter;
 mod launch;
 mod notify;
 mod policy;
 mod pool;
+mod refusals;
 mod registry;
 mod target;
+mod trace;
+mod user;
 
-pub use launch::{Ended, Failure, run};
-pub use policy::Policy;
+pub use attempt::available;
+pub use launch::{Ended, Event, Failure, run};
+pub use policy::{Policy, loses_privileges};
+pub use refusals::Refused;
 pub use registry::Registry;
+pub use trace::{Missing, Records, Shown};
+pub use user::{Unknown, User};

@@ -50,38 +50,35 @@ impl Listener {
         listener
     }
 
-    /// Waits for a notification; `None` when no process has the filter any more.
+    /// Waits for a notification; `None` when no process has the filter any more. Before Linux 6.11 it
+    /// waits longer than that.
     pub fn receive(&self) -> Option<Notification> {
         loop {
-            // Before Linux 6.11 receiving does not end by itself.
-            let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-            if poll(&mut fds, None).is_err() {
-                continue;
-            }
-            let events = fds[0].revents();
-            if !events.contains(PollFlags::IN) {
-                if events.intersects(PollFlags::HUP | PollFlags::ERR) {
-                    return None;
-                }
-                continue;
-            }
             // SAFETY: all of its fields are numbers; the kernel wants zeros.
             let mut found: libc::seccomp_notif = unsafe { std::mem::zeroed() };
             // SAFETY: the kernel fills its structure.
             let received =
                 unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut found) };
-            // ENOENT: the thread has been killed since.
             if received == 0 {
                 return Some(Notification::from(&found));
+            }
+            // Otherwise a signal has arrived, or the thread has been killed since.
+            if self.events().intersects(PollFlags::HUP | PollFlags::ERR) {
+                return None;
             }
         }
     }
 
     /// Returns whether another notification waits.
     pub fn has_more(&self) -> bool {
+        self.events().contains(PollFlags::IN)
+    }
+
+    fn events(&self) -> PollFlags {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::IN)
+        let _ = poll(&mut fds, Some(&now));
+        fds[0].revents()
     }
 
     /// Returns whether the thread still waits, so that its number is still its own.

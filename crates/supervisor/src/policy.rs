@@ -2,6 +2,8 @@
 
 use rustix::thread::{CapabilitySet, capabilities};
 
+use crate::user::{Unknown, User};
+
 /// How the supervisor works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -12,18 +14,29 @@ pub struct Policy {
     /// process that is killed during its call can be given to another, into which nothing may be
     /// written.
     pub reaches_others: bool,
-    /// Whether a line about each answered call is written to the standard error.
-    pub shows_requests: bool,
+    /// The user for whom root runs the program, by sudo(8).
+    pub user: Option<&'static User>,
+}
+
+/// Whether the kernel takes a filter from this process only together with `PR_SET_NO_NEW_PRIVS`.
+pub fn loses_privileges() -> bool {
+    !effective().contains(CapabilitySet::SYS_ADMIN)
+}
+
+fn effective() -> CapabilitySet {
+    capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective)
 }
 
 impl Policy {
     /// Returns that of the calling process.
-    pub fn current() -> Policy {
-        let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
-        Policy {
-            no_new_privileges: !effective.contains(CapabilitySet::SYS_ADMIN),
-            reaches_others: effective.contains(CapabilitySet::SYS_PTRACE),
-            shows_requests: false,
-        }
+    /// `by_sudo`: it is run for the user who called sudo(8), if somebody did.
+    pub fn current(by_sudo: bool) -> Result<Policy, Unknown> {
+        let user = if by_sudo { User::of_sudo()? } else { None };
+        Ok(Policy {
+            no_new_privileges: loses_privileges(),
+            reaches_others: effective().contains(CapabilitySet::SYS_PTRACE),
+            // It is needed as long as the supervisor runs.
+            user: user.map(|user| &*Box::leak(Box::new(user))),
+        })
     }
 }

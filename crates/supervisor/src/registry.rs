@@ -16,11 +16,14 @@ use engine::exclusion::Exclusion;
 use engine::listed::{self, InodeKey, Key, Problem};
 use engine::sys::{self, Status};
 
+use crate::user::User;
+
 /// A listed device.
 struct Listed {
     index: u8,
     entry: Entry<'static>,
-    path: CString,
+    /// `None`: the user has named it, and it is what the name led to then.
+    path: Option<CString>,
     settings: Settings,
     /// One for the whole tree, as for a host.
     nexus: Nexus,
@@ -42,6 +45,8 @@ pub struct Registry {
     listed: Vec<Listed>,
     /// By device and inode; of a block device, by its number and 0.
     known: RwLock<HashMap<(u64, u64), Known>>,
+    /// The user for whom root runs the program.
+    user: Option<&'static User>,
 }
 
 /// What a descriptor is open on.
@@ -56,8 +61,11 @@ pub enum Found {
 
 /// What a [`Call`](engine::call::Call) is made of.
 pub struct Hit {
+    /// What fstat(2) says of the descriptor.
     pub status: Status,
+    /// What discarding is limited to.
     pub discard_limits: DiscardLimits,
+    /// What excludes other callers for COMPARE AND WRITE.
     pub exclusion: &'static Exclusion,
 }
 
@@ -65,28 +73,36 @@ impl Registry {
     /// The most devices that can be listed.
     pub const MOST: usize = 256;
 
-    /// Lists devices, of which the first [`Registry::MOST`] are used, and says which of them cannot be
-    /// disks, and why. One that does not exist yet can.
-    pub fn new(entries: &[Entry<'static>]) -> (Registry, Vec<(Entry<'static>, Problem)>) {
-        let listed = entries.iter().zip(0..=u8::MAX).map(|(entry, index)| Listed {
-            index,
-            entry: *entry,
+    /// Lists devices, of which the first [`Registry::MOST`] are used. One that does not exist yet, or
+    /// cannot be a disk now, is recognised when its name leads to a disk.
+    pub fn new(entries: &[Entry<'static>], user: Option<&'static User>) -> Registry {
+        let mut registry = Registry { listed: Vec::new(), known: RwLock::default(), user };
+        for entry in entries {
             // The grammar of entries has no NUL in a path.
-            path: CString::new(entry.path).unwrap_or_default(),
-            settings: Settings::default(),
-            nexus: Nexus::default(),
-            exclusion: Exclusion::default(),
-        });
-        let registry = Registry { listed: listed.collect(), known: RwLock::default() };
-        let mut problems = Vec::new();
-        for (place, listed) in registry.listed.iter().enumerate() {
-            match listed::look_up(&listed.path, &listed.entry) {
-                Ok(key) => drop(registry.add(key, place)),
-                Err(Problem::Missing(_) | Problem::Unknown(_)) => {}
-                Err(problem) => problems.push((listed.entry, problem)),
+            let path = CString::new(entry.path).unwrap_or_default();
+            let found = listed::look_up(&path, entry);
+            let Some(place) = registry.list(*entry, Some(path)) else { break };
+            if let Ok(key) = found {
+                registry.add(key, place);
             }
         }
-        (registry, problems)
+        registry
+    }
+
+    /// Lists a device that a user has named whose rights are not the supervisor's: one file, or one node
+    /// of a block device.
+    pub fn list_node(&mut self, entry: Entry<'static>, key: Key) {
+        if let Some(place) = self.list(entry, None) {
+            self.add(key, place);
+        }
+    }
+
+    fn list(&mut self, entry: Entry<'static>, path: Option<CString>) -> Option<usize> {
+        let place = self.listed.len();
+        let index = u8::try_from(place).ok()?;
+        let (settings, nexus, exclusion) = <(Settings, Nexus, Exclusion)>::default();
+        self.listed.push(Listed { index, entry, path, settings, nexus, exclusion });
+        Some(place)
     }
 
     /// Returns the listed device that a descriptor is open on.
@@ -119,26 +135,37 @@ impl Registry {
 
     /// Returns what is known of a device or file whose name was listed.
     fn known(&self, status: &Status, birth: impl Fn() -> u64) -> Option<Known> {
-        let is_block_device = status.file_type() == libc::S_IFBLK;
-        let key =
-            if is_block_device { (status.number.word(), 0) } else { (status.device.word(), status.inode) };
-        let known = *self.known.read().unwrap_or_else(PoisonError::into_inner).get(&key)?;
+        let all = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if status.file_type() == libc::S_IFBLK {
+            if let Some(known) = all.get(&(status.number.word(), 0)) {
+                return Some(*known);
+            }
+        }
+        let known = *all.get(&(status.device.word(), status.inode))?;
+        drop(all);
         // Where it cannot be told any more when the inode was made, the rest decides.
-        let is_as_old = is_block_device || matches!(birth(), now if now == 0 || now == known.birth);
-        is_as_old.then_some(known)
+        matches!(birth(), now if now == 0 || now == known.birth).then_some(known)
     }
 
     /// Returns the first entry whose name leads to a device or file now: it may have appeared, or lead
     /// elsewhere since.
     fn named(&self, status: &Status, birth: impl Fn() -> u64) -> Result<Option<(usize, Key)>, Errno> {
-        for (place, listed) in self.listed.iter().enumerate() {
-            match listed::look_up(&listed.path, &listed.entry) {
-                Ok(key) if key.is_of(status, &birth) => return Ok(Some((place, key))),
-                Err(Problem::Unknown(errno)) => return Err(errno),
-                _ => {}
+        let find = || {
+            for (place, listed) in self.listed.iter().enumerate() {
+                let Some(path) = &listed.path else { continue };
+                match listed::look_up(path, &listed.entry) {
+                    Ok(key) if key.is_of(status, &birth) => return Ok(Some((place, key))),
+                    Err(Problem::Unknown(errno)) => return Err(errno),
+                    _ => {}
+                }
             }
+            Ok(None)
+        };
+        // The user may be unable to walk a path that root has listed.
+        match self.user {
+            Some(user) => user.as_root(find),
+            None => find(),
         }
-        Ok(None)
     }
 
     /// Adds a device. Where another thread has found another entry, that one holds from now on.

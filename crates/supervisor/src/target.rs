@@ -12,22 +12,44 @@ use std::ffi::{CString, c_int};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::sync::OnceLock;
+use std::thread;
 
 use disk::Errno;
 use engine::rights;
 use libc::{c_long, iovec};
+use rustix::process::{Resource, getrlimit};
 
+use crate::launch::{StartError, Step};
 use crate::notify::Listener;
+use crate::policy::Policy;
+use crate::user::{set_file_group, set_file_user};
 
 /// A thread that waits for the answer to its call.
 pub struct Target {
     listener: &'static Listener,
     id: u64,
     thread: i32,
-    /// Whether its memory is written through a file.
-    reaches_others: bool,
+    policy: Policy,
     memory: OnceCell<MemoryFile>,
+}
+
+/// What a thread's descriptor is open on.
+pub enum Descriptor {
+    /// A copy of it.
+    Copy(OwnedFd),
+    /// What it is open on, looked at: to open a device that is not listed could have an effect on it. The
+    /// flags are those that the thread's descriptor had a moment before.
+    Look { file: OwnedFd, flags: c_int },
+}
+
+impl AsRawFd for Descriptor {
+    fn as_raw_fd(&self) -> c_int {
+        match self {
+            Descriptor::Copy(file) | Descriptor::Look { file, .. } => file.as_raw_fd(),
+        }
+    }
 }
 
 /// The memory of a thread's process, and what is mapped there.
@@ -38,19 +60,50 @@ struct MemoryFile {
     writable: Cell<(u64, u64)>,
 }
 
-/// The most threads whose descriptors of themselves a thread of the supervisor keeps.
-const MOST_KEPT: usize = 256;
+/// Returns of how many threads a thread of the supervisor keeps descriptors. They are a small part of those
+/// that the supervisor can have.
+fn most_kept() -> usize {
+    static MOST: OnceLock<usize> = OnceLock::new();
+    *MOST.get_or_init(|| {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        (limit / 64).min(128) as usize
+    })
+}
 
 thread_local! {
-    /// Descriptors of threads by their numbers (pidfd_open(2)). One that pidfd_getfd(2) takes is of the
-    /// thread that has the number now.
+    /// Descriptors of threads by their numbers (pidfd_open(2)), which hold none of their files open. One
+    /// that pidfd_getfd(2) takes is of the thread that has the number now. Nothing of a thread's memory is
+    /// kept: it has another one when it has executed a program.
     static THREADS: RefCell<HashMap<i32, OwnedFd>> = RefCell::default();
 }
 
 impl Target {
     /// Names the thread of a notification.
-    pub fn new(listener: &'static Listener, id: u64, thread: i32, reaches_others: bool) -> Target {
-        Target { listener, id, thread, reaches_others, memory: OnceCell::new() }
+    pub fn new(listener: &'static Listener, id: u64, thread: i32, policy: Policy) -> Target {
+        Target { listener, id, thread, policy, memory: OnceCell::new() }
+    }
+
+    /// Opens something of it in /proc. What is of a set-user-ID program is root's there, even when that has
+    /// become another user.
+    fn open<T>(&self, open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+        match (open(), self.policy.user) {
+            (Err(Errno::EACCES), Some(user)) if [0, user.number()].contains(&self.effective_user()?) => {
+                user.as_root(open)
+            }
+            (opened, _) => opened,
+        }
+    }
+
+    /// Returns its effective user: the owner of its directory in /proc, whatever that of the files there.
+    fn effective_user(&self) -> Result<u32, Errno> {
+        let directory = fs::metadata(format!("/proc/{}", self.thread));
+        directory.map(|directory| directory.uid()).map_err(|error| errno_of(&error))
+    }
+
+    /// Fails where the answer could not be written: a supervisor of one user's programs reaches those that
+    /// run as that user or as root. `CALLER_GONE`: it has been killed.
+    pub fn is_reachable(&self) -> Result<(), Errno> {
+        if self.policy.user.is_some() { self.memory_file().map(drop) } else { Ok(()) }
     }
 
     /// Returns what is of the thread, provided that it still waits.
@@ -58,9 +111,19 @@ impl Target {
         if self.listener.is_valid(self.id) { Ok(value) } else { Err(Errno::CALLER_GONE) }
     }
 
-    /// Returns a copy of its descriptor. `EBADF`: it has none of this number; `CALLER_GONE`: it has
-    /// been killed; others: it cannot be told.
-    pub fn descriptor(&self, fd: c_int) -> Result<OwnedFd, Errno> {
+    /// Returns a copy of its descriptor, or what stands for it. `EBADF`: it has none of this number;
+    /// `CALLER_GONE`: it has been killed; others: it cannot be told.
+    pub fn descriptor(&self, fd: c_int) -> Result<Descriptor, Errno> {
+        match self.copy_descriptor(fd) {
+            Err(Errno::EMFILE) => {
+                THREADS.with_borrow_mut(HashMap::clear);
+                self.copy_descriptor(fd)
+            }
+            copied => copied,
+        }
+    }
+
+    fn copy_descriptor(&self, fd: c_int) -> Result<Descriptor, Errno> {
         if self.thread == 0 {
             return Err(Errno::ESRCH);
         }
@@ -73,43 +136,76 @@ impl Target {
             Some(copy)
         });
         if let Some(copy) = kept {
-            return copy;
+            return Ok(Descriptor::Copy(copy?));
         }
         let found = match open_thread(self.thread) {
-            Ok(thread) => get_descriptor(&thread, fd).map(|copy| (copy, Some(thread))),
-            Err(Errno::EINVAL) => self.descriptor_by_process(fd).map(|copy| (copy, None)),
+            Ok(thread) => get_descriptor(&thread, fd).map(|copy| (Descriptor::Copy(copy), Some(thread))),
+            Err(Errno::EINVAL) => self.descriptor_by_process(fd).map(|found| (found, None)),
             Err(errno) => Err(errno),
         };
         let found = match found {
             // A container that allows neither call.
-            Err(Errno::EPERM | Errno::ENOSYS) => reopen(self.thread, fd).map(|copy| (copy, None)),
+            Err(Errno::EPERM | Errno::ENOSYS) => self.look(fd).map(|found| (found, None)),
             found => found,
         };
-        let (copy, thread) = self.checked(found)??;
-        if let Some(thread) = thread {
+        let (found, thread) = self.checked(found)??;
+        if let Some(descriptor) = thread {
             THREADS.with_borrow_mut(|threads| {
-                if threads.len() >= MOST_KEPT {
+                if threads.len() >= most_kept() {
                     threads.clear();
                 }
-                threads.insert(self.thread, thread);
+                if most_kept() > 0 {
+                    threads.insert(self.thread, descriptor);
+                }
             });
         }
-        Ok(copy)
+        Ok(found)
     }
 
     /// The same before Linux 6.9, where only the first thread of a process has a descriptor: what that
     /// has in its table is taken if it is what the thread has.
-    fn descriptor_by_process(&self, fd: c_int) -> Result<OwnedFd, Errno> {
+    fn descriptor_by_process(&self, fd: c_int) -> Result<Descriptor, Errno> {
         let process = pidfd_open(self.process()?, 0)?;
         match get_descriptor(&process, fd) {
-            Ok(copy) if is_same_file(self.thread, fd, &copy) => Ok(copy),
-            _ => reopen(self.thread, fd),
+            Ok(copy) if is_same_file(self.thread, fd, &copy) => Ok(Descriptor::Copy(copy)),
+            _ => self.look(fd),
         }
+    }
+
+    fn look(&self, fd: c_int) -> Result<Descriptor, Errno> {
+        let (file, flags) = self.open(|| look(self.thread, fd))?;
+        Ok(Descriptor::Look { file, flags })
+    }
+
+    /// Returns a descriptor of a listed device with which it can be used as with the thread's. What has been
+    /// looked at is opened with the thread's rights: between the looks at the file and at the flags,
+    /// another thread can have exchanged the descriptor.
+    pub fn usable(&self, descriptor: Descriptor) -> Result<OwnedFd, Errno> {
+        let (file, flags) = match descriptor {
+            Descriptor::Copy(file) => return Ok(file),
+            Descriptor::Look { flags, .. } if flags & libc::O_PATH != 0 => return Err(Errno::EBADF),
+            Descriptor::Look { file, flags } => (file, flags),
+        };
+        let rights = self.rights()?;
+        let open = || rights.take().and_then(|()| open_again(&file, flags));
+        thread::scope(|scope| {
+            let thread =
+                thread::Builder::new().spawn_scoped(scope, open).map_err(|error| errno_of(&error))?;
+            thread.join().unwrap_or(Err(Errno::EIO))
+        })
     }
 
     /// Returns the number of its process.
     pub fn process(&self) -> Result<i32, Errno> {
         self.status()?.number("Tgid:")
+    }
+
+    /// Returns the name of the thread (`PR_GET_NAME`), empty where it has been killed.
+    pub fn thread_name(&self) -> [u8; 16] {
+        let text = fs::read(format!("/proc/{}/comm", self.thread)).unwrap_or_default();
+        let mut name = [0; 16];
+        disk::bytes::copy(&mut name, 0, text.strip_suffix(b"\n").unwrap_or(&text));
+        self.checked(name).unwrap_or_default()
     }
 
     fn status(&self) -> Result<ProcessStatus, Errno> {
@@ -139,8 +235,9 @@ impl Target {
 
     /// Copies to several places of its memory, in this order.
     pub fn write(&self, parts: &[(u64, &[u8])]) -> Result<(), Errno> {
-        if self.reaches_others {
-            return self.write_to_file(parts);
+        if self.policy.reaches_others {
+            let file = self.memory_file()?;
+            return parts.iter().try_for_each(|(address, bytes)| file.write(*address, bytes));
         }
         self.checked(())?;
         for parts in parts.chunks(libc::UIO_MAXIOV as usize) {
@@ -167,15 +264,13 @@ impl Target {
         Ok(())
     }
 
-    fn write_to_file(&self, parts: &[(u64, &[u8])]) -> Result<(), Errno> {
-        let file = match self.memory.get() {
-            Some(file) => file,
-            None => {
-                let file = self.checked(MemoryFile::open(self.thread))?.map_err(|error| errno_of(&error))?;
-                self.memory.get_or_init(|| file)
-            }
-        };
-        parts.iter().try_for_each(|(address, bytes)| file.write(*address, bytes))
+    fn memory_file(&self) -> Result<&MemoryFile, Errno> {
+        if let Some(file) = self.memory.get() {
+            return Ok(file);
+        }
+        let open = || MemoryFile::open(self.thread).map_err(|error| errno_of(&error));
+        let file = self.checked(self.open(open))??;
+        Ok(self.memory.get_or_init(|| file))
     }
 
     /// Returns its effective capabilities, a bit each.
@@ -191,45 +286,83 @@ impl Target {
         self.checked(is_initial).unwrap_or(false)
     }
 
+    /// Returns whether the supervisor is in the same user namespace, so that its capabilities are of the same kind.
+    pub fn is_in_own_user_namespace(&self) -> bool {
+        let inode = |task: &str| fs::metadata(format!("/proc/{task}/ns/user")).map(|status| status.ino());
+        let theirs = inode(&self.thread.to_string());
+        let is_own = matches!((theirs, inode("thread-self")), (Ok(theirs), Ok(own)) if theirs == own);
+        self.checked(is_own).unwrap_or(false)
+    }
+
     /// Returns the largest size that it may give a file, in bytes.
     pub fn file_size_limit(&self) -> u64 {
         let mut limit = libc::rlimit64 { rlim_cur: u64::MAX, rlim_max: u64::MAX };
         let nothing = std::ptr::null();
         // SAFETY: the kernel fills a `struct rlimit64`.
-        unsafe { libc::prlimit64(self.thread, libc::RLIMIT_FSIZE, nothing, &raw mut limit) };
-        limit.rlim_cur
+        let found = unsafe { libc::prlimit64(self.thread, libc::RLIMIT_FSIZE, nothing, &raw mut limit) };
+        // To ask so for another user's, more than CAP_SYS_PTRACE is needed.
+        if found == 0 { limit.rlim_cur } else { self.file_size_line().unwrap_or(u64::MAX) }
     }
 
-    /// Gives the calling task, which has been made for this, the thread's user, groups and capabilities,
-    /// as they decide about files. `EPERM` where that cannot be.
-    pub fn take_rights(&self) -> Result<(), Errno> {
-        let own = ProcessStatus::read("/proc/thread-self/status")?;
-        let theirs = self.checked(self.status())??;
-        // The fourth number is the file system's: proc(5).
-        let last = |status: &ProcessStatus, line| status.numbers(line).last().copied().ok_or(Errno::EPERM);
-        let groups = theirs.numbers("Groups:");
-        if own.numbers("Groups:") != groups {
-            // SAFETY: the kernel reads as many groups as there are. The system call, not the C library's
-            // function, which would change the groups of all threads.
-            result(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
-        }
-        for (line, call) in [("Gid:", libc::SYS_setfsgid), ("Uid:", libc::SYS_setfsuid)] {
-            let wanted = last(&theirs, line)?;
-            if last(&own, line)? != wanted {
-                // It returns the number before, whether it has changed it or not.
-                // SAFETY: these calls take a number.
-                let now = unsafe {
-                    libc::syscall(call, wanted);
-                    libc::syscall(call, u32::MAX)
-                };
-                if now as u32 != wanted {
-                    return Err(Errno::EPERM);
-                }
-            }
-        }
-        let theirs = if self.is_in_initial_user_namespace() { self.capabilities() } else { 0 };
-        restrict_capabilities(theirs)
+    /// The same from the text (proc_pid_limits(5)).
+    fn file_size_line(&self) -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/limits", self.thread)).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Max file size"))?;
+        // It is a word where there is no limit.
+        line.split_whitespace().next()?.parse().ok()
     }
+
+    /// Returns its user, groups and capabilities.
+    fn rights(&self) -> Result<Rights, Errno> {
+        let theirs = self.checked(self.status())??;
+        let capabilities = if self.is_in_own_user_namespace() { self.capabilities() } else { 0 };
+        Ok(Rights {
+            user: theirs.file_id("Uid:")?,
+            group: theirs.file_id("Gid:")?,
+            groups: theirs.numbers("Groups:"),
+            capabilities,
+        })
+    }
+
+    /// Gives the calling task, which has been made for this, the thread's rights to files. `EPERM` where
+    /// that cannot be.
+    pub fn take_rights(&self) -> Result<(), Errno> {
+        self.rights()?.take()
+    }
+}
+
+/// What decides which files a thread may open.
+struct Rights {
+    user: u32,
+    group: u32,
+    groups: Vec<u32>,
+    /// Those in the supervisor's user namespace, a bit each.
+    capabilities: u64,
+}
+
+impl Rights {
+    /// Gives them to the calling thread, which keeps none of its own.
+    fn take(&self) -> Result<(), Errno> {
+        const CAP_DAC_OVERRIDE: u64 = 1 << 1;
+        let own = ProcessStatus::read("/proc/thread-self/status")?;
+        let taken = [
+            if own.file_id("Uid:")? == self.user { Ok(()) } else { set_file_user(self.user) },
+            if own.file_id("Gid:")? == self.group { Ok(()) } else { set_file_group(self.group) },
+            if own.numbers("Groups:") == self.groups { Ok(()) } else { set_groups(&self.groups) },
+        ];
+        // A caller to whom all files are open may open what this task may, whoever that is.
+        if self.capabilities & CAP_DAC_OVERRIDE == 0 {
+            taken.into_iter().collect::<Result<(), Errno>>()?;
+        }
+        restrict_capabilities(self.capabilities)
+    }
+}
+
+/// Sets the groups of the calling thread. The system call, not the C library's function, which would
+/// change those of all threads.
+fn set_groups(groups: &[u32]) -> Result<(), Errno> {
+    // SAFETY: the kernel reads as many groups as there are.
+    result(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
 }
 
 impl MemoryFile {
@@ -278,26 +411,9 @@ impl MemoryFile {
 
     /// Returns the mapping that holds an address, if the process may write it.
     fn writable_mapping(&self, address: u64) -> Result<Option<(u64, u64)>, Errno> {
-        /// `struct procmap_query` (include/uapi/linux/fs.h): its first five fields.
-        #[repr(C)]
-        #[derive(Default)]
-        struct Query {
-            size: u64,
-            flags: u64,
-            address: u64,
-            start: u64,
-            end: u64,
-            rest: [u64; 8],
-        }
-        const _: () = assert!(size_of::<Query>() == 104);
-        const PROCMAP_QUERY: libc::c_ulong = 0xc068_6611;
         const WRITABLE: u64 = 2;
-        let mut query =
-            Query { size: size_of::<Query>() as u64, flags: WRITABLE, address, ..Query::default() };
-        // SAFETY: the kernel fills its structure.
-        let found = unsafe { libc::ioctl(self.maps.as_raw_fd(), PROCMAP_QUERY, &raw mut query) };
-        match result(found.into()) {
-            Ok(_) => Ok(Some((query.start, query.end))),
+        match query(&self.maps, address, WRITABLE) {
+            Ok(mapping) => Ok(Some(mapping)),
             Err(Errno::ENOENT) => Ok(None),
             // Linux before 6.11.
             Err(Errno::ENOTTY) => self.writable_line(address),
@@ -323,22 +439,64 @@ impl MemoryFile {
     }
 }
 
+/// Returns the mapping that holds an address and has these flags (Linux 6.11).
+fn query(maps: &File, address: u64, flags: u64) -> Result<(u64, u64), Errno> {
+    /// `struct procmap_query` (include/uapi/linux/fs.h): its first five fields.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Query {
+        size: u64,
+        flags: u64,
+        address: u64,
+        start: u64,
+        end: u64,
+        rest: [u64; 8],
+    }
+    const _: () = assert!(size_of::<Query>() == 104);
+    const PROCMAP_QUERY: libc::c_ulong = 0xc068_6611;
+    let mut query = Query { size: size_of::<Query>() as u64, flags, address, ..Query::default() };
+    // SAFETY: the kernel fills its structure.
+    let found = unsafe { libc::ioctl(maps.as_raw_fd(), PROCMAP_QUERY, &raw mut query) };
+    result(found.into()).map(|_| (query.start, query.end))
+}
+
 /// The text of a file `status` of /proc/PID.
-struct ProcessStatus(String);
+pub struct ProcessStatus(String);
 
 impl ProcessStatus {
-    fn read(path: &str) -> Result<ProcessStatus, Errno> {
+    /// Reads it.
+    pub fn read(path: &str) -> Result<ProcessStatus, Errno> {
         fs::read_to_string(path).map(ProcessStatus).map_err(|error| errno_of(&error))
     }
 
+    /// Returns the numbers in a line; none if there is no such line.
     fn numbers(&self, name: &str) -> Vec<u32> {
         let line = self.0.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
         line.split_whitespace().filter_map(|word| word.parse().ok()).collect()
     }
 
-    fn number(&self, name: &str) -> Result<i32, Errno> {
+    /// Returns the user or group that decides about files, the fourth on its line: proc(5).
+    fn file_id(&self, name: &str) -> Result<u32, Errno> {
+        self.numbers(name).last().copied().ok_or(Errno::EPERM)
+    }
+
+    /// Returns the first number in a line.
+    pub fn number(&self, name: &str) -> Result<i32, Errno> {
         self.numbers(name).first().and_then(|number| i32::try_from(*number).ok()).ok_or(Errno::ESRCH)
     }
+}
+
+/// Fails where /proc does not show processes by the numbers that they have for the calling process: it is not
+/// mounted, or that of another PID namespace is (pid_namespaces(7)).
+pub fn find_itself() -> Result<(), StartError> {
+    let found = ProcessStatus::read("/proc/self/status").map(|status| status.numbers("NSpid:").len());
+    let (step, errno) = match found {
+        // One for each PID namespace from that of /proc to that of the process.
+        Ok(0 | 1) => return Ok(()),
+        Ok(_) | Err(Errno::ENOENT) => (Step::Proc, Errno::ENOENT),
+        Err(errno) => (Step::Prepare, errno),
+    };
+    Err((step, io::Error::from_raw_os_error(errno.0)))
 }
 
 /// `struct __user_cap_header_struct`, and two of `struct __user_cap_data_struct`: effective,
@@ -377,7 +535,7 @@ fn restrict_capabilities(to: u64) -> Result<(), Errno> {
 }
 
 /// Returns the result of a system call.
-fn result(value: c_long) -> Result<usize, Errno> {
+pub fn result(value: c_long) -> Result<usize, Errno> {
     usize::try_from(value).map_err(|_| errno_of(&io::Error::last_os_error()))
 }
 
@@ -415,8 +573,9 @@ fn is_same_file(thread: i32, fd: c_int, ours: &OwnedFd) -> bool {
     order == 0
 }
 
-/// Opens again what a thread's descriptor is open on, in the same way.
-fn reopen(thread: i32, fd: c_int) -> Result<OwnedFd, Errno> {
+/// Looks at what a thread's descriptor is open on without opening that; the flags are those that it is
+/// open with.
+fn look(thread: i32, fd: c_int) -> Result<(OwnedFd, c_int), Errno> {
     let missing = |error: io::Error| match errno_of(&error) {
         Errno::ENOENT if fs::exists(format!("/proc/{thread}/fd")).unwrap_or(false) => Errno::EBADF,
         Errno::ENOENT => Errno::ESRCH,
@@ -425,13 +584,22 @@ fn reopen(thread: i32, fd: c_int) -> Result<OwnedFd, Errno> {
     let info = fs::read_to_string(format!("/proc/{thread}/fdinfo/{fd}")).map_err(missing)?;
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
     let flags = flags.and_then(|flags| c_int::from_str_radix(flags.trim(), 8).ok()).ok_or(Errno::EIO)?;
-    let kept = libc::O_PATH | libc::O_DIRECT | libc::O_APPEND;
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open(format!("/proc/{thread}/fd/{fd}"))
+        .map_err(|error| errno_of(&error))?;
+    Ok((file.into(), flags))
+}
+
+/// Opens what has been looked at, as it is open with these flags.
+fn open_again(file: &OwnedFd, flags: c_int) -> Result<OwnedFd, Errno> {
     let mode = flags & libc::O_ACCMODE;
     let file = File::options()
         .read(mode != libc::O_WRONLY)
         .write(mode != libc::O_RDONLY)
-        .custom_flags(flags & kept | libc::O_NONBLOCK)
-        .open(format!("/proc/{thread}/fd/{fd}"));
+        .custom_flags(flags & (libc::O_DIRECT | libc::O_APPEND) | libc::O_NONBLOCK)
+        .open(format!("/proc/thread-self/fd/{}", file.as_raw_fd()));
     file.map(OwnedFd::from).map_err(|error| errno_of(&error))
 }
 
@@ -461,15 +629,20 @@ mod tests {
         let flags =
             |file: &OwnedFd| rustix::fs::fcntl_getfl(file.as_fd()).expect("it is open").bits() as c_int;
         let name = std::env::current_exe().expect("/proc names it");
-        for wanted in [0, libc::O_PATH] {
+        for wanted in [0, libc::O_PATH, libc::O_DIRECT | libc::O_APPEND] {
             let file: OwnedFd =
                 File::options().read(true).custom_flags(wanted).open(&name).expect("it is a file").into();
-            let again = reopen(this_thread(), file.as_raw_fd()).expect("it is open");
-            assert_eq!(flags(&again) & libc::O_PATH, wanted);
-            assert!(!is_same_file(this_thread(), file.as_raw_fd(), &again));
+            let (again, found) = look(this_thread(), file.as_raw_fd()).expect("it is open");
+            assert_eq!(flags(&again) & libc::O_PATH, libc::O_PATH);
+            assert_eq!(found & (libc::O_PATH | libc::O_DIRECT | libc::O_APPEND), wanted);
+            if wanted & libc::O_PATH == 0 {
+                let again = open_again(&again, found).expect("it may be opened");
+                assert_eq!(flags(&again) & wanted, wanted);
+                assert!(!is_same_file(this_thread(), file.as_raw_fd(), &again));
+            }
         }
-        assert_eq!(reopen(this_thread(), 1 << 20).err(), Some(Errno::EBADF));
-        assert_eq!(reopen(i32::MAX, 0).err(), Some(Errno::ESRCH));
+        assert_eq!(look(this_thread(), 1 << 20).err(), Some(Errno::EBADF));
+        assert_eq!(look(i32::MAX, 0).err(), Some(Errno::ESRCH));
     }
 
     #[test]

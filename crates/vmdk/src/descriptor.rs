@@ -361,7 +361,7 @@ mod tests {
             prop_assert_eq!(found.0.bytes(), text.as_bytes());
             found.resize_last(sectors);
             found.0.set("ddb.geometry.cylinders", "7");
-            let expected = text.replacen("976773168", &sectors.to_string(), 1).replacen("60801", "7", 1);
+            let expected = text.replacen("\"60801\"", "\"7\"", 1).replacen("976773168", &sectors.to_string(), 1);
             prop_assert_eq!(found.0.bytes(), expected.into_bytes());
         }
 

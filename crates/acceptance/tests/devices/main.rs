@@ -1,16 +1,20 @@
 //! Devices of every kind, in a virtual machine: LVM, md, dm-crypt, multipath, nbd, zram, real SCSI, IDE and virtio disks.
 //!
-//! Started as any test, this program starts itself in the machine of `scripts/machine`, where its trials run. The machine is gone
-//! afterwards, and with it all that they made.
+//! Started as any test, this program starts itself in the machine of `scripts/machine`, where its trials run; those of the supervisor
+//! in another one. The machine is gone afterwards, and with it all that they made.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use acceptance::machine::{disk, is_machine, looped, machine, run, without_udev};
-use acceptance::{Outcome, Run, Scratch, Sgio, Trial, library, main as harness, program, trial, wait_for};
+use acceptance::machine::{KEPT, disk, is_machine, looped, machine, run, without_udev};
+use acceptance::{
+    Engine, Outcome, Run, Scratch, Sgio, Trial, engine, i386_program, library, main as harness, program,
+    trial, wait_for,
+};
 use disk::names;
 
 mod clients;
@@ -25,28 +29,46 @@ const DISKS: &str = "scsi:512M scsi:1G ide:256M virtio:192M scsi:64M sata:64M";
 
 fn main() -> ExitCode {
     if !is_machine() {
-        let status = machine(DISKS).arg("--test-threads=1").args(std::env::args_os().skip(1)).status();
-        let code = status.expect("the script can be run").code();
-        return code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from);
+        return machines();
     }
+    let trials = match engine() {
+        Engine::Library => library_trials(),
+        Engine::Supervisor => acceptance::group("supervisor", supervisor_trials),
+    };
+    harness(trials)
+}
+
+/// Runs the trials in a machine for each engine.
+fn machines() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let named = arguments.iter().position(|argument| argument.to_string_lossy().starts_with("supervisor/"));
+    let is_skipped = |at: usize| at > 0 && arguments[at - 1] == "--skip";
+    let engines = match named {
+        None => &[Engine::Library, Engine::Supervisor][..],
+        Some(at) if is_skipped(at) => &[Engine::Library],
+        Some(_) => &[Engine::Supervisor],
+    };
+    let failed = engines.iter().filter(|&&engine| {
+        let status = machine(DISKS, engine).arg("--test-threads=1").args(&arguments).status();
+        !status.expect("the script can be run").success()
+    });
+    if failed.count() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn library_trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for device in DEVICES {
-        for kind in ["scsi", "ide", "sata"] {
-            trials.push(trial(format!("{}/{kind}", device.name), &[], move || agree(device, kind)));
-        }
-        trials.push(trial(format!("{}/routes", device.name), &[], move || routes(device)));
+        trials.extend(device_trials(device, &["scsi", "ide", "sata"]));
     }
     for name in ["lvm-linear", "md-raid1", "dm-crypt"] {
         trials.push(trial(format!("conformance/{name}"), &[], move || conformance(name)));
     }
-    for above in LEAKING {
-        trials.push(trial(format!("leak/{}-on-scsi_debug", above.name), &[], move || leak(&above)));
-    }
+    trials.extend(leak_trials());
     trials.extend(growth::trials());
     trials.extend(faults::trials());
     trials.push(trial("partitions/numbers are the kernel's", &[], partitions::numbers));
     trials.extend(clients::trials());
-    trials.push(trial("golden/real-disks", &[], golden));
+    trials.extend(GOLDEN.map(golden));
     trials.push(trial("set-user-ID", &[], set_user_id));
     for name in ["guide/A logical volume/Root", "guide/A logical volume/User", "refresh/on FAT"] {
         trials.push(sibling_trial("vmdk", name, "dm-mod vfat nls_cp437 nls_ascii"));
@@ -56,7 +78,62 @@ fn main() -> ExitCode {
     }
     // udev would have its hands on the devices of the others.
     trials.push(trial("links persist", &[], links_persist));
-    harness(trials)
+    trials
+}
+
+/// Trials whose result depends on the engine: what reaches the device, what it says of itself, how it fails, and what kernels do
+/// that are older than the machine's. A device of each driver is enough.
+fn supervisor_trials() -> Vec<Trial> {
+    let mut trials = Vec::from(leak_trials());
+    let drivers = ["lvm-thin", "lvm-on-scsi", "md-raid5", "dm-crypt", "multipath", "nbd", "virtio-blk"];
+    for device in DEVICES.iter().filter(|device| drivers.contains(&device.name)) {
+        // It answers what a SCSI disk and what an IDE disk answers.
+        trials.extend(device_trials(device, &["sata"]));
+    }
+    trials.push(trial("conformance/lvm-linear", &[], || conformance("lvm-linear")));
+    trials.extend(growth::trials());
+    trials.extend(faults::trials());
+    // Numbers of processes come round sooner.
+    fs::write("/proc/sys/kernel/pid_max", "4096").expect("root can");
+    for name in SUPERVISOR_TRIALS {
+        trials.push(sibling_trial("supervisor", name, "loop"));
+    }
+    trials
+}
+
+/// Trials of tests/supervisor.rs that no library has.
+const SUPERVISOR_TRIALS: [&str; 20] = [
+    "programs/static",
+    "programs/a descriptor table for each thread",
+    "programs/the first thread has ended",
+    "programs/descriptors of a device that cannot be asked",
+    "programs/many",
+    "programs/set-user-ID",
+    "end/the exit status is the program's",
+    "end/the program is killed",
+    "end/what the program leaves is answered",
+    "end/the supervisor is killed",
+    "end/the front is killed",
+    "end/not started",
+    "signals/sent to the command",
+    "signals/a stopped job",
+    "signals/a storm",
+    "waiting/for another call",
+    "waiting/killed",
+    "waiting/another process gets the number",
+    "environment",
+    "files/the supervisor holds none",
+];
+
+fn device_trials(device: &'static Device, kinds: &[&'static str]) -> Vec<Trial> {
+    let kinds =
+        kinds.iter().map(|&kind| trial(format!("{}/{kind}", device.name), &[], move || agree(device, kind)));
+    let routes = trial(format!("{}/routes", device.name), &[], move || routes(device));
+    kinds.chain([routes]).collect()
+}
+
+fn leak_trials() -> [Trial; 3] {
+    LEAKING.map(|above| trial(format!("leak/{}-on-scsi_debug", above.name), &[], move || leak(&above)))
 }
 
 /// A trial of another test program, with modules of the kernel that it needs.
@@ -357,8 +434,13 @@ fn direct(path: &Path, skip: u64) -> Vec<u8> {
 fn conformance(name: &str) {
     let device = DEVICES.iter().find(|device| device.name == name).expect("it is in the table");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/conformance");
-    let tests =
-        Command::new(script).arg(entry(&made(device), "scsi")).output().expect("the script can be run");
+    let engine = match engine() {
+        Engine::Library => "library",
+        Engine::Supervisor => "supervisor",
+    };
+    let mut tests = Command::new(script);
+    tests.args(["--engine", engine]).arg(entry(&made(device), "scsi"));
+    let tests = tests.output().expect("the script can be run");
     let out = String::from_utf8_lossy(&tests.stdout).into_owned();
     assert!(tests.status.success(), "{out}{}", String::from_utf8_lossy(&tests.stderr));
     let counts = out.lines().find(|line| line.starts_with("1  ")).expect("a line of the table").to_owned();
@@ -429,13 +511,16 @@ fn leak(above: &Above) {
     let address = fs::read_dir(format!("/sys/block/{}/device/scsi_device", &debug[5..])).expect("it has one");
     let address = address.flatten().next().expect("it has one").file_name().to_string_lossy().into_owned();
     let scratch = Scratch::new();
-    let probe = scratch.program("ioctl-probe");
-    let sent = |kind: Option<&str>| {
+    let mut probes = vec![scratch.program("ioctl-probe")];
+    if engine() == Engine::Supervisor {
+        probes.push(scratch.copy(&i386_program("ioctl-probe"), "ioctl-probe-i386"));
+    }
+    let sent = |probe: &Path, kind: Option<&str>| {
         run("sync");
         // What the SCSI layer sends, in the kernel's log (drivers/scsi/scsi_logging.h: MLQUEUE, level 2).
         run("dmesg --clear");
         fs::write("/proc/sys/dev/scsi/logging_level", "1024").expect("it can be logged");
-        let run_probe = Run::new(&probe).arg(&path).arg("w");
+        let run_probe = Run::new(probe).arg(&path).arg("w");
         let run_probe = match kind {
             Some(kind) => run_probe.with(&scratch.library(), entry(&path, kind)),
             None => run_probe,
@@ -456,15 +541,16 @@ fn leak(above: &Above) {
     let foreign = |commands: &[String]| {
         commands.iter().filter(|command| !OWN.contains(&command.as_str())).cloned().collect::<Vec<_>>()
     };
-    let with = ["scsi", "ide", "sata"].map(|kind| sent(Some(kind)));
-    let without = sent(None);
-    assert!(foreign(&without).len() > above.least, "{without:?}");
-    for with in &with {
-        assert_eq!(foreign(with), [""; 0]);
+    let mut lengths = Vec::new();
+    for (probe, kind) in probes.iter().flat_map(|probe| ["scsi", "ide", "sata"].map(|kind| (probe, kind))) {
+        let with = sent(probe, Some(kind));
+        assert_eq!(foreign(&with), [""; 0]);
         assert!(with.len() <= 8, "{with:?}");
+        lengths.push(with.len());
     }
-    let with = with.map(|with| with.len());
-    println!("commands that reached the disk: {} without the library, {with:?} with it", without.len());
+    let without = sent(&probes[0], None);
+    assert!(foreign(&without).len() > above.least, "{without:?}");
+    println!("commands that reached the disk: {} without the engine, {lengths:?} with it", without.len());
 }
 
 /// Another test program, which `cargo test --no-run` has built; no crate of the workspace may have its name.
@@ -480,32 +566,51 @@ fn sibling(name: &str) -> PathBuf {
     newest.unwrap_or_else(|| panic!("there is no test program {name}")).path()
 }
 
-/// The answers of the machine's real disks, recorded now, and those of listed devices in the same machine: no differences but those
-/// that `golden.rs` lists.
-fn golden() {
-    let directory = Path::new("/dev/shm/golden");
-    fs::create_dir_all(directory).expect("it can be made");
+/// The answers of the machine's real disks, recorded at their first use. `GOLDEN=DIRECTORY` keeps them there.
+fn recorded() -> &'static Path {
+    let directory = Path::new(KEPT);
+    if directory.exists() {
+        return directory;
+    }
+    fs::create_dir_all(directory.join("i386")).expect("it can be made");
     let scratch = Scratch::new();
-    let probe = scratch.program("ioctl-probe");
-    for (serial, name) in [("SCSI-1", "scsi"), ("IDE-2", "ide")] {
-        let path = disk(serial);
-        // The tables are those of an empty disk.
-        run(&format!("dd if=/dev/zero of={path} bs=1M count=2 status=none conv=fsync"));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("root can");
-        for (user, mode) in [("root", "w"), ("nobody-ro", "r"), ("nobody-rw", "w")] {
-            let run = Run::new(&probe).arg(&path).arg(mode);
-            let run = if user == "root" { run } else { run.nobody() };
-            let table = run.output().expect_out();
-            fs::write(directory.join(format!("{name}.{user}.tsv")), table).expect("it can be written");
+    let native = scratch.program("ioctl-probe");
+    let i386 = scratch.copy(&i386_program("ioctl-probe"), "ioctl-probe-i386");
+    for (program, subdirectory) in [(&native, ""), (&i386, "i386")] {
+        for (serial, name) in [("SCSI-1", "scsi"), ("IDE-2", "ide")] {
+            let path = disk(serial);
+            // The tables are those of an empty disk.
+            run(&format!("dd if=/dev/zero of={path} bs=1M count=2 status=none conv=fsync"));
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("root can");
+            for (user, mode) in [("root", "w"), ("nobody-ro", "r"), ("nobody-rw", "w")] {
+                let run = Run::new(program).arg(&path).arg(mode);
+                let run = if user == "root" { run } else { run.nobody() };
+                let table = run.output().expect_out();
+                let file = directory.join(subdirectory).join(format!("{name}.{user}.tsv"));
+                fs::write(file, table).expect("it can be written");
+            }
         }
     }
-    let outcome = Run::new(sibling("golden"))
-        .env("GOLDEN", directory)
-        .args(["--skip", "ide/", "--skip", "unlisted", "--skip", "image"])
-        .output();
-    assert!(outcome.success(), "{}{}", outcome.out(), outcome.err());
-    println!("{}", outcome.out());
+    directory
 }
+
+/// The answers of listed devices in the same machine, on either engine: no differences from them but those that `golden.rs` lists.
+fn golden([name, program, filter, other]: [&'static str; 4]) -> Trial {
+    trial(format!("golden/real-disks/{name}"), &[], move || {
+        let skipped = [other, "ide/", "unlisted", "image", "large", "programs"];
+        let run = Run::new(sibling(program)).env("GOLDEN", recorded()).args(["--test-threads=1", filter]);
+        let outcome = run.args(skipped.iter().flat_map(|name| ["--skip", name])).output();
+        assert!(outcome.success(), "{}{}", outcome.out(), outcome.err());
+        println!("{}", outcome.out());
+    })
+}
+
+/// Names, with the test program, which of its trials, and which of these not.
+const GOLDEN: [[&str; 4]; 3] = [
+    ["library", "golden", "", "i386"],
+    ["supervisor", "supervisor", "golden/", "i386"],
+    ["i386", "supervisor", "golden/i386/", "none"],
+];
 
 /// The whole arrangement: installed for this machine, the administrator's file, a set-user-ID program of an ordinary user.
 fn set_user_id() {

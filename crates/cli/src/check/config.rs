@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use disk::conf::{Directive, Distrust, LineError, MAX_BYTES, check_trust, parse};
+use disk::conf::{Directive, Distrust, LineError, MAX_BYTES, Subject, check_trust, parse};
 use disk::entry::{Entry, Printed};
 pub use disk::names::CONFIGURATION_FILE as FILE;
 use rustix::io::Errno;
@@ -17,6 +17,7 @@ use crate::check::library;
 use crate::entries::{self, Device};
 use crate::file::read_start;
 use crate::host::block;
+use crate::host::users::Database;
 use crate::program::secure;
 use crate::say::failure::{cause, quoted, shown};
 use crate::say::finding::{Code, Finding, Verdict};
@@ -53,7 +54,7 @@ pub fn devices(text: &[u8]) -> Vec<Device<'_>> {
 }
 
 /// Which of these is the same device under another name and with other options.
-pub fn contradicted<'a>(listed: &'a [Device<'a>], device: &Device<'_>) -> Option<&'a Device<'a>> {
+pub fn contradicted<'a, 'b>(listed: &'a [Device<'b>], device: &Device<'_>) -> Option<&'a Device<'b>> {
     let (path, number) = (device.entry.path, entries::identity(device)?);
     listed.iter().find(|other| {
         other.entry.path != path
@@ -110,6 +111,32 @@ pub fn by_setup(options: &str) -> String {
     }
 }
 
+/// Returns the line that lists a device.
+pub fn line_of(entry: &OsStr) -> String {
+    format!("device {}", entry.to_string_lossy())
+}
+
+/// Names lines of the file: the rest of a sentence.
+pub fn lines(lines: &[String]) -> String {
+    let quoted: Vec<String> = lines.iter().map(|line| format!("'{line}'")).collect();
+    format!("{} {}", if lines.len() == 1 { "line" } else { "lines" }, quoted.join(" and "))
+}
+
+/// Says how to add lines to the file, or make it; without the first capital and the full stop.
+pub fn adding(lines: &[String]) -> String {
+    let words: Vec<String> = lines.iter().map(|line| quoted(line).to_string()).collect();
+    // An existing file keeps its mode.
+    let readable = match Path::new(FILE).symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => format!(" && sudo chmod 644 {FILE}"),
+        _ => String::new(),
+    };
+    format!(
+        "add the {}: 'printf \"%s\\n\" {} | sudo tee -a {FILE}{readable}'",
+        self::lines(lines),
+        words.join(" ")
+    )
+}
+
 fn fault_of(status: &Metadata) -> Option<Finding> {
     fault(status.uid(), status.mode(), status.len())
 }
@@ -148,6 +175,20 @@ pub fn ignored_line(error: &LineError<'_>) -> Finding {
     Finding::warning(Code::Malformed, why).of(subject).hint("correct the line as root")
 }
 
+/// Says that a `supervise` line names nobody.
+fn unknown(subject: &Subject<'_>) -> Option<Finding> {
+    let (database, what, name) = match *subject {
+        Subject::User(name) => (Database::Users, "user", name),
+        Subject::Group(name) => (Database::Groups, "group", name),
+    };
+    let name = OsStr::from_bytes(name);
+    if name.to_str().is_some_and(|name| database.has(name)) {
+        return None;
+    }
+    let why = format!("names the {what} {}, which does not exist, in a line 'supervise'", quoted(name));
+    Some(Finding::warning(Code::NotFound, why).of(FILE).hint("correct the line as root"))
+}
+
 /// Compares the text of the file with what is wanted.
 fn compare(
     text: &[u8],
@@ -164,6 +205,7 @@ fn compare(
         match line {
             Ok(Directive::Executable(path)) => is_listed |= is_program(Path::new(OsStr::from_bytes(path))),
             Ok(Directive::AllowUserDevices(yes)) => user_devices = yes,
+            Ok(Directive::Supervise(subject)) => findings.extend(unknown(&subject)),
             Ok(Directive::Device(_) | Directive::Messages(_)) => {}
             Err(error) => findings.push(ignored_line(&error)),
         }
@@ -321,6 +363,16 @@ mod tests {
         let (verdict, code, _) = of(&found, "/dev/vg/b");
         assert_eq!((verdict, code), (Verdict::Problem, Code::Different));
         assert!(found[1].cause.contains("as scsi, and not as ide"), "{found:?}");
+    }
+
+    #[test]
+    fn users_who_do_not_exist() {
+        let lines = "executable /usr/bin/vmx\nallow-user-devices yes\nsupervise root\nsupervise %root\n";
+        assert_eq!(compare(lines, true), []);
+        let found = compare(&format!("{lines}supervise no-such-user\nsupervise %no-such-group"), true);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].cause.contains("the user no-such-user"), "{found:?}");
+        assert!(found[1].cause.contains("the group no-such-group"), "{found:?}");
     }
 
     #[test]

@@ -3,8 +3,10 @@
 pub mod config;
 pub mod confinement;
 pub mod device;
+pub mod engine;
 pub mod exposure;
 pub mod library;
+pub mod permit;
 pub mod script;
 
 use clap::ValueEnum;
@@ -18,6 +20,8 @@ pub enum Check {
     Library,
     /// A program, and what it starts.
     Program,
+    /// What answers a program: the library, or the supervisor and what it needs.
+    Engine,
     /// The configuration file.
     Configuration,
     /// A device.

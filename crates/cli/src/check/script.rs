@@ -15,6 +15,9 @@ const MOST: u64 = 1 << 20;
 /// Programs that start others as another user, without the variable.
 const STARTERS: [&str; 5] = ["sudo", "doas", "pkexec", "su", "runuser"];
 
+/// How such a program loses the variable: the rest of a sentence that begins with its name.
+pub const STARTS: &str = "starts programs without LD_PRELOAD";
+
 /// Says of such a program, where it loses the variable (in secure mode they all do), what to do.
 pub fn starter(file: &Path, is_secure: bool) -> Option<Finding> {
     let name = file.file_name()?.to_str().filter(|name| STARTERS.contains(name))?;
@@ -26,7 +29,7 @@ pub fn starter(file: &Path, is_secure: bool) -> Option<Finding> {
         "su" | "runuser" => format!("{name} -c \"{run}\""),
         _ => format!("{name} {run}"),
     };
-    let why = format!("starts programs without {VARIABLE}, so that the library is lost");
+    let why = format!("{STARTS}, so that the library is lost");
     let finding = Finding::problem(Code::PreloadLost, why).of(file);
     Some(finding.hint(format!("put it first, as in '{first}'")))
 }
@@ -36,13 +39,31 @@ pub fn starter(file: &Path, is_secure: bool) -> Option<Finding> {
 pub struct Launcher {
     /// Where it loses the variable.
     pub findings: Vec<Finding>,
+    /// The first of these losses: the rest of a sentence that begins with the script's name.
+    pub loss: Option<String>,
+    /// Whether one of them is a program that starts others as another user.
+    pub has_starter: bool,
     /// The program that it becomes, where that is written out.
     pub target: Option<PathBuf>,
+    /// The programs that lines begin with, by an absolute path.
+    pub children: Vec<PathBuf>,
 }
 
 /// Whether a file is a script of a shell that is about VMware.
 pub fn is_vmwares(file: &Path) -> bool {
-    text(file).is_some_and(|text| text.windows(6).any(|word| word.eq_ignore_ascii_case(b"vmware")))
+    text(file).is_some_and(|text| names_vmware(&text))
+}
+
+/// Whether a text has VMware's name otherwise than as part of this project's, in which a directory can have it.
+fn names_vmware(text: &[u8]) -> bool {
+    const NAME: usize = "vmware".len();
+    let is_ours = |rest: &[u8]| {
+        rest.get(1..10).is_some_and(|word| word.eq_ignore_ascii_case(b"bdwrapper"))
+            && matches!(rest.first(), Some(b'-' | b'_'))
+    };
+    text.windows(NAME)
+        .enumerate()
+        .any(|(at, word)| word.eq_ignore_ascii_case(b"vmware") && !is_ours(&text[at + NAME..]))
 }
 
 /// Reads a script of a shell; none where the file is no such thing.
@@ -76,14 +97,18 @@ fn parse(file: &Path, text: &[u8]) -> Launcher {
         let asks = asks_whether_empty(&words);
         is_empty &= !has("else") && !has("elif");
         if let Some((does, remedy)) = loss(line, is_empty || asks && !has("else")) {
-            let why = format!("{does} in line {number}, so that the library is lost");
+            let does = format!("{does} in line {number}");
+            let why = format!("{does}, so that the library is lost");
             launcher.findings.push(Finding::problem(Code::PreloadLost, why).of(file).hint(remedy));
+            launcher.has_starter |= remedy == AS_USER;
+            launcher.loss.get_or_insert(does);
         }
         is_empty |= asks && (has("if") || has("elif")) && !has("else");
         is_empty &= !has("fi");
         if launcher.target.is_none() {
             launcher.target = target(line);
         }
+        launcher.children.extend(program(line));
     }
     launcher
 }
@@ -106,9 +131,12 @@ fn asks_whether_empty(words: &[&str]) -> bool {
         && !words.iter().any(|word| ["!", "||"].contains(word))
 }
 
+const KEEP: &str =
+    "start the program that the script starts, or change the line so that it keeps the value of LD_PRELOAD";
+const AS_USER: &str = "run 'vmware-bdwrapper run' with the program as that user instead";
+
 /// How a line of a shell's loses the variable, and what to do; `is_empty`: there is nothing to lose by setting it.
 fn loss(line: &str, is_empty: bool) -> Option<(String, &'static str)> {
-    const KEEP: &str = "start the program that the script starts, or change the line so that it keeps the value of LD_PRELOAD";
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
     let has = |word: &str| words.contains(&word);
     for (at, _) in line.match_indices("LD_PRELOAD=") {
@@ -132,23 +160,23 @@ fn loss(line: &str, is_empty: bool) -> Option<(String, &'static str)> {
     let starts = |word: &&&str| STARTERS.iter().any(|name| word.rsplit('/').next() == Some(name));
     let command = words.iter().find(|word| **word != "exec" && !word.contains('='));
     command.filter(starts).map(|word| {
-        let remedy = "run 'vmware-bdwrapper run' with the program as that user instead";
-        (
-            format!(
-                "starts a program by {}, which removes {VARIABLE}",
-                word.rsplit('/').next().unwrap_or(word)
-            ),
-            remedy,
-        )
+        let name = word.rsplit('/').next().unwrap_or(word);
+        (format!("starts a program by {name}, which removes {VARIABLE}"), AS_USER)
     })
 }
 
 /// The program in `exec /PATH …`.
 fn target(line: &str) -> Option<PathBuf> {
-    let rest = line.strip_prefix("exec ")?.trim_start();
-    let name = match rest.strip_prefix(['"', '\'']) {
+    program(line.strip_prefix("exec ")?.trim_start())
+}
+
+/// The program in `/PATH …`.
+fn program(command: &str) -> Option<PathBuf> {
+    let name = match command.strip_prefix(['"', '\'']) {
         Some(quoted) => quoted.split(['"', '\'']).next()?,
-        None => rest.split_ascii_whitespace().next()?,
+        None => {
+            command.split(|letter: char| letter.is_ascii_whitespace() || ";&|<>".contains(letter)).next()?
+        }
     };
     let path = PathBuf::from(OsStr::from_bytes(name.as_bytes()));
     (path.is_absolute() && path.is_file()).then_some(path)
@@ -160,6 +188,24 @@ mod tests {
 
     fn said(line: &str) -> Option<String> {
         loss(line, false).map(|(does, _)| does)
+    }
+
+    #[test]
+    fn the_name_of_vmware() {
+        for text in
+            ["exec /usr/lib/vmware/bin/launcher.sh", "VMWARE_DIR=x", "vmware-bdwrapper vmware", "vmware-b"]
+        {
+            assert!(names_vmware(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "",
+            "/home/u/vmware-bdwrapper/x",
+            "VMWARE_BDWRAPPER_DEVICES=x",
+            "libvmware_bdwrapper.so",
+            "vmwar",
+        ] {
+            assert!(!names_vmware(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]
@@ -209,6 +255,12 @@ mod tests {
         assert_eq!(target("exec /bin/sh -c x"), Some("/bin/sh".into()));
         for line in ["exec \"$X\"", "exec sh", "exec", "exec /nonexistent", "/bin/sh"] {
             assert_eq!(target(line), None, "{line}");
+        }
+        for line in ["/bin/sh", "/bin/sh -c x", "'/bin/sh' x", "/bin/sh; x", "/bin/sh|x"] {
+            assert_eq!(program(line), Some("/bin/sh".into()), "{line}");
+        }
+        for line in ["/bin/sh) x", "sh", "/nonexistent", "\"$X\"/bin/sh", "x /bin/sh", ""] {
+            assert_eq!(program(line), None, "{line}");
         }
     }
 

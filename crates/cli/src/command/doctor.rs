@@ -1,5 +1,6 @@
 //! `vmware-bdwrapper doctor`: what stands in the way.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use serde::Serialize;
 use crate::check::Check;
 use crate::check::config::{self, FILE};
 use crate::check::device::{self, Fitness};
+use crate::check::engine::{self, Choice, Engine};
 use crate::check::{confinement, library, script};
 use crate::command::probe;
 use crate::entries::{self, Device};
@@ -27,8 +29,12 @@ use crate::vmdk;
 struct Findings {
     list: Vec<(Check, Finding)>,
     programs: Vec<PathBuf>,
-    /// The user may not read the administrator's file, on which a program depends.
-    is_unread: bool,
+    /// What answers each of them; none where nothing does.
+    engines: Vec<Option<Engine>>,
+    /// What the user may not read, and a program depends on: the rest of the last line.
+    unknown: Option<String>,
+    /// The command that starts the program where the usual one does not.
+    start: Option<String>,
 }
 
 impl Findings {
@@ -100,6 +106,7 @@ pub fn doctor(
         findings.add(Check::Device, together);
     }
     findings.add(Check::Vmdk, described.into_iter().flatten());
+    findings.add(Check::Engine, [engine::seccomp()]);
     let confinement = confinement::confinement(&findings.programs, &listed);
     findings.add(Check::Confinement, confinement);
     // The worst first, otherwise in the order of the checks.
@@ -149,16 +156,17 @@ fn conclude(
         };
         return Conclusion { verdict: Verdict::Problem, rest };
     }
-    if findings.is_unread {
-        let rest = format!("{subject}, but what {FILE} says is unknown. Ask the administrator");
+    if let Some(unknown) = &findings.unknown {
+        let rest = format!("{subject}, but {unknown}");
         return Conclusion { verdict: Verdict::Warning, rest };
     }
     let missing = match (devices.is_empty(), programs.is_empty()) {
         (false, false) => {
             let entries: String = devices.iter().map(|text| format!("--device {} ", quoted(text))).collect();
-            let start =
-                program.map(|name| format!(". Start it: vmware-bdwrapper run {entries}-- {}", quoted(name)));
-            return Conclusion { verdict: Verdict::Ok, rest: subject + &start.unwrap_or_default() };
+            let usual = |name| format!("vmware-bdwrapper run {entries}-- {}", quoted(name));
+            let start = findings.start.clone().or_else(|| program.map(usual));
+            let start = start.map(|start| format!(". Start it: {start}")).unwrap_or_default();
+            return Conclusion { verdict: Verdict::Ok, rest: subject + &start };
         }
         (false, true) => "program",
         (true, false) => "device",
@@ -177,8 +185,15 @@ fn say(findings: &Findings, conclusion: &Conclusion, form: Form) -> Result<ExitC
     if form == Form::Json {
         let checks = findings.list.iter().map(|(check, finding)| Checked { check: *check, finding });
         let text = format!("{word}{rest}");
-        let document =
-            Document { ready: *verdict == Verdict::Ok, conclusion: &text, checks: checks.collect() };
+        let programs = findings.programs.iter().zip(&findings.engines);
+        let document = Document {
+            ready: *verdict == Verdict::Ok,
+            conclusion: &text,
+            programs: programs
+                .map(|(file, engine)| Examined { program: file.to_string_lossy(), engine: *engine })
+                .collect(),
+            checks: checks.collect(),
+        };
         print(json::text(&document)?)?;
     } else {
         let is_shown = |finding: &&Finding| form == Form::All || finding.verdict == Verdict::Problem;
@@ -208,7 +223,7 @@ fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'
         Vec::new()
     });
     for file in &files {
-        examine(findings, file, listed, true);
+        examine(findings, file, listed, None);
     }
     if !findings.list.iter().any(|(check, _)| *check == Check::Program) {
         let none = Finding::warning(Code::NotFound, "lists no program that exists").of(FILE);
@@ -220,9 +235,11 @@ fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'
     files
 }
 
-/// Looks at a program; at the one that it becomes as well, where it is a script and `follow` says so.
-fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: bool) {
+/// Looks at a program, and at the one that it becomes, where it is a script; that one has what answers the `script`.
+fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], script: Option<&Choice>) {
     findings.programs.push(file.canonicalize().unwrap_or(file.into()));
+    findings.engines.push(None);
+    let place = findings.engines.len() - 1;
     let seen = file.metadata().and_then(|status| Ok((secure::is_secure(file, &status)?, status)));
     let (is_secure, status) = match seen {
         Ok(seen) => seen,
@@ -231,36 +248,92 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], follow: 
             return findings.add(Check::Program, [problem.hint("name a program that can")]);
         }
     };
-    if let Some(problem) = script::starter(file, is_secure) {
+    let choice = match script {
+        Some(Choice::Supervisor(_)) => None,
+        _ => Some(engine::choose(file, listed)),
+    };
+    let is_supervised = matches!(choice, None | Some(Choice::Supervisor(_)));
+    if let Some(problem) = script::starter(file, is_secure).filter(|_| !is_supervised) {
         return findings.add(Check::Program, [problem]);
     }
-    if let Some(problem) = find::unstartable(file).or_else(|| find::unreachable(file)) {
-        findings.add(Check::Program, [problem]);
+    let mut found = Vec::new();
+    let unstartable = find::unstartable(file);
+    let can_start = unstartable.is_none();
+    let obstacle = unstartable.or_else(|| match &choice {
+        Some(Choice::Library) => find::unreachable(file),
+        Some(Choice::Neither(problem)) => Some(problem.clone()),
+        _ => None,
+    });
+    let program = obstacle.unwrap_or_else(|| {
+        if is_secure {
+            Finding::ok("runs with rights that you do not have (set-user-ID)").of(file)
+        } else if secure::has_bit(&status) {
+            secure::idle(file, &status)
+        } else {
+            Finding::ok("runs with your rights").of(file)
+        }
+    });
+    found.push((Check::Program, vec![program]));
+    let mut is_unread = false;
+    if is_supervised || matches!(choice, Some(Choice::Neither(_))) {
+        // Other programs need it.
+        found.push((Check::Library, ordinary().into_iter().map(Finding::at_most_warning).collect()));
     } else if is_secure {
-        findings.add(
-            Check::Program,
-            [Finding::ok("runs with rights that you do not have (set-user-ID)").of(file)],
-        );
-    } else if secure::has_bit(&status) {
-        findings.add(Check::Program, [secure::idle(file, &status)]);
+        found.push((Check::Library, library::trusted()));
+        is_unread = config::is_unread();
+        found.push((Check::Configuration, config::examine(file, &status, listed)));
     } else {
-        findings.add(Check::Program, [Finding::ok("runs with your rights").of(file)]);
+        found.push((Check::Library, ordinary()));
     }
-    if is_secure {
-        findings.add(Check::Library, library::trusted());
-        findings.is_unread |= config::is_unread();
-        findings.add(Check::Configuration, config::examine(file, &status, listed));
-    } else {
-        findings.add(Check::Library, ordinary());
+    let launcher = script::read(file).filter(|_| !is_supervised);
+    if let Some(launcher) = launcher {
+        let kept = Finding::ok("is a script, and keeps LD_PRELOAD").of(file);
+        let said = if launcher.findings.is_empty() { vec![kept] } else { launcher.findings };
+        found.push((Check::Program, said));
     }
-    if let Some(script) = script::read(file) {
-        if script.findings.is_empty() {
-            findings.add(Check::Program, [Finding::ok("is a script, and keeps LD_PRELOAD").of(file)]);
+    let unreadable = engine::unreadable(file, listed).filter(|_| !is_supervised && !is_secure);
+    let is_lost = found.iter().any(|(_, found)| has_problem(found));
+    let instead = match &choice {
+        _ if script.is_some() || !can_start => None,
+        Some(Choice::Library) if is_secure && is_lost => engine::instead(file, listed),
+        // What is said of the program has the missing lines.
+        _ if unreadable.is_some() || matches!(choice, Some(Choice::Neither(_))) => {
+            engine::instead(file, listed).filter(|instead| instead.code != Code::NotListed)
         }
-        findings.add(Check::Program, script.findings);
-        if let Some(target) = script.target.filter(|_| follow) {
-            examine(findings, &target, listed, false);
+        _ => None,
+    };
+    let is_roots = instead.as_ref().is_some_and(|instead| instead.verdict == Verdict::Ok);
+    if is_roots {
+        // What is missing for the other engines is no obstacle.
+        for (_, found) in &mut found {
+            *found = std::mem::take(found).into_iter().map(Finding::at_most_warning).collect();
         }
+        findings.start = Some(engine::root_command(file, listed));
+    } else if is_unread {
+        findings.unknown = Some(format!("what {FILE} says is unknown. Ask the administrator"));
+    } else if unreadable.is_some() {
+        findings.unknown = Some(format!("what {} needs is unknown", shown(file)));
+    }
+    findings.engines[place] = match &choice {
+        _ if is_roots => Some(Engine::Supervisor),
+        _ if is_lost || unreadable.is_some() => None,
+        Some(Choice::Library) => Some(Engine::Library),
+        _ => Some(Engine::Supervisor),
+    };
+    let answer = match &choice {
+        _ if instead.is_some() => instead,
+        Some(Choice::Library) if !is_lost && unreadable.is_none() => {
+            Some(Finding::ok("is answered by the library").of(file))
+        }
+        Some(Choice::Supervisor(why)) => Some(why.clone()),
+        _ => None,
+    };
+    found.push((Check::Engine, unreadable.into_iter().filter(|_| !is_roots).chain(answer).collect()));
+    for (check, found) in found {
+        findings.add(check, found);
+    }
+    if let (Some(choice), None, Some(launcher)) = (&choice, script, script::read(file)) {
+        launcher.target.iter().for_each(|target| examine(findings, target, listed, Some(choice)));
     }
 }
 
@@ -320,7 +393,16 @@ struct Document<'a> {
     ready: bool,
     /// The last line.
     conclusion: &'a str,
+    programs: Vec<Examined<'a>>,
     checks: Vec<Checked<'a>>,
+}
+
+#[derive(Serialize)]
+struct Examined<'a> {
+    /// Its name; bytes that are not UTF-8 are replaced.
+    program: Cow<'a, str>,
+    /// What answers it; null where nothing does.
+    engine: Option<Engine>,
 }
 
 #[derive(Serialize)]

@@ -8,6 +8,7 @@ pub mod list;
 pub mod probe;
 pub mod run;
 pub mod setup;
+pub mod sudo;
 pub mod supervise;
 
 use std::process::Command;

@@ -1,15 +1,20 @@
 //! `vmware-bdwrapper probe`: what VMware would find.
 
+use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use serde::{Deserialize, Serialize};
+use supervisor::{Policy, Records, Registry};
 use vmware::{Asked, Conclusion, Errno, Facts};
 
+use crate::check::engine::{self, Engine};
 use crate::check::{device, library};
 use crate::command::itself;
+use crate::command::run::EngineOption;
+use crate::command::sudo;
 use crate::entries::{self, Device};
 use crate::host::scan::Host;
 use crate::say::colour::styled;
@@ -19,10 +24,22 @@ use crate::say::json::{self, Report};
 use crate::say::terminal;
 
 /// Prints the answers of each device, and what VMware would conclude from them.
-pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
+pub fn probe(options: Vec<OsString>, option: EngineOption, json: bool) -> Result<ExitCode, Failure> {
     let texts = entries::require_texts(options)?;
     let listed = entries::parse(&texts)?;
-    let library = library::ordinary()?;
+    let library = match (option, engine::unavailable()) {
+        (EngineOption::Supervisor, Some(failure)) => return Err(engine::not_started(failure).into()),
+        (EngineOption::Supervisor, None) => None,
+        (EngineOption::Library, _) => Some(library::ordinary()?),
+        (EngineOption::Auto, unavailable) => match engine::no_library() {
+            Some(missing) if unavailable.is_none() => {
+                say(engine::without_library(&missing));
+                None
+            }
+            _ => Some(library::ordinary()?),
+        },
+    };
+    let engine = if library.is_some() { Engine::Library } else { Engine::Supervisor };
     let mut without = question(&listed);
     match library::removed(std::env::var_os(library::VARIABLE).as_deref()) {
         Some(value) => without.env(library::VARIABLE, value),
@@ -30,8 +47,17 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
     };
     without.env_remove(entries::VARIABLE);
     let mut with = question(&listed);
-    library::preload(&mut with, &library);
-    with.env(entries::VARIABLE, entries::list(&texts));
+    match &library {
+        Some(library) => {
+            library::preload(&mut with, library);
+            with.env(entries::VARIABLE, entries::list(&texts));
+        }
+        None => {
+            with = itself("ask");
+            with.args(texts.iter().flat_map(|text| [OsStr::new("--device"), text]));
+            asks(&mut with, listed.iter().map(Device::path));
+        }
+    }
     let without = answers(&mut without, listed.len())?;
     let with = answers(&mut with, listed.len())?;
     let host = Host::known();
@@ -39,17 +65,19 @@ pub fn probe(options: Vec<OsString>, json: bool) -> Result<ExitCode, Failure> {
     let devices = listed.iter().zip(entries::clashes(&listed)).zip(device::together(&listed, &host));
     let probed: Vec<Probed> = devices
         .zip(answers)
-        .map(|(((device, clash), together), answers)| Probed::new(device, clash, together, answers, &host))
+        .map(|(((device, clash), together), answers)| {
+            Probed::new(device, engine, clash, together, answers, &host)
+        })
         .collect();
     if json {
         let devices: Vec<Report> = probed.iter().map(Probed::report).collect();
-        print(json::list("devices", &devices)?)?;
+        print(json::text(&Document { engine, devices })?)?;
     } else {
         let texts: Vec<String> = probed.iter().map(Probed::text).collect();
         print(texts.join("\n"))?;
     }
     probed.iter().filter_map(|probed| probed.facts.as_ref().err()).for_each(say);
-    if let Some(loaded) = with.library.filter(|_| library == library::NAME) {
+    if let Some(loaded) = with.library.filter(|_| library.is_some_and(|name| name == library::NAME)) {
         library::shadowed(Path::new(&loaded))?.iter().for_each(say);
     }
     Ok(ExitCode::from(if probed.iter().all(Probed::is_good) { 0 } else { Failure::FAILED }))
@@ -70,6 +98,29 @@ pub fn ask(paths: &[PathBuf]) -> Result<(), Failure> {
     print(json::line(&answers)?)
 }
 
+/// Has a supervisor answer a process that asks, as [`ask`] does.
+pub fn ask_supervised(texts: Vec<OsString>, paths: &[PathBuf]) -> Result<Infallible, Failure> {
+    // The supervisor needs them as long as it runs.
+    let texts: &'static [OsString] = texts.leak();
+    let listed: Vec<_> = entries::parse(texts)?.iter().map(|device| device.entry).collect();
+    let devices = Registry::new(&listed, None);
+    let mut command = itself("ask");
+    asks(&mut command, paths);
+    let policy = Policy::current(false).map_err(|unknown| sudo::unknown(&unknown))?;
+    match supervisor::run(&mut command, devices, policy, Records::Ignored, |_| ()) {
+        Ok((ended, _)) => ended.end(),
+        Err(failure) => Err(engine::not_started(&failure).into()),
+    }
+}
+
+/// The JSON document.
+#[derive(Serialize)]
+struct Document<'a> {
+    /// What has answered.
+    engine: Engine,
+    devices: Vec<Report<'a>>,
+}
+
 /// What the process that asks the devices says.
 #[derive(Deserialize, Serialize)]
 struct Answers {
@@ -82,9 +133,11 @@ struct Answers {
 /// A device and what it answered.
 struct Probed<'a> {
     device: &'a Device<'a>,
-    /// Why the entry does not count, although the device answers.
+    /// What has answered.
+    engine: Engine,
+    /// Why the entry is ignored, although the device answers.
     clash: Option<Finding>,
-    /// Without and with the library, which all the devices were listed for, or why it cannot be opened.
+    /// Without and with the engine, for which all the devices were listed, or why it cannot be opened.
     facts: Result<(Facts, Facts), Finding>,
     /// What else stands in the way.
     findings: Vec<Finding>,
@@ -93,6 +146,7 @@ struct Probed<'a> {
 impl<'a> Probed<'a> {
     fn new(
         device: &'a Device<'a>,
+        engine: Engine,
         clash: Option<Finding>,
         together: Vec<Finding>,
         answers: (Asked, Asked),
@@ -105,13 +159,13 @@ impl<'a> Probed<'a> {
                 Err(uses.into_iter().next().unwrap_or_else(|| not_opened(device, errno)))
             }
         };
-        // Of a device that cannot be opened, and of an entry that does not count, that is enough.
+        // If the device cannot be opened or the entry is ignored, nothing else is said.
         let findings = match (&facts, &clash) {
             (Ok(_), None) => [device::of_device(device, host).all(), together].concat(),
             _ => Vec::new(),
         };
         let findings = findings.into_iter().filter(|finding| finding.verdict != Verdict::Ok).collect();
-        Probed { device, clash, facts, findings }
+        Probed { device, engine, clash, facts, findings }
     }
 
     fn conclusion(&self) -> Result<Conclusion, &Finding> {
@@ -128,7 +182,8 @@ impl<'a> Probed<'a> {
     fn text(&self) -> String {
         let entry = &self.device.entry;
         let (name, kind) = (entry.printed_path(), entry.kind.name());
-        let mut text = format!("{name} as {kind}:\n");
+        let by = if self.engine == Engine::Supervisor { ", by the supervisor" } else { "" };
+        let mut text = format!("{name} as {kind}{by}:\n");
         if let Ok((without, with)) = &self.facts {
             let rows = without.rows().into_iter().zip(with.rows());
             let rows = rows.map(|((request, without), (_, with))| [request.to_owned(), without, with]);
@@ -182,10 +237,14 @@ impl<'a> Probed<'a> {
 /// This command, which is to ask the devices.
 fn question(listed: &[Device<'_>]) -> Command {
     let mut command = itself("ask");
-    command.arg("--").args(listed.iter().map(Device::path));
-    // What the library says is for the user.
-    command.stdin(Stdio::null()).stderr(Stdio::inherit());
+    asks(&mut command, listed.iter().map(Device::path));
     command
+}
+
+/// Has it ask these.
+fn asks(command: &mut Command, paths: impl IntoIterator<Item = impl AsRef<OsStr>>) {
+    // What the library says is for the user.
+    command.arg("--").args(paths).stdin(Stdio::null()).stderr(Stdio::inherit());
 }
 
 fn answers(question: &mut Command, count: usize) -> Result<Answers, Finding> {

@@ -8,29 +8,69 @@ use std::process::Command;
 
 use disk::names;
 
+use crate::check::engine::{self, Choice, Engine};
 use crate::check::{config, device, library, script};
+use crate::command::supervise::supervise;
 use crate::entries::{self, Device};
 use crate::program::{find, secure};
-use crate::say::failure::{Failure, cause, say, shown};
+use crate::say::failure::{Failure, cause, say, shown, spare_standard_error};
 use crate::say::finding::{Code, Finding, Verdict, only};
 
-/// What answers the requests of a program.
+/// The value of `--engine`: what is to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Engine {
-    /// The preload library.
+pub enum EngineOption {
+    /// The library where it works, else the supervisor
+    Auto,
+    /// The preload library
     Library,
-    /// The supervisor.
+    /// The supervisor
     Supervisor,
 }
 
-/// The library's variable for the amount of messages.
-pub const LOG_LEVEL: &str = names::LOG_LEVEL;
+/// Runs a program with an engine; `command` is its name and its arguments.
+pub fn start(
+    engine: EngineOption,
+    options: Vec<OsString>,
+    log_level: Option<&str>,
+    force: bool,
+    command: &[OsString],
+) -> Result<Infallible, Failure> {
+    match engine.choose(&options, command)? {
+        (Engine::Library, _) => run(options, log_level, force, command),
+        (Engine::Supervisor, why) => supervise(options, log_level, force, command, why),
+    }
+}
+
+impl EngineOption {
+    /// Returns the engine for a command, and where `auto` has chosen the supervisor, why.
+    pub fn choose(
+        self,
+        options: &[OsString],
+        command: &[OsString],
+    ) -> Result<(Engine, Option<Finding>), Failure> {
+        match self {
+            EngineOption::Library => return Ok((Engine::Library, None)),
+            EngineOption::Supervisor => return Ok((Engine::Supervisor, None)),
+            EngineOption::Auto => {}
+        }
+        let texts = entries::require_texts(options.to_vec())?;
+        let listed = entries::parse(&texts)?;
+        let (file, ..) = find_program(command)?;
+        match engine::choose(&file, &listed) {
+            Choice::Library => Ok((Engine::Library, None)),
+            Choice::Supervisor(why) => Ok((Engine::Supervisor, Some(why))),
+            Choice::Neither(finding) => {
+                Err(Failure { status: Failure::NOT_EXECUTED, findings: vec![finding] })
+            }
+        }
+    }
+}
 
 /// Becomes the program. `command` is its name and its arguments.
 ///
 /// A device that something uses is refused unless `force`. Whoever begins to use it afterwards is not kept from it: the
 /// program that is started does not have it for itself alone, either.
-pub fn run(
+fn run(
     options: Vec<OsString>,
     log_level: Option<&str>,
     force: bool,
@@ -39,7 +79,7 @@ pub fn run(
     let texts = entries::require_texts(options)?;
     let Prepared { file, mut command, .. } = prepare(&texts, command, force)?;
     if let Some(level) = log_level {
-        command.env(LOG_LEVEL, level);
+        command.env(names::LOG_LEVEL, level);
     }
     Err(not_started(&file, &command.exec()))
 }
@@ -72,10 +112,11 @@ pub fn program(
     command: &[OsString],
     force: bool,
 ) -> Result<(PathBuf, Command), Failure> {
-    let (name, arguments) = command.split_first().ok_or_else(|| {
-        Finding::problem(Code::Usage, "No program is given").hint("name one after the options")
-    })?;
-    let file = find::find(name)?;
+    let (file, name, arguments) = find_program(command)?;
+    let standard_error = entries::identity_of(Path::new("/proc/self/fd/2"));
+    if standard_error.is_some() && listed.iter().any(|device| entries::identity(device) == standard_error) {
+        spare_standard_error();
+    }
     device::judge(listed, std::slice::from_ref(&file), force).map_err(|uses| Failure {
         status: Failure::NOT_EXECUTED,
         findings: [uses, vec![Finding::force_needed("The program is not started")]].concat(),
@@ -83,6 +124,14 @@ pub fn program(
     let mut command = Command::new(&file);
     command.arg0(name).args(arguments);
     Ok((file, command))
+}
+
+/// Finds the file of a command, beside its name and its arguments.
+fn find_program(command: &[OsString]) -> Result<(PathBuf, &OsString, &[OsString]), Failure> {
+    let (name, arguments) = command.split_first().ok_or_else(|| {
+        Finding::problem(Code::Usage, "No program is given").hint("name one after the options")
+    })?;
+    Ok((find::find(name)?, name, arguments))
 }
 
 /// Why a program was not started.
@@ -128,8 +177,16 @@ fn warn_of_others(file: &Path, listed: &[Device<'_>]) {
 fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), Failure> {
     let cannot = |error: std::io::Error| find::not_executed(file, &cause(&error));
     let status = file.metadata().map_err(cannot)?;
-    [find::unstartable(file), find::unreachable(file)].iter().flatten().for_each(say);
+    find::unstartable(file).iter().for_each(say);
     let is_secure = secure::is_secure(file, &status).map_err(cannot)?;
+    if is_secure {
+        // Nothing that root can set up changes that.
+        if let Choice::Neither(finding) = engine::choose(file, listed) {
+            return Err(Failure { status: Failure::NOT_EXECUTED, findings: vec![finding] });
+        }
+    }
+    engine::beyond_library(file, listed).iter().for_each(say);
+    engine::unreadable(file, listed).iter().filter(|_| !is_secure).for_each(say);
     if let Some(finding) = script::starter(file, is_secure) {
         if is_secure {
             return Err(Failure { status: Failure::NOT_EXECUTED, findings: vec![finding] });
@@ -153,6 +210,6 @@ fn library_for(file: &Path, listed: &[Device<'_>]) -> Result<(OsString, bool), F
         return Ok((library::NAME.into(), true));
     }
     let why = "would not find the devices, because it runs with rights that you do not have (a set-user-ID program)";
-    let heading = Finding::problem(Code::NotReady, why).of(file).hint("see libvmware-bdwrapper(7)");
+    let heading = Finding::problem(Code::NotReady, why).of(file).hint(engine::for_rights(file, listed));
     Err(Failure { status: Failure::NOT_EXECUTED, findings: [vec![heading], obstacles].concat() })
 }

@@ -123,7 +123,7 @@ fn next(text: &[u8], wanted: &Wanted) -> String {
         match directive {
             Directive::Executable(path) => has_program |= Path::new(OsStr::from_bytes(path)).is_file(),
             Directive::AllowUserDevices(yes) => user_devices = yes,
-            Directive::Device(_) | Directive::Messages(_) => {}
+            Directive::Device(_) | Directive::Messages(_) | Directive::Supervise(_) => {}
         }
     }
     let device = config::devices(text).first().map(|device| device.text);

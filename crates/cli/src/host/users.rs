@@ -15,6 +15,9 @@ pub enum Database {
     Groups,
 }
 
+/// Where getent(1) is looked for. Not in `PATH`, which is the user's where root runs this command by sudo(8).
+const PATH: &str = "/usr/bin:/bin:/run/current-system/sw/bin";
+
 impl Database {
     /// Returns the entry of a name or number. getent(1) knows more of them than the file, which is read only where there is no
     /// getent.
@@ -24,7 +27,12 @@ impl Database {
             Database::Groups => ("group", "/etc/group"),
         };
         let is_it = |line: &&str| line.split(':').step_by(2).take(2).any(|field| field == key);
-        match Command::new("getent").args([database, "--", key]).stdin(Stdio::null()).output() {
+        match Command::new("getent")
+            .env("PATH", PATH)
+            .args([database, "--", key])
+            .stdin(Stdio::null())
+            .output()
+        {
             Ok(found) => {
                 let text = String::from_utf8_lossy(&found.stdout);
                 text.lines().next().filter(|_| found.status.success()).map(str::to_owned)

@@ -27,6 +27,14 @@ pub enum Format {
 /// The format of this process; text before it is set.
 pub static FORMAT: OnceLock<Format> = OnceLock::new();
 
+/// Set where the standard error is a listed device, on which a message would destroy what is there.
+static STANDARD_ERROR_IS_DISK: OnceLock<()> = OnceLock::new();
+
+/// Writes nothing more to the standard error, which is a listed device.
+pub fn spare_standard_error() {
+    let _ = STANDARD_ERROR_IS_DISK.set(());
+}
+
 /// Why the command ends without having done its work.
 #[derive(Debug)]
 pub struct Failure {
@@ -74,7 +82,10 @@ pub fn say(finding: impl Borrow<Finding>) {
 /// Writes to the standard error or, where that cannot be written, to the terminal. A reader that has left has chosen to be told
 /// nothing.
 pub fn write(line: &str) {
-    let written = io::stderr().write_all(line.as_bytes());
+    let written = match STANDARD_ERROR_IS_DISK.get() {
+        Some(()) => Err(io::ErrorKind::Unsupported.into()),
+        None => io::stderr().write_all(line.as_bytes()),
+    };
     if written.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe) {
         // Without a terminal the exit status alone can tell.
         let terminal = OpenOptions::new().write(true).open("/dev/tty");

@@ -109,6 +109,8 @@ codes! {
     Unsupported,
     /// A program loses LD_PRELOAD.
     PreloadLost,
+    /// The supervisor answers a program, because the library does not.
+    Supervised,
     /// The library is not installed.
     NotInstalled,
     /// The dynamic loader takes another library.
@@ -190,6 +192,11 @@ impl Finding {
         Finding::new(Verdict::Ok, Code::Ok, cause)
     }
 
+    /// The supervisor answers a program.
+    pub fn supervised(cause: impl Into<String>) -> Finding {
+        Finding::new(Verdict::Ok, Code::Supervised, cause)
+    }
+
     /// It can work.
     pub fn warning(code: Code, cause: impl Into<String>) -> Finding {
         Finding::new(Verdict::Warning, code, cause)
@@ -214,6 +221,11 @@ impl Finding {
             _ => Code::Io,
         };
         Finding::problem(code, format!("{what} ({})", cause(error)))
+    }
+
+    /// The same as a warning, where it is a problem.
+    pub fn at_most_warning(self) -> Finding {
+        Finding { verdict: self.verdict.min(Verdict::Warning), ..self }
     }
 
     /// The same, about this file, device or program.

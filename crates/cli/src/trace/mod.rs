@@ -17,18 +17,23 @@ use std::sync::OnceLock;
 use std::thread;
 
 use clap::Args;
+use disk::record::{Header, Parts};
 use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait,
+    Pid, Signal, WaitOptions, WaitStatus, geteuid, getpid, kill_process, set_child_subreaper, wait,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
+use supervisor::{Ended, Missing, Records, Shown};
 
-use crate::command::run::{LOG_LEVEL, Prepared, not_started, prepare};
+use crate::check::engine::Engine;
+use crate::command::run::{EngineOption, Prepared, not_started, prepare};
+use crate::command::supervise;
 use crate::entries;
 use crate::say::failure::{Failure, say};
 use crate::say::finding::{Code, Finding};
 use output::Output;
 use receiver::{Message, Receiver};
+use record::Record;
 
 pub use replay::process::resend;
 
@@ -46,9 +51,13 @@ Examples:
 /// The command line of `trace`.
 #[derive(Args)]
 pub struct Options {
-    /// A device: PATH[=OPTION,...]; without it VMWARE_BDWRAPPER_DEVICES counts, or what the replayed trace says
+    /// A device: PATH[=OPTION,...]; without it those of VMWARE_BDWRAPPER_DEVICES or of the replayed trace are used
     #[arg(long = "device", value_name = "ENTRY")]
     devices: Vec<OsString>,
+    /// What answers: library, supervisor, or auto: the library where it works, else the supervisor
+    #[arg(long, value_enum, default_value_t = EngineOption::Auto, hide_possible_values = true)]
+    #[arg(hide_default_value = true, conflicts_with = "replay")]
+    engine: EngineOption,
     /// Write one JSON object a line, which --replay takes; with --replay, print an object for each difference
     #[arg(long)]
     json: bool,
@@ -74,11 +83,14 @@ pub struct Options {
 pub fn trace(options: Options) -> Result<ExitCode, Failure> {
     match &options.replay {
         Some(file) => replay::replay(file, options.devices, options.json, options.write, options.force),
-        None => watch(options),
+        None => match options.engine.choose(&options.devices, &options.command)? {
+            (Engine::Library, _) => watch(options),
+            (Engine::Supervisor, why) => watch_supervised(options, why),
+        },
     }
 }
 
-/// Starts the program and shows its requests.
+/// Starts the program with the library and shows the requests that it sends.
 fn watch(Options { devices, json, output, force, command, .. }: Options) -> Result<ExitCode, Failure> {
     let texts = entries::require_texts(devices)?;
     let listed = entries::parse(&texts)?;
@@ -90,11 +102,12 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
         say(finding.hint("run the command as root to have them in the trace"));
     }
     let mut receiver = Receiver::new()?;
-    let mut output = Output::new(output.as_deref(), json, &listed)?;
+    let owner = geteuid().as_raw();
+    let mut output = Output::new(output.as_deref(), owner, json, output::NOTHING_SENT, &listed)?;
     output.begin(command.get_program(), &texts);
     command.env(disk::names::TRACE, receiver.variable());
     // For set-user-ID programs that it starts.
-    command.env(LOG_LEVEL, "1000");
+    command.env(disk::names::LOG_LEVEL, "1000");
     let family = Family::start(&mut command, &receiver).map_err(|error| not_started(&file, &error))?;
     let mut buffer = receiver::buffer();
     loop {
@@ -104,17 +117,72 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
             Message::End => break,
         }
     }
-    let written = output.end();
-    if receiver.has_lost() {
+    let lost = receiver.has_lost().then(|| {
         let why = "Requests are missing in the trace, because this process could open no more files";
-        say(Finding::warning(Code::Incomplete, why).hint("begin anew with a higher 'ulimit -n'"));
-    }
-    let status = family.status.get().copied();
-    // Where the trace could not be written, success would be a lie.
-    Ok(match status.map_or(Failure::FAILED, exit_status) {
+        Finding::warning(Code::Incomplete, why).hint("begin anew with a higher 'ulimit -n'")
+    });
+    let written = output.end(lost.as_slice());
+    Ok(conclude(family.status.get().map_or(Failure::FAILED, |status| exit_status(*status)), written))
+}
+
+/// Starts the program under a supervisor and shows the requests that it answers.
+fn watch_supervised(
+    Options { devices, json, output, force, command, .. }: Options,
+    why: Option<Finding>,
+) -> Result<ExitCode, Failure> {
+    let prepared = supervise::prepare(devices, force, &command, why.is_none())?;
+    why.iter().for_each(say);
+    prepared.require_shown()?;
+    let mut output = prepared.with_file_rights(|owner| {
+        Output::new(output.as_deref(), owner, json, output::NOTHING, &prepared.listed)
+    })?;
+    output.begin(prepared.command.get_program(), &prepared.texts());
+    let mut record = |head: &Header, parts: &Parts<'_>| output.add(&Record::new(head, parts));
+    let waits = || {
+        if io::stderr().is_terminal() {
+            say_waiting();
+        }
+    };
+    let shown = Shown { record: &mut record, waits: &waits };
+    // What the trace lacks is said at its end.
+    let (ended, missing) = prepared.run(Records::Shown(shown), false)?;
+    let written = output.end(&incomplete(missing));
+    let status = match ended {
+        Ended::Exited(status) => status & 0xff,
+        Ended::Killed(signal) => 128 + signal,
+    };
+    Ok(conclude(u8::try_from(status).unwrap_or(Failure::FAILED), written))
+}
+
+/// Where the trace could not be written, success would be a lie.
+fn conclude(status: u8, written: bool) -> ExitCode {
+    match status {
         0 if !written => ExitCode::from(Failure::FAILED),
         status => ExitCode::from(status),
-    })
+    }
+}
+
+fn say_waiting() {
+    let why = "The program has ended, but others that it started run, and are traced";
+    say(Finding::warning(Code::Waiting, why).hint("Ctrl-C ends the trace"));
+}
+
+/// Why requests may be missing in the trace of a supervisor.
+fn incomplete(Missing { unread, unseen, all_later }: Missing) -> Vec<Finding> {
+    let calls = |count| if count == 1 { "1 call".to_owned() } else { format!("{count} calls") };
+    let finding = |why: String, hint| Finding::warning(Code::Incomplete, why).hint(hint);
+    let killed = || finding("The trace ends where the supervisor was killed".to_owned(), "begin anew");
+    let unread_calls = || {
+        let why = format!("The trace lacks {}, because it was not written fast enough", calls(unread));
+        finding(why, "write the trace to a file by -o FILE")
+    };
+    let unseen_calls = || {
+        let why =
+            format!("The trace may lack {} of programs that the supervisor could not look at", calls(unseen));
+        finding(why, "run the command as root to have them in the trace")
+    };
+    let findings = [all_later.then(killed), (unread > 0).then(unread_calls), (unseen > 0).then(unseen_calls)];
+    findings.into_iter().flatten().collect()
 }
 
 /// A program and the programs that it starts.
@@ -156,8 +224,7 @@ impl Family {
                     Ok(Some((pid, status))) if pid == program => {
                         let _ = STATUS.set(status);
                         if io::stderr().is_terminal() && matches!(wait(WaitOptions::NOHANG), Ok(None)) {
-                            let why = "The program has ended, but others that it started run, and are traced";
-                            say(Finding::warning(Code::Waiting, why).hint("Ctrl-C ends the trace"));
+                            say_waiting();
                         }
                     }
                     Ok(_) | Err(rustix::io::Errno::INTR) => {}

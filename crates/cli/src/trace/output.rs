@@ -7,7 +7,6 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::decode;
@@ -20,7 +19,9 @@ use crate::say::finding::{Code, Finding};
 use crate::say::{json, terminal};
 
 /// What stands in the table's place where there is nothing to be counted.
-const NOTHING: &str = "\
+pub const NOTHING: &str = "# No request came: the program asked nothing of the devices.\n";
+/// The same where the library sends the requests.
+pub const NOTHING_SENT: &str = "\
 # No request came: the program asked nothing of the devices, or the library is not in it ('vmware-bdwrapper doctor' says why), or
 # it cannot send what it asks (a set-user-ID program, a network name space of its own; see vmware-bdwrapper(1), trace).
 ";
@@ -65,13 +66,23 @@ struct Row {
 #[derive(Serialize)]
 struct End<'a> {
     summary: Vec<&'a Row>,
+    #[serde(flatten)]
+    lacks: Lacks,
+}
+
+/// Why requests may be missing, a sentence each.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Lacks {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub incomplete: Vec<String>,
 }
 
 /// The trace in the making.
 pub struct Output {
-    out: Box<dyn Write>,
+    out: Box<dyn Write + Send>,
     to_file: bool,
     json: bool,
+    nothing: &'static str,
     rows: BTreeMap<String, Row>,
     /// False after a failure, or when a reader has left.
     open: bool,
@@ -80,13 +91,21 @@ pub struct Output {
 }
 
 impl Output {
-    /// The standard error, or a file, which is made anew: what is written can never reach a device.
-    pub fn new(file: Option<&Path>, json: bool, devices: &[Device<'_>]) -> Result<Output, Failure> {
-        let out: Box<dyn Write> = match file {
+    /// The standard error, or a file of the user `owner`, which is made anew: what is written can never reach a device.
+    /// `nothing` stands in the table's place where there is no request.
+    pub fn new(
+        file: Option<&Path>,
+        owner: u32,
+        json: bool,
+        nothing: &'static str,
+        devices: &[Device<'_>],
+    ) -> Result<Output, Failure> {
+        let out: Box<dyn Write + Send> = match file {
             None => Box::new(io::stderr()),
-            Some(path) => Box::new(create(path, devices)?),
+            Some(path) => Box::new(create(path, owner, devices)?),
         };
-        Ok(Output { out, to_file: file.is_some(), json, rows: BTreeMap::new(), open: true, failed: false })
+        let to_file = file.is_some();
+        Ok(Output { out, to_file, json, nothing, rows: BTreeMap::new(), open: true, failed: false })
     }
 
     /// Says what is traced.
@@ -134,22 +153,29 @@ impl Output {
         ));
     }
 
-    /// Writes the table; false where something could not be written.
-    pub fn end(mut self) -> bool {
+    /// Writes the table and why requests may be missing, which is said too; false where something could not be written.
+    pub fn end(mut self, incomplete: &[Finding]) -> bool {
         let mut rows = std::mem::take(&mut self.rows);
         for (name, row) in &mut rows {
             row.request.clone_from(name);
         }
         let rows: Vec<&Row> = rows.values().collect();
         if self.json {
-            self.object(&End { summary: rows });
+            let lacks = Lacks {
+                incomplete: incomplete.iter().map(|finding| format!("{}.", finding.fact())).collect(),
+            };
+            self.object(&End { summary: rows, lacks });
         } else {
-            let text = if rows.is_empty() { NOTHING.to_owned() } else { table(&rows) };
+            let text = if rows.is_empty() { self.nothing.to_owned() } else { table(&rows) };
             self.line(&text);
-            if self.to_file && io::stderr().is_terminal() {
-                let _ = io::stderr().write_all(text.as_bytes());
+            if self.to_file {
+                incomplete.iter().for_each(|finding| self.line(&format!("# {}.\n", finding.fact())));
+                if io::stderr().is_terminal() {
+                    let _ = io::stderr().write_all(text.as_bytes());
+                }
             }
         }
+        incomplete.iter().for_each(say);
         !self.failed
     }
 
@@ -181,7 +207,7 @@ impl Output {
 }
 
 /// Makes the file, or makes it again. What is looked at is what is replaced, whoever may write its directory.
-fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
+fn create(path: &Path, owner: u32, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
     const ANOTHER: &str = "name another file";
     let usage = |finding: Finding, hint: &str| Err(Failure::usage(finding.of(path).hint(hint)));
     let no_file = || {
@@ -210,7 +236,7 @@ fn create(path: &Path, devices: &[Device<'_>]) -> Result<fs::File, Failure> {
                 let why = "is a listed device, which the trace would overwrite";
                 return usage(Finding::problem(Code::InUse, why), ANOTHER);
             }
-            if found.uid() != geteuid().as_raw() {
+            if found.uid() != owner {
                 let why = format!("belongs to user {}, who could read and change the trace", found.uid());
                 return usage(Finding::problem(Code::Untrusted, why), ANOTHER);
             }

@@ -1,13 +1,17 @@
-//! A request as the trace keeps it: what the library sent, and a line of the JSON form.
+//! A request as the trace keeps it: what the engine sent, and a line of the JSON form.
 
 use std::fmt::Write;
 
 use super::absent;
-use disk::abi::{Abi, SgIoHdr, Structure};
+use disk::abi::{Abi, HdBigGeometry, HdGeometry, HdioTaskfile, IdeTaskRequest, Long, SgIoHdr, Structure};
 use disk::ioctl::hdio_drive;
 use disk::record::{Header, Part, Parts};
-use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SG_IO, find};
+use disk::request::{
+    Argument, BLKBSZGET, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, Request,
+    SCSI_IOCTL_SEND_COMMAND, SG_GET_SCSI_ID, SG_IO, Shape, find, meant,
+};
 use disk::scsi::command::{self, Command, Operation as Scsi};
+use disk::trace::DecodedArgument;
 use disk::{ata, sat};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -30,11 +34,15 @@ pub struct Record {
     pub request: u32,
     /// ioctl(2)'s third argument, a number or an address.
     pub argument: u64,
-    /// What ioctl(2) returned; -1 where it failed.
-    pub result: i32,
+    /// How the program lays out structures: as 64-bit programs do where an old trace does not say it.
+    #[serde(default = "native", with = "AbiName")]
+    pub abi: Abi,
+    /// What ioctl(2) returned; -1 where it failed. None: not known, because the kernel answered behind a supervisor, or because
+    /// the program was killed meanwhile.
+    pub result: Option<i32>,
     /// Why it failed; 0 where it did not.
     pub errno: i32,
-    /// Whether the kernel answered, not the library.
+    /// Whether the kernel answered, not the engine.
     pub forwarded: bool,
     /// How long it took.
     pub nanoseconds: u64,
@@ -58,6 +66,18 @@ pub struct Record {
     pub data_length: u64,
 }
 
+/// The names of layouts in JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Abi", rename_all = "lowercase")]
+enum AbiName {
+    Native,
+    I386,
+}
+
+fn native() -> Abi {
+    Abi::Native
+}
+
 /// Bytes, in JSON as hexadecimal digits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bytes(pub Vec<u8>);
@@ -65,11 +85,6 @@ pub struct Bytes(pub Vec<u8>);
 impl Bytes {
     fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    /// The structure that they begin with, with zeros for what is missing.
-    pub fn structure<T: Structure>(&self) -> T {
-        Abi::Native.parse(&self.0)
     }
 
     /// Some of them at an offset; a zero for each that does not exist.
@@ -119,13 +134,14 @@ pub struct Moved {
 }
 
 impl Record {
-    /// What the library sent.
+    /// What the engine sent.
     pub fn new(head: &Header, parts: &Parts<'_>) -> Record {
         let part = |part| Bytes(parts.get(part).to_vec());
         let name = head.name.split(|&byte| byte == 0).next().unwrap_or_default();
         let (result, errno) = match head.result {
-            Ok(value) => (value, 0),
-            Err(errno) => (-1, errno.0),
+            Some(Ok(value)) => (Some(value), 0),
+            Some(Err(errno)) => (Some(-1), errno.0),
+            None => (None, 0),
         };
         Record {
             program: String::from_utf8_lossy(name).into_owned(),
@@ -136,6 +152,7 @@ impl Record {
             kind: head.kind.name().to_owned(),
             request: head.request,
             argument: head.argument,
+            abi: head.abi,
             result,
             errno,
             forwarded: head.forwarded,
@@ -154,10 +171,55 @@ impl Record {
         self.errno != 0
     }
 
+    /// The row of the request that is meant.
+    pub fn row(&self) -> Option<&'static Request> {
+        meant(self.abi, self.request).and_then(find)
+    }
+
+    /// The structure that its address held before, with zeros for what is missing.
+    pub fn before<T: Structure>(&self) -> T {
+        self.abi.parse(&self.given.0)
+    }
+
+    /// The structure that its address held afterwards.
+    pub fn after<T: Structure>(&self) -> T {
+        self.abi.parse(&self.got.0)
+    }
+
+    /// What a 64-bit program would have recorded of the same request; none where it cannot make it.
+    pub fn as_native(&self) -> Option<Record> {
+        if self.abi == Abi::Native {
+            return Some(self.clone());
+        }
+        let convert: fn(&Bytes) -> Bytes = match (self.request, self.row()?.argument) {
+            // Of a 32-bit program it asks for the logical block size (block/ioctl.c, compat_blkdev_ioctl).
+            _ if self.row()?.number == BLKBSZGET => return None,
+            (SG_IO, _) => converted::<SgIoHdr>,
+            (HDIO_DRIVE_TASKFILE, _) => converted_taskfile,
+            (_, Argument::In(shape) | Argument::Out(shape)) => match shape {
+                Shape::Long => converted::<Long>,
+                Shape::Geometry => converted::<HdGeometry>,
+                Shape::BigGeometry => converted::<HdBigGeometry>,
+                Shape::Bytes if !is_alike(self.request) => return None,
+                _ => Bytes::clone,
+            },
+            _ => Bytes::clone,
+        };
+        let request = self.row()?.number;
+        let (given, got) = (convert(&self.given), convert(&self.got));
+        Some(Record { abi: Abi::Native, request, given, got, ..self.clone() })
+    }
+
+    /// Its argument as the messages of the library show it.
+    pub fn decoded(&self) -> DecodedArgument {
+        let parts = [&self.given.0[..], &self.got.0, &self.cdb.0];
+        DecodedArgument::from_record(self.abi, self.request, self.argument, parts)
+    }
+
     /// What `SG_IO` moved.
     pub fn moved(&self) -> Option<Moved> {
-        let SgIoHdr { dxfer_direction, dxfer_len, .. } = self.given.structure();
-        let done = self.got.structure::<SgIoHdr>().transferred(dxfer_len.into());
+        let SgIoHdr { dxfer_direction, dxfer_len, .. } = self.before();
+        let done = self.after::<SgIoHdr>().transferred(dxfer_len.into());
         (self.request == SG_IO).then_some(Moved { direction: dxfer_direction, length: dxfer_len, done })
     }
 
@@ -171,7 +233,7 @@ impl Record {
     pub fn taskfile(&self) -> Option<ata::Taskfile> {
         match self.request {
             HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE => {
-                hdio_drive::registers(Abi::Native, self.request, &self.given.0)
+                hdio_drive::registers(self.abi, self.request, &self.given.0)
             }
             _ if self.command().is_some_and(|command| command.operation == Scsi::AtaPassThrough) => {
                 Some(sat::registers(&self.cdb.at(0)).0)
@@ -205,6 +267,27 @@ impl Record {
         let scsi = !self.cdb.0.is_empty() && self.command().is_none() && absent::scsi(code).is_none();
         let ata = self.ata_command().is_none();
         let ata = ata && self.taskfile().is_some_and(|taskfile| absent::ata(taskfile.command).is_none());
-        find(self.request).is_none() || scsi || ata
+        self.row().is_none() || scsi || ata
+    }
+}
+
+/// Whether both kinds of programs give a request whose argument has no shape the same bytes.
+fn is_alike(request: u32) -> bool {
+    matches!(request, HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | SCSI_IOCTL_SEND_COMMAND | SG_GET_SCSI_ID)
+}
+
+fn converted_taskfile(bytes: &Bytes) -> Bytes {
+    let (_, length) = hdio_drive::task_request(Abi::I386, &bytes.0);
+    match length == Abi::I386.size_of::<IdeTaskRequest>() {
+        true => converted::<IdeTaskRequest>(bytes),
+        false => converted::<HdioTaskfile>(bytes),
+    }
+}
+
+/// A structure of an i386 program as 64-bit programs have it; nothing where there was nothing.
+fn converted<T: Structure>(bytes: &Bytes) -> Bytes {
+    match bytes.0.len() {
+        0 => Bytes::default(),
+        _ => Bytes(Abi::I386.parse::<T>(&bytes.0).as_bytes().to_vec()),
     }
 }

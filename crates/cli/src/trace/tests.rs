@@ -1,6 +1,6 @@
 //! What library, trace and replay say to each other.
 
-use disk::abi::SgIoHdr;
+use disk::abi::{Abi, SgIoHdr};
 use disk::entry::Kind;
 use disk::record::{Header, Words};
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, SCSI_IOCTL_SEND_COMMAND, SG_IO};
@@ -26,6 +26,10 @@ fn message(head: &Header, parts: &[Vec<u8>; 6]) -> Vec<u8> {
 }
 
 fn head(request: u32, result: Result<i32, disk::Errno>) -> Header {
+    head_of(Abi::Native, request, Some(result))
+}
+
+fn head_of(abi: Abi, request: u32, result: Option<Result<i32, disk::Errno>>) -> Header {
     Header {
         process: 1,
         thread: 2,
@@ -34,6 +38,7 @@ fn head(request: u32, result: Result<i32, disk::Errno>) -> Header {
         request,
         argument: u64::MAX,
         kind: Kind::Sata,
+        abi,
         result,
         forwarded: false,
         duration: 5,
@@ -51,7 +56,8 @@ proptest! {
     #[test]
     fn any_record_has_words_and_a_line(
         request in requests(),
-        errno in prop_oneof![Just(0), Just(5), any::<i32>()],
+        result in prop::option::of(prop_oneof![Just(Ok(7)), any::<i32>().prop_filter_map("an errno", |errno| (errno != 0).then_some(Err(disk::Errno(errno))))]),
+        abi in prop_oneof![Just(Abi::Native), Just(Abi::I386)],
         parts in [vec(any::<u8>(), 0..9), vec(any::<u8>(), 0..90), vec(any::<u8>(), 0..600), vec(any::<u8>(), 0..33),
             vec(any::<u8>(), 0..256), vec(any::<u8>(), 0..600)],
         code in any::<u8>(),
@@ -61,8 +67,7 @@ proptest! {
         if let Some(first) = parts[3].first_mut() {
             *first = [0x12, 0x28, 0x85, 0xa1, 0x9e, code][usize::from(code) % 6];
         }
-        let result = if errno == 0 { Ok(7) } else { Err(disk::Errno(errno)) };
-        let head = head(request, result);
+        let head = head_of(abi, request, result);
         let bytes = message(&head, &parts);
         let (parsed, found) = Header::parse(&bytes).expect("it is whole");
         prop_assert_eq!(parsed, head);
@@ -74,7 +79,9 @@ proptest! {
         let read: Record = parse(line.as_bytes()).expect("it can be read");
         prop_assert_eq!(&read, &record);
         prop_assert_eq!(difference(&read, &record), []);
-        if let Ok(Input::Command { cdb, .. }) = input(&read, write) {
+        let native = read.as_native();
+        prop_assert_eq!(native.as_ref().map(|record| record.abi), native.as_ref().and(Some(Abi::Native)));
+        if let Some(Ok(Input::Command { cdb, .. })) = native.map(|record| input(&record, write)) {
             prop_assert_eq!(cdb, read.cdb.0);
         }
         // One byte more or less is none.
@@ -210,4 +217,42 @@ fn the_longest_record() {
         + 255
         + disk::record::MOST_DATA as usize;
     assert!(longest <= receiver::buffer().len());
+}
+
+/// What an i386 program asks is asked anew as a 64-bit program does it.
+#[test]
+fn requests_of_i386_programs() {
+    let record = |request, given: &[u8], got: &[u8]| {
+        let parts = [b"/x".to_vec(), given.to_vec(), got.to_vec(), vec![], vec![], vec![]];
+        let bytes = message(&head_of(Abi::I386, request, Some(Ok(0))), &parts);
+        let (head, parts) = Header::parse(&bytes).expect("it is whole");
+        Record::new(&head, &parts)
+    };
+    let hdr =
+        SgIoHdr { interface_id: SgIoHdr::INTERFACE, dxfer_len: 8, sbp: 9, resid: 3, ..SgIoHdr::default() };
+    let i386 = disk::abi::i386::SgIoHdr::from(hdr);
+    let inquiry = record(SG_IO, i386.as_bytes(), i386.as_bytes());
+    assert_eq!(inquiry.moved().map(|moved| (moved.length, moved.done)), Some((8, 5)));
+    let native = inquiry.as_native().expect("a 64-bit program can");
+    assert_eq!((&native.given.0[..], &native.got.0[..]), (hdr.as_bytes(), hdr.as_bytes()));
+    // Numbers that hold the size of a structure, and a `long`.
+    let size = record(0x8004_1272, &[], &[7, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!((decode::name(&size).as_str(), decode::outcome(&size).as_str()), ("BLKGETSIZE64", "7"));
+    assert_eq!(size.as_native().map(|record| record.request), Some(disk::request::BLKGETSIZE64));
+    let sectors = record(disk::request::BLKGETSIZE, &[], &[7, 0, 0, 0]);
+    assert_eq!(decode::outcome(&sectors), "7");
+    assert_eq!(sectors.as_native().map(|record| record.got.0.len()), Some(8));
+    // A 64-bit program's number means nothing there, and what holds an address is not known.
+    let other = record(disk::request::BLKGETSIZE64, &[], &[]);
+    assert!(other.is_unknown() && other.as_native().is_none());
+    assert!(record(disk::request::BLKPG, &[0; 16], &[]).as_native().is_none());
+}
+
+/// A trace of an earlier version has neither a layout nor a result that is not known.
+#[test]
+fn earlier_traces() {
+    let line = br#"{"program":"x","pid":1,"tid":1,"fd":3,"device":"/x","kind":"scsi","request":21378,"argument":4096,"result":0,"errno":0,"forwarded":false,"nanoseconds":9,"got":"0000007f7f000000","data_length":0,"name":"SCSI_IOCTL_GET_IDLUN","unknown":false,"asked":"SCSI_IOCTL_GET_IDLUN","outcome":"host 127 channel 0 id 0 lun 0"}"#;
+    let record: Record = parse(line).expect("it can be read");
+    assert_eq!((record.abi, record.result), (Abi::Native, Some(0)));
+    assert_eq!(decode::outcome(&record), "host 127 channel 0 id 0 lun 0");
 }

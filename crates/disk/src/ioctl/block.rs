@@ -53,6 +53,8 @@ fn property(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) 
         BLKSSZGET => int(device.logical_block(host)?)?,
         BLKPBSZGET => int(device.physical_block(host)?)?,
         BLKIOMIN => int(at_least_a_block(host.minimum_io()?)?)?,
+        // The kernel's compat_blkdev_ioctl, since Linux 5.8.
+        BLKBSZGET if host.abi() == Abi::I386 => int(device.logical_block(host)?)?,
         BLKBSZGET => int(at_least_a_block(host.soft_block()?)?)?,
         BLKROGET => int(device.is_read_only(host)?.into())?,
         _ => host.store(argument, device.capacity(host)?.bytes())?,
@@ -94,6 +96,7 @@ fn answer_on_image(device: &Device<'_>, host: &impl Host, request: u32, argument
         // The kernel's default.
         BLKROTATIONAL => short(1)?,
         BLKSECTGET => short(host.max_sectors()?)?,
+        BLKRAGET | BLKFRAGET if argument == 0 => return Err(Errno::EINVAL),
         BLKRAGET | BLKFRAGET => host.store(argument, Long { value: READ_AHEAD })?,
         BLKFLSBUF => {
             admin()?;

@@ -136,7 +136,7 @@ fn is_hdparm_taskfile(request: &IdeTaskRequest) -> bool {
 }
 
 /// Returns the request at the start of `bytes` and its length.
-pub(crate) fn task_request(abi: Abi, bytes: &[u8]) -> (IdeTaskRequest, usize) {
+pub fn task_request(abi: Abi, bytes: &[u8]) -> (IdeTaskRequest, usize) {
     let request = abi.parse(bytes);
     if is_hdparm_taskfile(&request) {
         (abi.parse::<HdioTaskfile>(bytes).into(), abi.size_of::<HdioTaskfile>())

@@ -189,7 +189,9 @@ impl<H: Host> Task<'_, H> {
         }
         let mut pattern = self.host.bounce_buffer(block).map_err(Error::backing)?;
         let pattern = pattern.as_mut().get_mut(..block).unwrap_or_default();
-        if !no_data {
+        if no_data {
+            pattern.fill(0);
+        } else {
             self.data.copy_in(self.host, pattern).map_err(Outcome::CallerFault)?;
         }
         if range.blocks == 0 {

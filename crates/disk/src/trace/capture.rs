@@ -1,5 +1,7 @@
 //! The caller's memory that is recorded with a request: no user data, no data of unknown commands.
 
+use core::slice;
+
 use super::record::{Header, MOST_DATA, PARTS};
 use crate::abi::{Abi, IdeTaskRequest, ScsiIoctlCommand, SgIoHdr};
 use crate::ata::command::Command;
@@ -9,7 +11,7 @@ use crate::errno::Errno;
 use crate::host::{Host, Segment};
 use crate::ioctl::request::{
     Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, HDIO_GET_IDENTITY,
-    SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
+    SCSI_IOCTL_SEND_COMMAND, SG_IO, find, meant,
 };
 use crate::ioctl::sg_io::MAX_CDB;
 use crate::ioctl::{hdio_drive, sg_io};
@@ -67,7 +69,8 @@ impl Capture {
             data_length: 0,
         };
         let abi = host.abi();
-        let (input, output) = match (request, find(request).map(|request| request.argument)) {
+        let row = meant(abi, request).and_then(find);
+        let (input, output) = match (request, row.map(|request| request.argument)) {
             (SG_IO, _) => (abi.size_of::<SgIoHdr>(), abi.size_of::<SgIoHdr>()),
             (HDIO_DRIVE_CMD, _) => (4, 4),
             (HDIO_DRIVE_TASK, _) => (7, 7),
@@ -198,14 +201,16 @@ impl Capture {
     pub fn cut_to_answer(&mut self, host: &impl Host, header: &Header) {
         let mut transferred = u64::MAX;
         match (header.request, header.result) {
-            (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE, Err(Errno::EIO)) => transferred = 0,
-            (_, Err(_)) => (self.output, self.sense, transferred) = (EMPTY, EMPTY, 0),
-            (SG_IO, Ok(_)) => {
+            (HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE, Some(Err(Errno::EIO))) => {
+                transferred = 0;
+            }
+            (_, None | Some(Err(_))) => (self.output, self.sense, transferred) = (EMPTY, EMPTY, 0),
+            (SG_IO, Some(Ok(_))) => {
                 let hdr: Option<SgIoHdr> = host.fetch(header.argument).ok();
                 self.sense.length = self.sense.length.min(hdr.map_or(0, |hdr| hdr.sb_len_wr.into()));
                 transferred = hdr.map_or(0, |hdr| hdr.transferred(self.data_length));
             }
-            (SCSI_IOCTL_SEND_COMMAND, Ok(status)) if status == sg_io::CHECK_CONDITION.into() => {
+            (SCSI_IOCTL_SEND_COMMAND, Some(Ok(status))) if status == sg_io::CHECK_CONDITION.into() => {
                 // The descriptor format has its length (SPC-4, 4.5.2).
                 let mut sense = [0; 8];
                 let is_read = host.copy_in(self.sense.address, &mut sense).is_ok();
@@ -216,7 +221,7 @@ impl Capture {
                 };
                 transferred = 0;
             }
-            (SCSI_IOCTL_SEND_COMMAND, Ok(_)) => self.sense = EMPTY,
+            (SCSI_IOCTL_SEND_COMMAND, Some(Ok(_))) => self.sense = EMPTY,
             _ => {}
         }
         for segment in &mut self.data {
@@ -225,11 +230,25 @@ impl Capture {
         }
     }
 
+    /// Returns what the argument's address held before the request.
+    pub fn input(&self) -> &[u8] {
+        self.input.get(..self.input_length).unwrap_or_default()
+    }
+
+    /// Returns the CDB.
+    pub fn cdb(&self) -> &[u8] {
+        self.cdb.get(..self.cdb_length).unwrap_or_default()
+    }
+
+    /// Returns the caller's memory after the request: the output, the sense data and the data.
+    pub fn of_caller(&self) -> [&[Segment]; 3] {
+        [slice::from_ref(&self.output), slice::from_ref(&self.sense), &self.data]
+    }
+
     /// Returns the segments of a message that follow its header, and the length of each part.
     /// `all`: with the caller's memory, which may be bad.
     pub fn segments(&self, path: &[u8], all: bool) -> ([Segment; PARTS - 1 + MAX_SEGMENTS], [u64; PARTS]) {
-        let [input, cdb] = [(&self.input[..], self.input_length), (&self.cdb[..], self.cdb_length)]
-            .map(|(bytes, length)| Segment::of(bytes.get(..length).unwrap_or_default()));
+        let [input, cdb] = [self.input(), self.cdb()].map(Segment::of);
         let of_caller = |segment: Segment| if all { segment } else { EMPTY };
         let [output, sense] = [self.output, self.sense].map(of_caller);
         let [a, b, c, d, e, f, g, h] = self.data.map(of_caller);

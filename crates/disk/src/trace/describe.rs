@@ -11,7 +11,7 @@ use crate::ata::identify::OBSOLETE_IDENTITY;
 use crate::bytes::copy;
 use crate::errno::Errno;
 use crate::host::Host;
-use crate::ioctl::request::{Argument, Shape, find};
+use crate::ioctl::request::{Argument, Shape, find, meant};
 use crate::ioctl::sg_io::MAX_CDB;
 use crate::printed::Printed;
 
@@ -50,7 +50,7 @@ pub struct DecodedArgument {
 impl DecodedArgument {
     fn new(request: u32, value: u64, abi: Abi) -> DecodedArgument {
         DecodedArgument {
-            argument: find(request).map_or(Argument::None, |request| request.argument),
+            argument: meant(abi, request).and_then(find).map_or(Argument::None, |request| request.argument),
             value,
             bytes: [0; MAX_ARGUMENT],
             cdb: [0; MAX_CDB],
@@ -79,12 +79,23 @@ impl DecodedArgument {
         decoded
     }
 
-    /// Returns the argument of a recorded request, with what its address held before or, if
-    /// `is_output`, after the request.
-    pub fn from_record(request: u32, argument: u64, bytes: &[u8], is_output: bool) -> DecodedArgument {
-        let mut decoded = DecodedArgument::new(request, argument, Abi::Native);
-        decoded.has_output = is_output;
-        copy(&mut decoded.bytes, 0, bytes);
+    /// Returns the argument of a recorded request, with what its address held before and after the
+    /// request. Nothing was there before if it could not be read.
+    pub fn from_record(
+        abi: Abi,
+        request: u32,
+        argument: u64,
+        [before, after, cdb]: [&[u8]; 3],
+    ) -> DecodedArgument {
+        let mut decoded = DecodedArgument::new(request, argument, abi);
+        decoded.has_output = !after.is_empty();
+        match decoded.argument {
+            Argument::In(_) if before.is_empty() => decoded.argument = Argument::None,
+            Argument::In(_) => copy(&mut decoded.bytes, 0, before),
+            _ => copy(&mut decoded.bytes, 0, after),
+        }
+        copy(&mut decoded.cdb, 0, cdb);
+        decoded.cdb_length = cdb.len().min(MAX_CDB);
         decoded
     }
 
@@ -112,7 +123,7 @@ impl DecodedArgument {
 
 impl Shape {
     /// Returns how many bytes are read.
-    pub(crate) fn bytes(self, abi: Abi) -> usize {
+    pub fn bytes(self, abi: Abi) -> usize {
         match self {
             Shape::Short => 2,
             Shape::Int => 4,

@@ -51,38 +51,45 @@ pub const PAGE: u64 = 4096;
 /// Returns whether memory can be read, now and as long as the program leaves it alone; false also
 /// where that is not known, and of more than a page. It costs a fourth of [`copy_in`].
 pub fn is_readable(address: u64, length: usize) -> bool {
-    probe_ends(address, length, size_of::<c_int>(), probe_readable)
+    // Words that are aligned lie in one page.
+    probe_ends(address, length, |byte| probe_readable(byte & !7))
 }
 
-/// Returns whether memory can be read and written, as [`is_readable`]. Its first and last 8 bytes
-/// are written, with what they are.
+/// Returns whether memory of at least 8 bytes can be read and written, as [`is_readable`]. Its first
+/// and last 8 bytes are written, with what they are.
 pub fn is_writable(address: u64, length: usize) -> bool {
-    probe_ends(address, length, size_of::<u64>(), probe_writable)
+    let word = |byte: u64| if byte == address { byte } else { byte.wrapping_sub(7) };
+    length >= WORD && probe_ends(address, length, |byte| probe_writable(word(byte)))
 }
 
-/// Probes the first and, if they lie in another page, the last `size` bytes of memory.
+/// What the kernel reads or writes to look at memory, in bytes.
+const WORD: usize = size_of::<u64>();
+
+/// Probes the first and, if it lies in another page, the last byte of memory, which is not empty.
 #[inline]
-fn probe_ends(address: u64, length: usize, size: usize, probe: impl Fn(u64) -> bool) -> bool {
-    if length < size || length as u64 > PAGE || !probes_tell() {
+fn probe_ends(address: u64, length: usize, probe: impl Fn(u64) -> bool) -> bool {
+    if length as u64 > PAGE || !probes_tell() {
         return false;
     }
-    let Some(end) = address.checked_add(length as u64) else { return false };
+    let Some(last) = address.checked_add((length as u64).wrapping_sub(1)) else { return false };
     let page = |address: u64| address & !(PAGE - 1);
-    let last = end - size as u64;
-    probe(address) && (page(address) == page(end - 1) || probe(last))
+    probe(address) && (page(address) == page(last) || probe(last))
 }
 
-/// Returns whether the kernel looks at the memory before it finds that there is no such descriptor
-/// or process. Linux does; what imitates it may not.
+/// Returns whether the kernel looks at the memory before it finds that the rest of the call is wrong.
+/// Linux does; what imitates it may not.
 fn probes_tell() -> bool {
     const UNKNOWN: u8 = 0;
     const YES: u8 = 1;
     const NO: u8 = 2;
     static TELL: AtomicU8 = AtomicU8::new(UNKNOWN);
     static CONSTANT: u64 = 0;
+    /// Where nothing is, for null pointers (`vm.mmap_min_addr`).
+    const NOWHERE: u64 = 8;
     match TELL.load(Ordering::Relaxed) {
         UNKNOWN => {
-            let tell = !probe_writable((&raw const CONSTANT).expose_provenance() as u64);
+            let constant = (&raw const CONSTANT).expose_provenance() as u64;
+            let tell = !probe_writable(constant) && !probe_readable(NOWHERE);
             TELL.store(if tell { YES } else { NO }, Ordering::Relaxed);
             tell
         }
@@ -90,12 +97,15 @@ fn probes_tell() -> bool {
     }
 }
 
-/// Returns whether the kernel can read an int: sched_setparam(2) does so before it finds that there
-/// is no such process.
+/// Returns whether the kernel can read 8 bytes: sigprocmask(2) reads the signals before it finds that
+/// nothing is to be done with them.
 fn probe_readable(address: u64) -> bool {
-    // SAFETY: the kernel writes nothing.
-    let done = unsafe { call(libc::SYS_sched_setparam, (c_int::MAX, address)) };
-    done == Err(Errno::ESRCH)
+    const NOTHING: c_int = -1;
+    let nowhere = ptr::null_mut::<u64>();
+    // SAFETY: the kernel neither writes nor changes the signal mask.
+    let done = unsafe { call(libc::SYS_rt_sigprocmask, (NOTHING, address, nowhere, WORD)) };
+    // Address 0 stands for no signals.
+    done == Err(Errno::EINVAL)
 }
 
 /// Returns whether the kernel can read and write 8 bytes: sendfile(2) reads the offset before it

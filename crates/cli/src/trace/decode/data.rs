@@ -1,10 +1,10 @@
 //! What a request or command returns.
 
-use disk::abi::{Abi, ScsiIdlun};
+use disk::abi::ScsiIdlun;
 use disk::entry::Printed;
-use disk::request::{Argument, Shape, find};
+use disk::request::{Argument, Shape};
 use disk::scsi::command::Operation as O;
-use disk::trace::{DecodedArgument, Output, geometry};
+use disk::trace::{Output, geometry};
 
 use crate::trace::record::Record;
 
@@ -13,7 +13,7 @@ pub type Value = (&'static str, String);
 
 /// Returns what a request wrote at its address, by name.
 pub fn argument(record: &Record) -> Vec<Value> {
-    let Some(Argument::Out(shape)) = find(record.request).map(|request| request.argument) else {
+    let Some(Argument::Out(shape)) = record.row().map(|request| request.argument) else {
         return Vec::new();
     };
     let got = &record.got;
@@ -22,12 +22,12 @@ pub fn argument(record: &Record) -> Vec<Value> {
             let names = ["cylinders", "heads", "sectors", "start"];
             names
                 .into_iter()
-                .zip(geometry(Abi::Native, shape, &got.0).map(|number| number.to_string()))
+                .zip(geometry(record.abi, shape, &got.0).map(|number| number.to_string()))
                 .collect()
         }
         Shape::Idlun => {
             let names = ["id", "lun", "channel", "host"];
-            let bytes = got.structure::<ScsiIdlun>().dev_id.to_le_bytes();
+            let bytes = record.after::<ScsiIdlun>().dev_id.to_le_bytes();
             names.into_iter().zip(bytes.map(|byte| byte.to_string())).collect()
         }
         Shape::Identity => identity(&got.0),
@@ -37,9 +37,7 @@ pub fn argument(record: &Record) -> Vec<Value> {
 
 /// Returns what a request wrote at its address, as the messages of the library show it.
 pub fn at_address(record: &Record) -> String {
-    let Record { request, argument, got, .. } = record;
-    let decoded = DecodedArgument::from_record(*request, *argument, &got.0, !got.0.is_empty());
-    Output(&decoded).to_string().trim_start().to_owned()
+    Output(&record.decoded()).to_string().trim_start().to_owned()
 }
 
 /// Returns fields of IDENTIFY DEVICE data (ACS-3) whose strings have the order of their characters.

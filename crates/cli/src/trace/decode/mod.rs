@@ -7,10 +7,10 @@ mod sense;
 use disk::Errno;
 use disk::abi::{SG_DXFER_FROM_DEV, SG_DXFER_TO_DEV, SG_DXFER_TO_FROM_DEV, SgIoHdr};
 use disk::request::{
-    Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO, find,
+    Argument, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE, SCSI_IOCTL_SEND_COMMAND, SG_IO,
 };
 use disk::scsi::command::Operation as O;
-use disk::trace::{DecodedArgument, Input};
+use disk::trace::Input;
 
 use super::absent;
 use super::record::{Record, digits};
@@ -23,7 +23,7 @@ const UNKNOWN: &str = "(unknown: please report this line)";
 
 /// Returns the name of a request, and of the command that it sends.
 pub fn name(record: &Record) -> String {
-    let mut name = match find(record.request) {
+    let mut name = match record.row() {
         Some(request) => request.name().to_owned(),
         None => format!("{:#x}", record.request),
     };
@@ -55,17 +55,16 @@ pub fn request(record: &Record) -> String {
             text += &registers_in(record);
         }
         SG_IO
-            if record.given.structure::<SgIoHdr>().interface_id != SgIoHdr::INTERFACE
+            if record.before::<SgIoHdr>().interface_id != SgIoHdr::INTERFACE
                 && !record.given.0.is_empty() =>
         {
-            text += &format!(" of interface {}", record.given.structure::<SgIoHdr>().interface_id);
+            text += &format!(" of interface {}", record.before::<SgIoHdr>().interface_id);
         }
         HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE => text += &registers_in(record),
-        request => match find(request).map(|request| request.argument) {
+        _ => match record.row().map(|request| request.argument) {
             Some(Argument::In(_)) if record.given.0.is_empty() => {}
             Some(Argument::Number | Argument::In(_)) => {
-                let decoded = DecodedArgument::from_record(request, record.argument, &record.given.0, false);
-                text += &format!(" {}", Input(&decoded));
+                text += &format!(" {}", Input(&record.decoded()));
             }
             None => text += &format!(" {:#x}", record.argument),
             _ => {}
@@ -92,9 +91,12 @@ pub fn outcome(record: &Record) -> String {
     if record.failed() {
         return format!("{}{of_registers}", Errno(record.errno));
     }
+    let Some(result) = record.result else {
+        return if record.forwarded { "not known" } else { "not known: it was killed meanwhile" }.to_owned();
+    };
     match record.request {
         SG_IO => {
-            let SgIoHdr { host_status, .. } = record.got.structure();
+            let SgIoHdr { host_status, .. } = record.after();
             let mut text = scsi_status(record);
             if host_status != 0 {
                 let name = if host_status == 1 { " (no connection)" } else { "" };
@@ -107,10 +109,9 @@ pub fn outcome(record: &Record) -> String {
         }
         SCSI_IOCTL_SEND_COMMAND => scsi_status(record) + &data(record),
         HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE => {
-            registers.map_or_else(|| record.result.to_string(), |registers| registers.to_string())
-                + &data(record)
+            registers.map_or_else(|| result.to_string(), |registers| registers.to_string()) + &data(record)
         }
-        _ => match (record.result, at_address(record).as_str()) {
+        _ => match (result, at_address(record).as_str()) {
             (value, "") => value.to_string(),
             (0, got) => got.trim_matches(['{', '}']).to_owned(),
             (value, got) => format!("{value} {got}"),
@@ -124,7 +125,7 @@ pub fn values(record: &Record) -> Vec<Value> {
     let mut values = vec![("answered by", by.to_owned())];
     match record.request {
         SG_IO => {
-            let SgIoHdr { host_status, driver_status, .. } = record.got.structure();
+            let SgIoHdr { host_status, driver_status, .. } = record.after();
             values.push(("status", scsi_status(record)));
             values.push(("host status", host_status.to_string()));
             values.push(("driver status", driver_status.to_string()));
@@ -134,7 +135,7 @@ pub fn values(record: &Record) -> Vec<Value> {
         }
         SCSI_IOCTL_SEND_COMMAND => values.push(("status", scsi_status(record))),
         _ => {
-            values.push(("result", record.result.to_string()));
+            values.push(("result", record.result.unwrap_or(0).to_string()));
             values.extend(argument(record));
         }
     }

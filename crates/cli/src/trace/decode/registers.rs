@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use disk::abi::{Abi, IdeTaskRequest};
+use disk::abi::IdeTaskRequest;
 use disk::request::{HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_DRIVE_TASKFILE};
 use disk::{ata, sat};
 
@@ -47,7 +47,7 @@ pub fn registers_out(record: &Record) -> Option<Registers> {
             Some(Registers { status, error, count: count.into(), place })
         }
         (HDIO_DRIVE_TASKFILE, written @ [_, ..]) => {
-            let IdeTaskRequest { io_ports, hob_ports, .. } = Abi::Native.parse(written);
+            let IdeTaskRequest { io_ports, hob_ports, .. } = record.abi.parse(written);
             let [_, error, count, low, mid, high, device, status] = io_ports;
             let [_, _, count_high, d, e, f, ..] = hob_ports;
             let place = Some((lba(low, mid, high, d, e, f), device));

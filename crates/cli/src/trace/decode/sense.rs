@@ -10,8 +10,8 @@ use crate::trace::record::{Bytes, Record};
 /// Describes the status of a SCSI command, and its sense data.
 pub fn scsi_status(record: &Record) -> String {
     let status = match record.request {
-        SG_IO => record.got.structure::<SgIoHdr>().status,
-        _ => u8::try_from(record.result).unwrap_or(u8::MAX),
+        SG_IO => record.after::<SgIoHdr>().status,
+        _ => record.result.and_then(|status| u8::try_from(status).ok()).unwrap_or(u8::MAX),
     };
     match status {
         0 => "GOOD".to_owned(),

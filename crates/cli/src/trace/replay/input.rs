@@ -72,8 +72,11 @@ fn recorded_input(record: &Record) -> Result<Input, &'static str> {
     if find(record.request).is_none() {
         return Err("what it does is not known");
     }
+    if record.result.is_none() {
+        return Err("its outcome is not recorded");
+    }
     if let Some(moved) = record.moved() {
-        let hdr: SgIoHdr = record.given.structure();
+        let hdr: SgIoHdr = record.before();
         if hdr.interface_id != SgIoHdr::INTERFACE
             || record.cdb.0.is_empty()
             || record.cdb.0.len() != usize::from(hdr.cmd_len)
@@ -96,9 +99,7 @@ fn recorded_input(record: &Record) -> Result<Input, &'static str> {
         Some(Argument::Number | Argument::None) => Ok(Input::Number(record.argument)),
         _ if ioctl::room(record.request).is_none() => Err(NOT_WHOLE),
         Some(Argument::In(_)) if record.given.0.is_empty() => Err(NOT_WHOLE),
-        _ if record.request == SCSI_IOCTL_SEND_COMMAND
-            && record.given.structure::<ScsiIoctlCommand>().inlen != 0 =>
-        {
+        _ if record.request == SCSI_IOCTL_SEND_COMMAND && record.before::<ScsiIoctlCommand>().inlen != 0 => {
             Err("its data is not recorded")
         }
         _ if record.request == HDIO_DRIVE_TASKFILE && moves_to_disk(record) => {

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use disk::request::HDIO_GETGEO;
 
-use super::output::Begin;
+use super::output::{Begin, Lacks};
 use super::record::Record;
 use crate::check::device;
 use crate::entries::{self, Device};
@@ -73,6 +73,12 @@ pub fn replay(
     while let Some(line) = lines.next().map_err(unreadable)? {
         if line.starts_with(b"{\"summary\":") {
             is_whole = true;
+            let lacks: Lacks = parse(&line).unwrap_or_default();
+            for why in lacks.incomplete {
+                let why = why.trim_end_matches('.');
+                say(Finding::warning(Code::Incomplete, format!("says that requests may be missing ({why})"))
+                    .of(file));
+            }
             continue;
         }
         let recorded: Record = match parse(&line) {
@@ -88,6 +94,11 @@ pub fn replay(
         let place = match names.iter().position(|name| *name == recorded.device) {
             None if names.len() == 1 => Some(0),
             place => place,
+        };
+        // The requests of 32-bit programs are made as a 64-bit program makes them.
+        let Some(recorded) = recorded.as_native() else {
+            result.leave_out(&recorded, "a 64-bit program cannot make it");
+            continue;
         };
         let order = match place {
             None => Err("its device is not given"),

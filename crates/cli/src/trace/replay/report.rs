@@ -122,8 +122,10 @@ impl Tally {
             return Ok(status.into());
         }
         let count: u64 = left_out.iter().map(|left| left.count).sum();
-        let mut text =
-            format!("{requests} requests: {same} as recorded, {different} different, {count} left out.\n");
+        let mut text = format!(
+            "{requests} {}: {same} as recorded, {different} different, {count} left out.\n",
+            if requests == 1 { "request" } else { "requests" }
+        );
         if !left_out.is_empty() {
             let row = |left: &LeftOut| [left.request.clone(), left.count.to_string(), left.why.to_owned()];
             text += &format!("{}\n", terminal::grid(["Left out", "Count", "Why"], left_out.iter().map(row)));
