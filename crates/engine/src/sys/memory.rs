@@ -161,3 +161,61 @@ fn by_pipe(from: *const c_void, to: *mut c_void, length: usize) -> Result<(), Er
     };
     if (written, read) == (length, length) { Ok(()) } else { Err(Errno::EFAULT) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three pages: one that can be written, one that can be read, one that can be neither.
+    fn pages() -> Memory {
+        let mut memory = Memory::map(3 * PAGE as usize).expect("there is memory");
+        memory.as_mut().fill(0x5a);
+        for (page, protection) in [(1, libc::PROT_READ), (2, libc::PROT_NONE)] {
+            let start = memory.start.wrapping_add(page * PAGE as usize);
+            // SAFETY: nothing else uses the mapping.
+            unsafe { call(libc::SYS_mprotect, (start, PAGE as usize, protection)) }.expect("it is ours");
+        }
+        memory
+    }
+
+    #[test]
+    fn what_can_be_read_and_written() {
+        let memory = pages();
+        let start = memory.start.expose_provenance() as u64;
+        // The address behind the start, the length, whether it can be read and written.
+        let expected = [
+            (0, 1, true, false),
+            (0, 8, true, true),
+            (3, 88, true, true),
+            (0, 4096, true, true),
+            (0, 4097, false, false),
+            (4090, 6, true, false),
+            (4088, 8, true, true),
+            (4088, 9, true, false),
+            (4095, 16, true, false),
+            (4096, 4096, true, false),
+            (8191, 1, true, false),
+            (8186, 6, true, false),
+            (8191, 2, false, false),
+            (8192, 8, false, false),
+            (8000, 400, false, false),
+        ];
+        for (behind, length, can_read, can_write) in expected {
+            let found = (is_readable(start + behind, length), is_writable(start + behind, length));
+            assert_eq!(found, (can_read, can_write), "{length} bytes at {behind}");
+        }
+        // SAFETY: the two pages can be read.
+        let bytes = unsafe { core::slice::from_raw_parts(memory.start, 2 * PAGE as usize) };
+        assert!(bytes.iter().all(|&byte| byte == 0x5a));
+    }
+
+    #[test]
+    fn addresses_without_memory() {
+        for address in [0, 7, 8, u64::MAX - 7, u64::MAX, 1 << 63, 1 << 47] {
+            for length in [0, 1, 6, 8, 16, 88, 4096] {
+                assert!(!is_readable(address, length), "{length} bytes at {address:#x}");
+                assert!(!is_writable(address, length), "{length} bytes at {address:#x}");
+            }
+        }
+    }
+}
