@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use acceptance::{
@@ -23,7 +23,10 @@ const PREFIX: &str = "vmware-bdwrapper: ";
 const ANSWERED: &str = "0 -";
 
 fn main() -> ExitCode {
-    harness(trials())
+    let mut trials = trials();
+    let tools = [Need::Tool("cc"), Need::Tool("valgrind")];
+    trials.push(trial("valgrind/nothing-to-complain-of", &tools, in_valgrind));
+    harness(trials)
 }
 
 /// The trials, which tests/supervisor.rs runs too.
@@ -367,6 +370,8 @@ fn dup2_over() {
     }
 }
 
+const READ_OF_A_BLOCK: &str = "28000000000000000100";
+
 /// What is behind a descriptor may change without a call of the C library: what was asked of it before
 /// the file is looked at is not used then.
 fn exchanged_unseen() {
@@ -412,11 +417,47 @@ fn exchanged_unseen() {
         File::open(path).and_then(|file| file.read_exact_at(&mut first, 0)).expect("it can be read");
         assert_eq!(first, [0; 512], "{} is not listed", path.display());
     }
-    // No data moves through a descriptor of O_PATH.
+    // Nothing is answered through a descriptor of O_PATH.
     for path in [image.as_path(), device.path()] {
         check("rw", path, Some(if path == image { 2048 } else { 4096 }));
         check("p", path, None);
     }
+    for path in [image.as_path(), device.path()] {
+        for cdb in [
+            READ_OF_A_BLOCK,
+            "28000000000000000000",
+            "28000fffffff00000100",
+            "2a000000000000000000",
+            "000000000000",
+            "12000000ff00",
+        ] {
+            let mut ask = |flags: &str, line: &str| {
+                client.ask(&format!("swap {fd} {flags} {}", path.display()));
+                client.ask(line)
+            };
+            assert_eq!(ask("rw", &format!("in {fd} {READ_OF_A_BLOCK} 512")).split(' ').next(), Some("good"));
+            assert_eq!(ask("p", &format!("in {fd} {cdb} 512")), "EBADF", "{cdb} on {}", path.display());
+        }
+    }
+}
+
+/// Memcheck does not take how the library tests memory for a fault of the program's, and says nothing else.
+fn in_valgrind() {
+    let disk = scsi_image();
+    let valgrind = |program: PathBuf| {
+        let run =
+            Run::new("valgrind").with(&disk.scratch().library(), format!("{}=scsi", disk.path().display()));
+        run.args(["-q", "--undef-value-errors=no"]).arg(program)
+    };
+    let mut client = Sgio::start(valgrind, disk.scratch());
+    let fd = client.open("rw", disk.path());
+    let (inquiry, _) = client.read(&fd, "12 00 00 00 60 00", 96);
+    let list = client.ask(&format!("list {fd} 2a000000000000000200 1024 77"));
+    let (read, data) = client.read(&fd, READ_OF_A_BLOCK, 512);
+    assert_eq!([&*inquiry, &*list, &*read, &*data], ["good 0", "good 0", "good 0", &"77".repeat(512)]);
+    drop(client);
+    let said = std::fs::read_to_string(disk.scratch().path("stderr")).expect("it was written");
+    assert_eq!(said, "");
 }
 
 fn received() {
@@ -537,7 +578,7 @@ const TIB: u64 = 1 << 40;
 const HUGE: [u64; 4] = [2 * TIB + 512, 16 * TIB + 4096, 1 << 62, (1 << 63) - 4096];
 
 /// A file of tmpfs, gone at the end.
-struct Sparse(std::path::PathBuf);
+struct Sparse(PathBuf);
 
 impl Sparse {
     fn new(name: &str, bytes: u64) -> Sparse {
@@ -769,7 +810,7 @@ fn same_kind_twice() {
 fn many_entries() {
     let scratch = Scratch::new();
     let images: Vec<_> = (0..300).map(|number| scratch.image(&format!("image{number}"), MIB)).collect();
-    let entry = |image: &std::path::PathBuf| format!("{}=scsi", image.display());
+    let entry = |image: &PathBuf| format!("{}=scsi", image.display());
     let entries: Vec<String> = images.iter().map(entry).collect();
     let (answers, errors) = ask_with(&scratch, &entries[..256].join(":"), &images[255], None);
     assert_eq!((answers.as_str(), errors.as_str()), (AS_SCSI, ""));

@@ -18,11 +18,17 @@ fn packed(blocks: u64, block_size: u32) -> u64 {
 }
 
 impl Nexus {
+    /// Returns whether this capacity is what the nexus was last told.
+    #[inline]
+    pub(crate) fn knows(&self, blocks: u64, block_size: u32) -> bool {
+        self.capacity.load(Ordering::Relaxed) == packed(blocks, block_size)
+    }
+
     /// Sets the capacity, and returns the old number of blocks if the capacity has changed.
     pub(crate) fn update_capacity(&self, blocks: u64, block_size: u32) -> Option<u64> {
         let new = packed(blocks, block_size);
         // Threads that only read do not take the cache line from each other.
-        if self.capacity.load(Ordering::Relaxed) == new {
+        if self.knows(blocks, block_size) {
             return None;
         }
         let old = self.capacity.swap(new, Ordering::Relaxed);

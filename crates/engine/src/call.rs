@@ -163,9 +163,10 @@ impl<P> Call<P> {
         self.medium == Medium::BlockDevice
     }
 
-    /// Has the next [`Call::checked_fd`] look at the file: a system call comes before.
+    /// Has the next [`Call::checked_fd`] look at the file: a system call comes before, or what comes
+    /// is not READ or WRITE, which ask so little.
     #[inline]
-    pub(crate) fn look_again(&self) {
+    pub fn look_again(&self) {
         self.is_fresh.set(false);
     }
 
@@ -212,7 +213,8 @@ impl<P: Process> Call<P> {
         match (self.medium, self.early.bytes) {
             (Medium::BlockDevice, bytes @ 1..) => Ok(bytes),
             (Medium::BlockDevice, 0) => sys::query(self.fd(), BLKGETSIZE64).map(u64::from_ne_bytes),
-            (Medium::ImageFile, _) if self.early.is_open => Ok(self.status.size),
+            // The transfer fails with `O_PATH`.
+            (Medium::ImageFile, _) if self.is_fresh.get() => Ok(self.status.size),
             (Medium::ImageFile, _) => self.flags().map(|_| self.status.size),
         }
     }

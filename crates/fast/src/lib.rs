@@ -15,5 +15,8 @@ pub type Execute = fn(&Device<'_>, &Call<OwnProcess>, ExecuteCommand) -> (Outcom
 
 /// Answers `SG_IO`; `others` carries out the commands other than READ and WRITE.
 pub fn answer_sg_io(device: &Device<'_>, call: &Call<OwnProcess>, argument: u64, others: Execute) -> Answer {
-    sg_io::answer(device, call, argument, others)
+    sg_io::answer(device, call, argument, |device, call, command| {
+        call.look_again();
+        others(device, call, command)
+    })
 }

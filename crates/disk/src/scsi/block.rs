@@ -59,21 +59,19 @@ impl<H: Host> Task<'_, H> {
     }
 
     /// Handles READ and WRITE whose data one system call transfers from or to one segment; false,
-    /// and nothing else was tried, if that is not so.
+    /// and nothing else was tried, if that is not so or there is an error to report before.
     #[inline]
     pub(super) fn transfer_directly(&mut self) -> Result<bool, Outcome> {
         let writes = self.row.operation == Operation::Write;
-        if writes {
-            self.check_writable()?;
+        if writes && self.check_writable().is_err() {
+            return Ok(false);
         }
-        let range = self.transfer_range()?;
+        let Ok(range) = self.transfer_range() else { return Ok(false) };
         let fua = self.fua();
-        let Some(segment) = self.data.sole_segment(range.bytes()).filter(|_| writes || !fua) else {
+        let can = range.blocks > 0 && (writes || !fua);
+        let Some(segment) = self.data.sole_segment(range.bytes()).filter(|_| can) else {
             return Ok(false);
         };
-        if range.blocks == 0 {
-            return Ok(true);
-        }
         let moved = if writes {
             io::write_directly(self.host, range, segment, is_durable(self.device, fua))
         } else {

@@ -20,10 +20,10 @@ pub(crate) fn execute<H: Host>(
     let row = command.row;
     let (capacity, is_known) = match read_capacity(device, host, row.is_some_and(Command::is_frequent)) {
         Ok(capacity) => (capacity, true),
-        Err(errno) if errno != Errno::EBADF && row.is_some_and(|row| row.needs == Needs::Nothing) => {
-            (Capacity::new(0, 512), false)
-        }
-        Err(errno) => return (without_capacity(errno), 0),
+        // The descriptor cannot carry requests (O_PATH).
+        Err(Errno::EBADF) => return (Outcome::CallerFault(Errno::EBADF), 0),
+        Err(_) if row.is_some_and(|row| row.needs == Needs::Nothing) => (Capacity::new(0, 512), false),
+        Err(errno) => return (Error::backing(errno).into(), 0),
     };
     let row = match supported(device, host, row, command.cdb[0]) {
         Ok(row) => row,
@@ -34,8 +34,9 @@ pub(crate) fn execute<H: Host>(
     task.outcome(result)
 }
 
-/// Carries out READ or WRITE, as [`execute`]; `row`: that of the command. `None` if it takes more than
-/// one direct transfer: then [`execute`] can carry it out from the start.
+/// Carries out READ or WRITE, as [`execute`], if all that it takes is one direct transfer; `row`: that
+/// of the command. `None` if not, or if there is anything to report before: nothing has changed then,
+/// and [`execute`] can carry the command out from the start.
 // Not inlined: other commands do not need its stack.
 #[inline(never)]
 pub(crate) fn read_or_write<H: Host>(
@@ -44,27 +45,14 @@ pub(crate) fn read_or_write<H: Host>(
     row: &'static Command,
     command: ExecuteCommand,
 ) -> Option<(Outcome, u64)> {
-    let capacity = match read_capacity(device, host, true) {
-        Ok(capacity) => capacity,
-        Err(errno) => return Some((without_capacity(errno), 0)),
-    };
+    let capacity = read_capacity(device, host, true).ok()?;
     let mut task = Task::new(device, host, row, command, capacity);
-    let result = match task.unit_attention() {
-        Some(sense) => Err(sense.into()),
-        None => match task.check_cdb().and_then(|()| task.transfer_directly()) {
-            Ok(false) => return None,
-            result => result.map(drop),
-        },
-    };
-    Some(task.outcome(result))
-}
-
-/// Returns the outcome of a command that needs the capacity, which could not be read.
-fn without_capacity(errno: Errno) -> Outcome {
-    match errno {
-        // The descriptor cannot carry requests (O_PATH).
-        Errno::EBADF => Outcome::CallerFault(errno),
-        errno => Error::backing(errno).into(),
+    if !device.nexus.knows(capacity.blocks, capacity.block_size) || task.check_cdb().is_err() {
+        return None;
+    }
+    match task.transfer_directly() {
+        Ok(false) => None,
+        result => Some(task.outcome(result.map(drop))),
     }
 }
 
