@@ -48,8 +48,8 @@ fn calls(medium: Medium) {
         ],
         _ => [
             (READ_10, &["sendfile", "ioctl", "fstat", "preadv"]),
-            (WRITE_10, &["sendfile", "ioctl", "fcntl", "ioctl", "fstat", "pwritev2"]),
-            (INQUIRY, &["sendfile", "ioctl", "fstat", "ioctl", "sendfile"]),
+            (WRITE_10, &["sendfile", "fcntl", "ioctl", "ioctl", "fstat", "pwritev2"]),
+            (INQUIRY, &["sendfile", "fstat", "ioctl", "ioctl", "sendfile"]),
         ],
     };
     for (cdb, expected) in expected {

@@ -35,7 +35,5 @@ pub use errno::Errno;
 pub use host::{Backing, Caller, Capability, Host, Medium};
 pub use ioctl::{Answer, answer, request, sg_io};
 pub use nexus::Nexus;
-pub use sat::execute;
-pub use scsi::task::{ExecuteCommand, Outcome};
 pub use settings::Settings;
 pub use trace::record;

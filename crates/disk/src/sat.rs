@@ -42,7 +42,7 @@ pub fn registers(cdb: &[u8; 16]) -> (Taskfile, bool) {
 
 /// Carries out a SCSI command; the result is its outcome and how many bytes were moved. What a
 /// translator adds to the commands of a SCSI disk it carries out itself.
-pub fn execute<H: Host>(device: &Device<'_>, host: &H, command: ExecuteCommand) -> (Outcome, u64) {
+pub(crate) fn execute<H: Host>(device: &Device<'_>, host: &H, command: ExecuteCommand) -> (Outcome, u64) {
     dispatch::execute(device, host, command, |task| match task.row.operation {
         Operation::AtaPassThrough => Some(pass_through(task)),
         Operation::Inquiry if asks_ata_information(task) => Some(ata_information(task)),

@@ -172,9 +172,15 @@ impl DataBuffer {
 
     /// Returns the next segment, of at most `most` bytes.
     fn next_segment(&self, host: &impl Host, most: usize) -> Result<Option<(u64, usize)>, Errno> {
-        let mut segment = [Segment::default()];
-        let count = self.next_segments(host, most as u64, &mut segment)?;
-        let [Segment { address, length }] = segment;
-        Ok((count > 0).then(|| (address, usize::try_from(length).unwrap_or(most))))
+        let Segment { address, length } = match self.sole_segment(most as u64) {
+            Some(sole) => sole,
+            None => {
+                let mut segment = [Segment::default()];
+                self.next_segments(host, most as u64, &mut segment)?;
+                let [next] = segment;
+                next
+            }
+        };
+        Ok((length > 0).then(|| (address, usize::try_from(length).unwrap_or(most))))
     }
 }

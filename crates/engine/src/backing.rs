@@ -1,9 +1,9 @@
 //! The backing device of one call, as the core sees it.
 
-use core::ffi::c_int;
+use core::ffi::{c_int, c_ulong};
 
 use disk::host::{Extent, Provisioning, Segment, UpdateError};
-use disk::request::{BLKBSZGET, BLKIOMIN, BLKPBSZGET, BLKSECTGET, BLKSSZGET};
+use disk::request::{BLKBSZGET, BLKGETSIZE64, BLKIOMIN, BLKPBSZGET, BLKROGET, BLKSECTGET, BLKSSZGET};
 use disk::{Backing, Errno, Medium};
 
 use crate::call::{Call, Process};
@@ -35,7 +35,10 @@ impl<P: Process> Backing for Call<P> {
     }
 
     fn bytes(&self) -> Result<u64, Errno> {
-        self.size()
+        match self.medium {
+            Medium::BlockDevice => self.query(BLKGETSIZE64).map(u64::from_ne_bytes),
+            Medium::ImageFile => self.file_size(),
+        }
     }
 
     fn logical_block(&self) -> Result<u32, Errno> {
@@ -56,13 +59,16 @@ impl<P: Process> Backing for Call<P> {
 
     fn max_sectors(&self) -> Result<u16, Errno> {
         match self.medium {
-            Medium::BlockDevice => sys::query(self.fd(), BLKSECTGET).map(u16::from_ne_bytes),
+            Medium::BlockDevice => self.query(BLKSECTGET).map(u16::from_ne_bytes),
             Medium::ImageFile => Ok(IMAGE_MAX_SECTORS),
         }
     }
 
     fn is_read_only(&self) -> Result<bool, Errno> {
-        self.read_only()
+        match self.medium {
+            Medium::BlockDevice => Ok(u32::from_ne_bytes(self.query(BLKROGET)?) != 0),
+            Medium::ImageFile => sys::is_mounted_read_only(self.fd),
+        }
     }
 
     fn read_at(&self, offset: u64, into: &[Segment]) -> Result<Option<u64>, Errno> {
@@ -75,18 +81,21 @@ impl<P: Process> Backing for Call<P> {
 
     #[inline]
     fn read_directly(&self, offset: u64, into: Segment) -> Result<Option<u64>, Errno> {
-        if !P::IS_OWN {
-            return Ok(None);
+        match self.checked_fd() {
+            Ok(fd) if P::IS_OWN => or_otherwise(sys::preadv(fd, &[into], offset)),
+            _ => Ok(None),
         }
-        or_otherwise(self.checked_fd().and_then(|fd| sys::preadv(fd, &[into], offset)))
     }
 
     #[inline]
     fn write_directly(&self, offset: u64, from: Segment, durable: bool) -> Result<Option<u64>, Errno> {
-        if !P::IS_OWN || self.has_flag(libc::O_APPEND) || !self.is_within_limit(offset, from.length) {
+        if self.has_flag(libc::O_APPEND) || !self.is_within_limit(offset, from.length) {
             return Ok(None);
         }
-        or_otherwise(self.checked_fd().and_then(|fd| sys::pwritev(fd, &[from], offset, durable)))
+        match self.checked_fd() {
+            Ok(fd) if P::IS_OWN => or_otherwise(sys::pwritev(fd, &[from], offset, durable)),
+            _ => Ok(None),
+        }
     }
 
     fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), Errno> {
@@ -112,7 +121,7 @@ impl<P: Process> Backing for Call<P> {
     }
 
     fn atomic_unit(&self) -> Option<(u32, u32)> {
-        sys::atomic_unit(self.fd())
+        sys::atomic_unit(self.fd)
     }
 
     fn write_atomic(&self, offset: u64, from: &[u8], durable: bool) -> Result<(), Errno> {
@@ -138,16 +147,16 @@ impl<P: Process> Backing for Call<P> {
     ) -> Result<(), UpdateError> {
         let flags = libc::O_RDWR | self.flags().map_err(UpdateError::Exclude)? & libc::O_DIRECT;
         let deadline = sys::milliseconds().saturating_add(timeout_ms.into());
-        let (owner, report) = (self.process().number(), self.process().lock_report(self.fd()));
-        self.before_waiting();
+        let (owner, report) = (self.process.number(), self.process.lock_report(self.fd));
+        self.process.before_waiting();
         let mut attempt = || {
             let Some(_threads) = self.exclusion.try_lock_threads() else { return Ok(false) };
             let once = || {
-                task::free_descriptors(self.fd());
+                task::free_descriptors(self.fd);
                 // A POSIX lock is shown only there (fs/locks.c, show_fd_locks).
                 let own = OwnLocks::read(report.as_ref().ok());
                 self.take_rights(flags).map_err(UpdateError::Exclude)?;
-                let file = task::reopen(self.fd(), &self.status, flags).map_err(UpdateError::Exclude)?;
+                let file = task::reopen(self.fd, &self.status, flags).map_err(UpdateError::Exclude)?;
                 let guard = exclusion::try_lock_processes(&file, &self.status, owner, own);
                 let Some(_processes) = guard.map_err(UpdateError::Exclude)? else { return Ok(false) };
                 read_all(&file, offset, medium).map_err(UpdateError::Read)?;
@@ -162,7 +171,7 @@ impl<P: Process> Backing for Call<P> {
     }
 
     fn sync(&self) -> Result<(), Errno> {
-        self.before_waiting();
+        self.process.before_waiting();
         sys::sync(self.checked_fd()?)
     }
 
@@ -170,7 +179,7 @@ impl<P: Process> Backing for Call<P> {
         Ok(match self.medium {
             Medium::ImageFile => Provisioning {
                 // On other file systems it is not tried, because that would change the file.
-                is_thin: HOLE_PUNCHING.contains(&sys::file_system(self.fd())?),
+                is_thin: HOLE_PUNCHING.contains(&sys::file_system(self.fd)?),
                 granularity: IMAGE_PHYSICAL_BLOCK,
                 alignment: 0,
             },
@@ -183,7 +192,7 @@ impl<P: Process> Backing for Call<P> {
         if self.medium == Medium::BlockDevice {
             return Ok(ALL);
         }
-        match sys::extent(self.fd(), offset) {
+        match sys::extent(self.fd, offset) {
             Ok(None) => Ok(Extent { is_mapped: false, length: u64::MAX }),
             Ok(Some((start, _))) if start > offset => {
                 Ok(Extent { is_mapped: false, length: start.saturating_sub(offset) })
@@ -217,7 +226,7 @@ impl<P: Process> Backing for Call<P> {
     }
 
     fn bounce_buffer(&self, length: usize) -> Result<P::BounceBuffer, Errno> {
-        self.process().bounce_buffer(length)
+        self.process.bounce_buffer(length)
     }
 
     fn discard(&self, offset: u64, length: u64) -> Result<(), Errno> {
@@ -237,7 +246,7 @@ impl<P: Process> Backing for Call<P> {
     }
 
     fn flush(&self) -> Result<(), Errno> {
-        self.before_waiting();
+        self.process.before_waiting();
         sys::flush(self.checked_fd()?)
     }
 }
@@ -265,21 +274,29 @@ impl<P: Process> Call<P> {
     /// Gives the calling task, which opens the device with these flags, the rights of the process.
     fn take_rights(&self, flags: c_int) -> Result<(), Errno> {
         let mode = self.mode()?;
-        self.process().take_rights(mode != libc::O_RDWR && mode != flags & libc::O_ACCMODE)
+        self.process.take_rights(mode != libc::O_RDWR && mode != flags & libc::O_ACCMODE)
     }
 
     fn reopened_as<T>(&self, flags: c_int, act: impl FnOnce(&File) -> Result<T, Errno>) -> Result<T, Errno> {
-        self.before_waiting();
+        self.process.before_waiting();
         task::run(|| {
             self.take_rights(flags)?;
-            act(&task::reopen(self.fd(), &self.status, flags)?)
+            act(&task::reopen(self.fd, &self.status, flags)?)
         })?
+    }
+
+    /// Makes a request that returns a number of 2, 4 or 8 bytes.
+    fn query<const N: usize>(&self, request: u32) -> Result<[u8; N], Errno> {
+        let mut value = [0u8; N];
+        // SAFETY: the request writes a number of this size.
+        unsafe { sys::ioctl(self.fd, c_ulong::from(request), value.as_mut_ptr().cast()) }?;
+        Ok(value)
     }
 
     /// Makes a request that returns an int; an image file has `of_image`.
     fn query_int(&self, request: u32, of_image: u32) -> Result<u32, Errno> {
         match self.medium {
-            Medium::BlockDevice => sys::query(self.fd(), request).map(u32::from_ne_bytes),
+            Medium::BlockDevice => self.query(request).map(u32::from_ne_bytes),
             Medium::ImageFile => Ok(of_image),
         }
     }
@@ -300,30 +317,29 @@ impl<P: Process> Call<P> {
 
     fn read_once(&self, offset: u64, into: &[Segment]) -> Result<u64, Errno> {
         if !P::IS_OWN && !self.has_flag(libc::O_DIRECT) {
-            if let Ok(read @ 1..) = sys::preadv_cached(self.fd(), into, offset) {
+            if let Ok(read @ 1..) = sys::preadv_cached(self.fd, into, offset) {
                 return Ok(read as u64);
             }
         }
-        self.before_waiting();
+        self.process.before_waiting();
         self.with_descriptor(|fd| Ok(sys::preadv(fd, into, offset)? as u64))
     }
 
     /// Returns whether the process may write here (`RLIMIT_FSIZE`).
     #[inline]
     fn is_within_limit(&self, offset: u64, length: u64) -> bool {
-        self.medium == Medium::BlockDevice || offset.saturating_add(length) <= self.file_size_limit()
+        self.medium == Medium::BlockDevice || offset.saturating_add(length) <= self.process.file_size_limit()
     }
 
     fn write_once(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
-        self.before_waiting();
+        self.process.before_waiting();
         let length = from.iter().fold(0u64, |sum, segment| sum.saturating_add(segment.length));
         if self.is_within_limit(offset, length) {
             return self.write_in_place(offset, from, durable);
         }
-        let limit = self.file_size_limit();
+        let limit = self.process.file_size_limit();
         // Beyond what the process may give a file (`RLIMIT_FSIZE`) the kernel raises SIGXFSZ.
         if P::IS_OWN {
-            self.look_again();
             return task::run(|| self.write_in_place(offset, from, durable))?;
         }
         // The limit is not the engine's, which writes one buffer here.
@@ -363,7 +379,7 @@ impl<P: Process> Call<P> {
     }
 
     fn fallocate(&self, mode: c_int, offset: u64, length: u64) -> Result<(), Errno> {
-        self.before_waiting();
+        self.process.before_waiting();
         self.with_descriptor(|fd| sys::fallocate(fd, mode, offset, length))
     }
 }

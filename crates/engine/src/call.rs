@@ -3,7 +3,6 @@
 use core::cell::Cell;
 use core::ffi::c_int;
 
-use disk::request::{BLKGETSIZE64, BLKROGET};
 use disk::{Abi, Caller, Capability, Errno, Medium};
 
 use crate::discard::DiscardLimits;
@@ -58,65 +57,14 @@ pub trait Process {
         Ok(())
     }
 
-    /// Announces that the next system call may wait for the device. No system call of the calling
-    /// process.
+    /// Announces that the next system call may wait for the device.
     fn before_waiting(&self) {}
-
-    /// Returns whether a copy may have made a system call since the status was read.
-    fn has_called(&self) -> bool {
-        true
-    }
-}
-
-/// What a command needs to know of its device, asked before the file is looked at: nothing is left
-/// to ask between the look and the system call that moves data, so that the look is that call's.
-#[derive(Clone, Copy)]
-pub struct Early {
-    /// The size of a block device in bytes; 0: not asked.
-    bytes: u64,
-    /// 0: not asked.
-    file_size_limit: u64,
-    /// The status flags; -1: not asked.
-    flags: c_int,
-    is_read_only: Option<bool>,
-    /// Whether the descriptor is not one of `O_PATH`; else nothing was asked.
-    is_open: bool,
-}
-
-impl Early {
-    /// Nothing was asked.
-    pub const NOTHING: Early =
-        Early { bytes: 0, file_size_limit: 0, flags: -1, is_read_only: None, is_open: false };
-
-    /// Asks what READ or, with `writes`, WRITE needs to know, through a descriptor that was open on a
-    /// device of this kind the last time.
-    pub fn ask(process: &impl Process, fd: c_int, medium: Medium, writes: bool) -> Early {
-        let mut early = Early { is_open: true, ..Early::NOTHING };
-        if medium == Medium::BlockDevice {
-            early.bytes = sys::query(fd, BLKGETSIZE64).map_or(0, u64::from_ne_bytes);
-        }
-        if writes {
-            early.flags = sys::flags(fd).unwrap_or(-1);
-            early.is_read_only = read_only(fd, medium).ok();
-            if medium == Medium::ImageFile {
-                early.file_size_limit = process.file_size_limit();
-            }
-        }
-        early
-    }
-}
-
-fn read_only(fd: c_int, medium: Medium) -> Result<bool, Errno> {
-    match medium {
-        Medium::BlockDevice => Ok(u32::from_ne_bytes(sys::query(fd, BLKROGET)?) != 0),
-        Medium::ImageFile => sys::is_mounted_read_only(fd),
-    }
 }
 
 /// One call on a listed device.
 pub struct Call<P> {
-    process: P,
-    fd: c_int,
+    pub(crate) process: P,
+    pub(crate) fd: c_int,
     pub(crate) medium: Medium,
     /// The status of its file when the call began.
     pub(crate) status: Status,
@@ -124,14 +72,12 @@ pub struct Call<P> {
     pub(crate) exclusion: &'static Exclusion,
     /// Its status flags (`F_GETFL`); -1 if not read yet.
     flags: Cell<c_int>,
-    early: Early,
-    /// Whether no system call has been made since the status was read.
-    is_fresh: Cell<bool>,
+    /// If the file has not been looked at yet: when the inode was made that is assumed, 0 if that is not known.
+    assumed: Option<u64>,
 }
 
 impl<P> Call<P> {
-    /// Begins a call on a descriptor that is open on a listed block device or file. `early`: what was
-    /// asked before the status was read; the calling thread has made no system call since.
+    /// Begins a call on a descriptor that is open on a listed block device or file.
     #[inline]
     pub fn new(
         process: P,
@@ -139,17 +85,26 @@ impl<P> Call<P> {
         status: Status,
         discard_limits: DiscardLimits,
         exclusion: &'static Exclusion,
-        early: Early,
     ) -> Call<P> {
-        let medium = medium(&status);
-        let (is_fresh, flags) = (Cell::new(early.is_open), Cell::new(early.flags));
-        Call { process, fd, medium, status, discard_limits, exclusion, flags, early, is_fresh }
+        let medium =
+            if status.file_type() == libc::S_IFBLK { Medium::BlockDevice } else { Medium::ImageFile };
+        let flags = Cell::new(-1);
+        Call { process, fd, medium, status, discard_limits, exclusion, flags, assumed: None }
+    }
+
+    /// Begins a call on a descriptor that is assumed to be open on a listed device: of a block device the
+    /// status need have only its number, of a file its inode, which was made at `birth`, and its size. The
+    /// file is looked at by the methods of [`Backing`](disk::Backing) that transfer data directly; nothing
+    /// else but questions can be carried out.
+    #[inline]
+    pub fn assuming(self, birth: u64) -> Call<P> {
+        Call { assumed: Some(birth), ..self }
     }
 
     /// Returns the status flags of the descriptor; `EBADF` for `O_PATH`.
     pub fn flags(&self) -> Result<c_int, Errno> {
         if self.flags.get() == -1 {
-            self.flags.set(sys::flags(self.fd())?);
+            self.flags.set(sys::flags(self.fd)?);
         }
         Some(self.flags.get()).filter(|flags| flags & libc::O_PATH == 0).ok_or(Errno::EBADF)
     }
@@ -163,76 +118,53 @@ impl<P> Call<P> {
         self.medium == Medium::BlockDevice
     }
 
-    /// Has the next [`Call::checked_fd`] look at the file: a system call comes before, or what comes
-    /// is not READ or WRITE, which ask so little.
-    #[inline]
-    pub fn look_again(&self) {
-        self.is_fresh.set(false);
-    }
-
-    /// Returns the process, for system calls.
-    #[inline]
+    /// Returns the process.
     pub fn process(&self) -> &P {
-        self.look_again();
         &self.process
     }
 
-    /// Returns the descriptor, for system calls that neither transfer nor change data.
-    #[inline]
+    /// Returns the descriptor.
     pub fn fd(&self) -> c_int {
-        self.look_again();
         self.fd
     }
 }
 
-/// Returns the kind of device that has a status.
-#[inline]
-pub fn medium(status: &Status) -> Medium {
-    if status.file_type() == libc::S_IFBLK { Medium::BlockDevice } else { Medium::ImageFile }
-}
-
 impl<P: Process> Call<P> {
-    /// Returns the descriptor, for one system call that transfers or changes data, after a look at the
-    /// file. `ENODEV` if another thread has closed it, or opened another file there, since the call
-    /// began.
+    /// Returns the descriptor, for one system call that transfers or changes data. `ENODEV` if
+    /// another thread has closed it, or opened another file there, since the call began.
     pub(crate) fn checked_fd(&self) -> Result<c_int, Errno> {
         if !P::IS_OWN {
             // The engine's own copy of the caller's descriptor.
             return Ok(self.fd);
         }
-        if self.is_fresh.replace(false) && !self.process.has_called() {
-            return Ok(self.fd);
-        }
-        match sys::fstat(self.fd) {
-            Ok(now) if now.is_same_file(&self.status) => Ok(self.fd),
-            _ => Err(Errno::ENODEV),
-        }
+        if self.is_as_before() { Ok(self.fd) } else { Err(Errno::ENODEV) }
     }
 
-    pub(crate) fn size(&self) -> Result<u64, Errno> {
-        match (self.medium, self.early.bytes) {
-            (Medium::BlockDevice, bytes @ 1..) => Ok(bytes),
-            (Medium::BlockDevice, 0) => sys::query(self.fd(), BLKGETSIZE64).map(u64::from_ne_bytes),
-            // The transfer fails with `O_PATH`.
-            (Medium::ImageFile, _) if self.is_fresh.get() => Ok(self.status.size),
-            (Medium::ImageFile, _) => self.flags().map(|_| self.status.size),
-        }
-    }
-
-    pub(crate) fn read_only(&self) -> Result<bool, Errno> {
-        self.early.is_read_only.map_or_else(|| read_only(self.fd(), self.medium), Ok)
-    }
-
-    pub(crate) fn file_size_limit(&self) -> u64 {
-        match self.early.file_size_limit {
-            0 => self.process().file_size_limit(),
-            limit => limit,
+    /// Looks at the file, and returns whether it is that with the status of the call.
+    #[inline]
+    fn is_as_before(&self) -> bool {
+        let before = &self.status;
+        match (self.assumed, self.medium) {
+            (None, _) => sys::fstat(self.fd).is_ok_and(|now| now.is_same_file(before)),
+            (Some(_), Medium::BlockDevice) => sys::fstat(self.fd)
+                .is_ok_and(|now| now.number == before.number && now.file_type() == libc::S_IFBLK),
+            (Some(birth), Medium::ImageFile) => {
+                sys::fstat_with_birth(self.fd).is_ok_and(|(now, its_birth)| {
+                    // Where the birth time is not known any more, it is not compared.
+                    let is_as_old = its_birth == 0 || its_birth == birth;
+                    now.is_same_file(before) && now.size == before.size && is_as_old
+                })
+            }
         }
     }
 
-    /// Announces that the next system call may wait for the device.
-    pub(crate) fn before_waiting(&self) {
-        self.process.before_waiting();
+    /// Returns the size of an image file in bytes; `EBADF` for `O_PATH`.
+    pub(crate) fn file_size(&self) -> Result<u64, Errno> {
+        // With `O_PATH` the transfer fails that alone can follow.
+        if self.assumed.is_none() {
+            self.flags()?;
+        }
+        Ok(self.status.size)
     }
 }
 
@@ -254,7 +186,7 @@ impl<P: Process> Caller for Call<P> {
     }
 
     fn capable(&self, capability: Capability) -> bool {
-        let has = self.process().capabilities() >> (capability as u32) & 1 != 0;
+        let has = self.process.capabilities() >> (capability as u32) & 1 != 0;
         // The drivers of block devices require the initial user namespace (capable()).
         has && (self.medium == Medium::ImageFile || self.process.is_in_initial_user_namespace())
     }

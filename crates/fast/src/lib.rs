@@ -5,18 +5,13 @@
 
 mod process;
 
-use disk::{Answer, Device, ExecuteCommand, Outcome, sg_io};
+use disk::{Answer, Device, sg_io};
 use engine::call::Call;
 
 pub use process::OwnProcess;
 
-/// Carries out a command and returns its outcome and how many bytes were transferred.
-pub type Execute = fn(&Device<'_>, &Call<OwnProcess>, ExecuteCommand) -> (Outcome, u64);
-
-/// Answers `SG_IO`; `others` carries out the commands other than READ and WRITE.
-pub fn answer_sg_io(device: &Device<'_>, call: &Call<OwnProcess>, argument: u64, others: Execute) -> Answer {
-    sg_io::answer(device, call, argument, |device, call, command| {
-        call.look_again();
-        others(device, call, command)
-    })
+/// Answers `SG_IO` with READ or WRITE, if that takes one direct transfer and the device is what the call
+/// assumes ([`Call::assuming`]); `None` if not: nothing has changed then.
+pub fn read_or_write(device: &Device<'_>, call: &Call<OwnProcess>, header: u64) -> Option<Answer> {
+    sg_io::read_or_write(device, call, header)
 }

@@ -3,20 +3,20 @@
 use core::cell::Cell;
 use core::ffi::c_int;
 
-use disk::abi::{SG_DXFER_TO_DEV, SgIoHdr};
-use disk::{Errno, Medium};
-use engine::call::{Early, Process};
+use disk::Errno;
+use disk::abi::SgIoHdr;
+use disk::sg_io::is_read_or_write;
+use engine::call::Process;
 use engine::sys::{Memory, PAGE, PathBuffer};
 use engine::{rights, sys};
 
 /// The process that the library is loaded into; by default no memory is known.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct OwnProcess {
     /// The pages that are known to be readable and writable, and the last that are known to be
     /// readable: the first one's address, and how many bytes.
     prepared: Cell<(u64, u64)>,
     readable: Cell<(u64, u64)>,
-    has_called: Cell<bool>,
 }
 
 /// Returns the address and length of the pages that hold memory.
@@ -37,7 +37,6 @@ impl OwnProcess {
         if hold(self.prepared.get(), address, length) || hold(self.readable.get(), address, length) {
             return true;
         }
-        self.has_called.set(true);
         let is_readable = sys::is_readable(address, length);
         if is_readable {
             self.readable.set(pages(address, length));
@@ -50,24 +49,21 @@ impl OwnProcess {
         if hold(self.prepared.get(), address, length) {
             return true;
         }
-        self.has_called.set(true);
         sys::is_writable(address, length)
     }
 
-    /// Asks what the command of a header of `SG_IO` needs to know, through a descriptor that is
-    /// probably open on a device of this kind: see [`Early`]. Nothing if the header is bad.
-    pub fn ask_early(&self, fd: c_int, medium: Medium, header: u64) -> Early {
+    /// Returns whether the header of `SG_IO` at an address has a CDB of READ or WRITE; false also where
+    /// that is not known.
+    pub fn has_read_or_write(&self, header: u64) -> bool {
         self.prepare(header, size_of::<SgIoHdr>());
         if self.prepared.get().1 == 0 {
-            return Early::NOTHING;
+            return false;
         }
         // SAFETY: it is prepared.
-        let SgIoHdr { dxfer_direction, cmd_len, cmdp, .. } =
-            unsafe { (header as *const SgIoHdr).read_unaligned() };
-        self.can_read(cmdp, cmd_len.into());
-        let early = Early::ask(self, fd, medium, dxfer_direction == SG_DXFER_TO_DEV);
-        self.has_called.set(false);
-        early
+        let SgIoHdr { cmd_len, cmdp, .. } = unsafe { (header as *const SgIoHdr).read_unaligned() };
+        let length = usize::from(cmd_len).max(1);
+        // SAFETY: it is known to be readable.
+        self.can_read(cmdp, length) && is_read_or_write(unsafe { *(cmdp as *const u8) })
     }
 }
 
@@ -111,10 +107,6 @@ impl Process for OwnProcess {
         if self.can_write(address, length) {
             self.prepared.set(pages(address, length));
         }
-    }
-
-    fn has_called(&self) -> bool {
-        self.has_called.get()
     }
 
     fn capabilities(&self) -> u64 {

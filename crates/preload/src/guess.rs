@@ -1,45 +1,63 @@
-//! What a descriptor is probably open on, so that a command asks what it needs to know before the
-//! file is looked at. A wrong guess costs time alone: nothing is answered and no data moves before
-//! the look, and the questions change nothing, whatever the descriptor is open on. A guess is made
-//! when `SG_IO` succeeds, which it does not with `O_PATH`, and forgotten when the C library returns
-//! the descriptor anew.
+//! What a descriptor is probably open on, so that READ and WRITE look at its file only once, right
+//! before the system call that moves the data. A wrong guess costs time alone: nothing is answered and
+//! no data moves before that look, and what is asked before changes nothing, whatever the descriptor
+//! is open on. A guess is made when `SG_IO` succeeds, and forgotten when the C library returns the
+//! descriptor anew.
 
 use core::ffi::c_int;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use disk::Medium;
+use crate::registry::{self, Hit};
 
-/// The kind of listed device that each of the first descriptors was open on the last time.
-static MEDIA: [AtomicU8; 1024] = [const { AtomicU8::new(NONE) }; 1024];
-
-const NONE: u8 = 0;
-const BLOCK_DEVICE: u8 = 1;
-const IMAGE_FILE: u8 = 2;
-
-fn place(fd: c_int) -> Option<&'static AtomicU8> {
-    MEDIA.get(usize::try_from(fd).ok()?)
+/// What one descriptor was open on the last time. Both parts are compared with what the look finds, so
+/// that they need not be of one moment.
+struct Guess {
+    /// The place in the table of devices, and 1; 0: none.
+    slot: AtomicU32,
+    /// The size of a file in bytes; 0: it is none.
+    size: AtomicU64,
 }
 
-/// Returns the kind of listed device that a descriptor is probably open on.
+/// Those of the first descriptors.
+static GUESSES: [Guess; 1024] = [const { Guess { slot: AtomicU32::new(0), size: AtomicU64::new(0) } }; 1024];
+
+fn of(fd: c_int) -> Option<&'static Guess> {
+    GUESSES.get(usize::try_from(fd).ok()?)
+}
+
+/// Returns whether there is a guess, and whether it is a file.
 #[inline]
-pub fn medium(fd: c_int) -> Option<Medium> {
-    match place(fd)?.load(Ordering::Relaxed) {
-        BLOCK_DEVICE => Some(Medium::BlockDevice),
-        IMAGE_FILE => Some(Medium::ImageFile),
-        _ => None,
+pub fn kind(fd: c_int) -> (bool, bool) {
+    of(fd).map_or((false, false), |guess| {
+        (guess.slot.load(Ordering::Relaxed) != 0, guess.size.load(Ordering::Relaxed) != 0)
+    })
+}
+
+/// Returns the listed device that a descriptor is probably open on, and when its inode was made.
+#[inline]
+pub fn device(fd: c_int) -> Option<(Hit, u64)> {
+    let guess = of(fd)?;
+    let slot = guess.slot.load(Ordering::Acquire).checked_sub(1)?;
+    registry::assumed(slot, guess.size.load(Ordering::Relaxed))
+}
+
+/// Remembers what a descriptor has turned out to be open on.
+pub fn remember(fd: c_int, hit: &Hit) {
+    if let (Some(guess), Some((slot, size))) = (of(fd), hit.key()) {
+        // Threads do not take the cache line from each other.
+        if guess.size.load(Ordering::Relaxed) != size {
+            guess.size.store(size, Ordering::Relaxed);
+        }
+        if guess.slot.load(Ordering::Relaxed) != slot.wrapping_add(1) {
+            guess.slot.store(slot.wrapping_add(1), Ordering::Release);
+        }
     }
 }
 
-/// Remembers what a descriptor has turned out to be open on; `None`: on nothing that is listed.
+/// Forgets it.
 #[inline]
-pub fn remember(fd: c_int, medium: Option<Medium>) {
-    let new = match medium {
-        Some(Medium::BlockDevice) => BLOCK_DEVICE,
-        Some(Medium::ImageFile) => IMAGE_FILE,
-        None => NONE,
-    };
-    // Threads do not take the cache line from each other.
-    if let Some(place) = place(fd).filter(|place| place.load(Ordering::Relaxed) != new) {
-        place.store(new, Ordering::Relaxed);
+pub fn forget(fd: c_int) {
+    if let Some(guess) = of(fd).filter(|guess| guess.slot.load(Ordering::Relaxed) != 0) {
+        guess.slot.store(0, Ordering::Relaxed);
     }
 }

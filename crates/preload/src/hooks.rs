@@ -13,7 +13,7 @@ use crate::{guess, next, registry, setup};
 /// Reports a descriptor that was acquired.
 #[inline]
 fn report_acquired(fd: c_int, how: &str) -> c_int {
-    guess::remember(fd, None);
+    guess::forget(fd);
     if log::is_enabled(Level::Descriptors) {
         report(fd, listed_name(fd), "on", how);
     }

@@ -25,8 +25,8 @@ use disk::record::Header;
 use disk::request::Family;
 use disk::trace::capture::Capture;
 use disk::trace::{DecodedArgument, Input, Output, RequestName, ReturnValue};
-use disk::{Answer, Backing, Device, Errno};
-use engine::call::{Call, Early, medium};
+use disk::{Answer, Device, Errno};
+use engine::call::Call;
 use engine::{errno, sys};
 use fast::OwnProcess;
 use log::Level;
@@ -68,54 +68,52 @@ fn answer(
 ) -> Option<Result<c_int, Errno>> {
     // Not every request of a family is a driver's.
     let family = disk::request::family(request)?;
-    let header = (request == disk::request::SG_IO).then_some(argument);
+    let is_command = request == disk::request::SG_IO;
+    let is_traced = log::is_enabled(Level::Requests) || record::receiver().is_some();
     let process = OwnProcess::default();
-    let (mut guess, mut early) = (None, Early::NOTHING);
-    let found = if setup::is_ready() {
-        if let Some(header) = header {
-            guess = guess::medium(fd);
-            if let Some(medium) = guess {
-                early = process.ask_early(fd, medium, header);
-            }
+    let (is_known, is_file) = if is_command && !is_traced { guess::kind(fd) } else { (false, false) };
+    if is_known && process.has_read_or_write(argument) {
+        if let Some(result) = read_or_write(fd, argument, &process) {
+            return Some(result);
         }
-        registry::look_up(fd, guess)
-    } else {
-        Err(Errno::EPERM)
-    };
+    }
+    let found = if setup::is_ready() { registry::look_up(fd, is_file) } else { Err(Errno::EPERM) };
     let hit = match found {
         Ok(Some(hit)) => hit,
         Ok(None) | Err(Errno::EBADF) => {
-            guess::remember(fd, None);
+            guess::forget(fd);
             return None;
         }
         // The block layer stays on the device; a driver's request could reach the disk underneath.
         Err(_) if family == Family::BlockLayer => return None,
         Err(_) => return Some(Err(Errno::EPERM)),
     };
-    if !hit.is_fresh || guess != Some(medium(&hit.status)) {
-        early = Early::NOTHING;
-    }
     let device = hit.device();
-    let call = Call::new(process, fd, hit.status, hit.discard_limits, hit.exclusion(), early);
+    let call = hit.call(process, fd);
     // Returns EBADF for O_PATH. SG_IO checks only when it fails, to be fast; the kernel checks what
     // it answers.
     let by_kernel = family == Family::BlockLayer && call.is_block_device() && !device.entry.read_only;
-    if request != disk::request::SG_IO && !by_kernel {
+    if !is_command && !by_kernel {
         if let Err(errno) = call.flags() {
             return Some(Err(errno));
         }
     }
-    if log::is_enabled(Level::Requests) || record::receiver().is_some() {
+    if is_traced {
         return Some(answer_traced(&device, &call, request, argument, forward));
     }
-    if header.is_none() {
-        return result(&call, disk::answer(&device, &call, request, argument));
-    }
-    let result = result(&call, fast::answer_sg_io(&device, &call, argument, disk::execute));
-    if result.is_some_and(|result| result.is_ok()) {
-        guess::remember(fd, Some(Backing::medium(&call)));
+    let result = result(&call, disk::answer(&device, &call, request, argument));
+    if is_command && result.is_some_and(|result| result.is_ok()) {
+        guess::remember(fd, &hit);
     }
     result
+}
+
+/// Returns the result of READ or WRITE on what the descriptor is probably open on, if it is, and that can
+/// be carried out directly.
+fn read_or_write(fd: c_int, header: u64, process: &OwnProcess) -> Option<Result<c_int, Errno>> {
+    let (hit, birth) = guess::device(fd)?;
+    let call = hit.call(process.clone(), fd).assuming(birth);
+    result(&call, fast::read_or_write(&hit.device(), &call, header)?)
 }
 
 /// Returns the result of an answer; `None` if the kernel is to answer.

@@ -3,17 +3,18 @@
 //! A device stays recognised until the process ends, even if the name leads elsewhere later: a
 //! program that has it open must not suddenly reach a disk underneath.
 
-use core::cell::Cell;
 use core::ffi::{CStr, c_int};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use disk::entry::{Entry, Printed};
-use disk::{Device, Errno, Medium, Nexus, Settings};
+use disk::{Device, Errno, Nexus, Settings};
+use engine::call::Call;
 use engine::discard::DiscardLimits;
 use engine::exclusion::Exclusion;
 use engine::listed::{self, InodeKey, Key, Problem};
 use engine::sys::{self, DeviceNumber, RealUser, Status};
 use engine::{rights, task};
+use fast::OwnProcess;
 
 use crate::storage::{List, OnceCell, copy_path};
 
@@ -135,21 +136,21 @@ fn discard_limits(number: DeviceNumber, read: impl FnOnce(DeviceNumber) -> Disca
 
 /// Returns the name by which the device that a descriptor is open on is listed.
 pub fn name(fd: c_int) -> Option<Printed<'static>> {
-    look_up_slowly(fd).ok()?.map(|hit| hit.listed.entry.printed_path())
+    look_up(fd, false).ok()?.map(|hit| hit.listed.entry.printed_path())
 }
 
 /// Returns whether a descriptor is open on a listed device or file.
 pub fn is_listed(fd: c_int) -> bool {
-    matches!(look_up_slowly(fd), Ok(Some(_)))
+    matches!(look_up(fd, false), Ok(Some(_)))
 }
 
 /// A listed device that a descriptor is open on.
 pub struct Hit {
     listed: &'static Listed,
-    pub status: Status,
-    pub discard_limits: DiscardLimits,
-    /// No system call has been made since the status was read.
-    pub is_fresh: bool,
+    status: Status,
+    discard_limits: DiscardLimits,
+    /// Where the table of devices has it as such; none where it does not.
+    slot: Option<u32>,
 }
 
 impl Hit {
@@ -160,49 +161,57 @@ impl Hit {
         Device { entry, index: *index, settings, nexus }
     }
 
-    /// Returns what excludes other commands on the device.
+    /// Begins a call on the descriptor.
     #[inline]
-    pub fn exclusion(&self) -> &'static Exclusion {
-        &self.listed.exclusion
+    pub fn call(&self, process: OwnProcess, fd: c_int) -> Call<OwnProcess> {
+        Call::new(process, fd, self.status, self.discard_limits, &self.listed.exclusion)
+    }
+
+    /// Returns what [`assumed`] takes: the place in the table, and the size of a file.
+    pub fn key(&self) -> Option<(u32, u64)> {
+        self.slot.map(|slot| (slot, self.status.size))
     }
 }
 
-#[inline(never)]
-fn look_up_slowly(fd: c_int) -> Result<Option<Hit>, Errno> {
-    look_up(fd, None)
+/// Returns the device at a place of the table as [`look_up`] would, with the status as far as
+/// [`Call::assuming`] needs it; and when its inode was made.
+#[inline]
+pub fn assumed(slot: u32, size: u64) -> Option<(Hit, u64)> {
+    let found = &SLOTS[slot as usize % SLOTS.len()];
+    let [device, inode, birth] =
+        [&found.device, &found.inode, &found.birth].map(|part| part.load(Ordering::Relaxed));
+    let device = DeviceNumber::of(device);
+    let status = match inode {
+        0 => Status { mode: libc::S_IFBLK, number: device, ..Status::default() },
+        inode => Status { mode: libc::S_IFREG, device, inode, size, ..Status::default() },
+    };
+    let (place, discard_limits) = found.target();
+    let listed = LISTED.as_slice().get(place)?;
+    Some((Hit { listed, status, discard_limits, slot: Some(slot) }, birth))
 }
 
-/// Returns the listed device that a descriptor is open on. `guess`: what it is probably open on.
+/// Returns the listed device that a descriptor is open on. `is_file`: it probably is a file.
 ///
 /// Errors: `EBADF`; others where it cannot be determined.
-#[inline(always)]
-pub fn look_up(fd: c_int, guess: Option<Medium>) -> Result<Option<Hit>, Errno> {
+pub fn look_up(fd: c_int, is_file: bool) -> Result<Option<Hit>, Errno> {
     let all = LISTED.as_slice();
     if all.is_empty() {
         return Ok(None);
     }
-    let (status, known_birth) = match guess {
-        Some(Medium::ImageFile) => {
-            let (status, birth) = sys::fstat_with_birth(fd)?;
-            (status, Some(birth))
-        }
-        _ => (sys::fstat(fd)?, None),
-    };
-    let has_asked = Cell::new(false);
-    let birth = || {
-        known_birth.unwrap_or_else(|| {
-            has_asked.set(true);
-            sys::birth(fd)
-        })
+    let (status, birth) = if is_file {
+        sys::fstat_with_birth(fd).map(|(status, birth)| (status, Some(birth)))?
+    } else {
+        (sys::fstat(fd)?, None)
     };
     let found = match status.file_type() {
         libc::S_IFBLK => Slot::find(status.number, 0, || 0),
-        libc::S_IFREG => Slot::find(status.device, status.inode, birth),
+        libc::S_IFREG => Slot::find(status.device, status.inode, || birth.unwrap_or_else(|| sys::birth(fd))),
         _ => return Ok(None),
     };
-    if let Some((place, discard_limits)) = found {
-        let is_fresh = !has_asked.get();
-        return Ok(all.get(place).map(|listed| Hit { listed, status, discard_limits, is_fresh }));
+    if let Some(found) = found {
+        let (place, discard_limits) = SLOTS[found].target();
+        let slot = Some(found as u32);
+        return Ok(all.get(place).map(|listed| Hit { listed, status, discard_limits, slot }));
     }
     look_up_by_name(fd, status)
 }
@@ -217,12 +226,12 @@ fn look_up_by_name(fd: c_int, status: Status) -> Result<Option<Hit>, Errno> {
     let is_block_device = status.file_type() == libc::S_IFBLK;
     let hit = |(place, discard_limits): (usize, DiscardLimits)| {
         let listed = all.get(place)?;
-        Some(Hit { listed, status, discard_limits, is_fresh: false })
+        Some(Hit { listed, status, discard_limits, slot: None })
     };
     // A user's entry lists a node, not the device.
     if is_block_device && all.iter().any(|listed| listed.source == Source::User) {
-        if let Some(slot) = Slot::find(status.device, status.inode, birth) {
-            return Ok(hit(slot));
+        if let Some(found) = Slot::find(status.device, status.inode, birth) {
+            return Ok(hit(SLOTS[found].target()));
         }
     }
     let Some((place, key)) = find_by_name(&status, birth)? else { return Ok(None) };
@@ -239,7 +248,7 @@ fn look_up_by_name(fd: c_int, status: Status) -> Result<Option<Hit>, Errno> {
     };
     Slot::add(key, place, limits);
     // Another thread may have found another entry; the first in the table is used from now on.
-    Ok(hit(Slot::find_key(key).unwrap_or((place, limits))))
+    Ok(hit(Slot::find_key(key).map_or((place, limits), |found| SLOTS[found].target())))
 }
 
 /// Returns the first entry whose name leads to a device or file now: it may have appeared, or lead
@@ -288,20 +297,20 @@ impl Slot {
 
     /// Returns the slots where a key can be, in the order of the search.
     #[inline]
-    fn probe(device: u64, inode: u64) -> impl Iterator<Item = &'static Slot> {
+    fn probe(device: u64, inode: u64) -> impl Iterator<Item = usize> {
         // Fibonacci hashing: the upper bits depend on all of the key's.
         let mixed = (device ^ inode.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let first = (mixed >> 52) as usize;
-        (first..first + SLOTS.len()).map(|at| &SLOTS[at % SLOTS.len()])
+        (first..first + SLOTS.len()).map(|at| at % SLOTS.len())
     }
 
-    /// Returns the place of the entry that has led to a block device (inode 0) or an inode, and
-    /// what is known of the device. When the inode was made is asked for only where the rest is the
-    /// same.
+    /// Returns where a block device (inode 0) or an inode is in the table. When the inode was made is
+    /// asked for only where the rest is the same.
     #[inline]
-    fn find(device: DeviceNumber, inode: u64, birth: impl Fn() -> u64) -> Option<(usize, DiscardLimits)> {
+    fn find(device: DeviceNumber, inode: u64, birth: impl Fn() -> u64) -> Option<usize> {
         let device = device.word();
-        for slot in Slot::probe(device, inode) {
+        for at in Slot::probe(device, inode) {
+            let slot = &SLOTS[at];
             let place = slot.place.load(Ordering::Acquire);
             if place == FREE {
                 break;
@@ -315,14 +324,19 @@ impl Slot {
             // If the birth time is not known any more, it is not compared.
             let is_as_old = |now| now == 0 || now == slot.birth.load(Ordering::Relaxed);
             if inode == 0 || is_as_old(birth()) {
-                let limits = DiscardLimits(slot.discard_limits.load(Ordering::Relaxed));
-                return Some((place.wrapping_sub(1) as usize, limits));
+                return Some(at);
             }
         }
         None
     }
 
-    fn find_key(key: Key) -> Option<(usize, DiscardLimits)> {
+    /// Returns the place of the entry that has led here, and what is known of the device.
+    fn target(&self) -> (usize, DiscardLimits) {
+        let limits = DiscardLimits(self.discard_limits.load(Ordering::Relaxed));
+        (self.place.load(Ordering::Acquire).wrapping_sub(1) as usize, limits)
+    }
+
+    fn find_key(key: Key) -> Option<usize> {
         let InodeKey { device, inode, birth } = inode_key(key);
         Slot::find(device, inode, || birth)
     }
@@ -334,7 +348,7 @@ impl Slot {
         let reserve = |slot: &&Slot| {
             slot.place.compare_exchange(FREE, RESERVED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         };
-        if let Some(slot) = Slot::probe(device.word(), inode).find(reserve) {
+        if let Some(slot) = Slot::probe(device.word(), inode).map(|at| &SLOTS[at]).find(reserve) {
             slot.device.store(device.word(), Ordering::Relaxed);
             slot.inode.store(inode, Ordering::Relaxed);
             slot.birth.store(birth, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use disk::record::Header;
 use disk::request::{self, Argument, Family, Shape};
 use disk::trace::capture::Capture;
 use disk::{Abi, Answer, Caller as _, Device, Errno};
-use engine::call::{Call, Early, Process};
+use engine::call::{Call, Process};
 use engine::ioctl::{self, Buffer};
 use engine::sys::{self, Memory, PathBuffer};
 
@@ -268,8 +268,7 @@ pub fn answer(pool: &'static Pool, notification: &Notification) -> Option<Reply>
         page: RefCell::default(),
         collected: RefCell::default(),
     };
-    let call =
-        Call::new(caller, file.as_raw_fd(), hit.status, hit.discard_limits, hit.exclusion, Early::NOTHING);
+    let call = Call::new(caller, file.as_raw_fd(), hit.status, hit.discard_limits, hit.exclusion);
     if let Err(errno) = call.flags() {
         return Some(Reply::Error(errno));
     }

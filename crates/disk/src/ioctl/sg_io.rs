@@ -9,6 +9,7 @@ use crate::errno::Errno;
 use crate::host::{Capability, Host};
 use crate::medium::{LONGEST_TRANSFER, longest_transfer};
 use crate::sat;
+pub use crate::scsi::command::is_read_or_write;
 use crate::scsi::command::{Command, Permission, find, permission_without_row};
 use crate::scsi::dispatch;
 use crate::scsi::task::{Direction, ExecuteCommand, Outcome};
@@ -53,24 +54,22 @@ pub(crate) fn direction(dxfer_direction: i32) -> Direction {
     }
 }
 
-/// Answers `SG_IO`: carries out READ and WRITE that take one transfer, and by `others` the other
-/// commands, for an engine that compiles those apart.
+/// Answers `SG_IO` with READ or WRITE, if all that it takes is one direct transfer and the device is what
+/// the host assumes; `None` if not: nothing has changed then.
 #[inline]
-pub fn answer<H: Host>(
-    device: &Device<'_>,
-    host: &H,
-    argument: u64,
-    others: impl FnOnce(&Device<'_>, &H, ExecuteCommand) -> (Outcome, u64),
-) -> Answer {
+pub fn read_or_write(device: &Device<'_>, host: &impl Host, argument: u64) -> Option<Answer> {
     if device.entry.kind == Kind::Ide {
-        return Answer::Error(device.refusal());
+        return None;
     }
-    let execute = |command: ExecuteCommand| {
+    let mut is_done = false;
+    let answer = sg_io(device, host, argument, |command| {
         let row = command.row.filter(|row| row.is_frequent());
         let done = row.and_then(|row| dispatch::read_or_write(device, host, row, command));
-        done.unwrap_or_else(|| others(device, host, command))
-    };
-    sg_io(device, host, argument, execute).into()
+        is_done = done.is_some();
+        // Ends here, before anything is written.
+        done.unwrap_or((Outcome::CallerFault(Errno::ENODEV), 0))
+    });
+    is_done.then(|| answer.into())
 }
 
 /// Answers `SG_IO`; `execute` carries the command out.

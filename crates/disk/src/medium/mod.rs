@@ -34,6 +34,14 @@ pub(crate) fn read_capacity(
     Ok(Capacity::new(bytes, block_size))
 }
 
+/// Returns the capacity that a frequent command uses, if the block size is cached.
+#[inline]
+pub(crate) fn known_capacity(device: &Device<'_>, host: &impl Host) -> Option<Capacity> {
+    let bytes = host.bytes().ok()?;
+    let block_size = device.settings.cached_block_size(host.identity(), bytes)?;
+    Some(Capacity::new(bytes, block_size))
+}
+
 /// Returns whether the disk is thin-provisioned.
 pub(crate) fn is_thin(host: &impl Host) -> bool {
     host.provisioning().is_ok_and(|provisioning| provisioning.is_thin)

@@ -239,7 +239,7 @@ impl Command {
 
     /// Returns whether the command is so frequent that it uses the cached block size.
     #[inline]
-    pub(crate) fn is_frequent(&self) -> bool {
+    pub(crate) const fn is_frequent(&self) -> bool {
         matches!(self.operation, Read | Write)
     }
 
@@ -364,6 +364,23 @@ static FIRST: [u8; 256] = {
     }
     first
 };
+
+/// Whether the rows of an operation code are frequent: READ and WRITE.
+static FREQUENT: [bool; 256] = {
+    let mut frequent = [false; 256];
+    let mut at = 0;
+    while at < COMMANDS.len() {
+        frequent[COMMANDS[at].usage[0] as usize] |= COMMANDS[at].is_frequent();
+        at += 1;
+    }
+    frequent
+};
+
+/// Returns whether an operation code is one of READ or WRITE.
+#[inline]
+pub fn is_read_or_write(operation_code: u8) -> bool {
+    FREQUENT[usize::from(operation_code)]
+}
 
 /// Returns the row of a CDB.
 pub fn find(operation_code: u8, action: u8) -> Option<&'static Command> {

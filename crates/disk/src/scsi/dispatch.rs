@@ -7,7 +7,7 @@ use crate::device::{Capacity, Device};
 use crate::errno::Errno;
 use crate::host::Host;
 use crate::medium::io::Error;
-use crate::medium::read_capacity;
+use crate::medium::{known_capacity, read_capacity};
 
 /// Carries out a command and returns its outcome and how many bytes were transferred. `translate`
 /// carries out commands of another standard, whose CDB has been checked.
@@ -45,7 +45,7 @@ pub(crate) fn read_or_write<H: Host>(
     row: &'static Command,
     command: ExecuteCommand,
 ) -> Option<(Outcome, u64)> {
-    let capacity = read_capacity(device, host, true).ok()?;
+    let capacity = known_capacity(device, host)?;
     let mut task = Task::new(device, host, row, command, capacity);
     if !device.nexus.knows(capacity.blocks, capacity.block_size) || task.check_cdb().is_err() {
         return None;

@@ -8,4 +8,4 @@ pub mod mode;
 mod primary;
 pub(crate) mod response;
 pub mod sense;
-pub mod task;
+pub(crate) mod task;

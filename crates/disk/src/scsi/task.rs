@@ -67,7 +67,7 @@ impl From<Error> for Outcome {
 
 /// The arguments of a command (SAM-5, 5.1, the Execute Command procedure call).
 #[derive(Clone, Copy)]
-pub struct ExecuteCommand {
+pub(crate) struct ExecuteCommand {
     /// The row of the CDB, if it is in the table.
     pub(crate) row: Option<&'static Command>,
     /// The CDB; bytes behind its end are 0.

@@ -212,15 +212,6 @@ pub unsafe fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> Resul
     unsafe { call(libc::SYS_ioctl, (fd, request, argument)) }
 }
 
-/// Makes a request of a block device that returns a number of 2, 4 or 8 bytes.
-#[inline]
-pub fn query<const N: usize>(fd: c_int, request: u32) -> Result<[u8; N], Errno> {
-    let mut value = [0u8; N];
-    // SAFETY: the request writes a number of this size.
-    unsafe { ioctl(fd, c_ulong::from(request), value.as_mut_ptr().cast()) }?;
-    Ok(value)
-}
-
 /// Returns whether a descriptor is open on a terminal.
 pub fn is_terminal(fd: c_int) -> bool {
     let mut settings = MaybeUninit::<libc::termios>::uninit();

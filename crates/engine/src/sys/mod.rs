@@ -13,8 +13,7 @@ mod text;
 
 pub use file::{
     File, access, close_range, extent, fallocate, file_system, flags, flush, ioctl, is_mounted_read_only,
-    is_terminal, preadv, preadv_cached, pwritev, pwritev_in_place, query, readlink, seek, sync, write,
-    write_atomic,
+    is_terminal, preadv, preadv_cached, pwritev, pwritev_in_place, readlink, seek, sync, write, write_atomic,
 };
 pub use lock::{Conflict, conflict, lock_byte, lock_file};
 pub use memory::{Memory, PAGE, copy_in, copy_out, is_readable, is_writable};

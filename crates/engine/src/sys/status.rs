@@ -9,7 +9,7 @@ use disk::Errno;
 use super::call::{call, filled};
 
 /// The number of a device, as stat(2) and its kind report it (`st_dev`, `st_rdev`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceNumber(u64);
 
 impl DeviceNumber {
@@ -59,7 +59,7 @@ impl fmt::Display for DeviceNumber {
 }
 
 /// A user's number.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct UserId(pub u32);
 
 impl UserId {
@@ -68,7 +68,7 @@ impl UserId {
 }
 
 /// The status of a file.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Status {
     /// Its type (`S_IFMT`) and permissions.
     pub mode: u32,
