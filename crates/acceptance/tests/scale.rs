@@ -34,10 +34,9 @@ const INQUIRY: &str = "12000000ff00";
 const READ_10: &str = "28000000000000000800";
 const WRITE_10: &str = "2a000000000000000800";
 
-/// The system calls of each command but the first, which tells what the descriptor is open on. Memory
-/// is tested, what the command needs to know is asked, the file is looked at; then nothing else comes
-/// before the system call that moves the data. Only such a call tells without F_GETFL that a descriptor
-/// on an image file is not of O_PATH.
+/// The system calls of each command but the first, which tells what the descriptor is open on. READ and
+/// WRITE test memory, ask what they need to know and look at the file; nothing comes between that and the
+/// transfer. Other commands look at the file first.
 fn calls(medium: Medium) {
     let disk = Disk::new(medium, "scsi", 1 << 20);
     let expected: [(&str, &[&str]); 3] = match medium {
