@@ -138,6 +138,11 @@ impl User {
         self.uid.as_raw()
     }
 
+    /// Returns the number of the user's own group.
+    pub fn group(&self) -> u32 {
+        self.gid.as_raw()
+    }
+
     /// Returns the user's name.
     pub fn name(&self) -> &CStr {
         &self.name

@@ -41,8 +41,6 @@ pub struct Detach {
 pub struct Attached {
     /// Its slot.
     pub slot: Slot,
-    /// The lines that were added for its controller.
-    pub controller: Vec<String>,
     /// What a user of an ordinary virtual disk has to know.
     findings: Vec<Finding>,
     /// The old file.
@@ -82,8 +80,7 @@ pub fn attach(file: &Path, vmx: &Path, wanted: Option<Slot>, keep: bool) -> Resu
         return Err(Finding::problem(Code::Unsupported, why).of(file).hint(hint));
     }
     machine.vmx.check_hardware(slot.bus).map_err(|error| of_vmx(error, vmx))?;
-    let controller = machine.vmx.controller_lines(slot, adapter);
-    let mut lines = controller.clone();
+    let mut lines = machine.vmx.controller_lines(slot, adapter);
     // What the descriptor names stands beside it, and not beside a link to it.
     let name = machine.name_of(&file::follow_link(file))?;
     lines.push(format!("{slot}.present = \"TRUE\""));
@@ -99,7 +96,7 @@ pub fn attach(file: &Path, vmx: &Path, wanted: Option<Slot>, keep: bool) -> Resu
         false => options::path(&descriptor, place.path()).ok(),
     };
     let findings = path.and_then(|path| device::first_use(&path)).into_iter().collect();
-    Ok(Attached { slot, controller, findings, backup })
+    Ok(Attached { slot, findings, backup })
 }
 
 /// Says where the old file is.
@@ -144,7 +141,12 @@ impl Machine {
 
     /// Writes the file. With `keep` the old one stays under another name, which is returned.
     pub fn write(&self, keep: bool) -> Result<Option<PathBuf>, Finding> {
-        self.place.replace(&self.vmx.0.bytes(), keep)
+        self.write_bytes(&self.vmx.0.bytes(), keep)
+    }
+
+    /// Writes other bytes.
+    pub fn write_bytes(&self, bytes: &[u8], keep: bool) -> Result<Option<PathBuf>, Finding> {
+        self.place.replace(bytes, keep)
     }
 
     /// Returns the slot for a disk of an adapter: the wanted one, or the next that is free.

@@ -68,6 +68,11 @@ impl Rules {
         found.map(|(line, _)| line.trim_end_matches(['\n', '\r']))
     }
 
+    /// Returns whether a line mentions a link, whoever wrote it.
+    pub fn mentions(&self, name: &str) -> bool {
+        self.0.contains(&format!("\"{name}\""))
+    }
+
     /// Returns whether the rule for a name gives the device rights.
     pub fn gives_rights(&self, name: &str) -> bool {
         let gives = |line: &str| [", OWNER=", ", GROUP=", ", MODE="].iter().any(|key| line.contains(key));

@@ -14,7 +14,7 @@ use crate::say::failure::shown;
 use crate::say::finding::{Code, Finding};
 
 /// The file as it is before anybody has changed it.
-const DEFAULT: &[u8] = include_bytes!("../../../../../data/vmware-bdwrapper.conf");
+pub const DEFAULT: &[u8] = include_bytes!("../../../../../data/vmware-bdwrapper.conf");
 
 /// Returns the line of a directive.
 pub fn directive(name: &str, value: &OsStr) -> OsString {

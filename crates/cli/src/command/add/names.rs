@@ -1,0 +1,191 @@
+//! The link, the owner of the device, and the udev rule that makes both last.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::step::{Act, Addition, changed};
+use crate::command::link::rights::change;
+use crate::command::link::rules::{RULES, Rules, tell_udev};
+use crate::command::link::{not_made, put, target};
+use crate::host::block::Block;
+use crate::host::scan::Host;
+use crate::host::users::Database;
+use crate::say::failure::{Failure, shown};
+use crate::say::finding::{Code, Finding};
+
+/// The device by its present node; for text, where there is none yet, the word for one.
+fn node(addition: &Addition) -> PathBuf {
+    let host = Host::running().unwrap_or_default();
+    addition.block(&host).map_or_else(|| "its loop device".into(), Block::path)
+}
+
+/// Calls `act` with the block device.
+fn with_block<T>(addition: &Addition, act: impl FnOnce(&Block) -> Result<T, Failure>) -> Result<T, Failure> {
+    let host = Host::running()?;
+    let absent = || Finding::problem(Code::NotADevice, "is not a block device").of(&addition.device);
+    act(addition.block(&host).ok_or_else(absent)?)
+}
+
+/// The link.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Link {
+    /// Directories that are made for it.
+    pub directories: Vec<PathBuf>,
+}
+
+impl Act for Link {
+    fn text(&self, addition: &Addition) -> String {
+        format!("link {} to {}", shown(&addition.name), shown(&node(addition)))
+    }
+
+    fn carry_out(&mut self, addition: &Addition) -> Result<(), Failure> {
+        with_block(addition, |block| {
+            put(&addition.name, &target(addition.link(), block))
+                .map_err(|error| not_made(&addition.name, &error).into())
+        })
+    }
+
+    fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
+        let path = &addition.name;
+        let mut done = None;
+        if let Ok(status) = path.symlink_metadata() {
+            if !status.is_symlink() {
+                return Err(changed(path, "is not a symbolic link any more"));
+            }
+            let host = Host::running()?;
+            let (own, found) = (addition.block(&host), host.by_path(path));
+            if let Some(found) = found.filter(|found| own.is_none_or(|own| own.number != found.number)) {
+                return Err(changed(path, &format!("leads to {} now", shown(&found.path()))));
+            }
+            if found.is_none() && path.exists() {
+                return Err(changed(path, "leads to something else now"));
+            }
+            fs::remove_file(path).map_err(|error| Finding::io("cannot be removed", &error).of(path))?;
+            done = Some(format!("removed {}", shown(path)));
+        }
+        // Those that are empty.
+        for directory in &self.directories {
+            let _ = fs::remove_dir(directory);
+        }
+        Ok(done)
+    }
+}
+
+impl Link {
+    /// Returns the link, whose missing directories are to be made.
+    pub fn of(path: &Path) -> Link {
+        let parents = path.ancestors().skip(1).take_while(|directory| *directory != Path::new("/dev"));
+        Link { directories: parents.filter(|directory| !directory.exists()).map(Path::to_path_buf).collect() }
+    }
+}
+
+/// The owner of the device.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Owner {
+    /// The number of the user it is given to.
+    pub user: u32,
+    /// The number of the user it belonged to.
+    pub before: Option<u32>,
+}
+
+impl Act for Owner {
+    fn text(&self, addition: &Addition) -> String {
+        format!("make {} the owner of {}", addition.user, shown(&node(addition)))
+    }
+
+    fn carry_out(&mut self, addition: &Addition) -> Result<(), Failure> {
+        with_block(addition, |block| {
+            let status = block.path().metadata().map_err(|error| {
+                Finding::io("cannot be looked at", &error).of(block.path()).hint("correct that first")
+            })?;
+            self.before.get_or_insert(status.uid());
+            Ok(change("chown", &self.user.to_string(), block)?)
+        })
+    }
+
+    fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
+        let host = Host::running()?;
+        let Some(block) = addition.block(&host) else { return Ok(None) };
+        let (path, before) = (block.path(), self.before.unwrap_or(0));
+        match path.metadata().map(|status| status.uid()) {
+            Ok(now) if now == self.user => {
+                change("chown", &before.to_string(), block)?;
+                Ok(Some(format!("gave {} back to {}", shown(&path), Database::Users.name(before))))
+            }
+            Ok(now) if now != before => {
+                Err(changed(&path, &format!("belongs to {} now", Database::Users.name(now))))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The rule for udev.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Rule {
+    /// The rule.
+    pub line: String,
+    /// The rule for the link that it replaces.
+    pub before: Option<String>,
+}
+
+impl Act for Rule {
+    fn text(&self, _: &Addition) -> String {
+        format!("have udev do both at each start of the system, by a rule in {RULES}:\n  {}", self.line)
+    }
+
+    fn carry_out(&mut self, addition: &Addition) -> Result<(), Failure> {
+        write(addition, Some(&self.line))
+    }
+
+    fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
+        let rules = Rules::read()?;
+        let name = addition.link();
+        match rules.line(name) {
+            Some(line) if line == self.line => {
+                write(addition, self.before.as_deref())?;
+                Ok(Some(format!("removed the rule for {} from {RULES}", shown(&addition.name))))
+            }
+            None if self.before.is_none() && !rules.mentions(name) => Ok(None),
+            now if now.is_some() && now == self.before.as_deref() => Ok(None),
+            _ => Err(changed(RULES, &format!("has another rule for {name} now"))),
+        }
+    }
+}
+
+/// Writes the rule for the link, or removes it, and tells udev.
+fn write(addition: &Addition, line: Option<&str>) -> Result<(), Failure> {
+    Rules::read()?.with(addition.link(), line).write()?;
+    let host = Host::running().unwrap_or_default();
+    tell_udev(addition.block(&host));
+    Ok(())
+}
+
+/// Returns the name of a link for a device or file, of the characters that udev takes in it.
+pub fn suggest(path: &OsStr) -> String {
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || "#+-.@_".contains(letter);
+    let name: String =
+        path.to_string_lossy().chars().map(|letter| if fits(letter) { letter } else { '-' }).collect();
+    match name.trim_matches(['-', '.']) {
+        "" => "disk".into(),
+        name => name.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_from_devices() {
+        for (device, name) in
+            [("windows", "windows"), ("my disk, old", "my-disk--old"), ("..", "disk"), ("\u{e4}", "disk")]
+        {
+            assert_eq!(suggest(OsStr::new(device)), name);
+        }
+    }
+}
