@@ -26,7 +26,7 @@ impl Act for Attach {
         format!("make a loop device of {}", shown(&addition.device))
     }
 
-    fn carry_out(&mut self, addition: &Addition) -> Result<(), Failure> {
+    fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {
         run("losetup", ["--find".as_ref(), "--nooverlap".as_ref(), addition.device.as_os_str()])
             .map(drop)
             .map_err(|why| failed("losetup", &why).of(&addition.device).into())
@@ -125,7 +125,7 @@ impl Act for Unit {
         )
     }
 
-    fn carry_out(&mut self, _: &Addition) -> Result<(), Failure> {
+    fn carry_out(&self, _: &Addition) -> Result<(), Failure> {
         if !self.is_made()? {
             fs::create_dir_all(UNITS).map_err(|error| not_made(Path::new(UNITS), &error))?;
             system::put(&self.path, self.text.as_bytes(), false)?;

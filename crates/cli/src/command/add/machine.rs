@@ -22,7 +22,7 @@ impl Act for Descriptor {
         format!("describe {} in {}", shown(&addition.name), shown(&self.file))
     }
 
-    fn carry_out(&mut self, addition: &Addition) -> Result<(), Failure> {
+    fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {
         addition.as_user(|| disk::describe(&addition.entry, &self.file))
     }
 
@@ -62,7 +62,7 @@ impl Act for InMachine {
         format!("attach that to {} as {}", shown(&self.vmx), self.slot)
     }
 
-    fn carry_out(&mut self, addition: &Addition) -> Result<(), Failure> {
+    fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {
         addition.as_user(|| Ok(disk::attach(&self.file, &self.vmx, &self.slot)?))
     }
 

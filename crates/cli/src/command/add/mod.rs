@@ -79,28 +79,21 @@ pub fn add(add: &Add) -> Result<(), Failure> {
     }
     confirm(add.yes)?;
     record.with(addition).write()?;
-    let mut done = addition.clone();
-    if let Err(failure) = carry_out(&mut done) {
-        return Err(roll_back(&done, &record, failure));
-    }
-    record.with(&done).write()?;
-    print(format!("VMware would accept {}, used by {}.\n", shown(&done.name), done.user))?;
-    print(next(&done, add.vm.as_deref()))
+    carry_out(addition).map_err(|(count, failure)| {
+        let done = Addition { steps: addition.steps[..count].to_vec(), ..addition.clone() };
+        roll_back(&done, &record, failure)
+    })?;
+    print(format!("VMware would accept {}, used by {}.\n", shown(&addition.name), addition.user))?;
+    print(next(addition, add.vm.as_deref()))
 }
 
-/// Does the steps, and checks what has come of them.
-fn carry_out(addition: &mut Addition) -> Result<(), Failure> {
-    for at in 0..addition.steps.len() {
-        let mut step = addition.steps[at].clone();
-        let done = step.carry_out(addition);
-        addition.steps[at] = step;
-        if let Err(failure) = done {
-            // What may be done in part is undone with the others.
-            addition.steps.truncate(at + 1);
-            return Err(failure);
-        }
+/// Does the steps, and checks what has come of them. Of a failure, says how many are to be undone.
+fn carry_out(addition: &Addition) -> Result<(), (usize, Failure)> {
+    for (at, step) in addition.steps.iter().enumerate() {
+        // What may be done in part is undone with the others.
+        step.act().carry_out(addition).map_err(|failure| (at + 1, failure))?;
     }
-    check::as_user(addition)
+    check::as_user(addition).map_err(|failure| (addition.steps.len(), failure))
 }
 
 /// Undoes what was done, and says so with why.

@@ -42,7 +42,7 @@ impl Act for Link {
         format!("link {} to {}", shown(&addition.name), shown(&node(addition)))
     }
 
-    fn carry_out(&mut self, addition: &Addition) -> Result<(), Failure> {
+    fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {
         with_block(addition, |block| {
             put(&addition.name, &target(addition.link(), block))
                 .map_err(|error| not_made(&addition.name, &error).into())
@@ -89,7 +89,7 @@ pub struct Owner {
     /// The number of the user it is given to.
     pub user: u32,
     /// The number of the user it belonged to.
-    pub before: Option<u32>,
+    pub before: u32,
 }
 
 impl Act for Owner {
@@ -97,20 +97,14 @@ impl Act for Owner {
         format!("make {} the owner of {}", addition.user, shown(&node(addition)))
     }
 
-    fn carry_out(&mut self, addition: &Addition) -> Result<(), Failure> {
-        with_block(addition, |block| {
-            let status = block.path().metadata().map_err(|error| {
-                Finding::io("cannot be looked at", &error).of(block.path()).hint("correct that first")
-            })?;
-            self.before.get_or_insert(status.uid());
-            Ok(change("chown", &self.user.to_string(), block)?)
-        })
+    fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {
+        with_block(addition, |block| Ok(change("chown", &self.user.to_string(), block)?))
     }
 
     fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
         let host = Host::running()?;
         let Some(block) = addition.block(&host) else { return Ok(None) };
-        let (path, before) = (block.path(), self.before.unwrap_or(0));
+        let (path, before) = (block.path(), self.before);
         match path.metadata().map(|status| status.uid()) {
             Ok(now) if now == self.user => {
                 change("chown", &before.to_string(), block)?;
@@ -138,7 +132,7 @@ impl Act for Rule {
         format!("have udev do both at each start of the system, by a rule in {RULES}:\n  {}", self.line)
     }
 
-    fn carry_out(&mut self, addition: &Addition) -> Result<(), Failure> {
+    fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {
         write(addition, Some(&self.line))
     }
 

@@ -30,7 +30,7 @@ impl Act for Configuration {
         format!("create {FILE}")
     }
 
-    fn carry_out(&mut self, _: &Addition) -> Result<(), Failure> {
+    fn carry_out(&self, _: &Addition) -> Result<(), Failure> {
         Change::plan(Vec::new())?.carry_out(false)?;
         Ok(())
     }
@@ -59,7 +59,7 @@ impl Act for Listed {
         format!("add to {FILE}: {}", line(addition))
     }
 
-    fn carry_out(&mut self, addition: &Addition) -> Result<(), Failure> {
+    fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {
         Change::plan(vec![line(addition).into()])?.carry_out(false)?;
         Ok(())
     }
@@ -113,7 +113,7 @@ impl Act for SetUserId {
         format!("give {} the set-user-ID bit, which VMware's set-user-ID programs need", files.join(" and "))
     }
 
-    fn carry_out(&mut self, _: &Addition) -> Result<(), Failure> {
+    fn carry_out(&self, _: &Addition) -> Result<(), Failure> {
         for change in library::plan(true)? {
             if self.files.contains(&change.library.path) {
                 change.change_mode()?;

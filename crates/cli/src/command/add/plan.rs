@@ -120,9 +120,11 @@ impl Plan {
         if !is_linked {
             self.step(Step::Link(Link::of(&name)));
         }
-        let owner = source.block.path().metadata().map(|status| status.uid());
-        if source.is_unattached || owner.ok() != Some(user.number()) {
-            self.step(Step::Owner(Owner { user: user.number(), before: owner_before(source) }));
+        // A loop device that does not exist yet will be root's.
+        let status = source.block.path().metadata().ok().filter(|_| !source.is_unattached);
+        let before = status.map_or(0, |status| status.uid());
+        if before != user.number() {
+            self.step(Step::Owner(Owner { user: user.number(), before }));
         }
         let access = Access { owner: Some(self.addition.user.clone()), group: None, mode: None };
         let rules = Rules::read()?;
@@ -183,14 +185,6 @@ impl Plan {
         }
         Ok(())
     }
-}
-
-/// Returns whom the device belongs to now; of a loop device that does not exist yet that is seen later.
-fn owner_before(source: &Source) -> Option<u32> {
-    if source.is_unattached {
-        return None;
-    }
-    source.block.path().metadata().ok().map(|status| status.uid())
 }
 
 /// Finds out what a device is.

@@ -96,7 +96,7 @@ pub trait Act {
     fn text(&self, addition: &Addition) -> String;
 
     /// Does it.
-    fn carry_out(&mut self, addition: &Addition) -> Result<(), Failure>;
+    fn carry_out(&self, addition: &Addition) -> Result<(), Failure>;
 
     /// Undoes it, and says what was done; nothing where it is undone already. What somebody has changed meanwhile is
     /// left as it is ([`Code::Different`]).
@@ -137,23 +137,6 @@ impl Step {
             Step::Descriptor(step) => step,
             Step::InMachine(step) => step,
         }
-    }
-
-    /// Does it.
-    pub fn carry_out(&mut self, addition: &Addition) -> Result<(), Failure> {
-        let act: &mut dyn Act = match self {
-            Step::Attach(step) => step,
-            Step::Unit(step) => step,
-            Step::Link(step) => step,
-            Step::Owner(step) => step,
-            Step::Rule(step) => step,
-            Step::Configuration(step) => step,
-            Step::Listed(step) => step,
-            Step::SetUserId(step) => step,
-            Step::Descriptor(step) => step,
-            Step::InMachine(step) => step,
-        };
-        act.carry_out(addition)
     }
 }
 
