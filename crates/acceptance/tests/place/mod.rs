@@ -24,6 +24,8 @@ pub const LINK: [&str; 2] = ["--message-format=json", "link"];
 pub struct Place {
     /// What each call of the command begins with.
     words: &'static [&'static str],
+    /// The command; a copy, where another user must be able to run it.
+    pub command: PathBuf,
     /// The process that holds the name space.
     process: String,
     udev: RefCell<bool>,
@@ -58,17 +60,23 @@ impl Place {
         let run = run.arg(more.to_owned() + MOUNT).arg(scratch.directory());
         let mut session = run.start(&scratch.path("stderr"));
         let process = session.ask("");
-        Place { words, process, udev: RefCell::new(false), _session: session, scratch }
+        Place { words, command: command(), process, udev: RefCell::new(false), _session: session, scratch }
     }
 
     /// Runs a program there.
     pub fn enter(&self, program: impl AsRef<OsStr>) -> Run {
-        Run::new("nsenter").args(["-t", &self.process, "--mount", "--net", "--"]).arg(program)
+        let words = self.words_to_enter();
+        Run::new(&words[0]).args(&words[1..]).arg(program)
+    }
+
+    /// The words before those of a program that runs there.
+    pub fn words_to_enter(&self) -> Vec<String> {
+        ["nsenter", "-t", &self.process, "--mount", "--net", "--"].map(str::to_owned).to_vec()
     }
 
     /// Runs the command.
     pub fn run<T: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = T>) -> Outcome {
-        self.enter(command()).args(self.words).args(arguments).output()
+        self.enter(&self.command).args(self.words).args(arguments).output()
     }
 
     /// What a command says that succeeds and complains of nothing.

@@ -30,12 +30,49 @@ fn with_block<T>(addition: &Addition, act: impl FnOnce(&Block) -> Result<T, Fail
     act(addition.block(&host).ok_or_else(absent)?)
 }
 
+/// The directories of the link.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Directories {
+    /// Those that are missing, the innermost first.
+    pub paths: Vec<PathBuf>,
+}
+
+impl Directories {
+    /// Returns those that are missing, if any is.
+    pub fn missing(link: &Path) -> Option<Directories> {
+        let parents = link.ancestors().skip(1).take_while(|directory| *directory != Path::new("/dev"));
+        let missing = parents.filter(|directory| !directory.exists());
+        let paths: Vec<PathBuf> = missing.map(Path::to_path_buf).collect();
+        (!paths.is_empty()).then_some(Directories { paths })
+    }
+}
+
+impl Act for Directories {
+    fn text(&self, _: &Addition) -> String {
+        format!("make the directory {}", shown(self.paths.first().map_or(Path::new("/dev"), |path| path)))
+    }
+
+    fn carry_out(&self, _: &Addition) -> Result<(), Failure> {
+        let made = self
+            .paths
+            .iter()
+            .take(1)
+            .try_for_each(|path| fs::create_dir_all(path).map_err(|error| not_made(path, &error)));
+        Ok(made?)
+    }
+
+    fn undo(&self, _: &Addition) -> Result<Option<String>, Failure> {
+        // Those that are empty.
+        for directory in &self.paths {
+            let _ = fs::remove_dir(directory);
+        }
+        Ok(None)
+    }
+}
+
 /// The link.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Link {
-    /// Directories that are made for it.
-    pub directories: Vec<PathBuf>,
-}
+pub struct Link {}
 
 impl Act for Link {
     fn text(&self, addition: &Addition) -> String {
@@ -51,35 +88,20 @@ impl Act for Link {
 
     fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
         let path = &addition.name;
-        let mut done = None;
-        if let Ok(status) = path.symlink_metadata() {
-            if !status.is_symlink() {
-                return Err(changed(path, "is not a symbolic link any more"));
-            }
-            let host = Host::running()?;
-            let (own, found) = (addition.block(&host), host.by_path(path));
-            if let Some(found) = found.filter(|found| own.is_none_or(|own| own.number != found.number)) {
-                return Err(changed(path, &format!("leads to {} now", shown(&found.path()))));
-            }
-            if found.is_none() && path.exists() {
-                return Err(changed(path, "leads to something else now"));
-            }
-            fs::remove_file(path).map_err(|error| Finding::io("cannot be removed", &error).of(path))?;
-            done = Some(format!("removed {}", shown(path)));
+        let Ok(status) = path.symlink_metadata() else { return Ok(None) };
+        if !status.is_symlink() {
+            return Err(changed(path, "is not a symbolic link any more"));
         }
-        // Those that are empty.
-        for directory in &self.directories {
-            let _ = fs::remove_dir(directory);
+        let host = Host::running()?;
+        let (own, found) = (addition.block(&host), host.by_path(path));
+        if let Some(found) = found.filter(|found| own.is_none_or(|own| own.number != found.number)) {
+            return Err(changed(path, &format!("leads to {} now", shown(&found.path()))));
         }
-        Ok(done)
-    }
-}
-
-impl Link {
-    /// Returns the link, whose missing directories are to be made.
-    pub fn of(path: &Path) -> Link {
-        let parents = path.ancestors().skip(1).take_while(|directory| *directory != Path::new("/dev"));
-        Link { directories: parents.filter(|directory| !directory.exists()).map(Path::to_path_buf).collect() }
+        if found.is_none() && path.exists() {
+            return Err(changed(path, "leads to something else now"));
+        }
+        fs::remove_file(path).map_err(|error| Finding::io("cannot be removed", &error).of(path))?;
+        Ok(Some(format!("removed {}", shown(path))))
     }
 }
 

@@ -11,7 +11,7 @@ use supervisor::User;
 use super::Add;
 use super::image::{Attach, Unit, not_persistent};
 use super::machine::{Descriptor, InMachine};
-use super::names::{Link, Owner, Rule, suggest};
+use super::names::{Directories, Link, Owner, Rule, suggest};
 use super::permission::{Configuration, Listed, SetUserId, line};
 use super::record::{RECORD, Record};
 use super::step::{Addition, Step, as_user};
@@ -118,7 +118,10 @@ impl Plan {
         }
         let is_linked = is_made(&name, &link, &source.block, host, false, false)?;
         if !is_linked {
-            self.step(Step::Link(Link::of(&name)));
+            if let Some(directories) = Directories::missing(&name) {
+                self.step(Step::Directories(directories));
+            }
+            self.step(Step::Link(Link {}));
         }
         // A loop device that does not exist yet will be root's.
         let status = source.block.path().metadata().ok().filter(|_| !source.is_unattached);
@@ -212,6 +215,9 @@ fn source(device: &Path, record: &Record, host: &Host) -> Result<Source, Failure
 
 /// Returns the warnings about giving a device to a virtual machine; fails on a problem.
 fn judge(device: &Path, source: &Source, kind: Kind, host: &Host) -> Result<Vec<Finding>, Failure> {
+    // A file is held by the loop device that was added.
+    let node = source.block.path();
+    let device = if device.is_file() && !source.is_unattached { &node } else { device };
     let entry = Entry { path: device.as_os_str().as_bytes(), ..plain(kind) };
     let listed = Device { text: OsStr::new(kind.name()), entry };
     let fitness = device::of_device(&listed, host);

@@ -7,7 +7,7 @@ use supervisor::User;
 
 use super::image::{Attach, Unit};
 use super::machine::{Descriptor, InMachine};
-use super::names::{Link, Owner, Rule};
+use super::names::{Directories, Link, Owner, Rule};
 use super::permission::{Configuration, Listed, SetUserId};
 use crate::host::block::Block;
 use crate::host::scan::Host;
@@ -72,6 +72,8 @@ pub enum Step {
     Attach(Attach),
     /// systemd does that at each start of the system.
     Unit(Unit),
+    /// Its directories are made.
+    Directories(Directories),
     /// The link is made.
     Link(Link),
     /// The device gets its owner.
@@ -111,7 +113,7 @@ pub trait Act {
 impl Step {
     /// Returns whether other devices need it, too, so that it is undone with the last of them.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Step::Configuration(_) | Step::SetUserId(_))
+        matches!(self, Step::Directories(_) | Step::Configuration(_) | Step::SetUserId(_))
     }
 
     /// Returns the virtual machine that it is about.
@@ -128,6 +130,7 @@ impl Step {
         match self {
             Step::Attach(step) => step,
             Step::Unit(step) => step,
+            Step::Directories(step) => step,
             Step::Link(step) => step,
             Step::Owner(step) => step,
             Step::Rule(step) => step,
