@@ -101,8 +101,8 @@ impl Desk {
         self.shell(&format!(
             "names='/etc /dev {} {} /usr/lib/vmware'; [ ! -e /var/lib/vmware-bdwrapper ] || names=\"$names /var/lib/vmware-bdwrapper\"; \
              for name in $names; do [ -e $name ] || continue; \
-             find $name ! -path '*/over/*' ! -name '*.img' ! -path '*/rules/*' ! -name stderr -printf '%p %y %m %U:%G %l\\n' | sort; \
-             find $name -type f ! -path '*/over/*' ! -name '*.img' ! -path /dev/null ! -name stderr -exec sha256sum {{}} + | sort; done",
+             find $name ! -path '*/over/*' ! -path '*/stand-ins*' ! -name '*.img' ! -path '*/rules/*' ! -name stderr -printf '%p %y %m %U:%G %l\\n' | sort; \
+             find $name -type f ! -path '*/over/*' ! -path '*/stand-ins*' ! -name '*.img' ! -path /dev/null ! -name stderr -exec sha256sum {{}} + | sort; done",
             self.0.scratch.directory().display(),
             self.library()
         ))
@@ -532,11 +532,21 @@ fn set_user_id() {
     desk.remove("other");
     assert_same(&desk.tree(), &before);
     // Where it was set, it stays.
-    desk.shell(&format!("chmod 4644 {library}"));
-    desk.add(device.path(), &[]);
+    desk.shell(&format!("chmod 4644 {library}; echo messages no >{CONF}"));
+    let said = desk.add(device.path(), &[]).out();
+    assert!(said.contains(&format!("- add to {CONF}: executable {VMX}\n")), "{said}");
     desk.remove("windows");
-    assert_eq!(mode(), "4644\n");
-    desk.shell(&format!("rm {library}"));
+    assert_eq!((mode().as_str(), desk.shell(&format!("cat {CONF}")).as_str()), ("4644\n", "messages no\n"));
+    desk.shell(&format!("chmod 777 {VMX}"));
+    desk.add(device.path(), &["--dry-run"]);
+    desk.shell(&format!("chmod 4777 {VMX}"));
+    desk.try_to_add(device.path(), &[]).refused(
+        1,
+        "untrusted",
+        &format!("{VMX}: it has the mode"),
+        "chmod go-w",
+    );
+    desk.shell(&format!("chmod 4755 {VMX}; rm {library}"));
     desk.try_to_add(device.path(), &[]).refused(1, "not-installed", LIBRARY, "make install");
 }
 
@@ -720,7 +730,7 @@ fn unrecognised() {
     // The next start.
     desk.shell(&format!("rm -r /dev/sd; chown 0 {node}"));
     let again = desk.add(device.path(), &[]).out();
-    assert_eq!(again.lines().filter(|line| line.starts_with("- ")).count(), 2, "{again}");
+    assert_eq!(again.lines().filter(|line| line.starts_with("- ")).count(), 3, "{again}");
     desk.remove("x");
     assert_same(&desk.tree(), &before);
 }

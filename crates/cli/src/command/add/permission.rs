@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::step::{Act, Addition, changed};
 use crate::check::config::{FILE, devices};
+use crate::check::exposure::exposure;
 use crate::check::library::installed;
 use crate::command::setup::configuration::{Change, DEFAULT};
 use crate::command::setup::library;
@@ -47,26 +48,28 @@ impl Act for Configuration {
     }
 }
 
-/// The line of the device.
+/// A line of the configuration file: the device's, or that of a program of VMware's.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Listed {
+    /// The line.
+    pub line: String,
     /// The line before had no end, and got one.
     pub ends_last: bool,
 }
 
 impl Act for Listed {
-    fn text(&self, addition: &Addition) -> String {
-        format!("add to {FILE}: {}", line(addition))
+    fn text(&self, _: &Addition) -> String {
+        format!("add to {FILE}: {}", self.line)
     }
 
-    fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {
-        Change::plan(vec![line(addition).into()])?.carry_out(false)?;
+    fn carry_out(&self, _: &Addition) -> Result<(), Failure> {
+        Change::plan(vec![self.line.clone().into()])?.carry_out(false)?;
         Ok(())
     }
 
     fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
         let Some(old) = text()? else { return Ok(None) };
-        let line = line(addition);
+        let line = &self.line;
         let mut lines: Vec<&[u8]> = old.split_inclusive(|&byte| byte == b'\n').collect();
         let is_it = |found: &&[u8]| found.trim_ascii() == line.as_bytes();
         if let Some(at) = lines.iter().rposition(is_it) {
@@ -78,6 +81,9 @@ impl Act for Listed {
             system::put(Path::new(FILE), &new, false)?;
             return Ok(Some(format!("removed from {FILE}: {line}")));
         }
+        if self.is_program() {
+            return Ok(None);
+        }
         let path = Entry::parse(addition.entry.as_bytes()).map(|entry| entry.path);
         match devices(&old).iter().any(|device| Ok(device.entry.path) == path) {
             true => Err(changed(FILE, &format!("lists {} with other options now", shown(&addition.name)))),
@@ -86,9 +92,38 @@ impl Act for Listed {
     }
 }
 
-/// Returns the line of a device.
-pub fn line(addition: &Addition) -> String {
-    format!("device {}", addition.entry)
+/// The start of the line of a program.
+const EXECUTABLE: &str = "executable ";
+
+impl Listed {
+    /// Returns whether it lists a program.
+    pub fn is_program(&self) -> bool {
+        self.line.starts_with(EXECUTABLE)
+    }
+}
+
+/// Returns the lines that list a device, and the set-user-ID programs of VMware's that are on this machine. Fails if others than
+/// root could change one of these.
+pub fn lines(entry: &str) -> Result<Vec<String>, Finding> {
+    let mut lines = Vec::new();
+    for program in set_user_id_programs(DEFAULT) {
+        exposure(&program).map_or(Ok(()), Err)?;
+        lines.push(format!("{EXECUTABLE}{}", program.display()));
+    }
+    lines.push(format!("device {entry}"));
+    Ok(lines)
+}
+
+/// Returns the programs on this machine that a text of the configuration file lists and that have the set-user-ID bit of root's.
+fn set_user_id_programs(text: &[u8]) -> Vec<PathBuf> {
+    let is_roots = |path: &PathBuf| {
+        path.metadata().is_ok_and(|status| status.is_file() && status.uid() == 0 && has_bit(&status))
+    };
+    let listed = parse(text).flatten().filter_map(|directive| match directive {
+        Directive::Executable(path) => Some(PathBuf::from(OsStr::from_bytes(path))),
+        _ => None,
+    });
+    listed.filter(is_roots).collect()
 }
 
 /// Reads the file; none where it does not exist.
@@ -143,14 +178,7 @@ impl SetUserId {
     /// Returns what gives the bit to the library, where a set-user-ID program of root's on this machine needs it: one that
     /// this text of the configuration file lists.
     pub fn needed(configuration: &[u8]) -> Result<Option<SetUserId>, Finding> {
-        let is_roots = |path: &Path| {
-            path.metadata().is_ok_and(|status| status.is_file() && status.uid() == 0 && has_bit(&status))
-        };
-        let is_needed = parse(configuration).flatten().any(|directive| match directive {
-            Directive::Executable(path) => is_roots(Path::new(OsStr::from_bytes(path))),
-            _ => false,
-        });
-        if !is_needed {
+        if set_user_id_programs(configuration).is_empty() {
             return Ok(None);
         }
         let changes = library::plan(true)?.into_iter().filter(|change| change.changes_mode());

@@ -1,6 +1,6 @@
 //! Looks at a device and the system, and says what is to be done.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::Add;
 use super::image::{Attach, Unit, not_persistent};
 use super::machine::{Descriptor, InMachine};
 use super::names::{Directories, Link, Owner, Rule, suggest};
-use super::permission::{Configuration, Listed, SetUserId, line};
+use super::permission::{Configuration, Listed, SetUserId, lines};
 use super::record::{RECORD, Record};
 use super::step::{Addition, Step, as_user};
 use crate::check::device;
@@ -157,14 +157,16 @@ impl Plan {
 
     /// The configuration file, and the set-user-ID bit.
     fn permission(&mut self) -> Result<(), Failure> {
-        let change = Change::plan(vec![line(&self.addition).into()])?;
+        let lines = lines(&self.addition.entry)?;
+        let change = Change::plan(lines.into_iter().map(OsString::from).collect())?;
         self.remarks.extend(change.remarks);
         if change.old.is_none() {
             self.step(Step::Configuration(Configuration {}));
         }
-        if !change.added.is_empty() {
-            let ends_last = change.old.is_some_and(|old| old.last().is_some_and(|&byte| byte != b'\n'));
-            self.step(Step::Listed(Listed { ends_last }));
+        let mut ends_last = change.old.is_some_and(|old| old.last().is_some_and(|&byte| byte != b'\n'));
+        for line in change.added {
+            let line = line.to_string_lossy().into_owned();
+            self.step(Step::Listed(Listed { line, ends_last: std::mem::take(&mut ends_last) }));
         }
         if let Some(bit) = SetUserId::needed(&change.new)? {
             self.step(Step::SetUserId(bit));

@@ -82,7 +82,7 @@ pub enum Step {
     Rule(Rule),
     /// The configuration file is created.
     Configuration(Configuration),
-    /// The configuration file lists the device.
+    /// The configuration file lists the device, or a program.
     Listed(Listed),
     /// The library gets the set-user-ID bit.
     SetUserId(SetUserId),
@@ -113,7 +113,11 @@ pub trait Act {
 impl Step {
     /// Returns whether other devices need it, too, so that it is undone with the last of them.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Step::Directories(_) | Step::Configuration(_) | Step::SetUserId(_))
+        match self {
+            Step::Directories(_) | Step::Configuration(_) | Step::SetUserId(_) => true,
+            Step::Listed(listed) => listed.is_program(),
+            _ => false,
+        }
     }
 
     /// Returns the virtual machine that it is about.
