@@ -195,7 +195,18 @@ fn zsh_directory() {
 
 fn errors() {
     let tasks = [
-        "run", "probe", "trace", "doctor", "list", "libdir", "vmdk", "add", "remove", "setup", "link", "completions",
+        "run",
+        "probe",
+        "trace",
+        "doctor",
+        "list",
+        "libdir",
+        "vmdk",
+        "add",
+        "remove",
+        "setup",
+        "link",
+        "completions",
     ];
     let parts = ["create", "check", "refresh", "attach", "detach"].map(|part| vec!["vmdk", part]);
     for task in tasks.map(|task| vec![task]).into_iter().chain(parts) {
