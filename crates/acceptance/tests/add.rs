@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     let root = [Need::Devices, Need::Tool("setpriv")];
     let udev = [&root[..], &[Need::Tool("udevadm"), Need::Tool(UDEVD)]].concat();
     let file_system = [&root[..], &[Need::Tool("mkfs.ext4")]].concat();
+    let parts = [&udev[..], &[Need::Tool("sfdisk"), Need::Tool("partx")]].concat();
     let volume = [&root[..], &[Need::Tool("lvcreate")]].concat();
     acceptance::main(vec![
         trial("a device is added, checked and removed", &root, life),
@@ -35,8 +36,10 @@ fn main() -> ExitCode {
         trial("an image file", &root, image),
         trial("an image file with systemd", &root, with_systemd),
         trial("a loop device with systemd", &root, loop_with_systemd),
+        trial("a partition", &parts, partition),
         trial("a set-user-ID program needs the bit", &root, set_user_id),
         trial("what fails half-way is undone", &root, undone),
+        trial("what was interrupted can be removed", &root, interrupted),
         trial("what was changed by hand stays", &root, changed),
         trial("what is there already is used, and stays", &root, used),
         trial("a device that is not free", &file_system, not_free),
@@ -257,8 +260,15 @@ fn with_udev() {
     desk.0.start_udev();
     let device = desk.device();
     desk.0.trigger(device.path());
-    desk.shell(&format!("chown 0:0 {0}; chmod 600 {0}", device.path().display()));
-    let before = desk.tree();
+    // This udev hears of the devices of other trials, too.
+    let tree = || {
+        let tree = desk.tree();
+        let is_own = |line: &&str| {
+            !["/dev/block", "/dev/disk", "/dev/loop"].iter().any(|start| line.starts_with(start))
+        };
+        tree.lines().filter(is_own).map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let before = tree();
     desk.add(device.path(), &[]);
     // As after the next start.
     desk.shell(&format!("rm -r /dev/sd; chown 0 {}", device.path().display()));
@@ -267,9 +277,8 @@ fn with_udev() {
     assert_eq!(desk.shell("stat -Lc %U /dev/sd/windows"), "nobody\n");
     desk.remove("windows");
     desk.0.trigger(device.path());
-    // udev gives disks a group and a mode.
-    desk.shell(&format!("chown 0:0 {0}; chmod 600 {0}", device.path().display()));
-    assert_same(&desk.tree(), &before);
+    assert_eq!(desk.shell(&format!("stat -c %U {}", device.path().display())), "root\n");
+    assert_same(&tree(), &before);
 }
 
 fn kinds() {
@@ -474,7 +483,7 @@ fn with_systemd() {
     let refused = desk.run_with(&path, words);
     assert_eq!(refused.code(), 1);
     refused.says("io", "'systemctl enable --now vmware-bdwrapper-sd-windows.service' failed (no)", "");
-    refused.says("io", "Nothing was added: what was done before that is undone", "");
+    refused.says("io", "Nothing was added: the steps before were undone", "");
     assert_same(&desk.tree(), &before);
     // A unit of somebody else's.
     desk.shell(&format!("echo '[Unit]' >{unit}"));
@@ -592,7 +601,7 @@ fn undone() {
         let failed = desk.run(words);
         assert_eq!(failed.code(), 1, "{what}: {}{}", failed.out(), failed.err());
         failed.says(code, subject, "");
-        failed.says(code, "Nothing was added: what was done before that is undone", "");
+        failed.says(code, "Nothing was added: the steps before were undone", "");
         assert_same(&desk.tree(), &before);
         desk.shell(&restore);
         assert_same(&desk.tree(), &original);
@@ -625,9 +634,63 @@ fn undone() {
     desk.stand_in("setpriv", "exit 1");
     let failed = desk.run_with(&path, words);
     std::fs::remove_dir_all(desk.0.scratch.path("stand-ins")).expect("it is our directory");
-    failed.says("io", "Not all of what was done before that could be undone", "remove /dev/sd/windows");
+    failed.says("io", "Not all of the steps before could be undone", "remove /dev/sd/windows");
     desk.remove("windows");
     assert_same(&desk.tree(), &before);
+}
+
+/// Killed in a step, or in the check behind them all.
+fn interrupted() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let vmx = desk.machine("vm", HEAD);
+    let words = ["add", "--to", "nobody", "--yes", "--vm", text(&vmx), text(device.path())];
+    let before = desk.tree();
+    for tool in ["chown", "setpriv"] {
+        let path = desk.stand_in(tool, "kill -KILL $PPID");
+        let killed = desk.run_with(&path, words);
+        std::fs::remove_dir_all(desk.0.scratch.path("stand-ins")).expect("it is our directory");
+        assert!(killed.status.code().is_none(), "{}", killed.err());
+        assert!(desk.0.exists("/dev/sd/windows"));
+        desk.remove("windows");
+        desk.shell("rm -f /run/vmware-bdwrapper.lock");
+        assert_same(&desk.tree(), &before);
+    }
+}
+
+fn partition() {
+    let desk = Desk::new();
+    desk.0.start_udev();
+    let image = desk.0.scratch.image("disk.img", 16 * MIB);
+    Run::new("sfdisk").arg("-q").arg(&image).stdin("label: gpt\n- 4M\n").output().expect_out();
+    let attach = || {
+        let device = desk.0.device(&image);
+        let node = device.partition(1);
+        desk.0.trigger(&node);
+        (device, node)
+    };
+    let (device, node) = attach();
+    let said = desk.add(&node, &["--name", "part"]);
+    assert!(
+        said.out().contains("/dev/disk/by-partuuid/") && said.out().contains("ID_PART_ENTRY_UUID"),
+        "{}",
+        said.out()
+    );
+    said.says(
+        "unsupported",
+        "disk.img: has no loop device after the next start",
+        "losetup --partscan --find",
+    );
+    // Another number after the next start.
+    drop(device);
+    desk.shell(&format!("udevadm settle; rm -rf /dev/sd; chown 0 {}", node.display()));
+    let other = desk.0.loop_device("other.img");
+    let (device, node) = attach();
+    assert_eq!(desk.0.leads_to("/dev/sd/part"), node);
+    let said = desk.remove("part");
+    assert!(said.contains(&format!("gave {} back to root", node.display())), "{said}");
+    assert!(!desk.0.exists(RECORD) && !desk.0.exists(RULES) && !desk.0.exists("/dev/sd/part"));
+    drop((device, other));
 }
 
 fn changed() {
@@ -744,7 +807,7 @@ fn question() {
     let words = ["add", text(device.path()), "--to", "nobody"];
     let refused = desk.run(words);
     assert_eq!(refused.code(), 1);
-    refused.says("unconfirmed", "Nothing was done, because nobody has agreed to it", "add --yes");
+    refused.says("unconfirmed", "Nothing was done, because it was not confirmed", "add --yes");
     let ask = |words: &[&str], answer: &str| {
         let enter = desk.0.words_to_enter();
         let all: Vec<String> = enter

@@ -141,12 +141,12 @@ enum Task {
                       vmware-bdwrapper vmdk refresh windows.vmdk    # after growth, with the virtual machine shut down"
     )]
     Vmdk(vmdk::Vmdk),
-    /// Give a device to a user as a disk of VMware's: name, owner, permission, and the disk of a virtual machine
+    /// Give a device or image file to a user as a disk for VMware, in one step
     #[command(
         after_help = "Example:\n  sudo vmware-bdwrapper add /dev/vg0/windows --to $USER --vm ~/vmware/Windows/Windows.vmx"
     )]
     Add(command::add::Add),
-    /// Undo what `add` has done for a device
+    /// Undo what `add` did for a device
     #[command(after_help = "Example:\n  sudo vmware-bdwrapper remove windows")]
     Remove(command::add::Remove),
     /// Give the installed library the set-user-ID bit and list programs and devices, or take the bit

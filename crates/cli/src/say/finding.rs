@@ -127,7 +127,7 @@ codes! {
     Unknown,
     /// Nothing was done, because `--force` is not given.
     ForceNeeded,
-    /// Nothing was done, because nobody has agreed to it.
+    /// Nothing was done, because it was not confirmed.
     Unconfirmed,
     /// Something else has to end first.
     Waiting,

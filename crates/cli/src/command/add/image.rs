@@ -58,13 +58,16 @@ pub struct Unit {
     pub path: PathBuf,
     /// Its content.
     pub text: String,
+    /// The image file.
+    pub file: PathBuf,
     /// Whether it is started now: the file has no loop device yet.
     pub starts: bool,
 }
 
 impl Unit {
-    /// Returns the unit for a file, and its text; none where the system does not run systemd, or a name that it cannot hold.
-    pub fn of(file: &Path, link: &str, starts: bool) -> Option<Unit> {
+    /// Returns the unit for a file, `scans`: with its partitions; none where the system does not run systemd, or for a name that
+    /// a unit cannot hold.
+    pub fn of(file: &Path, link: &str, starts: bool, scans: bool) -> Option<Unit> {
         if !Path::new("/run/systemd/system").is_dir() {
             return None;
         }
@@ -79,8 +82,9 @@ impl Unit {
         let text = format!(
             "# Written by 'vmware-bdwrapper add'; 'vmware-bdwrapper remove {name}' removes it.\n[Unit]\n\
              Description={description} as a block device\nRequiresMountsFor={mounts}\n\n[Service]\nType=oneshot\n\
-             RemainAfterExit=yes\nExecStart={losetup} --find --nooverlap --show {argument}\n\
+             RemainAfterExit=yes\nExecStart={losetup} {options} --show {argument}\n\
              ExecStop=/bin/sh -c \"{detach}\" {argument}\n\n[Install]\nWantedBy=multi-user.target\n",
+            options = options(scans),
             name = Path::new("/dev").join(link).display(),
             description = word.replace('%', "%%"),
             mounts = escaped(word),
@@ -88,7 +92,7 @@ impl Unit {
         let fits = |letter: char| letter.is_ascii_alphanumeric() || "_.".contains(letter);
         let name = link.replace(|letter| !fits(letter), "-");
         let path = Path::new(UNITS).join(format!("vmware-bdwrapper-{name}.service"));
-        Some(Unit { path, text, starts })
+        Some(Unit { path, text, file: file.into(), starts })
     }
 
     fn name(&self) -> &str {
@@ -116,8 +120,8 @@ fn escaped(word: &str) -> String {
 }
 
 impl Act for Unit {
-    fn text(&self, addition: &Addition) -> String {
-        let file = shown(&addition.device);
+    fn text(&self, _: &Addition) -> String {
+        let file = shown(&self.file);
         let now = if self.starts { ", and now," } else { "" };
         format!(
             "have systemd make a loop device of {file} at each start of the system{now} by {}",
@@ -137,7 +141,7 @@ impl Act for Unit {
         Ok(())
     }
 
-    fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
+    fn undo(&self, _: &Addition) -> Result<Option<String>, Failure> {
         if !self.path.exists() {
             return Ok(None);
         }
@@ -147,7 +151,7 @@ impl Act for Unit {
         let disable = if self.starts { &["disable", "--now"][..] } else { &["disable"] };
         let disabled = systemctl(&[disable, &[self.name()]].concat());
         if self.starts {
-            detach(&addition.device)?;
+            detach(&self.file)?;
         }
         fs::remove_file(&self.path)
             .map_err(|error| Finding::io("cannot be removed", &error).of(&self.path))?;
@@ -165,10 +169,16 @@ fn systemctl(arguments: &[&str]) -> Result<(), Finding> {
 }
 
 /// Says that nothing makes the loop device of a file at the next start of the system.
-pub fn not_persistent(file: &Path) -> Finding {
-    Finding::warning(Code::Unsupported, "has no loop device after the next start of the system: systemd does not run here, or cannot hold the name")
-        .of(file)
-        .hint(format!("have 'losetup --find --nooverlap --show {}' run then, by /etc/rc.local for example", quoted(file.as_os_str())))
+pub fn not_persistent(file: &Path, scans: bool) -> Finding {
+    let why = "has no loop device after the next start of the system: systemd does not run here, or cannot hold the name";
+    let command = format!("losetup {} --show {}", options(scans), quoted(file));
+    let hint = format!("have '{command}' run then, by /etc/rc.local for example");
+    Finding::warning(Code::Unsupported, why).of(file).hint(hint)
+}
+
+/// Returns the options of losetup(8) that make a loop device of a file, or find the one that it has.
+fn options(scans: bool) -> &'static str {
+    if scans { "--partscan --find --nooverlap" } else { "--find --nooverlap" }
 }
 
 #[cfg(test)]

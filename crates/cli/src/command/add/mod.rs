@@ -32,16 +32,16 @@ pub use remove::{Remove, remove};
 pub struct Add {
     /// The block device, or an image file
     device: PathBuf,
-    /// The user who is to have it
+    /// The user who will use it
     #[arg(long = "to", value_name = "USER")]
     user: String,
-    /// What it is to be: scsi, ide or sata; without it what suits the guest of --vm, else scsi
+    /// The kind of disk: scsi, ide or sata; by default what suits the guest of --vm, else scsi
     #[arg(long, value_name = "KIND", value_parser = kind(), hide_possible_values = true)]
     kind: Option<Kind>,
-    /// Its name below /dev/sd or, as an IDE disk, /dev/hd; without it that of the device
+    /// Its name below /dev/sd or, as an IDE disk, /dev/hd; by default the device's own
     #[arg(long, value_name = "NAME")]
     name: Option<PathBuf>,
-    /// Attach it to this virtual machine
+    /// Add the disk to this virtual machine
     #[arg(long, value_name = "FILE.vmx")]
     vm: Option<PathBuf>,
     /// Do not ask
@@ -106,11 +106,11 @@ fn roll_back(addition: &Addition, record: &Record, mut failure: Failure) -> Fail
     failure.findings.extend(kept.write().err().into_iter().flat_map(|failure| failure.findings));
     let code = failure.findings.first().map_or(Code::Io, |finding| finding.code);
     failure.findings.push(match is_clean {
-        true => Finding::problem(code, "Nothing was added: what was done before that is undone"),
+        true => Finding::problem(code, "Nothing was added: the steps before were undone"),
         false => {
             let hint =
                 format!("when that is corrected, run 'sudo vmware-bdwrapper remove {}'", quoted(&left.name));
-            Finding::problem(code, "Not all of what was done before that could be undone").hint(hint)
+            Finding::problem(code, "Not all of the steps before could be undone").hint(hint)
         }
     });
     failure
@@ -160,7 +160,7 @@ fn confirm(yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
-    let nothing = Finding::problem(Code::Unconfirmed, "Nothing was done, because nobody has agreed to it");
+    let nothing = Finding::problem(Code::Unconfirmed, "Nothing was done, because it was not confirmed");
     if !io::stdin().is_terminal() {
         return Err(nothing.hint("to do it without a question, add --yes").into());
     }

@@ -21,7 +21,7 @@ use crate::command::link::{check_name, find, is_made};
 use crate::command::setup::configuration::Change;
 use crate::entries::Device;
 use crate::file::follow_link;
-use crate::host::block::{Block, Identity};
+use crate::host::block::{Block, Identity, Kind as BlockKind};
 use crate::host::scan::Host;
 use crate::host::udev::{self, Access};
 use crate::say::failure::{Failure, quoted, shown};
@@ -104,12 +104,13 @@ impl Plan {
     /// The loop device, the link, the owner and the rule.
     fn names(&mut self, source: &Source, user: &User, host: &Host) -> Result<(), Failure> {
         let (name, link) = (self.addition.name.clone(), self.addition.link().to_owned());
-        if let Some(file) = &source.block.file {
-            match Unit::of(file, &link, source.is_unattached) {
+        if let Some(file) = source.block.file.as_deref().or_else(|| host.file_under(&source.block)) {
+            let scans = source.block.kind == BlockKind::Partition;
+            match Unit::of(file, &link, source.is_unattached, scans) {
                 Some(unit) if !unit.is_made()? || source.is_unattached => self.step(Step::Unit(unit)),
                 Some(_) => {}
                 None => {
-                    self.remarks.push(not_persistent(file));
+                    self.remarks.push(not_persistent(file, scans));
                     if source.is_unattached {
                         self.step(Step::Attach(Attach {}));
                     }
@@ -192,6 +193,13 @@ impl Plan {
     }
 }
 
+/// Returns the name of a partition that stays the same.
+fn by_part_uuid(block: &Block) -> Option<PathBuf> {
+    let uuid = block.properties.get("ID_PART_ENTRY_UUID").filter(|_| block.kind == BlockKind::Partition)?;
+    let path = Path::new("/dev/disk/by-partuuid").join(uuid);
+    path.exists().then_some(path)
+}
+
 /// Finds out what a device is.
 fn source(device: &Path, record: &Record, host: &Host) -> Result<Source, Failure> {
     let status = device.metadata();
@@ -199,7 +207,7 @@ fn source(device: &Path, record: &Record, host: &Host) -> Result<Source, Failure
         let block = find(host, device)?.clone();
         let name = match block.identity() {
             Some(Identity::File(file)) => file.clone(),
-            _ => block.best_name(),
+            _ => by_part_uuid(&block).unwrap_or_else(|| block.best_name()),
         };
         return Ok(Source { name, block, is_unattached: false });
     }

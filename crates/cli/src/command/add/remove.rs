@@ -13,10 +13,10 @@ use crate::say::finding::{Code, Finding, Verdict, has_problem};
 /// The arguments of `remove`.
 #[derive(clap::Args)]
 pub struct Remove {
-    /// The name that the device was added with, or the device
+    /// The name it was added with, or the device
     #[arg(value_name = "NAME|DEVICE")]
     name: PathBuf,
-    /// Remove it from this virtual machine; all else stays while another one has it
+    /// Remove the disk from this virtual machine; the rest is kept if another one has it
     #[arg(long, value_name = "FILE.vmx")]
     vm: Option<PathBuf>,
     /// Do not ask
