@@ -112,14 +112,15 @@ impl User {
         let ids = |entry: &libc::passwd| (entry.pw_uid, entry.pw_gid);
         let text = CString::new(name)?;
         let by_name = |entry, room, length, found| {
-            // SAFETY: as above; the name is a string.
+            // SAFETY: all of these addresses are of what the function fills, or of the room that it is given; the name is a string.
             unsafe { libc::getpwnam_r(text.as_ptr(), entry, room, length, found) }
         };
         let mut found = entry_of(by_name, ids)?;
         if let (None, Ok(uid)) = (found, name.parse()) {
-            // SAFETY: as above.
-            let by_number =
-                |entry, room, length, found| unsafe { libc::getpwuid_r(uid, entry, room, length, found) };
+            let by_number = |entry, room, length, found| {
+                // SAFETY: as above.
+                unsafe { libc::getpwuid_r(uid, entry, room, length, found) }
+            };
             found = entry_of(by_number, ids)?;
         }
         let Some((uid, gid)) = found else { return Ok(None) };
