@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         trial("an image file", &root, image),
         trial("an image file with systemd", &root, with_systemd),
         trial("a loop device with systemd", &root, loop_with_systemd),
+        trial("devices of other drivers", &root, other_drivers),
         trial("a partition", &parts, partition),
         trial("a set-user-ID program needs the bit", &root, set_user_id),
         trial("what fails half-way is undone", &root, undone),
@@ -656,6 +657,64 @@ fn interrupted() {
         desk.shell("rm -f /run/vmware-bdwrapper.lock");
         assert_same(&desk.tree(), &before);
     }
+}
+
+/// sysfs and `/dev` say that the loop device is one of another driver's.
+fn other_drivers() {
+    for (node, attributes, link, rule) in [
+        (
+            "dm-0",
+            "mkdir dm; echo LVM-x >dm/uuid; echo vg0-windows >dm/name",
+            "/dev/vg0/windows",
+            "ENV{DM_UUID}==\"LVM-x\"",
+        ),
+        (
+            "dm-1",
+            "mkdir dm; echo CRYPT-LUKS2-x-windows >dm/uuid; echo windows >dm/name",
+            "/dev/mapper/windows",
+            "ENV{DM_UUID}==\"CRYPT-LUKS2-x-windows\"",
+        ),
+        (
+            "md127",
+            "mkdir md; echo 8a23617f-03a1-976c-b0f5-855a8009bd1b >md/uuid",
+            "/dev/md/windows",
+            "ENV{MD_UUID}==\"8a23617f:03a1976c:b0f5855a:8009bd1b\"",
+        ),
+        ("nbd0", ":", "/dev/nbd0", ""),
+    ] {
+        let desk = Desk::new();
+        let device = desk.device();
+        desk.shell(&format!(
+            "number=$(cat /sys/class/block/{0}/dev); mount -t tmpfs none /sys/dev/block; mkdir -p /run/sysfs/{node}/queue; \
+             cd /run/sysfs/{node}; echo $((16 << 11)) >size; echo 512 >queue/logical_block_size; {attributes}; \
+             ln -s /run/sysfs/{node} /sys/dev/block/$number; mknod /dev/{node} b ${{number%:*}} ${{number#*:}}; \
+             [ {link} = /dev/{node} ] || {{ mkdir -p $(dirname {link}); ln -s ../{node} {link}; }}",
+            kernel_name(&device)
+        ));
+        let before = desk.tree();
+        let added = desk.add(Path::new(link), &[]);
+        let name = if node == "nbd0" { "nbd0" } else { "windows" };
+        assert!(added.out().starts_with(&format!("{link} (")), "{}", added.out());
+        assert!(added.out().contains(&format!("- link /dev/sd/{name} to /dev/{node}\n")), "{}", added.out());
+        match rule {
+            "" => {
+                added.says("unsupported", "has nothing by which udev could recognise it", "after each start")
+            }
+            rule => assert!(
+                added.out().contains(rule) && added.err().is_empty(),
+                "{}{}",
+                added.out(),
+                added.err()
+            ),
+        }
+        assert_eq!(desk.shell(&format!("stat -c %U /dev/{node}")), "nobody\n");
+        desk.remove(link);
+        assert_same(&desk.tree(), &before);
+    }
+}
+
+fn kernel_name(device: &Loop) -> &str {
+    device.path().file_name().and_then(OsStr::to_str).expect("ASCII")
 }
 
 fn partition() {
