@@ -182,7 +182,7 @@ fn life() {
          - make the directory /dev/sd\n\
          - link /dev/sd/windows to {node}\n\
          - make nobody the owner of {node}\n\
-         - have udev do both at each start of the system, by a rule in {RULES}:\n  {rule}\n\
+         - have udev make the link and set the owner at each start of the system, by a rule in {RULES}:\n  {rule}\n\
          - create {CONF}\n\
          - add to {CONF}: device /dev/sd/windows\n\
          VMware would accept /dev/sd/windows, used by nobody.\n\
@@ -249,7 +249,7 @@ fn dry_run() {
     let image = desk.0.scratch.image("other.img", MIB);
     let said = desk.add(&image, &["--dry-run", "--kind", "ide"]).out();
     let start = format!(
-        "{0} (loop) becomes the IDE disk /dev/hd/other, used by nobody:\n- make a loop device of {0}\n- make the directory /dev/hd\n- link /dev/hd/other to its loop device\n",
+        "{0} (image file) becomes the IDE disk /dev/hd/other, used by nobody:\n- make a loop device of {0}\n- make the directory /dev/hd\n- link /dev/hd/other to its loop device\n",
         image.display()
     );
     assert!(said.starts_with(&start), "{said}");
@@ -922,7 +922,19 @@ fn errors() {
     );
     desk.shell(&format!("rm {CONF}; mkdir -p /var/lib/vmware-bdwrapper; echo '{{' >{RECORD}"));
     desk.try_to_add(device.path(), &[]).refused(1, "malformed", RECORD, "remove it");
-    desk.shell("rm -r /var/lib/vmware-bdwrapper");
+    desk.shell(
+        "rm -r /var/lib/vmware-bdwrapper; mount --bind /var/lib /var/lib; mount -o remount,bind,ro /var/lib",
+    );
+    let failed = desk.try_to_add(device.path(), &[]);
+    assert_eq!(failed.code(), 1);
+    failed.says("io", &format!("{RECORD}: cannot be made (Read-only file system)"), "");
+    desk.shell("umount /var/lib");
+    desk.run(["remove", "--yes", "/dev/sd/x"]).refused(
+        1,
+        "not-found",
+        "/dev/sd/x: ",
+        "link --remove /dev/sd/x",
+    );
     assert_same(&desk.tree(), &before);
 }
 

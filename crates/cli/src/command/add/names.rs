@@ -151,7 +151,10 @@ pub struct Rule {
 
 impl Act for Rule {
     fn text(&self, _: &Addition) -> String {
-        format!("have udev do both at each start of the system, by a rule in {RULES}:\n  {}", self.line)
+        format!(
+            "have udev make the link and set the owner at each start of the system, by a rule in {RULES}:\n  {}",
+            self.line
+        )
     }
 
     fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {

@@ -50,6 +50,13 @@ struct Source {
     is_unattached: bool,
 }
 
+impl Source {
+    /// Returns what it is, for people.
+    fn what(&self) -> &'static str {
+        if self.is_unattached { "image file" } else { self.block.kind.name() }
+    }
+}
+
 /// Plans what is missing.
 pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
     let host = Host::running()?;
@@ -80,7 +87,7 @@ pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
         );
         return Err(Finding::problem(Code::Exists, why).of(&addition.name).hint(hint).into());
     }
-    let mut plan = Plan { addition, kind, what: source.block.kind.name(), remarks };
+    let mut plan = Plan { addition, kind, what: source.what(), remarks };
     plan.names(&source, user, &host)?;
     plan.permission()?;
     if let Some(vmx) = vmx {

@@ -61,8 +61,10 @@ impl Record {
         }
         let text = json::text(self)?;
         fs::create_dir_all(directory).map_err(|error| cannot("cannot be made", error))?;
-        system::put(path, text.as_bytes(), false)?;
-        Ok(())
+        system::put(path, text.as_bytes(), false).map(drop).map_err(|finding| {
+            let _ = fs::remove_dir(directory);
+            finding.into()
+        })
     }
 
     /// Returns the addition with this link.

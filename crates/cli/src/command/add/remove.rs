@@ -121,11 +121,20 @@ fn find<'a>(name: &Path, record: &'a Record) -> Result<&'a Addition, Failure> {
             || (number.is_some() && block == number)
     };
     record.additions.iter().find(is_it).ok_or_else(|| {
-        let names: Vec<String> = record.additions.iter().map(|addition| shown(&addition.name).to_string()).collect();
+        let names: Vec<String> =
+            record.additions.iter().map(|addition| shown(&addition.name).to_string()).collect();
         let hint = match names.as_slice() {
-            [] => format!("nothing was added ({RECORD}). A link alone is removed by 'vmware-bdwrapper link --remove {}'", quoted(name)),
+            [] if name.starts_with("/dev/sd") || name.starts_with("/dev/hd") => {
+                format!(
+                    "a link that 'link' made is removed by 'vmware-bdwrapper link --remove {}'",
+                    quoted(name)
+                )
+            }
+            [] => format!("nothing was added, according to {RECORD}"),
             names => format!("these were: {}", names.join(", ")),
         };
-        Failure::from(Finding::problem(Code::NotFound, "was not added by 'vmware-bdwrapper add'").of(name).hint(hint))
+        Failure::from(
+            Finding::problem(Code::NotFound, "was not added by 'vmware-bdwrapper add'").of(name).hint(hint),
+        )
     })
 }
