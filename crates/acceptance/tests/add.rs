@@ -804,9 +804,17 @@ fn used() {
     let before = desk.tree();
     let said = desk.add(device.path(), &[]).out();
     assert!(!said.contains("- link") && !said.contains("- add to"), "{said}");
+    assert!(said.contains("\n  instead of\n  SUBSYSTEM"), "{said}");
     assert!(said.contains(&format!("- make nobody the owner of {node}\n")), "{said}");
     desk.remove("windows");
     assert_same(&desk.tree(), &before);
+    // Another user's device.
+    desk.shell(&format!("chown daemon {node}"));
+    let before_daemon = desk.tree();
+    let said = desk.add(device.path(), &[]).out();
+    assert!(said.contains(&format!("- make nobody the owner of {node} instead of daemon\n")), "{said}");
+    desk.remove("windows");
+    assert_same(&desk.tree(), &before_daemon);
     // A line without an end, before and behind ours.
     desk.shell(&format!("printf 'messages no' >{CONF}; printf '# mine' >>{RULES}"));
     let before = desk.shell(&format!("cat {CONF}"));
@@ -830,7 +838,8 @@ fn not_free() {
     let before = desk.tree();
     for (place, code) in [("/mnt", "in-use"), ("/boot", "system-disk")] {
         desk.shell(&format!("mkdir -p {place}; mount {} {place}", device.path().display()));
-        let refused = desk.try_to_add(device.path(), &[]);
+        // That first, whatever else is wrong.
+        let refused = desk.try_to_add(device.path(), &["--vm", "/nonexistent"]);
         refused.refused(1, code, &format!("{}: ", device.path().display()), "");
         assert!(!refused.err().contains("--force"), "{}", refused.err());
         desk.shell(&format!("umount {place}"));

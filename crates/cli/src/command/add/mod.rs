@@ -19,7 +19,7 @@ use disk::entry::Kind;
 use crate::command::setup;
 use crate::file::system;
 use crate::program::find::find;
-use crate::say::failure::{Failure, print, quoted, say, shown};
+use crate::say::failure::{Failure, print, quoted, say, shown, write};
 use crate::say::finding::{Code, Finding};
 use plan::Plan;
 use record::Record;
@@ -164,7 +164,8 @@ fn confirm(yes: bool) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         return Err(nothing.hint("to do it without a question, add --yes").into());
     }
-    print("Do this? [y/N] ")?;
+    // Where the standard output is a file, the question is not for it.
+    write("Do this? [y/N] ");
     let mut answer = String::new();
     let _ = io::stdin().lock().read_line(&mut answer);
     match answer.trim().to_ascii_lowercase().as_str() {

@@ -116,7 +116,11 @@ pub struct Owner {
 
 impl Act for Owner {
     fn text(&self, addition: &Addition) -> String {
-        format!("make {} the owner of {}", addition.user, shown(&node(addition)))
+        let text = format!("make {} the owner of {}", addition.user, shown(&node(addition)));
+        match self.before {
+            0 => text,
+            before => format!("{text} instead of {}", Database::Users.name(before)),
+        }
     }
 
     fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {
@@ -151,10 +155,14 @@ pub struct Rule {
 
 impl Act for Rule {
     fn text(&self, _: &Addition) -> String {
-        format!(
+        let text = format!(
             "have udev make the link and set the owner at each start of the system, by a rule in {RULES}:\n  {}",
             self.line
-        )
+        );
+        match &self.before {
+            None => text,
+            Some(before) => format!("{text}\n  instead of\n  {before}"),
+        }
     }
 
     fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! Looks at a device and the system, and says what is to be done.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -61,6 +61,7 @@ impl Source {
 pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
     let host = Host::running()?;
     let source = source(&add.device, record, &host)?;
+    let remarks = judge(&add.device, &source, &host)?;
     let vmx = add.vm.as_deref().map(absolute).transpose()?;
     let guest = vmx.as_deref().map(|vmx| as_user(user, || Ok(machine::guest(vmx)?))).transpose()?;
     let known = record.additions.iter().find(|addition| addition.device == source.name);
@@ -72,7 +73,6 @@ pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
         (None, Some(known)) if known.kind() == Some(kind) => known.name.clone(),
         _ => link_path(add.name.as_deref(), &source, kind)?,
     };
-    let remarks = judge(&add.device, &source, kind, &host)?;
     let entry = match kind {
         Kind::Sata => format!("{}=sata", name.display()),
         _ => name.display().to_string(),
@@ -231,12 +231,12 @@ fn source(device: &Path, record: &Record, host: &Host) -> Result<Source, Failure
 }
 
 /// Returns the warnings about giving a device to a virtual machine; fails on a problem.
-fn judge(device: &Path, source: &Source, kind: Kind, host: &Host) -> Result<Vec<Finding>, Failure> {
+fn judge(device: &Path, source: &Source, host: &Host) -> Result<Vec<Finding>, Failure> {
     // A file is held by the loop device that was added.
     let node = source.block.path();
     let device = if device.is_file() && !source.is_unattached { &node } else { device };
-    let entry = Entry { path: device.as_os_str().as_bytes(), ..plain(kind) };
-    let listed = Device { text: OsStr::new(kind.name()), entry };
+    let entry = Entry::new(device.as_os_str().as_bytes(), Kind::Scsi);
+    let listed = Device { text: device.as_os_str(), entry };
     let fitness = device::of_device(&listed, host);
     let found = if fitness.uses.is_empty() { fitness.others } else { fitness.uses };
     let (problems, others): (Vec<_>, Vec<_>) =
@@ -252,16 +252,6 @@ fn judge(device: &Path, source: &Source, kind: Kind, host: &Host) -> Result<Vec<
         return Err(finding.of(&source.name).hint("rename it").into());
     }
     Ok(others.into_iter().filter(|finding| finding.verdict == Verdict::Warning).collect())
-}
-
-/// Returns an entry without options.
-fn plain(kind: Kind) -> Entry<'static> {
-    let parsed = Entry::parse(match kind {
-        Kind::Scsi => b"/=scsi",
-        Kind::Ide => b"/=ide",
-        Kind::Sata => b"/=sata",
-    });
-    parsed.unwrap_or_else(|error| unreachable!("{error}"))
 }
 
 /// Returns the link for a device.
