@@ -54,6 +54,8 @@ fn completes(words: Words) {
         ("vmware-bdwrapper ", "run"),
         ("vmware-bdwrapper ", "setup"),
         ("vmware-bdwrapper setup --no", "--no-setuid"),
+        ("vmware-bdwrapper add --kind ", "sata"),
+        ("vmware-bdwrapper remove --", "--dry-run"),
         ("vmware-bdwrapper probe --", "--device"),
         ("vmware-bdwrapper run --log-level ", "100"),
         ("vmware-bdwrapper probe --message-format ", "json"),
@@ -66,7 +68,7 @@ fn completes(words: Words) {
         assert!(found.iter().any(|word| word == wanted), "{line}: {found:?}");
         assert!(!found.iter().any(|word| word == "ask"), "what is hidden stays so: {found:?}");
     }
-    for line in ["vmdk attach ", "vmdk attach x.vmdk ", "vmdk check ", "link "] {
+    for line in ["vmdk attach ", "vmdk attach x.vmdk ", "vmdk check ", "link ", "add ", "remove "] {
         let found = words(&format!("vmware-bdwrapper {line}"));
         assert!(!found.iter().any(|word| word.starts_with(['<', '['])), "{line}: {found:?}");
     }
@@ -96,9 +98,13 @@ fn values(words: Words) {
         let found = words(&format!("vmware-bdwrapper {line}"));
         assert!(found.iter().any(|word| word == "unshare"), "{line}: {found:?}");
     }
-    for (option, start, name) in [("--owner", "nobo", "nobody"), ("--group", "daem", "daemon")] {
-        let found = words(&format!("vmware-bdwrapper link /dev/sda --as /dev/sd/x {option} {start}"));
-        assert!(found.iter().any(|word| word == name), "{option}: {found:?}");
+    for (line, name) in [
+        ("link /dev/sda --as /dev/sd/x --owner nobo", "nobody"),
+        ("link /dev/sda --as /dev/sd/x --group daem", "daemon"),
+        ("add /dev/sda --to nobo", "nobody"),
+    ] {
+        let found = words(&format!("vmware-bdwrapper {line}"));
+        assert!(found.iter().any(|word| word == name), "{line}: {found:?}");
     }
 }
 
@@ -188,7 +194,20 @@ fn zsh_directory() {
 }
 
 fn errors() {
-    let tasks = ["run", "probe", "trace", "doctor", "list", "libdir", "vmdk", "setup", "link", "completions"];
+    let tasks = [
+        "run",
+        "probe",
+        "trace",
+        "doctor",
+        "list",
+        "libdir",
+        "vmdk",
+        "add",
+        "remove",
+        "setup",
+        "link",
+        "completions",
+    ];
     let parts = ["create", "check", "refresh", "attach", "detach"].map(|part| vec!["vmdk", part]);
     for task in tasks.map(|task| vec![task]).into_iter().chain(parts) {
         let help = Run::new(command()).args(&task).arg("--help").output().expect_out();

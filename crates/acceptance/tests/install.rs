@@ -274,10 +274,13 @@ fn leftovers() {
         write("etc/vmware-bdwrapper.conf.bak"),
         write("etc/vmware-bdwrapper.conf.bak.1"),
         write("etc/udev/rules.d/90-vmware-bdwrapper.rules"),
+        write("etc/systemd/system/vmware-bdwrapper-sd-test.service"),
+        write("var/lib/vmware-bdwrapper/added.json"),
     ];
     fs::create_dir_all(root.join("dev/sd")).expect("it is our directory");
-    kept.push(root.join("dev/sd/test"));
-    symlink("../loop0", &kept[3]).expect("it is our directory");
+    let link = root.join("dev/sd/test");
+    symlink("../loop0", &link).expect("it is our directory");
+    kept.push(link);
     let said = make(["uninstall"].iter().chain(&arguments)).expect_out();
     assert!(!lock.exists());
     for file in &kept {

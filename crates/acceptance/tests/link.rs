@@ -1,22 +1,21 @@
 //! `vmware-bdwrapper link`, with a real udev in a name space of its own.
 
+mod place;
 #[expect(dead_code, reason = "the running system stays as it is")]
 mod system;
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use acceptance::{Loop, Need, Outcome, Run, Scratch, Session, trial, wait_for_detached};
+use acceptance::{Loop, Need, Run, Scratch, trial, wait_for_detached};
+use place::{LINK, Place, RULES, UDEVD};
 use serde_json::{Value, json};
 use system::command;
 
 const MIB: u64 = 1 << 20;
-const RULES: &str = "/etc/udev/rules.d/90-vmware-bdwrapper.rules";
-const UDEVD: &str = "/lib/systemd/systemd-udevd";
 
 fn main() -> ExitCode {
     let root = [Need::Devices];
@@ -51,121 +50,6 @@ fn main() -> ExitCode {
         trial("what no rule can hold", &udev, unheld),
         trial("a file is attached at each start as the manual says", &udev, attached),
     ])
-}
-
-/// The command, whose messages are for programs.
-const LINK: [&str; 2] = ["--message-format=json", "link"];
-
-/// A `/dev`, a `/run` and udev's directories that no other process sees, and a network on which no other udev speaks.
-struct Place {
-    /// The process that holds the name space.
-    process: String,
-    udev: RefCell<bool>,
-    _session: Session,
-    scratch: Scratch,
-}
-
-impl Place {
-    fn new() -> Place {
-        // Of the system's rules those that describe devices: no other program shall be started.
-        const MOUNT: &str = "set -e\n\
-            cd /dev; tar -cf \"$0/nodes.tar\" null zero random urandom loop-control\n\
-            mkdir \"$0/rules\"\n\
-            for rule in 55-dm 60-persistent-storage 60-persistent-storage-dm 63-md-raid-arrays; do\n\
-                cp /lib/udev/rules.d/$rule.rules \"$0/rules\" 2>/dev/null || :\n\
-            done\n\
-            mkdir -p /etc/udev/rules.d /lib/udev/rules.d\n\
-            for place in /etc/udev/rules.d /lib/udev/rules.d /run /dev; do mount -t tmpfs -o mode=755 place $place; done\n\
-            mkdir /run/udev\n\
-            cp \"$0/rules/\"* /lib/udev/rules.d 2>/dev/null || :\n\
-            cd /dev; tar -xf \"$0/nodes.tar\"\n\
-            echo $$\n\
-            exec cat";
-        let scratch = Scratch::new();
-        let run =
-            Run::new("unshare").args(["--mount", "--net", "--propagation", "private", "sh", "-c", MOUNT]);
-        let mut session = run.arg(scratch.directory()).start(&scratch.path("stderr"));
-        let process = session.ask("");
-        Place { process, udev: RefCell::new(false), _session: session, scratch }
-    }
-
-    fn enter(&self, program: impl AsRef<OsStr>) -> Run {
-        Run::new("nsenter").args(["-t", &self.process, "--mount", "--net", "--"]).arg(program)
-    }
-
-    fn run<T: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = T>) -> Outcome {
-        self.enter(command()).args(LINK).args(arguments).output()
-    }
-
-    /// What a command says that succeeds and complains of nothing.
-    fn said<T: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = T>) -> String {
-        let outcome = self.run(arguments);
-        let out = outcome.expect_out();
-        assert_eq!(outcome.err(), "", "{out}");
-        out
-    }
-
-    fn shell(&self, script: &str) -> String {
-        self.enter("sh").args(["-ec", script]).output().expect_out()
-    }
-
-    /// A loop device on an image; its node is made here.
-    fn device(&self, image: &Path) -> Loop {
-        let device = Loop::attach(image, &[]);
-        self.node(device.path());
-        // The number may have been another device's.
-        self.shell(&format!("chown 0:0 {0}; chmod 600 {0}", device.path().display()));
-        device
-    }
-
-    fn loop_device(&self, name: &str) -> Loop {
-        self.device(&self.scratch.image(name, 16 * MIB))
-    }
-
-    /// Makes the node of a device by the number that the kernel says.
-    fn node(&self, path: &Path) {
-        let name = path.file_name().and_then(OsStr::to_str).expect("ASCII");
-        self.shell(&format!(
-            "IFS=: read major minor </sys/class/block/{name}/dev; [ -e {0} ] || mknod {0} b $major $minor",
-            path.display()
-        ));
-    }
-
-    fn leads_to(&self, link: &str) -> PathBuf {
-        self.enter("readlink").args(["-f", link]).output().expect_out().trim_end().into()
-    }
-
-    fn exists(&self, path: &str) -> bool {
-        self.enter("sh").args(["-c", "[ -e \"$0\" ] || [ -L \"$0\" ]", path]).output().success()
-    }
-
-    fn rules(&self) -> String {
-        self.shell(&format!("cat {RULES}"))
-    }
-
-    fn links(&self) -> Value {
-        serde_json::from_str(&self.said(["--list", "--json"])).expect("it is JSON")
-    }
-
-    fn start_udev(&self) {
-        self.enter(UDEVD).args(["--daemon", "--resolve-names=early"]).output().expect_out();
-        self.udev.replace(true);
-        self.shell("udevadm control --ping");
-    }
-
-    /// Has udev look at a device.
-    fn trigger(&self, device: &Path) {
-        self.node(device);
-        self.shell(&format!("udevadm trigger --settle --action=change {}", device.display()));
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if *self.udev.borrow() {
-            self.enter("udevadm").args(["control", "--exit"]).output();
-        }
-    }
 }
 
 fn arguments<'a>(device: &'a Loop, name: &'a str) -> Vec<&'a OsStr> {

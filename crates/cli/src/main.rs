@@ -141,6 +141,14 @@ enum Task {
                       vmware-bdwrapper vmdk refresh windows.vmdk    # after growth, with the virtual machine shut down"
     )]
     Vmdk(vmdk::Vmdk),
+    /// Give a device or image file to a user as a disk for VMware, in one step
+    #[command(
+        after_help = "Example:\n  sudo vmware-bdwrapper add /dev/vg0/windows --to $USER --vm ~/vmware/Windows/Windows.vmx"
+    )]
+    Add(command::add::Add),
+    /// Undo what `add` did for a device
+    #[command(after_help = "Example:\n  sudo vmware-bdwrapper remove windows")]
+    Remove(command::add::Remove),
     /// Give the installed library the set-user-ID bit and list programs and devices, or take the bit
     #[command(
         override_usage = "vmware-bdwrapper setup --setuid [--program FILE]... [--device ENTRY]... [--force] [--dry-run]\n       \
@@ -264,6 +272,8 @@ fn main() -> ExitCode {
         Task::List { all, json } => command::list::list(json, all),
         Task::Libdir { loader, root } => command::libdir::libdir(loader, root).map(|()| ExitCode::SUCCESS),
         Task::Vmdk(task) => vmdk::vmdk(task),
+        Task::Add(add) => command::add::add(&add).map(|()| ExitCode::SUCCESS),
+        Task::Remove(remove) => command::add::remove(&remove).map(|()| ExitCode::SUCCESS),
         Task::Setup { setuid, no_setuid: _, programs, devices, force, dry_run } => {
             command::setup::setup(&command::setup::Wanted { bit: setuid, programs, devices, force, dry_run })
                 .map(|()| ExitCode::SUCCESS)

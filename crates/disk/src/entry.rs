@@ -74,7 +74,7 @@ pub struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     /// Returns an entry without options.
-    const fn new(path: &'a [u8], kind: Kind) -> Entry<'a> {
+    pub const fn new(path: &'a [u8], kind: Kind) -> Entry<'a> {
         Entry {
             path,
             kind,

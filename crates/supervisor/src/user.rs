@@ -107,6 +107,26 @@ impl User {
         User::look_up(getuid().as_raw(), rustix::process::getgid().as_raw())
     }
 
+    /// Returns the user of a name or number, if there is one.
+    pub fn named(name: &str) -> io::Result<Option<User>> {
+        let ids = |entry: &libc::passwd| (entry.pw_uid, entry.pw_gid);
+        let text = CString::new(name)?;
+        let by_name = |entry, room, length, found| {
+            // SAFETY: all of these addresses are of what the function fills, or of the room that it is given; the name is a string.
+            unsafe { libc::getpwnam_r(text.as_ptr(), entry, room, length, found) }
+        };
+        let mut found = entry_of(by_name, ids)?;
+        if let (None, Ok(uid)) = (found, name.parse()) {
+            let by_number = |entry, room, length, found| {
+                // SAFETY: as above.
+                unsafe { libc::getpwuid_r(uid, entry, room, length, found) }
+            };
+            found = entry_of(by_number, ids)?;
+        }
+        let Some((uid, gid)) = found else { return Ok(None) };
+        User::look_up(uid, gid).map(Some).map_err(|unknown| io::Error::other(unknown.to_string()))
+    }
+
     /// Looks up the name and the groups of a user.
     fn look_up(uid: u32, gid: u32) -> Result<User, Unknown> {
         let name = name_of(uid).map_err(Unknown::Database)?.ok_or(Unknown::Nobody(uid))?;
@@ -117,6 +137,11 @@ impl User {
     /// Returns the user's number.
     pub fn number(&self) -> u32 {
         self.uid.as_raw()
+    }
+
+    /// Returns the number of the user's own group.
+    pub fn group(&self) -> u32 {
+        self.gid.as_raw()
     }
 
     /// Returns the user's name.
@@ -383,6 +408,12 @@ mod tests {
         assert_eq!(group_of(c"no such group"), None);
         assert!(groups_of(c"root", 77).contains(&77));
         let root = User::look_up(0, 0).expect("every system has it");
+        for name in ["root", "0"] {
+            assert_eq!(User::named(name).expect("it can be read").as_ref(), Some(&root), "{name}");
+        }
+        for name in ["no such user", "", "-1", "4000000000"] {
+            assert_eq!(User::named(name).expect("it can be read"), None, "{name}");
+        }
         assert!(root.is(&Subject::User(b"root")) && root.is(&Subject::Group(b"root")));
         assert!(!root.is(&Subject::User(b"roo")) && !root.is(&Subject::Group(b"no such group")));
     }

@@ -117,15 +117,20 @@ impl Adapter {
 pub enum Guest {
     /// It has a driver for LSI Logic SAS, and none for the parallel one.
     Windows,
+    /// Windows before Vista, which has drivers for IDE alone.
+    OldWindows,
     /// All others.
     Other,
 }
 
-/// Which adapter a guest has for which kind of disk; the manual prints it.
-const ADAPTERS: [(Guest, Kind, Adapter); 6] = [
+/// Which adapter a guest has for which kind of disk, and first for the kind that suits it best; the manual prints it.
+const ADAPTERS: [(Guest, Kind, Adapter); 9] = [
     (Guest::Windows, Kind::Scsi, Adapter::Lsisas1068),
     (Guest::Windows, Kind::Ide, Adapter::Ide),
     (Guest::Windows, Kind::Sata, Adapter::Sata),
+    (Guest::OldWindows, Kind::Ide, Adapter::Ide),
+    (Guest::OldWindows, Kind::Scsi, Adapter::Lsilogic),
+    (Guest::OldWindows, Kind::Sata, Adapter::Sata),
     (Guest::Other, Kind::Scsi, Adapter::Lsilogic),
     (Guest::Other, Kind::Ide, Adapter::Ide),
     (Guest::Other, Kind::Sata, Adapter::Sata),
@@ -138,8 +143,15 @@ impl Guest {
         let since_vista = [&b"winvista"[..], b"longhorn", b"winserver2008", b"windows", b"winhyperv"];
         match since_vista.iter().any(|start| word.starts_with(start)) {
             true => Guest::Windows,
+            false if word.starts_with(b"win") => Guest::OldWindows,
             false => Guest::Other,
         }
+    }
+
+    /// The kind of disk that suits it best.
+    pub fn kind(self) -> Kind {
+        let found = ADAPTERS.iter().find(|(guest, ..)| *guest == self);
+        found.map_or(Kind::Scsi, |(_, kind, _)| *kind)
     }
 
     /// The adapter that suits a kind of disk.
@@ -272,9 +284,13 @@ mod tests {
         for word in ["winVista-64", "longhorn", "windows7", "windows9-64", "windows2019srv-64", "winHyperV"] {
             assert_eq!(Guest::of(Some(word.as_bytes())), Guest::Windows, "{word}");
         }
-        for word in ["winXPPro", "win2000Serv", "winNetStandard", "win98", "ubuntu-64", "other", ""] {
+        for word in ["winXPPro", "win2000Serv", "winNetStandard", "win98"] {
+            assert_eq!(Guest::of(Some(word.as_bytes())), Guest::OldWindows, "{word}");
+        }
+        for word in ["ubuntu-64", "other", ""] {
             assert_eq!(Guest::of(Some(word.as_bytes())), Guest::Other, "{word}");
         }
+        assert_eq!([Guest::Windows, Guest::OldWindows].map(Guest::kind), [Kind::Scsi, Kind::Ide]);
         assert_eq!(Guest::of(None), Guest::Other);
     }
 
@@ -285,7 +301,11 @@ mod tests {
         let (_, table) = manual.split_once(title).expect("the manual has the table");
         let rows: Vec<&str> = table.lines().take_while(|line| !line.starts_with("```")).collect();
         let expected = ADAPTERS.map(|(guest, kind, adapter)| {
-            let guest = if guest == Guest::Windows { "Windows since Vista" } else { "all others" };
+            let guest = match guest {
+                Guest::Windows => "Windows since Vista",
+                Guest::OldWindows => "Windows before",
+                Guest::Other => "all others",
+            };
             format!("{guest:<22}{:<7}{}", kind.name(), adapter.name())
         });
         assert_eq!(rows, expected);

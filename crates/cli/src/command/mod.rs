@@ -1,5 +1,6 @@
 //! The subcommands, apart from `trace` and `vmdk`.
 
+pub mod add;
 pub mod completions;
 pub mod doctor;
 pub mod libdir;

@@ -53,7 +53,9 @@ fn lock() -> io::Result<Option<File>> {
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(LOCK)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => {
-            let finding = Finding::warning(Code::Waiting, "waits for another run of setup or link").of(LOCK);
+            let finding =
+                Finding::warning(Code::Waiting, "waits for another run of add, remove, setup or link")
+                    .of(LOCK);
             say(finding.hint("'lslocks' shows that run"));
             retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
         }

@@ -203,6 +203,30 @@ pub struct Block {
 }
 
 impl Block {
+    /// Returns the loop device that a file, whose name has no symbolic link, will be; its number is not known yet.
+    pub fn of_file(file: &Path, bytes: u64) -> Block {
+        Block {
+            number: DeviceNumber::new(0, 0),
+            name: "loopN".into(),
+            kind: Kind::Loop,
+            bytes,
+            sector: 512,
+            read_only: false,
+            is_real: false,
+            dm_name: None,
+            dm_uuid: None,
+            file: Some(file.into()),
+            is_deleted: false,
+            left_over: None,
+            links: Vec::new(),
+            uses: Vec::new(),
+            system: None,
+            properties: BTreeMap::new(),
+            identity: Some(Identity::File(file.into())),
+            directory: PathBuf::new(),
+        }
+    }
+
     /// Its node.
     pub fn path(&self) -> PathBuf {
         Path::new("/dev").join(&self.name)

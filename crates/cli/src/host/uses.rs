@@ -95,6 +95,13 @@ impl Use {
 }
 
 impl Host {
+    /// Returns the loop device of a file.
+    pub fn loop_of(&self, path: &Path) -> Option<&Block> {
+        let own = inode(path.metadata())?;
+        let is_it = |other: &Path| inode(self.file(other).metadata()) == Some(own);
+        self.blocks.iter().find(|block| block.file.as_deref().is_some_and(is_it))
+    }
+
     /// What uses an image file: loop devices, swapping.
     pub fn uses_of_file(&self, path: &Path) -> Vec<Use> {
         let Some(own) = inode(path.metadata()) else { return Vec::new() };

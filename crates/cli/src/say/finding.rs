@@ -127,6 +127,8 @@ codes! {
     Unknown,
     /// Nothing was done, because `--force` is not given.
     ForceNeeded,
+    /// Nothing was done, because it was not confirmed.
+    Unconfirmed,
     /// Something else has to end first.
     Waiting,
     /// Something is missing in a trace or replay.

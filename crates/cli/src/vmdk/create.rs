@@ -45,9 +45,30 @@ pub struct Create {
     force: bool,
 }
 
+/// What is to be said of a descriptor that was written.
+pub struct Written {
+    /// What of the device VMware does not take well.
+    pub findings: Vec<Finding>,
+    /// What was done.
+    text: String,
+}
+
 impl Create {
+    /// Returns the arguments for a whole device.
+    pub fn of(entry: OsString, output: PathBuf) -> Create {
+        let (chosen, adapter) = (Vec::new(), None);
+        Create { entry, output, adapter, partitions: false, chosen, flat: false, force: false }
+    }
+
+    /// Writes the descriptor, and says so.
+    pub fn run(self) -> Result<(), Failure> {
+        let written = self.write()?;
+        written.findings.iter().for_each(say);
+        print(written.text)
+    }
+
     /// Writes the descriptor.
-    pub fn run(mut self) -> Result<(), Failure> {
+    pub fn write(mut self) -> Result<Written, Failure> {
         self.partitions |= !self.chosen.is_empty();
         let texts = [self.entry()];
         let listed = entries::parse(&texts)?;
@@ -88,20 +109,20 @@ impl Create {
                 return Err(finding.into());
             }
         };
-        for finding in device.findings(self.flat) {
-            say(finding);
-        }
+        let findings = device.findings(self.flat);
         let (file, sectors) = (shown(&self.output), device.disk.capacity);
-        print(format!(
+        let mut said = format!(
             "{file} describes {}: {sectors} sectors, for {}.\n",
             entry.printed_path(),
             adapter.name()
-        ))?;
-        let Some(backup) = backup else { return Ok(()) };
-        print(format!("The old file is {}.\n", shown(&backup)))?;
-        let written =
-            Descriptor::parse(text.as_bytes()).map_err(|error| of_descriptor(error, &self.output))?;
-        print(partitioned::describe_spare_copies(&written, &self.output, old))
+        );
+        if let Some(backup) = backup {
+            let written =
+                Descriptor::parse(text.as_bytes()).map_err(|error| of_descriptor(error, &self.output))?;
+            said += &format!("The old file is {}.\n", shown(&backup));
+            said += &partitioned::describe_spare_copies(&written, &self.output, old);
+        }
+        Ok(Written { findings, text: said })
     }
 
     /// The entry. An image file that needs no library need not be of a kind.

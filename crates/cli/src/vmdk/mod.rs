@@ -5,6 +5,7 @@ mod check;
 mod create;
 mod device;
 mod difference;
+pub mod disk;
 mod lock;
 mod options;
 mod partitioned;

@@ -1,8 +1,8 @@
 //! `vmware-bdwrapper link`: names of devices below `/dev/sd` and `/dev/hd`.
 
 mod list;
-mod rights;
-mod rules;
+pub(super) mod rights;
+pub(super) mod rules;
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -190,7 +190,7 @@ fn say_rights(block: &Block, given: bool) -> Result<(), Failure> {
 }
 
 /// Returns the name of a link below `/dev`.
-fn check_name(path: &Path) -> Result<&str, Finding> {
+pub(super) fn check_name(path: &Path) -> Result<&str, Finding> {
     link_name(path).ok_or_else(|| {
         Finding::problem(Code::Usage, "is not a name for a link")
             .of(path)
@@ -198,7 +198,8 @@ fn check_name(path: &Path) -> Result<&str, Finding> {
     })
 }
 
-fn find<'a>(host: &'a Host, device: &Path) -> Result<&'a Block, Failure> {
+/// Finds a block device by a name that the user gave.
+pub(super) fn find<'a>(host: &'a Host, device: &Path) -> Result<&'a Block, Failure> {
     let none = Finding::problem(Code::NotADevice, "is not a block device").of(device);
     let finding = match device.metadata() {
         Err(error) => {
@@ -233,7 +234,7 @@ fn judge(block: &Block, device: &Path, host: &Host, force: bool) -> Result<(), F
 }
 
 /// Returns the text of the link, as udev writes it.
-fn target(name: &str, block: &Block) -> PathBuf {
+pub(super) fn target(name: &str, block: &Block) -> PathBuf {
     let up = "../".repeat(name.matches('/').count());
     Path::new(&up).join(&block.name)
 }
@@ -260,7 +261,7 @@ fn leads_to_device(path: &Path, host: &Host, hint: &str) -> Result<(), Finding> 
 
 /// Returns whether the link to the device exists already. Fails if another one has its name, unless a rule of this command makes that,
 /// its device does not exist any more, or `force`.
-fn is_made(
+pub(super) fn is_made(
     path: &Path,
     name: &str,
     block: &Block,
@@ -301,7 +302,7 @@ fn is_made(
 }
 
 /// Makes the link, or replaces one, in one step.
-fn put(path: &Path, target: &Path) -> io::Result<()> {
+pub(super) fn put(path: &Path, target: &Path) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(directory)?;
     let made = tempfile::Builder::new()
@@ -310,6 +311,7 @@ fn put(path: &Path, target: &Path) -> io::Result<()> {
     made.into_temp_path().persist(path).map_err(|error| error.error)
 }
 
-fn not_made(path: &Path, error: &io::Error) -> Finding {
+/// Says that a link, directory or file cannot be made.
+pub(super) fn not_made(path: &Path, error: &io::Error) -> Finding {
     Finding::io("cannot be made", error).of(path)
 }

@@ -62,6 +62,17 @@ impl Rules {
         self.links().any(|link| link == name)
     }
 
+    /// Returns the rule for a name.
+    pub fn line(&self, name: &str) -> Option<&str> {
+        let found = self.lines().find(|(_, link)| *link == Some(name));
+        found.map(|(line, _)| line.trim_end_matches(['\n', '\r']))
+    }
+
+    /// Returns whether a line mentions a link, whoever wrote it.
+    pub fn mentions(&self, name: &str) -> bool {
+        self.0.contains(&format!("\"{name}\""))
+    }
+
     /// Returns whether the rule for a name gives the device rights.
     pub fn gives_rights(&self, name: &str) -> bool {
         let gives = |line: &str| [", OWNER=", ", GROUP=", ", MODE="].iter().any(|key| line.contains(key));

@@ -1,0 +1,993 @@
+//! `vmware-bdwrapper add` and `remove`, on a system that may be changed.
+
+#[expect(dead_code, reason = "not all that link needs")]
+mod place;
+#[expect(dead_code, reason = "the running system stays as it is")]
+mod system;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use acceptance::{
+    Loop, Need, Outcome, Run, Scratch, Terminal, kernel_trial, library, trial, wait_for_detached,
+};
+use place::{Place, RULES, UDEVD};
+use system::{CONF, LIBRARY, command, trusted};
+
+const MIB: u64 = 1 << 20;
+const RECORD: &str = "/var/lib/vmware-bdwrapper/added.json";
+const VMX: &str = "/usr/lib/vmware/bin/vmware-vmx";
+
+fn main() -> ExitCode {
+    let root = [Need::Devices, Need::Tool("setpriv")];
+    let udev = [&root[..], &[Need::Tool("udevadm"), Need::Tool(UDEVD)]].concat();
+    let file_system = [&root[..], &[Need::Tool("mkfs.ext4")]].concat();
+    let parts = [&udev[..], &[Need::Tool("sfdisk"), Need::Tool("partx")]].concat();
+    let volume = [&root[..], &[Need::Tool("lvcreate")]].concat();
+    acceptance::main(vec![
+        trial("a device is added, checked and removed", &root, life),
+        trial("a dry run changes nothing", &root, dry_run),
+        trial("udev does the same at the next start", &udev, with_udev),
+        trial("kinds and names", &root, kinds),
+        trial("a virtual machine gets the disk its guest has a driver for", &root, machines),
+        trial("two virtual machines", &root, two_machines),
+        trial("a virtual machine that is in use", &root, machine_in_use),
+        trial("an image file", &root, image),
+        trial("an image file with systemd", &root, with_systemd),
+        trial("a loop device with systemd", &root, loop_with_systemd),
+        trial("devices of other drivers", &root, other_drivers),
+        trial("a partition", &parts, partition),
+        trial("a set-user-ID program needs the bit", &root, set_user_id),
+        trial("what fails half-way is undone", &root, undone),
+        trial("what was interrupted can be removed", &root, interrupted),
+        trial("what was changed by hand stays", &root, changed),
+        trial("what is there already is used, and stays", &root, used),
+        trial("a device that is not free", &file_system, not_free),
+        trial("a device that udev cannot recognise", &root, unrecognised),
+        trial("a question", &root, question),
+        trial("errors", &root, errors),
+        trial("an ordinary user", &[Need::Root], ordinary_user),
+        kernel_trial("a logical volume", "/proc/misc", "device-mapper", &volume, logical_volume),
+    ])
+}
+
+/// A system with the command and the library, which user `nobody` can run.
+struct Desk(Place);
+
+impl Desk {
+    fn new() -> Desk {
+        const OVERLAYS: &str = "mkdir \"$0/over\"; mount -t tmpfs -o mode=755 tmpfs \"$0/over\"\n\
+            for name in etc usr var; do\n\
+                mkdir \"$0/over/$name\" \"$0/over/$name.work\"\n\
+                layers=lowerdir=/$name,upperdir=$0/over/$name,workdir=$0/over/$name.work\n\
+                mount -t overlay -o $layers overlay /$name\n\
+            done\n";
+        let mut place = Place::with(&["--message-format=json"], OVERLAYS);
+        place.command = place.scratch.copy(&command(), "vmware-bdwrapper");
+        place.scratch.copy(&library(), "libvmware_bdwrapper.so");
+        let desk = Desk(place);
+        let installed = desk.library();
+        desk.shell(&format!(
+            "rm -rf {CONF}* /var/lib/vmware-bdwrapper /usr/lib/vmware {installed}; mkdir -p /var/lib; \
+             for number in $(seq 0 63); do [ -e /dev/loop$number ] || mknod -m 660 /dev/loop$number b 7 $number; done; \
+             install -m 644 {} {installed}",
+            library().display()
+        ));
+        desk
+    }
+
+    /// The installed library.
+    fn library(&self) -> String {
+        trusted().join(LIBRARY).display().to_string()
+    }
+
+    fn shell(&self, script: &str) -> String {
+        self.0.shell(script)
+    }
+
+    fn device(&self) -> Loop {
+        self.0.loop_device("windows.img")
+    }
+
+    /// A directory of the user's with the file of a virtual machine.
+    fn machine(&self, name: &str, text: &str) -> PathBuf {
+        let directory = self.0.scratch.path(name);
+        std::fs::create_dir(&directory).expect("it is our directory");
+        let file = directory.join(format!("{name}.vmx"));
+        std::fs::write(&file, text).expect("it is our directory");
+        self.shell(&format!("chown -R nobody:nogroup {}", directory.display()));
+        file
+    }
+
+    /// All that `add` may change: names, owners, modes, targets and contents.
+    fn tree(&self) -> String {
+        self.shell(&format!(
+            "names='/etc /dev {} {} /usr/lib/vmware'; [ ! -e /var/lib/vmware-bdwrapper ] || names=\"$names /var/lib/vmware-bdwrapper\"; \
+             for name in $names; do [ -e $name ] || continue; \
+             find $name ! -path '*/over/*' ! -path '*/stand-ins*' ! -name '*.img' ! -path '*/rules/*' ! -name stderr -printf '%p %y %m %U:%G %l\\n' | sort; \
+             find $name -type f ! -path '*/over/*' ! -path '*/stand-ins*' ! -name '*.img' ! -path /dev/null ! -name stderr -exec sha256sum {{}} + | sort; done",
+            self.0.scratch.directory().display(),
+            self.library()
+        ))
+    }
+
+    fn run<T: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = T>) -> Outcome {
+        self.0.run(words)
+    }
+
+    /// Adds a device, which succeeds.
+    #[track_caller]
+    fn add(&self, device: &Path, more: &[&str]) -> Outcome {
+        let outcome = self.try_to_add(device, more);
+        outcome.expect_out();
+        outcome
+    }
+
+    fn try_to_add(&self, device: &Path, more: &[&str]) -> Outcome {
+        let words = ["add", "--to", "nobody", "--yes"].into_iter().chain(more.iter().copied());
+        self.run(words.map(OsStr::new).chain([device.as_os_str()]))
+    }
+
+    /// Removes a device, which succeeds without a complaint.
+    #[track_caller]
+    fn remove(&self, name: &str) -> String {
+        let outcome = self.run(["remove", "--yes", name]);
+        let out = outcome.expect_out();
+        assert_eq!(outcome.err(), "", "{out}");
+        out
+    }
+
+    /// Puts a program before the system's.
+    fn stand_in(&self, name: &str, script: &str) -> String {
+        let directory = self.0.scratch.path("stand-ins");
+        std::fs::create_dir_all(&directory).expect("it is our directory");
+        std::fs::write(directory.join(name), format!("#!/bin/sh\n{script}")).expect("it is our directory");
+        system::chmod(&directory.join(name), 0o755);
+        format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", directory.display())
+    }
+
+    fn run_with<T: AsRef<OsStr>>(&self, path: &str, words: impl IntoIterator<Item = T>) -> Outcome {
+        self.0.enter(&self.0.command).arg("--message-format=json").args(words).env("PATH", path).output()
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("ASCII")
+}
+
+#[track_caller]
+fn assert_same(after: &str, before: &str) {
+    let only = |one: &str, other: &str| {
+        let lines = one.lines().filter(|line| !other.lines().any(|found| found == *line));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let (new, gone) = (only(after, before), only(before, after));
+    assert!(new.is_empty() && gone.is_empty(), "new:\n{new}gone:\n{gone}");
+}
+
+fn life() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let node = text(device.path());
+    let before = desk.tree();
+    let added = desk.add(device.path(), &[]);
+    let image = desk.0.scratch.path("windows.img");
+    let rule = format!(
+        "SUBSYSTEM==\"block\", ENV{{DEVTYPE}}==\"disk\", ATTR{{loop/backing_file}}==\"{}\", SYMLINK+=\"sd/windows\", OWNER=\"nobody\"",
+        image.display()
+    );
+    let wanted = format!(
+        "{} (loop) becomes the SCSI disk /dev/sd/windows, used by nobody:\n\
+         - make the directory /dev/sd\n\
+         - link /dev/sd/windows to {node}\n\
+         - make nobody the owner of {node}\n\
+         - have udev make the link and set the owner at each start of the system, by a rule in {RULES}:\n  {rule}\n\
+         - create {CONF}\n\
+         - add to {CONF}: device /dev/sd/windows\n\
+         VMware would accept /dev/sd/windows, used by nobody.\n\
+         Next, as nobody: vmware-bdwrapper run --device /dev/sd/windows -- vmware\n\
+         There, add a hard disk to the virtual machine, choose \"Use a physical disk\", and /dev/sd/windows.\n",
+        image.display()
+    );
+    assert_eq!(added.out(), wanted);
+    added.says("unsupported", "has no loop device after the next start", "losetup --find --nooverlap --show");
+    assert_eq!(desk.0.leads_to("/dev/sd/windows"), device.path());
+    assert_eq!(desk.shell("stat -Lc %U /dev/sd/windows"), "nobody\n");
+    assert_eq!(desk.0.rules().lines().last(), Some(rule.as_str()));
+    assert!(desk.shell(&format!("cat {CONF}")).ends_with("\ndevice /dev/sd/windows\n"));
+    // Twice.
+    let tree = desk.tree();
+    let again = desk.add(device.path(), &[]).out();
+    assert!(
+        again.starts_with("/dev/sd/windows is added already, and nothing is missing.\nNext, as nobody: "),
+        "{again}"
+    );
+    assert_same(&desk.tree(), &tree);
+    // By each of its names.
+    for name in ["windows", "/dev/sd/windows", node, text(&image)] {
+        let said = desk.run(["remove", "--dry-run", name]).expect_out();
+        assert!(
+            said.starts_with("What 'vmware-bdwrapper add' did for /dev/sd/windows, to be undone:\n- "),
+            "{said}"
+        );
+    }
+    assert_same(&desk.tree(), &tree);
+    let said = desk.remove("windows");
+    for line in [
+        format!("removed from {CONF}: device /dev/sd/windows\n"),
+        format!("removed the rule for /dev/sd/windows from {RULES}\n"),
+        format!("gave {node} back to root\n"),
+        "removed /dev/sd/windows\n".into(),
+        format!("removed {CONF}\n"),
+    ] {
+        assert!(said.contains(&line), "{line}: {said}");
+    }
+    assert_same(&desk.tree(), &before);
+    desk.run(["remove", "windows", "--yes"]).refused(
+        1,
+        "not-found",
+        "windows: was not added",
+        "nothing was added",
+    );
+}
+
+fn dry_run() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let vmx = desk.machine("vm", "config.version = \"8\"\nguestOS = \"ubuntu-64\"\n");
+    let before = desk.tree();
+    let said = desk.add(device.path(), &["--dry-run", "--vm", text(&vmx)]).out();
+    let file = vmx.with_file_name("windows.vmdk");
+    let end = format!(
+        "- describe /dev/sd/windows in {}\n- attach that to {} as scsi0:0\n",
+        file.display(),
+        vmx.display()
+    );
+    assert!(said.ends_with(&end), "{said}");
+    assert_same(&desk.tree(), &before);
+    let image = desk.0.scratch.image("other.img", MIB);
+    let said = desk.add(&image, &["--dry-run", "--kind", "ide"]).out();
+    let start = format!(
+        "{0} (image file) becomes the IDE disk /dev/hd/other, used by nobody:\n- make a loop device of {0}\n- make the directory /dev/hd\n- link /dev/hd/other to its loop device\n",
+        image.display()
+    );
+    assert!(said.starts_with(&start), "{said}");
+    assert_same(&desk.tree(), &before);
+}
+
+fn with_udev() {
+    let desk = Desk::new();
+    desk.0.start_udev();
+    let device = desk.device();
+    desk.0.trigger(device.path());
+    // This udev hears of the devices of other trials, too.
+    let tree = || {
+        let tree = desk.tree();
+        let is_own = |line: &&str| {
+            !["/dev/block", "/dev/disk", "/dev/loop"].iter().any(|start| line.starts_with(start))
+        };
+        tree.lines().filter(is_own).map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let before = tree();
+    desk.add(device.path(), &[]);
+    // As after the next start.
+    desk.shell(&format!("rm -r /dev/sd; chown 0 {}", device.path().display()));
+    desk.0.trigger(device.path());
+    assert_eq!(desk.0.leads_to("/dev/sd/windows"), device.path());
+    assert_eq!(desk.shell("stat -Lc %U /dev/sd/windows"), "nobody\n");
+    desk.remove("windows");
+    desk.0.trigger(device.path());
+    assert_eq!(desk.shell(&format!("stat -c %U {}", device.path().display())), "root\n");
+    assert_same(&tree(), &before);
+}
+
+fn kinds() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let before = desk.tree();
+    for (more, name, entry) in [
+        (&["--kind", "ide"][..], "/dev/hd/windows", "/dev/hd/windows"),
+        (&["--kind", "sata"], "/dev/sd/windows", "/dev/sd/windows=sata"),
+        (&["--name", "a/b"], "/dev/sd/a/b", "/dev/sd/a/b"),
+        (&["--name", "/dev/hd/x"], "/dev/hd/x", "/dev/hd/x"),
+        (&["--name", "/dev/sd/x", "--kind", "sata"], "/dev/sd/x", "/dev/sd/x=sata"),
+    ] {
+        let said = desk.add(device.path(), more).out();
+        assert!(said.contains(&format!(" run --device {entry} -- ")), "{said}");
+        assert_eq!(desk.0.leads_to(name), device.path());
+        // Again, it is what it was.
+        let again = desk.add(device.path(), &[]).out();
+        assert!(again.starts_with(&format!("{name} is added already")), "{again}");
+        desk.remove(text(device.path()));
+        assert_same(&desk.tree(), &before);
+    }
+    let refused = desk.try_to_add(device.path(), &["--name", "/dev/hd/x", "--kind", "scsi"]);
+    refused.refused(
+        2,
+        "usage",
+        "/dev/hd/x: is not a name for a disk of kind scsi",
+        "give a name below /dev/sd",
+    );
+    desk.try_to_add(device.path(), &["--name", "a b"]).refused(2, "usage", "is not a name for a link", "");
+    // A name that is taken.
+    desk.add(device.path(), &["--name", "x"]);
+    let other = desk.0.loop_device("other.img");
+    let refused = desk.try_to_add(other.path(), &["--name", "x"]);
+    refused.refused(1, "exists", "/dev/sd/x: is the name of ", "remove /dev/sd/x");
+}
+
+const HEAD: &str = ".encoding = \"UTF-8\"\nconfig.version = \"8\"\nvirtualHW.version = \"16\"\n";
+
+fn machines() {
+    let desk = Desk::new();
+    let device = desk.device();
+    for (number, (guest, end, more, name, slot, controller)) in [
+        ("ubuntu-64", "\n", &[][..], "/dev/sd/windows", "scsi0:0", "scsi0.virtualDev = \"lsilogic\""),
+        ("windows9-64", "\n", &[], "/dev/sd/windows", "scsi0:0", "scsi0.virtualDev = \"lsisas1068\""),
+        ("winXPPro", "\n", &[], "/dev/hd/windows", "ide0:0", ""),
+        ("winXPPro", "\n", &["--kind", "sata"], "/dev/sd/windows", "sata0:0", "sata0.present = \"TRUE\""),
+        ("ubuntu-64", "", &[], "/dev/sd/windows", "scsi0:0", "scsi0.virtualDev = \"lsilogic\""),
+        (
+            "windows9-64",
+            "\r\nscsi0.present = \"TRUE\"\r\nscsi0.virtualDev = \"lsisas1068\"\r\nscsi0:0.fileName = \"own.vmdk\"",
+            &[],
+            "/dev/sd/windows",
+            "scsi0:1",
+            "",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let vmx = desk.machine(&format!("vm{number}"), &format!("{HEAD}guestOS = \"{guest}\"{end}"));
+        let before = desk.tree();
+        let said = desk.add(device.path(), &[more, &["--vm", text(&vmx)]].concat()).out();
+        assert!(said.ends_with(&format!(" -- vmware {}\n", vmx.display())), "{said}");
+        let (file, written) = (vmx.with_file_name("windows.vmdk"), std::fs::read_to_string(&vmx).expect("it is ours"));
+        assert!(written.contains(&format!("{slot}.fileName = \"windows.vmdk\"")), "{guest}: {written}");
+        assert!(written.contains(controller), "{guest}: {written}");
+        assert!(std::fs::read_to_string(&file).expect("it is made").contains(&format!("\"{name}\"")));
+        // They are the user's, and nothing is beside them.
+        let owners = desk.shell(&format!("cd {}; stat -c '%n %U' *", vmx.parent().expect("it has one").display()));
+        assert_eq!(owners, format!("vm{number}.vmx nobody\nwindows.vmdk nobody\n"));
+        let check = desk.0.enter(&desk.0.command).args(["vmdk", "check"]).arg(&file).output();
+        assert_eq!(check.code(), 0, "{}{}", check.out(), check.err());
+        let again = desk.add(device.path(), &["--vm", text(&vmx)]).out();
+        assert!(again.contains("is added already"), "{again}");
+        desk.remove("windows");
+        assert_same(&desk.tree(), &before);
+    }
+}
+
+fn two_machines() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let machine = |name: &str| desk.machine(name, &format!("{HEAD}guestOS = \"ubuntu-64\"\n"));
+    let [one, two, none] = ["one", "two", "none"].map(machine);
+    let before = desk.tree();
+    desk.add(device.path(), &["--vm", text(&one)]);
+    let with_one = desk.tree();
+    let said = desk.add(device.path(), &["--vm", text(&two)]).out();
+    assert_eq!(said.lines().filter(|line| line.starts_with("- ")).count(), 2, "{said}");
+    let refused = desk.run(["remove", "windows", "--yes", "--vm", text(&none)]);
+    refused.refused(1, "not-found", "none.vmx: did not get /dev/sd/windows", "omit --vm");
+    desk.run(["remove", "windows", "--yes", "--vm", text(&two)]).expect_out();
+    assert_same(&desk.tree(), &with_one);
+    desk.run(["remove", "windows", "--yes", "--vm", text(&one)]).expect_out();
+    assert_same(&desk.tree(), &before);
+}
+
+fn machine_in_use() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let vmx = desk.machine("vm", HEAD);
+    let lock = format!("{}.lck", vmx.display());
+    let before = desk.tree();
+    desk.shell(&format!("mkdir {lock}"));
+    desk.try_to_add(device.path(), &["--vm", text(&vmx)]).refused(
+        1,
+        "in-use",
+        "vm.vmx: is in use",
+        "shut the",
+    );
+    desk.shell(&format!("rmdir {lock}"));
+    assert_same(&desk.tree(), &before);
+    desk.add(device.path(), &["--vm", text(&vmx)]);
+    let added = desk.tree();
+    desk.shell(&format!("mkdir {lock}"));
+    desk.run(["remove", "windows", "--yes"]).refused(1, "in-use", "vm.vmx: is in use", "shut the");
+    desk.shell(&format!("rmdir {lock}"));
+    assert_same(&desk.tree(), &added);
+    // The user's, whom root does not serve where he has no right himself.
+    desk.remove("windows");
+    desk.shell(&format!(
+        "chown 0 {0} {1}; chmod 600 {1}",
+        vmx.parent().expect("it has one").display(),
+        vmx.display()
+    ));
+    let refused = desk.try_to_add(device.path(), &["--vm", text(&vmx)]);
+    refused.refused(1, "permission-denied", "vm.vmx: cannot be read", "");
+    let gone = vmx.with_file_name("gone.vmx");
+    let refused = desk.try_to_add(device.path(), &["--vm", text(&gone)]);
+    refused.refused(1, "not-found", "gone.vmx: ", "");
+}
+
+fn image() {
+    let desk = Desk::new();
+    let image = desk.0.scratch.image("my windows.img", 16 * MIB);
+    let before = desk.tree();
+    let said = desk.add(&image, &[]);
+    assert!(said.out().contains(&format!("- make a loop device of {}\n", image.display())), "{}", said.out());
+    said.says("unsupported", "my windows.img: has no loop device after the next start", "losetup --find");
+    let node = desk.0.leads_to("/dev/sd/my-windows");
+    let device = Loop::adopt(node.clone());
+    assert_eq!(desk.shell("stat -Lc %U /dev/sd/my-windows"), "nobody\n");
+    let again = desk.add(&image, &[]).out();
+    assert!(again.starts_with("/dev/sd/my-windows is added already"), "{again}");
+    let said = desk.remove(text(&image));
+    assert!(said.contains(&format!("detached {} from {}", image.display(), node.display())), "{said}");
+    drop(device);
+    wait_for_detached(&image);
+    assert_same(&desk.tree(), &before);
+}
+
+/// As systemctl(1) would do it.
+const SYSTEMCTL: &str = "unit=/etc/systemd/system/$(eval echo \\${$#}) wants=/etc/systemd/system/multi-user.target.wants\n\
+    run() { sh -ec \"$(sed -n \"s/^$1=//p\" $unit | sed 's/\\$\\$/\\\\$/g; s/%%/%/g')\"; }\n\
+    echo \"$*\" >>/run/systemctl\n\
+    case $* in\n\
+    'enable --now '*) run ExecStart && ln -s $unit $wants ;;\n\
+    'enable '*) ln -s $unit $wants ;;\n\
+    'disable --now '*) rm $wants/${unit##*/}; run ExecStop ;;\n\
+    'disable '*) rm $wants/${unit##*/} ;;\n\
+    daemon-reload) ;;\n\
+    *) exit 1 ;;\n\
+    esac\n";
+
+fn with_systemd() {
+    let desk = Desk::new();
+    let path = desk.stand_in("systemctl", SYSTEMCTL);
+    desk.shell("mkdir -p /run/systemd/system /etc/systemd/system/multi-user.target.wants");
+    let image = desk.0.scratch.image("my \"100%\" $HOME.img", 16 * MIB);
+    let before = desk.tree();
+    let words = ["add", "--to", "nobody", "--yes", "--name", "windows", text(&image)];
+    let added = desk.run_with(&path, words);
+    added.expect_out();
+    assert_eq!(added.err(), "");
+    let unit = "/etc/systemd/system/vmware-bdwrapper-sd-windows.service";
+    assert!(
+        added.out().contains(&format!("at each start of the system, and now, by {unit}\n")),
+        "{}",
+        added.out()
+    );
+    let device = Loop::adopt(desk.0.leads_to("/dev/sd/windows"));
+    if Path::new("/usr/bin/systemd-analyze").exists() {
+        let verified = desk.0.enter("systemd-analyze").args(["verify", unit]).output();
+        assert_eq!(
+            (verified.code(), verified.err().as_str()),
+            (0, ""),
+            "{}",
+            desk.shell(&format!("cat {unit}"))
+        );
+    }
+    let again = desk.run_with(&path, words).expect_out();
+    assert!(again.starts_with("/dev/sd/windows is added already"), "{again}");
+    let removed = desk.run_with(&path, ["remove", "windows", "--yes"]);
+    removed.expect_out();
+    assert_eq!(removed.err(), "");
+    drop(device);
+    wait_for_detached(&image);
+    assert_same(&desk.tree(), &before);
+    // What systemd refuses is undone.
+    let path = desk.stand_in("systemctl", "[ $1 != enable ] || { echo no >&2; exit 1; }");
+    let refused = desk.run_with(&path, words);
+    assert_eq!(refused.code(), 1);
+    refused.says("io", "'systemctl enable --now vmware-bdwrapper-sd-windows.service' failed (no)", "");
+    refused.says("io", "Nothing was added: the steps before were undone", "");
+    assert_same(&desk.tree(), &before);
+    // A unit of somebody else's.
+    desk.shell(&format!("echo '[Unit]' >{unit}"));
+    let before = desk.tree();
+    let refused = desk.run_with(&path, words);
+    refused.refused(1, "exists", "vmware-bdwrapper-sd-windows.service: exists already", "--name");
+    assert_same(&desk.tree(), &before);
+}
+
+fn loop_with_systemd() {
+    let desk = Desk::new();
+    let path = desk.stand_in("systemctl", SYSTEMCTL);
+    desk.shell("mkdir -p /run/systemd/system /etc/systemd/system/multi-user.target.wants");
+    let device = desk.device();
+    let before = desk.tree();
+    let added = desk.run_with(&path, ["add", "--to", "nobody", "--yes", text(device.path())]);
+    added.expect_out();
+    assert_eq!(added.err(), "");
+    desk.run_with(&path, ["remove", "windows", "--yes"]).expect_out();
+    // The device is attached now, and stays so.
+    assert_same(&desk.tree(), &before);
+    assert_eq!(
+        desk.shell("cat /run/systemctl"),
+        "daemon-reload\nenable vmware-bdwrapper-sd-windows.service\ndisable vmware-bdwrapper-sd-windows.service\ndaemon-reload\n"
+    );
+    assert!(desk.shell("losetup --all").contains("windows.img"));
+}
+
+/// A set-user-ID program where VMware's is.
+fn install_vmx(desk: &Desk) {
+    desk.shell(&format!(
+        "mkdir -p {}; install -m 4755 /bin/true {VMX}",
+        Path::new(VMX).parent().expect("it has one").display()
+    ));
+}
+
+fn set_user_id() {
+    let desk = Desk::new();
+    install_vmx(&desk);
+    let (library, device, other) = (desk.library(), desk.device(), desk.0.loop_device("other.img"));
+    let mode = || desk.shell(&format!("stat -c %a {library}"));
+    let before = desk.tree();
+    let said = desk.add(device.path(), &[]).out();
+    assert!(
+        said.contains(&format!(
+            "- give {} the set-user-ID bit",
+            Path::new(&library).canonicalize().map_or(library.clone(), |path| path.display().to_string())
+        )),
+        "{said}"
+    );
+    assert!(said.contains("Risk: any user can now"), "{said}");
+    assert_eq!(mode(), "4644\n");
+    let said = desk.add(other.path(), &[]).out();
+    assert!(!said.contains("set-user-ID"), "{said}");
+    desk.remove("windows");
+    assert_eq!(mode(), "4644\n", "the other one needs it");
+    desk.remove("other");
+    assert_same(&desk.tree(), &before);
+    // Where it was set, it stays.
+    desk.shell(&format!("chmod 4644 {library}; echo messages no >{CONF}"));
+    let said = desk.add(device.path(), &[]).out();
+    assert!(said.contains(&format!("- add to {CONF}: executable {VMX}\n")), "{said}");
+    desk.remove("windows");
+    assert_eq!((mode().as_str(), desk.shell(&format!("cat {CONF}")).as_str()), ("4644\n", "messages no\n"));
+    desk.shell(&format!("chmod 777 {VMX}"));
+    desk.add(device.path(), &["--dry-run"]);
+    desk.shell(&format!("chmod 4777 {VMX}"));
+    desk.try_to_add(device.path(), &[]).refused(
+        1,
+        "untrusted",
+        &format!("{VMX}: it has the mode"),
+        "chmod go-w",
+    );
+    desk.shell(&format!("chmod 4755 {VMX}; rm {library}"));
+    desk.try_to_add(device.path(), &[]).refused(1, "not-installed", LIBRARY, "make install");
+}
+
+fn undone() {
+    let desk = Desk::new();
+    install_vmx(&desk);
+    let device = desk.device();
+    let vmx = desk.machine("vm", HEAD);
+    let words = ["add", "--to", "nobody", "--yes", "--vm", text(&vmx), text(device.path())];
+    let directory = vmx.parent().expect("it has one").display().to_string();
+    let library = desk.library();
+    let read_only = |name: &str| {
+        (format!("mount --bind {name} {name}; mount -o remount,bind,ro {name}"), format!("umount {name}"))
+    };
+    let fixed = |name: &str| (format!("mount --bind {name} {name}"), format!("umount {name}"));
+    desk.shell(&format!("echo messages no >{CONF}; mkdir -p /dev/sd"));
+    let full = (
+        format!(
+            "mkdir /run/full; mount -t tmpfs -o size=8k tmpfs /run/full; cp -p {0} /run/full; chown nobody /run/full; umount -l {directory} 2>/dev/null || :; mount --bind /run/full {directory}; dd if=/dev/zero of={directory}/full bs=4k 2>/dev/null || :",
+            vmx.display()
+        ),
+        format!("umount {directory}; umount /run/full; rmdir /run/full"),
+    );
+    for (what, code, subject, (prepare, restore)) in [
+        ("the link", "io", "/dev/sd/windows", read_only("/dev/sd")),
+        ("the rules", "io", RULES, read_only("/etc/udev/rules.d")),
+        ("the configuration file", "io", CONF, fixed(CONF)),
+        ("the bit", "io", LIBRARY, read_only(&library)),
+        (
+            "the descriptor",
+            "permission-denied",
+            "windows.vmdk",
+            (format!("chmod 555 {directory}"), format!("chmod 755 {directory}")),
+        ),
+        ("no room", "io", "windows.vmdk", full),
+        ("the virtual machine", "io", "vm.vmx", fixed(text(&vmx))),
+    ] {
+        let original = desk.tree();
+        desk.shell(&prepare);
+        let before = desk.tree();
+        let failed = desk.run(words);
+        assert_eq!(failed.code(), 1, "{what}: {}{}", failed.out(), failed.err());
+        failed.says(code, subject, "");
+        failed.says(code, "Nothing was added: the steps before were undone", "");
+        assert_same(&desk.tree(), &before);
+        desk.shell(&restore);
+        assert_same(&desk.tree(), &original);
+    }
+    let before = desk.tree();
+    for (tool, script, words_said) in [
+        ("chown", "echo no >&2; exit 1", "its rights cannot be changed (no)"),
+        ("setpriv", "echo no >&2; exit 1", "could not be checked as nobody (no)"),
+        (
+            "setpriv",
+            "echo '{\"devices\": [{\"vmware\": {\"accepted\": false, \"reason\": \"x\"}, \"findings\": []}]}'",
+            "VMware would refuse it (x)",
+        ),
+    ] {
+        let path = desk.stand_in(tool, script);
+        let failed = desk.run_with(&path, words);
+        std::fs::remove_dir_all(desk.0.scratch.path("stand-ins")).expect("it is our directory");
+        assert_eq!(failed.code(), 1, "{tool}");
+        let said = failed.messages();
+        assert!(said.iter().any(|finding| finding.text.contains(words_said)), "{tool}: {}", failed.err());
+        assert!(
+            said.iter().any(|finding| finding.text.starts_with("Nothing was added")),
+            "{tool}: {}",
+            failed.err()
+        );
+        assert_same(&desk.tree(), &before);
+    }
+    // What cannot be undone is said, and can be undone later.
+    let path = desk.stand_in("chown", "[ $2 = 0 ] || exec /bin/chown \"$@\"; echo no >&2; exit 1");
+    desk.stand_in("setpriv", "exit 1");
+    let failed = desk.run_with(&path, words);
+    std::fs::remove_dir_all(desk.0.scratch.path("stand-ins")).expect("it is our directory");
+    failed.says("io", "Not all of the steps before could be undone", "remove /dev/sd/windows");
+    desk.remove("windows");
+    assert_same(&desk.tree(), &before);
+}
+
+/// Killed in a step, or in the check behind them all.
+fn interrupted() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let vmx = desk.machine("vm", HEAD);
+    let words = ["add", "--to", "nobody", "--yes", "--vm", text(&vmx), text(device.path())];
+    let before = desk.tree();
+    for tool in ["chown", "setpriv"] {
+        let path = desk.stand_in(tool, "kill -KILL $PPID");
+        let killed = desk.run_with(&path, words);
+        std::fs::remove_dir_all(desk.0.scratch.path("stand-ins")).expect("it is our directory");
+        assert!(killed.status.code().is_none(), "{}", killed.err());
+        assert!(desk.0.exists("/dev/sd/windows"));
+        desk.remove("windows");
+        desk.shell("rm -f /run/vmware-bdwrapper.lock");
+        assert_same(&desk.tree(), &before);
+    }
+}
+
+/// sysfs and `/dev` say that the loop device is one of another driver's.
+fn other_drivers() {
+    for (node, attributes, link, rule) in [
+        (
+            "dm-0",
+            "mkdir dm; echo LVM-x >dm/uuid; echo vg0-windows >dm/name",
+            "/dev/vg0/windows",
+            "ENV{DM_UUID}==\"LVM-x\"",
+        ),
+        (
+            "dm-1",
+            "mkdir dm; echo CRYPT-LUKS2-x-windows >dm/uuid; echo windows >dm/name",
+            "/dev/mapper/windows",
+            "ENV{DM_UUID}==\"CRYPT-LUKS2-x-windows\"",
+        ),
+        (
+            "md127",
+            "mkdir md; echo 8a23617f-03a1-976c-b0f5-855a8009bd1b >md/uuid",
+            "/dev/md/windows",
+            "ENV{MD_UUID}==\"8a23617f:03a1976c:b0f5855a:8009bd1b\"",
+        ),
+        ("nbd0", ":", "/dev/nbd0", ""),
+    ] {
+        let desk = Desk::new();
+        let device = desk.device();
+        desk.shell(&format!(
+            "number=$(cat /sys/class/block/{0}/dev); mount -t tmpfs none /sys/dev/block; mkdir -p /run/sysfs/{node}/queue; \
+             cd /run/sysfs/{node}; echo $((16 << 11)) >size; echo 512 >queue/logical_block_size; {attributes}; \
+             ln -s /run/sysfs/{node} /sys/dev/block/$number; mknod /dev/{node} b ${{number%:*}} ${{number#*:}}; \
+             [ {link} = /dev/{node} ] || {{ mkdir -p $(dirname {link}); ln -s ../{node} {link}; }}",
+            kernel_name(&device)
+        ));
+        let before = desk.tree();
+        let added = desk.add(Path::new(link), &[]);
+        let name = if node == "nbd0" { "nbd0" } else { "windows" };
+        assert!(added.out().starts_with(&format!("{link} (")), "{}", added.out());
+        assert!(added.out().contains(&format!("- link /dev/sd/{name} to /dev/{node}\n")), "{}", added.out());
+        match rule {
+            "" => {
+                added.says("unsupported", "has nothing by which udev could recognise it", "after each start")
+            }
+            rule => assert!(
+                added.out().contains(rule) && added.err().is_empty(),
+                "{}{}",
+                added.out(),
+                added.err()
+            ),
+        }
+        assert_eq!(desk.shell(&format!("stat -c %U /dev/{node}")), "nobody\n");
+        desk.remove(link);
+        assert_same(&desk.tree(), &before);
+    }
+}
+
+fn kernel_name(device: &Loop) -> &str {
+    device.path().file_name().and_then(OsStr::to_str).expect("ASCII")
+}
+
+fn partition() {
+    let desk = Desk::new();
+    desk.0.start_udev();
+    let image = desk.0.scratch.image("disk.img", 16 * MIB);
+    Run::new("sfdisk").arg("-q").arg(&image).stdin("label: gpt\n- 4M\n").output().expect_out();
+    let attach = || {
+        let device = desk.0.device(&image);
+        let node = device.partition(1);
+        desk.0.trigger(&node);
+        (device, node)
+    };
+    let (device, node) = attach();
+    let said = desk.add(&node, &["--name", "part"]);
+    assert!(
+        said.out().contains("/dev/disk/by-partuuid/") && said.out().contains("ID_PART_ENTRY_UUID"),
+        "{}",
+        said.out()
+    );
+    said.says(
+        "unsupported",
+        "disk.img: has no loop device after the next start",
+        "losetup --partscan --find",
+    );
+    // Another number after the next start.
+    drop(device);
+    desk.shell(&format!("udevadm settle; rm -rf /dev/sd; chown 0 {}", node.display()));
+    let other = desk.0.loop_device("other.img");
+    let (device, node) = attach();
+    assert_eq!(desk.0.leads_to("/dev/sd/part"), node);
+    let said = desk.remove("part");
+    assert!(said.contains(&format!("gave {} back to root", node.display())), "{said}");
+    assert!(!desk.0.exists(RECORD) && !desk.0.exists(RULES) && !desk.0.exists("/dev/sd/part"));
+    drop((device, other));
+}
+
+fn changed() {
+    let desk = Desk::new();
+    let (device, other) = (desk.device(), desk.0.loop_device("other.img"));
+    let vmx = desk.machine("vm", HEAD);
+    let file = vmx.with_file_name("windows.vmdk");
+    desk.add(device.path(), &["--vm", text(&vmx)]);
+    desk.shell(&format!(
+        "ln -sf {} /dev/sd/windows; chown daemon {}; sed -i 's|^device .*|&=scsi,serial=1|' {CONF}; \
+         sed -i 's|, OWNER=.*|, RUN+=\"/bin/true\"|' {RULES}; sed -i 's|/dev/sd/windows|/dev/sd/mine|' {}",
+        other.path().display(),
+        device.path().display(),
+        file.display()
+    ));
+    let before = desk.tree();
+    let removed = desk.run(["remove", "windows", "--yes"]);
+    let said = removed.expect_out();
+    removed.says("different", "/dev/sd/windows: leads to ", "by hand");
+    removed.says("different", "belongs to daemon now, so it is left as it is", "");
+    removed.says("different", &format!("{CONF}: lists /dev/sd/windows with other options now"), "");
+    removed.says("different", &format!("{RULES}: has another rule for sd/windows now"), "");
+    removed.says("different", "windows.vmdk: does not describe /dev/sd/windows", "");
+    assert!(removed.messages().iter().all(|finding| finding.verdict == "warning"), "{}", removed.err());
+    assert!(said.contains("detached "), "{said}");
+    let after = desk.tree();
+    for name in [RULES, CONF, "/dev/sd/windows", text(device.path()), text(&file)] {
+        let lines = |tree: &str| {
+            tree.lines().filter(|line| line.contains(name)).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&after), lines(&before), "{name}");
+    }
+    assert_eq!(std::fs::read_to_string(&vmx).expect("it is ours"), HEAD);
+    assert!(!desk.0.exists(RECORD));
+    // What is gone already needs nothing.
+    desk.shell(&format!("rm -r /dev/sd {CONF} {RULES}"));
+    let before = desk.tree();
+    desk.add(other.path(), &[]);
+    desk.shell(&format!("rm -r /dev/sd {CONF} {RULES}"));
+    desk.remove("other");
+    assert_same(&desk.tree(), &before);
+}
+
+fn used() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let node = device.path().display();
+    // What `link` and `setup` have made before.
+    let link = ["link", text(device.path()), "--as", "/dev/sd/windows", "--persist"];
+    desk.run(link).expect_out();
+    desk.shell(&format!("printf 'messages no\\ndevice /dev/sd/windows' >{CONF}"));
+    let before = desk.tree();
+    let said = desk.add(device.path(), &[]).out();
+    assert!(!said.contains("- link") && !said.contains("- add to"), "{said}");
+    assert!(said.contains("\n  instead of\n  SUBSYSTEM"), "{said}");
+    assert!(said.contains(&format!("- make nobody the owner of {node}\n")), "{said}");
+    desk.remove("windows");
+    assert_same(&desk.tree(), &before);
+    // Another user's device.
+    desk.shell(&format!("chown daemon {node}"));
+    let before_daemon = desk.tree();
+    let said = desk.add(device.path(), &[]).out();
+    assert!(said.contains(&format!("- make nobody the owner of {node} instead of daemon\n")), "{said}");
+    desk.remove("windows");
+    assert_same(&desk.tree(), &before_daemon);
+    // A line without an end, before and behind ours.
+    desk.shell(&format!("printf 'messages no' >{CONF}; printf '# mine' >>{RULES}"));
+    let before = desk.shell(&format!("cat {CONF}"));
+    desk.add(device.path(), &[]);
+    desk.remove("windows");
+    assert_eq!(desk.shell(&format!("cat {CONF}")), before);
+    // A link of the same name to another device.
+    let other = desk.0.loop_device("other.img");
+    let refused = desk.try_to_add(other.path(), &["--name", "windows"]);
+    refused.refused(1, "exists", "/dev/sd/windows: leads to ", "choose another name");
+    desk.shell("rm /dev/sd/windows");
+    let refused = desk.try_to_add(other.path(), &["--name", "windows"]);
+    refused.refused(1, "exists", "/dev/sd/windows: is made by a rule of", "link --remove /dev/sd/windows");
+}
+
+fn not_free() {
+    let desk = Desk::new();
+    let device = desk.device();
+    Run::new("mkfs.ext4").arg("-q").arg(device.path()).output().expect_out();
+    let image = desk.0.scratch.path("windows.img");
+    let before = desk.tree();
+    for (place, code) in [("/mnt", "in-use"), ("/boot", "system-disk")] {
+        desk.shell(&format!("mkdir -p {place}; mount {} {place}", device.path().display()));
+        // That first, whatever else is wrong.
+        let refused = desk.try_to_add(device.path(), &["--vm", "/nonexistent"]);
+        refused.refused(1, code, &format!("{}: ", device.path().display()), "");
+        assert!(!refused.err().contains("--force"), "{}", refused.err());
+        desk.shell(&format!("umount {place}"));
+    }
+    // Its file, too.
+    desk.try_to_add(&image, &[]).refused(1, "in-use", "windows.img: is held by ", "list /dev/loop");
+    let empty = desk.0.scratch.image("empty", 0);
+    desk.try_to_add(&empty, &[]).refused(1, "empty", "empty: has no sector", "truncate");
+    std::fs::remove_file(&empty).expect("it is our directory");
+    assert_same(&desk.tree(), &before);
+}
+
+fn unrecognised() {
+    let desk = Desk::new();
+    let device = desk.0.loop_device("either|or");
+    let before = desk.tree();
+    let added = desk.add(device.path(), &["--name", "x"]);
+    added.says("unsupported", "either|or: is recognised by ", "after each start of the system, add it again");
+    assert!(!added.out().contains("udev"), "{}", added.out());
+    let node = text(device.path());
+    // The next start.
+    desk.shell(&format!("rm -r /dev/sd; chown 0 {node}"));
+    let again = desk.add(device.path(), &[]).out();
+    assert_eq!(again.lines().filter(|line| line.starts_with("- ")).count(), 3, "{again}");
+    desk.remove("x");
+    assert_same(&desk.tree(), &before);
+}
+
+fn question() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let before = desk.tree();
+    let words = ["add", text(device.path()), "--to", "nobody"];
+    let refused = desk.run(words);
+    assert_eq!(refused.code(), 1);
+    refused.says("unconfirmed", "Nothing was done, because it was not confirmed", "add --yes");
+    let ask = |words: &[&str], answer: &str| {
+        let enter = desk.0.words_to_enter();
+        let all: Vec<String> = enter
+            .into_iter()
+            .chain([text(&desk.0.command).to_owned()])
+            .chain(words.iter().map(|word| (*word).to_owned()))
+            .collect();
+        let mut terminal = Terminal::start(&all, &[]);
+        let said = terminal.wait("Do this? [y/N] ");
+        terminal.press(&format!("{answer}\n"));
+        (said, terminal.end())
+    };
+    for answer in ["n", "", "yess"] {
+        let (said, status) = ask(&words, answer);
+        assert!(said.contains("- link /dev/sd/windows"), "{said}");
+        assert_eq!(status, Some(1));
+        assert_same(&desk.tree(), &before);
+    }
+    assert_eq!(ask(&words, "Yes").1, Some(0));
+    assert!(desk.0.exists("/dev/sd/windows"));
+    let refused = desk.run(["remove", "windows"]);
+    assert_eq!(refused.code(), 1);
+    refused.says("unconfirmed", "Nothing was done", "add --yes");
+    assert_eq!(ask(&["remove", "windows"], "y").1, Some(0));
+    assert_same(&desk.tree(), &before);
+}
+
+fn errors() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let before = desk.tree();
+    for (words, code, said) in [
+        (&["add", "/dev/loop0"][..], "usage", "--to"),
+        (&["add", "--to", "nobody"], "usage", "DEVICE"),
+        (&["add", "/dev/loop0", "--to", "nobody", "--kind", "nvme"], "usage", "nvme"),
+        (
+            &["add", "/dev/loop0", "--to", "no such user"],
+            "not-found",
+            "no such user: is not the name of a user",
+        ),
+        (&["add", "/dev/null", "--to", "nobody"], "not-a-device", "/dev/null: is not a block device"),
+        (&["add", "/nonexistent", "--to", "nobody"], "not-found", "/nonexistent: "),
+        (&["remove"], "usage", "NAME|DEVICE"),
+    ] {
+        desk.run(words).refused(2, code, said, "");
+    }
+    desk.shell(&format!("echo messages no >{CONF}; chmod 666 {CONF}"));
+    desk.try_to_add(device.path(), &[]).refused(
+        1,
+        "untrusted",
+        &format!("{CONF}: can be written"),
+        "chmod go-w",
+    );
+    desk.shell(&format!("rm {CONF}; mkdir -p /var/lib/vmware-bdwrapper; echo '{{' >{RECORD}"));
+    desk.try_to_add(device.path(), &[]).refused(1, "malformed", RECORD, "remove it");
+    desk.shell(
+        "rm -r /var/lib/vmware-bdwrapper; mount --bind /var/lib /var/lib; mount -o remount,bind,ro /var/lib",
+    );
+    let failed = desk.try_to_add(device.path(), &[]);
+    assert_eq!(failed.code(), 1);
+    failed.says("io", &format!("{RECORD}: cannot be made (Read-only file system)"), "");
+    desk.shell("umount /var/lib");
+    desk.run(["remove", "--yes", "/dev/sd/x"]).refused(
+        1,
+        "not-found",
+        "/dev/sd/x: ",
+        "link --remove /dev/sd/x",
+    );
+    assert_same(&desk.tree(), &before);
+}
+
+fn ordinary_user() {
+    let scratch = Scratch::new();
+    let command = scratch.copy(&command(), "vmware-bdwrapper");
+    let image = scratch.image("my.img", MIB);
+    let run = |words: &[&str]| Run::new(&command).arg("--message-format=json").args(words).nobody().output();
+    let words = ["add", "/dev/null", "--to", "nobody", "--yes"];
+    let sudo = "run 'sudo vmware-bdwrapper --message-format=json add /dev/null --to nobody --yes'";
+    run(&words).refused(1, "root-only", "", sudo);
+    let refused = run(&["add", text(&image), "--to", "nobody", "--kind", "ide"]);
+    let hint = format!("'vmware-bdwrapper run --device {}=ide -- PROGRAM'", image.display());
+    refused.refused(1, "root-only", "", &hint);
+    run(&["remove", "x"]).refused(
+        1,
+        "root-only",
+        "",
+        "run 'sudo vmware-bdwrapper --message-format=json remove x'",
+    );
+}
+
+fn logical_volume() {
+    let desk = Desk::new();
+    let disk = Loop::attach(&desk.0.scratch.image("physical", 64 * MIB), &[]);
+    let group = format!("bdwrapper-test-{}", std::process::id());
+    let run = |words: &[&str]| {
+        Run::new(words[0]).args(&words[1..]).env("DM_DISABLE_UDEV", "1").output().expect_out()
+    };
+    run(&["vgcreate", "-qq", &group, text(disk.path())]);
+    run(&["lvcreate", "-qq", "-y", "-Wn", "-Zn", "-L", "16M", "-n", "windows", &group]);
+    let volume = format!("/dev/{group}/windows");
+    let node = run(&["readlink", "-f", &volume]);
+    let number = run(&["lsblk", "-ndo", "MAJ:MIN", &volume]);
+    let (major, minor) = number.trim().split_once(':').expect("a number");
+    desk.shell(&format!(
+        "mkdir -p /dev/{group}; mknod {0} b {major} {minor}; ln -s {0} {volume}",
+        node.trim()
+    ));
+    let before = desk.tree();
+    let said = desk.add(Path::new(&volume), &[]).out();
+    let removed = desk.run(["remove", "--yes", &volume]);
+    run(&["vgremove", "-qq", "-y", "-f", &group]);
+    assert!(said.contains("ENV{DM_UUID}==\"LVM-") && said.contains("/dev/sd/windows"), "{said}");
+    removed.expect_out();
+    assert_same(&desk.tree(), &before);
+}
