@@ -145,7 +145,7 @@ fn address() {
 
 /// docs/disks.md has the table of guests, kinds and adapters that the manual has, and that with the program's.
 fn adapters() {
-    let manual = source("man/vmware-bdwrapper.1.md");
+    let manual: String = documents().into_iter().map(|(_, text)| text).collect();
     let (_, table) = manual.split_once("guest                 kind   adapter\n").expect("the manual has it");
     let rows = table.lines().take_while(|line| !line.starts_with("```")).map(|row| {
         let cells = row.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
