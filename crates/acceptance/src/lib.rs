@@ -15,6 +15,7 @@
 mod build;
 pub mod clients;
 mod data;
+mod documents;
 mod engine;
 mod finding;
 mod fixture;
@@ -29,6 +30,7 @@ mod terminal;
 pub use build::{built_command, i386_program, library, program, program_with, python, statically_linked};
 pub use clients::command;
 pub use data::{assert_same, pattern};
+pub use documents::{documents, split_blocks};
 pub use engine::{Engine, by_engine, engine, test_engine};
 pub use finding::{Finding, commands};
 pub use fixture::{Disk, Loop, Medium, Name, Scratch, wait_for_detached};

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock};
 
 use acceptance::{
-    Disk, Finding, Loop, Medium, Name, Need, Outcome, Run, Scratch, is_root, main as harness, trial,
-    wait_for_detached,
+    Disk, Finding, Loop, Medium, Name, Need, Outcome, Run, Scratch, documents, is_root, main as harness,
+    trial, wait_for_detached,
 };
 use disk::entry::OPTIONS;
 use disk::names;
@@ -48,11 +48,11 @@ fn main() -> ExitCode {
         trial("usage/the manual", &[], manual),
         trial("usage/the options of an entry in the manual", &[], entry_manual),
         trial("installed", installs, installed),
-        trial("readme/a loop device and back", devices, || readme_loop(true)),
-        trial("readme/a loop device and back, with sudo", &sudo, || readme_loop(false)),
+        trial("documents/a loop device and back", devices, || loop_device(true)),
+        trial("documents/a loop device and back, with sudo", &sudo, || loop_device(false)),
         trial("documents/image files", &clients, || image_files(false)),
         trial("documents/image files in a user namespace", &namespaces, || image_files(true)),
-        trial("documents/what can be pasted", &[], readme_pasted),
+        trial("documents/what can be pasted", &[], pasted),
         trial("manual/from nothing to VMware", &[installs, devices].concat(), || manual_loop(true)),
         trial("manual/from nothing to VMware, with sudo", &[installs, &sudo].concat(), || manual_loop(false)),
         trial("demo", &[], || drop(demo(false))),
@@ -697,10 +697,13 @@ impl Reader {
     }
 }
 
-fn readme_loop(is_root: bool) {
+/// A loop device as a disk and back, as docs/disks.md has it, with what it prints.
+fn loop_device(is_root: bool) {
     let reader = Reader::new(is_root);
-    let blocks = blocks("README.md", "A loop device as a SCSI disk");
+    let blocks = blocks("docs/disks.md", "A loop device");
     let said = reader.run(&blocks[0]);
+    let name = reader.name.path().to_str().expect("ASCII");
+    assert!(said.contains(&blocks[1].replace("/dev/sd/test", name)), "{said}");
     assert!(said.contains("VMware would accept it as a physical SCSI disk."), "{said}");
     reader.undo(blocks.last().expect("there are some"));
 }
@@ -728,11 +731,14 @@ fn manual_loop(is_root: bool) {
 
 /// Runs what documents do with an image file: the lines that make a user namespace, or the others.
 fn image_files(in_namespace: bool) {
-    for (document, count) in [("README.md", [5, 2]), ("man/vmware-bdwrapper.1.md", [2, 1])] {
+    let documents =
+        [("README.md", [3, 0]), ("docs/programs.md", [7, 2]), ("man/vmware-bdwrapper.1.md", [2, 1])];
+    for (document, count) in documents {
         let scratch = Scratch::new();
         for name in ["toy.img", "disk.img"] {
             scratch.image(name, 128 * MIB);
         }
+        symlink("/bin/true", scratch.path("the-tests")).expect("it is our directory");
         let text = fs::read_to_string(sources().join(document)).expect("it is part of the sources");
         let lines = text.split("```\n").skip(1).step_by(2).flat_map(str::lines).filter(|line| {
             let is_on_image = line.contains(" toy.img") || line.contains(" disk.img");
@@ -750,11 +756,8 @@ fn image_files(in_namespace: bool) {
 }
 
 /// Nothing that is pasted as it stands destroys a disk, or has root work in a directory that anybody can make.
-fn readme_pasted() {
-    let folder = |name: &str| fs::read_dir(sources().join(name)).expect("it is part of the sources");
-    let pages = folder("docs").chain(folder("man")).map(|file| file.expect("it can be read").path());
-    for page in pages.chain([sources().join("README.md")]) {
-        let text = fs::read_to_string(page).expect("it is a text");
+fn pasted() {
+    for (_, text) in documents() {
         for line in text.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             if words.contains(&"mdadm") && words.contains(&"--create") {

@@ -17,6 +17,7 @@ use acceptance::{
 };
 use disk::names;
 
+mod alternatives;
 mod clients;
 mod faults;
 mod growth;
@@ -68,6 +69,7 @@ fn library_trials() -> Vec<Trial> {
     trials.extend(faults::trials());
     trials.push(trial("partitions/numbers are the kernel's", &[], partitions::numbers));
     trials.extend(clients::trials());
+    trials.extend(alternatives::trials());
     trials.extend(GOLDEN.map(golden));
     trials.push(trial("set-user-ID", &[], set_user_id));
     for name in ["guide/A logical volume/Root", "guide/A logical volume/User", "refresh/on FAT"] {
