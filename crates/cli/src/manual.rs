@@ -4,7 +4,7 @@
 //! marker such as `<!-- options: vmdk create -->`. `make manual` writes them; without it the test fails where a page is out of
 //! date. The paragraphs of an option after the first are written by hand and kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -58,73 +58,67 @@ impl Leaf {
     }
 }
 
-/// Returns a usage as Markdown: literal words are code, values are emphasised.
-fn marked_usage(usage: &str, name: &str) -> String {
-    let start = format!("vmware-bdwrapper {name}").trim_end().to_owned();
-    let rest = usage.strip_prefix(&start).unwrap_or_else(|| panic!("{usage} does not begin with {start}"));
-    let is_of_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
-    let mut text = format!("`{start}`");
-    let mut rest = rest;
+/// Marks up a usage, or an argument as a usage has it: literal words are code, the names of values are emphasised.
+fn marked_syntax(text: &str) -> String {
+    let is_of_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    let mut marked = String::new();
+    let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let end = rest.find(|letter| is_of_word(letter) != is_of_word(first)).unwrap_or(rest.len());
         let (word, others) = rest.split_at(end);
-        text += &match first {
+        marked += &match first {
             'A'..='Z' => format!("*{word}*"),
             _ if is_of_word(first) => format!("`{word}`"),
             _ => word.to_owned(),
         };
         rest = others;
     }
-    text
+    marked
 }
 
-/// Returns an argument as it is written: "`-o`, `--output` *FILE*".
-fn term(arg: &Arg) -> String {
-    let short = arg.get_short().map(|short| format!("`-{short}`"));
-    let long = arg.get_long().map(|long| format!("`--{long}`"));
-    let names: Vec<String> = short.into_iter().chain(long).collect();
-    if !arg.get_action().takes_values() {
-        return names.join(", ");
-    }
-    let values = arg.get_value_names().expect("an argument with a value has a name for it");
-    // A value of lower-case words lists what can be written.
-    let values = values.iter().flat_map(|value| value.split('|')).map(|value| {
-        if value.starts_with(|letter: char| letter.is_ascii_lowercase()) {
-            format!("`{value}`")
-        } else {
-            format!("*{value}*")
-        }
-    });
-    let values = values.collect::<Vec<_>>().join("|");
-    format!("{} {values}", names.join(", ")).trim_start().to_owned()
+/// Marks up a usage; the words that call the command are one.
+fn marked_usage(usage: &str, name: &str) -> String {
+    let start = format!("vmware-bdwrapper {name}").trim_end().to_owned();
+    let rest = usage.strip_prefix(&start).unwrap_or_else(|| panic!("{usage} does not begin with {start}"));
+    format!("`{start}`{}", marked_syntax(rest))
 }
 
 /// Marks up what is literal in a help text.
-fn marked(text: &str) -> String {
+fn marked_help(text: &str) -> String {
     let words = text.split(' ').map(|word| {
-        let bare = word.trim_end_matches([',', ';', ':', ')']);
-        let bare = if word.ends_with("(1)") || word.ends_with("(7)") { word } else { bare };
-        let rest = &word[bare.len()..];
-        let is_literal = (bare.starts_with(['/', '-', '.']) && bare.len() > 1)
-            || bare.contains('_')
-            || bare.contains('=')
-            || bare.contains('|');
-        match bare {
-            _ if bare.ends_with(')') => {
-                let (name, section) = bare.split_at(bare.len() - 3);
-                format!("**{name}**{section}{rest}")
-            }
-            _ if is_literal => format!("`{bare}`{rest}"),
-            _ => word.to_owned(),
-        }
+        let (bare, rest) = word.split_at(word.trim_end_matches([',', ';', ':', ')']).len());
+        let is_name = bare.starts_with(['/', '-', '.']) && bare.len() > 1;
+        if is_name || bare.contains(['_', '=']) { format!("`{bare}`{rest}") } else { word.to_owned() }
     });
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// Returns an argument as the manual has it: "`-o`, `--output` *FILE*".
+fn term(arg: &Arg) -> String {
+    let names =
+        [arg.get_short().map(|short| format!("-{short}")), arg.get_long().map(|long| format!("--{long}"))];
+    let names = names.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let values = arg.get_value_names().filter(|_| arg.get_action().takes_values()).unwrap_or_default();
+    let values = values.iter().map(|value| value.as_str()).collect::<Vec<_>>().join(" ");
+    marked_syntax(format!("{names} {values}").trim())
+}
+
+/// Returns what the help has about an argument, with the values that can be written.
+fn about(arg: &Arg) -> String {
+    let help = marked_help(&arg.get_help().map(ToString::to_string).unwrap_or_default());
+    let values = arg.get_possible_values();
+    let values: Vec<String> = values.iter().map(|value| format!("`{}`", value.get_name())).collect();
+    match values.split_last() {
+        Some((last, others)) if arg.get_action().takes_values() && !arg.is_hide_possible_values_set() => {
+            format!("{help}: {} or {last}", others.join(", "))
+        }
+        _ => help,
+    }
 }
 
 /// Returns an item of a list, in lines.
 fn item(term: &str, text: &str) -> String {
     let mut lines = vec![format!("- {term}:")];
-    // A blank in code is part of it.
     for word in text.split(' ') {
         match lines.last_mut() {
             Some(line) if line.len() + 1 + word.len() <= WIDTH => *line += &format!(" {word}"),
@@ -134,45 +128,24 @@ fn item(term: &str, text: &str) -> String {
     lines.join("\n")
 }
 
-/// Returns the options of a command as a list, with what stands by hand in the list that the page has.
-fn options(leaf: &Leaf, present: &[&str]) -> String {
-    let mut details = present.join("\n");
-    details.insert(0, '\n');
-    let mut details: Vec<(String, String)> = details
-        .split("\n- ")
-        .skip(1)
-        .map(|item| {
-            let (first, rest) = item.split_once("\n\n").unwrap_or((item, ""));
-            let term = first.split(':').next().unwrap_or_default();
-            (term.to_owned(), rest.trim_end().to_owned())
-        })
-        .collect();
-    let arguments = leaf.arguments();
-    let mut text = String::new();
-    for arg in arguments {
+/// Returns the options of a command as a list, with the paragraphs that are written by hand in the list that the page has.
+fn options(leaf: &Leaf, present: &str) -> String {
+    let items = present.split("\n- ").skip(1).filter_map(|item| item.split_once("\n\n"));
+    let items = items.map(|(first, by_hand)| {
+        let term = first.split(':').next().unwrap_or_default();
+        (term.to_owned(), by_hand.trim_end().to_owned())
+    });
+    let mut by_hand: BTreeMap<String, String> = items.filter(|(_, text)| !text.is_empty()).collect();
+    let mut list = String::new();
+    for arg in leaf.arguments() {
         let term = term(arg);
-        let help = arg.get_help().unwrap_or_else(|| panic!("{}: {term} has no help", leaf.name)).to_string();
-        let values = arg.get_possible_values();
-        let values: Vec<String> = if arg.is_hide_possible_values_set() || !arg.get_action().takes_values() {
-            Vec::new()
-        } else {
-            values.iter().map(|value| format!("`{}`", value.get_name())).collect()
-        };
-        let mut help = marked(&help);
-        if let Some((last, others)) = values.split_last() {
-            help += &format!(": {} or {last}", others.join(", "));
-        }
-        text += &format!("{}.\n", item(&term, &help));
-        if let Some(at) = details.iter().position(|(of, _)| *of == term) {
-            let (_, rest) = details.remove(at);
-            if !rest.is_empty() {
-                text += &format!("\n{rest}\n\n");
-            }
+        list += &format!("{}.\n", item(&term, &about(arg)));
+        if let Some(text) = by_hand.remove(&term) {
+            list += &format!("\n{text}\n\n");
         }
     }
-    details.retain(|(_, rest)| !rest.is_empty());
-    assert!(details.is_empty(), "{} has no such option, which the manual explains: {details:?}", leaf.name);
-    text
+    assert!(by_hand.is_empty(), "{} has no such option, which the manual explains: {by_hand:?}", leaf.name);
+    list
 }
 
 /// Returns the list of commands, each with its page.
@@ -186,7 +159,7 @@ fn commands(root: &Command, pages: &[PathBuf]) -> String {
         let page = format!("vmware-bdwrapper-{name}");
         let has_page = pages.iter().any(|path| path.ends_with(format!("{page}.1.md")));
         let see = if has_page { format!(". See **{page}**(1)") } else { ". See below".to_owned() };
-        text += &format!("{}.\n", item(&format!("`{name}`"), &(marked(&about) + &see)));
+        text += &format!("{}.\n", item(&format!("`{name}`"), &(marked_help(&about) + &see)));
     }
     text
 }
@@ -206,14 +179,15 @@ fn updated(page: &str, root: &Command, pages: &[PathBuf]) -> String {
         let part = || Leaf { name: name.to_owned(), command: find(root, name) };
         let is_in_list = |line: &&str| line.is_empty() || line.starts_with("- ") || line.starts_with("  ");
         let list: Vec<&str> = lines[at..].iter().copied().take_while(is_in_list).collect();
+        let list_end = at + list.len();
         match what {
             "options" => {
-                at += list.len();
-                text += options(&part(), &list).trim_end();
+                text += options(&part(), &format!("\n{}", list.join("\n"))).trim_end();
+                at = list_end;
             }
             "commands" => {
-                at += list.len();
                 text += commands(root, pages).trim_end();
+                at = list_end;
             }
             "synopsis" => {
                 at += lines[at..].iter().take_while(|line| !line.starts_with(['#', '<'])).count();
