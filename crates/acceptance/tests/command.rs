@@ -758,5 +758,21 @@ fn demo(ordinary_user: bool) -> String {
     assert_eq!(out.contains(gone), out.contains("is an ordinary loop device"), "{out}");
     assert_eq!(out.contains("hdparm -g"), out.contains("is an ordinary loop device"), "{out}");
     assert!(!Path::new("/dev/sd/bdwrapper-demo").exists() && !Path::new("/dev/hd/bdwrapper-demo").exists());
+    // What it shows can be pasted elsewhere, by the same user.
+    let commands: Vec<&str> = out.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
+    let elsewhere = scratch.path("elsewhere");
+    fs::create_dir(&elsewhere).expect("it is our directory");
+    chmod(&elsewhere, 0o777);
+    let undo = "rm -f /dev/[sh]d/bdwrapper-demo; losetup --detach $loop";
+    let script = format!(
+        "cd {} && trap '[ $? = 0 ] || {{ {undo}; }}' EXIT && set -e\n{}\n",
+        elsewhere.display(),
+        commands.join("\n")
+    );
+    let pasted = Run::new("sh").args(["-c", &script]);
+    let pasted = if ordinary_user { pasted.nobody() } else { pasted };
+    let again = pasted.output().expect_out();
+    assert!(again.contains("Adap=SCSI") && again.contains("Model=BDWRAPPER DISK"), "{again}");
+    assert_eq!(fs::read_dir(&elsewhere).expect("it is our directory").count(), 0, "{script}");
     out
 }
