@@ -1816,6 +1816,10 @@ fn colours() {
     }
     let coloured = shown("TERM=xterm", &doctor);
     assert!(coloured.contains("ok\x1b[0m: ") && coloured.contains("Ready\x1b[0m: "), "{coloured:?}");
+    let twice =
+        shown("TERM=xterm", &format!("probe --device {entry} --device {}", entry.replace("=scsi", "=ide")));
+    assert!(twice.contains("VMware would accept it\x1b[0m as"), "{twice:?}");
+    assert!(twice.contains("It would not be accepted\x1b[0m: "), "{twice:?}");
     let json = shown("TERM=xterm", &format!("doctor --json --device {entry} true"));
     assert!(!json.contains('\x1b'), "{json}");
 }

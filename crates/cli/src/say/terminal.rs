@@ -52,7 +52,7 @@ pub fn table<const N: usize>(
         };
         let all = |path: usize| (0..N).map(|column| least(column, path)).collect::<Vec<_>>();
         // Each column has a line and two blanks.
-        let fits = |path: &usize| all(*path).iter().sum::<usize>() + 3 * N + 1 <= width;
+        let fits = |path: &usize| all(*path).iter().sum::<usize>() + 3 * N < width;
         let Some(path) = [natural].into_iter().chain((TEXT..width).rev()).find(fits) else {
             return rows.iter().map(|row| facts(titles, row, whole, width, &style)).collect();
         };
