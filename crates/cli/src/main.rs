@@ -187,7 +187,7 @@ enum Task {
         /// The device to which the link leads
         #[arg(value_name = "DEVICE", requires = "name")]
         device: Option<PathBuf>,
-        /// Make this link: /dev/sd/... or /dev/hd/...
+        /// Make this link, below /dev/sd or /dev/hd
         #[arg(long = "as", value_name = "NAME", requires = "device", conflicts_with_all = ["remove", "list"])]
         name: Option<PathBuf>,
         /// Make this user the owner of the device
