@@ -8,6 +8,7 @@
 # make bench-vm     the same on real devices and beside the kernel's SCSI targets, in a virtual machine
 # make conformance  libiscsi's tests of the SCSI commands on listed devices, with both engines or ENGINE
 # make fuzz         libFuzzer looks for input that breaks the disk, for SECONDS (60) a target; SEED repeats a run
+# make manual     write the commands, usages and options of the command line into the pages of man/
 # make packages   a .deb and an .rpm of what `make all` built, in target/packages
 # make install    as root: see the variables in the Makefile; `make uninstall`, given the same ones, removes it again
 
@@ -30,7 +31,7 @@ MAINTAINER =
 
 CARGO = cargo
 CARGO_TARGET_DIR ?= target
-MANUAL = vmware-bdwrapper.1 libvmware-bdwrapper.7 vmware-bdwrapper.conf.5
+MANUAL = $(patsubst man/%.md,%,$(wildcard man/*.md))
 SHELLS = bash fish zsh
 
 export PREFIX BINDIR MANDIR LIBDIR ZSHDIR LOADER SETUID STRIP DESTDIR CARGO CARGO_TARGET_DIR MAINTAINER
@@ -116,6 +117,10 @@ bench-vm: all
 conformance: all
 	scripts/conformance $(if $(ENGINE),--engine $(ENGINE))
 
+# The same test as in `make check`, which otherwise fails if a page is out of date.
+manual: rust
+	BDWRAPPER_WRITE_MANUAL=1 $(CARGO) test -p vmware-bdwrapper --locked manual::pages_are_up_to_date
+
 # Builds what it needs by itself, instrumented.
 fuzz: rust
 	@scripts/fuzz $(or $(SECONDS),60) $(SEED)
@@ -131,4 +136,4 @@ install uninstall:
 clean:
 	$(CARGO) clean
 
-.PHONY: default help all rust build check check-debian13 check-slow check-vm demo bench bench-vm conformance fuzz packages install uninstall clean
+.PHONY: default help all rust build check check-debian13 check-slow check-vm demo bench bench-vm conformance fuzz manual packages install uninstall clean

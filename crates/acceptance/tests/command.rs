@@ -2,7 +2,6 @@
 
 mod system;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::Path;
@@ -45,7 +44,6 @@ fn main() -> ExitCode {
         trial("probe/json", &[], json_document),
         trial("json/what a terminal would act upon", &[], json_on_a_terminal),
         trial("usage", &[], usage),
-        trial("usage/the manual", &[], manual),
         trial("usage/the options of an entry in the manual", &[], entry_manual),
         trial("installed", installs, installed),
         trial("documents/a loop device and back", devices, || loop_device(true)),
@@ -526,74 +524,6 @@ fn usage() {
     assert_eq!((pipe.code(), pipe.err().as_str()), (0, ""));
 }
 
-/// The commands in a help text.
-fn tasks(help: &str) -> Vec<String> {
-    let lines =
-        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let names = lines.filter_map(|line| line.split_ascii_whitespace().next());
-    names.filter(|name| *name != "help").map(str::to_owned).collect()
-}
-
-/// The long options in a text; one has a short form as well.
-fn options(text: &str) -> BTreeSet<String> {
-    let is_of_one = |byte: char| byte.is_ascii_lowercase() || byte == '-';
-    let long = |word| match word {
-        "-o" => Some("output"),
-        _ => str::strip_prefix(word, "--"),
-    };
-    let words = text.split(|letter: char| !is_of_one(letter)).filter_map(long);
-    // The manual lists the arguments of each command once.
-    words
-        .filter(|word| !["", "help", "version", "message-format"].contains(word))
-        .map(str::to_owned)
-        .collect()
-}
-
-/// What `--help` has, the synopsis of vmware-bdwrapper(1) has, and the section of the command explains; and nothing else.
-fn manual() {
-    let page = fs::read_to_string(sources().join("man/vmware-bdwrapper.1.md")).expect("it is there");
-    let (synopsis, rest) = page.split_once("\n## Description\n").expect("it has one");
-    let (_, sections) = rest.split_once("\n## Commands\n").expect("it has them");
-    let (sections, _) = sections.split_once("\n## Exit status\n").expect("it has one");
-    let help = |words: &[&str]| run().args(words).arg("--help").output().expect_out();
-    let (_, messages) = page.split_once("\n## Messages\n").expect("it has the section");
-    assert!(synopsis.contains("`--message-format`") && messages.contains("`--message-format json`"));
-    let mut names = Vec::new();
-    for task in tasks(&help(&[])) {
-        match &tasks(&help(&[&task]))[..] {
-            [] => names.push(task),
-            parts => names.extend(parts.iter().map(|part| format!("{task} {part}"))),
-        }
-    }
-    for name in names {
-        let words: Vec<&str> = name.split(' ').collect();
-        let text = help(&words);
-        let lines = text.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
-        let of_help =
-            options(&lines.filter_map(|line| line.split("  ").next()).collect::<Vec<_>>().join("\n"));
-        let lines = synopsis.lines().filter(|line| {
-            line.strip_prefix("`vmware-bdwrapper ")
-                .and_then(|line| line.strip_prefix(name.as_str()))
-                .is_some_and(|rest| rest.starts_with(['`', ' ']))
-        });
-        let lines: Vec<&str> = lines.collect();
-        assert!(!lines.is_empty(), "{name} is not in the synopsis");
-        assert_eq!(options(&lines.join("\n")), of_help, "{name}: the synopsis of the manual, and --help");
-        let section = sections.split("\n### ").find(|section| {
-            let heading = section.lines().next().unwrap_or_default();
-            heading.split(", ").any(|one| one == name)
-        });
-        let explained = options(section.unwrap_or_else(|| panic!("{name} has no section in the manual")));
-        let missing: Vec<&String> = of_help.difference(&explained).collect();
-        assert!(missing.is_empty(), "{name}: the manual does not explain {missing:?}");
-        let (_, usage) = text.split_once("\nUsage: ").expect("it has one");
-        let usage = usage.split("\n\n").next().unwrap_or_default();
-        if !usage.contains("[OPTIONS]") {
-            assert_eq!(options(usage), of_help, "{name}: the usage, and what is below");
-        }
-    }
-}
-
 /// libvmware-bdwrapper(7) explains each option of an entry, in the order of the help, and nothing else.
 fn entry_manual() {
     let page = fs::read_to_string(sources().join("man/libvmware-bdwrapper.7.md")).expect("it is there");
@@ -731,8 +661,13 @@ fn manual_loop(is_root: bool) {
 
 /// Runs what documents do with an image file: the lines that make a user namespace, or the others.
 fn image_files(in_namespace: bool) {
-    let documents =
-        [("README.md", [3, 0]), ("docs/programs.md", [7, 2]), ("man/vmware-bdwrapper.1.md", [2, 1])];
+    let documents = [
+        ("README.md", [3, 0]),
+        ("docs/programs.md", [7, 2]),
+        ("man/vmware-bdwrapper.1.md", [2, 0]),
+        ("man/vmware-bdwrapper-run.1.md", [2, 0]),
+        ("man/vmware-bdwrapper-trace.1.md", [0, 1]),
+    ];
     for (document, count) in documents {
         let scratch = Scratch::new();
         for name in ["toy.img", "disk.img"] {
@@ -740,6 +675,7 @@ fn image_files(in_namespace: bool) {
         }
         symlink("/bin/true", scratch.path("the-tests")).expect("it is our directory");
         let text = fs::read_to_string(sources().join(document)).expect("it is part of the sources");
+        let text = text.replace("\\\n", "");
         let lines = text.split("```\n").skip(1).step_by(2).flat_map(str::lines).filter(|line| {
             let is_on_image = line.contains(" toy.img") || line.contains(" disk.img");
             let is_on_loop = ["dd ", "loop="].iter().any(|start| line.starts_with(start));
@@ -824,5 +760,21 @@ fn demo(ordinary_user: bool) -> String {
     assert_eq!(out.contains(gone), out.contains("is an ordinary loop device"), "{out}");
     assert_eq!(out.contains("hdparm -g"), out.contains("is an ordinary loop device"), "{out}");
     assert!(!Path::new("/dev/sd/bdwrapper-demo").exists() && !Path::new("/dev/hd/bdwrapper-demo").exists());
+    // What it shows can be pasted elsewhere, by the same user.
+    let commands: Vec<&str> = out.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
+    let elsewhere = scratch.path("elsewhere");
+    fs::create_dir(&elsewhere).expect("it is our directory");
+    chmod(&elsewhere, 0o777);
+    let undo = "rm -f /dev/[sh]d/bdwrapper-demo; losetup --detach $loop";
+    let script = format!(
+        "cd {} && trap '[ $? = 0 ] || {{ {undo}; }}' EXIT && set -e\n{}\n",
+        elsewhere.display(),
+        commands.join("\n")
+    );
+    let pasted = Run::new("sh").args(["-c", &script]);
+    let pasted = if ordinary_user { pasted.nobody() } else { pasted };
+    let again = pasted.output().expect_out();
+    assert!(again.contains("Adap=SCSI") && again.contains("Model=BDWRAPPER DISK"), "{again}");
+    assert_eq!(fs::read_dir(&elsewhere).expect("it is our directory").count(), 0, "{script}");
     out
 }

@@ -1677,22 +1677,27 @@ fn list_table() {
     // Too narrow for a table: a line for each fact.
     let narrow = list(40, "");
     let facts = format!(
-        "{}\n  size: 1 MiB\n  kind: loop\n  usable: no: it can only be read\n  persistent name: file {}\n",
-        device.path().display(),
-        path.display()
+        "{}\n  size: 1 MiB\n  kind: loop\n  usable: no: it can only be read\n  persistent name: file\n  ",
+        device.path().display()
     );
     assert!(narrow.contains(&facts) && !narrow.contains('|'), "{narrow}");
-    // No name is broken: one that is too long for its column has a line of its own.
-    for columns in [60, 80, 120, 200] {
+    // A path that is too long loses its middle: its beginning and its end stay together, in one line.
+    for columns in [40, 80, 120, 240] {
         let out = list(columns, "--all");
-        assert!(out.contains(path.to_str().expect("ASCII")), "{columns}: {out}");
-        if out.starts_with('|') {
-            let widths: Vec<usize> = out.lines().map(|line| line.chars().count()).collect();
-            assert!(widths.iter().all(|width| *width <= columns as usize), "{columns}: {out}");
-            assert!(out.contains(&format!("| {} ", device.path().display())), "{out}");
-        } else {
-            assert!(columns < 200 && out.contains(&facts), "{columns}: {out}");
-        }
+        let widths: Vec<usize> = out.lines().map(|line| line.chars().count()).collect();
+        assert!(widths.iter().all(|width| *width <= columns as usize), "{columns}: {out}");
+        assert_eq!(
+            out.contains(&format!("| {} ", device.path().display())),
+            columns > 40,
+            "{columns}: {out}"
+        );
+        assert_eq!(out.contains(path.to_str().expect("ASCII")), columns == 240, "{columns}: {out}");
+        let ends = |word: &str| {
+            let (start, end) = word.split_once("...")?;
+            Some(path.to_str()?.starts_with(start) && name.ends_with(end))
+        };
+        let is_shortened = out.split_whitespace().any(|word| ends(word) == Some(true));
+        assert_eq!(is_shortened, columns < 240, "{columns}: {out}");
     }
     let piped = |options: &[&str]| Run::new(command()).arg("list").args(options).output().expect_out();
     let line = piped(&[]).lines().find(|line| line.contains(name)).map(str::to_owned);
@@ -1765,6 +1770,15 @@ fn wrapping() {
             assert_eq!(words(&out), words(&piped), "{task}");
         }
     }
+    // A path is shortened, and a command that has it stays as it is.
+    let long = "/nonexistent-image-with-a-name-that-is-longer-than-a-line-of-this-terminal";
+    let out = shown(60, &format!("doctor --device {long}=scsi true"));
+    assert!(
+        out.contains("problem:\n  ...") && out.contains(&format!("'truncate --size 8G {long}'")),
+        "{out}"
+    );
+    let wide = |line: &&str| line.chars().count() > 60 && !line.contains('\'');
+    assert_eq!(out.lines().find(wide), None, "{out}");
     let out = shown(60, absent);
     assert!(out.contains("'truncate --size 8G /nonexistent-image'"), "{out}");
     let ready = shown(60, &format!("doctor --device {entry} true"));
@@ -1802,6 +1816,10 @@ fn colours() {
     }
     let coloured = shown("TERM=xterm", &doctor);
     assert!(coloured.contains("ok\x1b[0m: ") && coloured.contains("Ready\x1b[0m: "), "{coloured:?}");
+    let twice =
+        shown("TERM=xterm", &format!("probe --device {entry} --device {}", entry.replace("=scsi", "=ide")));
+    assert!(twice.contains("VMware would accept it\x1b[0m as"), "{twice:?}");
+    assert!(twice.contains("It would not be accepted\x1b[0m: "), "{twice:?}");
     let json = shown("TERM=xterm", &format!("doctor --json --device {entry} true"));
     assert!(!json.contains('\x1b'), "{json}");
 }

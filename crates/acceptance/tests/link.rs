@@ -140,7 +140,7 @@ fn dry_run() {
          SUBSYSTEM==\"block\", ENV{{DEVTYPE}}==\"disk\", ATTR{{loop/backing_file}}==\"{}\", SYMLINK+=\"sd/test\", OWNER=\"nobody\", \
          GROUP=\"disk\", MODE=\"0660\"\n\
          The rule does not attach the file: have 'losetup --find --show {0}' run at each start of the system (a unit for systemd is in \
-         vmware-bdwrapper(1)).\n",
+         vmware-bdwrapper-link(1)).\n",
         image.display()
     );
     assert_eq!(said, snapshot);
@@ -692,7 +692,7 @@ fn attached() {
     drop(device);
     place.shell("udevadm settle; rm -f /dev/sd/test");
 
-    let manual = std::fs::read_to_string(system::sources().join("man/vmware-bdwrapper.1.md"));
+    let manual = std::fs::read_to_string(system::sources().join("man/vmware-bdwrapper-link.1.md"));
     let manual = manual.expect("it is there");
     let unit = manual.split("```\n").find(|text| text.starts_with("[Unit]\n")).expect("it has one");
     let unit = unit.replace("/srv/windows.img", image.to_str().expect("ASCII"));

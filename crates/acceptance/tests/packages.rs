@@ -221,17 +221,15 @@ fn deb_contents() {
         };
         assert_eq!(fields[0], mode, "{line}");
     }
-    for end in [
+    let pages = PAGES.map(|page| format!("./usr/share/man/{page}.gz"));
+    for end in pages.iter().map(String::as_str).chain([
         "-linux-gnu/libvmware-bdwrapper.so.0",
         "./etc/vmware-bdwrapper.conf",
-        "./usr/share/man/man1/vmware-bdwrapper.1.gz",
-        "./usr/share/man/man5/vmware-bdwrapper.conf.5.gz",
-        "./usr/share/man/man7/libvmware-bdwrapper.7.gz",
         "./usr/share/bash-completion/completions/vmware-bdwrapper",
         "./usr/share/fish/vendor_completions.d/vmware-bdwrapper.fish",
         "./usr/share/zsh/vendor-completions/_vmware-bdwrapper",
         "./usr/share/doc/vmware-bdwrapper/copyright",
-    ] {
+    ]) {
         assert_eq!(out.lines().filter(|line| line.ends_with(end)).count(), 1, "{end}: {out}");
     }
     let depends = Run::new("dpkg-deb").arg("--field").arg(deb()).arg("Depends").output().expect_out();
@@ -767,14 +765,14 @@ fn setup_at_once() {
 fn rpm_contents() {
     let query = |what: &[&str]| Run::new("rpm").arg("-qp").args(what).arg(rpm()).output().expect_out();
     let names = query(&["--list"]);
-    for name in [
+    let pages = PAGES.map(|page| format!("/usr/share/man/{page}.gz"));
+    for name in pages.iter().map(String::as_str).chain([
         "/usr/bin/vmware-bdwrapper",
         "/usr/lib64/libvmware-bdwrapper.so.0",
         "/etc/vmware-bdwrapper.conf",
-        "/usr/share/man/man1/vmware-bdwrapper.1.gz",
         "/usr/share/licenses/vmware-bdwrapper/LICENSE-MIT",
         "/usr/share/zsh/site-functions/_vmware-bdwrapper",
-    ] {
+    ]) {
         assert!(names.lines().any(|line| line == name), "{name}: {names}");
     }
     let files = query(&["--dump"]);

@@ -6,6 +6,8 @@ mod command;
 mod entries;
 mod file;
 mod host;
+#[cfg(test)]
+mod manual;
 mod program;
 mod say;
 mod trace;
@@ -25,8 +27,9 @@ use say::finding::{Code, Finding};
 /// Lets block devices and image files pass for physical disks, so that VMware takes them.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 100, styles = say::colour::CLAP)]
+#[command(override_usage = "vmware-bdwrapper [--message-format text|json] COMMAND [ARGUMENT]...")]
 struct CommandLine {
-    /// Write messages to the standard error as text, or as JSON, an object on each line
+    /// Write messages to the standard error as text (default) or as JSON, one object per line
     #[arg(long, global = true, value_name = "text|json", value_enum, default_value_t = Format::Text)]
     #[arg(hide_default_value = true, hide_possible_values = true, display_order = 900)]
     message_format: Format,
@@ -53,31 +56,32 @@ enum Task {
         after_help = "Example:\n  vmware-bdwrapper run --device $PWD/disk.img=ide -- /sbin/hdparm -i disk.img"
     )]
     Run {
-        /// A device: PATH[=OPTION,...]; without it those of VMWARE_BDWRAPPER_DEVICES are used
+        /// List this device: PATH[=OPTION,...] (default: the devices in VMWARE_BDWRAPPER_DEVICES)
         #[arg(long = "device", value_name = "ENTRY")]
         devices: Vec<OsString>,
-        /// What answers: library, supervisor, or auto: the library where it works, else the supervisor
+        /// Choose the engine: library, supervisor, or auto (default): the library where it works, else the supervisor
         #[arg(long, value_enum, default_value_t = command::run::EngineOption::Auto, hide_possible_values = true)]
         #[arg(hide_default_value = true)]
         engine: command::run::EngineOption,
-        /// How much is said: -1 nothing, 0 errors, 1 warnings, 10 what the library found, 100 descriptors, 1000 requests
+        /// Set how much is printed: -1 nothing, 0 errors, 1 warnings (default), 10 entries, 100 descriptors, 1000 requests
         #[arg(long, value_name = "N", allow_hyphen_values = true, hide_possible_values = true)]
         #[arg(value_parser = ["-1", "0", "1", "10", "100", "1000"])]
         log_level: Option<String>,
-        /// Start the program although a device is mounted, swapped on or held
+        /// Start the program although a device is in use
         #[arg(long)]
         force: bool,
-        /// The program and its arguments
+        /// The program to start, and its arguments
         #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
         command: Vec<OsString>,
     },
     /// Show what VMware would find, without and with an engine
+    #[command(override_usage = "vmware-bdwrapper probe [--device ENTRY]... [--engine ENGINE] [--json]")]
     #[command(after_help = "Example:\n  vmware-bdwrapper probe --device /dev/sd/test")]
     Probe {
-        /// A device: PATH[=OPTION,...]; without it those of VMWARE_BDWRAPPER_DEVICES are used
+        /// List this device: PATH[=OPTION,...] (default: the devices in VMWARE_BDWRAPPER_DEVICES)
         #[arg(long = "device", value_name = "ENTRY")]
         devices: Vec<OsString>,
-        /// What answers: library, supervisor, or auto: the library where it is installed, else the supervisor
+        /// Choose the engine: library, supervisor, or auto (default): the library where it is installed, else the supervisor
         #[arg(long, value_enum, default_value_t = command::run::EngineOption::Auto, hide_possible_values = true)]
         #[arg(hide_default_value = true)]
         engine: command::run::EngineOption,
@@ -85,38 +89,39 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
-    /// Show what a program asks of its disks, or replay it
+    /// Print the requests that a program makes on the listed devices, or replay them
     #[command(
-        override_usage = "vmware-bdwrapper trace [--device ENTRY]... [--engine ENGINE] [--json] [-o FILE] [--force] [--] PROGRAM [ARGUMENT]...\n       \
+        override_usage = "vmware-bdwrapper trace [--device ENTRY]... [--engine ENGINE] [--json] [--output FILE] [--force] [--] PROGRAM [ARGUMENT]...\n       \
                           vmware-bdwrapper trace --replay FILE [--device ENTRY]... [--json] [--write [--force]]"
     )]
     #[command(after_help = trace::HELP)]
     Trace(trace::Options),
-    /// Say what stands in the way of a program and its devices, and what to do
+    /// Check a program and its devices, and explain how to fix what is wrong
     #[command(
         override_usage = "vmware-bdwrapper doctor [--device ENTRY]... [--vmdk FILE] [--json | --quiet] [PROGRAM]"
     )]
     #[command(after_help = "Example:\n  vmware-bdwrapper doctor --device /dev/sd/test vmware")]
     Doctor {
-        /// A device: PATH[=OPTION,...]; without it those of VMWARE_BDWRAPPER_DEVICES are used
+        /// List this device: PATH[=OPTION,...] (default: the devices in VMWARE_BDWRAPPER_DEVICES)
         #[arg(long = "device", value_name = "ENTRY")]
         devices: Vec<OsString>,
-        /// Compare this descriptor of a virtual disk with the devices
+        /// Compare this descriptor with its device, too
         #[arg(long, value_name = "FILE")]
         vmdk: Option<PathBuf>,
         /// Print one JSON document
         #[arg(long)]
         json: bool,
-        /// Print problems only
+        /// Print only problems
         #[arg(long, conflicts_with = "json")]
         quiet: bool,
-        /// The program; without it those that /etc/vmware-bdwrapper.conf lists
+        /// The program to check (default: those in /etc/vmware-bdwrapper.conf)
         program: Option<OsString>,
     },
-    /// List the block devices of this host, and say which are fit to be a disk of VMware's
+    /// List the block devices of this system, and whether VMware can use them
+    #[command(override_usage = "vmware-bdwrapper list [--all] [--json]")]
     #[command(after_help = "Example:\n  vmware-bdwrapper list")]
     List {
-        /// Show devices that stand for nothing, too: loop devices without a file, for example
+        /// List unused devices, too: loop devices without a file, nbd devices without a server
         #[arg(long)]
         all: bool,
         /// Print one JSON document
@@ -124,6 +129,7 @@ enum Task {
         json: bool,
     },
     /// Print the directory in which set-user-ID programs find libraries
+    #[command(override_usage = "vmware-bdwrapper libdir [--loader FILE] [--root DIRECTORY]")]
     #[command(after_help = "Example:\n  vmware-bdwrapper libdir --loader /lib64/ld-linux-x86-64.so.2")]
     Libdir {
         /// Ask this dynamic loader instead of the system's
@@ -133,7 +139,7 @@ enum Task {
         #[arg(long, value_name = "DIRECTORY")]
         root: Option<PathBuf>,
     },
-    /// Describe devices as virtual disks of VMware's: .vmdk files
+    /// Write and update descriptors of virtual disks, and attach them to virtual machines
     #[command(subcommand)]
     #[command(
         after_help = "Examples:\n  vmware-bdwrapper vmdk create /dev/vg0/windows=scsi -o windows.vmdk\n  vmware-bdwrapper vmdk attach \
@@ -143,35 +149,39 @@ enum Task {
     Vmdk(vmdk::Vmdk),
     /// Give a device or image file to a user as a disk for VMware, in one step
     #[command(
+        override_usage = "vmware-bdwrapper add DEVICE --to USER [--kind scsi|ide|sata] [--name NAME] [--vm FILE.vmx] [--yes] [--dry-run]",
         after_help = "Example:\n  sudo vmware-bdwrapper add /dev/vg0/windows --to $USER --vm ~/vmware/Windows/Windows.vmx"
     )]
     Add(command::add::Add),
     /// Undo what `add` did for a device
-    #[command(after_help = "Example:\n  sudo vmware-bdwrapper remove windows")]
+    #[command(
+        override_usage = "vmware-bdwrapper remove NAME|DEVICE [--vm FILE.vmx] [--yes] [--dry-run]",
+        after_help = "Example:\n  sudo vmware-bdwrapper remove windows"
+    )]
     Remove(command::add::Remove),
-    /// Give the installed library the set-user-ID bit and list programs and devices, or take the bit
+    /// Set or clear the library's set-user-ID bit; list programs and devices
     #[command(
         override_usage = "vmware-bdwrapper setup --setuid [--program FILE]... [--device ENTRY]... [--force] [--dry-run]\n       \
                           vmware-bdwrapper setup --no-setuid [--dry-run]"
     )]
     #[command(after_help = "Example:\n  sudo vmware-bdwrapper setup --setuid --device /dev/sd/test")]
     Setup {
-        /// Let set-user-ID programs that /etc/vmware-bdwrapper.conf lists use the library
+        /// Set the bit, so that set-user-ID programs in /etc/vmware-bdwrapper.conf can use the library
         #[arg(long, required_unless_present = "no_setuid")]
         setuid: bool,
-        /// Let no set-user-ID program use it
+        /// Clear the bit, so that no set-user-ID program can use the library
         #[arg(long, conflicts_with = "setuid")]
         no_setuid: bool,
-        /// List this program in the file, besides VMware's
+        /// Add this program to /etc/vmware-bdwrapper.conf
         #[arg(long = "program", value_name = "FILE", conflicts_with = "no_setuid")]
         programs: Vec<PathBuf>,
-        /// List this device in the file: PATH[=OPTION,...]
+        /// Add this device to /etc/vmware-bdwrapper.conf: PATH[=OPTION,...]
         #[arg(long = "device", value_name = "ENTRY", conflicts_with = "no_setuid")]
         devices: Vec<OsString>,
-        /// List a device that is mounted, swapped on or held, or that the system runs from, all the same
+        /// Add a device although it is in use
         #[arg(long, conflicts_with = "no_setuid")]
         force: bool,
-        /// Only say what would be done
+        /// Only print what would be done
         #[arg(long)]
         dry_run: bool,
     },
@@ -186,41 +196,42 @@ enum Task {
     )]
     #[command(group = clap::ArgGroup::new("action").required(true).args(["device", "remove", "list"]))]
     Link {
-        /// The device that the link leads to
+        /// The device to which the link leads
         #[arg(value_name = "DEVICE", requires = "name")]
         device: Option<PathBuf>,
-        /// The link: /dev/sd/... or /dev/hd/...
+        /// Make this link, below /dev/sd or /dev/hd
         #[arg(long = "as", value_name = "NAME", requires = "device", conflicts_with_all = ["remove", "list"])]
         name: Option<PathBuf>,
-        /// Give the device to this user
+        /// Make this user the owner of the device
         #[arg(long, value_name = "USER", requires = "device", conflicts_with_all = ["remove", "list"])]
         owner: Option<String>,
-        /// Give the device to this group
+        /// Set the group of the device
         #[arg(long, requires = "device", conflicts_with_all = ["remove", "list"])]
         group: Option<String>,
-        /// Give the device this mode: octal, such as 0660
+        /// Set the mode of the device: octal, such as 0660
         #[arg(long, requires = "device", conflicts_with_all = ["remove", "list"])]
         mode: Option<String>,
-        /// Have udev do all this after each start of the system
+        /// Write a udev rule, which makes the link at each start of the system
         #[arg(long, requires = "device", conflicts_with_all = ["remove", "list"])]
         persist: bool,
-        /// Replace or remove a link that is none of ours; take a device that is in use, or a physical disk
+        /// Accept a refused device; replace or remove a link that this command did not make
         #[arg(long, conflicts_with = "list")]
         force: bool,
-        /// Remove this link and what makes it persist
+        /// Remove this link and its udev rule
         #[arg(long, value_name = "NAME")]
         remove: Option<PathBuf>,
-        /// Show the links, where they lead, and whether they persist
+        /// Print the links, their targets, and whether a rule makes them
         #[arg(long)]
         list: bool,
         /// Print one JSON document
         #[arg(long, requires = "list", conflicts_with_all = ["device", "remove"])]
         json: bool,
-        /// Only say what would be done
+        /// Only print what would be done
         #[arg(long, conflicts_with = "list")]
         dry_run: bool,
     },
-    /// Print what a shell needs to complete this command's words
+    /// Print the completion script for a shell
+    #[command(override_usage = "vmware-bdwrapper completions SHELL")]
     #[command(
         after_help = "Example:\n  vmware-bdwrapper completions bash > ~/.local/share/bash-completion/completions/vmware-bdwrapper"
     )]

@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn the_manual_has_the_table() {
-        let manual = include_str!("../../../man/vmware-bdwrapper.1.md");
+        let manual = include_str!("../../../man/vmware-bdwrapper-vmdk.1.md");
         let title = "guest                 kind   adapter\n";
         let (_, table) = manual.split_once(title).expect("the manual has the table");
         let rows: Vec<&str> = table.lines().take_while(|line| !line.starts_with("```")).collect();

@@ -16,8 +16,21 @@ pub const LIBRARY: &str = names::LIBRARY;
 pub const CONF: &str = names::CONFIGURATION_FILE;
 
 /// The manual pages, below the directory of the manual.
-pub const PAGES: [&str; 3] =
-    ["man1/vmware-bdwrapper.1", "man7/libvmware-bdwrapper.7", "man5/vmware-bdwrapper.conf.5"];
+pub const PAGES: [&str; 13] = [
+    "man1/vmware-bdwrapper-add.1",
+    "man1/vmware-bdwrapper-doctor.1",
+    "man1/vmware-bdwrapper-link.1",
+    "man1/vmware-bdwrapper-list.1",
+    "man1/vmware-bdwrapper-probe.1",
+    "man1/vmware-bdwrapper-run.1",
+    "man1/vmware-bdwrapper-setup.1",
+    "man1/vmware-bdwrapper-trace.1",
+    "man1/vmware-bdwrapper-vmdk.1",
+    "man1/vmware-bdwrapper.1",
+    "man5/vmware-bdwrapper.conf.5",
+    "man7/libvmware-bdwrapper.7",
+    "man7/vmware-bdwrapper-messages.7",
+];
 
 /// What shells complete from, below the directory of shared data, on other systems than Debian.
 pub const COMPLETIONS: [&str; 3] = [

@@ -36,7 +36,7 @@ pub enum Check {
 mod tests {
     use super::*;
 
-    /// vmware-bdwrapper(1) lists the names, and no other.
+    /// vmware-bdwrapper-doctor(1) lists the names, and no other.
     #[test]
     fn names_of_the_manual() {
         let names = Check::value_variants().iter().map(|check| {
@@ -46,7 +46,7 @@ mod tests {
         let names: Vec<String> = names.collect();
         let (last, others) = names.split_last().expect("there are some");
         let listed = format!("`check` ({} or {last})", others.join(", "));
-        let page = include_str!("../../../../man/vmware-bdwrapper.1.md");
+        let page = include_str!("../../../../man/vmware-bdwrapper-doctor.1.md");
         let words: Vec<&str> = page.split_whitespace().collect();
         assert!(words.join(" ").contains(&listed), "the manual does not say: {listed}");
     }

@@ -211,7 +211,7 @@ impl<'a> Probed<'a> {
                 said("VMware would refuse it", Verdict::Problem, &format!(": {reason}."))
             }
             Err(_) if self.facts.is_err() => said("It cannot be opened", Verdict::Problem, "."),
-            Err(clash) => clash.to_string(),
+            Err(clash) => said("It would not be accepted", Verdict::Problem, &format!(": {clash}")),
         };
         let findings = self.findings.iter().map(Finding::line).collect::<String>();
         text + &terminal::wrapped(&format!("{conclusion}\n{findings}"))

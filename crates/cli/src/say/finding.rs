@@ -32,7 +32,7 @@ impl Verdict {
     }
 }
 
-/// Declares the codes, with the list of them that vmware-bdwrapper(1) has to have.
+/// Declares the codes, with the list of them that vmware-bdwrapper-messages(7) must have.
 macro_rules! codes {
     ($(#[doc = $about:literal] $code:ident,)*) => {
         /// What kind of thing a finding is about, for programs.
@@ -298,8 +298,8 @@ mod tests {
 
     #[test]
     fn the_manual_has_each_code() {
-        let manual = include_str!("../../../../man/vmware-bdwrapper.1.md");
-        let (_, section) = manual.split_once("\n## Messages\n").expect("it has the section");
+        let manual = include_str!("../../../../man/vmware-bdwrapper-messages.7.md");
+        let (_, section) = manual.split_once("\n## Codes\n").expect("it has the section");
         let (section, _) = section.split_once("\n## ").expect("others follow");
         let listed: Vec<&str> = section.lines().filter(|line| line.starts_with("- `")).collect();
         let line = |(code, about): &(Code, &str)| {

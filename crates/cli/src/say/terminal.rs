@@ -7,8 +7,11 @@ use rustix::termios::tcgetwinsize;
 
 use crate::say::colour::{TITLE, styled};
 
-/// A sentence in a column has at least this width where it has more than that.
+/// A sentence in a column has at least this width where it has more than that, and so has a path that is shortened.
 const TEXT: usize = 20;
+
+/// What stands for the middle of a path that is too long.
+const GAP: &str = "...";
 
 /// How many columns the terminal has that the standard output is; none where it is no terminal.
 fn width() -> Option<usize> {
@@ -25,8 +28,8 @@ pub fn grid<const N: usize>(titles: [&str; N], rows: impl IntoIterator<Item: Int
 }
 
 /// Rows under titles as a table, and elsewhere than on a terminal a line each, for grep(1) and its kin. On a terminal the first
-/// `whole` columns are not broken, and no word is: where there is no room for that, each row is a line followed by one for each other
-/// cell. `style` colours what follows a title.
+/// `whole` columns stay as they are; in the others lines are broken at blanks, and paths are shortened where there is no room for them.
+/// Where that does not help, each row is a line followed by one for each other cell. `style` colours what follows a title.
 pub fn table<const N: usize>(
     titles: [&str; N],
     rows: &[[String; N]],
@@ -37,19 +40,31 @@ pub fn table<const N: usize>(
     let widest = |line: &str| line.chars().count();
     let natural = table.lines().map(|line| widest(&line)).max().unwrap_or(0);
     if let Some(width) = width().filter(|&width| width < natural) {
-        let least = |column: usize| {
+        // How wide a column must be where paths have at most this width.
+        let least = |column: usize, path: usize| {
             let cells = rows.iter().map(|row| row[column].as_str()).chain([titles[column]]);
+            let of_word = |word: &str| if word.contains('/') { widest(word).min(path) } else { widest(word) };
             let of_cell = |cell: &str| {
-                let words = cell.split(' ').map(widest).max().unwrap_or(0);
+                let words = cell.split(' ').map(of_word).max().unwrap_or(0);
                 if column < whole { widest(cell) } else { words.max(widest(cell).min(TEXT)) }
             };
             cells.map(of_cell).max().unwrap_or(0)
         };
-        let least: Vec<usize> = (0..N).map(least).collect();
+        let all = |path: usize| (0..N).map(|column| least(column, path)).collect::<Vec<_>>();
         // Each column has a line and two blanks.
-        if width < least.iter().sum::<usize>() + 3 * N + 1 {
-            return rows.iter().map(|row| facts(titles, row, &style)).collect();
-        }
+        let fits = |path: &usize| all(*path).iter().sum::<usize>() + 3 * N < width;
+        let Some(path) = [natural].into_iter().chain((TEXT..width).rev()).find(fits) else {
+            return rows.iter().map(|row| facts(titles, row, whole, width, &style)).collect();
+        };
+        let least = all(path);
+        let shortened = rows.iter().map(|row| {
+            let mut row = row.clone();
+            for cell in &mut row[whole..] {
+                *cell = cell.split(' ').map(|word| shortened(word, path)).collect::<Vec<_>>().join(" ");
+            }
+            row
+        });
+        table = grid(titles, shortened);
         let columns = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns(width));
         for (column, least) in table.column_iter_mut().zip(least) {
@@ -63,9 +78,18 @@ pub fn table<const N: usize>(
 }
 
 /// A row without a table.
-fn facts<const N: usize>(titles: [&str; N], row: &[String; N], style: &impl Fn(&str) -> String) -> String {
-    let others = titles.iter().zip(row).skip(1).filter(|(_, cell)| !cell.is_empty());
-    let others = others.map(|(title, cell)| format!("  {}: {}\n", title.to_lowercase(), style(cell)));
+fn facts<const N: usize>(
+    titles: [&str; N],
+    row: &[String; N],
+    whole: usize,
+    width: usize,
+    style: &impl Fn(&str) -> String,
+) -> String {
+    let others = titles.iter().zip(row).enumerate().skip(1).filter(|(_, (_, cell))| !cell.is_empty());
+    let others = others.map(|(column, (title, cell))| {
+        let line = format!("  {}: {}\n", title.to_lowercase(), style(cell));
+        if column < whole { line } else { wrap(&line, width) }
+    });
     format!("{}\n{}", styled(&row[0], TITLE), others.collect::<String>())
 }
 
@@ -77,8 +101,22 @@ pub fn wrapped(text: &str) -> String {
     )
 }
 
+/// A word that is a path, without its middle where it is wider than this. Its end says more than its beginning; the name of the file
+/// stays whole where there is room for it.
+fn shortened(word: &str, width: usize) -> String {
+    let letters: Vec<char> = word.chars().collect();
+    if letters.len() <= width || width < TEXT || !word.contains('/') || word.contains('\x1b') {
+        return word.to_owned();
+    }
+    let room = width - GAP.len();
+    let name = letters.iter().rev().take_while(|letter| **letter != '/').count() + 1;
+    let end = (room * 2 / 3).max(name).min(room);
+    let (begin, end) = (&letters[..room - end], &letters[letters.len() - end..]);
+    format!("{}{GAP}{}", String::from_iter(begin), String::from_iter(end))
+}
+
 /// Breaks a line. It goes on below its last column, which two blanks separate, or a little indented; a command that can be pasted stays
-/// in one piece.
+/// in one piece, and a path that is wider than a line is shortened.
 fn wrap(line: &str, width: usize) -> String {
     let text = line.trim_start();
     let is_example = line.len() - text.len() <= 4
@@ -90,6 +128,10 @@ fn wrap(line: &str, width: usize) -> String {
     let indent = if column * 2 > width { 2 } else { column };
     let (mut broken, mut at) = (String::new(), 0);
     for piece in pieces(line) {
+        let bare = piece.trim_end();
+        let is_word = !bare.contains([' ', '\'']);
+        let path = if is_word { shortened(bare, width.saturating_sub(indent)) } else { bare.to_owned() };
+        let piece = &(path + &piece[bare.len()..]);
         let length = visible(piece.trim_end());
         if at + length > width && at > indent {
             broken.truncate(broken.trim_end_matches(' ').len());
@@ -158,6 +200,20 @@ mod tests {
             wrap("  vmware-bdwrapper probe --device x\n", 12),
             "  vmware-bdwrapper probe --device x\n"
         );
+    }
+
+    #[test]
+    fn paths() {
+        let path = "/srv/images/of/virtual/machines/disk.img";
+        assert_eq!(shortened(path, 40), path);
+        assert_eq!(shortened(path, 24), "/srv/im...hines/disk.img");
+        assert_eq!(
+            wrap(&format!("problem: {path}: is used.\n"), 24),
+            "problem:\n  /srv/im...es/disk.img:\n  is used.\n"
+        );
+        assert_eq!(shortened("/srv/images/the-name-of-a-file", 24), "/s.../the-name-of-a-file");
+        let quoted = format!("run 'rm {path}'\n");
+        assert_eq!(wrap(&quoted, 24), format!("run\n  'rm {path}'\n"));
     }
 
     #[test]

@@ -51,29 +51,29 @@ Examples:
 /// The command line of `trace`.
 #[derive(Args)]
 pub struct Options {
-    /// A device: PATH[=OPTION,...]; without it those of VMWARE_BDWRAPPER_DEVICES or of the replayed trace are used
+    /// List this device: PATH[=OPTION,...] (default: those in VMWARE_BDWRAPPER_DEVICES or in the replayed trace)
     #[arg(long = "device", value_name = "ENTRY")]
     devices: Vec<OsString>,
-    /// What answers: library, supervisor, or auto: the library where it works, else the supervisor
+    /// Choose the engine: library, supervisor, or auto (default): the library where it works, else the supervisor
     #[arg(long, value_enum, default_value_t = EngineOption::Auto, hide_possible_values = true)]
     #[arg(hide_default_value = true, conflicts_with = "replay")]
     engine: EngineOption,
-    /// Write one JSON object a line, which --replay takes; with --replay, print an object for each difference
+    /// Write one JSON object per line, for --replay; with --replay, print an object for each difference
     #[arg(long)]
     json: bool,
     /// Write the trace to this file instead of the standard error
     #[arg(short, long, value_name = "FILE", conflicts_with = "replay")]
     output: Option<PathBuf>,
-    /// Put the requests of a trace that was made with --json to the device again, and show what differs
+    /// Send the requests of a trace made with --json again, and print what differs
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
-    /// Replay requests that change the device, too
+    /// Replay also requests that could change the device or its settings
     #[arg(long, requires = "replay", conflicts_with = "command")]
     write: bool,
-    /// Start the program, or replay with --write, although something uses a device
+    /// Start the program, or replay with --write, although a device is in use
     #[arg(long)]
     force: bool,
-    /// The program and its arguments
+    /// The program to start, and its arguments
     #[arg(value_name = "PROGRAM", required_unless_present = "replay", conflicts_with = "replay")]
     #[arg(trailing_var_arg = true)]
     command: Vec<OsString>,

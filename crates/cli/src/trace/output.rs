@@ -23,7 +23,7 @@ pub const NOTHING: &str = "# No request came: the program asked nothing of the d
 /// The same where the library sends the requests.
 pub const NOTHING_SENT: &str = "\
 # No request came: the program asked nothing of the devices, or the library is not in it ('vmware-bdwrapper doctor' says why), or
-# it cannot send what it asks (a set-user-ID program, a network name space of its own; see vmware-bdwrapper(1), trace).
+# it cannot send what it asks (a set-user-ID program, another network namespace; see vmware-bdwrapper-trace(1)).
 ";
 
 /// The first line of the JSON form.

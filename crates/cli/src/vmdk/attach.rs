@@ -23,7 +23,7 @@ pub struct Attach {
     file: PathBuf,
     /// The virtual machine's .vmx file
     vmx: PathBuf,
-    /// The slot of the disk; without it the next free one of the adapter
+    /// Attach the disk at this slot (default: the first free one of its adapter)
     #[arg(long, value_name = "SLOT")]
     slot: Option<Slot>,
 }

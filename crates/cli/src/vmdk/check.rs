@@ -22,7 +22,7 @@ use crate::say::json;
 pub struct Check {
     /// The descriptor
     file: PathBuf,
-    /// The device with its options; without it what VMWARE_BDWRAPPER_DEVICES or the descriptor says of it
+    /// Use this entry for the device (default: that in VMWARE_BDWRAPPER_DEVICES, else the descriptor's)
     #[arg(long, value_name = "ENTRY")]
     device: Option<OsString>,
     /// Print one JSON document

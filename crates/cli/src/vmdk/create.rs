@@ -23,21 +23,21 @@ use crate::say::finding::{Code, Finding};
 /// The arguments of `create`.
 #[derive(clap::Args)]
 pub struct Create {
-    /// The device: PATH[=OPTION,...], as in libvmware-bdwrapper(7); with --flat it need not say which kind it is
+    /// The device: PATH[=OPTION,...]; with --flat it need not name a kind
     entry: OsString,
-    /// The descriptor to write
+    /// Write the descriptor to this file
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// The adapter of the virtual machine; without it what suits the kind of disk
+    /// Make the descriptor for this adapter (default: one that suits the kind of disk)
     #[arg(long, value_name = "ADAPTER", value_parser = adapter())]
     adapter: Option<Adapter>,
-    /// Give the virtual machine partitions, with a private copy of the partition table
+    /// Give the virtual machine only partitions, with a private copy of the partition table
     #[arg(long, conflicts_with = "flat")]
     partitions: bool,
-    /// Give it only this one (may be repeated); the others read as zeros. Implies --partitions
+    /// Give it only this partition (may be repeated), as with --partitions
     #[arg(long = "partition", value_name = "N", conflicts_with = "flat", value_parser = number)]
     chosen: Vec<u32>,
-    /// Describe an image file as a virtual disk, which needs no library
+    /// Describe an image file as an ordinary virtual disk, for which VMware needs no library
     #[arg(long)]
     flat: bool,
     /// Replace an existing descriptor

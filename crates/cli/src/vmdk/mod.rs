@@ -34,20 +34,27 @@ pub use check::examine;
 pub enum Vmdk {
     /// Describe a device or image file as a virtual disk
     #[command(
+        override_usage = "vmware-bdwrapper vmdk create ENTRY --output FILE [--adapter ADAPTER] [--partitions [--partition N]... | --flat] [--force]"
+    )]
+    #[command(
         after_help = "Examples:\n  vmware-bdwrapper vmdk create /dev/sd/test -o test.vmdk\n  vmware-bdwrapper vmdk create \
                       /dev/vg0/all=ide -o one.vmdk --partitions --partition 2"
     )]
     Create(create::Create),
-    /// Compare a descriptor with its device as it is now
+    /// Compare a descriptor with its device
+    #[command(override_usage = "vmware-bdwrapper vmdk check FILE [--device ENTRY] [--json]")]
     #[command(after_help = "Example:\n  vmware-bdwrapper vmdk check test.vmdk")]
     Check(check::Check),
-    /// Update a descriptor to its device as it is now, after growth for example
+    /// Update a descriptor after its device has changed
+    #[command(override_usage = "vmware-bdwrapper vmdk refresh FILE [--device ENTRY] [--shrink]")]
     #[command(after_help = "Example:\n  vmware-bdwrapper vmdk refresh test.vmdk")]
     Refresh(refresh::Refresh),
     /// Add a described disk to a virtual machine
+    #[command(override_usage = "vmware-bdwrapper vmdk attach FILE VMX [--slot SLOT]")]
     #[command(after_help = "Example:\n  vmware-bdwrapper vmdk attach test.vmdk Windows.vmx --slot scsi0:1")]
     Attach(attach::Attach),
     /// Remove a disk from a virtual machine
+    #[command(override_usage = "vmware-bdwrapper vmdk detach FILE VMX")]
     #[command(after_help = "Example:\n  vmware-bdwrapper vmdk detach test.vmdk Windows.vmx")]
     Detach(attach::Detach),
 }

@@ -19,10 +19,10 @@ use crate::say::finding::{Code, Finding};
 pub struct Refresh {
     /// The descriptor
     file: PathBuf,
-    /// The device with its options; without it what VMWARE_BDWRAPPER_DEVICES or the descriptor says of it
+    /// Use this entry for the device (default: that in VMWARE_BDWRAPPER_DEVICES, else the descriptor's)
     #[arg(long, value_name = "ENTRY")]
     device: Option<OsString>,
-    /// Follow a device that has become smaller: what was behind its end is lost
+    /// Accept a device that has become smaller: what was behind its end is lost
     #[arg(long)]
     shrink: bool,
 }

@@ -32,13 +32,13 @@ pub use remove::{Remove, remove};
 pub struct Add {
     /// The block device, or an image file
     device: PathBuf,
-    /// The user who will use it
+    /// Make this user the owner of the device
     #[arg(long = "to", value_name = "USER")]
     user: String,
-    /// The kind of disk: scsi, ide or sata; by default what suits the guest of --vm, else scsi
+    /// Make it a disk of this kind: scsi, ide or sata (default: what suits the guest of --vm, else scsi)
     #[arg(long, value_name = "KIND", value_parser = kind(), hide_possible_values = true)]
     kind: Option<Kind>,
-    /// Its name below /dev/sd or, as an IDE disk, /dev/hd; by default the device's own
+    /// Make this link below /dev/sd or /dev/hd (default: the device's name)
     #[arg(long, value_name = "NAME")]
     name: Option<PathBuf>,
     /// Add the disk to this virtual machine
@@ -47,7 +47,7 @@ pub struct Add {
     /// Do not ask
     #[arg(long)]
     yes: bool,
-    /// Only show the plan
+    /// Only print what would be done
     #[arg(long)]
     dry_run: bool,
 }

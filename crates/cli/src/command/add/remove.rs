@@ -16,13 +16,13 @@ pub struct Remove {
     /// The name it was added with, or the device
     #[arg(value_name = "NAME|DEVICE")]
     name: PathBuf,
-    /// Remove the disk from this virtual machine; the rest is kept if another one has it
+    /// Remove the disk from this virtual machine only
     #[arg(long, value_name = "FILE.vmx")]
     vm: Option<PathBuf>,
     /// Do not ask
     #[arg(long)]
     yes: bool,
-    /// Only show the plan
+    /// Only print what would be done
     #[arg(long)]
     dry_run: bool,
 }

@@ -87,7 +87,7 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
             let scan = if block.kind == Kind::Partition { "--partscan " } else { "" };
             print(format!(
                 "The rule does not attach the file: have 'losetup {scan}--find --show {}' run at each start of the system (a unit \
-                 for systemd is in vmware-bdwrapper(1)).\n",
+                 for systemd is in vmware-bdwrapper-link(1)).\n",
                 quoted(file)
             ))?;
         }
