@@ -22,6 +22,7 @@ const VMX: &str = "/usr/lib/vmware/bin/vmware-vmx";
 fn main() -> ExitCode {
     let root = [Need::Devices, Need::Tool("setpriv")];
     let udev = [&root[..], &[Need::Tool("udevadm"), Need::Tool(UDEVD)]].concat();
+    let starts = [&root[..], &[Need::Tool("cc")]].concat();
     let file_system = [&root[..], &[Need::Tool("mkfs.ext4")]].concat();
     let parts = [&udev[..], &[Need::Tool("sfdisk"), Need::Tool("partx")]].concat();
     let volume = [&root[..], &[Need::Tool("lvcreate")]].concat();
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         trial("a virtual machine gets the disk its guest has a driver for", &root, machines),
         trial("two virtual machines", &root, two_machines),
         trial("a virtual machine that is in use", &root, machine_in_use),
+        trial("VMware's menu entry, and a virtual machine without a window", &starts, starters),
         trial("an image file", &root, image),
         trial("an image file with systemd", &root, with_systemd),
         trial("a loop device with systemd", &root, loop_with_systemd),
@@ -511,6 +513,109 @@ fn loop_with_systemd() {
         "daemon-reload\nenable vmware-bdwrapper-sd-windows.service\ndisable vmware-bdwrapper-sd-windows.service\ndaemon-reload\n"
     );
     assert!(desk.shell("losetup --all").contains("windows.img"));
+}
+
+/// What the menu and systemd start sees its disks: here a set-user-ID program behind what stands for VMware's launchers.
+fn starters() {
+    let mut desk = Desk::new();
+    let (device, other) = (desk.device(), desk.0.loop_device("other.img"));
+    let vmx = desk.machine("my%vm", &format!("{HEAD}guestOS = \"ubuntu-64\"\n"));
+    let home = desk.0.scratch.path("home");
+    let secure = desk.0.scratch.program("secure");
+    desk.shell(&format!(
+        "install -m 755 {command} /usr/bin/vmware-bdwrapper; mkdir -p {bin} /usr/share/applications; \
+         install -m 4755 {secure} {VMX}; install -d -o nobody {home}; \
+         sed -i 's|^nobody:.*|nobody:x:65534:65534::{home}:/bin/sh|' /etc/passwd; \
+         for name in vmware vmrun; do printf '%s\n' '#!/bin/sh' 'echo \"$@\"' 'exec {VMX} /dev/sd/windows /dev/sd/other' \
+         >/usr/bin/$name; chmod 755 /usr/bin/$name; done; rm -f /usr/share/applications/vmware-*.desktop; \
+         printf '%s\n' '[Desktop Entry]' Type=Application 'Name=VMware Workstation' 'Exec=/usr/bin/vmware %U' DBusActivatable=true \
+         >/usr/share/applications/vmware-workstation.desktop",
+        command = command().display(),
+        bin = Path::new(VMX).parent().expect("it has one").display(),
+        secure = secure.display(),
+        home = home.display(),
+    ));
+    desk.0.command = "/usr/bin/vmware-bdwrapper".into();
+    let before = desk.tree();
+    let entry = home.join(".local/share/applications/vmware-bdwrapper-workstation.desktop");
+    let unit = home.join(".config/systemd/user/vmware-bdwrapper-my-vm.service");
+    let value = |file: &Path, key: &str| {
+        let text = desk.shell(&format!("cat {}", file.display()));
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("{key}: {text}"));
+        line.replace("%%", "%").replace("%U", "a.vmx")
+    };
+    // As the session or systemd starts it: nothing of a shell's environment is there.
+    let start = |line: &str| {
+        let user = ["--reuid=65534", "--regid=65534", "--clear-groups", "env", "-i", "PATH=/usr/bin:/bin"];
+        desk.0.enter("setpriv").args(user).args(["sh", "-c", line]).output().expect_out()
+    };
+    let disks = |said: &str| said.matches("bytes=16777216 ").count() - said.matches(" idlun=E").count();
+
+    let said = desk.add(device.path(), &[]).out();
+    assert!(said.contains(&format!("from the menu of nobody, by {}\n", entry.display())), "{said}");
+    assert_eq!(desk.shell(&format!("stat -c '%U %a' {}", entry.display())), "nobody 644\n");
+    assert_eq!(value(&entry, "Name="), "VMware Workstation with block devices");
+    assert!(!desk.shell(&format!("cat {}", entry.display())).contains("DBus"));
+    let started = start(&value(&entry, "Exec="));
+    assert!(started.starts_with("a.vmx\n") && started.contains("secure=1"), "{started}");
+    assert_eq!(disks(&started), 1, "{started}");
+
+    desk.add(other.path(), &[]);
+    assert_eq!(disks(&start(&value(&entry, "Exec="))), 2);
+
+    let said = desk.add(device.path(), &["--vm", text(&vmx), "--headless"]).out();
+    for line in [
+        &format!("without a window, where nobody enables that, by {}\n", unit.display()),
+        "systemctl --user enable --now vmware-bdwrapper-my-vm.service\n",
+        "sudo loginctl enable-linger nobody\n",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let started = start(&value(&unit, "ExecStart="));
+    assert!(started.starts_with(&format!("-T ws start {} nogui\n", vmx.display())), "{started}");
+    assert_eq!(disks(&started), 1, "{started}");
+    assert!(start(&value(&unit, "ExecStop=")).starts_with(&format!("-T ws stop {} soft\n", vmx.display())));
+    if Path::new("/usr/bin/systemd-analyze").exists() {
+        let verified = desk.0.enter("systemd-analyze").arg("verify").arg(&unit).output();
+        assert_eq!((verified.code(), verified.err().as_str()), (0, ""));
+    }
+    // The second disk of a virtual machine that a unit starts.
+    desk.add(other.path(), &["--vm", text(&vmx)]);
+    assert_eq!(disks(&start(&value(&unit, "ExecStart="))), 2);
+    desk.add(other.path(), &["--vm", text(&vmx)]).out().starts_with("/dev/sd/other is added already");
+
+    desk.remove("windows");
+    assert_eq!(disks(&start(&value(&entry, "Exec="))), 1);
+    assert_eq!(disks(&start(&value(&unit, "ExecStart="))), 1);
+    // As systemctl(1) enables it.
+    let wants = unit.with_file_name("default.target.wants");
+    desk.shell(&format!(
+        "install -d -o nobody {0}; ln -s ../$(basename {1}) {0}",
+        wants.display(),
+        unit.display()
+    ));
+    desk.remove("other");
+    assert_same(&desk.tree(), &before);
+
+    // What was changed by hand stays.
+    desk.add(device.path(), &[]);
+    desk.shell(&format!("echo Comment=mine >>{}", entry.display()));
+    let removed = desk.run(["remove", "windows", "--yes"]);
+    removed.expect_out();
+    removed.says("different", &format!("{}: has been changed", entry.display()), "");
+    // And is not taken for a file of this command's without its first line.
+    desk.shell(&format!("sed -i 1d {}", entry.display()));
+    let refused = desk.try_to_add(device.path(), &[]);
+    refused.refused(1, "exists", &format!("{}: exists already", entry.display()), "rename it");
+    desk.shell(&format!("rm -r {}/.local", home.display()));
+    desk.try_to_add(device.path(), &["--headless"]).refused(2, "usage", "--vm", "");
+    // Without VMware's command, and without a home directory.
+    desk.shell("rm /usr/bin/vmrun");
+    let refused = desk.try_to_add(device.path(), &["--vm", text(&vmx), "--headless"]);
+    refused.refused(1, "program-not-found", "vmrun: is not in any directory of PATH", "omit --headless");
+    desk.shell(&format!("rmdir {}", home.display()));
+    desk.add(device.path(), &[]).says("not-found", &format!("{}: is not a directory", home.display()), "");
 }
 
 /// A set-user-ID program where VMware's is.

@@ -149,7 +149,7 @@ enum Task {
     Vmdk(vmdk::Vmdk),
     /// Give a device or image file to a user as a disk for VMware, in one step
     #[command(
-        override_usage = "vmware-bdwrapper add DEVICE --to USER [--kind scsi|ide|sata] [--name NAME] [--vm FILE.vmx] [--yes] [--dry-run]",
+        override_usage = "vmware-bdwrapper add DEVICE --to USER [--kind scsi|ide|sata] [--name NAME] [--vm FILE.vmx [--headless]] [--yes] [--dry-run]",
         after_help = "Example:\n  sudo vmware-bdwrapper add /dev/vg0/windows --to $USER --vm ~/vmware/Windows/Windows.vmx"
     )]
     Add(command::add::Add),

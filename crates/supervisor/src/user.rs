@@ -22,6 +22,8 @@ use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::ptr;
 
 use disk::Errno;
@@ -147,6 +149,17 @@ impl User {
     /// Returns the user's name.
     pub fn name(&self) -> &CStr {
         &self.name
+    }
+
+    /// Returns the user's home directory.
+    pub fn home(&self) -> io::Result<PathBuf> {
+        let find = |entry, room, length, found| {
+            // SAFETY: all of these addresses are of what the function fills, or of the room that it is given.
+            unsafe { libc::getpwuid_r(self.uid.as_raw(), entry, room, length, found) }
+        };
+        // SAFETY: the directory of an entry is a string.
+        let home = entry_of(find, |entry: &libc::passwd| unsafe { CStr::from_ptr(entry.pw_dir) }.to_owned())?;
+        Ok(OsString::from_vec(home.unwrap_or_default().into_bytes()).into())
     }
 
     /// Returns whether a line of the configuration file is about this user.

@@ -115,7 +115,7 @@ impl Unit {
 }
 
 /// Returns a word between quotation marks, as systemd.service(5) reads it.
-fn escaped(word: &str) -> String {
+pub fn escaped(word: &str) -> String {
     format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
 }
 

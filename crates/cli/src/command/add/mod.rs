@@ -8,6 +8,7 @@ mod permission;
 mod plan;
 mod record;
 mod remove;
+mod start;
 mod step;
 
 use std::io::{self, BufRead, IsTerminal};
@@ -44,6 +45,9 @@ pub struct Add {
     /// Add the disk to this virtual machine
     #[arg(long, value_name = "FILE.vmx")]
     vm: Option<PathBuf>,
+    /// Write a unit of the user's systemd that starts the virtual machine without a window
+    #[arg(long, requires = "vm")]
+    headless: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -71,7 +75,7 @@ pub fn add(add: &Add) -> Result<(), Failure> {
     let addition = &plan.addition;
     if addition.steps.is_empty() {
         print(format!("{} is added already, and nothing is missing.\n", shown(&addition.name)))?;
-        return print(next(addition, add.vm.as_deref()));
+        return print(next(&plan, add.vm.as_deref()));
     }
     print(plan.text())?;
     if add.dry_run {
@@ -84,7 +88,7 @@ pub fn add(add: &Add) -> Result<(), Failure> {
         roll_back(&done, &record, failure)
     })?;
     print(format!("VMware would accept {}, used by {}.\n", shown(&addition.name), addition.user))?;
-    print(next(addition, add.vm.as_deref()))
+    print(next(&plan, add.vm.as_deref()))
 }
 
 /// Does the steps, and checks what has come of them. Of a failure, says how many are to be undone.
@@ -175,15 +179,23 @@ fn confirm(yes: bool) -> Result<(), Failure> {
 }
 
 /// Says how the virtual machine is started.
-fn next(addition: &Addition, vm: Option<&Path>) -> String {
+fn next(plan: &Plan, vm: Option<&Path>) -> String {
+    let addition = &plan.addition;
     let program =
         ["vmware", "vmplayer"].into_iter().find(|name| find(name.as_ref()).is_ok()).unwrap_or("vmware");
     let run = format!("vmware-bdwrapper run --device {} -- {program}", quoted(&addition.entry));
     let user = &addition.user;
+    let unit = plan.unit.as_ref().map(|unit| {
+        format!(
+            "Without a window, as {user}: systemctl --user enable --now {unit}\n\
+             To start it with the system, not with the first login: sudo loginctl enable-linger {user}\n"
+        )
+    });
+    let unit = unit.unwrap_or_default();
     match vm {
         Some(vm) => {
             let vm = std::path::absolute(vm).unwrap_or_else(|_| vm.into());
-            format!("Next, as {user}: {run} {}\n", quoted(&vm))
+            format!("Next, as {user}: {run} {}\n{unit}", quoted(&vm))
         }
         None => format!(
             "Next, as {user}: {run}\nThere, add a hard disk to the virtual machine, choose \"Use a physical disk\", and {}.\n",

@@ -14,6 +14,7 @@ use super::machine::{Descriptor, InMachine};
 use super::names::{Directories, Link, Owner, Rule, suggest};
 use super::permission::{Configuration, Listed, SetUserId, lines};
 use super::record::{RECORD, Record};
+use super::start::{menu_entries, unit};
 use super::step::{Addition, Step, as_user};
 use crate::check::device;
 use crate::command::link::rules::Rules;
@@ -38,6 +39,8 @@ pub struct Plan {
     pub what: &'static str,
     /// Warnings.
     pub remarks: Vec<Finding>,
+    /// The unit that starts the virtual machine without a window.
+    pub unit: Option<String>,
 }
 
 /// What is to be added.
@@ -87,12 +90,14 @@ pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
         );
         return Err(Finding::problem(Code::Exists, why).of(&addition.name).hint(hint).into());
     }
-    let mut plan = Plan { addition, kind, what: source.what(), remarks };
+    let mut plan = Plan { addition, kind, what: source.what(), remarks, unit: None };
     plan.names(&source, user, &host)?;
     plan.permission()?;
-    if let Some(vmx) = vmx {
-        plan.machine(&vmx, user, &source)?;
+    if let Some(vmx) = &vmx {
+        plan.machine(vmx, user, &source)?;
     }
+    let is_started = |vmx: &&PathBuf| record.starters().any(|starter| starter.vmx.as_ref() == Some(vmx));
+    plan.starters(vmx.as_ref().filter(|vmx| add.headless || is_started(vmx)), user, record)?;
     Ok(plan)
 }
 
@@ -195,6 +200,27 @@ impl Plan {
         if let Some(slot) = found.slot {
             let (slot, controller, ends_last) = (slot.to_string(), found.controller, found.ends_last);
             self.step(Step::InMachine(InMachine { vmx, file, slot, controller, ends_last }));
+        }
+        Ok(())
+    }
+
+    /// The entries of the menu, and the unit that starts this virtual machine.
+    fn starters(&mut self, vmx: Option<&PathBuf>, user: &User, record: &Record) -> Result<(), Failure> {
+        let home = user.home().map_err(|error| {
+            Finding::io("cannot be looked up", &error).of(&self.addition.user).hint("correct that first")
+        })?;
+        let unit = vmx.map(|vmx| unit(&home, vmx)).transpose()?;
+        self.unit = unit.as_ref().map(|unit| unit.name().to_owned());
+        let mut starters = menu_entries(&home);
+        if !starters.is_empty() && !home.is_dir() {
+            let why = "is not a directory, so no menu has an entry that starts VMware with the device";
+            self.remarks
+                .push(Finding::warning(Code::NotFound, why).of(&home).hint("make the user's home directory"));
+            starters.clear();
+        }
+        for starter in starters.into_iter().chain(unit) {
+            let missing = as_user(user, || Ok(starter.missing(&self.addition.entry, record)?))?;
+            self.addition.steps.extend(missing.map(Step::Starter));
         }
         Ok(())
     }

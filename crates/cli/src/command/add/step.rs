@@ -9,6 +9,7 @@ use super::image::{Attach, Unit};
 use super::machine::{Descriptor, InMachine};
 use super::names::{Directories, Link, Owner, Rule};
 use super::permission::{Configuration, Listed, SetUserId};
+use super::start::Starter;
 use crate::host::block::Block;
 use crate::host::scan::Host;
 use crate::say::failure::{Failure, cause};
@@ -90,6 +91,8 @@ pub enum Step {
     Descriptor(Descriptor),
     /// The virtual machine gets the disk.
     InMachine(InMachine),
+    /// A menu entry or unit starts VMware with the device.
+    Starter(Starter),
 }
 
 /// How a step is done and undone.
@@ -125,6 +128,7 @@ impl Step {
         match self {
             Step::Descriptor(step) => Some(&step.vmx),
             Step::InMachine(step) => Some(&step.vmx),
+            Step::Starter(step) => step.vmx.as_deref(),
             _ => None,
         }
     }
@@ -143,6 +147,7 @@ impl Step {
             Step::SetUserId(step) => step,
             Step::Descriptor(step) => step,
             Step::InMachine(step) => step,
+            Step::Starter(step) => step,
         }
     }
 }
