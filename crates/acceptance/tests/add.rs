@@ -583,7 +583,8 @@ fn starters() {
     // The second disk of a virtual machine that a unit starts.
     desk.add(other.path(), &["--vm", text(&vmx)]);
     assert_eq!(disks(&start(&value(&unit, "ExecStart="))), 2);
-    desk.add(other.path(), &["--vm", text(&vmx)]).out().starts_with("/dev/sd/other is added already");
+    let again = desk.add(other.path(), &["--vm", text(&vmx)]).out();
+    assert!(again.starts_with("/dev/sd/other is added already"), "{again}");
 
     desk.remove("windows");
     assert_eq!(disks(&start(&value(&entry, "Exec="))), 1);

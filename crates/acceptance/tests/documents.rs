@@ -155,7 +155,7 @@ fn adapters() {
     assert!(source("docs/disks.md").contains(&table), "docs/disks.md is to have this table:\n{table}");
 }
 
-/// What docs/starting.md starts from the desktop, by systemd and in scripts sees its disk: here a set-user-ID program behind what
+/// What docs/starting.md starts by systemd and in scripts sees its disk: here a set-user-ID program behind what
 /// stands for VMware's launchers.
 fn starting() {
     let system = System::clean();
@@ -194,26 +194,15 @@ fn starting() {
         assert!(said.contains("secure=1") && said.contains("bytes=134217728"), "{line}: {said}");
         assert!(!said.contains("idlun=E"), "{line}: {said}");
     };
-    // From the desktop.
-    let entry = "[Desktop Entry]\nName=VMware Workstation\nExec=/usr/bin/vmware %U\nDBusActivatable=true\n";
-    fs::write(scratch.path("vmware-workstation.desktop"), entry).expect("it is our directory");
-    chown(scratch.directory(), Some(65534), None).expect("root can");
-    run(&block("mkdir -p ~/").replace("/usr/share/applications/", &format!("{home}/")));
-    let made = scratch.path(".local/share/applications/vmware-workstation-bdwrapper.desktop");
-    let made = fs::read_to_string(made).expect("the commands make it");
-    assert!(made.contains(&format!("\nName=VMware Workstation with {path}\n")), "{made}");
-    assert!(!made.contains("DBus"), "{made}");
-    let exec = made.lines().find_map(|line| line.strip_prefix("Exec=")).expect("it has one");
-    sees_the_disk(&exec.replace("%U", "Windows.vmx"), "Windows.vmx");
     // By systemd.
-    let unit = block("[Service]");
+    let unit = block("ExecStart=");
     let value = |key: &str| {
         let line = unit.lines().find_map(|line| line.strip_prefix(key)).expect("it has one");
-        line.replace("%h", home)
+        line.replace("/home/me", home)
     };
     let machine = format!("{home}/vmware/Windows/Windows.vmx");
     sees_the_disk(&value("ExecStart="), &format!("-T ws start {machine} nogui"));
-    assert!(value("ExecStop=").ends_with(&format!("-T ws stop {machine} soft")));
+    assert!(value("ExecStop=").ends_with(&format!("-T ws stop \"{machine}\" soft")));
     // From scripts.
     sees_the_disk(block("-- vmrun"), &format!("-T ws start {machine} nogui"));
     sees_the_disk(block("-- vmware\n"), "");

@@ -57,6 +57,14 @@ pub struct InMachine {
     pub ends_last: bool,
 }
 
+impl InMachine {
+    /// Returns whether another disk of the virtual machine has the same controller.
+    pub fn shares_controller(&self, other: &InMachine) -> bool {
+        let controller = |step: &InMachine| step.slot.split(':').next().map(str::to_owned);
+        self.vmx == other.vmx && controller(self) == controller(other)
+    }
+}
+
 impl Act for InMachine {
     fn text(&self, _: &Addition) -> String {
         format!("attach that to {} as {}", shown(&self.vmx), self.slot)

@@ -96,6 +96,8 @@ impl Record {
     fn after(&self, addition: &Addition, steps: Vec<Step>, keeps_shared: bool, shared: Vec<Step>) -> Record {
         let mut record = self.clone();
         record.additions.retain(|other| other.name != addition.name);
+        let undone = addition.steps.iter().filter(|step| !steps.contains(step));
+        undone.for_each(|step| record.hand_over(step));
         if !keeps_shared {
             record.shared = shared;
         }
@@ -104,6 +106,21 @@ impl Record {
             record.additions.push(Addition { steps, ..addition.clone() });
         }
         record
+    }
+}
+
+impl Record {
+    /// Lets the next disk on a controller, if there is one, remove it later.
+    fn hand_over(&mut self, undone: &Step) {
+        let Step::InMachine(undone) = undone else { return };
+        let mut steps = self.additions.iter_mut().flat_map(|addition| &mut addition.steps);
+        let next = steps.find_map(|step| match step {
+            Step::InMachine(step) if step.shares_controller(undone) => Some(step),
+            _ => None,
+        });
+        if let Some(next) = next {
+            next.controller.extend(undone.controller.iter().cloned());
+        }
     }
 }
 

@@ -67,13 +67,14 @@ fn menu_text(entry: &str, command: &str) -> String {
 }
 
 /// Returns the unit of a user that starts a virtual machine without a window.
-pub fn unit(home: &Path, vmx: &Path) -> Result<Starter, Finding> {
+pub fn unit(home: &Path, vmx: &Path) -> Result<Starter, Failure> {
     let file = vmx.to_str().filter(|file| !file.contains(char::is_control)).ok_or_else(|| {
         let why = "has a name that a unit of systemd cannot hold";
         Finding::problem(Code::Unsupported, why).of(vmx).hint("rename it, or omit --headless")
     })?;
     let vmrun = find("vmrun".as_ref()).map_err(|finding| {
-        finding.hint("install VMware Workstation, which it is a part of, or omit --headless")
+        let hint = "install VMware Workstation, which it is a part of, or omit --headless";
+        Failure { status: Failure::FAILED, findings: vec![finding.hint(hint)] }
     })?;
     let (vmrun, word) = (vmrun.display(), escaped(&file.replace('$', "$$")));
     let stem = vmx.file_stem().unwrap_or_default().to_string_lossy();
