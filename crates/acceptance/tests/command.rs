@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         trial("documents/image files", &clients, || image_files(false)),
         trial("documents/image files in a user namespace", &namespaces, || image_files(true)),
         trial("documents/what can be pasted", &[], readme_pasted),
+        trial("documents/plots", &[], plots),
         trial("manual/from nothing to VMware", &[installs, devices].concat(), || manual_loop(true)),
         trial("manual/from nothing to VMware, with sudo", &[installs, &sudo].concat(), || manual_loop(false)),
         trial("demo", &[], || drop(demo(false))),
@@ -749,10 +750,24 @@ fn image_files(in_namespace: bool) {
     }
 }
 
+/// The plots show what stands beside them.
+fn plots() {
+    let scratch = Scratch::new();
+    let measured = ["bench.txt", "bench-vm.txt"].map(|name| sources().join("docs/measured").join(name));
+    let script = Run::new(sources().join("scripts/plot")).args(measured).arg(scratch.path("."));
+    script.output().expect_out();
+    for name in ["ratio-by-size.svg", "other-requests.svg"] {
+        let [drawn, shown] = [scratch.path(name), sources().join("docs/images").join(name)]
+            .map(|path| fs::read_to_string(path).expect("it is there"));
+        assert_eq!(drawn, shown, "{name} is not what scripts/plot draws");
+    }
+}
+
 /// Nothing that is pasted as it stands destroys a disk, or has root work in a directory that anybody can make.
 fn readme_pasted() {
     let folder = |name: &str| fs::read_dir(sources().join(name)).expect("it is part of the sources");
     let pages = folder("docs").chain(folder("man")).map(|file| file.expect("it can be read").path());
+    let pages = pages.filter(|path| path.is_file());
     for page in pages.chain([sources().join("README.md")]) {
         let text = fs::read_to_string(page).expect("it is a text");
         for line in text.lines() {
