@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         trial("documents/image files", &clients, || image_files(false)),
         trial("documents/image files in a user namespace", &namespaces, || image_files(true)),
         trial("documents/what can be pasted", &[], pasted),
+        trial("documents/plots", &[], plots),
         trial("manual/from nothing to VMware", &[installs, devices].concat(), || manual_loop(true)),
         trial("manual/from nothing to VMware, with sudo", &[installs, &sudo].concat(), || manual_loop(false)),
         trial("demo", &[], || drop(demo(false))),
@@ -688,6 +689,19 @@ fn image_files(in_namespace: bool) {
             let script = format!("cd '{}' && {line}", scratch.directory().display());
             Run::new("sh").args(["-c", &script]).output().expect_out();
         }
+    }
+}
+
+/// The plots show what stands beside them.
+fn plots() {
+    let scratch = Scratch::new();
+    let measured = ["bench.txt", "bench-vm.txt"].map(|name| sources().join("docs/measured").join(name));
+    let script = Run::new(sources().join("scripts/plot")).args(measured).arg(scratch.path("."));
+    script.output().expect_out();
+    for name in ["ratio-by-size.svg", "other-requests.svg"] {
+        let [drawn, shown] = [scratch.path(name), sources().join("docs/images").join(name)]
+            .map(|path| fs::read_to_string(path).expect("it is there"));
+        assert_eq!(drawn, shown, "{name} is not what scripts/plot draws");
     }
 }
 

@@ -69,10 +69,10 @@ fn answer(
     // Not every request of a family is a driver's.
     let family = disk::request::family(request)?;
     let is_command = request == disk::request::SG_IO;
-    let is_traced = log::is_enabled(Level::Requests) || record::receiver().is_some();
+    let is_traced = || log::is_enabled(Level::Requests) || record::receiver().is_some();
     let process = OwnProcess::default();
-    let (is_known, is_file) = if is_command && !is_traced { guess::kind(fd) } else { (false, false) };
-    if is_known && process.has_read_or_write(argument) {
+    let (is_known, is_file) = if is_command { guess::kind(fd) } else { (false, false) };
+    if is_known && !is_traced() && process.has_read_or_write(argument) {
         if let Some(result) = read_or_write(fd, argument, &process) {
             return Some(result);
         }
@@ -98,7 +98,7 @@ fn answer(
             return Some(Err(errno));
         }
     }
-    if is_traced {
+    if is_traced() {
         return Some(answer_traced(&device, &call, request, argument, forward));
     }
     let result = result(&call, disk::answer(&device, &call, request, argument));
