@@ -81,6 +81,7 @@ check: all
 	scripts/check-aarch64
 	scripts/fuzz corpus
 	scripts/test
+	scripts/platforms >$(CARGO_TARGET_DIR)/platform-$$(id -u)
 
 # Builds in there.
 check-debian13: rust

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         trial("the project's address", &[], address),
         trial("adapters", &[], adapters),
         trial("starting", &starts, starting),
+        trial("the table of platforms", &[], platforms),
         trial("the picture of the demonstration", &demo, picture),
     ])
 }
@@ -208,6 +209,37 @@ fn starting() {
     sees_the_disk(block("-- vmware\n"), "");
     sees_the_disk(block(&format!("LD_PRELOAD={LIBRARY} ")), "");
     drop(system);
+}
+
+/// A row that scripts/platforms prints has the columns of docs/platforms.md, and replaces that of the same system.
+fn platforms() {
+    let scratch = Scratch::new();
+    for part in ["scripts/platforms", "docs/platforms.md", "target/release/vmware-bdwrapper"] {
+        let copy = scratch.path(part);
+        fs::create_dir_all(copy.parent().expect("it has one")).expect("it is our directory");
+        let part = if part.starts_with("target") { command() } else { sources().join(part) };
+        fs::copy(part, copy).expect("it is our directory");
+    }
+    let run = |words: &[&str]| {
+        let run = Run::new(scratch.path("scripts/platforms")).args(words).env("CARGO_TARGET_DIR", "target");
+        run.output().expect_out()
+    };
+    let row = run(&[]);
+    let table =
+        |text: &str| text.lines().filter(|line| line.starts_with('|')).map(str::to_owned).collect::<Vec<_>>();
+    let document = || fs::read_to_string(scratch.path("docs/platforms.md")).expect("a text");
+    let [head, ..] = &table(&document())[..] else { panic!("there is no table") };
+    assert_eq!(row.matches('|').count(), head.matches('|').count(), "{row}");
+    for kernel in [" old ", " new "] {
+        let mut cells: Vec<&str> = row.trim_end().split('|').collect();
+        cells[1] = " A system ";
+        cells[2] = kernel;
+        fs::write(scratch.path("target/platform-0"), cells.join("|") + "\n").expect("it is our directory");
+        run(&["document"]);
+    }
+    let rows = table(&document());
+    let rows: Vec<&String> = rows.iter().filter(|row| row.starts_with("| A system |")).collect();
+    assert!(matches!(&rows[..], [row] if row.contains("| new |")), "{rows:?}");
 }
 
 /// docs/images/demo.svg is what scripts/demo-picture draws, with whichever loop device was free.
