@@ -181,7 +181,7 @@ const DIFFERENCES: &[Difference] = &[
         media: ANY,
         users: EVERYBODY,
         ours: Ours::Row("0\t-\t0000007f7f000000"),
-        why: "the host number 127 belongs to nobody else",
+        why: "no other host has the number 127",
     },
     Difference {
         row: "SCSI_IOCTL_GET_BUS_NUMBER",
@@ -215,7 +215,7 @@ const DIFFERENCES: &[Difference] = &[
         media: ANY,
         users: EVERYBODY,
         ours: Ours::If(|said| is_identity(output(said), 512)),
-        why: "its own model, serial number and features",
+        why: "another model, serial number and other features",
     },
     Difference {
         row: "HDIO_OBSOLETE_IDENTITY",
@@ -284,7 +284,7 @@ const DIFFERENCES: &[Difference] = &[
             let inquiry = hex(output(said));
             inquiry.len() == 36 && inquiry[..3] == [0, 0, 6] && inquiry[16..32] == *b"BDWRAPPER DISK  "
         }),
-        why: "its own vendor and product",
+        why: "another vendor and product",
     },
     Difference {
         row: "SG_GET_SCSI_ID",
@@ -300,7 +300,7 @@ const DIFFERENCES: &[Difference] = &[
         media: ANY,
         users: EVERYBODY,
         ours: Ours::Refused(""),
-        why: "a disk is no CD drive",
+        why: "a disk is not a CD drive",
     },
     Difference {
         row: "HDIO_DRIVE_CMD(IDENTIFY)",
@@ -310,7 +310,7 @@ const DIFFERENCES: &[Difference] = &[
         ours: Ours::If(|said| {
             output(said).strip_prefix("ec000001").is_some_and(|words| is_identity(&swapped(words), 512))
         }),
-        why: "its own model, serial number and features",
+        why: "another model, serial number and other features",
     },
     Difference {
         row: "HDIO_DRIVE_CMD(IDENTIFY)",
@@ -445,21 +445,26 @@ fn difference(case: Case, row: &str) -> Option<&'static Difference> {
 
 /// Commands that the real disk does not have and ours does, or the other way round, or that end otherwise.
 const OTHER_COMMANDS: &[(&str, &[&str], &[User], &str)] = &[
-    ("SG_IO:LOG SENSE 0", WITH_SCSI, EVERYBODY, "ours has it"),
-    ("SG_IO:REPORT SUPPORTED OPCODES", WITH_SCSI, EVERYBODY, "ours has it; libata gives an empty list"),
-    ("SG_IO:REPORT SUPPORTED TMF", WITH_SCSI, EVERYBODY, "ours has it"),
-    ("SG_IO:SYNC CACHE16", SCSI, ROOT, "ours has it"),
-    ("SG_IO:GET LBA STATUS", WITH_SCSI, EVERYBODY, "ours has it for every device"),
-    ("SG_IO:READ DEFECT10", WITH_SCSI, EVERYBODY, "ours has it"),
+    ("SG_IO:LOG SENSE 0", WITH_SCSI, EVERYBODY, "listed devices have it"),
+    (
+        "SG_IO:REPORT SUPPORTED OPCODES",
+        WITH_SCSI,
+        EVERYBODY,
+        "listed devices have it; libata gives an empty list",
+    ),
+    ("SG_IO:REPORT SUPPORTED TMF", WITH_SCSI, EVERYBODY, "listed devices have it"),
+    ("SG_IO:SYNC CACHE16", SCSI, ROOT, "listed devices have it"),
+    ("SG_IO:GET LBA STATUS", WITH_SCSI, EVERYBODY, "listed devices have it for every device"),
+    ("SG_IO:READ DEFECT10", WITH_SCSI, EVERYBODY, "listed devices have it"),
     (
         "SG_IO:MODE SENSE10 3f saved",
         WITH_SCSI,
         EVERYBODY,
-        "the saved values are the defaults, as LIO has it; sdparm fails without",
+        "the saved values are the defaults, as LIO has it; sdparm fails without them",
     ),
-    ("SG_IO:SEND DIAG self", SCSI, ROOT, "ours has it"),
-    ("SG_IO:RESERVE6", SCSI, ROOT, "no reservations, so that nobody is misled"),
-    ("SG_IO:RELEASE6", SCSI, ROOT, "no reservations, so that nobody is misled"),
+    ("SG_IO:SEND DIAG self", SCSI, ROOT, "listed devices have it"),
+    ("SG_IO:RESERVE6", SCSI, ROOT, "refused rather than ignored: there are no reservations"),
+    ("SG_IO:RELEASE6", SCSI, ROOT, "refused rather than ignored: there are no reservations"),
     (
         "SG_IO:INQUIRY alloc>len",
         SCSI,
@@ -470,12 +475,12 @@ const OTHER_COMMANDS: &[(&str, &[&str], &[User], &str)] = &[
         "SG_IO:UNMAP",
         WITH_SCSI,
         READERS,
-        "the kernel takes it for a CD's command and lets readers send it; ours is the writers'",
+        "the kernel takes it for a CD's command and lets readers send it; here only writers may",
     ),
-    ("SG_IO:UNMAP", SATA, WRITERS, "ours has it"),
-    ("SG_IO:WRITE SAME16 unmap", SATA, WRITERS, "ours has it; that disk has no TRIM"),
-    ("SG_IO:PREVENT ALLOW", SATA, WRITERS, "ours has it"),
-    ("SG_IO:READ12 lba0 x1", SATA, EVERYBODY, "ours has it"),
+    ("SG_IO:UNMAP", SATA, WRITERS, "listed devices have it"),
+    ("SG_IO:WRITE SAME16 unmap", SATA, WRITERS, "listed devices have it; that disk has no TRIM"),
+    ("SG_IO:PREVENT ALLOW", SATA, WRITERS, "listed devices have it"),
+    ("SG_IO:READ12 lba0 x1", SATA, EVERYBODY, "listed devices have it"),
     ("SG_IO:INQUIRY evpd0 page1", SATA, EVERYBODY, "libata does not look at the page code"),
     ("SG_IO:INQUIRY bad page", SATA, EVERYBODY, SHORTER),
     ("SG_IO:MODE SENSE6 bad", SATA, EVERYBODY, SHORTER),

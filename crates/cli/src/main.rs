@@ -24,7 +24,7 @@ use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 use say::failure::{FORMAT, Failure, Format, print, say, write};
 use say::finding::{Code, Finding};
 
-/// Lets block devices and image files pass for physical disks, so that VMware takes them.
+/// Let block devices and image files pass for physical disks, so that VMware accepts them.
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES, max_term_width = 100, styles = say::colour::CLAP)]
 #[command(override_usage = "vmware-bdwrapper [--message-format text|json] COMMAND [ARGUMENT]...")]
@@ -39,7 +39,7 @@ struct CommandLine {
 
 const EXAMPLES: &str = "\
 Examples:
-  What would VMware say to a logical volume as an IDE disk?
+  Would VMware accept a logical volume as an IDE disk?
     vmware-bdwrapper probe --device /dev/vg0/windows=ide
   Start VMware Player with two devices:
     vmware-bdwrapper run --device /dev/sd/data --device /dev/vg0/windows=ide -- vmplayer
@@ -74,6 +74,18 @@ enum Task {
         #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
         command: Vec<OsString>,
     },
+    /// Give a device or image file to a user as a disk for VMware, in one step
+    #[command(
+        override_usage = "vmware-bdwrapper add DEVICE --to USER [--kind scsi|ide|sata] [--name NAME] [--vm FILE.vmx [--headless]] [--yes] [--dry-run]",
+        after_help = "Example:\n  sudo vmware-bdwrapper add /dev/vg0/windows --to $USER --vm ~/vmware/Windows/Windows.vmx"
+    )]
+    Add(command::add::Add),
+    /// Undo what `add` did for a device
+    #[command(
+        override_usage = "vmware-bdwrapper remove NAME|DEVICE [--vm FILE.vmx] [--yes] [--dry-run]",
+        after_help = "Example:\n  sudo vmware-bdwrapper remove windows"
+    )]
+    Remove(command::add::Remove),
     /// Show what VMware would find, without and with an engine
     #[command(override_usage = "vmware-bdwrapper probe [--device ENTRY]... [--engine ENGINE] [--json]")]
     #[command(after_help = "Example:\n  vmware-bdwrapper probe --device /dev/sd/test")]
@@ -147,18 +159,6 @@ enum Task {
                       vmware-bdwrapper vmdk refresh windows.vmdk    # after growth, with the virtual machine shut down"
     )]
     Vmdk(vmdk::Vmdk),
-    /// Give a device or image file to a user as a disk for VMware, in one step
-    #[command(
-        override_usage = "vmware-bdwrapper add DEVICE --to USER [--kind scsi|ide|sata] [--name NAME] [--vm FILE.vmx [--headless]] [--yes] [--dry-run]",
-        after_help = "Example:\n  sudo vmware-bdwrapper add /dev/vg0/windows --to $USER --vm ~/vmware/Windows/Windows.vmx"
-    )]
-    Add(command::add::Add),
-    /// Undo what `add` did for a device
-    #[command(
-        override_usage = "vmware-bdwrapper remove NAME|DEVICE [--vm FILE.vmx] [--yes] [--dry-run]",
-        after_help = "Example:\n  sudo vmware-bdwrapper remove windows"
-    )]
-    Remove(command::add::Remove),
     /// Set or clear the library's set-user-ID bit; list programs and devices
     #[command(
         override_usage = "vmware-bdwrapper setup --setuid [--program FILE]... [--device ENTRY]... [--force] [--dry-run]\n       \

@@ -147,52 +147,52 @@ pub struct EntryOption {
 
 /// Every option of an entry, in the order of the manual.
 pub static OPTIONS: &[EntryOption] = &[
-    EntryOption::word("scsi", "Be a SCSI disk; a name in /dev/sd says so itself", |draft, _| {
+    EntryOption::word("scsi", "Make it a SCSI disk (default for names in /dev/sd)", |draft, _| {
         set_once(&mut draft.kind, Some(Kind::Scsi))
     }),
-    EntryOption::word("ide", "Be an IDE disk; a name in /dev/hd says so itself", |draft, _| {
+    EntryOption::word("ide", "Make it an IDE disk (default for names in /dev/hd)", |draft, _| {
         set_once(&mut draft.kind, Some(Kind::Ide))
     }),
-    EntryOption::word("sata", "Be a SATA disk", |draft, _| set_once(&mut draft.kind, Some(Kind::Sata))),
-    EntryOption::word("ro", "Be write-protected", |draft, _| {
+    EntryOption::word("sata", "Make it a SATA disk", |draft, _| set_once(&mut draft.kind, Some(Kind::Sata))),
+    EntryOption::word("ro", "Make it write-protected", |draft, _| {
         Some(core::mem::replace(&mut draft.entry.read_only, true))
     }),
-    EntryOption::word("force", "Use a physical disk", |draft, _| {
+    EntryOption::word("force", "Accept a physical disk", |draft, _| {
         Some(core::mem::replace(&mut draft.entry.force, true))
     }),
     EntryOption {
         name: "serial=",
         value: "TEXT",
         takes: "1 to 20 printable ASCII characters without , and :",
-        help: "Have this serial number: 1 to 20 characters",
+        help: "Set the serial number: 1 to 20 characters",
         set: |draft, text| set_once(&mut draft.entry.serial, printable(text, 20)),
     },
     EntryOption {
         name: "model=",
         value: "TEXT",
         takes: "1 to 40 printable ASCII characters without , and :",
-        help: "Have this model name: 1 to 40 characters",
+        help: "Set the model name: 1 to 40 characters",
         set: |draft, text| set_once(&mut draft.entry.model, printable(text, 40)),
     },
     EntryOption {
         name: "wwn=",
         value: "NUMBER",
         takes: "16 hexadecimal digits",
-        help: "Have this world-wide name: 16 hexadecimal digits",
+        help: "Set the world-wide name: 16 hexadecimal digits",
         set: |draft, text| set_once(&mut draft.entry.wwn, wwn(text)),
     },
     EntryOption {
         name: "geometry=",
         value: "C/H/S",
         takes: "CYLINDERS/HEADS/SECTORS of at most 65535/255/63",
-        help: "Have this geometry: cylinders, heads, sectors per track",
+        help: "Set the geometry: cylinders, heads, sectors per track",
         set: |draft, text| set_once(&mut draft.entry.geometry, geometry(text)),
     },
     EntryOption {
         name: "sector=",
         value: "512|4096",
         takes: "512 or 4096",
-        help: "Have logical blocks of at least this many bytes",
+        help: "Set the smallest logical block size, in bytes",
         set: |draft, text| set_once(&mut draft.entry.sector, sector(text)),
     },
 ];

@@ -120,11 +120,11 @@ const DIFFERENCES: &[Difference] = &[
     },
     Difference { line: "sg_rep_pip DEV", kinds: &["scsi"], why: "the service action is refused, too" },
     Difference { line: "sg_timestamp DEV", kinds: &["scsi"], why: "the service action is refused, too" },
-    Difference { line: "sg_stpg --active DEV", kinds: &["scsi"], why: "ours has it" },
+    Difference { line: "sg_stpg --active DEV", kinds: &["scsi"], why: "listed devices have it" },
     Difference {
         line: "sg_reassign --grown DEV",
         kinds: &["scsi", "sata"],
-        why: "ours has READ DEFECT DATA",
+        why: "listed devices have READ DEFECT DATA",
     },
     Difference {
         line: "sg_map26 DEV",
@@ -134,12 +134,12 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         line: "sg_rep_zones DEV",
         kinds: &["sata"],
-        why: "libata sends a disk without zones the command, which aborts it; ours says that it does not have it",
+        why: "libata sends a disk without zones the command, which aborts it; listed devices do not know it",
     },
     Difference {
         line: "sg_reset_wp --all DEV",
         kinds: &["sata"],
-        why: "libata sends a disk without zones the command, which aborts it; ours says that it does not have it",
+        why: "libata sends a disk without zones the command, which aborts it; listed devices do not know it",
     },
     Difference {
         line: "sg_raw DEV 1b 00 00 00 02 00",
@@ -149,17 +149,17 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         line: "sg_raw DEV 1e 00 00 00 01 00",
         kinds: &["sata"],
-        why: "ours has PREVENT ALLOW MEDIUM REMOVAL",
+        why: "listed devices have PREVENT ALLOW MEDIUM REMOVAL",
     },
     Difference {
         line: "sg_raw -r 20 DEV 34 00 00 00 00 00 00 00 00 00",
         kinds: &["scsi", "sata"],
-        why: "ours has PRE-FETCH(10)",
+        why: "listed devices have PRE-FETCH(10)",
     },
     Difference {
         line: "sg_raw -r 12 DEV 4d 01 6f 00 00 00 00 00 0c 00",
         kinds: &["scsi", "sata"],
-        why: "ours has LOG SENSE",
+        why: "listed devices have LOG SENSE",
     },
     Difference {
         line: "sg_raw DEV 00 00 00 00 00 40",

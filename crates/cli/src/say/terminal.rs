@@ -8,7 +8,7 @@ use rustix::termios::tcgetwinsize;
 use crate::say::colour::{TITLE, styled};
 
 /// A sentence in a column has at least this width where it has more than that, and so has a path that is shortened.
-const TEXT: usize = 20;
+const TEXT: usize = 16;
 
 /// What stands for the middle of a path that is too long.
 const GAP: &str = "...";

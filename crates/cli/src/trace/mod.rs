@@ -42,9 +42,9 @@ pub const HELP: &str = "\
 What the program reads and writes is not in the trace.
 
 Examples:
-  What does hdparm, which wants to be root, ask of a SATA disk?
+  What does hdparm, which must be root, ask a SATA disk?
     vmware-bdwrapper trace --device $PWD/disk.img=sata -- unshare --map-root-user /sbin/hdparm -I disk.img
-  Does another disk give the same answers? 0 is the exit status where it does, 1 where it does not.
+  Does another disk give the same answers? The exit status is 0 if it does, 1 if it does not.
     vmware-bdwrapper trace --json -o trace.json --device /dev/sd/test -- vmware
     vmware-bdwrapper trace --replay trace.json --device /dev/sd/other";
 
