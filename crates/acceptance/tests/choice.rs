@@ -454,7 +454,7 @@ fn by_roots_supervisor(image: &Path, judged: &impl Fn(&Path) -> Outcome, program
         let unread = judged(program);
         assert_eq!(engines_of(&unread), (false, vec![String::new()]), "{}", unread.out());
         let said = unread.findings().iter().any(|finding| {
-            finding.text.contains("supervisor of root's; that cannot be told")
+            finding.text.contains("supervisor that root starts; that cannot be told")
                 && finding.text.contains("you may not read it")
         });
         assert!(said, "{}", unread.out());
@@ -578,7 +578,7 @@ fn doctor() {
             found.as_array().expect("a list").iter().filter(|found| found["check"] == json!("engine"));
         found.filter(|found| found["text"].as_str().is_some_and(|text| text.contains(words))).count()
     };
-    let sandbox = "lets a supervisor answer programs that no library reaches";
+    let sandbox = "permits a supervisor, which answers programs that cannot load the library";
     for (program, engine, words) in [
         (dynamically(), "library", "is answered by the library"),
         (statically(), "supervisor", "is answered by the supervisor, because it is statically linked"),
@@ -616,7 +616,7 @@ fn doctor() {
     }
     let outcome = sandboxed(asked(&statically()), EPERM).output();
     assert_eq!((outcome.code(), engines(&outcome)), (1, vec![String::new()]), "{}", outcome.out());
-    assert_eq!(said(&outcome, "lets no supervisor answer programs here (seccomp(2) is not allowed here"), 1);
+    assert_eq!(said(&outcome, "permits no supervisor here (seccomp(2) is not allowed here"), 1);
     let outcome = sandboxed(asked(&dynamically()), EPERM).output();
     assert_eq!((outcome.code(), engines(&outcome)), (0, vec!["library".to_owned()]), "{}", outcome.out());
 }

@@ -251,7 +251,7 @@ fn entries() {
     );
     problems(&about("/dev/vg0/x"), &[("bad-entry", "/dev/vg0/x: ")], "add =scsi, =ide or =sata");
     problems(&about("/dev=scsi"), &[("not-a-device", "/dev: ")], "name one that is");
-    problems(&about("/a:/b=scsi"), &[("bad-entry", "has a colon")], "--device of its own");
+    problems(&about("/a:/b=scsi"), &[("bad-entry", "has a colon")], "write one --device for each device");
     problems(
         &about("/nonexistent=scsi"),
         &[("not-found", "/nonexistent: ")],
@@ -702,7 +702,7 @@ fn order() {
     // `setup` refuses a file that others could have written, a library that they could have written, and a program.
     chmod(&setting.system.library(), 0o664);
     setting.conf("");
-    first(&asked(), "install the library anew");
+    first(&asked(), "install the library again");
     chmod(&setting.system.library(), 0o644);
     chmod(Path::new(CONF), 0o666);
     first(&asked(), &format!("run as root: 'chmod go-w {CONF}', and then 'vmware-bdwrapper setup"));
@@ -822,7 +822,7 @@ fn launchers() {
     assert!(has(&kept, "ok", "launcher: is a script, and keeps LD_PRELOAD"), "{}", kept.out());
     problems(
         &of("export LD_PRELOAD=x.so"),
-        &[("preload-lost", "launcher: sets LD_PRELOAD anew in line 2")],
+        &[("preload-lost", "launcher: replaces LD_PRELOAD in line 2")],
         "keeps the value of LD_PRELOAD",
     );
     problems(
@@ -861,7 +861,7 @@ fn launchers() {
     ] {
         problems(
             &of(harmful),
-            &[("preload-lost", &format!("sets LD_PRELOAD anew in line {number}"))],
+            &[("preload-lost", &format!("replaces LD_PRELOAD in line {number}"))],
             "keeps the value of LD_PRELOAD",
         );
     }
@@ -983,11 +983,7 @@ fn unfit() {
         let device = Loop::attach(&path, &["--sector-size", "4096"]);
         let entry = format!("{}=scsi", device.path().display());
         let large = about(&entry);
-        warning(
-            &large,
-            "sector-size",
-            "has sectors of 4096 bytes, and VMware takes disks with sectors of 512",
-        );
+        warning(&large, "sector-size", "has sectors of 4096 bytes, but VMware accepts only sectors of 512");
         paste(&large, "warning");
         is_ready(&about(&entry));
         assert!(only(&about(&entry), "warning").is_empty());
@@ -1061,7 +1057,7 @@ fn rights() {
     symlink(closed.join("image"), &path).expect("it is our directory");
     let hidden = asked(&entry);
     let cause = format!(
-        "{}: cannot be looked at (Permission denied: you may not search {})",
+        "{}: cannot be examined (Permission denied: you may not search {})",
         path.display(),
         closed.display()
     );
@@ -1212,21 +1208,21 @@ fn trusted_library() {
         problems(
             &asked(),
             &[("untrusted", "can be written by others than root")],
-            "install the library anew",
+            "install the library again",
         );
     }
     for owner in [1, 65534] {
         chown(&library, Some(owner), None).expect("root can");
         chmod(&library, 0o4644);
         let cause = format!("belongs to user {owner}, who can change what it does");
-        problems(&asked(), &[("untrusted", &cause)], "install the library anew");
+        problems(&asked(), &[("untrusted", &cause)], "install the library again");
         let run =
             Run::new(&setting.command).args(["--message-format=json", "run", "--device", &setting.entry]);
         run.arg(&setting.program).nobody().output().refused(126, "untrusted", &cause, "");
     }
     chown(&library, Some(0), None).expect("root can");
     chmod(&library, 0o4600);
-    let unread = "may not be read by you (Permission denied)";
+    let unread = "is not readable for you (Permission denied)";
     problems(&asked(), &[("permission-denied", unread)], "run as root: 'chmod a+r /");
     let ordinary = Run::new(&setting.command).args(["doctor", "--json", "--device", &setting.entry, "true"]);
     let ordinary = ordinary.nobody().output();
@@ -1567,7 +1563,7 @@ fn not_accepted() {
     let identity = empty.lines().find(|line| line.contains("HDIO_GET_IDENTITY")).unwrap_or_default();
     assert!(identity.contains("no sectors") && !identity.contains("1/16/63"), "{empty}");
     let large = probe(&format!("{entry},sector=4096"));
-    assert!(large.contains("VMware takes disks with sectors of 512"), "{large}");
+    assert!(large.contains("VMware accepts only sectors of 512"), "{large}");
     assert!(!large.contains("would accept") && large.contains("physical SCSI disk does, but:"), "{large}");
 }
 
@@ -1677,7 +1673,7 @@ fn list_table() {
     // Too narrow for a table: a line for each fact.
     let narrow = list(40, "");
     let facts = format!(
-        "{}\n  size: 1 MiB\n  kind: loop\n  usable: no: it can only be read\n  persistent name: file\n  ",
+        "{}\n  size: 1 MiB\n  kind: loop\n  usable: no: it is read-only\n  persistent name: file\n  ",
         device.path().display()
     );
     assert!(narrow.contains(&facts) && !narrow.contains('|'), "{narrow}");
@@ -1701,7 +1697,7 @@ fn list_table() {
     }
     let piped = |options: &[&str]| Run::new(command()).arg("list").args(options).output().expect_out();
     let line = piped(&[]).lines().find(|line| line.contains(name)).map(str::to_owned);
-    assert!(line.is_some_and(|line| line.contains("| no: it can only be read ")), "{}", piped(&[]));
+    assert!(line.is_some_and(|line| line.contains("| no: it is read-only ")), "{}", piped(&[]));
     let unused = |free: &Path| {
         for (options, is_shown) in [(&[][..], false), (&["--all"], true)] {
             let cell = format!("| {} ", free.display());
@@ -1724,17 +1720,13 @@ fn list_deleted() {
     assert_eq!((&found["identity"], &found["names"]), (&Value::Null, &json!([])));
     assert_eq!(
         found["reasons"],
-        json!(["stands for a file that is deleted, and is empty when it is detached"])
+        json!(["is attached to a deleted file, whose data is lost when it is detached"])
     );
     let table = Run::new(command()).arg("list").output().expect_out();
     let line = table.lines().find(|line| line.contains(&format!("| {} ", device.path().display())));
     let last = line.and_then(|line| line.trim_end_matches('|').rsplit('|').next()).map(str::trim);
     assert_eq!(last, Some(""), "{table}");
-    warning(
-        &about(format!("{}=scsi", device.path().display())),
-        "volatile",
-        "stands for a file that is deleted",
-    );
+    warning(&about(format!("{}=scsi", device.path().display())), "volatile", "is attached to a deleted file");
 }
 
 /// Sentences are broken at blanks, commands that can be pasted and tables' cells nowhere else.
@@ -1831,7 +1823,7 @@ fn list_names() {
     let device = Loop::attach(&odd, &["--read-only"]);
     let found = row(&Run::new(command()).args(["list", "--json"]).output(), device.path());
     assert_eq!(found["file"], json!(odd.to_string_lossy()));
-    assert_eq!((&found["fit"], &found["reasons"]), (&json!(false), &json!(["can only be read"])));
+    assert_eq!((&found["fit"], &found["reasons"]), (&json!(false), &json!(["is read-only"])));
     let table = Run::new(command()).arg("list").output().expect_out();
     assert!(table.contains(r"a\x0a|b\x1b \xff"), "{table}");
     assert!(!table.contains('\x1b'));

@@ -105,7 +105,7 @@ fn supervised_trials() -> Vec<Trial> {
         trial("a program that is killed", &[cc, Need::Devices], killed_meanwhile),
         trial("an i386 program", &[cc], i386_program),
         trial("a set-user-ID program", &[cc, Need::Devices, Need::Tool("setpriv")], set_user_id_as_root),
-        trial("programs that cannot be looked at", &[cc, Need::Devices], not_to_be_read),
+        trial("programs that cannot be examined", &[cc, Need::Devices], not_to_be_read),
         trial("signals", &[Need::Tool("sg_turs")], signals_to_the_front),
         trial("the supervisor is killed", &[cc], supervisor_killed),
         trial("the front is killed", &[cc], front_killed),

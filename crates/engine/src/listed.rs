@@ -132,7 +132,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Problem::Missing(errno) | Problem::Unknown(errno) => {
-                write!(f, "cannot be looked at now ({}); it counts as soon as it can", errno)
+                write!(f, "cannot be examined now ({}); it is picked up as soon as that works", errno)
             }
             Problem::NotADisk(kind) => {
                 let what = match *kind {

@@ -56,7 +56,7 @@ impl Fitness {
         if let Some(Finding { cause, hint: Some(remedy), .. }) = &self.closed {
             if config::is_opened_by_root(programs, device) {
                 let cause = format!("{cause}, but the set-user-ID programs for which {FILE} lists it may");
-                let hint = format!("where a program that runs with your rights is to use it, too, {remedy}");
+                let hint = format!("if a program that runs with your rights must use it, too, {remedy}");
                 let finding = Finding::warning(Code::PermissionDenied, cause).of(device.path());
                 self.closed = Some(finding.hint(hint));
             }
@@ -120,7 +120,7 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
     }
     if block.is_deleted {
         findings.push(
-            warning(Code::Volatile, "stands for a file that is deleted, and is empty when it is detached")
+            warning(Code::Volatile, "is attached to a deleted file, whose data is lost when it is detached")
                 .hint("attach a file that has a name: 'losetup --find --show FILE'"),
         );
     }
@@ -130,17 +130,20 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
                 "give it a size; run as root: 'truncate --size 8G {}', then 'losetup --set-capacity {word}'",
                 quoted(file)
             ),
-            None => "attach what it is to stand for ('losetup', 'nbd-client')".into(),
+            None => "attach a file or server to it ('losetup', 'nbd-client')".into(),
         };
         findings.push(empty(name, remedy));
     }
     if block.is_internal() {
-        findings.push(problem(Code::LvmPart, "is a part that LVM uses for itself").hint(
+        findings.push(problem(Code::LvmPart, "is an internal volume of LVM").hint(
             "use the logical volume that it is a part of ('lvs --all --options +devices' shows which)",
         ));
     }
     if matches!(block.kind, Kind::Cd | Kind::Floppy | Kind::Ram | Kind::Zram) {
-        let why = format!("is a device of kind {}, which keeps nothing or can be removed", block.kind.name());
+        let why = format!(
+            "is a device of kind {}, whose data is not permanent or whose medium can be removed",
+            block.kind.name()
+        );
         findings.push(
             warning(Code::Volatile, &why)
                 .hint("use a device that keeps what is written to it ('vmware-bdwrapper list' shows some)"),
@@ -151,7 +154,7 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
     }
     if block.read_only && !options.read_only {
         let hint = format!("run as root: 'blockdev --setrw {word}', or add the option ro to its entry");
-        findings.push(problem(Code::ReadOnly, "can only be read").hint(hint));
+        findings.push(problem(Code::ReadOnly, "is read-only").hint(hint));
     }
     findings.extend(of_large_sectors(block, name));
     findings
@@ -163,16 +166,14 @@ fn of_large_sectors(block: &Block, name: &Path) -> Option<Finding> {
         Kind::Loop => format!("run as root: 'losetup --sector-size {SECTOR} {}'", quoted(name)),
         _ => format!("use a device whose sectors have {SECTOR} bytes"),
     };
-    let why =
-        format!("has sectors of {} bytes, and VMware takes disks with sectors of {SECTOR}", block.sector);
+    let why = format!("has sectors of {} bytes, but VMware accepts only sectors of {SECTOR}", block.sector);
     (block.sector > SECTOR).then(|| Finding::warning(Code::SectorSize, why).of(name).hint(remedy))
 }
 
 /// The same of the device of an entry, which can ask for them, too.
 pub fn large_sectors(path: &Path, block: Option<&Block>, entry: &Entry<'_>) -> Option<Finding> {
     let asked = entry.sector.is_some_and(|sector| sector > SECTOR).then(|| {
-        let why =
-            format!("is to have sectors of 4096 bytes, and VMware takes disks with sectors of {SECTOR}");
+        let why = format!("is to have sectors of 4096 bytes, but VMware accepts only sectors of {SECTOR}");
         let finding = Finding::warning(Code::SectorSize, why).of(path);
         finding.hint("leave the option sector= out of its entry")
     });
@@ -260,7 +261,8 @@ pub fn of_device(device: &Device<'_>, host: &Host) -> Fitness {
 /// What of a device is no whole block, and so not on the disk.
 pub fn cut(path: &Path, bytes: u64, block: u32) -> Option<Finding> {
     let rest = bytes % u64::from(block);
-    let why = format!("the last {rest} of its {bytes} bytes are not a whole sector, and not on the disk");
+    let why =
+        format!("the last {rest} of its {bytes} bytes are not a whole sector, and not part of the disk");
     let finding = || Finding::warning(Code::SectorSize, why).of(path);
     (rest > 0).then(|| finding().hint("give it a whole number of sectors"))
 }
@@ -302,7 +304,7 @@ pub fn together(listed: &[Device<'_>], host: &Host) -> Vec<Vec<Finding>> {
             let parts = (host.by_path(device.path()), host.by_path(other.path()));
             if matches!(parts, (Some(block), Some(whole)) if block.overlaps(whole)) {
                 let why =
-                    format!("shares its space with {first}, so that each destroys what is on the other");
+                    format!("shares its space with {first}, so writing to one destroys data on the other");
                 findings.push(Finding::problem(Code::Overlap, why).of(device.path()).hint(REMOVE));
             }
         }
@@ -333,7 +335,7 @@ fn physical_volume(name: &Path) -> Finding {
 }
 
 fn real(name: &Path) -> Finding {
-    block::real(name).hint("let VMware have it without the library, or add the option force to its entry")
+    block::real(name).hint("use it in VMware without the library, or add the option force to its entry")
 }
 
 /// Says that an image file has no sector. What has some bytes is not an image file: to lengthen it would spoil it.

@@ -104,18 +104,18 @@ pub fn instead(file: &Path, listed: &[Device<'_>]) -> Option<Finding> {
     let run = || format!("run '{}'", root_command(file, listed));
     let finding = match permit::missing(listed) {
         Ok(lines) if lines.is_empty() => {
-            Finding::supervised("is answered, with its rights, by a supervisor of root's").hint(run())
+            Finding::supervised("is answered, with its rights, by a supervisor that root starts").hint(run())
         }
         Ok(lines) => {
             let why = format!(
-                "would be answered, with its rights, by a supervisor of root's, but {FILE} lacks the {}",
+                "would be answered, with its rights, by a supervisor that root starts, but {FILE} lacks the {}",
                 config::lines(&lines)
             );
             Finding::warning(Code::NotListed, why).hint(as_root(file, listed))
         }
         Err(unread) => {
             let why = format!(
-                "may be answered, with its rights, by a supervisor of root's; that cannot be told ({})",
+                "may be answered, with its rights, by a supervisor that root starts; that cannot be told ({})",
                 unread.fact()
             );
             let hint = unread.hint.map(|hint| format!("{hint}, and {}", run()));
@@ -149,7 +149,7 @@ pub fn beyond_library(file: &Path, listed: &[Device<'_>]) -> Option<Finding> {
     Some(if loses_rights(file) {
         finding.hint(as_root(file, listed))
     } else {
-        finding.hint("have the supervisor answer it: 'vmware-bdwrapper run' without --engine library")
+        finding.hint("use the supervisor: 'vmware-bdwrapper run' without --engine library")
     })
 }
 
@@ -248,11 +248,11 @@ pub fn unavailable() -> Option<&'static Failure> {
 pub fn seccomp() -> Finding {
     let fact = match unavailable() {
         None => {
-            "lets a supervisor answer programs that no library reaches (static and 32-bit ones, for example)"
+            "permits a supervisor, which answers programs that cannot load the library (static and 32-bit ones, for example)"
                 .into()
         }
         Some(failure) => format!(
-            "lets no supervisor answer programs here ({}); only programs that no library reaches need one",
+            "permits no supervisor here ({}); only programs that cannot load the library need one",
             text(failure)
         ),
     };

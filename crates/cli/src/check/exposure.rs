@@ -23,7 +23,7 @@ pub fn exposure(program: &Path) -> Option<Finding> {
         Some(warning(Code::Untrusted, why).hint(remedy))
     };
     let unknown = |error: &io::Error| {
-        let why = format!("cannot be looked at ({})", cause(error));
+        let why = format!("cannot be examined ({})", cause(error));
         Some(warning(Code::Unknown, why).hint("correct that first"))
     };
     let mut directories = BTreeSet::new();

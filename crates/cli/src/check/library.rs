@@ -93,7 +93,7 @@ pub fn file_findings(file: &Path, is_secure: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Err(error) = access(file, Access::READ_OK) {
         let why =
-            format!("may not be read by you ({}), so your programs do not get it", cause(&error.into()));
+            format!("is not readable for you ({}), so your programs do not load it", cause(&error.into()));
         let hint = format!("run as root: 'chmod a+r {}'", quoted(file));
         return vec![Finding::problem(Code::PermissionDenied, why).of(file).hint(hint)];
     }
@@ -113,7 +113,7 @@ pub fn file_findings(file: &Path, is_secure: bool) -> Vec<Finding> {
                 .into(),
             user => format!("belongs to user {user}, who can change what it does in set-user-ID programs"),
         };
-        let remedy = "install the library anew: the package, or, as root, 'make install'";
+        let remedy = "install the library again: the package, or, as root, 'make install'";
         findings.push(Finding::problem(Code::Untrusted, who).of(file).hint(remedy));
         return findings;
     }

@@ -143,7 +143,7 @@ fn loss(line: &str, is_empty: bool) -> Option<(String, &'static str)> {
         let continues = line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
         let value = &line[at + "LD_PRELOAD=".len()..];
         if !is_empty && !continues && !value.contains("$LD_PRELOAD") && !value.contains("${LD_PRELOAD") {
-            return Some((format!("sets {VARIABLE} anew"), KEEP));
+            return Some((format!("replaces {VARIABLE}"), KEEP));
         }
     }
     let removed = words
@@ -211,8 +211,8 @@ mod tests {
     #[test]
     fn lines_that_lose_the_variable() {
         for (line, does) in [
-            ("LD_PRELOAD=/opt/x.so exec vmx", "sets LD_PRELOAD anew"),
-            ("export LD_PRELOAD=", "sets LD_PRELOAD anew"),
+            ("LD_PRELOAD=/opt/x.so exec vmx", "replaces LD_PRELOAD"),
+            ("export LD_PRELOAD=", "replaces LD_PRELOAD"),
             ("unset FOO LD_PRELOAD; x", "removes LD_PRELOAD"),
             ("exec env -u LD_PRELOAD vmx", "removes LD_PRELOAD"),
             ("exec env --unset=LD_PRELOAD vmx", "removes LD_PRELOAD"),

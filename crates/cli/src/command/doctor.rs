@@ -244,7 +244,7 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], script: 
     let (is_secure, status) = match seen {
         Ok(seen) => seen,
         Err(error) => {
-            let problem = Finding::io("cannot be looked at", &error).of(file);
+            let problem = Finding::io("cannot be examined", &error).of(file);
             return findings.add(Check::Program, [problem.hint("name a program that can")]);
         }
     };

@@ -171,7 +171,7 @@ pub fn with_file_rights<T>(
 fn explain(path: &OsStr, problem: &Problem) -> Finding {
     let why = match problem {
         Problem::NotPermitted(errno) => format!("you may not open it yourself ({errno})"),
-        Problem::Missing(errno) | Problem::Unknown(errno) => format!("cannot be looked at ({errno})"),
+        Problem::Missing(errno) | Problem::Unknown(errno) => format!("cannot be examined ({errno})"),
         problem => problem.to_string(),
     };
     Finding::problem(Code::PermissionDenied, why).of(path).hint(format!("have it listed in {FILE} as root"))

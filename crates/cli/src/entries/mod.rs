@@ -103,7 +103,7 @@ fn look(path: &Path) -> io::Result<std::fs::FileType> {
     Ok(path.metadata()?.file_type())
 }
 
-/// Says why a device does not exist or cannot be looked at; it may appear later.
+/// Says why a device does not exist or cannot be examined; it may appear later.
 pub fn explain_absence(device: &Device<'_>) -> Option<Finding> {
     let error = look(device.path()).err()?;
     if error.kind() == io::ErrorKind::PermissionDenied {
@@ -114,7 +114,7 @@ pub fn explain_absence(device: &Device<'_>) -> Option<Finding> {
             ),
             None => (String::new(), "name one that you may look at".into()),
         };
-        let why = format!("cannot be looked at ({}{why})", cause(&error));
+        let why = format!("cannot be examined ({}{why})", cause(&error));
         return Some(Finding::problem(Code::PermissionDenied, why).of(device.path()).hint(hint));
     }
     let word = quoted(device.path());
@@ -130,7 +130,7 @@ pub fn explain_absence(device: &Device<'_>) -> Option<Finding> {
     };
     let finding = match error.kind() {
         io::ErrorKind::NotFound => Finding::problem(Code::NotFound, "does not exist"),
-        _ => Finding::io("cannot be looked at", &error),
+        _ => Finding::io("cannot be examined", &error),
     };
     let hint = format!("correct its name, or {make}. It is used as soon as it exists");
     Some(finding.of(device.path()).hint(hint))

@@ -72,7 +72,7 @@ pub fn has_colon(entry: &OsStr) -> Option<Finding> {
     entry.as_bytes().contains(&b':').then(|| {
         let why = format!("has a colon, which separates devices in {VARIABLE}");
         Finding::problem(Code::BadEntry, why).of(entry).hint(
-            "give each device a --device of its own, and name one whose name has a colon by a symbolic link without",
+            "write one --device for each device; if its name has a colon, make a symbolic link without one",
         )
     })
 }

@@ -173,7 +173,7 @@ pub struct Block {
     pub bytes: u64,
     /// Its logical sector size, in bytes.
     pub sector: u32,
-    /// Whether it can only be read.
+    /// Whether it is read-only.
     pub read_only: bool,
     /// A real SCSI, IDE or NVMe disk, which the library takes only with the option `force`.
     pub is_real: bool,
@@ -258,7 +258,7 @@ impl Block {
         Some(ours) == theirs.parent() || ours.parent() == Some(theirs)
     }
 
-    /// Whether it is a part that LVM uses for itself: the data of a thin pool, a half of a mirror.
+    /// Whether it is an internal volume of LVM: the data of a thin pool, a half of a mirror.
     pub fn is_internal(&self) -> bool {
         // LVM's UUID has two of 32 characters; what follows them tells the part (lib/activate/dev_manager.c of LVM2).
         const WHOLE: usize = "LVM-".len() + 2 * 32;

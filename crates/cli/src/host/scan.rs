@@ -28,7 +28,7 @@ pub struct Host {
     pub(super) blocks: Vec<Block>,
 }
 
-/// Why the block devices cannot be looked at.
+/// Why the block devices cannot be examined.
 pub struct Unknown {
     /// What cannot be read.
     file: &'static str,
@@ -68,7 +68,7 @@ impl Host {
         Host::below(Path::new("/"))
     }
 
-    /// The same; where it cannot be looked at, that is said and no device is known.
+    /// The same; where it cannot be examined, that is said and no device is known.
     pub fn known() -> Host {
         Host::running().unwrap_or_else(|unknown| {
             say(unknown.finding());

@@ -83,7 +83,7 @@ codes! {
     Volatile,
     /// The device is left over from something that no longer exists.
     Stale,
-    /// The device can only be read.
+    /// The device is read-only.
     ReadOnly,
     /// The device has no sector.
     Empty,

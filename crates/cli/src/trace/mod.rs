@@ -119,7 +119,7 @@ fn watch(Options { devices, json, output, force, command, .. }: Options) -> Resu
     }
     let lost = receiver.has_lost().then(|| {
         let why = "Requests are missing in the trace, because this process could open no more files";
-        Finding::warning(Code::Incomplete, why).hint("begin anew with a higher 'ulimit -n'")
+        Finding::warning(Code::Incomplete, why).hint("start again with a higher 'ulimit -n'")
     });
     let written = output.end(lost.as_slice());
     Ok(conclude(family.status.get().map_or(Failure::FAILED, |status| exit_status(*status)), written))
@@ -171,7 +171,7 @@ fn say_waiting() {
 fn incomplete(Missing { unread, unseen, all_later }: Missing) -> Vec<Finding> {
     let calls = |count| if count == 1 { "1 call".to_owned() } else { format!("{count} calls") };
     let finding = |why: String, hint| Finding::warning(Code::Incomplete, why).hint(hint);
-    let killed = || finding("The trace ends where the supervisor was killed".to_owned(), "begin anew");
+    let killed = || finding("The trace ends where the supervisor was killed".to_owned(), "start again");
     let unread_calls = || {
         let why = format!("The trace lacks {}, because it was not written fast enough", calls(unread));
         finding(why, "write the trace to a file by -o FILE")

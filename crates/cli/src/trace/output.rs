@@ -221,7 +221,7 @@ fn create(path: &Path, owner: u32, devices: &[Device<'_>]) -> Result<fs::File, F
     let old = place.found();
     match &old {
         Err(error) => {
-            return usage(Finding::io("cannot be looked at", error), ANOTHER);
+            return usage(Finding::io("cannot be examined", error), ANOTHER);
         }
         Ok(Some((_, found))) if found.is_symlink() => {
             let why = "is a symbolic link, which somebody else may have made";
@@ -249,7 +249,7 @@ fn create(path: &Path, owner: u32, devices: &[Device<'_>]) -> Result<fs::File, F
             }
         }
         Ok(None) if devices.iter().any(|device| device.path() == path) => {
-            return usage(Finding::problem(Code::InUse, "is to be a listed device"), ANOTHER);
+            return usage(Finding::problem(Code::InUse, "is a listed device"), ANOTHER);
         }
         Ok(None) => {}
     }

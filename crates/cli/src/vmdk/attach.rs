@@ -206,7 +206,7 @@ impl Machine {
             });
             if let Some((device, _)) = shared {
                 let why = format!(
-                    "has {} already, with {} as {slot}, and two disks on one device destroy what is on it",
+                    "has {} already, with {} as {slot}, and two disks on one device destroy its data",
                     shown(&device),
                     shown(&path)
                 );

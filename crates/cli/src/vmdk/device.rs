@@ -74,7 +74,7 @@ impl<'a> Present<'a> {
         let looked = file::look(path, OFlags::empty());
         let looked = looked.and_then(|looked| Ok((looked.metadata()?, looked)));
         let (status, looked) = looked.map_err(|error| {
-            let finding = Finding::io("cannot be looked at", &error).of(path);
+            let finding = Finding::io("cannot be examined", &error).of(path);
             Absence::Gone(finding.hint("attach the device, or correct the name"))
         })?;
         let is_block = status.file_type().is_block_device();
@@ -162,9 +162,7 @@ impl<'a> Present<'a> {
                 },
             ),
             _ => (
-                format!(
-                    "has blocks of {block} bytes, in which its partition table counts and the guest does not"
-                ),
+                format!("has blocks of {block} bytes, which its partition table uses and the guest does not"),
                 "use the whole device".into(),
             ),
         };

@@ -107,7 +107,7 @@ pub fn compare<'a>(
         differ(
             What::Kind,
             "is a block device, and the descriptor is for an image file".into(),
-            format!("make the descriptor anew: {}", anew()),
+            format!("make a new descriptor: {}", anew()),
         );
     }
     let is_ide = present.disk.adapter == vmware::Adapter::Ide;
@@ -121,7 +121,7 @@ pub fn compare<'a>(
                 Printed(word.unwrap_or_default())
             ),
             format!(
-                "give the device the option {}, or make the descriptor anew: {}",
+                "give the device the option {}, or make a new descriptor: {}",
                 if is_ide { "scsi" } else { "ide" },
                 anew()
             ),

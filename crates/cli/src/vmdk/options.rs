@@ -68,7 +68,7 @@ pub fn path(descriptor: &Descriptor, file: &Path) -> Result<PathBuf, Finding> {
     match name.is_absolute() {
         true => Ok(name.to_path_buf()),
         false => std::path::absolute(file::directory(file).join(name)).map_err(|_| {
-            Finding::problem(Code::Malformed, "has an image without name").of(file).hint("correct it")
+            Finding::problem(Code::Malformed, "has an image without a name").of(file).hint("correct it")
         }),
     }
 }

@@ -36,7 +36,7 @@ impl Layout {
     ) -> Result<Layout, Finding> {
         let from = device.open()?;
         let rights = Rights::of(&file::proc_path(&from)).map_err(|error| {
-            let finding = Finding::io("cannot be looked at", &error).of(path(&device.entry));
+            let finding = Finding::io("cannot be examined", &error).of(path(&device.entry));
             finding.hint(ask_doctor(&device.entry))
         })?;
         let mut copy = Vec::new();
@@ -287,7 +287,7 @@ impl Copies {
     pub fn rights(&self, place: &Place) -> Result<Rights, Finding> {
         let rights = |path: &Path| {
             Rights::of(path).map_err(|error| {
-                let finding = Finding::io("cannot be looked at", &error).of(place.path());
+                let finding = Finding::io("cannot be examined", &error).of(place.path());
                 finding.hint("name a file that you may read")
             })
         };

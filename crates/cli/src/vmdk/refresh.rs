@@ -71,7 +71,7 @@ impl Refresh {
             resize(&mut descriptor, &present).map_err(|why| {
                 let anew = super::create_command(&older, &self.file, &text, &present);
                 let finding = Finding::problem(Code::Unsupported, why).of(&self.file);
-                finding.hint(format!("make it anew: '{anew}'"))
+                finding.hint(format!("make a new one: '{anew}'"))
             })?;
         }
         let has_bios = descriptor.number(GEOMETRY[3]).is_some();
@@ -139,7 +139,7 @@ fn divide(descriptor: &mut Descriptor, place: &Place, device: &Present<'_>) -> R
     wanted.retain(|start| layout.partitions().all(|partition| partition.place.start != *start));
     if let Some(start) = wanted.first() {
         let why =
-            format!("has no partition any more that begins in sector {start}, as the virtual machine's did");
+            format!("no longer has a partition that begins at sector {start}, as the virtual machine's does");
         let hint = format!("choose other partitions: {create}");
         return Err(Finding::problem(Code::NotFound, why).of(path(&device.entry)).hint(hint));
     }

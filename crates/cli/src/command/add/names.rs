@@ -90,7 +90,7 @@ impl Act for Link {
         let path = &addition.name;
         let Ok(status) = path.symlink_metadata() else { return Ok(None) };
         if !status.is_symlink() {
-            return Err(changed(path, "is not a symbolic link any more"));
+            return Err(changed(path, "is no longer a symbolic link"));
         }
         let host = Host::running()?;
         let (own, found) = (addition.block(&host), host.by_path(path));

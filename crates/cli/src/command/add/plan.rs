@@ -245,7 +245,7 @@ fn source(device: &Path, record: &Record, host: &Host) -> Result<Source, Failure
         return Ok(Source { name, block, is_unattached: false });
     }
     let name = device.canonicalize().map_err(|error| {
-        Finding::io("cannot be looked at", &error).of(device).hint("name a file that exists")
+        Finding::io("cannot be examined", &error).of(device).hint("name a file that exists")
     })?;
     // Its loop device is what was added before.
     let is_known = record.additions.iter().any(|addition| addition.device == name);

@@ -203,7 +203,7 @@ pub(super) fn find<'a>(host: &'a Host, device: &Path) -> Result<&'a Block, Failu
     let none = Finding::problem(Code::NotADevice, "is not a block device").of(device);
     let finding = match device.metadata() {
         Err(error) => {
-            Finding::io("cannot be looked at", &error).of(device).hint("name a block device that exists")
+            Finding::io("cannot be examined", &error).of(device).hint("name a block device that exists")
         }
         Ok(status) if status.is_file() => {
             none.hint(format!("make one of the file: 'losetup --find --show {}'", quoted(device)))

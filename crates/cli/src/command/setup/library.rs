@@ -85,7 +85,7 @@ fn libraries() -> Result<Vec<Library>, Finding> {
     let look = |path: PathBuf| {
         let file = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
         let (status, file) = file.map_err(|error| {
-            Finding::io("cannot be looked at", &error).of(&path).hint("correct that first")
+            Finding::io("cannot be examined", &error).of(&path).hint("correct that first")
         })?;
         if status.uid() != 0 || status.mode() & OTHERS_WRITE != 0 {
             let why = format!(
@@ -93,7 +93,7 @@ fn libraries() -> Result<Vec<Library>, Finding> {
                 status.uid(),
                 status.mode() & 0o7777
             );
-            return Err(Finding::problem(Code::Untrusted, why).of(&path).hint("install the library anew"));
+            return Err(Finding::problem(Code::Untrusted, why).of(&path).hint("install the library again"));
         }
         Ok(Library { path, file, group: status.gid(), mode: status.mode() & 0o7777 })
     };

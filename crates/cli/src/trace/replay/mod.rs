@@ -36,7 +36,7 @@ pub fn replay(
 ) -> Result<ExitCode, Failure> {
     let line_of = |line: u64| format!("{}, line {line}", shown(file));
     if write && devices.is_empty() {
-        let finding = Finding::problem(Code::Usage, "With --write no device is taken from the trace");
+        let finding = Finding::problem(Code::Usage, "With --write, the devices in the trace are not used");
         return Err(finding.hint("name the device by --device ENTRY").into());
     }
     let unread = |finding: Finding| finding.of(file).hint("name a trace that can be read");
