@@ -611,6 +611,15 @@ fn starters() {
     refused.refused(1, "exists", &format!("{}: exists already", entry.display()), "rename it");
     desk.shell(&format!("rm -r {}/.local", home.display()));
     desk.try_to_add(device.path(), &["--headless"]).refused(2, "usage", "--vm", "");
+    // Root does not write where the user may not.
+    desk.shell(&format!("ln -s /etc {}/.local", home.display()));
+    let before = desk.tree();
+    let refused = desk.try_to_add(device.path(), &[]);
+    assert_eq!(refused.code(), 1);
+    refused.says("permission-denied", "/.local/share/applications: cannot be made (Permission denied)", "");
+    refused.says("permission-denied", "Nothing was added: the steps before were undone", "");
+    assert_same(&desk.tree(), &before);
+    desk.shell(&format!("rm {}/.local", home.display()));
     // Without VMware's command, and without a home directory.
     desk.shell("rm /usr/bin/vmrun");
     let refused = desk.try_to_add(device.path(), &["--vm", text(&vmx), "--headless"]);
