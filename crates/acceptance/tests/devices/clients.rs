@@ -129,7 +129,7 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         line: "sg_map26 DEV",
         kinds: &["scsi", "sata"],
-        why: "it looks for another node of the disk in /sys, where the device underneath stands",
+        why: "it looks for another node of the disk in /sys, and finds the device underneath",
     },
     Difference {
         line: "sg_rep_zones DEV",
