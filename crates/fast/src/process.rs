@@ -52,18 +52,29 @@ impl OwnProcess {
         sys::is_writable(address, length)
     }
 
-    /// Returns whether the header of `SG_IO` at an address has a CDB of READ or WRITE; false also where
-    /// that is not known.
+    /// Returns whether memory can be read and written, and remembers it.
+    fn is_prepared(&self, address: u64, length: usize) -> bool {
+        let can_write = self.can_write(address, length);
+        if can_write {
+            self.prepared.set(pages(address, length));
+        }
+        can_write
+    }
+
+    /// Returns whether the header of `SG_IO` at an address has a CDB of READ or WRITE and no list; false also
+    /// where that is not known.
     pub fn has_read_or_write(&self, header: u64) -> bool {
-        self.prepare(header, size_of::<SgIoHdr>());
-        if self.prepared.get().1 == 0 {
+        if !self.is_prepared(header, size_of::<SgIoHdr>()) {
             return false;
         }
-        // SAFETY: it is prepared.
-        let SgIoHdr { cmd_len, cmdp, .. } = unsafe { (header as *const SgIoHdr).read_unaligned() };
-        let length = usize::from(cmd_len).max(1);
-        // SAFETY: it is known to be readable.
-        self.can_read(cmdp, length) && is_read_or_write(unsafe { *(cmdp as *const u8) })
+        // SAFETY: the kernel has just read and written it.
+        let header = unsafe { (header as *const SgIoHdr).read_unaligned() };
+        let length = usize::from(header.cmd_len).max(1);
+        if header.iovec_count > 0 || !self.can_read(header.cmdp, length) {
+            return false;
+        }
+        // SAFETY: the kernel has just read it.
+        is_read_or_write(unsafe { *(header.cmdp as *const u8) })
     }
 }
 
@@ -104,9 +115,7 @@ impl Process for OwnProcess {
     }
 
     fn prepare(&self, address: u64, length: usize) {
-        if self.can_write(address, length) {
-            self.prepared.set(pages(address, length));
-        }
+        self.is_prepared(address, length);
     }
 
     fn capabilities(&self) -> u64 {
