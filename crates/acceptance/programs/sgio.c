@@ -718,6 +718,26 @@ static void bad_pointers(int fd)
     }
 }
 
+/* READ into memory that holds its own header or CDB, and can hold only a part of the data. */
+static void overlapping(int fd)
+{
+    unsigned char *memory = map(2 * PAGE), *at = memory + PAGE / 2, read[10] = {0x28, 0, 0, 0, 0, 0, 0, 0, 8};
+    mprotect(memory + PAGE, PAGE, PROT_NONE);
+    for (int holds_header = 0; holds_header < 2; holds_header++) {
+        struct sg_io_hdr elsewhere = fresh, *header = holds_header ? (void *)at : &elsewhere;
+        *header = fresh;
+        header->cmdp = holds_header ? read : memcpy(at, read, sizeof read);
+        header->cmd_len = sizeof read;
+        header->dxfer_direction = SG_DXFER_FROM_DEV;
+        header->dxferp = at;
+        header->dxfer_len = PAGE;
+        errno = 0;
+        int result = ioctl(fd, SG_IO, header);
+        expect(result < 0 && errno == EFAULT, "READ", holds_header ? "over its header" : "over its CDB", PAGE);
+    }
+    munmap(memory, 2 * PAGE);
+}
+
 static void lengths(int fd)
 {
     unsigned char cdb[256] = {0x12, 0, 0, 0, 96}, *data = map(16 << 20), sense[256];
@@ -964,6 +984,7 @@ static int hostile(char **arguments)
     state = strtoul(arguments[0], NULL, 0) * 0x9e3779b97f4a7c15 + 1;
     make_bad_addresses();
     bad_pointers(fd);
+    overlapping(fd);
     lengths(fd);
     lists(fd);
     random_requests(fd, 20000);

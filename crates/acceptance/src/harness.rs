@@ -76,9 +76,13 @@ fn in_group(name: impl AsRef<str>) -> String {
 /// user namespace.
 pub fn trial(name: impl Into<String>, needs: &[Need], body: impl FnOnce() + Send + 'static) -> Trial {
     let name = in_group(name.into());
-    let mut missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
-    // Several needs can be met by the same.
-    missing.dedup();
+    let mut missing: Vec<String> = Vec::new();
+    for text in needs.iter().filter_map(|need| need.missing()) {
+        // Several needs can be met by the same.
+        if !missing.contains(&text) {
+            missing.push(text);
+        }
+    }
     if missing.is_empty() && needs.contains(&Need::Root) && privilege() == Privilege::User {
         return Trial::test(name.clone(), move || {
             isolation::in_namespace(&name);

@@ -18,6 +18,9 @@ use crate::engine::{COMMAND, Engine, engine};
 /// Where programs are looked for; system tools stand in the `sbin` directories.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The options of env(1) that give a program the signals' default actions: who starts the tests may have it ignore some.
+pub(crate) const DEFAULT_SIGNALS: [&str; 2] = ["--default-signal=INT,QUIT,HUP", "--"];
+
 /// The user and group `nobody`.
 const NOBODY: u32 = 65534;
 
@@ -173,7 +176,7 @@ impl Run {
         let started = |program: &OsStr| match self.default_signals {
             true => {
                 let mut command = Command::new("env");
-                command.args(["--default-signal=INT,QUIT,HUP", "--"]).arg(program);
+                command.args(DEFAULT_SIGNALS).arg(program);
                 command
             }
             false => Command::new(program),

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::run::{PATH, wait_for};
+use crate::run::{DEFAULT_SIGNALS, PATH, wait_for};
 
 /// A terminal (pts(4)) that a session of its own has, whose first process is a program.
 pub struct Terminal {
@@ -36,7 +36,9 @@ impl Terminal {
         let open = || File::options().read(true).write(true).open(&name).expect("the terminal is ours");
         let mut command = Command::new("setsid");
         command
-            .arg("--ctty")
+            .args(["--ctty", "env"])
+            // A shell leaves alone what was ignored when it began.
+            .args(DEFAULT_SIGNALS)
             .args(words)
             .env_clear()
             .env("PATH", PATH)

@@ -69,7 +69,7 @@ fn calls(medium: Medium) {
 fn cost(medium: Medium) {
     let disk = Disk::new(medium, "scsi", 1 << 20);
     let entry = format!("{}=scsi", disk.path().display());
-    for (cdb, most) in [(READ_10, 1300), (WRITE_10, 1500), (INQUIRY, 1950)] {
+    for (cdb, most) in [(READ_10, 1300), (WRITE_10, 1500), (INQUIRY, 2050)] {
         let [once, twice] = [1000, 2000].map(|times| {
             instructions(disk.scratch(), &entry, &["command", &disk.path().display().to_string(), cdb], times)
         });

@@ -18,9 +18,9 @@ fn packed(blocks: u64, block_size: u32) -> u64 {
 }
 
 impl Nexus {
-    /// Returns whether this capacity is what the nexus was last told.
+    /// Returns whether this is the capacity that the nexus was last told.
     #[inline]
-    pub(crate) fn knows(&self, blocks: u64, block_size: u32) -> bool {
+    pub(crate) fn is_current(&self, blocks: u64, block_size: u32) -> bool {
         self.capacity.load(Ordering::Relaxed) == packed(blocks, block_size)
     }
 
@@ -28,7 +28,7 @@ impl Nexus {
     pub(crate) fn update_capacity(&self, blocks: u64, block_size: u32) -> Option<u64> {
         let new = packed(blocks, block_size);
         // Threads that only read do not take the cache line from each other.
-        if self.knows(blocks, block_size) {
+        if self.is_current(blocks, block_size) {
             return None;
         }
         let old = self.capacity.swap(new, Ordering::Relaxed);

@@ -79,19 +79,14 @@ impl DataBuffer {
         })
     }
 
-    /// Fills `segments` with the next ones, none of them empty, up to `most` bytes, and returns how
-    /// many there are. Does not advance.
-    pub fn next_segments(
+    /// Fills `segments` with the next ones of a scatter-gather list, none of them empty, up to `most` bytes,
+    /// and returns how many there are. Does not advance.
+    pub fn list_segments(
         &self,
         host: &impl Host,
         most: u64,
         segments: &mut [Segment],
     ) -> Result<usize, Errno> {
-        if let Some(sole) = self.sole_segment(most) {
-            let Some(segment) = segments.first_mut().filter(|_| sole.length > 0) else { return Ok(0) };
-            *segment = sole;
-            return Ok(1);
-        }
         let mut left = most.min(self.residual());
         let (mut element, mut offset) = (self.element, self.offset);
         let mut filled = 0;
@@ -176,7 +171,7 @@ impl DataBuffer {
             Some(sole) => sole,
             None => {
                 let mut segment = [Segment::default()];
-                self.next_segments(host, most as u64, &mut segment)?;
+                self.list_segments(host, most as u64, &mut segment)?;
                 let [next] = segment;
                 next
             }

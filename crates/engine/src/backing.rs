@@ -79,22 +79,23 @@ impl<P: Process> Backing for Call<P> {
         if P::IS_OWN { or_bounce(self.write_once(offset, from, durable)) } else { Ok(None) }
     }
 
-    #[inline]
     fn read_directly(&self, offset: u64, into: Segment) -> Result<Option<u64>, Errno> {
-        match self.checked_fd() {
-            Ok(fd) if P::IS_OWN => or_otherwise(sys::preadv(fd, &[into], offset)),
-            _ => Ok(None),
-        }
-    }
-
-    #[inline]
-    fn write_directly(&self, offset: u64, from: Segment, durable: bool) -> Result<Option<u64>, Errno> {
-        if self.has_flag(libc::O_APPEND) || !self.is_within_limit(offset, from.length) {
+        if !P::IS_OWN {
             return Ok(None);
         }
         match self.checked_fd() {
-            Ok(fd) if P::IS_OWN => or_otherwise(sys::pwritev(fd, &[from], offset, durable)),
-            _ => Ok(None),
+            Ok(fd) => or_another_way(sys::preadv(fd, &[into], offset)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn write_directly(&self, offset: u64, from: Segment, durable: bool) -> Result<Option<u64>, Errno> {
+        if !P::IS_OWN || self.has_flag(libc::O_APPEND) || !self.is_within_limit(offset, from.length) {
+            return Ok(None);
+        }
+        match self.checked_fd() {
+            Ok(fd) => or_another_way(sys::pwritev(fd, &[from], offset, durable)),
+            Err(_) => Ok(None),
         }
     }
 
@@ -285,12 +286,13 @@ impl<P: Process> Call<P> {
         })?
     }
 
-    /// Makes a request that returns a number of 2, 4 or 8 bytes.
+    /// Makes a request of a block device that returns a number of 2, 4 or 8 bytes.
     fn query<const N: usize>(&self, request: u32) -> Result<[u8; N], Errno> {
-        let mut value = [0u8; N];
-        // SAFETY: the request writes a number of this size.
+        let mut value = [0u8; 8];
+        // SAFETY: a block device writes a number of that size. On what the descriptor may have been exchanged
+        // for, such a request writes at most 8 bytes: BLKSECTGET of /dev/sg an int (drivers/scsi/sg.c).
         unsafe { sys::ioctl(self.fd, c_ulong::from(request), value.as_mut_ptr().cast()) }?;
-        Ok(value)
+        Ok(value.first_chunk().copied().unwrap_or([0; N]))
     }
 
     /// Makes a request that returns an int; an image file has `of_image`.
@@ -326,7 +328,6 @@ impl<P: Process> Call<P> {
     }
 
     /// Returns whether the process may write here (`RLIMIT_FSIZE`).
-    #[inline]
     fn is_within_limit(&self, offset: u64, length: u64) -> bool {
         self.medium == Medium::BlockDevice || offset.saturating_add(length) <= self.process.file_size_limit()
     }
@@ -392,9 +393,9 @@ fn or_bounce(transferred: Result<u64, Errno>) -> Result<Option<u64>, Errno> {
     }
 }
 
-/// Returns `None`, "in another way", if the descriptor is not open for that or does not take the
+/// Returns `None` if another way may work: the descriptor is not open for that, or does not take the
 /// caller's addresses.
-fn or_otherwise(transferred: Result<usize, Errno>) -> Result<Option<u64>, Errno> {
+fn or_another_way(transferred: Result<usize, Errno>) -> Result<Option<u64>, Errno> {
     match transferred {
         Err(Errno::EINVAL | Errno::EBADF) => Ok(None),
         transferred => transferred.map(|bytes| Some(bytes as u64)),

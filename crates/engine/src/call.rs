@@ -66,13 +66,13 @@ pub struct Call<P> {
     pub(crate) process: P,
     pub(crate) fd: c_int,
     pub(crate) medium: Medium,
-    /// The status of its file when the call began.
+    /// The status of the file when the call began, or what is assumed of it.
     pub(crate) status: Status,
     pub(crate) discard_limits: DiscardLimits,
     pub(crate) exclusion: &'static Exclusion,
     /// Its status flags (`F_GETFL`); -1 if not read yet.
     flags: Cell<c_int>,
-    /// If the file has not been looked at yet: when the inode was made that is assumed, 0 if that is not known.
+    /// When the inode was made that is assumed (0: not known); `None` if the file was looked at first.
     assumed: Option<u64>,
 }
 
@@ -92,10 +92,10 @@ impl<P> Call<P> {
         Call { process, fd, medium, status, discard_limits, exclusion, flags, assumed: None }
     }
 
-    /// Begins a call on a descriptor that is assumed to be open on a listed device: of a block device the
-    /// status need have only its number, of a file its inode, which was made at `birth`, and its size. The
-    /// file is looked at by the methods of [`Backing`](disk::Backing) that transfer data directly; nothing
-    /// else but questions can be carried out.
+    /// Makes it a call on a descriptor that is only assumed to be open on a listed device: of a block device
+    /// the status need have only its number, of a file its inode, which was made at `birth`, and its size.
+    /// Of what transfers or changes data, only `read_directly` and `write_directly` of
+    /// [`Backing`](disk::Backing) may be used: they look at the file.
     #[inline]
     pub fn assuming(self, birth: u64) -> Call<P> {
         Call { assumed: Some(birth), ..self }
@@ -160,7 +160,7 @@ impl<P: Process> Call<P> {
 
     /// Returns the size of an image file in bytes; `EBADF` for `O_PATH`.
     pub(crate) fn file_size(&self) -> Result<u64, Errno> {
-        // With `O_PATH` the transfer fails that alone can follow.
+        // The transfer itself fails with `O_PATH`.
         if self.assumed.is_none() {
             self.flags()?;
         }

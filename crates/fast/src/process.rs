@@ -31,6 +31,11 @@ fn hold((start, size): (u64, u64), address: u64, length: usize) -> bool {
     address.wrapping_sub(start).saturating_add(length as u64) <= size
 }
 
+/// Returns whether two parts of memory, each an address and a length, have a byte in common.
+fn overlap((one, of_one): (u64, usize), (other, of_other): (u64, usize)) -> bool {
+    other.wrapping_sub(one) < of_one as u64 || one.wrapping_sub(other) < of_other as u64
+}
+
 impl OwnProcess {
     /// Returns whether memory can be read.
     fn can_read(&self, address: u64, length: usize) -> bool {
@@ -52,18 +57,34 @@ impl OwnProcess {
         sys::is_writable(address, length)
     }
 
-    /// Returns whether the header of `SG_IO` at an address has a CDB of READ or WRITE; false also where
-    /// that is not known.
+    /// Returns whether memory can be read and written, and remembers it.
+    fn is_prepared(&self, address: u64, length: usize) -> bool {
+        let can_write = self.can_write(address, length);
+        if can_write {
+            self.prepared.set(pages(address, length));
+        }
+        can_write
+    }
+
+    /// Returns whether the header of `SG_IO` at an address has a CDB of READ or WRITE and no list; false also
+    /// where that is not known, and where data would be read over the header or the CDB: if only a part can
+    /// be read, the command begins again, and must be the same.
     pub fn has_read_or_write(&self, header: u64) -> bool {
-        self.prepare(header, size_of::<SgIoHdr>());
-        if self.prepared.get().1 == 0 {
+        const SIZE: usize = size_of::<SgIoHdr>();
+        if !self.is_prepared(header, SIZE) {
             return false;
         }
-        // SAFETY: it is prepared.
-        let SgIoHdr { cmd_len, cmdp, .. } = unsafe { (header as *const SgIoHdr).read_unaligned() };
+        // SAFETY: the kernel has just read and written it.
+        let SgIoHdr { iovec_count, cmd_len, cmdp, dxfer_len, dxferp, .. } =
+            unsafe { (header as *const SgIoHdr).read_unaligned() };
         let length = usize::from(cmd_len).max(1);
-        // SAFETY: it is known to be readable.
-        self.can_read(cmdp, length) && is_read_or_write(unsafe { *(cmdp as *const u8) })
+        if iovec_count > 0 || !self.can_read(cmdp, length) {
+            return false;
+        }
+        // SAFETY: the kernel has just read it.
+        let is_read_or_write = is_read_or_write(unsafe { *(cmdp as *const u8) });
+        let data = (dxferp, dxfer_len as usize);
+        is_read_or_write && !overlap(data, (header, SIZE)) && !overlap(data, (cmdp, length))
     }
 }
 
@@ -104,9 +125,7 @@ impl Process for OwnProcess {
     }
 
     fn prepare(&self, address: u64, length: usize) {
-        if self.can_write(address, length) {
-            self.prepared.set(pages(address, length));
-        }
+        self.is_prepared(address, length);
     }
 
     fn capabilities(&self) -> u64 {

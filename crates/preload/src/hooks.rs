@@ -10,7 +10,7 @@ use libc::{FILE, mode_t};
 use crate::log::{self, Level};
 use crate::{guess, next, registry, setup};
 
-/// Reports a descriptor that was acquired.
+/// Forgets the guess for a descriptor that was acquired, and reports it.
 #[inline]
 fn report_acquired(fd: c_int, how: &str) -> c_int {
     guess::forget(fd);

@@ -71,13 +71,14 @@ fn answer(
     let is_command = request == disk::request::SG_IO;
     let is_traced = || log::is_enabled(Level::Requests) || record::receiver().is_some();
     let process = OwnProcess::default();
-    let (is_known, is_file) = if is_command { guess::kind(fd) } else { (false, false) };
-    if is_known && !is_traced() && process.has_read_or_write(argument) {
+    let guess = if is_command { guess::is_file(fd) } else { None };
+    if guess.is_some() && !is_traced() && process.has_read_or_write(argument) {
         if let Some(result) = read_or_write(fd, argument, &process) {
             return Some(result);
         }
     }
-    let found = if setup::is_ready() { registry::look_up(fd, is_file) } else { Err(Errno::EPERM) };
+    let found =
+        if setup::is_ready() { registry::look_up(fd, guess == Some(true)) } else { Err(Errno::EPERM) };
     let hit = match found {
         Ok(Some(hit)) => hit,
         Ok(None) | Err(Errno::EBADF) => {

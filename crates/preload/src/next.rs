@@ -99,12 +99,17 @@ type Ioctl = unsafe extern "C" fn(c_int, c_ulong, ...) -> c_int;
 static IOCTL: AtomicPtr<c_void> = AtomicPtr::new(first_ioctl as *mut c_void);
 
 unsafe extern "C" fn first_ioctl(fd: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    if statics::ioctl.get().is_null() {
+    let found = statics::ioctl.get();
+    if found.is_null() {
         // SAFETY: the caller's own call.
         return unsafe { sys::ioctl(fd, request, argument) }.map_or(-1, |value| value as c_int);
     }
+    // Not by `ioctl`, which would come back here until the search is over: in a signal handler during the
+    // search, or in a child that was forked then, for ever.
+    // SAFETY: a function of this name has this signature.
+    let function = unsafe { transmute::<*mut c_void, Ioctl>(found) };
     // SAFETY: the caller's own call.
-    unsafe { ioctl(fd, request, argument) }
+    unsafe { function(fd, request, argument) }
 }
 
 /// The next ioctl(2).

@@ -149,7 +149,8 @@ pub struct Hit {
     listed: &'static Listed,
     status: Status,
     discard_limits: DiscardLimits,
-    /// Where the table of devices has it as such; none where it does not.
+    /// The index of its slot in the table of devices; `None` for a block device that a user's entry lists:
+    /// that lists a node, and a guess has only the device's number.
     slot: Option<u32>,
 }
 
@@ -167,17 +168,20 @@ impl Hit {
         Call::new(process, fd, self.status, self.discard_limits, &self.listed.exclusion)
     }
 
-    /// Returns what [`assumed`] takes: the place in the table, and the size of a file.
+    /// Returns what [`assumed`] takes: the index of the slot, and the size of a file.
     pub fn key(&self) -> Option<(u32, u64)> {
         self.slot.map(|slot| (slot, self.status.size))
     }
 }
 
-/// Returns the device at a place of the table as [`look_up`] would, with the status as far as
+/// Returns the device of a slot as [`look_up`] would, with the status as far as
 /// [`Call::assuming`] needs it; and when its inode was made.
 #[inline]
 pub fn assumed(slot: u32, size: u64) -> Option<(Hit, u64)> {
     let found = &SLOTS[slot as usize % SLOTS.len()];
+    // First, for the other parts are there when this one is.
+    let (place, discard_limits) = found.target();
+    let listed = LISTED.as_slice().get(place)?;
     let [device, inode, birth] =
         [&found.device, &found.inode, &found.birth].map(|part| part.load(Ordering::Relaxed));
     let device = DeviceNumber::of(device);
@@ -185,8 +189,6 @@ pub fn assumed(slot: u32, size: u64) -> Option<(Hit, u64)> {
         0 => Status { mode: libc::S_IFBLK, number: device, ..Status::default() },
         inode => Status { mode: libc::S_IFREG, device, inode, size, ..Status::default() },
     };
-    let (place, discard_limits) = found.target();
-    let listed = LISTED.as_slice().get(place)?;
     Some((Hit { listed, status, discard_limits, slot: Some(slot) }, birth))
 }
 

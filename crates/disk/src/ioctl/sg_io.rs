@@ -55,7 +55,8 @@ pub(crate) fn direction(dxfer_direction: i32) -> Direction {
 }
 
 /// Answers `SG_IO` with READ or WRITE, if all that it takes is one direct transfer and the device is what
-/// the host assumes; `None` if not: nothing has changed then.
+/// the host assumes; `None` if not: at most a part of the data has been transferred then, and the command
+/// can be carried out from the start.
 #[inline]
 pub fn read_or_write(device: &Device<'_>, host: &impl Host, argument: u64) -> Option<Answer> {
     if device.entry.kind == Kind::Ide {
@@ -63,8 +64,7 @@ pub fn read_or_write(device: &Device<'_>, host: &impl Host, argument: u64) -> Op
     }
     let mut is_done = false;
     let answer = sg_io(device, host, argument, |command| {
-        let row = command.row.filter(|row| row.is_frequent());
-        let done = row.and_then(|row| dispatch::read_or_write(device, host, row, command));
+        let done = dispatch::read_or_write(device, host, command);
         is_done = done.is_some();
         // Ends here, before anything is written.
         done.unwrap_or((Outcome::CallerFault(Errno::ENODEV), 0))

@@ -98,7 +98,7 @@ pub(crate) fn read_directly(
     range: BlockRange,
     into: Segment,
 ) -> Result<Option<u64>, Error> {
-    result(host.read_directly(range.offset(), into)).map_err(|errno| Error::reading(errno, range.lba))
+    one_transfer(host.read_directly(range.offset(), into)).map_err(|errno| Error::reading(errno, range.lba))
 }
 
 /// Writes as [`read_directly`] reads.
@@ -109,12 +109,12 @@ pub(crate) fn write_directly(
     from: Segment,
     durable: bool,
 ) -> Result<Option<u64>, Error> {
-    result(host.write_directly(range.offset(), from, durable))
+    one_transfer(host.write_directly(range.offset(), from, durable))
         .map_err(|errno| Error::writing(errno, range.lba))
 }
 
 /// Returns what became of the only system call of a command.
-fn result(moved: Result<Option<u64>, Errno>) -> Result<Option<u64>, Errno> {
+fn one_transfer(moved: Result<Option<u64>, Errno>) -> Result<Option<u64>, Errno> {
     match moved {
         Err(Errno::EINTR) => Ok(None),
         // The device has become shorter.
@@ -174,6 +174,7 @@ fn transfer<H: Host>(
     let mut left = range.bytes();
     let mut offset = range.offset();
     while left > 0 {
+        // The list is not made where there is none.
         let (sole, mut list);
         let segments = match data.sole_segment(left) {
             Some(segment) => {
@@ -182,7 +183,7 @@ fn transfer<H: Host>(
             }
             None => {
                 list = [Segment::default(); MAX_SEGMENTS];
-                let count = data.next_segments(host, left, &mut list).map_err(Error::CallerFault)?;
+                let count = data.list_segments(host, left, &mut list).map_err(Error::CallerFault)?;
                 list.get(..count).unwrap_or_default()
             }
         };

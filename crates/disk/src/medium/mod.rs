@@ -22,22 +22,22 @@ pub(crate) fn read_capacity(
     host: &impl Host,
     is_frequent: bool,
 ) -> Result<Capacity, Errno> {
-    let (identity, bytes) = (host.identity(), host.bytes()?);
-    let cached = device.settings.cached_block_size(identity, bytes);
-    if let Some(block_size) = cached.filter(|_| is_frequent) {
-        return Ok(Capacity::new(bytes, block_size));
+    let bytes = host.bytes()?;
+    let cached = cached_capacity(device, host, bytes);
+    if let Some(capacity) = cached.filter(|_| is_frequent) {
+        return Ok(capacity);
     }
     let block_size = device.logical_block(host)?;
-    if cached != Some(block_size) {
-        device.settings.cache_block_size(identity, bytes, block_size);
+    if cached.is_none_or(|capacity| capacity.block_size != block_size) {
+        device.settings.cache_block_size(host.identity(), bytes, block_size);
     }
     Ok(Capacity::new(bytes, block_size))
 }
 
-/// Returns the capacity that a frequent command uses, if the block size is cached.
+/// Returns the capacity that a frequent command uses on a device of so many bytes, if the block size is
+/// cached.
 #[inline]
-pub(crate) fn known_capacity(device: &Device<'_>, host: &impl Host) -> Option<Capacity> {
-    let bytes = host.bytes().ok()?;
+pub(crate) fn cached_capacity(device: &Device<'_>, host: &impl Host, bytes: u64) -> Option<Capacity> {
     let block_size = device.settings.cached_block_size(host.identity(), bytes)?;
     Some(Capacity::new(bytes, block_size))
 }

@@ -58,8 +58,8 @@ impl<H: Host> Task<'_, H> {
         if self.is_protected()? { Err(Sense::WRITE_PROTECTED.into()) } else { Ok(()) }
     }
 
-    /// Handles READ and WRITE whose data one system call transfers from or to one segment; false,
-    /// and nothing else was tried, if that is not so or there is an error to report before.
+    /// Handles READ and WRITE whose data one system call transfers from or to one segment; false if that is
+    /// not so, or not all was transferred, or there is an error to report before.
     #[inline]
     pub(super) fn transfer_directly(&mut self) -> Result<bool, Outcome> {
         let writes = self.row.operation == Operation::Write;

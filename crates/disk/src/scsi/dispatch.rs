@@ -7,7 +7,7 @@ use crate::device::{Capacity, Device};
 use crate::errno::Errno;
 use crate::host::Host;
 use crate::medium::io::Error;
-use crate::medium::{known_capacity, read_capacity};
+use crate::medium::{cached_capacity, read_capacity};
 
 /// Carries out a command and returns its outcome and how many bytes were transferred. `translate`
 /// carries out commands of another standard, whose CDB has been checked.
@@ -34,20 +34,20 @@ pub(crate) fn execute<H: Host>(
     task.outcome(result)
 }
 
-/// Carries out READ or WRITE, as [`execute`], if all that it takes is one direct transfer; `row`: that
-/// of the command. `None` if not, or if there is anything to report before: nothing has changed then,
-/// and [`execute`] can carry the command out from the start.
+/// Carries out READ or WRITE, as [`execute`], if all that it takes is one direct transfer. `None` if not, or
+/// if there is anything to report before: at most a part of the data has been transferred then, and
+/// [`execute`] can carry the command out from the start.
 // Not inlined: other commands do not need its stack.
 #[inline(never)]
 pub(crate) fn read_or_write<H: Host>(
     device: &Device<'_>,
     host: &H,
-    row: &'static Command,
     command: ExecuteCommand,
 ) -> Option<(Outcome, u64)> {
-    let capacity = known_capacity(device, host)?;
+    let row = command.row.filter(|row| row.is_frequent())?;
+    let capacity = cached_capacity(device, host, host.bytes().ok()?)?;
     let mut task = Task::new(device, host, row, command, capacity);
-    if !device.nexus.knows(capacity.blocks, capacity.block_size) || task.check_cdb().is_err() {
+    if !device.nexus.is_current(capacity.blocks, capacity.block_size) || task.check_cdb().is_err() {
         return None;
     }
     match task.transfer_directly() {

@@ -91,7 +91,7 @@ fn tells(probe: Probe) -> bool {
     const NO: u8 = 2;
     static TELL: [AtomicU8; 2] = [const { AtomicU8::new(UNKNOWN) }; 2];
     static CONSTANT: u64 = 0;
-    /// Where nothing is, for null pointers (`vm.mmap_min_addr`).
+    /// An address that is never mapped (`vm.mmap_min_addr`).
     const NOWHERE: u64 = 8;
     let known = &TELL[probe as usize];
     match known.load(Ordering::Relaxed) {
@@ -130,7 +130,7 @@ fn probe_readable(address: u64) -> bool {
 /// Returns whether the kernel can read and write 8 bytes: sendfile(2) reads the offset before it
 /// finds that there are no such descriptors, and writes it back.
 fn probe_writable(address: u64) -> bool {
-    // SAFETY: what the kernel writes was there before.
+    // SAFETY: the program passed this memory to be written; the kernel writes what it has just read.
     let done = unsafe { call(libc::SYS_sendfile, (-1, -1, address, 0)) };
     // Address 0 stands for no offset.
     address != 0 && done == Err(Errno::EBADF)
