@@ -698,7 +698,7 @@ fn image_files(in_namespace: bool) {
     }
 }
 
-/// The plots show what stands beside them.
+/// The plots in docs/images are those that scripts/plot draws from docs/measured.
 fn plots() {
     let scratch = Scratch::new();
     let measured = ["bench.txt", "bench-vm.txt"].map(|name| sources().join("docs/measured").join(name));

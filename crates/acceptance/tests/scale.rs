@@ -123,7 +123,7 @@ fn constant() {
     let (images, list) = images(&scratch, MOST);
     let each = |list: &str, path: &PathBuf| {
         // The start is in both.
-        // SCSI_IOCTL_GET_IDLUN, which nobody but the library answers here.
+        // Only the library answers SCSI_IOCTL_GET_IDLUN on an image file.
         let path = path.display().to_string();
         let [once, twice] =
             [1000, 2000].map(|requests| instructions(&scratch, list, &["ioctl", &path, "0x5382"], requests));

@@ -90,7 +90,8 @@ impl<P: Process> Backing for Call<P> {
     }
 
     fn write_directly(&self, offset: u64, from: Segment, durable: bool) -> Result<Option<u64>, Errno> {
-        if !P::IS_OWN || self.has_flag(libc::O_APPEND) || !self.is_within_limit(offset, from.length) {
+        let end = offset.saturating_add(from.length);
+        if !P::IS_OWN || self.has_flag(libc::O_APPEND) || end > self.size_limit() {
             return Ok(None);
         }
         match self.checked_fd() {
@@ -327,18 +328,21 @@ impl<P: Process> Call<P> {
         self.with_descriptor(|fd| Ok(sys::preadv(fd, into, offset)? as u64))
     }
 
-    /// Returns whether the process may write here (`RLIMIT_FSIZE`).
-    fn is_within_limit(&self, offset: u64, length: u64) -> bool {
-        self.medium == Medium::BlockDevice || offset.saturating_add(length) <= self.process.file_size_limit()
+    /// Returns the size in bytes up to which the process may write (`RLIMIT_FSIZE`).
+    fn size_limit(&self) -> u64 {
+        match self.medium {
+            Medium::BlockDevice => u64::MAX,
+            Medium::ImageFile => self.process.file_size_limit(),
+        }
     }
 
     fn write_once(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
         self.process.before_waiting();
         let length = from.iter().fold(0u64, |sum, segment| sum.saturating_add(segment.length));
-        if self.is_within_limit(offset, length) {
+        let limit = self.size_limit();
+        if offset.saturating_add(length) <= limit {
             return self.write_in_place(offset, from, durable);
         }
-        let limit = self.process.file_size_limit();
         // Beyond what the process may give a file (`RLIMIT_FSIZE`) the kernel raises SIGXFSZ.
         if P::IS_OWN {
             return task::run(|| self.write_in_place(offset, from, durable))?;

@@ -225,7 +225,7 @@ fn kernel_closefrom(first: c_int) {
 
 /// Called by dl_iterate_phdr(3) for each object in the order in which they were loaded.
 unsafe extern "C" fn visit(info: *mut dl_phdr_info, _: size_t, search: *mut c_void) -> c_int {
-    // SAFETY: `Search::run` gave the address of a search that nobody else uses meanwhile.
+    // SAFETY: `Search::run` gave the address of a search of its own.
     let search = unsafe { &mut *search.cast::<Search>() };
     // SAFETY: the loader describes an object that stays loaded during the call.
     let object = unsafe { Object::new(&*info) };

@@ -8,8 +8,8 @@
 //! is the supervisor's child, in the front's process group; it installs the filter that all its
 //! descendants inherit.
 //!
-//! `unsafe` stands in `attempt`, `launch::fork`, `launch::program`, `launch::signals`,
-//! `launch::supervisor`, `notify`, `target` and `user` alone.
+//! `unsafe` is allowed in `attempt`, `launch::fork`, `launch::program`, `launch::signals`,
+//! `launch::supervisor`, `notify`, `target` and `user`, and nowhere else.
 #![deny(unsafe_code)]
 
 mod attempt;

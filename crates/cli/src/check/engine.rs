@@ -75,11 +75,13 @@ pub fn choose(file: &Path, listed: &[Device<'_>]) -> Choice {
 
 /// Says how a supervisor of root's answers a program: as it is, or with which lines of the configuration file.
 pub fn as_root(file: &Path, listed: &[Device<'_>]) -> String {
-    let run = format!("run '{}'", root_command(file, listed));
-    match permit::missing(listed) {
-        Ok(lines) if !lines.is_empty() => format!("{}, and {run}", config::adding(&lines)),
-        _ => run,
-    }
+    let lines = permit::missing(listed).unwrap_or_default();
+    with_lines(&lines, &format!("run '{}'", root_command(file, listed)))
+}
+
+/// Says what to do once these lines are in the configuration file, if any are missing.
+fn with_lines(lines: &[String], what: &str) -> String {
+    if lines.is_empty() { what.into() } else { format!("{}, and {what}", config::adding(lines)) }
 }
 
 /// Returns the command with which a supervisor of root's answers a program.
@@ -101,25 +103,25 @@ pub fn instead(file: &Path, listed: &[Device<'_>]) -> Option<Finding> {
     if unavailable().is_some() || !loses_privileges() {
         return None;
     }
-    let run = || format!("run '{}'", root_command(file, listed));
+    let run = format!("run '{}'", root_command(file, listed));
     let finding = match permit::missing(listed) {
         Ok(lines) if lines.is_empty() => {
-            Finding::supervised("is answered, with its rights, by a supervisor that root starts").hint(run())
+            Finding::supervised("is answered, with its rights, by a supervisor that root starts").hint(run)
         }
         Ok(lines) => {
             let why = format!(
                 "would be answered, with its rights, by a supervisor that root starts, but {FILE} lacks the {}",
                 config::lines(&lines)
             );
-            Finding::warning(Code::NotListed, why).hint(as_root(file, listed))
+            Finding::warning(Code::NotListed, why).hint(with_lines(&lines, &run))
         }
         Err(unread) => {
             let why = format!(
                 "may be answered, with its rights, by a supervisor that root starts; that cannot be told ({})",
                 unread.fact()
             );
-            let hint = unread.hint.map(|hint| format!("{hint}, and {}", run()));
-            Finding::warning(unread.code, why).hint(hint.unwrap_or_else(run))
+            let hint = unread.hint.map(|hint| format!("{hint}, and {run}"));
+            Finding::warning(unread.code, why).hint(hint.unwrap_or(run))
         }
     };
     Some(finding.of(file))

@@ -66,7 +66,6 @@ impl From<Error> for Outcome {
 }
 
 /// The arguments of a command (SAM-5, 5.1, the Execute Command procedure call).
-#[derive(Clone, Copy)]
 pub(crate) struct ExecuteCommand {
     /// The row of the CDB, if it is in the table.
     pub(crate) row: Option<&'static Command>,

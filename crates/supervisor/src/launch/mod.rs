@@ -24,7 +24,7 @@ use front::{stand_for_program, wait_for_others};
 pub(crate) use message::{Message, StartError, Step, sockets};
 pub(crate) use program::install_filter;
 use signals::{Signals, end_by};
-use supervisor::{Front, supervise};
+use supervisor::{Front, start, supervise};
 
 /// How the program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +142,9 @@ pub fn run(
     let Some(child) = fork().map_err(Failure::System)? else {
         drop((front, refusals, receiver));
         let refusals = Refusals::new(of_supervisor);
-        supervise(command, devices, policy, sink, refusals, &signals, Front { process, socket: supervisor });
+        let front = Front { process, socket: supervisor };
+        let started = start(command, devices, policy, sink, refusals, &signals, &front);
+        supervise(started, &signals, front);
     };
     drop((process, supervisor, of_supervisor, sink));
     if let Some(user) = policy.user {

@@ -40,17 +40,14 @@ pub(super) struct Program {
     pub(super) start: Option<OwnedFd>,
 }
 
-/// The supervisor: starts the program, and answers until the last process of the tree has ended.
+/// The supervisor, from when it has tried to start the program: answers until the last process of the tree
+/// has ended.
 pub(super) fn supervise(
-    command: &mut Command,
-    devices: Registry,
-    policy: Policy,
-    sink: Option<Sink>,
-    refusals: Refusals,
+    started: Result<(Program, &'static Pool), StartError>,
     signals: &Signals,
     front: Front,
 ) -> ! {
-    let status = match start(command, devices, policy, sink, refusals, signals, &front) {
+    let status = match started {
         Ok((program, pool)) => {
             answer_until_end(program, front, signals);
             pool.tracer.iter().for_each(Tracer::end);
@@ -66,7 +63,7 @@ pub(super) fn supervise(
 }
 
 /// Starts the program, and the threads that answer it.
-fn start(
+pub(super) fn start(
     command: &mut Command,
     devices: Registry,
     policy: Policy,
