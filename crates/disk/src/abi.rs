@@ -180,6 +180,36 @@ structures! {
         _end: u32 as NoPadding,
     }
 
+    /// `struct pr_reservation` (include/uapi/linux/pr.h).
+    PrReservation: 16 {
+        key: u64,
+        r#type: u32,
+        flags: u32,
+    }
+
+    /// `struct pr_registration`.
+    PrRegistration: 24 {
+        old_key: u64,
+        new_key: u64,
+        flags: u32,
+        _pad: u32,
+    }
+
+    /// `struct pr_preempt`.
+    PrPreempt: 24 {
+        old_key: u64,
+        new_key: u64,
+        r#type: u32,
+        flags: u32,
+    }
+
+    /// `struct pr_clear`.
+    PrClear: 16 {
+        key: u64,
+        flags: u32,
+        _pad: u32,
+    }
+
     /// A segment of the caller's memory, laid out as `struct iovec` (include/uapi/linux/uio.h) and
     /// as `struct compat_iovec`, whose length the kernel takes for a `compat_ssize_t`.
     Segment: 16 / 8 {

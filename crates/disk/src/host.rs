@@ -7,6 +7,7 @@ use zerocopy::{FromZeros, IntoBytes};
 pub use crate::abi::Segment;
 use crate::abi::{Abi, Structure};
 use crate::errno::Errno;
+use crate::shared::Shared;
 
 /// The kind of backing device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,7 +218,33 @@ pub trait Backing {
     fn flush(&self) -> Result<(), Errno>;
 }
 
-/// One call of one caller on one backing device.
-pub trait Host: Caller + Backing {}
+/// The I_T nexuses of the logical unit. An engine that answers a single process does not know those of
+/// others, so that nothing can be shared with them: the default.
+pub trait Nexuses {
+    /// Returns whether the engine knows all I_T nexuses, so that they have reservations.
+    fn are_known(&self) -> bool {
+        false
+    }
 
-impl<T: Caller + Backing> Host for T {}
+    /// Looks at what they share.
+    fn look<R>(&self, _look: impl FnOnce(&Shared) -> R) -> Result<R, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Changes what they share, all of it or, on an error, nothing. No other change happens meanwhile, and
+    /// no command that begins later misses it.
+    fn change<R>(&self, _change: impl FnOnce(&mut Shared) -> R) -> Result<R, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Waits for the end of the other commands that have begun; `ETIMEDOUT` when the timeout has passed
+    /// (0: none).
+    fn wait_for_others(&self, _timeout_ms: u32) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+}
+
+/// One call of one caller on one backing device.
+pub trait Host: Caller + Backing + Nexuses {}
+
+impl<T: Caller + Backing + Nexuses> Host for T {}

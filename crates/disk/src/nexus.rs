@@ -1,15 +1,18 @@
 //! The state of an I_T nexus: one caller, or group of callers, of a logical unit.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::settings::{EXPONENT, exponent};
 
-/// The capacity that a nexus was last told. A unit attention is pending while the device has
-/// another one.
+/// What a nexus was last told. A unit attention is pending while the device has something else.
 #[derive(Debug, Default)]
 pub struct Nexus {
-    /// As [`packed`]; 0 at first.
+    /// Its number, where the engine knows all nexuses ([`Shared::add_nexus`](crate::Shared::add_nexus)).
+    pub number: u64,
+    /// The capacity, as [`packed`]; 0 at first.
     capacity: AtomicU64,
+    /// How often mode parameters had been changed, and 1; 0 at first.
+    mode_changes: AtomicU32,
 }
 
 /// Returns the number of blocks, below 2^59, and the exponent of their size in one word.
@@ -18,6 +21,22 @@ fn packed(blocks: u64, block_size: u32) -> u64 {
 }
 
 impl Nexus {
+    /// Returns a nexus with this number.
+    pub fn new(number: u64) -> Nexus {
+        Nexus { number, ..Nexus::default() }
+    }
+
+    /// Sets how often mode parameters have been changed, and returns whether others than this nexus have
+    /// changed them since it was told.
+    pub(crate) fn update_mode_changes(&self, changes: u32) -> bool {
+        let new = changes.wrapping_add(1);
+        let old = self.mode_changes.load(Ordering::Relaxed);
+        if old != new {
+            self.mode_changes.store(new, Ordering::Relaxed);
+        }
+        old != 0 && old != new
+    }
+
     /// Returns whether this is the capacity that the nexus was last told.
     #[inline]
     pub(crate) fn is_current(&self, blocks: u64, block_size: u32) -> bool {

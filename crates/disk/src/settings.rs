@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The settings of a logical unit, which all its I_T nexuses share; all bits are zero at first.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct Settings {
     /// `SG_SET_TIMEOUT`, in units of 10 ms.
     pub(crate) timeout: Setting,
@@ -12,6 +13,8 @@ pub struct Settings {
     pub(crate) reserved_size: Setting,
     /// The switches of MODE SELECT and SET FEATURES.
     pub(crate) switches: Switches,
+    /// How often MODE SELECT has changed a switch; it wraps around.
+    mode_changes: AtomicU32,
     /// The size of a logical block, by backing device and size: [`block_key`] with the exponent in
     /// its lowest bits; 0 before.
     block: AtomicU64,
@@ -54,6 +57,16 @@ fn block_key(identity: u64, bytes: u64) -> u64 {
 }
 
 impl Settings {
+    /// Returns how often MODE SELECT has changed a switch.
+    pub(crate) fn mode_changes(&self) -> u32 {
+        self.mode_changes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a change by MODE SELECT, and returns how often there has been one.
+    pub(crate) fn count_mode_change(&self) -> u32 {
+        self.mode_changes.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+    }
+
     /// Returns the size of a logical block of a backing device of this size in bytes, if that was
     /// cached last.
     pub(crate) fn cached_block_size(&self, identity: u64, bytes: u64) -> Option<u32> {

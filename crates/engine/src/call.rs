@@ -3,7 +3,7 @@
 use core::cell::Cell;
 use core::ffi::c_int;
 
-use disk::{Abi, Caller, Capability, Errno, Medium};
+use disk::{Abi, Caller, Capability, Errno, Medium, Nexuses, Shared};
 
 use crate::discard::DiscardLimits;
 use crate::exclusion::Exclusion;
@@ -59,6 +59,26 @@ pub trait Process {
 
     /// Announces that the next system call may wait for the device.
     fn before_waiting(&self) {}
+
+    /// Returns whether the engine knows all I_T nexuses: see [`Nexuses::are_known`].
+    fn knows_nexuses(&self) -> bool {
+        false
+    }
+
+    /// Looks at what the I_T nexuses share: see [`Nexuses::look`].
+    fn look<R>(&self, _look: impl FnOnce(&Shared) -> R) -> Result<R, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Changes what the I_T nexuses share: see [`Nexuses::change`].
+    fn change<R>(&self, _change: impl FnOnce(&mut Shared) -> R) -> Result<R, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Waits for other commands: see [`Nexuses::wait_for_others`].
+    fn wait_for_others(&self, _timeout_ms: u32) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
 }
 
 /// One call on a listed device.
@@ -198,5 +218,23 @@ impl<P: Process> Caller for Call<P> {
 
     fn milliseconds(&self) -> u64 {
         sys::milliseconds()
+    }
+}
+
+impl<P: Process> Nexuses for Call<P> {
+    fn are_known(&self) -> bool {
+        self.process.knows_nexuses()
+    }
+
+    fn look<R>(&self, look: impl FnOnce(&Shared) -> R) -> Result<R, Errno> {
+        self.process.look(look)
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Shared) -> R) -> Result<R, Errno> {
+        self.process.change(change)
+    }
+
+    fn wait_for_others(&self, timeout_ms: u32) -> Result<(), Errno> {
+        self.process.wait_for_others(timeout_ms)
     }
 }

@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use disk::entry::Entry;
 use disk::host::{Extent, Provisioning, Segment, UpdateError};
-use disk::{Abi, Answer, Backing, Caller, Capability, Device, Errno, Medium, Nexus, Settings};
+use disk::{
+    Abi, Answer, Backing, Caller, Capability, Device, Errno, Medium, Nexus, Nexuses, Settings, Shared,
+};
 
 /// The address of the caller's first buffer, of [`MEMORY`] bytes. The second one begins at [`FAR`]; every other address is bad.
 pub const BASE: u64 = 0x1000;
@@ -138,6 +140,10 @@ pub struct MemoryHost {
     pub copies_left: Cell<Option<u32>>,
     /// How many copies were tried when the caller was gone.
     pub copies_too_late: Cell<u32>,
+    /// What the I_T nexuses share; none if the engine does not know them.
+    pub shared: Option<RefCell<Shared>>,
+    /// How often a command waited for those that others had begun.
+    pub waits: Cell<u32>,
 }
 
 impl MemoryHost {
@@ -169,6 +175,8 @@ impl MemoryHost {
             synced: Cell::new(0),
             copies_left: Cell::new(None),
             copies_too_late: Cell::new(0),
+            shared: None,
+            waits: Cell::new(0),
         }
     }
 
@@ -280,7 +288,8 @@ impl MemoryHost {
         let entry = Entry::parse(entry.as_bytes()).expect("the entry is right");
         let device = Device { entry: &entry, index: 3, settings, nexus };
         // Only an engine whose caller is its own process, which does not go away, tries this first.
-        let tries_directly = request == disk::request::SG_IO && self.copies_left.get().is_none();
+        let tries_directly =
+            request == disk::request::SG_IO && self.copies_left.get().is_none() && self.shared.is_none();
         let done = tries_directly.then(|| disk::sg_io::read_or_write(&device, self, argument)).flatten();
         done.unwrap_or_else(|| disk::answer(&device, self, request, argument))
     }
@@ -299,6 +308,27 @@ impl MemoryHost {
         let at = usize::try_from(address.checked_sub(start).ok_or(Errno::EFAULT)?).expect("64 bits");
         let part = at.checked_add(length).and_then(|end| memory.get_mut(at..end)).ok_or(Errno::EFAULT)?;
         act(part);
+        Ok(())
+    }
+}
+
+impl Nexuses for MemoryHost {
+    fn are_known(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    fn look<R>(&self, look: impl FnOnce(&Shared) -> R) -> Result<R, Errno> {
+        let shared = self.shared.as_ref().ok_or(Errno::EOPNOTSUPP)?;
+        Ok(look(&shared.borrow()))
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Shared) -> R) -> Result<R, Errno> {
+        let shared = self.shared.as_ref().ok_or(Errno::EOPNOTSUPP)?;
+        Ok(change(&mut shared.borrow_mut()))
+    }
+
+    fn wait_for_others(&self, _: u32) -> Result<(), Errno> {
+        self.waits.set(self.waits.get() + 1);
         Ok(())
     }
 }

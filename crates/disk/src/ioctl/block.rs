@@ -9,6 +9,7 @@ use crate::abi::{Abi, BlkpgIoctlArg, Long};
 use crate::device::Device;
 use crate::errno::Errno;
 use crate::host::{Capability, Host, Medium};
+use crate::scsi::reservation::conflicts;
 
 /// The largest block size of the page cache: a page.
 const PAGE: u32 = 4096;
@@ -18,6 +19,9 @@ const READ_AHEAD: u64 = 256;
 
 #[inline(never)]
 pub(crate) fn answer(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Answer {
+    if matches!(request, BLKDISCARD | BLKSECDISCARD | BLKZEROOUT) && conflicts(device, host) {
+        return Answer::Error(Errno::EBADE);
+    }
     match request {
         BLKGETSIZE64 | BLKGETSIZE64_32 | BLKGETSIZE | BLKSSZGET | BLKPBSZGET | BLKBSZGET | BLKIOMIN
         | BLKROGET => property(device, host, request, argument).into(),
@@ -132,20 +136,4 @@ fn answer_on_image(device: &Device<'_>, host: &impl Host, request: u32, argument
         _ => return Err(device.refusal()),
     }
     Ok(0)
-}
-
-/// Returns the errno of persistent reservations, which the disk does not have (block/ioctl.c:
-/// `blkdev_pr_allowed`, then the driver's operations).
-pub(crate) fn reservation(device: &Device<'_>, host: &impl Host, request: u32) -> Errno {
-    match request {
-        IOC_PR_REGISTER | IOC_PR_RESERVE | IOC_PR_RELEASE | IOC_PR_PREEMPT | IOC_PR_PREEMPT_ABORT
-        | IOC_PR_CLEAR => {
-            if host.capable(Capability::Admin) {
-                Errno::EOPNOTSUPP
-            } else {
-                Errno::EPERM
-            }
-        }
-        _ => device.refusal(),
-    }
 }

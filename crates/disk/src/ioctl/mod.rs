@@ -4,6 +4,7 @@ mod block;
 mod hdio;
 pub mod hdio_drive;
 pub mod request;
+mod reservation;
 mod scsi;
 pub mod sg_io;
 
@@ -32,7 +33,7 @@ pub fn answer(device: &Device<'_>, host: &impl Host, request: u32, argument: u64
             Medium::BlockDevice => Answer::Error(device.refusal()),
             Medium::ImageFile => Answer::Forward,
         },
-        Some(request::Family::Reservation) => Answer::Error(block::reservation(device, host, request)),
+        Some(request::Family::Reservation) => reservation::answer(device, host, request, argument).into(),
         None => Answer::Forward,
     }
 }

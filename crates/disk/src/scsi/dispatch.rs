@@ -1,6 +1,6 @@
 //! Finds the row of a command, checks the CDB and calls the command's handler.
 
-use super::command::{Command, Needs, Operation, supported};
+use super::command::{Command, Needs, Operation, has_reservations, supported};
 use super::sense::Sense;
 use super::task::{CommandResult, ExecuteCommand, Outcome, Task};
 use crate::device::{Capacity, Device};
@@ -89,11 +89,20 @@ impl<H: Host> Task<'_, H> {
     ) -> CommandResult {
         let Command { operation, reports_unit_attention, .. } = *self.row;
         let attention = if is_known && reports_unit_attention { self.unit_attention() } else { None };
+        let attention = match attention {
+            None if reports_unit_attention && has_reservations(self.device, self.host) => {
+                self.shared_attention()?
+            }
+            attention => attention,
+        };
         if let Some(sense) = attention {
             return match operation {
                 Operation::RequestSense => self.request_sense(sense),
                 _ => Err(sense.into()),
             };
+        }
+        if has_reservations(self.device, self.host) {
+            self.check_reservations()?;
         }
         self.check_cdb()?;
         if let Some(done) = translate(self) {
@@ -129,7 +138,19 @@ impl<H: Host> Task<'_, H> {
             Operation::SetTargetPortGroups => self.set_target_port_groups(),
             Operation::ReportOperationCodes => self.report_operation_codes(),
             Operation::ReportTaskManagement => self.report_task_management(),
-            Operation::AtaPassThrough => Err(Sense::INVALID_COMMAND_OPERATION_CODE.into()),
+            Operation::Reserve
+            | Operation::Release
+            | Operation::PersistentReserveIn
+            | Operation::PersistentReserveOut
+                if has_reservations(self.device, self.host) =>
+            {
+                self.reservation_command()
+            }
+            Operation::AtaPassThrough
+            | Operation::Reserve
+            | Operation::Release
+            | Operation::PersistentReserveIn
+            | Operation::PersistentReserveOut => Err(Sense::INVALID_COMMAND_OPERATION_CODE.into()),
         }
     }
 }

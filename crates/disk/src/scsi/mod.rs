@@ -6,6 +6,7 @@ pub(crate) mod dispatch;
 pub(crate) mod inquiry;
 pub mod mode;
 mod primary;
+pub(crate) mod reservation;
 pub(crate) mod response;
 pub mod sense;
 pub(crate) mod task;

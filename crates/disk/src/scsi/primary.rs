@@ -112,7 +112,14 @@ impl<H: Host> Task<'_, H> {
                 return Err(Sense::invalid_field_in_parameter_list(header as u16, None).into());
             }
         }
-        Ok(mode::select(self.device.entry.kind, &self.device.settings.switches, list, start)?)
+        let settings = self.device.settings;
+        let before = settings.switches.get();
+        mode::select(self.device.entry.kind, &settings.switches, list, start)?;
+        if settings.switches.get() != before {
+            // The nexus that changed them need not be told.
+            self.device.nexus.update_mode_changes(settings.count_mode_change());
+        }
+        Ok(())
     }
 
     pub(super) fn log_sense(&mut self) -> CommandResult {
@@ -257,21 +264,10 @@ impl<H: Host> Task<'_, H> {
     pub(super) fn report_operation_codes(&mut self) -> CommandResult {
         let timeouts = self.byte(2) & 0x80 != 0;
         let (code, action) = (self.byte(3), self.u16(4));
-        let mut out = Response::new();
         if self.byte(2) & 0x07 == 0 {
-            out.put(&[0; 4]);
-            for command in COMMANDS.iter().filter(|row| has(self.device, self.host, row)) {
-                let action = u16::from(command.action().unwrap_or(0)).to_be_bytes();
-                let flags = u8::from(timeouts) << 1 | u8::from(command.service_action);
-                let length = (command.usage.len() as u16).to_be_bytes();
-                out.put(&[command.operation_code(), 0, action[0], action[1], 0, flags, length[0], length[1]]);
-                if timeouts {
-                    out.put(&NO_TIMEOUTS);
-                }
-            }
-            out.set_length::<4>(0);
-            return self.send_data_in(&out);
+            return self.report_all_operation_codes(timeouts);
         }
+        let mut out = Response::new();
         let first = rows(self.device, self.host, code).next();
         let has_actions = first.is_some_and(|row| row.service_action);
         match self.byte(2) & 0x07 {
@@ -290,6 +286,25 @@ impl<H: Host> Task<'_, H> {
             supported(self.device, self.host, find(code, action_wanted), code).ok().filter(|_| is_compared);
         self.report_operation_code(command, timeouts, &mut out);
         self.send_data_in(&out)
+    }
+
+    /// Reports all commands, which can take more than a [`Response`].
+    fn report_all_operation_codes(&mut self, timeouts: bool) -> CommandResult {
+        let (device, host) = (self.device, self.host);
+        let all = || COMMANDS.iter().filter(move |row| has(device, host, row));
+        let descriptor = if timeouts { 8 + NO_TIMEOUTS.len() } else { 8 };
+        let mut left = usize::try_from(self.allocation_length()).unwrap_or(usize::MAX);
+        self.send_part(&((all().count() * descriptor) as u32).to_be_bytes(), &mut left)?;
+        for command in all() {
+            let [high, low] = u16::from(command.action().unwrap_or(0)).to_be_bytes();
+            let flags = u8::from(timeouts) << 1 | u8::from(command.service_action);
+            let length = command.usage.len() as u8;
+            self.send_part(&[command.operation_code(), 0, high, low, 0, flags, 0, length], &mut left)?;
+            if timeouts {
+                self.send_part(&NO_TIMEOUTS, &mut left)?;
+            }
+        }
+        Ok(())
     }
 
     fn report_operation_code(&self, command: Option<&'static Command>, timeouts: bool, out: &mut Response) {

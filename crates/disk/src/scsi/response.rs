@@ -9,8 +9,8 @@ pub struct Response {
 }
 
 impl Response {
-    /// The longest response: all supported operation codes with their timeouts.
-    pub(super) const MOST: usize = 1024;
+    /// The longest response: 64 reservation keys, or all mode pages and VPD pages.
+    const MOST: usize = 1024;
 
     /// Returns an empty one.
     pub fn new() -> Response {

@@ -32,6 +32,8 @@ pub enum Outcome {
     CheckCondition(Sense),
     /// BUSY: there is no memory.
     Busy,
+    /// RESERVATION CONFLICT
+    ReservationConflict,
     /// The data length does not match (`DID_ERROR`); no data was transferred.
     LengthMismatch,
     /// The backing device is gone (`DID_NO_CONNECT`).
@@ -159,10 +161,16 @@ impl<H: Host> Task<'_, H> {
 
     /// Sends parameter data to the caller, cut at the allocation length.
     pub(crate) fn send_data_in(&mut self, response: &Response) -> CommandResult {
-        let bytes = response.bytes();
-        let most = usize::try_from(self.allocation_length()).unwrap_or(usize::MAX);
-        let sent = bytes.get(..most).unwrap_or(bytes);
-        if sent.is_empty() {
+        let mut left = usize::try_from(self.allocation_length()).unwrap_or(usize::MAX);
+        self.send_part(response.bytes(), &mut left)
+    }
+
+    /// Sends parameter data that follow others, cut at what is `left` of the allocation length.
+    pub(crate) fn send_part(&mut self, bytes: &[u8], left: &mut usize) -> CommandResult {
+        let sent = bytes.get(..*left).unwrap_or(bytes);
+        *left = left.saturating_sub(sent.len());
+        let is_full = self.data.transferred() > 0 && self.data.residual() == 0;
+        if sent.is_empty() || is_full {
             return Ok(());
         }
         self.check_data_length(1)?;
