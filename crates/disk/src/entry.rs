@@ -70,6 +70,17 @@ pub struct Entry<'a> {
     pub geometry: Option<Geometry>,
     /// `sector=`: the least logical block size, in bytes.
     pub sector: Option<u32>,
+    /// `nexus=`: which programs are one initiator for the disk.
+    pub nexus: Option<NexusOf>,
+}
+
+/// The processes of a `run` that are one I_T nexus for a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NexusOf {
+    /// All of them, as the processes of a host are: the default.
+    Tree,
+    /// Those of a process group.
+    Process,
 }
 
 impl<'a> Entry<'a> {
@@ -85,6 +96,7 @@ impl<'a> Entry<'a> {
             wwn: None,
             geometry: None,
             sector: None,
+            nexus: None,
         }
     }
 
@@ -195,6 +207,13 @@ pub static OPTIONS: &[EntryOption] = &[
         help: "Set the smallest logical block size, in bytes",
         set: |draft, text| set_once(&mut draft.entry.sector, sector(text)),
     },
+    EntryOption {
+        name: "nexus=",
+        value: "tree|process",
+        takes: "tree or process",
+        help: "Set which programs are one initiator: all of a run, or each process group",
+        set: |draft, text| set_once(&mut draft.entry.nexus, nexus(text)),
+    },
 ];
 
 fn set_once<T>(place: &mut Option<T>, value: Option<T>) -> Option<bool> {
@@ -254,6 +273,14 @@ fn sector(text: &[u8]) -> Option<u32> {
     match text {
         b"512" => Some(512),
         b"4096" => Some(4096),
+        _ => None,
+    }
+}
+
+fn nexus(text: &[u8]) -> Option<NexusOf> {
+    match text {
+        b"tree" => Some(NexusOf::Tree),
+        b"process" => Some(NexusOf::Process),
         _ => None,
     }
 }
@@ -402,7 +429,7 @@ mod tests {
     #[test]
     fn every_option_is_taken() {
         let text =
-            b"/x=ro,sata,force,serial=A b=c,model=M,wwn=0x300000000000000F,geometry=65535/255/63,sector=4096";
+            b"/x=ro,sata,force,serial=A b=c,model=M,wwn=0x300000000000000F,geometry=65535/255/63,sector=4096,nexus=process";
         assert_eq!(
             Entry::parse(text),
             Ok(Entry {
@@ -415,6 +442,7 @@ mod tests {
                 wwn: Some(0x3000_0000_0000_000f),
                 geometry: Some(Geometry { cylinders: 65535, heads: 255, sectors: 63 }),
                 sector: Some(4096),
+                nexus: Some(NexusOf::Process),
             })
         );
     }

@@ -429,6 +429,11 @@ impl Reservations {
         Ok(())
     }
 
+    /// Returns the I_T nexus that RESERVE was granted to.
+    pub fn reserved_by(&self) -> Option<u64> {
+        Some(self.reserved_by).filter(|nexus| *nexus != 0)
+    }
+
     /// Carries out RESERVE (6) and (10), which a registered I_T nexus rules out (SPC-4, 5.13.3).
     pub fn reserve_unit(&mut self, nexus: u64) -> Result<(), Refusal> {
         let is_reserved = self.reserved_by != 0 && self.reserved_by != nexus;

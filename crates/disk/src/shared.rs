@@ -27,6 +27,11 @@ impl Shared {
         (1..=self.last_nexus).contains(&nexus)
     }
 
+    /// Returns an I_T nexus whose end lets others go on.
+    pub fn blocking_nexus(&self) -> Option<u64> {
+        self.reservations.reserved_by()
+    }
+
     /// Ends what does not outlive an I_T nexus.
     pub fn lose_nexus(&mut self, nexus: u64) {
         self.reservations.lose_nexus(nexus);

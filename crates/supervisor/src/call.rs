@@ -3,20 +3,23 @@
 use std::cell::RefCell;
 use std::ffi::c_int;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::time::Duration;
 
 use disk::abi::Long;
 use disk::record::Header;
 use disk::request::{self, Argument, Family, Shape};
 use disk::trace::capture::Capture;
-use disk::{Abi, Answer, Caller as _, Device, Errno};
+use disk::{Abi, Answer, Caller as _, Device, Errno, Shared};
 use engine::call::{Call, Process};
 use engine::ioctl::{self, Buffer};
 use engine::sys::{self, Memory, PathBuffer};
 
+use crate::client::Clients;
 use crate::notify::{Notification, Reply};
 use crate::pool::Pool;
 use crate::refusals::Refused;
-use crate::registry::Found;
+use crate::registry::{Found, Hit};
+use crate::shared::Begun;
 use crate::target::Target;
 use crate::trace::Tracer;
 
@@ -36,6 +39,10 @@ pub struct Caller {
     abi: Abi,
     /// The descriptor in the thread's table.
     fd: c_int,
+    /// Those who share the device.
+    clients: &'static Clients,
+    /// The command, if others can wait for it.
+    begun: Option<Begun>,
     /// A page of its memory that was read once, and its address.
     page: RefCell<Option<(u64, BounceBuffer)>>,
     collected: RefCell<Collected>,
@@ -176,6 +183,24 @@ impl Process for Caller {
     fn before_waiting(&self) {
         self.pool.hand_over();
     }
+
+    fn knows_nexuses(&self) -> bool {
+        true
+    }
+
+    fn look<R>(&self, look: impl FnOnce(&Shared) -> R) -> Result<R, Errno> {
+        self.clients.state()?.look(look)
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Shared) -> R) -> Result<R, Errno> {
+        self.clients.state()?.change(change)
+    }
+
+    fn wait_for_others(&self, timeout_ms: u32) -> Result<(), Errno> {
+        self.pool.hand_over();
+        let timeout = Some(Duration::from_millis(timeout_ms.into())).filter(|_| timeout_ms != 0);
+        self.clients.state()?.wait_for_others(self.begun.as_ref(), timeout)
+    }
 }
 
 /// Memory that a thread of the supervisor keeps for its next call: new memory costs several times
@@ -249,8 +274,8 @@ pub fn answer(pool: &'static Pool, notification: &Notification) -> Option<Reply>
             return unknown();
         }
     };
-    let (device, hit) = match pool.registry.find(descriptor.as_raw_fd()) {
-        Found::Listed(device, hit) => (device, hit),
+    let hit = match pool.registry.find(descriptor.as_raw_fd()) {
+        Found::Listed(hit) => hit,
         Found::Other => return Some(Reply::Continue),
         Found::Unknown => return unknown(),
     };
@@ -260,11 +285,22 @@ pub fn answer(pool: &'static Pool, notification: &Notification) -> Option<Reply>
         Err(Errno::CALLER_GONE) => return None,
         Err(_) => return unknown(),
     };
+    let Hit { entry, index, clients, .. } = hit;
+    let nexus = match clients.nexus(entry.nexus, thread).and_then(|nexus| target.checked(nexus)) {
+        Ok(nexus) => nexus,
+        Err(Errno::CALLER_GONE | Errno::ESRCH) => return None,
+        Err(_) => return unknown(),
+    };
+    let device = Device { entry, index, settings: clients.settings(), nexus: &nexus };
+    let begun =
+        if matches!(family, Family::Scsi | Family::Reservation) { clients.begin(entry) } else { None };
     let caller = Caller {
         pool,
         target,
         abi: if is_i386 { Abi::I386 } else { Abi::Native },
         fd,
+        clients,
+        begun,
         page: RefCell::default(),
         collected: RefCell::default(),
     };

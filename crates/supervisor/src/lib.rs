@@ -9,11 +9,12 @@
 //! descendants inherit.
 //!
 //! `unsafe` is allowed in `attempt`, `launch::fork`, `launch::program`, `launch::signals`,
-//! `launch::supervisor`, `notify`, `target` and `user`, and nowhere else.
+//! `launch::supervisor`, `notify`, `shared`, `target` and `user`, and nowhere else.
 #![deny(unsafe_code)]
 
 mod attempt;
 mod call;
+mod client;
 mod filter;
 mod launch;
 mod notify;
@@ -21,6 +22,7 @@ mod policy;
 mod pool;
 mod refusals;
 mod registry;
+mod shared;
 mod target;
 mod trace;
 mod user;

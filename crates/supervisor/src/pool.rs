@@ -231,6 +231,7 @@ impl Pool {
         let mut before = 0;
         loop {
             thread::sleep(PERIOD);
+            self.registry.forget_ended_groups();
             let received = self.received.load(Ordering::Relaxed);
             let mut turns = self.turns();
             if turns.has_ended {

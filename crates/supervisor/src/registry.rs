@@ -7,15 +7,18 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_int};
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
+use disk::Errno;
 use disk::entry::Entry;
-use disk::{Device, Errno, Nexus, Settings};
 use engine::discard::DiscardLimits;
 use engine::exclusion::Exclusion;
 use engine::listed::{self, InodeKey, Key, Problem};
 use engine::sys::{self, Status};
 
+use crate::client::Clients;
+use crate::shared;
 use crate::user::User;
 
 /// A listed device.
@@ -24,9 +27,6 @@ struct Listed {
     entry: Entry<'static>,
     /// `None`: the user has named it, and it is what the name led to then.
     path: Option<CString>,
-    settings: Settings,
-    /// One for the whole tree, as for a host.
-    nexus: Nexus,
     exclusion: Exclusion,
 }
 
@@ -38,6 +38,7 @@ struct Known {
     /// When the file's inode was made; 0 where that is not known, and for a block device.
     birth: u64,
     discard_limits: DiscardLimits,
+    clients: &'static Clients,
 }
 
 /// The listed devices.
@@ -47,20 +48,28 @@ pub struct Registry {
     known: RwLock<HashMap<(u64, u64), Known>>,
     /// The user for whom root runs the program.
     user: Option<&'static User>,
+    /// Where supervisors find the states that they share.
+    directory: Option<PathBuf>,
 }
 
 /// What a descriptor is open on.
 pub enum Found {
     /// A listed device.
-    Listed(Device<'static>, Hit),
+    Listed(Hit),
     /// Something else.
     Other,
     /// It cannot be told.
     Unknown,
 }
 
-/// What a [`Call`](engine::call::Call) is made of.
+/// A listed device, and what a [`Call`](engine::call::Call) on it is made of.
 pub struct Hit {
+    /// Its entry.
+    pub entry: &'static Entry<'static>,
+    /// Its position among the listed devices.
+    pub index: u8,
+    /// Those who share it.
+    pub clients: &'static Clients,
     /// What fstat(2) says of the descriptor.
     pub status: Status,
     /// What discarding is limited to.
@@ -76,7 +85,8 @@ impl Registry {
     /// Lists devices, of which the first [`Registry::MOST`] are used. One that does not exist yet, or
     /// cannot be a disk now, is recognised when its name leads to a disk.
     pub fn new(entries: &[Entry<'static>], user: Option<&'static User>) -> Registry {
-        let mut registry = Registry { listed: Vec::new(), known: RwLock::default(), user };
+        let mut registry =
+            Registry { listed: Vec::new(), known: RwLock::default(), user, directory: shared::directory() };
         for entry in entries {
             // The grammar of entries has no NUL in a path.
             let path = CString::new(entry.path).unwrap_or_default();
@@ -100,8 +110,7 @@ impl Registry {
     fn list(&mut self, entry: Entry<'static>, path: Option<CString>) -> Option<usize> {
         let place = self.listed.len();
         let index = u8::try_from(place).ok()?;
-        let (settings, nexus, exclusion) = <(Settings, Nexus, Exclusion)>::default();
-        self.listed.push(Listed { index, entry, path, settings, nexus, exclusion });
+        self.listed.push(Listed { index, entry, path, exclusion: Exclusion::default() });
         Some(place)
     }
 
@@ -121,9 +130,32 @@ impl Registry {
             },
         };
         let Some(listed) = self.listed.get(known.place) else { return Found::Other };
-        let Listed { index, entry, settings, nexus, exclusion, .. } = listed;
-        let device = Device { entry, index: *index, settings, nexus };
-        Found::Listed(device, Hit { status, discard_limits: known.discard_limits, exclusion })
+        let Listed { index, entry, exclusion, .. } = listed;
+        let Known { discard_limits, clients, .. } = known;
+        clients.open(self.user);
+        Found::Listed(Hit { entry, index: *index, clients, status, discard_limits, exclusion })
+    }
+
+    /// Begins to share the devices that are there.
+    pub fn open(&self) {
+        self.each(|clients| clients.open(self.user));
+    }
+
+    /// Ends what was kept for process groups that have ended.
+    pub fn forget_ended_groups(&self) {
+        self.each(Clients::forget_ended_groups);
+    }
+
+    /// Ends the use of the devices.
+    pub fn close(&self) {
+        self.each(|clients| clients.close(self.user));
+    }
+
+    fn each(&self, act: impl Fn(&Clients)) {
+        let all = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let clients: Vec<_> = all.values().map(|known| known.clients).collect();
+        drop(all);
+        clients.into_iter().for_each(act);
     }
 
     /// Returns whether a file is a listed one.
@@ -176,11 +208,13 @@ impl Registry {
                 ((device.word(), inode), birth, DiscardLimits::default())
             }
         };
-        let known = Known { place, birth, discard_limits };
         let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
         match all.get(&key) {
             Some(earlier) if earlier.birth == birth => *earlier,
             _ => {
+                let name = format!("{:x}-{:x}-{birth:x}", key.0, key.1);
+                let clients = Box::leak(Box::new(Clients::new(self.directory.clone(), name)));
+                let known = Known { place, birth, discard_limits, clients };
                 all.insert(key, known);
                 known
             }

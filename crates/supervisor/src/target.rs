@@ -107,7 +107,7 @@ impl Target {
     }
 
     /// Returns what is of the thread, provided that it still waits.
-    fn checked<T>(&self, value: T) -> Result<T, Errno> {
+    pub fn checked<T>(&self, value: T) -> Result<T, Errno> {
         if self.listener.is_valid(self.id) { Ok(value) } else { Err(Errno::CALLER_GONE) }
     }
 

@@ -51,6 +51,7 @@ pub(super) fn supervise(
         Ok((program, pool)) => {
             answer_until_end(program, front, signals);
             pool.tracer.iter().for_each(Tracer::end);
+            pool.registry.close();
             0
         }
         Err((step, error)) => {
@@ -101,6 +102,7 @@ pub(super) fn start(
     if let Some(user) = policy.user {
         user.confine(CapabilitySet::SYS_PTRACE).map_err(failed)?;
     }
+    pool.registry.open();
     pool.start().map_err(failed)?;
     Message::Ready.send(&socket).map_err(failed)?;
     Ok((Program { number, descriptor, start: Some(socket) }, pool))

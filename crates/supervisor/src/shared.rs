@@ -1,0 +1,416 @@
+//! What all clients of a device share: its settings, and its reservations.
+//!
+//! It is a file that the supervisors of all runs map, root's in /run, a user's in `XDG_RUNTIME_DIR`. There is
+//! no daemon: what must not happen at the same time excludes itself by locks of that file, which end with a
+//! supervisor that is killed, and a change that it has not completed has not happened. Its registrations stay,
+//! as those of a host that crashes do. When the last supervisor that uses the device has ended, the file is
+//! removed: that is the loss of power which no reservation outlives.
+//!
+//! The file holds a [`Head`] and two places for [`Shared`]. The number of the last change says in which of them
+//! the state is; a change is written to the other one, and then counted.
+#![allow(unsafe_code)]
+
+use std::cell::Cell;
+use std::ffi::c_int;
+use std::fs::File;
+use std::io;
+use std::mem::{offset_of, size_of};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use disk::{Errno, Settings, Shared};
+use rustix::fs::{
+    AtFlags, FlockOperation, MemfdFlags, Mode, OFlags, flock, fstat, open, openat, statat, unlinkat,
+};
+use rustix::mm::{MapFlags, ProtFlags, mmap};
+use zerocopy::{FromZeros, IntoBytes};
+
+/// The directory in /run, or in `XDG_RUNTIME_DIR`.
+const DIRECTORY: &str = "vmware-bdwrapper";
+
+/// What the file begins with; another layout has another one.
+const LAYOUT: u64 =
+    0x6264_7772_6170_0001 ^ ((size_of::<Head>() as u64) << 32) ^ (size_of::<Shared>() as u64) << 16;
+
+/// Bytes that are locked: by the supervisor that changes the state; by those with commands that began before or
+/// after the last time that somebody waited for all; by the one that waits; by each nexus that exists, its
+/// number further.
+const CHANGE: i64 = 0;
+const COMMANDS: [i64; 2] = [1, 2];
+const WAITING: i64 = 3;
+const NEXUSES: i64 = 1 << 32;
+
+/// How long is between two looks at a lock that is waited for.
+const PAUSE: Duration = Duration::from_millis(2);
+
+const WORDS: usize = size_of::<Shared>().div_ceil(8);
+
+/// The contents of the file.
+#[repr(C)]
+struct Head {
+    layout: AtomicU64,
+    /// The number of the last change.
+    changes: AtomicU64,
+    /// How often somebody has waited for all commands.
+    waits: AtomicU64,
+    settings: Settings,
+    places: [[AtomicU64; WORDS]; 2],
+}
+
+/// The state of a device, mapped.
+pub struct State {
+    head: &'static Head,
+    file: File,
+    /// Where it can be removed from.
+    path: Option<(PathBuf, String)>,
+    /// The state after a change, by its number.
+    cached: RwLock<(u64, Shared)>,
+    own: Mutex<Own>,
+    ended: Condvar,
+}
+
+/// What the threads of this supervisor share.
+struct Own {
+    /// How many commands have begun before and after the last time that somebody waited for all.
+    commands: [u32; 2],
+    /// Whether a thread waits for the commands of others.
+    is_waiting: bool,
+    /// The nexuses of this supervisor.
+    nexuses: Vec<u64>,
+}
+
+/// A command that has begun, and has not ended.
+pub struct Begun {
+    state: &'static State,
+    /// Which of [`COMMANDS`] it holds; none when it has let go.
+    held: Cell<Option<usize>>,
+}
+
+impl State {
+    /// Opens the state of a device, whose name tells it from others; that of this supervisor alone where there
+    /// is no place for files. `Err`: it is there but cannot be used, so that nothing may be granted.
+    pub fn open(directory: Option<&Path>, name: String) -> io::Result<State> {
+        let shared = directory.map(|directory| open_shared(directory, &name));
+        let (file, path) = match (shared, directory) {
+            (Some(Ok(file)), Some(directory)) => (file, Some((directory.to_owned(), name))),
+            (Some(Err(error)), _) if error.kind() == io::ErrorKind::InvalidData => return Err(error),
+            _ => (private()?, None),
+        };
+        let length = size_of::<Head>();
+        // SAFETY: a new mapping of a file that nobody makes shorter while it is locked.
+        let start = unsafe {
+            mmap(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &file, 0)
+        }?;
+        let start = NonNull::new(start.cast::<Head>()).ok_or(io::ErrorKind::OutOfMemory)?;
+        // SAFETY: it is aligned to a page, as long as a `Head`, and stays mapped; a `Head` consists of atomics, for
+        // which any bytes are valid.
+        let head: &'static Head = unsafe { start.as_ref() };
+        let own = Own { commands: [0; 2], is_waiting: false, nexuses: Vec::new() };
+        let cached = RwLock::new((u64::MAX, Shared::new_zeroed()));
+        Ok(State { head, file, path, cached, own: Mutex::new(own), ended: Condvar::new() })
+    }
+
+    /// Returns the settings of the device.
+    pub fn settings(&self) -> &'static Settings {
+        &self.head.settings
+    }
+
+    /// Looks at what the nexuses share.
+    pub fn look<R>(&self, look: impl FnOnce(&Shared) -> R) -> Result<R, Errno> {
+        let changes = self.head.changes.load(Ordering::Acquire);
+        {
+            let cached = self.cached.read().unwrap_or_else(PoisonError::into_inner);
+            if cached.0 == changes {
+                return Ok(look(&cached.1));
+            }
+        }
+        let current = self.read();
+        let result = look(&current.1);
+        *self.cached.write().unwrap_or_else(PoisonError::into_inner) = current;
+        Ok(result)
+    }
+
+    /// Reads the state after the last change, and the number of that.
+    fn read(&self) -> (u64, Shared) {
+        loop {
+            let changes = self.head.changes.load(Ordering::Acquire);
+            let place = &self.head.places[changes as usize & 1];
+            let words: Vec<u64> = place.iter().map(|word| word.load(Ordering::Relaxed)).collect();
+            fence(Ordering::Acquire);
+            if self.head.changes.load(Ordering::Relaxed) == changes {
+                let mut shared = Shared::new_zeroed();
+                let length = size_of::<Shared>();
+                shared.as_mut_bytes().copy_from_slice(&words.as_bytes()[..length]);
+                return (changes, shared);
+            }
+        }
+    }
+
+    /// Changes what the nexuses share.
+    pub fn change<R>(&self, change: impl FnOnce(&mut Shared) -> R) -> Result<R, Errno> {
+        let own = self.own();
+        self.change_locked(&own, change)
+    }
+
+    fn change_locked<R>(
+        &self,
+        _own: &MutexGuard<'_, Own>,
+        change: impl FnOnce(&mut Shared) -> R,
+    ) -> Result<R, Errno> {
+        let _lock = self.lock(libc::F_WRLCK, CHANGE)?;
+        let (changes, before) = self.read();
+        let mut after = before.clone();
+        let result = change(&mut after);
+        if after.as_bytes() != before.as_bytes() {
+            let next = changes.wrapping_add(1);
+            let mut words = [0; WORDS];
+            words.as_mut_bytes()[..size_of::<Shared>()].copy_from_slice(after.as_bytes());
+            let place = &self.head.places[next as usize & 1];
+            place.iter().zip(words).for_each(|(to, word)| to.store(word, Ordering::Relaxed));
+            self.head.changes.store(next, Ordering::Release);
+        }
+        Ok(result)
+    }
+
+    fn own(&self) -> MutexGuard<'_, Own> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a nexus and returns its number.
+    pub fn add_nexus(&self) -> Result<u64, Errno> {
+        let mut own = self.own();
+        let number = self.change_locked(&own, Shared::add_nexus)?;
+        self.set_lock(libc::F_WRLCK, NEXUSES.saturating_add_unsigned(number))?;
+        own.nexuses.push(number);
+        Ok(number)
+    }
+
+    /// Removes a nexus of this supervisor.
+    pub fn lose_nexus(&self, number: u64) {
+        let mut own = self.own();
+        own.nexuses.retain(|own| *own != number);
+        let _ = self.change_locked(&own, |shared| shared.lose_nexus(number));
+        let _ = self.set_lock(libc::F_UNLCK, NEXUSES.saturating_add_unsigned(number));
+    }
+
+    /// Ends what belongs to nexuses of supervisors that were killed.
+    pub fn lose_dead(&self) {
+        let Ok(Some(number)) = self.look(Shared::blocking_nexus) else { return };
+        let own = self.own();
+        let is_dead = || self.is_unlocked(NEXUSES.saturating_add_unsigned(number));
+        if !own.nexuses.contains(&number) && is_dead() {
+            let _ = self.change_locked(&own, |shared| shared.lose_nexus(number));
+        }
+    }
+
+    /// Begins a command, which others can wait for.
+    pub fn begin(&'static self) -> Result<Begun, Errno> {
+        let mut own = self.own();
+        loop {
+            let waits = self.head.waits.load(Ordering::SeqCst);
+            let which = waits as usize & 1;
+            if own.commands[which] == 0 {
+                match self.set_lock(libc::F_RDLCK, COMMANDS[which]) {
+                    // Another supervisor has just waited for those before.
+                    Err(Errno::EAGAIN | Errno::EACCES) => {
+                        own = self.pause(own);
+                        continue;
+                    }
+                    locked => locked?,
+                }
+            }
+            own.commands[which] += 1;
+            if self.head.waits.load(Ordering::SeqCst) == waits {
+                return Ok(Begun { state: self, held: Cell::new(Some(which)) });
+            }
+            self.end(&mut own, which);
+        }
+    }
+
+    /// Lets other threads go on for a moment.
+    fn pause<'a>(&'a self, own: MutexGuard<'a, Own>) -> MutexGuard<'a, Own> {
+        self.ended.wait_timeout(own, PAUSE).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn end(&self, own: &mut Own, which: usize) {
+        own.commands[which] -= 1;
+        if own.commands[which] == 0 {
+            let _ = self.set_lock(libc::F_UNLCK, COMMANDS[which]);
+            self.ended.notify_all();
+        }
+    }
+
+    /// Waits for the end of all commands that have begun, but one.
+    pub fn wait_for_others(&self, own: Option<&Begun>, timeout: Option<Duration>) -> Result<(), Errno> {
+        own.into_iter().for_each(Begun::end);
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let check = || match deadline {
+            Some(deadline) if Instant::now() >= deadline => Err(Errno::ETIMEDOUT),
+            _ => Ok(()),
+        };
+        let mut own = self.own();
+        // One waits at a time.
+        while own.is_waiting || self.set_lock(libc::F_WRLCK, WAITING).is_err() {
+            check()?;
+            own = self.pause(own);
+        }
+        own.is_waiting = true;
+        let which = self.head.waits.fetch_add(1, Ordering::SeqCst) as usize & 1;
+        let waited = loop {
+            if own.commands[which] == 0 && self.set_lock(libc::F_WRLCK, COMMANDS[which]).is_ok() {
+                let _ = self.set_lock(libc::F_UNLCK, COMMANDS[which]);
+                break Ok(());
+            }
+            if let Err(errno) = check() {
+                break Err(errno);
+            }
+            own = self.pause(own);
+        };
+        own.is_waiting = false;
+        let _ = self.set_lock(libc::F_UNLCK, WAITING);
+        waited
+    }
+
+    /// Locks a byte, as soon as that is possible, until the result is dropped.
+    fn lock(&self, kind: c_int, byte: i64) -> Result<Lock<'_>, Errno> {
+        self.request(libc::F_OFD_SETLKW, kind, byte)?;
+        Ok(Lock { state: self, byte })
+    }
+
+    /// Locks or unlocks a byte; `EAGAIN` if another supervisor has it.
+    fn set_lock(&self, kind: c_int, byte: i64) -> Result<(), Errno> {
+        self.request(libc::F_OFD_SETLK, kind, byte).map(drop)
+    }
+
+    /// Returns whether no other supervisor has locked a byte.
+    fn is_unlocked(&self, byte: i64) -> bool {
+        self.request(libc::F_OFD_GETLK, libc::F_WRLCK, byte).is_ok_and(|found| found == libc::F_UNLCK)
+    }
+
+    fn request(&self, command: c_int, kind: c_int, byte: i64) -> Result<c_int, Errno> {
+        let whence = libc::SEEK_SET as i16;
+        let mut lock =
+            libc::flock { l_type: kind as i16, l_whence: whence, l_start: byte, l_len: 1, l_pid: 0 };
+        loop {
+            // SAFETY: the kernel reads its structure, and with F_OFD_GETLK fills it.
+            match unsafe { libc::fcntl(self.file.as_raw_fd(), command, &raw mut lock) } {
+                0 => return Ok(lock.l_type.into()),
+                _ => match io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) {
+                    libc::EINTR => {}
+                    errno => return Err(Errno(errno)),
+                },
+            }
+        }
+    }
+
+    /// Ends the use of the device by this supervisor.
+    pub fn close(&self) {
+        let numbers = self.own().nexuses.clone();
+        numbers.into_iter().for_each(|number| self.lose_nexus(number));
+        if let Some((directory, name)) = &self.path {
+            // Nobody else uses it, nor can begin to before it is removed.
+            if flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                let _ = open_directory(directory)
+                    .and_then(|directory| Ok(unlinkat(directory, name, AtFlags::empty())?));
+            }
+        }
+    }
+}
+
+/// A byte that is locked until this is dropped.
+struct Lock<'a> {
+    state: &'a State,
+    byte: i64,
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        let _ = self.state.set_lock(libc::F_UNLCK, self.byte);
+    }
+}
+
+impl Begun {
+    fn end(&self) {
+        if let Some(which) = self.held.take() {
+            let mut own = self.state.own();
+            self.state.end(&mut own, which);
+        }
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Returns the directory for what this supervisor shares with others: root's, or that of the user's session.
+pub fn directory() -> Option<PathBuf> {
+    let runtime = if rustix::process::getuid().is_root() {
+        Some("/run".into())
+    } else {
+        std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute())
+    };
+    runtime.map(|runtime| runtime.join(DIRECTORY))
+}
+
+/// Opens the directory, making it if it is missing.
+fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    match rustix::fs::mkdir(path, Mode::RWXU) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = open(path, flags, Mode::empty())?;
+    let status = fstat(&directory)?;
+    let is_own = status.st_uid == rustix::process::getuid().as_raw() && status.st_mode & 0o077 == 0;
+    if is_own { Ok(directory) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
+/// Opens the file that the supervisors of a device share; one that nobody uses is made anew. `InvalidData`: one
+/// that is used has another layout.
+fn open_shared(directory: &Path, name: &str) -> io::Result<File> {
+    let directory = open_directory(directory)?;
+    loop {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(openat(&directory, name, flags, Mode::RUSR | Mode::WUSR)?);
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            make_anew(&file)?;
+        }
+        // Between the two locks others may do the same, but nobody has mapped it yet.
+        flock(&file, FlockOperation::LockShared)?;
+        let (opened, length) = (fstat(&file)?, file.metadata()?.len());
+        let named = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW);
+        let is_named =
+            named.is_ok_and(|named| (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino));
+        // It was removed before it was locked, or is made anew at this moment.
+        if !is_named || length == 0 {
+            continue;
+        }
+        let mut layout = [0; 8];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut layout, offset_of!(Head, layout) as u64)?;
+        if u64::from_ne_bytes(layout) != LAYOUT || length < size_of::<Head>() as u64 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        return Ok(file);
+    }
+}
+
+/// Opens a file that has no name.
+fn private() -> io::Result<File> {
+    let file = File::from(rustix::fs::memfd_create(DIRECTORY, MemfdFlags::CLOEXEC)?);
+    make_anew(&file)?;
+    Ok(file)
+}
+
+/// Fills the file with zeros, and with its layout.
+fn make_anew(file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    // All of its space, so that no write to the mapping can fail.
+    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size_of::<Head>() as u64)?;
+    std::os::unix::fs::FileExt::write_all_at(file, &LAYOUT.to_ne_bytes(), offset_of!(Head, layout) as u64)
+}
