@@ -12,7 +12,7 @@ pub struct Shared {
     /// The number that the last new I_T nexus got.
     last_nexus: u64,
     /// The reservations.
-    pub(crate) reservations: Reservations,
+    pub reservations: Reservations,
 }
 
 impl Shared {
