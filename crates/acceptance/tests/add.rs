@@ -207,7 +207,8 @@ fn life() {
     );
     assert_same(&desk.tree(), &tree);
     // An ordinary user's shell knows it.
-    let script = format!("source <({} completions bash); _vmware-bdwrapper_added", desk.0.command.display());
+    let script =
+        format!("eval \"$({} completions bash)\"; _vmware-bdwrapper_added", desk.0.command.display());
     let names =
         desk.0.enter("setpriv").args(["--reuid=nobody", "--clear-groups", "bash", "--norc", "-c", &script]);
     assert_eq!(names.output().expect_out(), "windows\n");

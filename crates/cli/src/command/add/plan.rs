@@ -261,7 +261,7 @@ fn absent(device: &Path, error: &io::Error) -> Finding {
 
 /// Finds out what a device is.
 fn source(device: &Path, record: &Record, host: &Host) -> Result<Source, Failure> {
-    let status = device.metadata().map_err(|error| absent(device, &error))?;
+    let status = device.metadata().map_err(|error| Failure::usage(absent(device, &error)))?;
     if !status.is_file() {
         let block = find(host, device)?.clone();
         let name = match block.identity() {
