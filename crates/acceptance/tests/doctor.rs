@@ -688,7 +688,7 @@ fn order() {
         "name a file that you",
     );
     first(&question(&["--device", "/a", &program]), "add =scsi, =ide or =sata");
-    first(&question(&["--device", &setting.entry, "no-such-program"]), "correct its name");
+    first(&question(&["--device", &setting.entry, "no-such-program"]), "correct the name of the program");
     first(&question(&[]), install);
     for advised in [asked(), Run::new(&setting.command).args(["doctor", "--json"]).output()] {
         let findings = advised.findings();
@@ -759,8 +759,12 @@ fn programs() {
     problems(
         &of(Path::new("no-such-program")),
         &[("program-not-found", "no-such-program: ")],
-        "correct its name",
+        "correct the name of the program",
     );
+    // A program of the administrator's, which an ordinary user's path may lack.
+    let hidden =
+        Run::new(command()).args(["doctor", "--json", "losetup"]).env("PATH", "/nonexistent").output();
+    problems(&hidden, &[("program-not-found", "losetup: is not in any directory of PATH")], "sbin/losetup");
     let text = scratch.path("text");
     fs::write(&text, "no program\n").expect("it is our directory");
     problems(
