@@ -206,6 +206,12 @@ fn life() {
         "{again}"
     );
     assert_same(&desk.tree(), &tree);
+    // An ordinary user's shell knows it.
+    let script =
+        format!("eval \"$({} completions bash)\"; _vmware-bdwrapper_added", desk.0.command.display());
+    let names =
+        desk.0.enter("setpriv").args(["--reuid=nobody", "--clear-groups", "bash", "--norc", "-c", &script]);
+    assert_eq!(names.output().expect_out(), "windows\n");
     // By each of its names.
     for name in ["windows", "/dev/sd/windows", node, text(&image)] {
         let said = desk.run(["remove", "--dry-run", name]).expect_out();
@@ -242,7 +248,7 @@ fn dry_run() {
     let said = desk.add(device.path(), &["--dry-run", "--vm", text(&vmx)]).out();
     let file = vmx.with_file_name("windows.vmdk");
     let end = format!(
-        "- describe /dev/sd/windows in {}\n- attach that to {} as scsi0:0\n",
+        "- describe /dev/sd/windows in {0}\n- attach {0} to {1} as scsi0:0\n",
         file.display(),
         vmx.display()
     );
@@ -317,6 +323,26 @@ fn kinds() {
     let other = desk.0.loop_device("other.img");
     let refused = desk.try_to_add(other.path(), &["--name", "x"]);
     refused.refused(1, "exists", "/dev/sd/x: is the name of ", "remove /dev/sd/x");
+    // As another disk, or another user's, what was given before would be taken away by the removal of either.
+    let tree = desk.tree();
+    for more in [&["--name", "y"][..], &["--kind", "ide"], &["--kind", "sata"], &["--to", "daemon"]] {
+        let words = ["add", "--yes", "--dry-run", text(device.path())];
+        let user = if more[0] == "--to" { &[][..] } else { &["--to", "nobody"] };
+        let words = words.iter().chain(user).chain(more);
+        let why = format!("{}: is added already, as /dev/sd/x for nobody", device.path().display());
+        desk.run(words).refused(1, "exists", &why, "remove /dev/sd/x' first");
+    }
+    assert_same(&desk.tree(), &tree);
+    desk.remove("x");
+    // A link that exists is used.
+    for (name, kind) in [("/dev/hd/mine", "the IDE disk"), ("/dev/sd/mine", "the SCSI disk")] {
+        desk.shell(&format!("mkdir {1}; ln -s {0} {1}/mine", device.path().display(), &name[..7]));
+        let before = desk.tree();
+        let said = desk.add(Path::new(name), &[]).out();
+        assert!(said.contains(&format!("{kind} {name}, ")) && !said.contains("- link"), "{said}");
+        desk.remove(name);
+        assert_same(&desk.tree(), &before);
+    }
 }
 
 const HEAD: &str = ".encoding = \"UTF-8\"\nconfig.version = \"8\"\nvirtualHW.version = \"16\"\n";
@@ -961,6 +987,17 @@ fn not_free() {
     }
     // Its file, too.
     desk.try_to_add(&image, &[]).refused(1, "in-use", "windows.img: is held by ", "list /dev/loop");
+    // VMware would not take it.
+    let large = Loop::attach(&desk.0.scratch.image("large.img", MIB), &["--sector-size", "4096"]);
+    desk.0.node(large.path());
+    desk.try_to_add(large.path(), &[]).refused(
+        1,
+        "sector-size",
+        "has sectors of 4096 bytes",
+        "losetup --sector-size 512",
+    );
+    drop(large);
+    std::fs::remove_file(desk.0.scratch.path("large.img")).expect("it is our directory");
     let empty = desk.0.scratch.image("empty", 0);
     desk.try_to_add(&empty, &[]).refused(1, "empty", "empty: has no sector", "truncate");
     std::fs::remove_file(&empty).expect("it is our directory");
@@ -1037,6 +1074,11 @@ fn errors() {
     ] {
         desk.run(words).refused(2, code, said, "");
     }
+    let missing = desk.try_to_add(Path::new("/nonexistent"), &[]);
+    missing.refused(2, "not-found", "/nonexistent: ", "name a block device or image file that exists");
+    let entry = format!("{}=ide", device.path().display());
+    let hint = format!("write '{} --kind ide'", device.path().display());
+    desk.try_to_add(Path::new(&entry), &[]).refused(2, "not-found", &entry, &hint);
     desk.shell(&format!("echo messages no >{CONF}; chmod 666 {CONF}"));
     desk.try_to_add(device.path(), &[]).refused(
         1,

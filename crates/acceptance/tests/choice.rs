@@ -262,7 +262,11 @@ fn forbidden() {
     ] {
         let alone = asked(errno, "--engine=auto", &statically());
         alone.refused(126, "unsupported", words, remedy);
-        alone.says("unsupported", "is statically linked and loads no library, and no supervisor", "");
+        let why = "is statically linked and loads no library, and no supervisor";
+        alone.says("unsupported", why, "or use a disk of the kernel instead, by tcm_loop");
+        let doctor = Run::new(command()).args(["doctor", "--device", &disk.entry()]).arg(statically());
+        let out = sandboxed(doctor, errno).output().out();
+        assert!(out.contains("by tcm_loop (docs/alternatives.md)"), "{out}");
         assert_eq!(alone.messages().len(), 1, "{}", alone.err());
         let given = asked(errno, "--engine=supervisor", &dynamically());
         given.refused(126, "not-executable", words, remedy);

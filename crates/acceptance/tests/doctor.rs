@@ -66,6 +66,7 @@ fn main() -> ExitCode {
         trial("doctor/the installed library", installs, installed_library),
         trial("doctor/the library of set-user-ID programs", installs, trusted_library),
         trial("doctor/sudo and its kin", installs, starters),
+        trial("doctor/VMware's launcher", &[installs, devices].concat(), vmwares_launcher),
         trial("doctor/the administrator's file", &[installs, devices].concat(), configuration),
         trial("doctor/security modules", &with(&["unshare", "setpriv"]), kernel),
         trial("run/a device in use", &on_devices(&["mkfs.ext4", "unshare", "setpriv"]), run_in_use),
@@ -687,7 +688,7 @@ fn order() {
         "name a file that you",
     );
     first(&question(&["--device", "/a", &program]), "add =scsi, =ide or =sata");
-    first(&question(&["--device", &setting.entry, "no-such-program"]), "correct its name");
+    first(&question(&["--device", &setting.entry, "no-such-program"]), "correct the name of the program");
     first(&question(&[]), install);
     for advised in [asked(), Run::new(&setting.command).args(["doctor", "--json"]).output()] {
         let findings = advised.findings();
@@ -758,8 +759,12 @@ fn programs() {
     problems(
         &of(Path::new("no-such-program")),
         &[("program-not-found", "no-such-program: ")],
-        "correct its name",
+        "correct the name of the program",
     );
+    // A program of the administrator's, which an ordinary user's path may lack.
+    let hidden =
+        Run::new(command()).args(["doctor", "--json", "losetup"]).env("PATH", "/nonexistent").output();
+    problems(&hidden, &[("program-not-found", "losetup: is not in any directory of PATH")], "sbin/losetup");
     let text = scratch.path("text");
     fs::write(&text, "no program\n").expect("it is our directory");
     problems(
@@ -1276,6 +1281,62 @@ fn starters() {
     let roots = of_library(task("run")).arg(setting.scratch.path("image")).output();
     assert_eq!(roots.code(), 0);
     roots.says("preload-lost", words, remedy);
+}
+
+/// It runs with the user's rights, and starts a program that has root's.
+fn vmwares_launcher() {
+    let setting = Setting::new();
+    make(["install"]).expect_out();
+    let launcher = setting.scratch.path("launcher");
+    fs::write(&launcher, "#!/bin/sh\n# Starts VMware.\nexec true\n").expect("root can");
+    chmod(&launcher, 0o755);
+    let asked_of = |entry: &str| {
+        let run = Run::new(&setting.command).args(["doctor", "--json", "--device", entry]);
+        run.arg(&launcher).nobody().output()
+    };
+    let asked = || asked_of(&setting.entry);
+    let engines = |outcome: &Outcome| {
+        let programs = outcome.document()["programs"].as_array().expect("a list").clone();
+        programs.iter().map(|program| program["engine"].clone()).collect::<Vec<_>>()
+    };
+    remove(Path::new(CONF));
+    problems(&asked(), &[("not-found", CONF)], "setup --setuid");
+    setting.conf("");
+    let path = setting.scratch.path("image").display().to_string();
+    let unlisted = asked();
+    let setup = format!("run as root: 'vmware-bdwrapper setup --setuid --device {}', or set", setting.entry);
+    problems(&unlisted, &[("not-listed", &path)], &setup);
+    assert_eq!(engines(&unlisted).last(), Some(&json!(null)));
+    setting.conf(&format!("device {}", setting.entry));
+    let ready = asked();
+    is_ready(&ready);
+    assert!(conclusion(&ready).ends_with(&format!("-- {}", launcher.display())), "{}", conclusion(&ready));
+    assert_eq!(engines(&ready).last(), Some(&json!("library")));
+    assert!(has(&ready, "ok", &format!("{}: is started by VMware", setting.program.display())));
+    chmod(&setting.system.library(), 0o644);
+    problems(&asked(), &[("no-set-user-id", LIBRARY)], "setup --setuid");
+    chmod(&setting.system.library(), 0o4644);
+    // What does not exist is named first.
+    let wanted =
+        [("not-found", "/dev/sd/nonexistent: does not exist"), ("not-listed", "/dev/sd/nonexistent")];
+    problems(&asked_of("/dev/sd/nonexistent"), &wanted, "correct its name");
+    // `add` does all that is missing for a block device, unless the entry has more than it can give.
+    let device = Loop::attach(&setting.scratch.path("image"), &[]);
+    let node = device.path().display().to_string();
+    chmod(device.path(), 0o666);
+    let add = format!("run as root: 'vmware-bdwrapper add {node} --to nobody");
+    for (kind, option) in [("scsi", ""), ("ide", " --kind ide"), ("sata", " --kind sata")] {
+        let only = format!("or only 'vmware-bdwrapper setup --setuid --device {node}={kind}'");
+        let remedy = format!("{add}{option}', which does all that VMware needs, under a new name, {only}");
+        problems(&asked_of(&format!("{node}={kind}")), &[("not-listed", &node)], &remedy);
+    }
+    let more = asked_of(&format!("{node}=scsi,serial=1"));
+    problems(&more, &[("not-listed", &node)], "run as root: 'vmware-bdwrapper setup");
+    let name = Name::reserved("hd");
+    symlink(device.path(), name.path()).expect("root can");
+    let named =
+        format!("add {} --to nobody', which does all that VMware needs, or only", name.path().display());
+    problems(&asked_of(&name.path().display().to_string()), &[("not-listed", "")], &named);
 }
 
 fn configuration() {

@@ -153,7 +153,13 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
         findings.push(real(name));
     }
     if block.read_only && !options.read_only {
-        let hint = format!("run as root: 'blockdev --setrw {word}', or add the option ro to its entry");
+        // losetup(8) can have attached it so, which the kernel keeps until it is detached.
+        let again = match block.kind {
+            Kind::Loop => " (or attach its file again, without --read-only)",
+            _ => "",
+        };
+        let hint =
+            format!("run as root: 'blockdev --setrw {word}'{again}, or add the option ro to its entry");
         findings.push(problem(Code::ReadOnly, "is read-only").hint(hint));
     }
     findings.extend(of_large_sectors(block, name));

@@ -66,7 +66,9 @@ pub fn choose(file: &Path, listed: &[Device<'_>]) -> Choice {
     Choice::Neither(match unavailable {
         Some(failure) => {
             let why = format!("{why}, and no supervisor can be started ({})", text(failure));
-            finding(why).hint(remedy(failure))
+            // Every program sees a disk of the kernel's.
+            const KERNEL: &str = "use a disk of the kernel instead, by tcm_loop (docs/alternatives.md)";
+            finding(why).hint(format!("{}, or {KERNEL}", remedy(failure)))
         }
         None => finding(format!("{why}, and under your supervisor it would not have its rights"))
             .hint(as_root(file, listed)),

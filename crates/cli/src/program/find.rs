@@ -38,9 +38,14 @@ pub fn find(name: &OsStr) -> Result<PathBuf, Finding> {
         }
     }
     Err(denied.unwrap_or_else(|| {
-        Finding::problem(Code::ProgramNotFound, "is not in any directory of PATH")
-            .of(name)
-            .hint("correct its name, or give its path")
+        // An ordinary user's path may lack these.
+        let mut others =
+            ["/usr/local/sbin", "/usr/sbin", "/sbin"].iter().map(|place| Path::new(place).join(name));
+        let hint = match others.find(|file| !name.is_empty() && executable(file.clone()).is_ok()) {
+            Some(file) => format!("give its path: {}", shown(&file)),
+            None => "correct the name of the program, or give its path".into(),
+        };
+        Finding::problem(Code::ProgramNotFound, "is not in any directory of PATH").of(name).hint(hint)
     }))
 }
 

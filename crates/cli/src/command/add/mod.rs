@@ -26,6 +26,7 @@ use plan::Plan;
 use record::Record;
 use step::{Addition, Step, find_user, undo_all};
 
+pub use record::RECORD;
 pub use remove::{Remove, remove};
 
 /// The arguments of `add`.

@@ -1,6 +1,7 @@
 //! Looks at a device and the system, and says what is to be done.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -69,12 +70,15 @@ pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
     let guest = vmx.as_deref().map(|vmx| as_user(user, || Ok(machine::guest(vmx)?))).transpose()?;
     let known = record.additions.iter().find(|addition| addition.device == source.name);
     let kind_known = known.filter(|_| add.name.is_none()).and_then(Addition::kind);
-    let in_hd = add.name.as_ref().is_some_and(|name| name.starts_with("/dev/hd"));
-    let kind = (add.kind.or(kind_known)).or(in_hd.then_some(Kind::Ide)).or(guest.map(|guest| guest.kind()));
+    let in_hd = add.name.as_ref().is_some_and(|name| name.starts_with("/dev/hd")).then_some(Kind::Ide);
+    // A name that `link` or a rule of the user's has made.
+    let own = Some(&add.device).filter(|device| add.name.is_none() && udev::link_name(device).is_some());
+    let in_own = own.map(|name| if name.starts_with("/dev/hd") { Kind::Ide } else { Kind::Scsi });
+    let kind = add.kind.or(kind_known).or(in_hd).or(in_own).or(guest.map(|guest| guest.kind()));
     let kind = kind.unwrap_or(Kind::Scsi);
-    let name = match (&add.name, known) {
-        (None, Some(known)) if known.kind() == Some(kind) => known.name.clone(),
-        _ => link_path(add.name.as_deref(), &source, kind)?,
+    let name = match known {
+        Some(known) if add.name.is_none() && known.kind() == Some(kind) => known.name.clone(),
+        _ => link_path(add.name.as_ref().or(own).map(PathBuf::as_path), &source, kind)?,
     };
     let entry = match kind {
         Kind::Sata => format!("{}=sata", name.display()),
@@ -82,6 +86,11 @@ pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
     };
     let user_name = user.name().to_string_lossy().into_owned();
     let addition = Addition { name, device: source.name.clone(), user: user_name, entry, steps: Vec::new() };
+    if let Some(known) = known.filter(|known| !known.is_same(&addition)) {
+        let why = format!("is added already, as {} for {}", shown(&known.entry), known.user);
+        let hint = format!("run 'sudo vmware-bdwrapper remove {}' first", quoted(&known.name));
+        return Err(Finding::problem(Code::Exists, why).of(&add.device).hint(hint).into());
+    }
     if let Some(other) = record.by_name(&addition.name).filter(|other| other.device != addition.device) {
         let why = format!("is the name of {} already", shown(&other.device));
         let hint = format!(
@@ -102,6 +111,11 @@ pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
 }
 
 impl Addition {
+    /// Returns whether the device is to be the same disk of the same user.
+    fn is_same(&self, other: &Addition) -> bool {
+        (&self.name, &self.user, &self.entry) == (&other.name, &other.user, &other.entry)
+    }
+
     /// Returns the kind of disk.
     pub fn kind(&self) -> Option<Kind> {
         Entry::parse(self.entry.as_bytes()).ok().map(|entry| entry.kind)
@@ -233,10 +247,22 @@ fn by_part_uuid(block: &Block) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
+/// Says why a device cannot be examined.
+fn absent(device: &Path, error: &io::Error) -> Finding {
+    let finding = Finding::io("cannot be examined", error).of(device);
+    // As `run` takes it.
+    let entry = Entry::parse(device.as_os_str().as_bytes()).ok();
+    let named = entry.map(|entry| (Path::new(OsStr::from_bytes(entry.path)), entry.kind));
+    finding.hint(match named.filter(|(path, _)| *path != device && path.exists()) {
+        Some((path, kind)) => format!("write '{} --kind {}'", quoted(path), kind.name()),
+        None => "name a block device or image file that exists".into(),
+    })
+}
+
 /// Finds out what a device is.
 fn source(device: &Path, record: &Record, host: &Host) -> Result<Source, Failure> {
-    let status = device.metadata();
-    if !status.as_ref().is_ok_and(|status| status.is_file()) {
+    let status = device.metadata().map_err(|error| Failure::usage(absent(device, &error)))?;
+    if !status.is_file() {
         let block = find(host, device)?.clone();
         let name = match block.identity() {
             Some(Identity::File(file)) => file.clone(),
@@ -252,21 +278,26 @@ fn source(device: &Path, record: &Record, host: &Host) -> Result<Source, Failure
     if let Some(block) = host.loop_of(&name).filter(|_| is_known) {
         return Ok(Source { name, block: block.clone(), is_unattached: false });
     }
-    let block = Block::of_file(&name, status.map_or(0, |status| status.len()));
+    let block = Block::of_file(&name, status.len());
     Ok(Source { name, block, is_unattached: true })
 }
 
 /// Returns the warnings about giving a device to a virtual machine; fails on a problem.
-fn judge(device: &Path, source: &Source, host: &Host) -> Result<Vec<Finding>, Failure> {
+fn judge(name: &Path, source: &Source, host: &Host) -> Result<Vec<Finding>, Failure> {
     // A file is held by the loop device that was added.
     let node = source.block.path();
-    let device = if device.is_file() && !source.is_unattached { &node } else { device };
-    let entry = Entry::new(device.as_os_str().as_bytes(), Kind::Scsi);
-    let listed = Device { text: device.as_os_str(), entry };
+    let path = if name.is_file() && !source.is_unattached { &node } else { name };
+    let entry = Entry::new(path.as_os_str().as_bytes(), Kind::Scsi);
+    let listed = Device { text: path.as_os_str(), entry };
     let fitness = device::of_device(&listed, host);
     let found = if fitness.uses.is_empty() { fitness.others } else { fitness.uses };
-    let (problems, others): (Vec<_>, Vec<_>) =
-        found.into_iter().partition(|finding| finding.verdict == Verdict::Problem);
+    // Other programs take them.
+    let sectors = device::large_sectors(path, Some(&source.block), &entry);
+    let found = found.into_iter().map(|finding| match Some(&finding) == sectors.as_ref() {
+        true => Finding { verdict: Verdict::Problem, ..finding },
+        false => finding,
+    });
+    let (problems, others): (Vec<_>, Vec<_>) = found.partition(|finding| finding.verdict == Verdict::Problem);
     if !problems.is_empty() {
         return Err(Failure { status: Failure::FAILED, findings: problems });
     }

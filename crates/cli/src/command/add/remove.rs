@@ -38,12 +38,8 @@ pub fn remove(remove: &Remove) -> Result<(), Failure> {
     for step in own.iter().chain(&shared) {
         step.act().check_undo(&addition)?;
     }
-    print(format!(
-        "What 'vmware-bdwrapper add' did for {}, to be undone:
-",
-        shown(&addition.name)
-    ))?;
-    for step in shared.iter().rev().chain(own.iter().rev()) {
+    print(format!("What 'vmware-bdwrapper add' did for {}, to be undone:\n", shown(&addition.name)))?;
+    for step in shared.iter().chain(&own) {
         print(format!("- {}\n", step.act().text(&addition)))?;
     }
     if remove.dry_run {
