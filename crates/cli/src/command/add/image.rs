@@ -1,5 +1,6 @@
 //! An image file as a loop device, now and at each start of the system.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -27,14 +28,33 @@ impl Act for Attach {
     }
 
     fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {
-        run("losetup", ["--find".as_ref(), "--nooverlap".as_ref(), addition.device.as_os_str()])
-            .map(drop)
-            .map_err(|why| failed("losetup", &why).of(&addition.device).into())
+        let file = &addition.device;
+        let before = Host::running()?;
+        let options = ["--find", "--nooverlap", "--show"].map(OsStr::new);
+        let node = run("losetup", options.into_iter().chain([file.as_os_str()]))
+            .map_err(|why| failed("losetup", &why).of(file))?;
+        check_attached(file).map_err(|finding| {
+            let node = Path::new(node.trim_end());
+            // A device that was attached before is somebody else's.
+            if before.by_path(node).is_none_or(|block| block.file.is_none()) {
+                let _ = run("losetup", [OsStr::new("--detach"), node.as_os_str()]);
+            }
+            finding
+        })
     }
 
     fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
         detach(&addition.device)
     }
+}
+
+/// Fails unless a file has a loop device now: its name could have come to lead to another file, which has got one.
+fn check_attached(file: &Path) -> Result<(), Failure> {
+    if Host::running()?.loop_of(file).is_some() {
+        return Ok(());
+    }
+    let why = "has been replaced by another program meanwhile";
+    Err(Finding::problem(Code::InUse, why).of(file).hint("try again").into())
 }
 
 /// Detaches the loop device of a file.
@@ -75,9 +95,11 @@ impl Unit {
         let losetup = ["/usr/sbin/losetup", "/sbin/losetup", "/usr/bin/losetup", "/bin/losetup"];
         let losetup = losetup.into_iter().find(|path| Path::new(path).exists())?;
         let argument = escaped(&word.replace('$', "$$"));
+        // By the kernel's name of the file: what has the name by then may be another file.
         let detach = format!(
-            "{losetup} --noheadings --output NAME --associated \\\"$$0\\\" | \
-             while read -r node; do {losetup} --detach $$node; done"
+            "for file in /sys/block/loop*/loop/backing_file; do \
+             [ \\\"$$(cat $$file 2>/dev/null)\\\" = \\\"$$0\\\" ] || continue; \
+             node=$${{file%%/loop/*}}; {losetup} --detach /dev/$${{node##*/}}; done"
         );
         let text = format!(
             "# Written by 'vmware-bdwrapper add'; 'vmware-bdwrapper remove {name}' removes it.\n[Unit]\n\
@@ -138,7 +160,7 @@ impl Act for Unit {
         for arguments in [&["daemon-reload"][..], &[enable, &[self.name()]].concat()] {
             systemctl(arguments).map_err(|finding| finding.of(&self.path))?;
         }
-        Ok(())
+        if self.starts { check_attached(&self.file) } else { Ok(()) }
     }
 
     fn undo(&self, _: &Addition) -> Result<Option<String>, Failure> {

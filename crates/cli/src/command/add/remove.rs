@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::confirm;
 use super::record::{RECORD, Record};
-use super::step::{Addition, Step, undo_all};
+use super::step::{Addition, Step, is_change, undo_all};
 use crate::file::{follow_link, system};
 use crate::host::scan::Host;
 use crate::say::failure::{Failure, print, quoted, say, shown};
@@ -36,7 +36,10 @@ pub fn remove(remove: &Remove) -> Result<(), Failure> {
     let others = record.additions.iter().any(|other| other.name != addition.name);
     let shared = if others || !kept.is_empty() { Vec::new() } else { record.shared.clone() };
     for step in own.iter().chain(&shared) {
-        step.act().check_undo(&addition)?;
+        step.act().check_undo(&addition).or_else(|failure| match is_change(&failure) {
+            true => Ok(()),
+            false => Err(failure),
+        })?;
     }
     print(format!(
         "What 'vmware-bdwrapper add' did for {}, to be undone:
@@ -137,7 +140,17 @@ fn find<'a>(name: &Path, record: &'a Record) -> Result<&'a Addition, Failure> {
             || file.as_ref() == Some(&addition.device)
             || (number.is_some() && block == number)
     };
-    record.additions.iter().find(is_it).ok_or_else(|| {
+    // A link can have been changed to lead to another of them.
+    if let Some(found) = record.by_name(name) {
+        return Ok(found);
+    }
+    let mut all = record.additions.iter().filter(is_it);
+    let found = all.next();
+    if let (Some(found), Some(other)) = (found, all.next()) {
+        let why = format!("is a name of {} and {}", shown(&found.name), shown(&other.name));
+        return Err(Finding::problem(Code::Duplicate, why).of(name).hint("name one of them").into());
+    }
+    found.ok_or_else(|| {
         let names: Vec<String> =
             record.additions.iter().map(|addition| shown(&addition.name).to_string()).collect();
         let hint = match names.as_slice() {

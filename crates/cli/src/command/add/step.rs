@@ -1,6 +1,6 @@
 //! What `add` does, step by step, and how each step is undone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use supervisor::User;
@@ -22,6 +22,8 @@ pub struct Addition {
     pub name: PathBuf,
     /// The device by the name that stays the same, or the image file of a loop device.
     pub device: PathBuf,
+    /// It is an image file.
+    pub is_file: bool,
     /// The user it was given to.
     pub user: String,
     /// Its entry.
@@ -31,9 +33,10 @@ pub struct Addition {
 }
 
 impl Addition {
-    /// Returns the block device: that of this name, or the loop device of this file.
+    /// Returns the block device: that of this name, or the loop device of this file. The name of a file is never followed: the
+    /// user may have put a link to another device there.
     pub fn block<'a>(&self, host: &'a Host) -> Option<&'a Block> {
-        host.by_path(&self.device).or_else(|| host.loop_of(&self.device))
+        if self.is_file { host.loop_of(&self.device) } else { host.by_path(&self.device) }
     }
 
     /// Returns the name of the link below `/dev`.
@@ -47,11 +50,32 @@ impl Addition {
     }
 }
 
+impl Addition {
+    /// Undoes something with the user's rights to a file of his, or leaves it as it is if he does not exist any more.
+    pub fn undo_as_user(
+        &self,
+        file: &Path,
+        undo: impl FnOnce() -> Result<Option<String>, Failure>,
+    ) -> Result<Option<String>, Failure> {
+        match look_up(&self.user)? {
+            Some(user) => as_user(&user, undo),
+            None if file.symlink_metadata().is_err() => Ok(None),
+            None => {
+                let why = format!("belonged to {}, a user who does not exist any more", self.user);
+                Err(changed(file, &why))
+            }
+        }
+    }
+}
+
+fn look_up(name: &str) -> Result<Option<User>, Finding> {
+    User::named(name).map_err(|error| Finding::io("cannot be looked up", &error).of(name))
+}
+
 /// Finds a user.
 pub fn find_user(name: &str) -> Result<User, Failure> {
     let unknown = Finding::problem(Code::NotFound, "is not the name of a user").of(name);
-    let found = User::named(name).map_err(|error| Finding::io("cannot be looked up", &error).of(name))?;
-    found.ok_or_else(|| Failure::usage(unknown.hint("name one that exists")))
+    look_up(name)?.ok_or_else(|| Failure::usage(unknown.hint("name one that exists")))
 }
 
 /// Calls `act` with a user's rights to files, if this process is root's.
@@ -124,7 +148,7 @@ impl Step {
     }
 
     /// Returns the virtual machine that it is about.
-    pub fn machine(&self) -> Option<&std::path::Path> {
+    pub fn machine(&self) -> Option<&Path> {
         match self {
             Step::Descriptor(step) => Some(&step.vmx),
             Step::InMachine(step) => Some(&step.vmx),
@@ -153,7 +177,7 @@ impl Step {
 }
 
 /// Says that something has been changed since it was added, and is left as it is.
-pub fn changed(subject: impl AsRef<std::path::Path>, why: &str) -> Failure {
+pub fn changed(subject: impl AsRef<Path>, why: &str) -> Failure {
     let why = format!("{why}, so it is left as it is");
     Finding::warning(Code::Different, why).of(subject).hint("change it by hand if you do not need it").into()
 }
