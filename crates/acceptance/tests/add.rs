@@ -1187,7 +1187,7 @@ fn loop_devices_of_one_file() {
         desk.try_to_add(one.path(), &[]).refused(
             1,
             "duplicate",
-            &format!("{} is a loop device of {}, too", other.path().display(), image.display()),
+            &format!("{}: is a loop device of {}, too", other.path().display(), image.display()),
             &format!("losetup --detach {}", other.path().display()),
         );
     }
@@ -1296,37 +1296,35 @@ fn no_menu_entry() {
 fn user_gone() {
     let desk = Desk::new();
     let device = desk.device();
-    with_home(&desk);
+    let home = with_home(&desk);
     let vmx = desk.machine("vm", HEAD);
-    let before = desk.tree();
-    desk.add(device.path(), &["--vm", text(&vmx)]);
-    desk.shell("cp -p /etc/passwd /run/passwd; sed -i /^nobody:/d /etc/passwd");
+    let directory = vmx.parent().expect("it has one").display();
+    let add = || {
+        let home = home.display();
+        desk.shell(&format!(
+            "echo 'guest:x:54321:54321::{home}:/bin/sh' >>/etc/passwd; chown -R 54321:54321 {home} {directory}"
+        ));
+        let words = ["add", "--to", "guest", "--yes", "--vm", text(&vmx), text(device.path())];
+        desk.run(words).expect_out();
+        desk.shell("sed -i /^guest:/d /etc/passwd");
+    };
+    add();
     let removed = desk.run(["remove", "windows", "--yes"]);
     removed.expect_out();
-    for file in ["vm.vmx", "windows.vmdk", ENTRY] {
-        removed.says(
-            "different",
-            &format!("{file}: belonged to nobody, a user who does not exist any more"),
-            "by hand",
-        );
+    for file in [vmx.clone(), vmx.with_file_name("windows.vmdk"), home.join(ENTRY)] {
+        let why = format!("{}: belonged to guest, a user who does not exist any more", file.display());
+        removed.says("different", &why, "by hand");
+        assert!(desk.0.exists(text(&file)));
     }
-    assert!(!desk.0.exists(RECORD) && !desk.0.exists("/dev/sd/windows"));
+    for file in [RECORD, "/dev/sd/windows", RULES, CONF] {
+        assert!(!desk.0.exists(file), "{file}");
+    }
     assert_eq!(desk.shell(&format!("stat -c %U {}", device.path().display())), "root\n");
-    desk.shell("cat /run/passwd >/etc/passwd");
-    // His files are gone, too.
-    desk.shell(&format!(
-        "rm -r {}/.local {}",
-        desk.0.scratch.path("home").display(),
-        vmx.with_file_name("windows.vmdk").display()
-    ));
+    // With his files there is nothing to be said.
+    desk.shell(&format!("rm -r {}/.local {directory}/windows.vmdk", home.display()));
     std::fs::write(&vmx, HEAD).expect("it is ours");
-    assert_same(&desk.tree(), &before);
-    desk.add(device.path(), &["--vm", text(&vmx)]);
-    desk.shell(&format!(
-        "rm -r {} {}; sed -i /^nobody:/d /etc/passwd",
-        vmx.parent().expect("it has one").display(),
-        desk.0.scratch.path("home").display()
-    ));
+    add();
+    desk.shell(&format!("rm -r {directory} {}", home.display()));
     desk.remove("windows");
 }
 
