@@ -58,6 +58,9 @@ fn main() -> ExitCode {
         trial("a user who is gone", &root, user_gone),
         trial("one name and one user", &root, one_name),
         trial("what cannot be reached is not forgotten", &root, unreachable),
+        trial("an image file that is moved, deleted or detached", &root, moved),
+        trial("what changes during the question", &root, changed_meanwhile),
+        trial("a record that others may have written", &root, records),
         kernel_trial("a logical volume", "/proc/misc", "device-mapper", &volume, logical_volume),
     ])
 }
@@ -146,6 +149,15 @@ impl Desk {
         let out = outcome.expect_out();
         assert_eq!(outcome.err(), "", "{out}");
         out
+    }
+
+    /// Runs the command on a terminal up to its question; returns what it said.
+    fn ask(&self, words: &[&str]) -> (Terminal, String) {
+        let words = [text(&self.0.command)].into_iter().chain(words.iter().copied()).map(str::to_owned);
+        let all: Vec<String> = self.0.words_to_enter().into_iter().chain(words).collect();
+        let mut terminal = Terminal::start(&all, &[]);
+        let said = terminal.wait("Do this? [y/N] ");
+        (terminal, said)
     }
 
     /// Puts a program before the system's.
@@ -1000,14 +1012,7 @@ fn question() {
     assert_eq!(refused.code(), 1);
     refused.says("unconfirmed", "Nothing was done, because it was not confirmed", "add --yes");
     let ask = |words: &[&str], answer: &str| {
-        let enter = desk.0.words_to_enter();
-        let all: Vec<String> = enter
-            .into_iter()
-            .chain([text(&desk.0.command).to_owned()])
-            .chain(words.iter().map(|word| (*word).to_owned()))
-            .collect();
-        let mut terminal = Terminal::start(&all, &[]);
-        let said = terminal.wait("Do this? [y/N] ");
+        let (mut terminal, said) = desk.ask(words);
         terminal.press(&format!("{answer}\n"));
         (said, terminal.end())
     };
@@ -1369,4 +1374,102 @@ fn unreachable() {
     desk.shell(&format!("chown nobody {directories}; chmod 755 {directories}"));
     desk.remove("windows");
     assert_same(&desk.tree(), &before);
+}
+
+fn moved() {
+    let desk = Desk::new();
+    let image = desk.0.scratch.image("windows.img", MIB);
+    let (name, before) = (text(&image), desk.tree());
+    for (what, script, warning) in [
+        ("moved", "mv $image $image.away", "is the loop device of "),
+        ("deleted", "rm $image", ""),
+        ("detached", "losetup --detach $node", ""),
+    ] {
+        desk.add(&image, &[]);
+        let node = desk.0.leads_to("/dev/sd/windows");
+        let device = Loop::adopt(node.clone());
+        desk.shell(&format!("image={name} node={}; {script}", node.display()));
+        // Its node is the next file's that is attached.
+        let removed = desk.run(["remove", "windows", "--yes"]);
+        removed.expect_out();
+        match warning {
+            "" => assert_eq!(removed.err(), "", "{what}"),
+            warning => removed.says("different", warning, "by hand"),
+        }
+        drop(device);
+        desk.shell(&format!("[ ! -e {name}.away ] || mv {name}.away {name}; [ -e {name} ] || truncate -s 1M {name}; chmod 666 {name}"));
+        assert_eq!(desk.shell(&format!("stat -c %U {}", node.display())), "root\n", "{what}");
+        assert_same(&desk.tree(), &before);
+    }
+}
+
+fn changed_meanwhile() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let vmx = desk.machine("vm", HEAD);
+    let image = desk.0.scratch.image("mine.img", MIB);
+    let lock = format!("{}.lck", vmx.display());
+    let same = |words: &[&str], meanwhile: &str, why: &str, restore: &str| {
+        let before = desk.tree();
+        let (mut terminal, _) = desk.ask(words);
+        desk.shell(meanwhile);
+        terminal.press("y\n");
+        terminal.wait(why);
+        assert_eq!(terminal.end(), Some(1));
+        desk.shell(restore);
+        assert_same(&desk.tree(), &before);
+    };
+    let (lock_it, unlock_it) = (format!("mkdir {lock}"), format!("rmdir {lock}"));
+    let add = ["add", "--to", "nobody", text(device.path()), "--vm", text(&vmx)];
+    same(&add, &lock_it, "vm.vmx: is in use", &unlock_it);
+    let other = format!("cp {0} {0}.new; mv {0}.new {0}; chmod 666 {0}", image.display());
+    same(&["add", "--to", "nobody", text(&image)], &other, "mine.img: has changed since the question", ":");
+    let added = desk.try_to_add(device.path(), &["--vm", text(&vmx)]);
+    added.expect_out();
+    same(&["remove", "windows"], &lock_it, "vm.vmx: is in use", &unlock_it);
+}
+
+fn records() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let start = desk.tree();
+    desk.add(device.path(), &[]);
+    let before = desk.tree();
+    let directory = Path::new(RECORD).parent().expect("it has one").display().to_string();
+    for name in [RECORD, &directory] {
+        for (change, restore) in
+            [("chmod g+w", "chmod g-w"), ("chmod o+w", "chmod o-w"), ("chown 1", "chown 0")]
+        {
+            desk.shell(&format!("{change} {name}"));
+            for words in [
+                &["remove", "windows", "--yes"][..],
+                &["add", "--to", "nobody", "--yes", text(device.path())],
+            ] {
+                desk.run(words).refused(1, "untrusted", &format!("{name}: belongs to user "), "chmod go-w");
+            }
+            desk.shell(&format!("{restore} {name}"));
+            assert_same(&desk.tree(), &before);
+        }
+    }
+    // Of another version, and half of one.
+    for change in [
+        "s/\"user\":/\"more\": 1, &/",
+        "s/\"line\":/\"more\": 1, &/",
+        "s/\"step\": \"link\"/\"step\": \"chain\"/",
+        "$d",
+    ] {
+        desk.shell(&format!("cp -p {RECORD} /run/record; sed -i '{change}' {RECORD}"));
+        let changed = desk.tree();
+        assert_ne!(changed, before, "{change}");
+        desk.run(["remove", "windows", "--yes"]).refused(
+            1,
+            "malformed",
+            "is not a record of additions",
+            "correct it",
+        );
+        assert_same(&desk.tree(), &changed);
+        desk.shell(&format!("cp -p /run/record {RECORD}"));
+    }
+    desk.remove("windows");
+    assert_same(&desk.tree(), &start);
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::step::{Act, Addition, changed};
+use super::step::{Act, Addition, changed, is_change};
 use crate::command::link::not_made;
 use crate::file::system;
 use crate::host::scan::Host;
@@ -20,6 +20,7 @@ const UNITS: &str = "/etc/systemd/system";
 
 /// The loop device of a file, until the next start of the system.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Attach {}
 
 impl Act for Attach {
@@ -44,7 +45,7 @@ impl Act for Attach {
     }
 
     fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
-        detach(&addition.device)
+        detach(addition)
     }
 }
 
@@ -58,9 +59,17 @@ fn check_attached(file: &Path) -> Result<(), Failure> {
 }
 
 /// Detaches the loop device of a file.
-fn detach(file: &Path) -> Result<Option<String>, Failure> {
+fn detach(addition: &Addition) -> Result<Option<String>, Failure> {
     let host = Host::running()?;
-    let Some(block) = host.loop_of(file) else { return Ok(None) };
+    let file = &addition.device;
+    let Some(block) = addition.block(&host) else {
+        let renamed = addition.renamed(&host);
+        let is_for = |name: &PathBuf| format!("is the loop device of {} now", shown(name));
+        return match renamed.and_then(|block| block.file.as_ref().map(|name| (block.path(), is_for(name)))) {
+            Some((path, why)) => Err(changed(path, &why)),
+            None => Ok(None),
+        };
+    };
     let path = block.path();
     run("losetup", ["--detach".as_ref(), path.as_os_str()])
         .map_err(|why| failed("losetup", &why).of(&path))?;
@@ -73,6 +82,7 @@ fn failed(tool: &str, why: &str) -> Finding {
 
 /// The unit that makes a loop device of a file at each start of the system.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Unit {
     /// The unit's file.
     pub path: PathBuf,
@@ -163,7 +173,7 @@ impl Act for Unit {
         if self.starts { check_attached(&self.file) } else { Ok(()) }
     }
 
-    fn undo(&self, _: &Addition) -> Result<Option<String>, Failure> {
+    fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
         if !self.path.exists() {
             return Ok(None);
         }
@@ -172,14 +182,16 @@ impl Act for Unit {
         }
         let disable = if self.starts { &["disable", "--now"][..] } else { &["disable"] };
         let disabled = systemctl(&[disable, &[self.name()]].concat());
-        if self.starts {
-            detach(&self.file)?;
-        }
+        let detached = if self.starts { detach(addition) } else { Ok(None) };
+        let detached = match detached {
+            Err(failure) if !is_change(&failure) => return Err(failure),
+            detached => detached,
+        };
         fs::remove_file(&self.path)
             .map_err(|error| Finding::io("cannot be removed", &error).of(&self.path))?;
         let reloaded = systemctl(&["daemon-reload"]);
         disabled.and(reloaded).map_err(|finding| finding.of(&self.path))?;
-        Ok(Some(format!("removed {}", shown(&self.path))))
+        detached.map(|_| Some(format!("removed {}", shown(&self.path))))
     }
 }
 

@@ -11,6 +11,7 @@ use crate::vmdk::disk;
 
 /// The descriptor.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Descriptor {
     /// The virtual machine's file.
     pub vmx: PathBuf,
@@ -45,6 +46,7 @@ impl Act for Descriptor {
 
 /// The disk in a virtual machine.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct InMachine {
     /// The virtual machine's file.
     pub vmx: PathBuf,

@@ -82,6 +82,11 @@ pub fn add(add: &Add) -> Result<(), Failure> {
         return Ok(());
     }
     confirm(add.yes)?;
+    // The answer can have taken long.
+    if plan::plan(add, &user, &record)?.addition != *addition {
+        let finding = Finding::problem(Code::InUse, "has changed since the question, so nothing was done");
+        return Err(finding.of(&addition.device).hint("try again").into());
+    }
     record.with(addition).write()?;
     carry_out(addition).map_err(|(count, failure)| {
         let done = Addition { steps: addition.steps[..count].to_vec(), ..addition.clone() };

@@ -15,7 +15,7 @@ use super::names::{Directories, Link, Owner, Rule, suggest};
 use super::permission::{Configuration, Listed, SetUserId, lines};
 use super::record::{RECORD, Record};
 use super::start::{menu_entries, unit};
-use super::step::{Addition, Step, as_user};
+use super::step::{Addition, FileId, Step, as_user};
 use crate::check::device;
 use crate::command::link::rules::Rules;
 use crate::command::link::{check_name, find, is_made};
@@ -47,8 +47,8 @@ pub struct Plan {
 struct Source {
     /// The name that stays the same, or the image file.
     name: PathBuf,
-    /// That is the image file.
-    is_file: bool,
+    /// The image file.
+    file: Option<FileId>,
     /// The block device: of an image file that has no loop device yet, the one that it will be.
     block: Block,
     /// The file has no loop device yet.
@@ -73,7 +73,7 @@ pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
     let vmx = add.vm.as_deref().map(absolute).transpose()?;
     let guest = vmx.as_deref().map(|vmx| as_user(user, || Ok(machine::guest(vmx)?))).transpose()?;
     let is_source = |addition: &&Addition| {
-        let block = addition.block(&host);
+        let block = addition.block_to_undo(&host);
         addition.device == source.name || block.is_some_and(|block| block.number == source.block.number)
     };
     let known = record.additions.iter().find(is_source);
@@ -90,8 +90,8 @@ pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
         _ => name.display().to_string(),
     };
     let user_name = user.name().to_string_lossy().into_owned();
-    let (device, is_file) = (source.name.clone(), source.is_file);
-    let addition = Addition { name, device, is_file, user: user_name, entry, steps: Vec::new() };
+    let (device, file) = (source.name.clone(), source.file.clone());
+    let addition = Addition { name, device, file, user: user_name, entry, steps: Vec::new() };
     if let Some(known) = known.filter(|known| known.name != addition.name || known.user != addition.user) {
         let why = format!("is added already, as {} for {}", shown(&known.name), known.user);
         let hint = format!("first run 'sudo vmware-bdwrapper remove {}'", quoted(&known.name));
@@ -280,27 +280,34 @@ fn check_alone(block: &Block, host: &Host) -> Result<(), Finding> {
     }
 }
 
+fn file_id(file: &Path) -> Result<FileId, Finding> {
+    FileId::of(file).ok_or_else(|| {
+        Finding::problem(Code::NotFound, "does not exist any more").of(file).hint("name a file that exists")
+    })
+}
+
 /// Finds out what a device is.
 fn source(device: &Path, record: &Record, host: &Host) -> Result<Source, Failure> {
     let status = device.metadata();
     if !status.as_ref().is_ok_and(|status| status.is_file()) {
         let block = find(host, device)?.clone();
-        let (name, is_file) = match block.identity() {
-            Some(Identity::File(file)) => (file.clone(), true),
-            _ => (by_part_uuid(&block, host).unwrap_or_else(|| block.best_name()), false),
+        let (name, file) = match block.identity() {
+            Some(Identity::File(file)) => (file.clone(), Some(file_id(file)?)),
+            _ => (by_part_uuid(&block, host).unwrap_or_else(|| block.best_name()), None),
         };
-        return Ok(Source { name, is_file, block, is_unattached: false });
+        return Ok(Source { name, file, block, is_unattached: false });
     }
     let name = device.canonicalize().map_err(|error| {
         Finding::io("cannot be examined", &error).of(device).hint("name a file that exists")
     })?;
+    let file = Some(file_id(&name)?);
     // Its loop device is what was added before.
     let is_known = record.additions.iter().any(|addition| addition.device == name);
     if let Some(block) = host.loop_of(&name).filter(|_| is_known) {
-        return Ok(Source { name, is_file: true, block: block.clone(), is_unattached: false });
+        return Ok(Source { name, file, block: block.clone(), is_unattached: false });
     }
     let block = Block::of_file(&name, status.map_or(0, |status| status.len()));
-    Ok(Source { name, is_file: true, block, is_unattached: true })
+    Ok(Source { name, file, block, is_unattached: true })
 }
 
 /// Returns the warnings about giving a device to a virtual machine; fails on a problem.

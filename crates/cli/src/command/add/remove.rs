@@ -35,12 +35,13 @@ pub fn remove(remove: &Remove) -> Result<(), Failure> {
     let (own, kept) = remove.divide(&addition)?;
     let others = record.additions.iter().any(|other| other.name != addition.name);
     let shared = if others || !kept.is_empty() { Vec::new() } else { record.shared.clone() };
-    for step in own.iter().chain(&shared) {
-        step.act().check_undo(&addition).or_else(|failure| match is_change(&failure) {
-            true => Ok(()),
-            false => Err(failure),
-        })?;
-    }
+    let check = || {
+        own.iter().chain(&shared).try_for_each(|step| match step.act().check_undo(&addition) {
+            Err(failure) if !is_change(&failure) => Err(failure),
+            _ => Ok(()),
+        })
+    };
+    check()?;
     print(format!(
         "What 'vmware-bdwrapper add' did for {}, to be undone:
 ",
@@ -53,6 +54,8 @@ pub fn remove(remove: &Remove) -> Result<(), Failure> {
         return Ok(());
     }
     confirm(remove.yes)?;
+    // The answer can have taken long.
+    check()?;
     let done = |what: String| print(what + "\n");
     let (mut left, mut findings) = undo_all(&addition, &own, done);
     let (left_shared, more) = undo_all(&addition, &shared, done);
@@ -134,7 +137,7 @@ fn find<'a>(name: &Path, record: &'a Record) -> Result<&'a Addition, Failure> {
     let number = host.by_path(name).map(|block| block.number);
     let is_it = |addition: &&Addition| {
         let is_name = ["/dev/sd", "/dev/hd"].iter().any(|place| Path::new(place).join(name) == addition.name);
-        let block = addition.block(&host).map(|block| block.number);
+        let block = addition.block_to_undo(&host).map(|block| block.number);
         is_name
             || addition.device == name
             || file.as_ref() == Some(&addition.device)

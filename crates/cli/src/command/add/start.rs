@@ -22,6 +22,7 @@ const OPTION: &str = " --device \"";
 
 /// A file that calls `vmware-bdwrapper run` with each device of the user.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Starter {
     /// The file.
     pub path: PathBuf,
