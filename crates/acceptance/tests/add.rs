@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use acceptance::{
-    Loop, Need, Outcome, Run, Scratch, Terminal, kernel_trial, library, trial, wait_for_detached,
+    Loop, Need, Outcome, Run, Scratch, Terminal, kernel_trial, library, trial, wait_for, wait_for_detached,
 };
 use place::{Place, RULES, UDEVD};
 use system::{CONF, LIBRARY, command, trusted};
@@ -1126,7 +1126,12 @@ fn replaced() {
     let (device, other) = (desk.device(), desk.0.loop_device("other.img"));
     let image = desk.0.scratch.image("mine.img", MIB);
     let node = text(other.path());
-    let attached = || desk.shell("losetup --list --noheadings --output NAME,BACK-FILE | sort");
+    let attached = || {
+        let all = desk.shell("losetup --list --noheadings --output NAME,BACK-FILE");
+        let names = [node, text(desk.0.scratch.directory()), "/etc/passwd"];
+        let own = |line: &&str| names.iter().any(|name| line.contains(name));
+        all.lines().filter(own).map(|line| format!("{line}\n")).collect::<String>()
+    };
     for target in [node, text(&desk.0.scratch.path("other.img")), "/etc/passwd"] {
         let before = (desk.tree(), attached());
         let path = desk.stand_in(
@@ -1142,7 +1147,7 @@ fn replaced() {
         assert_eq!(failed.code(), 1, "{target}: {}", failed.out());
         failed.says("in-use", "mine.img: has been replaced by another program meanwhile", "try again");
         failed.says("in-use", "Nothing was added: the steps before were undone", "");
-        assert_eq!(attached(), before.1, "{target}");
+        wait_for("the end of the loop device", || (attached() == before.1).then_some(()));
         std::fs::remove_file(&image).expect("it is our directory");
         desk.0.scratch.image("mine.img", MIB);
         assert_same(&desk.tree(), &before.0);

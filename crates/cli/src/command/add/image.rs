@@ -30,17 +30,12 @@ impl Act for Attach {
 
     fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {
         let file = &addition.device;
-        let before = Host::running()?;
-        let options = ["--find", "--nooverlap", "--show"].map(OsStr::new);
+        // A device of its own, whatever the name leads to by now.
+        let options = ["--find", "--show"].map(OsStr::new);
         let node = run("losetup", options.into_iter().chain([file.as_os_str()]))
             .map_err(|why| failed("losetup", &why).of(file))?;
-        check_attached(file).map_err(|finding| {
-            let node = Path::new(node.trim_end());
-            // A device that was attached before is somebody else's.
-            if before.by_path(node).is_none_or(|block| block.file.is_none()) {
-                let _ = run("losetup", [OsStr::new("--detach"), node.as_os_str()]);
-            }
-            finding
+        check_attached(file).inspect_err(|_| {
+            let _ = run("losetup", ["--detach", node.trim_end()]);
         })
     }
 
