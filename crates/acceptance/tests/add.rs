@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         trial("an image file that is moved, deleted or detached", &root, moved),
         trial("what changes during the question", &root, changed_meanwhile),
         trial("a record that others may have written", &root, records),
+        trial("a signal that ends programs", &root, signals),
         kernel_trial("a logical volume", "/proc/misc", "device-mapper", &volume, logical_volume),
     ])
 }
@@ -1355,7 +1356,7 @@ fn one_name() {
     desk.add(other.path(), &["--name", "x", "--kind", "ide"]);
     let before = desk.tree();
     let refused = desk.run(["remove", "--yes", "x"]);
-    refused.refused(1, "duplicate", "x: is a name of /dev/sd/x and /dev/hd/x", "name one");
+    refused.refused(2, "usage", "x: is a name of /dev/sd/x and /dev/hd/x", "name one");
     assert_same(&desk.tree(), &before);
     desk.remove("/dev/hd/x");
     desk.remove("x");
@@ -1477,4 +1478,39 @@ fn records() {
     }
     desk.remove("windows");
     assert_same(&desk.tree(), &start);
+}
+
+fn signals() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let vmx = desk.machine("vm", HEAD);
+    let add = ["add", "--to", "nobody", "--yes", "--vm", text(&vmx), text(device.path())];
+    let run = |tool: &str, signal: &str, words: &[&str]| {
+        // Once: the second signal would end the command.
+        let script =
+            format!("rm $0; kill -{signal} $PPID; PATH=/usr/sbin:/usr/bin:/sbin:/bin exec {tool} \"$@\"");
+        let outcome = desk.run_with(&desk.stand_in(tool, &script), words);
+        std::fs::remove_dir_all(desk.0.scratch.path("stand-ins")).expect("it is our directory");
+        outcome
+    };
+    let before = desk.tree();
+    for signal in ["INT", "TERM", "HUP"] {
+        for tool in ["chown", "setpriv"] {
+            let failed = run(tool, signal, &add);
+            assert_eq!(failed.status.code(), Some(1), "{signal} {tool}: {}", failed.err());
+            failed.says("io", "Interrupted by a signal", "");
+            failed.says("io", "Nothing was added: the steps before were undone", "");
+            assert_same(&desk.tree(), &before);
+        }
+        desk.run(add).expect_out();
+        run("chown", signal, &["remove", "windows", "--yes"]).expect_out();
+        assert_same(&desk.tree(), &before);
+    }
+    // Where it is ignored, it stays so.
+    let path =
+        desk.stand_in("chown", "kill -HUP $PPID; PATH=/usr/sbin:/usr/bin:/sbin:/bin exec chown \"$@\"");
+    let words = ["-c", "trap '' HUP; exec \"$@\"", "sh", text(&desk.0.command)];
+    desk.0.enter("sh").args(words).args(add).env("PATH", &path).output().expect_out();
+    desk.remove("windows");
+    assert_same(&desk.tree(), &before);
 }

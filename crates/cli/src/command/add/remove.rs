@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::confirm;
 use super::record::{RECORD, Record};
 use super::step::{Addition, Step, is_change, undo_all};
+use super::{confirm, watch};
 use crate::file::{follow_link, system};
 use crate::host::scan::Host;
 use crate::say::failure::{Failure, print, quoted, say, shown};
@@ -56,6 +56,8 @@ pub fn remove(remove: &Remove) -> Result<(), Failure> {
     confirm(remove.yes)?;
     // The answer can have taken long.
     check()?;
+    // What has begun is brought to its end.
+    let _interruption = watch()?;
     let done = |what: String| print(what + "\n");
     let (mut left, mut findings) = undo_all(&addition, &own, done);
     let (left_shared, more) = undo_all(&addition, &shared, done);
@@ -151,7 +153,7 @@ fn find<'a>(name: &Path, record: &'a Record) -> Result<&'a Addition, Failure> {
     let found = all.next();
     if let (Some(found), Some(other)) = (found, all.next()) {
         let why = format!("is a name of {} and {}", shown(&found.name), shown(&other.name));
-        return Err(Finding::problem(Code::Duplicate, why).of(name).hint("name one of them").into());
+        return Err(Failure::usage(Finding::problem(Code::Usage, why).of(name).hint("name one of them")));
     }
     found.ok_or_else(|| {
         let names: Vec<String> =
