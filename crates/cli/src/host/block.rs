@@ -183,6 +183,8 @@ pub struct Block {
     pub dm_uuid: Option<String>,
     /// A loop device's file.
     pub file: Option<PathBuf>,
+    /// A part of that file: from an offset, or up to a limit.
+    pub is_part_of_file: bool,
     /// That file no longer has a name, so the kernel adds ` (deleted)` to the one that it had.
     pub is_deleted: bool,
     /// A partition's disk and number, where the disk has become too small for it: what the kernel keeps of a loop device
@@ -216,6 +218,7 @@ impl Block {
             dm_name: None,
             dm_uuid: None,
             file: Some(file.into()),
+            is_part_of_file: false,
             is_deleted: false,
             left_over: None,
             links: Vec::new(),

@@ -29,6 +29,7 @@ use crate::check::engine::Engine;
 use crate::command::run::{EngineOption, Prepared, not_started, prepare};
 use crate::command::supervise;
 use crate::entries;
+use crate::program::signals::not_ignored;
 use crate::say::failure::{Failure, say};
 use crate::say::finding::{Code, Finding};
 use output::Output;
@@ -201,9 +202,7 @@ impl Family {
         // Those whose parents end become children of this process.
         let _ = set_child_subreaper(Some(getpid()));
         // Before the program is there, so that none of them can end this process first.
-        let ignored = ignored_signals()?;
-        let caught = [SIGINT, SIGQUIT, SIGTERM, SIGHUP].into_iter();
-        let mut signals = Signals::new(caught.filter(|signal| ignored >> (signal - 1) & 1 == 0))?;
+        let mut signals = Signals::new(not_ignored([SIGINT, SIGQUIT, SIGTERM, SIGHUP])?)?;
         let mut child = command.spawn()?;
         let (program, input) = (Pid::from_child(&child), child.stdin.take());
         let end = receiver.ender()?;
@@ -235,13 +234,6 @@ impl Family {
         });
         Ok(Family { status: &STATUS, input })
     }
-}
-
-/// The signals that this process ignores, a bit each (proc(5)): the program shall ignore them too, as nohup(1) wants it.
-fn ignored_signals() -> io::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let digits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    Ok(digits.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0))
 }
 
 /// As a shell says it.

@@ -59,7 +59,7 @@ pub fn plan(vmx: &Path, file: &Path, device: &Path, link: &Path, kind: Kind) -> 
 
 /// Returns whether a descriptor is for a device; none where there is no such file.
 pub fn describes(file: &Path, link: &Path) -> Result<Option<bool>, Finding> {
-    if file.symlink_metadata().is_err() {
+    if !file::exists(file)? {
         return Ok(None);
     }
     let mut place = Place::of(file)?;

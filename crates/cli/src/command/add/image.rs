@@ -1,12 +1,13 @@
 //! An image file as a loop device, now and at each start of the system.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::step::{Act, Addition, changed};
+use super::step::{Act, Addition, changed, is_change};
 use crate::command::link::not_made;
 use crate::file::system;
 use crate::host::scan::Host;
@@ -19,6 +20,7 @@ const UNITS: &str = "/etc/systemd/system";
 
 /// The loop device of a file, until the next start of the system.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Attach {}
 
 impl Act for Attach {
@@ -27,20 +29,42 @@ impl Act for Attach {
     }
 
     fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {
-        run("losetup", ["--find".as_ref(), "--nooverlap".as_ref(), addition.device.as_os_str()])
-            .map(drop)
-            .map_err(|why| failed("losetup", &why).of(&addition.device).into())
+        let file = &addition.device;
+        // A device of its own, whatever the name leads to by now.
+        let options = ["--find", "--show"].map(OsStr::new);
+        let node = run("losetup", options.into_iter().chain([file.as_os_str()]))
+            .map_err(|why| failed("losetup", &why).of(file))?;
+        check_attached(file).inspect_err(|_| {
+            let _ = run("losetup", ["--detach", node.trim_end()]);
+        })
     }
 
     fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
-        detach(&addition.device)
+        detach(addition)
     }
 }
 
+/// Fails unless a file has a loop device now: its name could have come to lead to another file, which has got one.
+fn check_attached(file: &Path) -> Result<(), Failure> {
+    if Host::running()?.loop_of(file).is_some() {
+        return Ok(());
+    }
+    let why = "has been replaced by another program meanwhile";
+    Err(Finding::problem(Code::InUse, why).of(file).hint("try again").into())
+}
+
 /// Detaches the loop device of a file.
-fn detach(file: &Path) -> Result<Option<String>, Failure> {
+fn detach(addition: &Addition) -> Result<Option<String>, Failure> {
     let host = Host::running()?;
-    let Some(block) = host.loop_of(file) else { return Ok(None) };
+    let file = &addition.device;
+    let Some(block) = addition.block(&host) else {
+        let renamed = addition.renamed(&host);
+        let is_for = |name: &PathBuf| format!("is the loop device of {} now", shown(name));
+        return match renamed.and_then(|block| block.file.as_ref().map(|name| (block.path(), is_for(name)))) {
+            Some((path, why)) => Err(changed(path, &why)),
+            None => Ok(None),
+        };
+    };
     let path = block.path();
     run("losetup", ["--detach".as_ref(), path.as_os_str()])
         .map_err(|why| failed("losetup", &why).of(&path))?;
@@ -53,6 +77,7 @@ fn failed(tool: &str, why: &str) -> Finding {
 
 /// The unit that makes a loop device of a file at each start of the system.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Unit {
     /// The unit's file.
     pub path: PathBuf,
@@ -75,9 +100,11 @@ impl Unit {
         let losetup = ["/usr/sbin/losetup", "/sbin/losetup", "/usr/bin/losetup", "/bin/losetup"];
         let losetup = losetup.into_iter().find(|path| Path::new(path).exists())?;
         let argument = escaped(&word.replace('$', "$$"));
+        // By the kernel's name of the file: what has the name by then may be another file.
         let detach = format!(
-            "{losetup} --noheadings --output NAME --associated \\\"$$0\\\" | \
-             while read -r node; do {losetup} --detach $$node; done"
+            "for file in /sys/block/loop*/loop/backing_file; do \
+             [ \\\"$$(cat $$file 2>/dev/null)\\\" = \\\"$$0\\\" ] || continue; \
+             node=$${{file%%/loop/*}}; {losetup} --detach /dev/$${{node##*/}}; done"
         );
         let text = format!(
             "# Written by 'vmware-bdwrapper add'; 'vmware-bdwrapper remove {name}' removes it.\n[Unit]\n\
@@ -138,10 +165,10 @@ impl Act for Unit {
         for arguments in [&["daemon-reload"][..], &[enable, &[self.name()]].concat()] {
             systemctl(arguments).map_err(|finding| finding.of(&self.path))?;
         }
-        Ok(())
+        if self.starts { check_attached(&self.file) } else { Ok(()) }
     }
 
-    fn undo(&self, _: &Addition) -> Result<Option<String>, Failure> {
+    fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
         if !self.path.exists() {
             return Ok(None);
         }
@@ -150,14 +177,16 @@ impl Act for Unit {
         }
         let disable = if self.starts { &["disable", "--now"][..] } else { &["disable"] };
         let disabled = systemctl(&[disable, &[self.name()]].concat());
-        if self.starts {
-            detach(&self.file)?;
-        }
+        let detached = if self.starts { detach(addition) } else { Ok(None) };
+        let detached = match detached {
+            Err(failure) if !is_change(&failure) => return Err(failure),
+            detached => detached,
+        };
         fs::remove_file(&self.path)
             .map_err(|error| Finding::io("cannot be removed", &error).of(&self.path))?;
         let reloaded = systemctl(&["daemon-reload"]);
         disabled.and(reloaded).map_err(|finding| finding.of(&self.path))?;
-        Ok(Some(format!("removed {}", shown(&self.path))))
+        detached.map(|_| Some(format!("removed {}", shown(&self.path))))
     }
 }
 

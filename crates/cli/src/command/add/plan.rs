@@ -16,7 +16,7 @@ use super::names::{Directories, Link, Owner, Rule, suggest};
 use super::permission::{Configuration, Listed, SetUserId, lines};
 use super::record::{RECORD, Record};
 use super::start::{menu_entries, unit};
-use super::step::{Addition, Step, as_user};
+use super::step::{Addition, FileId, Step, as_user};
 use crate::check::device;
 use crate::command::link::rules::Rules;
 use crate::command::link::{check_name, find, is_made};
@@ -48,6 +48,8 @@ pub struct Plan {
 struct Source {
     /// The name that stays the same, or the image file.
     name: PathBuf,
+    /// The image file.
+    file: Option<FileId>,
     /// The block device: of an image file that has no loop device yet, the one that it will be.
     block: Block,
     /// The file has no loop device yet.
@@ -65,10 +67,17 @@ impl Source {
 pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
     let host = Host::running()?;
     let source = source(&add.device, record, &host)?;
-    let remarks = judge(&add.device, &source, &host)?;
+    let remarks = judge(&source, &host)?;
+    if !source.is_unattached {
+        check_alone(&source.block, &host)?;
+    }
     let vmx = add.vm.as_deref().map(absolute).transpose()?;
     let guest = vmx.as_deref().map(|vmx| as_user(user, || Ok(machine::guest(vmx)?))).transpose()?;
-    let known = record.additions.iter().find(|addition| addition.device == source.name);
+    let is_source = |addition: &&Addition| {
+        let block = addition.block_to_undo(&host);
+        addition.device == source.name || block.is_some_and(|block| block.number == source.block.number)
+    };
+    let known = record.additions.iter().find(is_source);
     let kind_known = known.filter(|_| add.name.is_none()).and_then(Addition::kind);
     let in_hd = add.name.as_ref().is_some_and(|name| name.starts_with("/dev/hd")).then_some(Kind::Ide);
     // A name that `link` or a rule of the user's has made.
@@ -85,11 +94,12 @@ pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
         _ => name.display().to_string(),
     };
     let user_name = user.name().to_string_lossy().into_owned();
-    let addition = Addition { name, device: source.name.clone(), user: user_name, entry, steps: Vec::new() };
+    let (device, file) = (source.name.clone(), source.file.clone());
+    let addition = Addition { name, device, file, user: user_name, entry, steps: Vec::new() };
     if let Some(known) = known.filter(|known| !known.is_same(&addition)) {
         let why = format!("is added already, as {} for {}", shown(&known.entry), known.user);
-        let hint = format!("run 'sudo vmware-bdwrapper remove {}' first", quoted(&known.name));
-        return Err(Finding::problem(Code::Exists, why).of(&add.device).hint(hint).into());
+        let hint = format!("first run 'sudo vmware-bdwrapper remove {}'", quoted(&known.name));
+        return Err(Finding::problem(Code::Exists, why).of(&source.name).hint(hint).into());
     }
     if let Some(other) = record.by_name(&addition.name).filter(|other| other.device != addition.device) {
         let why = format!("is the name of {} already", shown(&other.device));
@@ -241,10 +251,48 @@ impl Plan {
 }
 
 /// Returns the name of a partition that stays the same.
-fn by_part_uuid(block: &Block) -> Option<PathBuf> {
-    let uuid = block.properties.get("ID_PART_ENTRY_UUID").filter(|_| block.kind == BlockKind::Partition)?;
-    let path = Path::new("/dev/disk/by-partuuid").join(uuid);
-    path.exists().then_some(path)
+fn by_part_uuid(block: &Block, host: &Host) -> Option<PathBuf> {
+    let path = Path::new("/dev/disk/by-partuuid").join(part_uuid(block)?);
+    host.by_path(&path).is_some_and(|found| found.number == block.number).then_some(path)
+}
+
+fn part_uuid(block: &Block) -> Option<&String> {
+    block.properties.get("ID_PART_ENTRY_UUID").filter(|_| block.kind == BlockKind::Partition)
+}
+
+/// Fails if udev cannot tell a device from another one.
+fn check_alone(block: &Block, host: &Host) -> Result<(), Finding> {
+    let others = || host.blocks().iter().filter(|other| other.number != block.number);
+    let path = block.path();
+    // The device mapper's have an identity of their own.
+    let own = part_uuid(block).filter(|_| block.dm_uuid.is_none());
+    if let Some(other) = own.and_then(|uuid| others().find(|other| part_uuid(other) == Some(uuid))) {
+        let why = format!("has the same UUID as the partition {}", shown(&other.path()));
+        let hint = "give one of them another, by 'sfdisk --part-uuid' for example";
+        return Err(Finding::problem(Code::Duplicate, why).of(path).hint(hint));
+    }
+    let Some(file) = &block.file else { return Ok(()) };
+    if block.is_part_of_file {
+        let why = format!("shows only a part of {}, and udev knows it by that file", shown(file));
+        return Err(Finding::problem(Code::Unsupported, why)
+            .of(path)
+            .hint("attach the file without an offset and a limit: 'losetup --find --show FILE'"));
+    }
+    match others().find(|other| other.file.as_ref() == Some(file) && !other.is_part_of_file) {
+        None => Ok(()),
+        Some(other) => {
+            let other = other.path();
+            let why = format!("is a loop device of {}, too", shown(file));
+            let hint = format!("run as root: 'losetup --detach {}'", quoted(&other));
+            Err(Finding::problem(Code::Duplicate, why).of(other).hint(hint))
+        }
+    }
+}
+
+fn file_id(file: &Path) -> Result<FileId, Finding> {
+    FileId::of(file).ok_or_else(|| {
+        Finding::problem(Code::NotFound, "does not exist any more").of(file).hint("name a file that exists")
+    })
 }
 
 /// Says why a device cannot be examined.
@@ -264,35 +312,35 @@ fn source(device: &Path, record: &Record, host: &Host) -> Result<Source, Failure
     let status = device.metadata().map_err(|error| Failure::usage(absent(device, &error)))?;
     if !status.is_file() {
         let block = find(host, device)?.clone();
-        let name = match block.identity() {
-            Some(Identity::File(file)) => file.clone(),
-            _ => by_part_uuid(&block).unwrap_or_else(|| block.best_name()),
+        let (name, file) = match block.identity() {
+            Some(Identity::File(file)) => (file.clone(), Some(file_id(file)?)),
+            _ => (by_part_uuid(&block, host).unwrap_or_else(|| block.best_name()), None),
         };
-        return Ok(Source { name, block, is_unattached: false });
+        return Ok(Source { name, file, block, is_unattached: false });
     }
     let name = device.canonicalize().map_err(|error| {
         Finding::io("cannot be examined", &error).of(device).hint("name a file that exists")
     })?;
+    let file = Some(file_id(&name)?);
     // Its loop device is what was added before.
     let is_known = record.additions.iter().any(|addition| addition.device == name);
     if let Some(block) = host.loop_of(&name).filter(|_| is_known) {
-        return Ok(Source { name, block: block.clone(), is_unattached: false });
+        return Ok(Source { name, file, block: block.clone(), is_unattached: false });
     }
     let block = Block::of_file(&name, status.len());
-    Ok(Source { name, block, is_unattached: true })
+    Ok(Source { name, file, block, is_unattached: true })
 }
 
 /// Returns the warnings about giving a device to a virtual machine; fails on a problem.
-fn judge(name: &Path, source: &Source, host: &Host) -> Result<Vec<Finding>, Failure> {
-    // A file is held by the loop device that was added.
-    let node = source.block.path();
-    let path = if name.is_file() && !source.is_unattached { &node } else { name };
-    let entry = Entry::new(path.as_os_str().as_bytes(), Kind::Scsi);
-    let listed = Device { text: path.as_os_str(), entry };
+fn judge(source: &Source, host: &Host) -> Result<Vec<Finding>, Failure> {
+    // Not the name that was given: it may lead elsewhere by now.
+    let device = if source.is_unattached { source.name.clone() } else { source.block.best_name() };
+    let entry = Entry::new(device.as_os_str().as_bytes(), Kind::Scsi);
+    let listed = Device { text: device.as_os_str(), entry };
     let fitness = device::of_device(&listed, host);
     let found = if fitness.uses.is_empty() { fitness.others } else { fitness.uses };
     // Other programs take them.
-    let sectors = device::large_sectors(path, Some(&source.block), &entry);
+    let sectors = device::large_sectors(&device, Some(&source.block), &entry);
     let found = found.into_iter().map(|finding| match Some(&finding) == sectors.as_ref() {
         true => Finding { verdict: Verdict::Problem, ..finding },
         false => finding,
