@@ -107,12 +107,14 @@ fn add(case: &Case) {
     let settle = || drop(run(&format!("udevadm trigger --settle --action=change {device}")));
     settle();
     // The library has no bit yet, and nothing lists a device.
-    install("no");
+    if !Path::new("/usr/bin/vmware-bdwrapper").exists() {
+        install();
+    }
     let library = run("vmware-bdwrapper libdir").trim_end().to_owned() + "/" + names::LIBRARY;
     let shell = |script: &str| Run::new("sh").args(["-ec", script]).output().expect_out();
     let vmx = format!("{MACHINE}/guest.vmx");
     shell(&format!(
-        "rm -rf {MACHINE} {conf}; mkdir -p {MACHINE} {bin}; install -m 4755 {secure} {PROGRAM}; \
+        "chmod 644 {library}; rm -rf {MACHINE} {conf}; mkdir -p {MACHINE} {bin}; install -m 4755 {secure} {PROGRAM}; \
          printf '%s\\n' 'config.version = \"8\"' 'virtualHW.version = \"16\"' 'guestOS = \"ubuntu-64\"' >{vmx}; \
          chown -R nobody:nogroup {MACHINE}",
         conf = names::CONFIGURATION_FILE,
@@ -173,7 +175,10 @@ fn add(case: &Case) {
     let probed = Run::new("vmware-bdwrapper").args(["probe", "--device", &entry]).nobody().output();
     assert!(probed.expect_out().contains("VMware would accept it as a physical"), "{}", probed.out());
     let used = || {
-        let used = Run::new("vmware-bdwrapper").args(["run", "--", PROGRAM, case.link]).nobody().output();
+        let used = Run::new("vmware-bdwrapper")
+            .args(["run", "--device", &entry, "--", PROGRAM, case.link])
+            .nobody()
+            .output();
         let said = used.expect_out();
         let answer = if case.kind == "ide" { " identity=BDWRAPPER" } else { " idlun=0" };
         assert!(
@@ -195,8 +200,7 @@ fn add(case: &Case) {
     let removed = command(&["remove", "guest", "--yes"]).output();
     removed.expect_out();
     assert_eq!(removed.err(), "");
-    run("udevadm settle");
-    assert_same_lines(&tree(), &before);
+    // Nor does udev make the link again.
     settle();
     assert_same_lines(&tree(), &before);
     (case.end)();

@@ -616,17 +616,17 @@ const GOLDEN: [[&str; 4]; 3] = [
     ["i386", "supervisor", "golden/i386/", "none"],
 ];
 
-/// Installs what was built; `bit` says whether the library gets the set-user-ID bit.
-fn install(bit: &str) {
+/// Installs what was built.
+fn install() {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let target = library().ancestors().nth(2).expect("TARGET").display().to_string();
     let make = Run::new("make").arg("-C").arg(&sources).args(["install", "-s"]);
-    make.arg(format!("CARGO_TARGET_DIR={target}")).arg(format!("SETUID={bit}")).output().expect_out();
+    make.arg(format!("CARGO_TARGET_DIR={target}")).output().expect_out();
 }
 
 /// The whole arrangement: installed for this machine, the administrator's file, a set-user-ID program of an ordinary user.
 fn set_user_id() {
-    install("yes");
+    install();
     let client = Path::new("/usr/local/bin/secure-client");
     run(&format!("install -m 4755 {} {}", program("secure").display(), client.display()));
     for device in DEVICES.iter().filter(|device| ["lvm-linear", "md-raid1"].contains(&device.name)) {
