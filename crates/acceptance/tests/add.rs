@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use acceptance::{
-    Loop, Need, Outcome, Run, Scratch, Terminal, kernel_trial, library, trial, wait_for, wait_for_detached,
+    Loop, Need, Outcome, Run, Scratch, Terminal, assert_same_lines as assert_same, kernel_trial, library,
+    trial, wait_for, wait_for_detached,
 };
 use place::{Place, RULES, UDEVD};
 use system::{CONF, LIBRARY, command, trusted};
@@ -177,16 +178,6 @@ impl Desk {
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("ASCII")
-}
-
-#[track_caller]
-fn assert_same(after: &str, before: &str) {
-    let only = |one: &str, other: &str| {
-        let lines = one.lines().filter(|line| !other.lines().any(|found| found == *line));
-        lines.map(|line| format!("{line}\n")).collect::<String>()
-    };
-    let (new, gone) = (only(after, before), only(before, after));
-    assert!(new.is_empty() && gone.is_empty(), "new:\n{new}gone:\n{gone}");
 }
 
 fn life() {

@@ -425,7 +425,8 @@ fn script_alone() {
         let run = Run::new("dpkg-deb").arg("--field").arg(deb()).arg("Maintainer");
         run.output().expect_out()
     };
-    assert!(maintainer().starts_with("the vmware-bdwrapper authors <"), "{}", maintainer());
+    // No address that may exist.
+    assert_eq!(maintainer().trim_end(), "the vmware-bdwrapper authors <none@vmware-bdwrapper.invalid>");
 }
 
 /// The package with a higher version and what `change` does to its files.
