@@ -184,7 +184,7 @@ fn life() {
          - make the directory /dev/sd\n\
          - link /dev/sd/windows to {node}\n\
          - make nobody the owner of {node}\n\
-         - have udev make the link and set the owner at each start of the system, by a rule in {RULES}:\n  {rule}\n\
+         - have udev make the link and set the owner at each boot, by a rule in {RULES}:\n  {rule}\n\
          - create {CONF}\n\
          - add to {CONF}: device /dev/sd/windows\n\
          VMware would accept /dev/sd/windows, used by nobody.\n\
@@ -458,11 +458,7 @@ fn with_systemd() {
     added.expect_out();
     assert_eq!(added.err(), "");
     let unit = "/etc/systemd/system/vmware-bdwrapper-sd-windows.service";
-    assert!(
-        added.out().contains(&format!("at each start of the system, and now, by {unit}\n")),
-        "{}",
-        added.out()
-    );
+    assert!(added.out().contains(&format!("at each boot, and now, by {unit}\n")), "{}", added.out());
     let device = Loop::adopt(desk.0.leads_to("/dev/sd/windows"));
     if Path::new("/usr/bin/systemd-analyze").exists() {
         let verified = desk.0.enter("systemd-analyze").args(["verify", unit]).output();
@@ -972,7 +968,7 @@ fn unrecognised() {
     let device = desk.0.loop_device("either|or");
     let before = desk.tree();
     let added = desk.add(device.path(), &["--name", "x"]);
-    added.says("unsupported", "either|or: is recognised by ", "after each start of the system, add it again");
+    added.says("unsupported", "either|or: is recognised by ", "after each boot, add it again");
     assert!(!added.out().contains("udev"), "{}", added.out());
     let node = text(device.path());
     // The next start.

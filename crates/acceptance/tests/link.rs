@@ -139,7 +139,7 @@ fn dry_run() {
          would write to {RULES}:\n\
          SUBSYSTEM==\"block\", ENV{{DEVTYPE}}==\"disk\", ATTR{{loop/backing_file}}==\"{}\", SYMLINK+=\"sd/test\", OWNER=\"nobody\", \
          GROUP=\"disk\", MODE=\"0660\"\n\
-         The rule does not attach the file: have 'losetup --find --show {0}' run at each start of the system (a unit for systemd is in \
+         The rule does not attach the file: have 'losetup --find --show {0}' run at each boot (a unit for systemd is in \
          vmware-bdwrapper-link(1)).\n",
         image.display()
     );
@@ -399,7 +399,7 @@ fn rights_stay() {
     assert_eq!(place.said(["--remove", "/dev/sd/test"]), "removed /dev/sd/test\n");
 }
 
-/// What no next start of the system attaches again.
+/// What no next boot attaches again.
 fn deleted() {
     let place = Place::new();
     let device = place.loop_device("image");

@@ -211,7 +211,7 @@ enum Task {
         /// Set the mode of the device: octal, such as 0660
         #[arg(long, requires = "device", conflicts_with_all = ["remove", "list"])]
         mode: Option<String>,
-        /// Write a udev rule, which makes the link at each start of the system
+        /// Write a udev rule, which makes the link at each boot
         #[arg(long, requires = "device", conflicts_with_all = ["remove", "list"])]
         persist: bool,
         /// Accept a refused device; replace or remove a link that this command did not make

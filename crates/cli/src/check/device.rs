@@ -381,7 +381,7 @@ fn closed(device: &Device<'_>, status: &fs::Metadata, block: Option<&Block>) -> 
             _ => format!("/dev/{place}/NAME"),
         };
         remedy += &format!(
-            ", or, for each start of the system, 'vmware-bdwrapper link {word} --as {name} --owner {user} --persist'"
+            ", or, for each boot, 'vmware-bdwrapper link {word} --as {name} --owner {user} --persist'"
         );
     }
     // The group `disk` has the disks that the system runs from, too.

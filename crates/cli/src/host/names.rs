@@ -39,7 +39,7 @@ impl Host {
         links.sort_by_key(|link| (rank(link), link.clone()));
         for link in links {
             let Some(number) = self.by_path(&link).map(|block| block.number) else { continue };
-            // Others are gone after the next start of the system.
+            // Others are gone after the next boot.
             if is_kind_name(&link) && !self.is_udevs(number, &link) {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! An image file as a loop device, now and at each start of the system.
+//! An image file as a loop device, now and at each boot.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,7 +17,7 @@ use crate::say::finding::{Code, Finding};
 /// Where units of the administrator's stand.
 const UNITS: &str = "/etc/systemd/system";
 
-/// The loop device of a file, until the next start of the system.
+/// The loop device of a file, until the next boot.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Attach {}
 
@@ -51,7 +51,7 @@ fn failed(tool: &str, why: &str) -> Finding {
     Finding::problem(Code::Io, format!("'{tool}' failed ({why})"))
 }
 
-/// The unit that makes a loop device of a file at each start of the system.
+/// The unit that makes a loop device of a file at each boot.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Unit {
     /// The unit's file.
@@ -123,10 +123,7 @@ impl Act for Unit {
     fn text(&self, _: &Addition) -> String {
         let file = shown(&self.file);
         let now = if self.starts { ", and now," } else { "" };
-        format!(
-            "have systemd make a loop device of {file} at each start of the system{now} by {}",
-            shown(&self.path)
-        )
+        format!("have systemd make a loop device of {file} at each boot{now} by {}", shown(&self.path))
     }
 
     fn carry_out(&self, _: &Addition) -> Result<(), Failure> {
@@ -168,9 +165,9 @@ fn systemctl(arguments: &[&str]) -> Result<(), Finding> {
     })
 }
 
-/// Says that nothing makes the loop device of a file at the next start of the system.
+/// Says that nothing makes the loop device of a file at the next boot.
 pub fn not_persistent(file: &Path, scans: bool) -> Finding {
-    let why = "has no loop device after the next start of the system: systemd does not run here, or cannot hold the name";
+    let why = "has no loop device after the next boot: systemd does not run here, or cannot hold the name";
     let command = format!("losetup {} --show {}", options(scans), quoted(file));
     let hint = format!("have '{command}' run then, by /etc/rc.local for example");
     Finding::warning(Code::Unsupported, why).of(file).hint(hint)

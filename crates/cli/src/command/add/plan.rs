@@ -161,7 +161,7 @@ impl Plan {
             Ok(line) => self.step(Step::Rule(Rule { line, before })),
             Err(finding) => {
                 let cause = format!("{}, so its link and owner last until then", finding.cause);
-                let hint = "after each start of the system, add it again";
+                let hint = "after each boot, add it again";
                 self.remarks.push(Finding::warning(finding.code, cause).of(&source.name).hint(hint));
             }
         }

@@ -71,7 +71,7 @@ pub fn as_user<T>(user: &User, act: impl FnOnce() -> Result<T, Failure>) -> Resu
 pub enum Step {
     /// A loop device is made of the image file.
     Attach(Attach),
-    /// systemd does that at each start of the system.
+    /// systemd does that at each boot.
     Unit(Unit),
     /// Its directories are made.
     Directories(Directories),
@@ -79,7 +79,7 @@ pub enum Step {
     Link(Link),
     /// The device gets its owner.
     Owner(Owner),
-    /// udev does both at each start of the system.
+    /// udev does both at each boot.
     Rule(Rule),
     /// The configuration file is created.
     Configuration(Configuration),

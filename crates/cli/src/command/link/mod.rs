@@ -27,7 +27,7 @@ pub use list::list;
 pub struct Wanted {
     /// The rights to the device.
     pub access: Access,
-    /// A rule is to make it at each start of the system.
+    /// A rule is to make it at each boot.
     pub persist: bool,
     /// Problems are only reported.
     pub force: bool,
@@ -65,7 +65,7 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
     };
     if let Some(rule) = rule.as_ref().filter(|_| !wanted.dry_run) {
         rules.with(name, Some(rule)).write().map_err(|finding| {
-            let hint = "without --persist the link is made until the next start of the system";
+            let hint = "without --persist the link is made until the next boot";
             let nothing = Finding::problem(finding.code, "Nothing was done").hint(hint);
             Failure { status: Failure::FAILED, findings: vec![finding, nothing] }
         })?;
@@ -86,7 +86,7 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
         if let Some(file) = host.file_under(block) {
             let scan = if block.kind == Kind::Partition { "--partscan " } else { "" };
             print(format!(
-                "The rule does not attach the file: have 'losetup {scan}--find --show {}' run at each start of the system (a unit \
+                "The rule does not attach the file: have 'losetup {scan}--find --show {}' run at each boot (a unit \
                  for systemd is in vmware-bdwrapper-link(1)).\n",
                 quoted(file)
             ))?;
