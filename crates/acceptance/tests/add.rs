@@ -242,7 +242,7 @@ fn dry_run() {
     let said = desk.add(device.path(), &["--dry-run", "--vm", text(&vmx)]).out();
     let file = vmx.with_file_name("windows.vmdk");
     let end = format!(
-        "- describe /dev/sd/windows in {}\n- attach that to {} as scsi0:0\n",
+        "- describe /dev/sd/windows in {}\n- attach this descriptor to {} as scsi0:0\n",
         file.display(),
         vmx.display()
     );
@@ -251,7 +251,7 @@ fn dry_run() {
     let image = desk.0.scratch.image("other.img", MIB);
     let said = desk.add(&image, &["--dry-run", "--kind", "ide"]).out();
     let start = format!(
-        "{0} (image file) becomes the IDE disk /dev/hd/other, used by nobody:\n- make a loop device of {0}\n- make the directory /dev/hd\n- link /dev/hd/other to its loop device\n",
+        "{0} (image file) becomes the IDE disk /dev/hd/other, used by nobody:\n- make a loop device from {0}\n- make the directory /dev/hd\n- link /dev/hd/other to its loop device\n",
         image.display()
     );
     assert!(said.starts_with(&start), "{said}");
@@ -420,7 +420,11 @@ fn image() {
     let image = desk.0.scratch.image("my windows.img", 16 * MIB);
     let before = desk.tree();
     let said = desk.add(&image, &[]);
-    assert!(said.out().contains(&format!("- make a loop device of {}\n", image.display())), "{}", said.out());
+    assert!(
+        said.out().contains(&format!("- make a loop device from {}\n", image.display())),
+        "{}",
+        said.out()
+    );
     said.says("unsupported", "my windows.img: has no loop device after the next start", "losetup --find");
     let node = desk.0.leads_to("/dev/sd/my-windows");
     let device = Loop::adopt(node.clone());
@@ -482,7 +486,7 @@ fn with_systemd() {
     let refused = desk.run_with(&path, words);
     assert_eq!(refused.code(), 1);
     refused.says("io", "'systemctl enable --now vmware-bdwrapper-sd-windows.service' failed (no)", "");
-    refused.says("io", "Nothing was added: the steps before were undone", "");
+    refused.says("io", "Nothing was added: the earlier steps were undone", "");
     assert_same(&desk.tree(), &before);
     // A unit of somebody else's.
     desk.shell(&format!("echo '[Unit]' >{unit}"));
@@ -549,7 +553,7 @@ fn starters() {
     let disks = |said: &str| said.matches("bytes=16777216 ").count() - said.matches(" idlun=E").count();
 
     let said = desk.add(device.path(), &[]).out();
-    assert!(said.contains(&format!("from the menu of nobody, by {}\n", entry.display())), "{said}");
+    assert!(said.contains(&format!("from the menu of nobody: {}\n", entry.display())), "{said}");
     assert_eq!(desk.shell(&format!("stat -c '%U %a' {}", entry.display())), "nobody 644\n");
     assert_eq!(value(&entry, "Name="), "VMware Workstation with block devices");
     assert!(!desk.shell(&format!("cat {}", entry.display())).contains("DBus"));
@@ -562,7 +566,7 @@ fn starters() {
 
     let said = desk.add(device.path(), &["--vm", text(&vmx), "--headless"]).out();
     for line in [
-        &format!("without a window, where nobody enables that, by {}\n", unit.display()),
+        &format!("without a window, if nobody enables that: {}\n", unit.display()),
         "systemctl --user enable --now vmware-bdwrapper-my-vm.service\n",
         "sudo loginctl enable-linger nobody\n",
     ] {
@@ -613,7 +617,7 @@ fn starters() {
     let refused = desk.try_to_add(device.path(), &[]);
     assert_eq!(refused.code(), 1);
     refused.says("permission-denied", "/.local/share/applications: cannot be made (Permission denied)", "");
-    refused.says("permission-denied", "Nothing was added: the steps before were undone", "");
+    refused.says("permission-denied", "Nothing was added: the earlier steps were undone", "");
     assert_same(&desk.tree(), &before);
     desk.shell(&format!("rm {}/.local", home.display()));
     // Without VMware's command, and without a home directory.
@@ -713,7 +717,7 @@ fn undone() {
         let failed = desk.run(words);
         assert_eq!(failed.code(), 1, "{what}: {}{}", failed.out(), failed.err());
         failed.says(code, subject, "");
-        failed.says(code, "Nothing was added: the steps before were undone", "");
+        failed.says(code, "Nothing was added: the earlier steps were undone", "");
         assert_same(&desk.tree(), &before);
         desk.shell(&restore);
         assert_same(&desk.tree(), &original);
@@ -746,7 +750,7 @@ fn undone() {
     desk.stand_in("setpriv", "exit 1");
     let failed = desk.run_with(&path, words);
     std::fs::remove_dir_all(desk.0.scratch.path("stand-ins")).expect("it is our directory");
-    failed.says("io", "Not all of the steps before could be undone", "remove /dev/sd/windows");
+    failed.says("io", "Not all of the earlier steps could be undone", "remove /dev/sd/windows");
     desk.remove("windows");
     assert_same(&desk.tree(), &before);
 }

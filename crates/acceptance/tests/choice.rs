@@ -454,7 +454,7 @@ fn by_roots_supervisor(image: &Path, judged: &impl Fn(&Path) -> Outcome, program
         let unread = judged(program);
         assert_eq!(engines_of(&unread), (false, vec![String::new()]), "{}", unread.out());
         let said = unread.findings().iter().any(|finding| {
-            finding.text.contains("supervisor that root starts; that cannot be told")
+            finding.text.contains("supervisor that root starts; whether it is cannot be determined")
                 && finding.text.contains("you may not read it")
         });
         assert!(said, "{}", unread.out());

@@ -445,7 +445,7 @@ fn refused() {
     let outcome = run().args(["probe", "--device", &format!("{}=scsi", absent.display())]).output();
     assert_eq!(outcome.code(), 1);
     let hint = format!(
-        "correct its name, or make an image file of that name: 'truncate --size 8G {}'",
+        "correct its name, or make an image file with that name: 'truncate --size 8G {}'",
         absent.display()
     );
     outcome.says("not-found", &absent.display().to_string(), &hint);

@@ -255,7 +255,7 @@ fn entries() {
     problems(
         &about("/nonexistent=scsi"),
         &[("not-found", "/nonexistent: ")],
-        "correct its name, or make an image file of that name: 'truncate --size 8G /nonexistent'",
+        "correct its name, or make an image file with that name: 'truncate --size 8G /nonexistent'",
     );
     problems(&about("/nonexistent/x=scsi"), &[("not-found", "/nonexistent/x: ")], "make its directory first");
     let empty = scratch.image("empty", 0);
@@ -264,7 +264,7 @@ fn entries() {
     let text = about(format!("{}=ide", scratch.image("text", 100).display()));
     problems(&text, &[("empty", "text: is smaller than a sector")], "name an image file");
     assert!(!text.out().contains("truncate"), "{}", text.out());
-    warning(&about(format!("{entry},sector=4096")), "sector-size", "is to have sectors of 4096 bytes");
+    warning(&about(format!("{entry},sector=4096")), "sector-size", "is listed with sectors of 4096 bytes");
     // One bad entry hides nothing of the others.
     let several =
         doctor().args(["--device", "~/x", "--device", &entry, "--device", "/=scsi", "true"]).output();
@@ -359,7 +359,7 @@ fn descriptor() {
     problems(
         &compare(&entry),
         &[("different", "has 131072 sectors, and the descriptor 262144")],
-        "give the device its size again",
+        "give the device its former size again",
     );
     resize(256 * MIB).expect("it is ours");
     let grown = compare(&entry);
@@ -472,7 +472,7 @@ fn without_sys_or_proc() {
     }
 }
 
-/// A user who is in the group that has the device, but has been logged in since before.
+/// A user who is in the group that has the device, but logged in before joining it.
 fn next_session() {
     let scratch = Scratch::new();
     let (path, entry) = image(&scratch, "image");
@@ -663,7 +663,7 @@ fn relative() {
     }
     chmod(setting.scratch.directory(), 0o775);
     let replaceable = asked(setting.scratch.directory(), "./secure");
-    warning(&replaceable, "untrusted", "so others than root could put another program");
+    warning(&replaceable, "untrusted", "so users other than root could put another program");
 }
 
 /// What is advised first can be done first.
@@ -746,9 +746,9 @@ fn idle_bit() {
     warns(
         &confined,
         "unsupported",
-        "place/vmx: has the set-user-ID bit, and this process may not get new rights",
+        "place/vmx: has the set-user-ID bit, and this process may not gain new rights",
     );
-    warns(&asked("", &[], 65534), "unsupported", "which gives you nothing that you do not have");
+    warns(&asked("", &[], 65534), "unsupported", "which gives you no rights that you do not have");
 }
 
 fn programs() {
@@ -765,7 +765,7 @@ fn programs() {
     problems(
         &of(&text),
         &[("not-executable", "text: cannot be executed (Permission denied)")],
-        "name a program that can",
+        "name a program that can be examined",
     );
     let of_static = program_with("bypass", "bypass-static", &["-O2", "-static", "-DSTATIC"]);
     problems(
@@ -1207,7 +1207,7 @@ fn trusted_library() {
         chmod(&library, mode);
         problems(
             &asked(),
-            &[("untrusted", "can be written by others than root")],
+            &[("untrusted", "can be written by users other than root")],
             "install the library again",
         );
     }
@@ -1222,7 +1222,7 @@ fn trusted_library() {
     }
     chown(&library, Some(0), None).expect("root can");
     chmod(&library, 0o4600);
-    let unread = "is not readable for you (Permission denied)";
+    let unread = "is not readable by you (Permission denied)";
     problems(&asked(), &[("permission-denied", unread)], "run as root: 'chmod a+r /");
     let ordinary = Run::new(&setting.command).args(["doctor", "--json", "--device", &setting.entry, "true"]);
     let ordinary = ordinary.nobody().output();
@@ -1251,7 +1251,7 @@ fn starters() {
     let setting = Setting::new();
     let sudo = setting.scratch.copy(&setting.program, "sudo");
     chmod(&sudo, 0o4755);
-    let words = "sudo: starts programs without LD_PRELOAD, so that the library is lost";
+    let words = "sudo: starts programs without LD_PRELOAD, so the library is lost";
     let remedy = "put it first, as in 'sudo vmware-bdwrapper run --device ENTRY -- PROGRAM'";
     let task = |task: &str| {
         let format = if task == "doctor" { "--json" } else { "--message-format=json" };
@@ -1290,7 +1290,7 @@ fn configuration() {
     is_ready(&asked());
     assert!(only(&asked(), "warning").is_empty(), "{}", asked().out());
     chmod(setting.scratch.directory(), 0o775);
-    warning(&asked(), "untrusted", "so others than root could put another program in its place");
+    warning(&asked(), "untrusted", "so users other than root could put another program in its place");
     chmod(setting.scratch.directory(), 0o755);
     // Without a program, those that the file lists.
     let listed = Run::new(&setting.command).args(["doctor", "--json", "--device", &setting.entry]);
@@ -1302,7 +1302,7 @@ fn configuration() {
         problems(&asked(), &[(code, &format!("{CONF}: {cause}, so it is ignored"))], remedy);
     };
     chmod(conf, 0o664);
-    unsafe_file("untrusted", "can be written by others than root", "chmod go-w");
+    unsafe_file("untrusted", "can be written by users other than root", "chmod go-w");
     chmod(conf, 0o644);
     chown(conf, Some(1), None).expect("root can");
     unsafe_file("untrusted", "belongs to user 1", "chown root");
@@ -1375,7 +1375,7 @@ fn configuration() {
     problems(
         &asked(),
         &[("permission-denied", "is not listed"), ("permission-denied", "you may not read and write it")],
-        "or give yourself the right",
+        "or give yourself permission",
     );
     let node = Name::reserved("sd");
     Run::new("mknod").arg(node.path()).args(["-m", "666", "b", "8", "0"]).output().expect_out();
@@ -1650,7 +1650,7 @@ fn list_partitions() {
     // As after `losetup --detach`, which leaves it there, too.
     fs::write(&path, vec![0; 4 << 20]).expect("it is our directory");
     device.resize();
-    let cause = format!("is a partition behind the end of {}", device.path().display());
+    let cause = format!("is a left-over partition beyond the end of {}", device.path().display());
     assert!(asked()["reasons"][0].as_str().is_some_and(|reason| reason.starts_with(&cause)), "{}", asked());
     assert_eq!(asked()["fit"], json!(false));
     let doctor = about(&entry);
@@ -1720,7 +1720,7 @@ fn list_deleted() {
     assert_eq!((&found["identity"], &found["names"]), (&Value::Null, &json!([])));
     assert_eq!(
         found["reasons"],
-        json!(["is attached to a deleted file, whose data is lost when it is detached"])
+        json!(["is attached to a deleted file, whose data is lost when the device is detached"])
     );
     let table = Run::new(command()).arg("list").output().expect_out();
     let line = table.lines().find(|line| line.contains(&format!("| {} ", device.path().display())));

@@ -117,7 +117,7 @@ fn rights() {
         (["--owner", ""], "not-found", ": is not the name of a user", "name one"),
         (["--owner", "-x"], "usage", "'-x'", ""),
         (["--group", "nobody:disk"], "not-found", "nobody:disk: is not the name of a group", "name one"),
-        (["--mode", "rw"], "usage", "rw: is not the mode of a device", "give an octal number"),
+        (["--mode", "rw"], "usage", "rw: is not a valid mode", "give an octal number"),
         (["--mode", "4755"], "usage", "4755: ", "give an octal number"),
         (["--mode", "+6"], "usage", "+6: ", "give an octal number"),
     ] {
@@ -179,7 +179,7 @@ fn replaced() {
     place.said(with(&first, "/dev/sd/ours", &["--persist"]));
     let refused = force("/dev/sd/ours");
     let remove = "'vmware-bdwrapper link --remove /dev/sd/ours'";
-    refused.refused(1, "exists", "/dev/sd/ours: is made to lead to another device by a rule", remove);
+    refused.refused(1, "exists", "/dev/sd/ours: is linked to another device by a rule", remove);
     refused.says("exists", "/dev/sd/ours: ", "--persist");
     place.said(with(&second, "/dev/sd/ours", &["--persist"]));
     assert_eq!(place.leads_to("/dev/sd/ours"), second.path());
@@ -466,7 +466,7 @@ fn errors() {
     for (device, code, hint) in [
         ("/dev/null", "not-a-device", "vmware-bdwrapper list"),
         ("/nonexistent", "not-found", "name a block device that exists"),
-        (image, "not-a-device", "make one of the file: 'losetup --find --show /"),
+        (image, "not-a-device", "make one from the file: 'losetup --find --show /"),
     ] {
         let refused = run(&[device, "--as", "/dev/sd/x", "--dry-run"]);
         refused.refused(2, code, &format!("{device}: "), hint);
@@ -632,7 +632,7 @@ fn foreign() {
     let other = place.loop_device("other");
     let refused = place.run(arguments(&other, "/dev/sd/foreign"));
     refused.refused(1, "exists", "/dev/sd/foreign: leads to ", "--force");
-    refused.says("exists", "by a udev rule that is not this command's", "");
+    refused.says("exists", "by another udev rule", "");
     let forced = place.run(with(&other, "/dev/sd/foreign", &["--force"]));
     forced.expect_out();
     forced.says("exists", "/dev/sd/foreign: is made by a udev rule", "change that rule");

@@ -23,7 +23,7 @@ pub struct Attach {}
 
 impl Act for Attach {
     fn text(&self, addition: &Addition) -> String {
-        format!("make a loop device of {}", shown(&addition.device))
+        format!("make a loop device from {}", shown(&addition.device))
     }
 
     fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {
@@ -51,7 +51,7 @@ fn failed(tool: &str, why: &str) -> Finding {
     Finding::problem(Code::Io, format!("'{tool}' failed ({why})"))
 }
 
-/// The unit that makes a loop device of a file at each boot.
+/// The unit that makes a loop device from a file at each boot.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Unit {
     /// The unit's file.
@@ -109,7 +109,7 @@ impl Unit {
             }
             Ok(_) => Err(Finding::problem(Code::Exists, "exists already, with other content")
                 .of(&self.path)
-                .hint("choose another name for the device by --name, or remove the file")),
+                .hint("choose another name for the device with --name, or remove the file")),
         }
     }
 }
@@ -123,7 +123,7 @@ impl Act for Unit {
     fn text(&self, _: &Addition) -> String {
         let file = shown(&self.file);
         let now = if self.starts { ", and now," } else { "" };
-        format!("have systemd make a loop device of {file} at each boot{now} by {}", shown(&self.path))
+        format!("have systemd make a loop device from {file} at each boot{now} by {}", shown(&self.path))
     }
 
     fn carry_out(&self, _: &Addition) -> Result<(), Failure> {
@@ -173,7 +173,7 @@ pub fn not_persistent(file: &Path, scans: bool) -> Finding {
     Finding::warning(Code::Unsupported, why).of(file).hint(hint)
 }
 
-/// Returns the options of losetup(8) that make a loop device of a file, or find the one that it has.
+/// Returns the options of losetup(8) that make a loop device from a file, or find the one that it has.
 fn options(scans: bool) -> &'static str {
     if scans { "--partscan --find --nooverlap" } else { "--find --nooverlap" }
 }

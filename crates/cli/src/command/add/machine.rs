@@ -67,7 +67,7 @@ impl InMachine {
 
 impl Act for InMachine {
     fn text(&self, _: &Addition) -> String {
-        format!("attach that to {} as {}", shown(&self.vmx), self.slot)
+        format!("attach this descriptor to {} as {}", shown(&self.vmx), self.slot)
     }
 
     fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {

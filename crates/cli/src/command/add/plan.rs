@@ -83,9 +83,9 @@ pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
     let user_name = user.name().to_string_lossy().into_owned();
     let addition = Addition { name, device: source.name.clone(), user: user_name, entry, steps: Vec::new() };
     if let Some(other) = record.by_name(&addition.name).filter(|other| other.device != addition.device) {
-        let why = format!("is the name of {} already", shown(&other.device));
+        let why = format!("is already the name of {}", shown(&other.device));
         let hint = format!(
-            "choose another by --name, or run 'sudo vmware-bdwrapper remove {}'",
+            "choose another with --name, or run 'sudo vmware-bdwrapper remove {}'",
             quoted(&other.name)
         );
         return Err(Finding::problem(Code::Exists, why).of(&addition.name).hint(hint).into());
@@ -149,7 +149,7 @@ impl Plan {
             Ok(line) if before.as_ref() == Some(&line) => {}
             Ok(_) if before.is_some() && !is_linked => {
                 let hint = format!(
-                    "choose another name by --name, or run 'sudo vmware-bdwrapper link --remove {}'",
+                    "choose another name with --name, or run 'sudo vmware-bdwrapper link --remove {}'",
                     quoted(&name)
                 );
                 let finding = Finding::problem(
@@ -295,7 +295,7 @@ fn link_path(wanted: Option<&Path>, source: &Source, kind: Kind) -> Result<PathB
     check_name(&path)?;
     if !path.starts_with(place) {
         let why = format!("is not a name for a disk of kind {}", kind.name());
-        let hint = format!("give a name below {}, or the kind that suits it by --kind", place.display());
+        let hint = format!("give a name below {}, or the kind that suits it with --kind", place.display());
         return Err(Finding::problem(Code::Usage, why).of(&path).hint(hint).into());
     }
     Ok(path)

@@ -60,7 +60,7 @@ pub fn as_user<T>(user: &User, act: impl FnOnce() -> Result<T, Failure>) -> Resu
         return act();
     }
     user.with_file_rights(act).unwrap_or_else(|error| {
-        let why = format!("The user's rights to files cannot be taken ({})", cause(&error));
+        let why = format!("The command cannot act with the user's rights ({})", cause(&error));
         Err(Finding::problem(Code::PermissionDenied, why).into())
     })
 }
