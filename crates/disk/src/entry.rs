@@ -68,7 +68,7 @@ pub struct Entry<'a> {
     pub wwn: Option<u64>,
     /// `geometry=C/H/S` instead of the one computed from the size.
     pub geometry: Option<Geometry>,
-    /// `sector=`: the least logical block size, in bytes.
+    /// `sector=`: the smallest logical block size, in bytes.
     pub sector: Option<u32>,
 }
 
@@ -288,7 +288,7 @@ pub enum Problem<'a> {
     Nul,
     /// The path is longer than the kernel accepts.
     PathTooLong,
-    /// Neither the path nor an option has the kind.
+    /// Neither the path nor an option gives the kind.
     NoKind,
     /// An option is empty.
     EmptyOption,
