@@ -327,7 +327,7 @@ fn errors() {
             let run = Run::new(command()).args(["--message-format=json", "run", "--engine", engine]);
             run.args(["--device", device]).arg(program).output()
         };
-        asked("=scsi", &statically()).refused(2, "bad-entry", "is not an absolute name", "");
+        asked("=scsi", &statically()).refused(2, "bad-entry", "is not an absolute path", "");
         let absent = asked(&disk.entry(), Path::new("no-such-program"));
         absent.refused(127, "program-not-found", "no-such-program", "");
         asked(&disk.entry(), &text).refused(126, "not-executable", "Permission denied", "");

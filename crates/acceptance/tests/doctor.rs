@@ -246,8 +246,8 @@ fn entries() {
     let (_, entry) = image(&scratch, "image");
     problems(
         &about("=scsi"),
-        &[("bad-entry", "=scsi: is not an absolute name")],
-        "write a name that begins with /",
+        &[("bad-entry", "=scsi: is not an absolute path")],
+        "write a path that begins with /",
     );
     problems(&about("/dev/vg0/x"), &[("bad-entry", "/dev/vg0/x: ")], "add =scsi, =ide or =sata");
     problems(&about("/dev=scsi"), &[("not-a-device", "/dev: ")], "name one that is");

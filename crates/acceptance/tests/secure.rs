@@ -680,7 +680,7 @@ fn messages() {
         assert_eq!(seen(&run, &image), Seen::Scsi, "level {level}");
         let err = run.err();
         assert!(err.lines().all(|line| line.starts_with("vmware-bdwrapper: ")), "{err}");
-        assert_eq!(err.contains("wrong: is not an absolute name"), level >= 0, "{err}");
+        assert_eq!(err.contains("wrong: is not an absolute path"), level >= 0, "{err}");
         assert!(level == -1 || err.len() > before, "level {level} says nothing more: {err}");
         before = err.len();
     }

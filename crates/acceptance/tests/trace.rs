@@ -1297,7 +1297,7 @@ fn usage() {
     for (arguments, code, words) in [
         (vec![], "usage", "PROGRAM"),
         (vec!["true"], "usage", "No device is given"),
-        (vec!["--device", "=scsi", "true"], "bad-entry", "=scsi: is not an absolute name"),
+        (vec!["--device", "=scsi", "true"], "bad-entry", "=scsi: is not an absolute path"),
         (vec!["--replay", "x", "true"], "usage", "cannot be used with"),
         (vec!["--write", "true"], "usage", "--write"),
         (vec!["--replay", "x", "-o", "y"], "usage", "cannot be used with"),

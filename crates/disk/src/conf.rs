@@ -160,7 +160,7 @@ impl fmt::Display for Fault<'_> {
             ),
             Fault::NotYesOrNo(value) => write!(f, "'{}' is neither yes nor no", Printed(value)),
             Fault::NotAPath(value) => {
-                write!(f, "'{}' is not an absolute name; write a name that begins with /", Printed(value))
+                write!(f, "'{}' is not an absolute path; write a path that begins with /", Printed(value))
             }
             Fault::NotASubject(value) => {
                 write!(f, "'{}' is not the name of a user, or % and that of a group", Printed(value))?;

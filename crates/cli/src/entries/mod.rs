@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(sentences(&["/dev/sd/x", "/dev/hd/y=serial=1", "/nonexistent=sata"]), [""; 0]);
         let said = sentences(&["disk.img=ide", "/dev/sd/x", "/nonexistent", "/dev/sd/a:b", "/=scsi"]);
         assert_eq!(said.len(), 4, "{said:?}");
-        assert!(said[0].starts_with("disk.img=ide: is not an absolute name"), "{said:?}");
+        assert!(said[0].starts_with("disk.img=ide: is not an absolute path"), "{said:?}");
         assert!(said[1].starts_with("/nonexistent: does not say which kind"), "{said:?}");
         assert!(said[2].starts_with("/dev/sd/a:b: has a colon"), "{said:?}");
         assert!(said[3].starts_with("/: is neither a block device"), "{said:?}");

@@ -143,7 +143,7 @@ mod tests {
         }
         assert_eq!(said("/x=SCSI"), "/x=SCSI: there is no option 'SCSI'. Write scsi if you mean that.");
         assert!(said("~/x=scsi").contains("begins with ~"));
-        assert!(said("=scsi").contains("is not an absolute name"));
+        assert!(said("=scsi").contains("is not an absolute path"));
         assert!(said("").starts_with("A device entry is empty. "));
     }
 

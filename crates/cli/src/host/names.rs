@@ -81,7 +81,7 @@ impl Host {
 /// Directories whose links name a device and not its place.
 const NAMING: [&str; 3] = ["/dev/disk/by-id", "/dev/zvol", "/dev/rbd"];
 
-/// Whether a name says by itself which kind of disk it is to be; users make these by `link`.
+/// Whether a name says by itself which kind of disk it is; users make these by `link`.
 fn is_kind_name(link: &Path) -> bool {
     ["/dev/sd", "/dev/hd"].iter().any(|place| link.starts_with(place))
 }

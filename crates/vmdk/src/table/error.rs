@@ -27,7 +27,7 @@ pub enum Error {
         /// The sector in which the second one begins.
         sector: u64,
     },
-    /// A part or partition ends behind the end of the device.
+    /// A part or partition ends beyond the end of the device.
     TooLong {
         /// The partition, if an entry of the MBR says so.
         partition: Option<u32>,
