@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     acceptance::main(vec![
         trial("a device is added, checked and removed", &root, life),
         trial("a dry run changes nothing", &root, dry_run),
-        trial("udev does the same at the next start", &udev, with_udev),
+        trial("udev does the same at the next boot", &udev, with_udev),
         trial("kinds and names", &root, kinds),
         trial("a virtual machine gets the disk its guest has a driver for", &root, machines),
         trial("two virtual machines", &root, two_machines),
@@ -193,7 +193,7 @@ fn life() {
         image.display()
     );
     assert_eq!(added.out(), wanted);
-    added.says("unsupported", "has no loop device after the next start", "losetup --find --nooverlap --show");
+    added.says("unsupported", "has no loop device after the next boot", "losetup --find --nooverlap --show");
     assert_eq!(desk.0.leads_to("/dev/sd/windows"), device.path());
     assert_eq!(desk.shell("stat -Lc %U /dev/sd/windows"), "nobody\n");
     assert_eq!(desk.0.rules().lines().last(), Some(rule.as_str()));
@@ -273,7 +273,7 @@ fn with_udev() {
     };
     let before = tree();
     desk.add(device.path(), &[]);
-    // As after the next start.
+    // As after the next boot.
     desk.shell(&format!("rm -r /dev/sd; chown 0 {}", device.path().display()));
     desk.0.trigger(device.path());
     assert_eq!(desk.0.leads_to("/dev/sd/windows"), device.path());
@@ -316,7 +316,7 @@ fn kinds() {
     desk.add(device.path(), &["--name", "x"]);
     let other = desk.0.loop_device("other.img");
     let refused = desk.try_to_add(other.path(), &["--name", "x"]);
-    refused.refused(1, "exists", "/dev/sd/x: is the name of ", "remove /dev/sd/x");
+    refused.refused(1, "exists", "/dev/sd/x: is already the name of ", "remove /dev/sd/x");
 }
 
 const HEAD: &str = ".encoding = \"UTF-8\"\nconfig.version = \"8\"\nvirtualHW.version = \"16\"\n";
@@ -425,7 +425,7 @@ fn image() {
         "{}",
         said.out()
     );
-    said.says("unsupported", "my windows.img: has no loop device after the next start", "losetup --find");
+    said.says("unsupported", "my windows.img: has no loop device after the next boot", "losetup --find");
     let node = desk.0.leads_to("/dev/sd/my-windows");
     let device = Loop::adopt(node.clone());
     assert_eq!(desk.shell("stat -Lc %U /dev/sd/my-windows"), "nobody\n");
@@ -813,7 +813,7 @@ fn other_drivers() {
         assert!(added.out().contains(&format!("- link /dev/sd/{name} to /dev/{node}\n")), "{}", added.out());
         match rule {
             "" => {
-                added.says("unsupported", "has nothing by which udev could recognise it", "after each start")
+                added.says("unsupported", "has nothing by which udev could recognise it", "after each boot")
             }
             rule => assert!(
                 added.out().contains(rule) && added.err().is_empty(),
@@ -850,12 +850,8 @@ fn partition() {
         "{}",
         said.out()
     );
-    said.says(
-        "unsupported",
-        "disk.img: has no loop device after the next start",
-        "losetup --partscan --find",
-    );
-    // Another number after the next start.
+    said.says("unsupported", "disk.img: has no loop device after the next boot", "losetup --partscan --find");
+    // Another number after the next boot.
     drop(device);
     desk.shell(&format!("udevadm settle; rm -rf /dev/sd; chown 0 {}", node.display()));
     let other = desk.0.loop_device("other.img");
@@ -975,7 +971,7 @@ fn unrecognised() {
     added.says("unsupported", "either|or: is recognised by ", "after each boot, add it again");
     assert!(!added.out().contains("udev"), "{}", added.out());
     let node = text(device.path());
-    // The next start.
+    // The next boot.
     desk.shell(&format!("rm -r /dev/sd; chown 0 {node}"));
     let again = desk.add(device.path(), &[]).out();
     assert_eq!(again.lines().filter(|line| line.starts_with("- ")).count(), 3, "{again}");

@@ -765,7 +765,7 @@ fn programs() {
     problems(
         &of(&text),
         &[("not-executable", "text: cannot be executed (Permission denied)")],
-        "name a program that can be examined",
+        "name a program that can",
     );
     let of_static = program_with("bypass", "bypass-static", &["-O2", "-static", "-DSTATIC"]);
     problems(
@@ -1243,7 +1243,7 @@ fn trusted_library() {
         .args(["doctor", "--json", "--device", &setting.entry])
         .arg(&setting.program)
         .output();
-    warning(&root, "unsupported", "has the set-user-ID bit, which gives you nothing");
+    warning(&root, "unsupported", "has the set-user-ID bit, which gives you no rights");
 }
 
 /// What drops the environment on the way to the program.

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         trial("udev removes its link", &udev, udev_removes),
         trial("a link of another rule's", &udev, foreign),
         trial("what no rule can hold", &udev, unheld),
-        trial("a file is attached at each start as the manual says", &udev, attached),
+        trial("a file is attached at each boot as the manual says", &udev, attached),
     ])
 }
 
@@ -624,7 +624,7 @@ fn foreign() {
     place.trigger(device.path());
     let refused = place.run(["--remove", "/dev/sd/foreign"]);
     for hint in ["'grep -rF sd/foreign ", "--force"] {
-        refused.refused(1, "exists", "/dev/sd/foreign: is made by a udev rule", hint);
+        refused.refused(1, "exists", "/dev/sd/foreign: is made by another udev rule", hint);
     }
     assert_eq!(place.leads_to("/dev/sd/foreign"), device.path());
     assert_eq!(place.said(["--remove", "/dev/sd/foreign", "--force"]), "removed /dev/sd/foreign\n");
@@ -635,7 +635,7 @@ fn foreign() {
     refused.says("exists", "by another udev rule", "");
     let forced = place.run(with(&other, "/dev/sd/foreign", &["--force"]));
     forced.expect_out();
-    forced.says("exists", "/dev/sd/foreign: is made by a udev rule", "change that rule");
+    forced.says("exists", "/dev/sd/foreign: is made by another udev rule", "change that rule");
     assert_eq!(place.leads_to("/dev/sd/foreign"), other.path());
 }
 
@@ -683,7 +683,7 @@ fn attached() {
     let device = place.device(&image);
     let said = place.said(with(&device, "/dev/sd/test", &["--persist"]));
     let losetup = format!("losetup --find --show {}", image.display());
-    assert!(said.contains(&losetup) && said.contains("at each start"), "{said}");
+    assert!(said.contains(&losetup) && said.contains("at each boot"), "{said}");
     let blank = place.loop_device("my disk.img");
     let said = place.said(with(&blank, "/dev/sd/blank", &["--persist"]));
     let losetup = format!("losetup --find --show \"{}\"", place.scratch.path("my disk.img").display());

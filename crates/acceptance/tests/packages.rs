@@ -155,7 +155,7 @@ impl Root {
         self.library().metadata().expect("it is installed").mode() & 0o7777
     }
 
-    /// Every name but those of dpkg's and the loader's own records, and of what is gone after the next start.
+    /// Every name but those of dpkg's and the loader's own records, and of what is gone after the next boot.
     fn names(&self) -> BTreeSet<String> {
         let records = ["/var/lib/dpkg", "/var/log", "/var/cache/ldconfig", "/proc", "/run", "/var/lib/rpm"];
         let found = Run::new("find").arg(self.path("/")).args(["-printf", "/%P\n"]).output().expect_out();
