@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     acceptance::main(vec![
         trial("a device is added, checked and removed", &root, life),
         trial("a dry run changes nothing", &root, dry_run),
-        trial("udev does the same at the next start", &udev, with_udev),
+        trial("udev does the same at the next boot", &udev, with_udev),
         trial("kinds and names", &root, kinds),
         trial("a virtual machine gets the disk its guest has a driver for", &root, machines),
         trial("two virtual machines", &root, two_machines),
@@ -196,7 +196,7 @@ fn life() {
          - make the directory /dev/sd\n\
          - link /dev/sd/windows to {node}\n\
          - make nobody the owner of {node}\n\
-         - have udev make the link and set the owner at each start of the system, by a rule in {RULES}:\n  {rule}\n\
+         - have udev make the link and set the owner at each boot, by a rule in {RULES}:\n  {rule}\n\
          - create {CONF}\n\
          - add to {CONF}: device /dev/sd/windows\n\
          VMware would accept /dev/sd/windows, used by nobody.\n\
@@ -205,7 +205,7 @@ fn life() {
         image.display()
     );
     assert_eq!(added.out(), wanted);
-    added.says("unsupported", "has no loop device after the next start", "losetup --find --nooverlap --show");
+    added.says("unsupported", "has no loop device after the next boot", "losetup --find --nooverlap --show");
     assert_eq!(desk.0.leads_to("/dev/sd/windows"), device.path());
     assert_eq!(desk.shell("stat -Lc %U /dev/sd/windows"), "nobody\n");
     assert_eq!(desk.0.rules().lines().last(), Some(rule.as_str()));
@@ -269,7 +269,7 @@ fn dry_run() {
     let image = desk.0.scratch.image("other.img", MIB);
     let said = desk.add(&image, &["--dry-run", "--kind", "ide"]).out();
     let start = format!(
-        "{0} (image file) becomes the IDE disk /dev/hd/other, used by nobody:\n- make a loop device of {0}\n- make the directory /dev/hd\n- link /dev/hd/other to its loop device\n",
+        "{0} (image file) becomes the IDE disk /dev/hd/other, used by nobody:\n- make a loop device from {0}\n- make the directory /dev/hd\n- link /dev/hd/other to its loop device\n",
         image.display()
     );
     assert!(said.starts_with(&start), "{said}");
@@ -291,7 +291,7 @@ fn with_udev() {
     };
     let before = tree();
     desk.add(device.path(), &[]);
-    // As after the next start.
+    // As after the next boot.
     desk.shell(&format!("rm -r /dev/sd; chown 0 {}", device.path().display()));
     desk.0.trigger(device.path());
     assert_eq!(desk.0.leads_to("/dev/sd/windows"), device.path());
@@ -334,7 +334,7 @@ fn kinds() {
     desk.add(device.path(), &["--name", "x"]);
     let other = desk.0.loop_device("other.img");
     let refused = desk.try_to_add(other.path(), &["--name", "x"]);
-    refused.refused(1, "exists", "/dev/sd/x: is the name of ", "remove /dev/sd/x");
+    refused.refused(1, "exists", "/dev/sd/x: is already the name of ", "remove /dev/sd/x");
     // As another disk, or another user's, what was given before would be taken away by the removal of either.
     let tree = desk.tree();
     for more in [&["--name", "y"][..], &["--kind", "ide"], &["--kind", "sata"], &["--to", "daemon"]] {
@@ -342,7 +342,7 @@ fn kinds() {
         let user = if more[0] == "--to" { &[][..] } else { &["--to", "nobody"] };
         let words = words.iter().chain(user).chain(more);
         let why = format!("{}: is added already, as /dev/sd/x for nobody", device.path().display());
-        desk.run(words).refused(1, "exists", &why, "remove /dev/sd/x' first");
+        desk.run(words).refused(1, "exists", &why, "remove /dev/sd/x");
     }
     assert_same(&desk.tree(), &tree);
     desk.remove("x");
@@ -458,8 +458,12 @@ fn image() {
     let image = desk.0.scratch.image("my windows.img", 16 * MIB);
     let before = desk.tree();
     let said = desk.add(&image, &[]);
-    assert!(said.out().contains(&format!("- make a loop device of {}\n", image.display())), "{}", said.out());
-    said.says("unsupported", "my windows.img: has no loop device after the next start", "losetup --find");
+    assert!(
+        said.out().contains(&format!("- make a loop device from {}\n", image.display())),
+        "{}",
+        said.out()
+    );
+    said.says("unsupported", "my windows.img: has no loop device after the next boot", "losetup --find");
     let node = desk.0.leads_to("/dev/sd/my-windows");
     let device = Loop::adopt(node.clone());
     assert_eq!(desk.shell("stat -Lc %U /dev/sd/my-windows"), "nobody\n");
@@ -496,11 +500,7 @@ fn with_systemd() {
     added.expect_out();
     assert_eq!(added.err(), "");
     let unit = "/etc/systemd/system/vmware-bdwrapper-sd-windows.service";
-    assert!(
-        added.out().contains(&format!("at each start of the system, and now, by {unit}\n")),
-        "{}",
-        added.out()
-    );
+    assert!(added.out().contains(&format!("at each boot, and now, by {unit}\n")), "{}", added.out());
     let device = Loop::adopt(desk.0.leads_to("/dev/sd/windows"));
     if Path::new("/usr/bin/systemd-analyze").exists() {
         let verified = desk.0.enter("systemd-analyze").args(["verify", unit]).output();
@@ -524,7 +524,7 @@ fn with_systemd() {
     let refused = desk.run_with(&path, words);
     assert_eq!(refused.code(), 1);
     refused.says("io", "'systemctl enable --now vmware-bdwrapper-sd-windows.service' failed (no)", "");
-    refused.says("io", "Nothing was added: the steps before were undone", "");
+    refused.says("io", "Nothing was added: the earlier steps were undone", "");
     assert_same(&desk.tree(), &before);
     // A unit of somebody else's.
     desk.shell(&format!("echo '[Unit]' >{unit}"));
@@ -591,7 +591,7 @@ fn starters() {
     let disks = |said: &str| said.matches("bytes=16777216 ").count() - said.matches(" idlun=E").count();
 
     let said = desk.add(device.path(), &[]).out();
-    assert!(said.contains(&format!("from the menu of nobody, by {}\n", entry.display())), "{said}");
+    assert!(said.contains(&format!("from the menu of nobody: {}\n", entry.display())), "{said}");
     assert_eq!(desk.shell(&format!("stat -c '%U %a' {}", entry.display())), "nobody 644\n");
     assert_eq!(value(&entry, "Name="), "VMware Workstation with block devices");
     assert!(!desk.shell(&format!("cat {}", entry.display())).contains("DBus"));
@@ -604,7 +604,7 @@ fn starters() {
 
     let said = desk.add(device.path(), &["--vm", text(&vmx), "--headless"]).out();
     for line in [
-        &format!("without a window, where nobody enables that, by {}\n", unit.display()),
+        &format!("without a window, if nobody enables that: {}\n", unit.display()),
         "systemctl --user enable --now vmware-bdwrapper-my-vm.service\n",
         "sudo loginctl enable-linger nobody\n",
     ] {
@@ -655,7 +655,7 @@ fn starters() {
     let refused = desk.try_to_add(device.path(), &[]);
     assert_eq!(refused.code(), 1);
     refused.says("permission-denied", "/.local/share/applications: cannot be made (Permission denied)", "");
-    refused.says("permission-denied", "Nothing was added: the steps before were undone", "");
+    refused.says("permission-denied", "Nothing was added: the earlier steps were undone", "");
     assert_same(&desk.tree(), &before);
     desk.shell(&format!("rm {}/.local", home.display()));
     // Without VMware's command, and without a home directory.
@@ -755,7 +755,7 @@ fn undone() {
         let failed = desk.run(words);
         assert_eq!(failed.code(), 1, "{what}: {}{}", failed.out(), failed.err());
         failed.says(code, subject, "");
-        failed.says(code, "Nothing was added: the steps before were undone", "");
+        failed.says(code, "Nothing was added: the earlier steps were undone", "");
         assert_same(&desk.tree(), &before);
         desk.shell(&restore);
         assert_same(&desk.tree(), &original);
@@ -788,7 +788,7 @@ fn undone() {
     desk.stand_in("setpriv", "exit 1");
     let failed = desk.run_with(&path, words);
     std::fs::remove_dir_all(desk.0.scratch.path("stand-ins")).expect("it is our directory");
-    failed.says("io", "Not all of the steps before could be undone", "remove /dev/sd/windows");
+    failed.says("io", "Not all of the earlier steps could be undone", "remove /dev/sd/windows");
     desk.remove("windows");
     assert_same(&desk.tree(), &before);
 }
@@ -851,7 +851,7 @@ fn other_drivers() {
         assert!(added.out().contains(&format!("- link /dev/sd/{name} to /dev/{node}\n")), "{}", added.out());
         match rule {
             "" => {
-                added.says("unsupported", "has nothing by which udev could recognise it", "after each start")
+                added.says("unsupported", "has nothing by which udev could recognise it", "after each boot")
             }
             rule => assert!(
                 added.out().contains(rule) && added.err().is_empty(),
@@ -888,12 +888,8 @@ fn partition() {
         "{}",
         said.out()
     );
-    said.says(
-        "unsupported",
-        "disk.img: has no loop device after the next start",
-        "losetup --partscan --find",
-    );
-    // Another number after the next start.
+    said.says("unsupported", "disk.img: has no loop device after the next boot", "losetup --partscan --find");
+    // Another number after the next boot.
     drop(device);
     desk.shell(&format!("udevadm settle; rm -rf /dev/sd; chown 0 {}", node.display()));
     let other = desk.0.loop_device("other.img");
@@ -1021,10 +1017,10 @@ fn unrecognised() {
     let device = desk.0.loop_device("either|or");
     let before = desk.tree();
     let added = desk.add(device.path(), &["--name", "x"]);
-    added.says("unsupported", "either|or: is recognised by ", "after each start of the system, add it again");
+    added.says("unsupported", "either|or: is recognised by ", "after each boot, add it again");
     assert!(!added.out().contains("udev"), "{}", added.out());
     let node = text(device.path());
-    // The next start.
+    // The next boot.
     desk.shell(&format!("rm -r /dev/sd; chown 0 {node}"));
     let again = desk.add(device.path(), &[]).out();
     assert_eq!(again.lines().filter(|line| line.starts_with("- ")).count(), 3, "{again}");

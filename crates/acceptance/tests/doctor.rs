@@ -247,8 +247,8 @@ fn entries() {
     let (_, entry) = image(&scratch, "image");
     problems(
         &about("=scsi"),
-        &[("bad-entry", "=scsi: is not an absolute name")],
-        "write a name that begins with /",
+        &[("bad-entry", "=scsi: is not an absolute path")],
+        "write a path that begins with /",
     );
     problems(&about("/dev/vg0/x"), &[("bad-entry", "/dev/vg0/x: ")], "add =scsi, =ide or =sata");
     problems(&about("/dev=scsi"), &[("not-a-device", "/dev: ")], "name one that is");
@@ -256,7 +256,7 @@ fn entries() {
     problems(
         &about("/nonexistent=scsi"),
         &[("not-found", "/nonexistent: ")],
-        "correct its name, or make an image file of that name: 'truncate --size 8G /nonexistent'",
+        "correct its name, or make an image file with that name: 'truncate --size 8G /nonexistent'",
     );
     problems(&about("/nonexistent/x=scsi"), &[("not-found", "/nonexistent/x: ")], "make its directory first");
     let empty = scratch.image("empty", 0);
@@ -265,7 +265,7 @@ fn entries() {
     let text = about(format!("{}=ide", scratch.image("text", 100).display()));
     problems(&text, &[("empty", "text: is smaller than a sector")], "name an image file");
     assert!(!text.out().contains("truncate"), "{}", text.out());
-    warning(&about(format!("{entry},sector=4096")), "sector-size", "is to have sectors of 4096 bytes");
+    warning(&about(format!("{entry},sector=4096")), "sector-size", "is listed with sectors of 4096 bytes");
     // One bad entry hides nothing of the others.
     let several =
         doctor().args(["--device", "~/x", "--device", &entry, "--device", "/=scsi", "true"]).output();
@@ -360,7 +360,7 @@ fn descriptor() {
     problems(
         &compare(&entry),
         &[("different", "has 131072 sectors, and the descriptor 262144")],
-        "give the device its size again",
+        "give the device its former size again",
     );
     resize(256 * MIB).expect("it is ours");
     let grown = compare(&entry);
@@ -473,7 +473,7 @@ fn without_sys_or_proc() {
     }
 }
 
-/// A user who is in the group that has the device, but has been logged in since before.
+/// A user who is in the group that has the device, but logged in before joining it.
 fn next_session() {
     let scratch = Scratch::new();
     let (path, entry) = image(&scratch, "image");
@@ -664,7 +664,7 @@ fn relative() {
     }
     chmod(setting.scratch.directory(), 0o775);
     let replaceable = asked(setting.scratch.directory(), "./secure");
-    warning(&replaceable, "untrusted", "so others than root could put another program");
+    warning(&replaceable, "untrusted", "so users other than root could put another program");
 }
 
 /// What is advised first can be done first.
@@ -747,9 +747,9 @@ fn idle_bit() {
     warns(
         &confined,
         "unsupported",
-        "place/vmx: has the set-user-ID bit, and this process may not get new rights",
+        "place/vmx: has the set-user-ID bit, and this process may not gain new rights",
     );
-    warns(&asked("", &[], 65534), "unsupported", "which gives you nothing that you do not have");
+    warns(&asked("", &[], 65534), "unsupported", "which gives you no rights that you do not have");
 }
 
 fn programs() {
@@ -1212,7 +1212,7 @@ fn trusted_library() {
         chmod(&library, mode);
         problems(
             &asked(),
-            &[("untrusted", "can be written by others than root")],
+            &[("untrusted", "can be written by users other than root")],
             "install the library again",
         );
     }
@@ -1227,7 +1227,7 @@ fn trusted_library() {
     }
     chown(&library, Some(0), None).expect("root can");
     chmod(&library, 0o4600);
-    let unread = "is not readable for you (Permission denied)";
+    let unread = "is not readable by you (Permission denied)";
     problems(&asked(), &[("permission-denied", unread)], "run as root: 'chmod a+r /");
     let ordinary = Run::new(&setting.command).args(["doctor", "--json", "--device", &setting.entry, "true"]);
     let ordinary = ordinary.nobody().output();
@@ -1248,7 +1248,7 @@ fn trusted_library() {
         .args(["doctor", "--json", "--device", &setting.entry])
         .arg(&setting.program)
         .output();
-    warning(&root, "unsupported", "has the set-user-ID bit, which gives you nothing");
+    warning(&root, "unsupported", "has the set-user-ID bit, which gives you no rights");
 }
 
 /// What drops the environment on the way to the program.
@@ -1256,7 +1256,7 @@ fn starters() {
     let setting = Setting::new();
     let sudo = setting.scratch.copy(&setting.program, "sudo");
     chmod(&sudo, 0o4755);
-    let words = "sudo: starts programs without LD_PRELOAD, so that the library is lost";
+    let words = "sudo: starts programs without LD_PRELOAD, so the library is lost";
     let remedy = "put it first, as in 'sudo vmware-bdwrapper run --device ENTRY -- PROGRAM'";
     let task = |task: &str| {
         let format = if task == "doctor" { "--json" } else { "--message-format=json" };
@@ -1351,7 +1351,7 @@ fn configuration() {
     is_ready(&asked());
     assert!(only(&asked(), "warning").is_empty(), "{}", asked().out());
     chmod(setting.scratch.directory(), 0o775);
-    warning(&asked(), "untrusted", "so others than root could put another program in its place");
+    warning(&asked(), "untrusted", "so users other than root could put another program in its place");
     chmod(setting.scratch.directory(), 0o755);
     // Without a program, those that the file lists.
     let listed = Run::new(&setting.command).args(["doctor", "--json", "--device", &setting.entry]);
@@ -1363,7 +1363,7 @@ fn configuration() {
         problems(&asked(), &[(code, &format!("{CONF}: {cause}, so it is ignored"))], remedy);
     };
     chmod(conf, 0o664);
-    unsafe_file("untrusted", "can be written by others than root", "chmod go-w");
+    unsafe_file("untrusted", "can be written by users other than root", "chmod go-w");
     chmod(conf, 0o644);
     chown(conf, Some(1), None).expect("root can");
     unsafe_file("untrusted", "belongs to user 1", "chown root");
@@ -1436,7 +1436,7 @@ fn configuration() {
     problems(
         &asked(),
         &[("permission-denied", "is not listed"), ("permission-denied", "you may not read and write it")],
-        "or give yourself the right",
+        "or give yourself permission",
     );
     let node = Name::reserved("sd");
     Run::new("mknod").arg(node.path()).args(["-m", "666", "b", "8", "0"]).output().expect_out();
@@ -1711,7 +1711,7 @@ fn list_partitions() {
     // As after `losetup --detach`, which leaves it there, too.
     fs::write(&path, vec![0; 4 << 20]).expect("it is our directory");
     device.resize();
-    let cause = format!("is a partition behind the end of {}", device.path().display());
+    let cause = format!("is a left-over partition beyond the end of {}", device.path().display());
     assert!(asked()["reasons"][0].as_str().is_some_and(|reason| reason.starts_with(&cause)), "{}", asked());
     assert_eq!(asked()["fit"], json!(false));
     let doctor = about(&entry);
@@ -1781,7 +1781,7 @@ fn list_deleted() {
     assert_eq!((&found["identity"], &found["names"]), (&Value::Null, &json!([])));
     assert_eq!(
         found["reasons"],
-        json!(["is attached to a deleted file, whose data is lost when it is detached"])
+        json!(["is attached to a deleted file, whose data is lost when the device is detached"])
     );
     let table = Run::new(command()).arg("list").output().expect_out();
     let line = table.lines().find(|line| line.contains(&format!("| {} ", device.path().display())));

@@ -17,7 +17,7 @@ pub fn trials() -> [Trial; 4] {
 struct Case {
     driver: &'static str,
     make: fn() -> PathBuf,
-    /// Has it go, and come back as at the next start of the system.
+    /// Has it go, and come back as at the next boot.
     renew: fn(&Path),
     /// Has it go.
     end: fn(),

@@ -210,7 +210,7 @@ fn fault(owner: u32, mode: u32, bytes: u64) -> Option<Finding> {
         }
         Distrust::WritableByOthers => {
             let remedy = format!("run as root: 'chmod go-w {FILE}'");
-            (Code::Untrusted, "can be written by others than root".into(), remedy)
+            (Code::Untrusted, "can be written by users other than root".into(), remedy)
         }
         Distrust::TooLong(bytes) => {
             let why = format!("has {bytes} bytes, more than {MAX_BYTES}");
@@ -322,7 +322,7 @@ fn compare(
             // Programs without the set-user-ID bit would see another disk.
             Some(entry) if entry.kind != device.entry.kind => {
                 let why = format!(
-                    "is listed in {FILE} as {}, and not as {}, so VMware's programs would not agree which disk it is",
+                    "is listed in {FILE} as {}, and not as {}, so VMware's programs would not agree on which disk it is",
                     entry.kind.name(),
                     device.entry.kind.name()
                 );
@@ -337,7 +337,7 @@ fn compare(
                 .hint(format!("{}, or set allow-user-devices to yes in {FILE}", listing(device))),
             None if !may_open(device) => {
                 problem(Code::PermissionDenied, format!("{unlisted}, and you may not open it yourself"))
-                    .hint(format!("{}, or give yourself the right", listing(device)))
+                    .hint(format!("{}, or give yourself permission", listing(device)))
             }
             None => Finding::ok(format!("may be used, because {FILE} lets users choose devices"))
                 .of(device.path()),

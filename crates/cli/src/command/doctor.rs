@@ -103,7 +103,7 @@ pub fn doctor(
         findings.add(
             Check::Device,
             [Finding::warning(Code::Usage, "No device is given")
-                .hint(format!("name one by --device ENTRY, or set {}", entries::VARIABLE))],
+                .hint(format!("name one with --device ENTRY, or set {}", entries::VARIABLE))],
         );
     }
     let fitness = fitness.into_iter().zip(&listed).zip(device::together(&listed, &host));
@@ -254,7 +254,7 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], script: 
         Ok(seen) => seen,
         Err(error) => {
             let problem = Finding::io("cannot be examined", &error).of(file);
-            return findings.add(Check::Program, [problem.hint("name a program that can")]);
+            return findings.add(Check::Program, [problem.hint("name a program that can be examined")]);
         }
     };
     let choice = match script {
@@ -376,7 +376,7 @@ fn ordinary() -> Vec<Finding> {
             let mut findings = vec![problem];
             // The loader may find it elsewhere; set-user-ID programs do not.
             if let Ok(Some(found)) = probe::loaded(OsStr::new(library::NAME)) {
-                let why = "is in a directory that the dynamic loader does not trust, so set-user-ID programs do not get it";
+                let why = "is in a directory that the dynamic loader does not trust, so set-user-ID programs do not load it";
                 let finding = Finding::warning(Code::NotInstalled, why).of(found);
                 findings.push(finding.hint("remove it, and run as root: 'make install'"));
             }
@@ -399,7 +399,7 @@ fn ordinary() -> Vec<Finding> {
     }
     match probe::loaded(&name) {
         Ok(None) => {
-            let why = "exists, but programs do not get it";
+            let why = "exists, but programs do not load it";
             findings.push(
                 Finding::problem(Code::Unknown, why)
                     .of(&file)

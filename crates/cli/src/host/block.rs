@@ -146,7 +146,7 @@ impl Kind {
     }
 }
 
-/// What makes a device the same one after the next start of the system.
+/// What makes a device the same one after the next boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// The device mapper's UUID (`DM_UUID` for udev).
@@ -240,7 +240,7 @@ impl Block {
         self.links.first().cloned().unwrap_or_else(|| self.path())
     }
 
-    /// What makes it the same device after the next start of the system; none where nothing does.
+    /// What makes it the same device after the next boot; none where nothing does.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }

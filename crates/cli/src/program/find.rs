@@ -116,7 +116,7 @@ pub fn unreachable(file: &Path) -> Option<Finding> {
     let finding = |verdict: fn(Code, String) -> Finding, why| verdict(Code::Unsupported, why).of(file);
     Some(match obstacle {
         Obstacle::Sanitizer => {
-            let why = format!("{why}, which refuses a library that is loaded before its own");
+            let why = format!("{why}, which refuses a library that is loaded before its own library");
             finding(Finding::warning, why).hint(
                 "put that first: 'LD_PRELOAD=$(gcc -print-file-name=libasan.so) vmware-bdwrapper run ...'",
             )
@@ -124,7 +124,7 @@ pub fn unreachable(file: &Path) -> Option<Finding> {
         Obstacle::OtherLibrary(_) => {
             let why = format!("{why}, with which the library is not tested");
             finding(Finding::warning, why)
-                .hint("see with 'vmware-bdwrapper trace' whether the library answers it")
+                .hint("check with 'vmware-bdwrapper trace' whether the library answers it")
         }
         Obstacle::Unreachable(_) | Obstacle::Unanswered(_) => {
             let why = format!("{why}, so it will find the devices as they are without the library");

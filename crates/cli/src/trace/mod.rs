@@ -55,7 +55,7 @@ pub struct Options {
     /// List this device: PATH[=OPTION,...] (default: those in VMWARE_BDWRAPPER_DEVICES or in the replayed trace)
     #[arg(long = "device", value_name = "ENTRY")]
     devices: Vec<OsString>,
-    /// Choose the engine: library, supervisor, or auto (default): the library where it works, else the supervisor
+    /// Choose the engine: library, supervisor, or auto (default): the library if it works, else the supervisor
     #[arg(long, value_enum, default_value_t = EngineOption::Auto, hide_possible_values = true)]
     #[arg(hide_default_value = true, conflicts_with = "replay")]
     engine: EngineOption,
@@ -68,10 +68,10 @@ pub struct Options {
     /// Send the requests of a trace made with --json again, and print what differs
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
-    /// Replay also requests that could change the device or its settings
+    /// Also replay requests that could change the device or its settings
     #[arg(long, requires = "replay", conflicts_with = "command")]
     write: bool,
-    /// Start the program, or replay with --write, although a device is in use
+    /// Start the program, or replay with --write, even if a device is in use
     #[arg(long)]
     force: bool,
     /// The program to start, and its arguments

@@ -40,7 +40,7 @@ pub fn plan(vmx: &Path, file: &Path, device: &Path, link: &Path, kind: Kind) -> 
         Some(false) => {
             let finding =
                 Finding::problem(Code::Exists, "exists already, and describes another disk").of(file);
-            return Err(finding.hint("choose another name for the device by --name, or remove the file"));
+            return Err(finding.hint("choose another name for the device with --name, or remove the file"));
         }
     };
     let adapter = Adapter::of(kind);

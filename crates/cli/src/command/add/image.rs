@@ -1,4 +1,4 @@
-//! An image file as a loop device, now and at each start of the system.
+//! An image file as a loop device, now and at each boot.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,14 +18,14 @@ use crate::say::finding::{Code, Finding};
 /// Where units of the administrator's stand.
 const UNITS: &str = "/etc/systemd/system";
 
-/// The loop device of a file, until the next start of the system.
+/// The loop device of a file, until the next boot.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attach {}
 
 impl Act for Attach {
     fn text(&self, addition: &Addition) -> String {
-        format!("make a loop device of {}", shown(&addition.device))
+        format!("make a loop device from {}", shown(&addition.device))
     }
 
     fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {
@@ -75,7 +75,7 @@ fn failed(tool: &str, why: &str) -> Finding {
     Finding::problem(Code::Io, format!("'{tool}' failed ({why})"))
 }
 
-/// The unit that makes a loop device of a file at each start of the system.
+/// The unit that makes a loop device from a file at each boot.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unit {
@@ -136,7 +136,7 @@ impl Unit {
             }
             Ok(_) => Err(Finding::problem(Code::Exists, "exists already, with other content")
                 .of(&self.path)
-                .hint("choose another name for the device by --name, or remove the file")),
+                .hint("choose another name for the device with --name, or remove the file")),
         }
     }
 }
@@ -150,10 +150,7 @@ impl Act for Unit {
     fn text(&self, _: &Addition) -> String {
         let file = shown(&self.file);
         let now = if self.starts { ", and now," } else { "" };
-        format!(
-            "have systemd make a loop device of {file} at each start of the system{now} by {}",
-            shown(&self.path)
-        )
+        format!("have systemd make a loop device from {file} at each boot{now} by {}", shown(&self.path))
     }
 
     fn carry_out(&self, _: &Addition) -> Result<(), Failure> {
@@ -197,15 +194,15 @@ fn systemctl(arguments: &[&str]) -> Result<(), Finding> {
     })
 }
 
-/// Says that nothing makes the loop device of a file at the next start of the system.
+/// Says that nothing makes the loop device of a file at the next boot.
 pub fn not_persistent(file: &Path, scans: bool) -> Finding {
-    let why = "has no loop device after the next start of the system: systemd does not run here, or cannot hold the name";
+    let why = "has no loop device after the next boot: systemd does not run here, or cannot hold the name";
     let command = format!("losetup {} --show {}", options(scans), quoted(file));
     let hint = format!("have '{command}' run then, by /etc/rc.local for example");
     Finding::warning(Code::Unsupported, why).of(file).hint(hint)
 }
 
-/// Returns the options of losetup(8) that make a loop device of a file, or find the one that it has.
+/// Returns the options of losetup(8) that make a loop device from a file, or find the one that it has.
 fn options(scans: bool) -> &'static str {
     if scans { "--partscan --find --nooverlap" } else { "--find --nooverlap" }
 }

@@ -47,7 +47,7 @@ pub struct Add {
     /// Add the disk to this virtual machine
     #[arg(long, value_name = "FILE.vmx")]
     vm: Option<PathBuf>,
-    /// Write a unit of the user's systemd that starts the virtual machine without a window
+    /// Write a systemd user unit that starts the virtual machine without a window
     #[arg(long, requires = "vm")]
     headless: bool,
     /// Do not ask
@@ -132,11 +132,11 @@ fn roll_back(addition: &Addition, record: &Record, mut failure: Failure) -> Fail
     failure.findings.extend(kept.write().err().into_iter().flat_map(|failure| failure.findings));
     let code = failure.findings.first().map_or(Code::Io, |finding| finding.code);
     failure.findings.push(match is_clean {
-        true => Finding::problem(code, "Nothing was added: the steps before were undone"),
+        true => Finding::problem(code, "Nothing was added: the earlier steps were undone"),
         false => {
             let hint =
                 format!("when that is corrected, run 'sudo vmware-bdwrapper remove {}'", quoted(&left.name));
-            Finding::problem(code, "Not all of the steps before could be undone").hint(hint)
+            Finding::problem(code, "Not all of the earlier steps could be undone").hint(hint)
         }
     });
     failure

@@ -160,7 +160,7 @@ pub struct Rule {
 impl Act for Rule {
     fn text(&self, _: &Addition) -> String {
         let text = format!(
-            "have udev make the link and set the owner at each start of the system, by a rule in {RULES}:\n  {}",
+            "have udev make the link and set the owner at each boot, by a rule in {RULES}:\n  {}",
             self.line
         );
         match &self.before {

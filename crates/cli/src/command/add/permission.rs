@@ -170,7 +170,7 @@ impl Act for SetUserId {
             if self.files.contains(&change.library.path) && change.changes_mode() {
                 change.change_mode()?;
                 change.tell_dpkg()?;
-                done = Some(format!("took the set-user-ID bit from {}", shown(&change.library.path)));
+                done = Some(format!("removed the set-user-ID bit from {}", shown(&change.library.path)));
             }
         }
         Ok(done)

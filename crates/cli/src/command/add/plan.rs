@@ -102,9 +102,9 @@ pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
         return Err(Finding::problem(Code::Exists, why).of(&source.name).hint(hint).into());
     }
     if let Some(other) = record.by_name(&addition.name).filter(|other| other.device != addition.device) {
-        let why = format!("is the name of {} already", shown(&other.device));
+        let why = format!("is already the name of {}", shown(&other.device));
         let hint = format!(
-            "choose another by --name, or run 'sudo vmware-bdwrapper remove {}'",
+            "choose another with --name, or run 'sudo vmware-bdwrapper remove {}'",
             quoted(&other.name)
         );
         return Err(Finding::problem(Code::Exists, why).of(&addition.name).hint(hint).into());
@@ -173,7 +173,7 @@ impl Plan {
             Ok(line) if before.as_ref() == Some(&line) => {}
             Ok(_) if before.is_some() && !is_linked => {
                 let hint = format!(
-                    "choose another name by --name, or run 'sudo vmware-bdwrapper link --remove {}'",
+                    "choose another name with --name, or run 'sudo vmware-bdwrapper link --remove {}'",
                     quoted(&name)
                 );
                 let finding = Finding::problem(
@@ -185,7 +185,7 @@ impl Plan {
             Ok(line) => self.step(Step::Rule(Rule { line, before })),
             Err(finding) => {
                 let cause = format!("{}, so its link and owner last until then", finding.cause);
-                let hint = "after each start of the system, add it again";
+                let hint = "after each boot, add it again";
                 self.remarks.push(Finding::warning(finding.code, cause).of(&source.name).hint(hint));
             }
         }
@@ -374,7 +374,7 @@ fn link_path(wanted: Option<&Path>, source: &Source, kind: Kind) -> Result<PathB
     check_name(&path)?;
     if !path.starts_with(place) {
         let why = format!("is not a name for a disk of kind {}", kind.name());
-        let hint = format!("give a name below {}, or the kind that suits it by --kind", place.display());
+        let hint = format!("give a name below {}, or the kind that suits it with --kind", place.display());
         return Err(Finding::problem(Code::Usage, why).of(&path).hint(hint).into());
     }
     Ok(path)

@@ -84,7 +84,7 @@ impl Remove {
         let vm = follow_link(&std::path::absolute(vm).unwrap_or_else(|_| vm.clone()));
         let is_its = |step: &Step| step.machine() == Some(&vm);
         if !all.iter().any(is_its) {
-            let why = format!("did not get {} by 'vmware-bdwrapper add'", shown(&addition.name));
+            let why = format!("did not get {} from 'vmware-bdwrapper add'", shown(&addition.name));
             let finding = Finding::problem(Code::NotFound, why).of(&vm);
             return Err(finding.hint("name the virtual machine it was added to, or omit --vm").into());
         }

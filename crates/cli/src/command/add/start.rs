@@ -69,7 +69,7 @@ fn menu_text(entry: &str, command: &str) -> String {
 /// Returns the unit of a user that starts a virtual machine without a window.
 pub fn unit(home: &Path, vmx: &Path) -> Result<Starter, Failure> {
     let file = vmx.to_str().filter(|file| !file.contains(char::is_control)).ok_or_else(|| {
-        let why = "has a name that a unit of systemd cannot hold";
+        let why = "has a name that a systemd unit cannot have";
         Finding::problem(Code::Unsupported, why).of(vmx).hint("rename it, or omit --headless")
     })?;
     let vmrun = find("vmrun".as_ref()).map_err(|finding| {
@@ -183,10 +183,10 @@ impl Act for Starter {
     fn text(&self, addition: &Addition) -> String {
         let (user, path) = (&addition.user, shown(&self.path));
         match self.vmx {
-            None => format!("start VMware with it from the menu of {user}, by {path}"),
-            Some(_) => format!(
-                "start the virtual machine with it without a window, where {user} enables that, by {path}"
-            ),
+            None => format!("start VMware with it from the menu of {user}: {path}"),
+            Some(_) => {
+                format!("start the virtual machine with it without a window, if {user} enables that: {path}")
+            }
         }
     }
 

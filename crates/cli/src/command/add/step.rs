@@ -104,7 +104,7 @@ pub fn as_user<T>(user: &User, act: impl FnOnce() -> Result<T, Failure>) -> Resu
         return act();
     }
     user.with_file_rights(act).unwrap_or_else(|error| {
-        let why = format!("The user's rights to files cannot be taken ({})", cause(&error));
+        let why = format!("The command cannot act with the user's rights ({})", cause(&error));
         Err(Finding::problem(Code::PermissionDenied, why).into())
     })
 }
@@ -137,7 +137,7 @@ fn deleted(file: &Path) -> OsString {
 pub enum Step {
     /// A loop device is made of the image file.
     Attach(Attach),
-    /// systemd does that at each start of the system.
+    /// systemd does that at each boot.
     Unit(Unit),
     /// Its directories are made.
     Directories(Directories),
@@ -145,7 +145,7 @@ pub enum Step {
     Link(Link),
     /// The device gets its owner.
     Owner(Owner),
-    /// udev does both at each start of the system.
+    /// udev does both at each boot.
     Rule(Rule),
     /// The configuration file is created.
     Configuration(Configuration),
