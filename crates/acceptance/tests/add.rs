@@ -1176,7 +1176,7 @@ fn replaced() {
         std::fs::remove_dir_all(desk.0.scratch.path("stand-ins")).expect("it is our directory");
         assert_eq!(failed.code(), 1, "{target}: {}", failed.out());
         failed.says("in-use", "mine.img: has been replaced by another program meanwhile", "try again");
-        failed.says("in-use", "Nothing was added: the steps before were undone", "");
+        failed.says("in-use", "Nothing was added: the earlier steps were undone", "");
         wait_for("the end of the loop device", || (attached() == before.1).then_some(()));
         std::fs::remove_file(&image).expect("it is our directory");
         desk.0.scratch.image("mine.img", MIB);
@@ -1528,7 +1528,7 @@ fn signals() {
             let failed = run(tool, signal, &add);
             assert_eq!(failed.status.code(), Some(1), "{signal} {tool}: {}", failed.err());
             failed.says("io", "Interrupted by a signal", "");
-            failed.says("io", "Nothing was added: the steps before were undone", "");
+            failed.says("io", "Nothing was added: the earlier steps were undone", "");
             assert_same(&desk.tree(), &before);
         }
         desk.run(add).expect_out();

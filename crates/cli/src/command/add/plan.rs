@@ -99,7 +99,7 @@ pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
     if let Some(known) = known.filter(|known| !known.is_same(&addition)) {
         let why = format!("is added already, as {} for {}", shown(&known.entry), known.user);
         let hint = format!("first run 'sudo vmware-bdwrapper remove {}'", quoted(&known.name));
-        return Err(Finding::problem(Code::Exists, why).of(&source.name).hint(hint).into());
+        return Err(Finding::problem(Code::Exists, why).of(&add.device).hint(hint).into());
     }
     if let Some(other) = record.by_name(&addition.name).filter(|other| other.device != addition.device) {
         let why = format!("is already the name of {}", shown(&other.device));
