@@ -689,7 +689,7 @@ fn signals() {
     let script = "(while kill -INT $PPID; do :; done) </dev/null >/dev/null 2>&1 & exit 3";
     let outcome = trace(&disk).args(["sh", "-c", script]).output();
     assert_eq!(outcome.code(), 3);
-    assert!(outcome.err().contains("# No request came: "), "{}", outcome.err());
+    assert!(outcome.err().contains("# No requests: "), "{}", outcome.err());
 }
 
 fn output() {
@@ -893,12 +893,12 @@ fn replay_other_kind() {
     let out =
         replay(&file).args(["--device", &other.entry(), "--device", &third.entry()]).output().expect_out();
     assert!(out.contains("8 requests: 0 as recorded, 0 different, 8 left out."), "{out}");
-    assert!(out.contains("its device is not given"), "{out}");
+    assert!(out.contains("its device is not listed"), "{out}");
     // One that is not there.
     let absent = format!("{}=scsi", disk.scratch().path("absent").display());
     let outcome = replay(&file).args(["--device", &absent]).output();
     assert_eq!(outcome.code(), 1);
-    outcome.says("not-found", "absent: cannot be opened for reading", "name a device that can");
+    outcome.says("not-found", "absent: cannot be opened for reading", "name a device that can be opened");
 }
 
 /// Fields by name, data without names by its bytes, and the same difference but once.
@@ -1297,7 +1297,7 @@ fn usage() {
     for (arguments, code, words) in [
         (vec![], "usage", "PROGRAM"),
         (vec!["true"], "usage", "No device is given"),
-        (vec!["--device", "=scsi", "true"], "bad-entry", "=scsi: is not an absolute name"),
+        (vec!["--device", "=scsi", "true"], "bad-entry", "=scsi: is not an absolute path"),
         (vec!["--replay", "x", "true"], "usage", "cannot be used with"),
         (vec!["--write", "true"], "usage", "--write"),
         (vec!["--replay", "x", "-o", "y"], "usage", "cannot be used with"),
@@ -1558,7 +1558,7 @@ fn signals_to_the_front() {
     let script = format!("{front}; (while kill -INT $front; do :; done) </dev/null >/dev/null 2>&1 & exit 3");
     let outcome = trace().args(["sh", "-c", &script]).output();
     assert!([3, 130].contains(&outcome.code()), "{}", outcome.err());
-    assert!(outcome.err().contains("# No request came: "), "{}", outcome.err());
+    assert!(outcome.err().contains("# No requests: "), "{}", outcome.err());
 }
 
 /// A conversation with `supervised lines`; returns its supervisor.
