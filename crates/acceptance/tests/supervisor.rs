@@ -55,7 +55,7 @@ const OF_THE_LIBRARY: [(&str, &str); 18] = [
 const ENTRIES: &str = "entries that the library reads; the command reads the supervisor's";
 
 /// Files of this directory whose trials do not run here, and why.
-const OTHER_FILES: [(&str, &str); 22] = [
+const OTHER_FILES: [(&str, &str); 23] = [
     ("add", COMMAND),
     ("choice", COMMAND),
     ("command", COMMAND),
@@ -74,6 +74,7 @@ const OTHER_FILES: [(&str, &str); 22] = [
     ("library", "the library's file"),
     ("link", COMMAND),
     ("packages", "what is installed"),
+    ("reservations", "what a supervisor alone has"),
     ("secure", "the library in set-user-ID programs, and its file of settings"),
     ("snapshots", COMMAND),
     ("sudo", "what a supervisor of root's alone does"),
