@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use acceptance::{Disk, Engine, Medium, Need, Outcome, Run, Sgio, main as harness, needs, trial};
 use disk::request::{Family, REQUESTS, family};
-use disk::scsi::command::COMMANDS;
+use disk::scsi::command::{COMMANDS, Command, Disks, Operation};
 
 const MIB: u64 = 1 << 20;
 const ENGINES: [Engine; 2] = [Engine::Library, Engine::Supervisor];
@@ -81,8 +81,21 @@ impl Chance {
         }
     }
 
-    /// A command, most often one that there is.
+    /// A command, most often one that there is. What only one engine has is left out, and the list of what
+    /// there is.
     fn cdb(&mut self) -> Vec<u8> {
+        loop {
+            let cdb = self.any_cdb();
+            let is_of_one = |row: &Command| {
+                row.disks == Disks::Shared || row.operation == Operation::ReportOperationCodes
+            };
+            if !COMMANDS.iter().any(|row| row.operation_code() == cdb[0] && is_of_one(row)) {
+                return cdb;
+            }
+        }
+    }
+
+    fn any_cdb(&mut self) -> Vec<u8> {
         let usage = COMMANDS[self.below(COMMANDS.len())].usage;
         let mut cdb: Vec<u8> = usage.iter().map(|bits| self.byte() & bits).collect();
         cdb[0] = usage[0];

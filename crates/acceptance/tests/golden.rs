@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use acceptance::{Disk, Medium, Need, Outcome, Run, Trial, i386_program, main as harness, trial};
+use acceptance::{
+    Disk, Engine, Medium, Need, Outcome, Run, Trial, engine, i386_program, main as harness, trial,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -426,12 +428,66 @@ const I386_DIFFERENCES: &[Difference] = &[
     },
 ];
 
+/// What differs under a supervisor, instead of what [`DIFFERENCES`] has for the same row.
+const SUPERVISOR_DIFFERENCES: &[Difference] = &[
+    Difference {
+        row: "IOC_PR_REGISTER",
+        kinds: SCSI,
+        media: ANY,
+        users: ROOT,
+        ours: Ours::Row("0\t-\t"),
+        why: "the supervisor has reservations, that disk has none",
+    },
+    Difference {
+        row: "IOC_PR_REGISTER(un)",
+        kinds: SCSI,
+        media: ANY,
+        users: ROOT,
+        ours: Ours::Row("0\t-\t"),
+        why: "as above",
+    },
+    Difference {
+        row: "IOC_PR_CLEAR",
+        kinds: SCSI,
+        media: ANY,
+        users: ROOT,
+        // RESERVATION CONFLICT: the key that was registered is no more.
+        ours: Ours::Row("24\t-\t"),
+        why: "as above",
+    },
+    Difference {
+        row: "IOC_PR_REGISTER",
+        kinds: SATA,
+        media: ANY,
+        users: ROOT,
+        ours: Ours::Row("-1\tEOPNOTSUPP\t"),
+        why: "no reservations; Linux 6.1 let the disk's CHECK CONDITION through as a result",
+    },
+    Difference {
+        row: "IOC_PR_REGISTER(un)",
+        kinds: SATA,
+        media: ANY,
+        users: ROOT,
+        ours: Ours::Row("-1\tEOPNOTSUPP\t"),
+        why: "as above",
+    },
+    Difference {
+        row: "IOC_PR_CLEAR",
+        kinds: SATA,
+        media: ANY,
+        users: ROOT,
+        ours: Ours::Row("-1\tEOPNOTSUPP\t"),
+        why: "as above",
+    },
+];
+
 /// The difference that applies to a row; there is none or one.
 fn difference(case: Case, row: &str) -> Option<&'static Difference> {
     let is_row = |difference: &&Difference| difference.row == row && difference.media.contains(&case.medium);
-    let i386 = || I386_DIFFERENCES.iter().filter(is_row);
+    let has = |list: &'static [Difference]| list.iter().any(|difference| is_row(&difference));
     let list = match case.program {
-        Program::I386 if i386().next().is_some() => I386_DIFFERENCES,
+        _ if engine() == Engine::Supervisor && has(SUPERVISOR_DIFFERENCES) => SUPERVISOR_DIFFERENCES,
+        Program::I386 if has(I386_DIFFERENCES) => I386_DIFFERENCES,
         _ => DIFFERENCES,
     };
     let mut applying = list
@@ -519,12 +575,25 @@ const SAME_DATA: [&str; 11] = [
 /// - what the disk is and can (data of INQUIRY, MODE SENSE and the like),
 /// - the residual count: exact here, while that adapter says 0 where less came than there was room for,
 /// - the field pointer of INVALID FIELD IN CDB, which that disk does not give.
+/// The same of a SCSI disk that is root's under a supervisor; without a reason: they are the same there.
+const SUPERVISOR_COMMANDS: &[(&str, &str)] = &[
+    ("SG_IO:PR IN caps", "the supervisor has reservations, that disk has none"),
+    ("SG_IO:PR IN read keys", "the supervisor has reservations, that disk has none"),
+    ("SG_IO:RESERVE6", ""),
+    ("SG_IO:RELEASE6", ""),
+];
+
 fn compare_command(case: Case, row: &str, real: &str, said: &str) -> Result<(), String> {
     let refused = |text: &str| text.starts_with("-1");
     let is_other = |&(other, kinds, users, _): &(&str, &[&str], &[User], _)| {
         other == row && kinds.contains(&case.kind) && users.contains(&case.user)
     };
-    if OTHER_COMMANDS.iter().any(is_other) {
+    let is_shared = engine() == Engine::Supervisor && case.kind == "scsi" && case.user == User::Root;
+    let is_other = match SUPERVISOR_COMMANDS.iter().find(|(other, _)| is_shared && *other == row) {
+        Some((_, why)) => !why.is_empty(),
+        None => OTHER_COMMANDS.iter().any(is_other),
+    };
+    if is_other {
         return if real == said { Err("the difference is no longer one".into()) } else { Ok(()) };
     }
     if SAME_DATA.contains(&row) || refused(real) || refused(said) {
@@ -635,7 +704,7 @@ fn check(case: Case) {
         };
         wrong.push(format!("{row}: {said}; {right}"));
     }
-    for difference in DIFFERENCES.iter().chain(I386_DIFFERENCES) {
+    for difference in DIFFERENCES.iter().chain(I386_DIFFERENCES).chain(SUPERVISOR_DIFFERENCES) {
         assert!(golden.contains_key(difference.row), "no table has the row {}", difference.row);
     }
     if case.kind == "ide" {
@@ -652,10 +721,15 @@ fn check(case: Case) {
 fn documented() {
     let commands = OTHER_COMMANDS.iter().map(|&(row, kinds, users, why)| (row, kinds, "both", users, why));
     let own = documented_differences(DIFFERENCES).chain(commands).collect();
+    let more = SUPERVISOR_COMMANDS
+        .iter()
+        .filter(|(_, why)| !why.is_empty())
+        .map(|&(row, why)| (row, SCSI, "both", ROOT, why));
+    let supervisor = documented_differences(SUPERVISOR_DIFFERENCES).chain(more).collect();
     let i386 = documented_differences(I386_DIFFERENCES).collect();
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/differences.md");
     let text = std::fs::read_to_string(file).expect("it is part of the sources");
-    for table in [own, i386].map(documented_table) {
+    for table in [own, supervisor, i386].map(documented_table) {
         assert!(text.contains(&table), "docs/differences.md is to have this table:\n{table}");
     }
 }

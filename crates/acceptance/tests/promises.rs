@@ -188,6 +188,9 @@ fn ask_everything(scratch: &Scratch, path: &Path, entry: &str, flags: &str) {
         let is_answer = line.contains("write(") && !line.contains(&name);
         // What a supervisor has instead of the program's standard input and output, and its memory.
         let is_supervisors = line.contains("\"/dev/null\"") || line.contains("/mem>");
+        // What supervisors share.
+        let is_supervisors =
+            is_supervisors || line.contains("/vmware-bdwrapper\"") || line.contains("/vmware-bdwrapper");
         // strace(1) does not know which call a thread was in when its process ended.
         let is_supervisors = is_supervisors || line.contains("???(");
         assert!(is_other || is_answer || is_supervisors || line.contains("+++"), "{entry}, {flags}: {line}");

@@ -34,7 +34,6 @@ fn main() -> ExitCode {
     trials.extend(disk_trials("IOC_PR", &["scsi", "sata", "ide"], &[], root, requests));
     trials.extend(disk_trials("mode parameters and capacity", &["scsi"], &[], &[], changes));
     trials.push(trial("process groups", &[Need::Root, Need::Tool("sg_persist")], process_groups));
-    trials.push(trial("the library has none", &[Need::Root, Need::Tool("sg_persist")], library));
     trials.push(trial("discarding", &[Need::Root, Need::Devices, Need::Tool("blkdiscard")], discarding));
     trials.push(trial("a state of another layout", root, another_layout));
     trials.push(trial("an ordinary user's runs", &[], ordinary_user));
@@ -318,14 +317,6 @@ fn process_groups() {
     // RESERVATION CONFLICT, then what preempted it.
     let reads: Vec<&str> = said.lines().filter(|line| line.starts_with("read ")).collect();
     assert_eq!(reads, ["read 24", "read 0"], "{said}");
-}
-
-/// One process of many that have the device open cannot know what others reserve.
-fn library() {
-    let disk = image();
-    let run = disk.run_on(Engine::Library, "sg_persist").args(["--no-inquiry", "-k"]).arg(disk.path());
-    // ILLEGAL REQUEST, invalid operation code.
-    assert_eq!(run.output().code(), 9);
 }
 
 /// The kernel's own requests that write keep to reservations, too.

@@ -10,8 +10,9 @@ use std::process::ExitCode;
 
 use acceptance::clients::LIST;
 use acceptance::{
-    Disk, Engine, Loop, Medium, Name, Need, Outcome, Run, Scratch, Sgio, Trial, assert_same, clients,
-    command, disk_trials, engine, hex, is_root, main as harness, needs, parent, pattern, trial, wait_for,
+    Disk, Engine, Loop, Medium, Name, Need, Outcome, Run, Scratch, Sgio, Trial, assert_same, by_engine,
+    clients, command, disk_trials, engine, hex, is_root, main as harness, needs, parent, pattern, trial,
+    wait_for,
 };
 
 const MIB: u64 = 1 << 20;
@@ -62,6 +63,7 @@ pub fn trials() -> Vec<Trial> {
         add("superuser/image", &["cc"], |kind| superuser(Medium::Image, kind));
         add("superuser/loop", &["cc"], |kind| superuser(Medium::Loop, kind));
     }
+    trials.push(trial("reservations", &[Need::Root, Need::Tool("sg_persist")], reservations));
     trials.push(trial("append", &[Need::Tool("cc")], append));
     trials.push(trial("size/4096-image", &[Need::Tool("cc")], big_blocks_image));
     for (name, size) in [("3-TiB", 3 << 40), ("4-EiB", 1 << 62)] {
@@ -528,6 +530,15 @@ fn user(medium: Medium, kind: &'static str) {
     }
     let refused = command(&disk, "sg_compare_and_write --lba=0 --num=1 --in=/dev/zero DEV").nobody().output();
     assert_ne!(refused.code(), 0, "{}", refused.out());
+}
+
+/// One process of many that have the device open cannot know what others reserve.
+fn reservations() {
+    let disk = Disk::new(Medium::Image, "scsi", MIB);
+    let run = disk.run("sg_persist").args(["--no-inquiry", "-k"]).arg(disk.path());
+    // ILLEGAL REQUEST, invalid operation code.
+    let expected = by_engine("reservations, and commands about several clients or the whole disk", 9, 0);
+    assert_eq!(run.output().code(), expected);
 }
 
 fn superuser(medium: Medium, kind: &'static str) {
