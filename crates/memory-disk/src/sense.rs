@@ -13,6 +13,8 @@ pub const ACCESS_DENIED_NO_ACCESS_RIGHTS: Sense = sense(0x5, 0x2002);
 pub const CAPACITY_DATA_HAS_CHANGED: Sense = sense(0x6, 0x2a09);
 /// HARDWARE ERROR, INTERNAL TARGET FAILURE
 pub const INTERNAL_TARGET_FAILURE: Sense = sense(0x4, 0x4400);
+/// COPY ABORTED, NO ADDITIONAL SENSE INFORMATION
+pub const COPY_ABORTED: Sense = sense(0xa, 0x0000);
 /// ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE
 pub const INVALID_COMMAND_OPERATION_CODE: Sense = sense(0x5, 0x2000);
 /// ILLEGAL REQUEST, INVALID FIELD IN CDB
@@ -39,7 +41,7 @@ pub const WRITE_ERROR: Sense = sense(0x3, 0x0c00);
 pub const WRITE_PROTECTED: Sense = sense(0x7, 0x2700);
 
 const fn sense(key: u8, asc_ascq: u16) -> Sense {
-    Sense { key, asc_ascq, information: None, field: None, descriptor: None }
+    Sense { key, asc_ascq, information: None, field: None, segment: None, descriptor: None }
 }
 
 /// INVALID FIELD IN CDB at a byte, with or without a bit.
@@ -71,7 +73,10 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
     match bytes[0] {
         0x70 | 0xf0 => {
             assert_eq!(bytes.len(), 18, "{bytes:02x?}");
-            assert_eq!((bytes[1], bytes[7], &bytes[8..12], bytes[14]), (0, 10, &[0; 4][..], 0));
+            assert_eq!((bytes[1], bytes[7], &bytes[8..10], bytes[14]), (0, 10, &[0; 2][..], 0));
+            let segment = number(&bytes[10..12]) as u16;
+            let is_copy = bytes[2] == COPY_ABORTED.key;
+            assert!(is_copy || segment == 0, "{bytes:02x?}");
             let valid = bytes[0] & 0x80 != 0;
             let information = number(&bytes[3..7]);
             assert!(valid || information == 0, "{bytes:02x?}");
@@ -80,6 +85,7 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
                 asc_ascq: asc_ascq(&bytes[12..]),
                 information: valid.then_some(information),
                 field: field(&bytes[15..18]),
+                segment: is_copy.then_some(segment),
                 descriptor: None,
             }
         }
@@ -91,6 +97,7 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
                 let (this, next) = rest.split_at(2 + usize::from(length));
                 match (kind, length) {
                     (0, 10) => got.information = Some(number(&this[4..])),
+                    (1, 10) => got.segment = Some(number(&this[2..]) as u16),
                     (2, 6) => got.field = field(&this[4..]),
                     (9, 12) => got.descriptor = this.try_into().ok(),
                     _ => panic!("no such descriptor: {this:02x?}"),

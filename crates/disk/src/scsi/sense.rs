@@ -24,6 +24,8 @@ pub struct Sense {
     pub information: Option<u64>,
     /// Which field is wrong.
     pub field: Option<Field>,
+    /// COMMAND-SPECIFIC INFORMATION of EXTENDED COPY: the segment descriptor that could not be processed.
+    pub segment: Option<u16>,
     /// A descriptor of another standard (ATA Status Return: SAT-3, 12.2.2.6).
     pub descriptor: Option<[u8; 14]>,
 }
@@ -62,15 +64,26 @@ named! {
     0x6 0x2a04 RESERVATIONS_RELEASED "RESERVATIONS RELEASED"
     0x6 0x2a05 REGISTRATIONS_PREEMPTED "REGISTRATIONS PREEMPTED"
     0x6 0x2a09 CAPACITY_DATA_HAS_CHANGED "CAPACITY DATA HAS CHANGED"
+    0x5 0x2606 TOO_MANY_TARGET_DESCRIPTORS "TOO MANY TARGET DESCRIPTORS"
+    0x5 0x2607 UNSUPPORTED_TARGET_DESCRIPTOR_TYPE_CODE "UNSUPPORTED TARGET DESCRIPTOR TYPE CODE"
+    0x5 0x2608 TOO_MANY_SEGMENT_DESCRIPTORS "TOO MANY SEGMENT DESCRIPTORS"
+    0x5 0x2609 UNSUPPORTED_SEGMENT_DESCRIPTOR_TYPE_CODE "UNSUPPORTED SEGMENT DESCRIPTOR TYPE CODE"
+    0x5 0x260b INLINE_DATA_LENGTH_EXCEEDED "INLINE DATA LENGTH EXCEEDED"
     0x7 0x2700 WRITE_PROTECTED "WRITE PROTECTED"
     0x7 0x2707 SPACE_ALLOCATION_FAILED_WRITE_PROTECT "SPACE ALLOCATION FAILED WRITE PROTECT"
+    0xa 0x0000 COPY_ABORTED "NO ADDITIONAL SENSE INFORMATION"
+    0xa 0x0804 UNREACHABLE_COPY_TARGET "UNREACHABLE COPY TARGET"
+    0xa 0x0d01 THIRD_PARTY_DEVICE_FAILURE "THIRD PARTY DEVICE FAILURE"
+    0xa 0x0d02 COPY_TARGET_DEVICE_NOT_REACHABLE "COPY TARGET DEVICE NOT REACHABLE"
+    0xa 0x0d03 INCORRECT_COPY_TARGET_DEVICE_TYPE "INCORRECT COPY TARGET DEVICE TYPE"
+    0xa 0x260a UNEXPECTED_INEXACT_SEGMENT "UNEXPECTED INEXACT SEGMENT"
     0xb 0x0000 ABORTED_COMMAND "NO ADDITIONAL SENSE INFORMATION"
     0xe 0x1d00 MISCOMPARE_DURING_VERIFY_OPERATION "MISCOMPARE DURING VERIFY OPERATION"
 }
 
 impl Sense {
     const fn new(key: u8, asc_ascq: u16) -> Sense {
-        Sense { key, asc_ascq, information: None, field: None, descriptor: None }
+        Sense { key, asc_ascq, information: None, field: None, segment: None, descriptor: None }
     }
 
     /// INVALID FIELD IN CDB: this byte, and this bit of it.
@@ -81,6 +94,11 @@ impl Sense {
     /// INVALID FIELD IN PARAMETER LIST: this byte, and this bit of it.
     pub const fn invalid_field_in_parameter_list(byte: u16, bit: Option<u8>) -> Sense {
         Sense { field: Some(Field { in_cdb: false, byte, bit }), ..Sense::INVALID_FIELD_IN_PARAMETER_LIST }
+    }
+
+    /// The same about a byte of the parameter list.
+    pub const fn at(self, byte: u16) -> Sense {
+        Sense { field: Some(Field { in_cdb: false, byte, bit: None }), ..self }
     }
 
     /// The same about a logical block, or with an offset.
@@ -109,6 +127,7 @@ impl Sense {
             put(0, &[valid, 0, self.key]);
             put(3, &information.unwrap_or(0).to_be_bytes());
             put(7, &[10]);
+            put(10, &self.segment.unwrap_or(0).to_be_bytes());
             put(12, &[code, qualifier, 0]);
             put(15, &self.sense_key_specific());
             return (out, 18);
@@ -124,6 +143,11 @@ impl Sense {
             put(length, &[0x02, 0x06, 0, 0]);
             put(length + 4, &self.sense_key_specific());
             length += 8;
+        }
+        if let Some(segment) = self.segment {
+            put(length, &[0x01, 0x0a]);
+            put(length + 10, &segment.to_be_bytes());
+            length += 12;
         }
         if let Some(descriptor) = self.descriptor {
             put(length, &descriptor);
