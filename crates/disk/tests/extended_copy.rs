@@ -365,7 +365,7 @@ fn reservations_of_others() {
 fn parameter_lists_that_are_wrong() {
     let disk = pair();
     let (cscds, segment) = ([cscd(FIRST, 512), cscd(SECOND, 512)], blocks(0, [0, 1], 1, 0, 0));
-    let right = list(1, DISCARD, &cscds, &[segment.clone()]);
+    let right = list(1, DISCARD, &cscds, std::slice::from_ref(&segment));
     let change = |at: usize, bytes: &[u8]| {
         let mut list = right.clone();
         list[at..at + bytes.len()].copy_from_slice(bytes);
@@ -435,8 +435,8 @@ fn status_of_a_copy() {
     let (one, two) = (blocks(0, [0, 1], 1, 0, 0), blocks(0, [0, 1], 3, 0, 0));
     assert_eq!(status(&disk, 1).check(), cdb_field(2, 7));
     copy(&disk, 1, 0, &[one.clone(), two]).good();
-    copy(&disk, 2, DISCARD, &[one.clone()]).good();
-    copy(&disk, 0, 3, &[one.clone()]).good();
+    copy(&disk, 2, DISCARD, std::slice::from_ref(&one)).good();
+    copy(&disk, 0, 3, std::slice::from_ref(&one)).good();
     let completed = [0, 0, 0, 8, 1, 0, 2, 0, 0, 0, 6, 0];
     assert_eq!(status(&disk, 1).good(), completed);
     assert_eq!(status(&disk, 1).good(), completed);
@@ -448,19 +448,19 @@ fn status_of_a_copy() {
     let other = disk.host.shared.as_ref().expect("it has one").borrow_mut().add_nexus();
     let first = std::mem::replace(&mut disk.nexus, Nexus::new(other));
     assert_eq!(status(&disk, 1).check(), cdb_field(2, 7));
-    copy(&disk, 1, 0, &[one.clone()]).good();
+    copy(&disk, 1, 0, std::slice::from_ref(&one)).good();
     disk.host.shared.as_ref().expect("it has one").borrow_mut().lose_nexus(other);
     assert_eq!(status(&disk, 1).check(), cdb_field(2, 7));
     disk.nexus = first;
     assert_eq!(status(&disk, 1).good(), completed);
     // A copy with the same identifier that fails has none; a list that is wrong is not one.
-    copy(&disk, 1, 1, &[one.clone()]).check();
+    copy(&disk, 1, 1, std::slice::from_ref(&one)).check();
     assert_eq!(status(&disk, 1).good(), completed);
     assert_eq!(copy(&disk, 1, 0, &[blocks(0, [0, 1], 1, 64, 0)]).check(), aborted(0, 0, SEGMENT + 12));
     assert_eq!(status(&disk, 1).check(), cdb_field(2, 7));
     // The oldest is discarded.
     for identifier in 1..=17 {
-        copy(&disk, identifier, 0, &[one.clone()]).good();
+        copy(&disk, identifier, 0, std::slice::from_ref(&one)).good();
     }
     assert_eq!(status(&disk, 1).check(), cdb_field(2, 7));
     assert_eq!(status(&disk, 2).good(), [0, 0, 0, 8, 1, 0, 1, 0, 0, 0, 2, 0]);
