@@ -99,7 +99,7 @@ fn receive(action: u8, identifier: u8) -> [u8; 16] {
 /// COPY ABORTED: the additional sense code, and the byte of the parameter list.
 fn aborted(asc_ascq: u16, segment: u16, byte: impl Into<Option<u16>>) -> Sense {
     let field = byte.into().map(|byte| Field { in_cdb: false, byte, bit: None });
-    Sense { asc_ascq, segment: Some(segment), field, ..COPY_ABORTED }
+    Sense { asc_ascq, information: Some(segment.into()), field, ..COPY_ABORTED }
 }
 
 /// ILLEGAL REQUEST with this additional sense code.
@@ -524,8 +524,8 @@ fn descriptor_format() {
     let reply = copy(&disk, &[blocks(0, [0, 1], 1, 0, 0), blocks(0, [0, 1], 1, 64, 0)]);
     let expected = [
         &[0x72, 0x0a, 0, 0, 0, 0, 0, 20][..],
-        &[0x02, 0x06, 0, 0, 0x80, 0, 120, 0],
         &[0x01, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        &[0x02, 0x06, 0, 0, 0x80, 0, 120, 0],
     ];
     assert_eq!(reply.sense, expected.concat());
     assert_eq!(reply.check(), aborted(0, 1, SEGMENT + 28 + 12));

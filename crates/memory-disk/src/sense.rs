@@ -41,7 +41,7 @@ pub const WRITE_ERROR: Sense = sense(0x3, 0x0c00);
 pub const WRITE_PROTECTED: Sense = sense(0x7, 0x2700);
 
 const fn sense(key: u8, asc_ascq: u16) -> Sense {
-    Sense { key, asc_ascq, information: None, field: None, segment: None, descriptor: None }
+    Sense { key, asc_ascq, information: None, field: None, descriptor: None }
 }
 
 /// INVALID FIELD IN CDB at a byte, with or without a bit.
@@ -74,7 +74,7 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
         0x70 | 0xf0 => {
             assert_eq!(bytes.len(), 18, "{bytes:02x?}");
             assert_eq!((bytes[1], bytes[7], &bytes[8..10], bytes[14]), (0, 10, &[0; 2][..], 0));
-            let segment = number(&bytes[10..12]) as u16;
+            let segment = number(&bytes[10..12]);
             let is_copy = bytes[2] == COPY_ABORTED.key;
             assert!(is_copy || segment == 0, "{bytes:02x?}");
             let valid = bytes[0] & 0x80 != 0;
@@ -83,9 +83,8 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
             Sense {
                 key: bytes[2],
                 asc_ascq: asc_ascq(&bytes[12..]),
-                information: valid.then_some(information),
+                information: if is_copy { Some(segment) } else { valid.then_some(information) },
                 field: field(&bytes[15..18]),
-                segment: is_copy.then_some(segment),
                 descriptor: None,
             }
         }
@@ -97,7 +96,7 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
                 let (this, next) = rest.split_at(2 + usize::from(length));
                 match (kind, length) {
                     (0, 10) => got.information = Some(number(&this[4..])),
-                    (1, 10) => got.segment = Some(number(&this[2..]) as u16),
+                    (1, 10) => got.information = Some(number(&this[2..])),
                     (2, 6) => got.field = field(&this[4..]),
                     (9, 12) => got.descriptor = this.try_into().ok(),
                     _ => panic!("no such descriptor: {this:02x?}"),

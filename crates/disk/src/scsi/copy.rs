@@ -272,7 +272,7 @@ fn aborted(outcome: Outcome, number: usize) -> Outcome {
         _ => return outcome,
     };
     let key = Sense::COPY_ABORTED.key;
-    Sense { key, information: None, segment: Some(number as u16), ..sense }.into()
+    Sense { key, information: Some(number as u64), ..sense }.into()
 }
 
 impl<H: Host> Task<'_, H> {

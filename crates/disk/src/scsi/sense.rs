@@ -20,12 +20,11 @@ pub struct Sense {
     pub key: u8,
     /// Additional sense code and qualifier (SPC-4, annex D).
     pub asc_ascq: u16,
-    /// INFORMATION: the first logical block that is concerned, or an offset.
+    /// INFORMATION: the first logical block that is concerned, or an offset. With COPY ABORTED it is
+    /// COMMAND-SPECIFIC INFORMATION: the segment descriptor that could not be processed.
     pub information: Option<u64>,
     /// Which field is wrong.
     pub field: Option<Field>,
-    /// COMMAND-SPECIFIC INFORMATION of EXTENDED COPY: the segment descriptor that could not be processed.
-    pub segment: Option<u16>,
     /// A descriptor of another standard (ATA Status Return: SAT-3, 12.2.2.6).
     pub descriptor: Option<[u8; 14]>,
 }
@@ -83,7 +82,7 @@ named! {
 
 impl Sense {
     const fn new(key: u8, asc_ascq: u16) -> Sense {
-        Sense { key, asc_ascq, information: None, field: None, segment: None, descriptor: None }
+        Sense { key, asc_ascq, information: None, field: None, descriptor: None }
     }
 
     /// INVALID FIELD IN CDB: this byte, and this bit of it.
@@ -121,13 +120,13 @@ impl Sense {
         let mut out = [0; 28];
         let [code, qualifier] = self.asc_ascq.to_be_bytes();
         let mut put = |at: usize, bytes: &[u8]| copy(&mut out, at, bytes);
+        let is_copy = self.key == Sense::COPY_ABORTED.key;
         if !descriptor_format && self.descriptor.is_none() {
             let information = self.information.and_then(|information| u32::try_from(information).ok());
-            let valid = if information.is_some() { 0xf0 } else { 0x70 };
+            let valid = if information.is_some() && !is_copy { 0xf0 } else { 0x70 };
             put(0, &[valid, 0, self.key]);
-            put(3, &information.unwrap_or(0).to_be_bytes());
+            put(if is_copy { 8 } else { 3 }, &information.unwrap_or(0).to_be_bytes());
             put(7, &[10]);
-            put(10, &self.segment.unwrap_or(0).to_be_bytes());
             put(12, &[code, qualifier, 0]);
             put(15, &self.sense_key_specific());
             return (out, 18);
@@ -135,7 +134,8 @@ impl Sense {
         put(0, &[0x72, self.key, code, qualifier]);
         let mut length = 8;
         if let Some(information) = self.information {
-            put(length, &[0x00, 0x0a, 0x80, 0]);
+            let (descriptor_type, valid) = if is_copy { (0x01, 0) } else { (0x00, 0x80) };
+            put(length, &[descriptor_type, 0x0a, valid, 0]);
             put(length + 4, &information.to_be_bytes());
             length += 12;
         }
@@ -143,11 +143,6 @@ impl Sense {
             put(length, &[0x02, 0x06, 0, 0]);
             put(length + 4, &self.sense_key_specific());
             length += 8;
-        }
-        if let Some(segment) = self.segment {
-            put(length, &[0x01, 0x0a]);
-            put(length + 10, &segment.to_be_bytes());
-            length += 12;
         }
         if let Some(descriptor) = self.descriptor {
             put(length, &descriptor);
