@@ -13,7 +13,7 @@ pub struct Shared {
     /// The number that the last new I_T nexus got.
     last_nexus: u64,
     /// The reservations.
-    pub(crate) reservations: Reservations,
+    pub reservations: Reservations,
     /// The copies whose status can be received.
     pub(crate) copies: Copies,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use disk::abi::Long;
 use disk::record::Header;
-use disk::request::{self, Argument, Family, Shape};
+use disk::request::{self, Argument, Family, SCSI_IOCTL_SEND_COMMAND, SG_IO, Shape};
 use disk::trace::capture::Capture;
 use disk::{Abi, Answer, Caller as _, Device, Errno, Shared};
 use engine::call::{Call, Process};
@@ -323,8 +323,8 @@ pub fn answer(pool: &'static Pool, notification: &Notification) -> Option<Reply>
         Err(_) => return unknown(),
     };
     let device = Device { entry, index, settings: clients.settings(), nexus: &nexus };
-    let begun =
-        if matches!(family, Family::Scsi | Family::Reservation) { clients.begin(entry) } else { None };
+    let can_be_waited_for = matches!(request, SG_IO | SCSI_IOCTL_SEND_COMMAND);
+    let begun = if can_be_waited_for { clients.begin(entry) } else { None };
     let caller = Caller {
         pool,
         target,

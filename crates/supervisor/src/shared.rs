@@ -414,3 +414,129 @@ fn make_anew(file: &File) -> io::Result<()> {
     rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size_of::<Head>() as u64)?;
     std::os::unix::fs::FileExt::write_all_at(file, &LAYOUT.to_ne_bytes(), offset_of!(Head, layout) as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory for states, removed when it is dropped.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Directory {
+            let path = std::env::temp_dir().join(format!("bdwrapper-shared-{name}-{}", std::process::id()));
+            std::fs::create_dir(&path).expect("nobody else has it");
+            Directory(path)
+        }
+
+        /// The state of a device as one more supervisor has it.
+        fn open(&self, name: &str) -> &'static State {
+            let state = State::open(Some(&self.0.join("states")), name.into()).expect("it can be opened");
+            Box::leak(Box::new(state))
+        }
+
+        fn files(&self) -> usize {
+            std::fs::read_dir(self.0.join("states")).expect("it is there").count()
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// Ends a supervisor as SIGKILL does: its locks end with its descriptor and its mapping.
+    fn kill(state: &State) {
+        let start = std::ptr::from_ref(state.head).cast_mut().cast();
+        // SAFETY: both are the state's alone, which is not used any more and never dropped.
+        unsafe {
+            libc::munmap(start, size_of::<Head>());
+            libc::close(state.file.as_raw_fd());
+        }
+    }
+
+    fn last(state: &State) -> u64 {
+        state.change(Shared::add_nexus).expect("it can be changed") - 1
+    }
+
+    #[test]
+    fn what_one_supervisor_changes_another_sees() {
+        let directory = Directory::new("sees");
+        let (one, other, apart) = (directory.open("a"), directory.open("a"), directory.open("b"));
+        assert_eq!((one.add_nexus(), other.add_nexus(), one.add_nexus()), (Ok(1), Ok(2), Ok(3)));
+        assert_eq!((last(other), last(apart)), (3, 0));
+        assert!(
+            std::ptr::eq(one.settings(), one.settings()) && !std::ptr::eq(one.settings(), other.settings())
+        );
+    }
+
+    #[test]
+    fn the_file_lasts_as_long_as_somebody_uses_it() {
+        let directory = Directory::new("lasts");
+        let (one, other) = (directory.open("a"), directory.open("a"));
+        assert_eq!(one.add_nexus(), Ok(1));
+        one.close();
+        kill(one);
+        assert_eq!((directory.files(), last(other)), (1, 1));
+        other.close();
+        kill(other);
+        assert_eq!(directory.files(), 0);
+        let killed = directory.open("a");
+        assert_eq!(last(killed), 0);
+        kill(killed);
+        // What nobody uses any more is made anew.
+        assert_eq!((directory.files(), last(directory.open("a"))), (1, 0));
+    }
+
+    #[test]
+    fn what_a_killed_supervisor_blocks_is_free_again() {
+        let directory = Directory::new("killed");
+        let (one, other) = (directory.open("a"), directory.open("a"));
+        let number = one.add_nexus().expect("there is room");
+        let blocking = || other.look(Shared::blocking_nexus).expect("it can be read");
+        let reserved = one.change(|shared| shared.reservations.reserve_unit(number));
+        assert_eq!(reserved, Ok(Ok(())));
+        other.lose_dead();
+        assert_eq!(blocking(), Some(number));
+        kill(one);
+        other.lose_dead();
+        assert_eq!(blocking(), None);
+    }
+
+    #[test]
+    fn commands_that_have_begun_are_waited_for() {
+        let directory = Directory::new("begun");
+        let (one, other) = (directory.open("a"), directory.open("a"));
+        let soon = Some(Duration::from_millis(20));
+        for begins in [one, other] {
+            let command = begins.begin().expect("it begins");
+            let own = one.begin().expect("it begins");
+            assert_eq!(one.wait_for_others(Some(&own), soon), Err(Errno::ETIMEDOUT));
+            // What begins later is not waited for.
+            let later = begins.begin().expect("it begins");
+            drop(command);
+            let own = one.begin().expect("it begins");
+            assert_eq!(one.wait_for_others(Some(&own), soon), Err(Errno::ETIMEDOUT));
+            drop(later);
+            assert_eq!(one.wait_for_others(None, None), Ok(()));
+        }
+        std::mem::forget(other.begin().expect("it begins"));
+        kill(other);
+        assert_eq!(one.wait_for_others(None, None), Ok(()));
+    }
+
+    #[test]
+    fn another_layout_and_a_foreign_directory_are_refused() {
+        let directory = Directory::new("layout");
+        let state = directory.open("a");
+        std::os::unix::fs::FileExt::write_all_at(&state.file, &[0xff; 8], 0).expect("it can be written");
+        let path = directory.0.join("states");
+        let error = State::open(Some(&path), "a".into()).err().map(|error| error.kind());
+        assert_eq!(error, Some(io::ErrorKind::InvalidData));
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("it is ours");
+        let alone = State::open(Some(&path), "b".into()).expect("it has a file without a name");
+        assert!(alone.path.is_none());
+    }
+}
