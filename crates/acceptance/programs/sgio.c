@@ -17,6 +17,7 @@
  *   lock FD HOW TYPE START LENGTH  locks bytes; HOW: posix, ofd, flock (all of the file); TYPE: read, write; "good" or the errno's name
  *   held PATH HOW             the lock that another process would meet: TYPE START LENGTH, or "none"
  *   ioctl FD REQUEST          the result of a request whose argument is a zeroed buffer
+ *   pass FD REQUEST DATA      the number that a request returns whose argument is this data, or the errno's name
  *   timeout MILLISECONDS      what SG_IO is given from now on; the value
  *   later LINE                does the line in a thread; its number
  *   done NUMBER               whether the thread is done: yes or no
@@ -250,6 +251,17 @@ static void act(char *line)
         void *argument = map(65536);
         int result = ioctl(fd, strtoul(words[2], NULL, 0), argument);
         fprintf(out, "%s\n", result < 0 ? strerrorname_np(errno) : "good");
+        munmap(argument, 65536);
+        return;
+    }
+    if (!strcmp(verb, "pass")) {
+        unsigned char *argument = map(65536);
+        from_hex(words[3], argument, 65536);
+        int result = ioctl(fd, strtoul(words[2], NULL, 0), argument);
+        if (result < 0)
+            fprintf(out, "%s\n", strerrorname_np(errno));
+        else
+            fprintf(out, "%d\n", result);
         munmap(argument, 65536);
         return;
     }

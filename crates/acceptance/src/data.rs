@@ -17,3 +17,14 @@ pub fn assert_same(what: &str, ours: &[u8], theirs: &[u8]) {
     let first = ours.iter().zip(theirs).position(|(ours, theirs)| ours != theirs);
     assert_eq!(first, None, "{what}: the first byte that differs");
 }
+
+/// Fails where lines are new or gone, and shows these alone.
+#[track_caller]
+pub fn assert_same_lines(after: &str, before: &str) {
+    let only = |one: &str, other: &str| {
+        let lines = one.lines().filter(|line| !other.lines().any(|found| found == *line));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let (new, gone) = (only(after, before), only(before, after));
+    assert!(new.is_empty() && gone.is_empty(), "new:\n{new}gone:\n{gone}");
+}

@@ -29,7 +29,7 @@ mod terminal;
 
 pub use build::{built_command, i386_program, library, program, program_with, python, statically_linked};
 pub use clients::command;
-pub use data::{assert_same, pattern};
+pub use data::{assert_same, assert_same_lines, pattern};
 pub use documents::{documents, split_blocks};
 pub use engine::{Engine, by_engine, engine, test_engine};
 pub use finding::{Finding, commands};

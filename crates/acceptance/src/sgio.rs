@@ -24,6 +24,11 @@ impl Sgio {
         self.0.ask(&format!("open {flags} {}", path.display()))
     }
 
+    /// Returns a line that it says without having been asked.
+    pub fn line(&mut self) -> String {
+        self.0.line()
+    }
+
     /// Asks a line of it.
     pub fn ask(&mut self, line: &str) -> String {
         self.0.ask(line)

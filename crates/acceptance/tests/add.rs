@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use acceptance::{
-    Loop, Need, Outcome, Run, Scratch, Terminal, kernel_trial, library, trial, wait_for_detached,
+    Loop, Need, Outcome, Run, Scratch, Terminal, assert_same_lines as assert_same, kernel_trial, library,
+    trial, wait_for, wait_for_detached,
 };
 use place::{Place, RULES, UDEVD};
 use system::{CONF, LIBRARY, command, trusted};
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     acceptance::main(vec![
         trial("a device is added, checked and removed", &root, life),
         trial("a dry run changes nothing", &root, dry_run),
-        trial("udev does the same at the next start", &udev, with_udev),
+        trial("udev does the same at the next boot", &udev, with_udev),
         trial("kinds and names", &root, kinds),
         trial("a virtual machine gets the disk its guest has a driver for", &root, machines),
         trial("two virtual machines", &root, two_machines),
@@ -50,6 +51,18 @@ fn main() -> ExitCode {
         trial("a question", &root, question),
         trial("errors", &root, errors),
         trial("an ordinary user", &[Need::Root], ordinary_user),
+        trial("a name of the user's that leads elsewhere meanwhile", &root, replaced),
+        trial("a loop device that is not the only one of its file", &root, loop_devices_of_one_file),
+        trial("two partitions of one UUID", &parts, partitions_of_one_uuid),
+        trial("the umask does not matter", &root, umasks),
+        trial("what stands in the place of a menu entry", &root, no_menu_entry),
+        trial("a user who is gone", &root, user_gone),
+        trial("one name and one user", &root, one_name),
+        trial("what cannot be reached is not forgotten", &root, unreachable),
+        trial("an image file that is moved, deleted or detached", &root, moved),
+        trial("what changes during the question", &root, changed_meanwhile),
+        trial("a record that others may have written", &root, records),
+        trial("a signal that ends programs", &root, signals),
         kernel_trial("a logical volume", "/proc/misc", "device-mapper", &volume, logical_volume),
     ])
 }
@@ -140,6 +153,15 @@ impl Desk {
         out
     }
 
+    /// Runs the command on a terminal up to its question; returns what it said.
+    fn ask(&self, words: &[&str]) -> (Terminal, String) {
+        let words = [text(&self.0.command)].into_iter().chain(words.iter().copied()).map(str::to_owned);
+        let all: Vec<String> = self.0.words_to_enter().into_iter().chain(words).collect();
+        let mut terminal = Terminal::start(&all, &[]);
+        let said = terminal.wait("Do this? [y/N] ");
+        (terminal, said)
+    }
+
     /// Puts a program before the system's.
     fn stand_in(&self, name: &str, script: &str) -> String {
         let directory = self.0.scratch.path("stand-ins");
@@ -158,16 +180,6 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("ASCII")
 }
 
-#[track_caller]
-fn assert_same(after: &str, before: &str) {
-    let only = |one: &str, other: &str| {
-        let lines = one.lines().filter(|line| !other.lines().any(|found| found == *line));
-        lines.map(|line| format!("{line}\n")).collect::<String>()
-    };
-    let (new, gone) = (only(after, before), only(before, after));
-    assert!(new.is_empty() && gone.is_empty(), "new:\n{new}gone:\n{gone}");
-}
-
 fn life() {
     let desk = Desk::new();
     let device = desk.device();
@@ -184,7 +196,7 @@ fn life() {
          - make the directory /dev/sd\n\
          - link /dev/sd/windows to {node}\n\
          - make nobody the owner of {node}\n\
-         - have udev make the link and set the owner at each start of the system, by a rule in {RULES}:\n  {rule}\n\
+         - have udev make the link and set the owner at each boot, by a rule in {RULES}:\n  {rule}\n\
          - create {CONF}\n\
          - add to {CONF}: device /dev/sd/windows\n\
          VMware would accept /dev/sd/windows, used by nobody.\n\
@@ -193,7 +205,7 @@ fn life() {
         image.display()
     );
     assert_eq!(added.out(), wanted);
-    added.says("unsupported", "has no loop device after the next start", "losetup --find --nooverlap --show");
+    added.says("unsupported", "has no loop device after the next boot", "losetup --find --nooverlap --show");
     assert_eq!(desk.0.leads_to("/dev/sd/windows"), device.path());
     assert_eq!(desk.shell("stat -Lc %U /dev/sd/windows"), "nobody\n");
     assert_eq!(desk.0.rules().lines().last(), Some(rule.as_str()));
@@ -206,6 +218,12 @@ fn life() {
         "{again}"
     );
     assert_same(&desk.tree(), &tree);
+    // An ordinary user's shell knows it.
+    let script =
+        format!("eval \"$({} completions bash)\"; _vmware-bdwrapper_added", desk.0.command.display());
+    let names =
+        desk.0.enter("setpriv").args(["--reuid=nobody", "--clear-groups", "bash", "--norc", "-c", &script]);
+    assert_eq!(names.output().expect_out(), "windows\n");
     // By each of its names.
     for name in ["windows", "/dev/sd/windows", node, text(&image)] {
         let said = desk.run(["remove", "--dry-run", name]).expect_out();
@@ -242,7 +260,7 @@ fn dry_run() {
     let said = desk.add(device.path(), &["--dry-run", "--vm", text(&vmx)]).out();
     let file = vmx.with_file_name("windows.vmdk");
     let end = format!(
-        "- describe /dev/sd/windows in {}\n- attach that to {} as scsi0:0\n",
+        "- describe /dev/sd/windows in {0}\n- attach {0} to {1} as scsi0:0\n",
         file.display(),
         vmx.display()
     );
@@ -251,7 +269,7 @@ fn dry_run() {
     let image = desk.0.scratch.image("other.img", MIB);
     let said = desk.add(&image, &["--dry-run", "--kind", "ide"]).out();
     let start = format!(
-        "{0} (image file) becomes the IDE disk /dev/hd/other, used by nobody:\n- make a loop device of {0}\n- make the directory /dev/hd\n- link /dev/hd/other to its loop device\n",
+        "{0} (image file) becomes the IDE disk /dev/hd/other, used by nobody:\n- make a loop device from {0}\n- make the directory /dev/hd\n- link /dev/hd/other to its loop device\n",
         image.display()
     );
     assert!(said.starts_with(&start), "{said}");
@@ -273,7 +291,7 @@ fn with_udev() {
     };
     let before = tree();
     desk.add(device.path(), &[]);
-    // As after the next start.
+    // As after the next boot.
     desk.shell(&format!("rm -r /dev/sd; chown 0 {}", device.path().display()));
     desk.0.trigger(device.path());
     assert_eq!(desk.0.leads_to("/dev/sd/windows"), device.path());
@@ -316,7 +334,27 @@ fn kinds() {
     desk.add(device.path(), &["--name", "x"]);
     let other = desk.0.loop_device("other.img");
     let refused = desk.try_to_add(other.path(), &["--name", "x"]);
-    refused.refused(1, "exists", "/dev/sd/x: is the name of ", "remove /dev/sd/x");
+    refused.refused(1, "exists", "/dev/sd/x: is already the name of ", "remove /dev/sd/x");
+    // As another disk, or another user's, what was given before would be taken away by the removal of either.
+    let tree = desk.tree();
+    for more in [&["--name", "y"][..], &["--kind", "ide"], &["--kind", "sata"], &["--to", "daemon"]] {
+        let words = ["add", "--yes", "--dry-run", text(device.path())];
+        let user = if more[0] == "--to" { &[][..] } else { &["--to", "nobody"] };
+        let words = words.iter().chain(user).chain(more);
+        let why = format!("{}: is added already, as /dev/sd/x for nobody", device.path().display());
+        desk.run(words).refused(1, "exists", &why, "remove /dev/sd/x");
+    }
+    assert_same(&desk.tree(), &tree);
+    desk.remove("x");
+    // A link that exists is used.
+    for (name, kind) in [("/dev/hd/mine", "the IDE disk"), ("/dev/sd/mine", "the SCSI disk")] {
+        desk.shell(&format!("mkdir {1}; ln -s {0} {1}/mine", device.path().display(), &name[..7]));
+        let before = desk.tree();
+        let said = desk.add(Path::new(name), &[]).out();
+        assert!(said.contains(&format!("{kind} {name}, ")) && !said.contains("- link"), "{said}");
+        desk.remove(name);
+        assert_same(&desk.tree(), &before);
+    }
 }
 
 const HEAD: &str = ".encoding = \"UTF-8\"\nconfig.version = \"8\"\nvirtualHW.version = \"16\"\n";
@@ -420,8 +458,12 @@ fn image() {
     let image = desk.0.scratch.image("my windows.img", 16 * MIB);
     let before = desk.tree();
     let said = desk.add(&image, &[]);
-    assert!(said.out().contains(&format!("- make a loop device of {}\n", image.display())), "{}", said.out());
-    said.says("unsupported", "my windows.img: has no loop device after the next start", "losetup --find");
+    assert!(
+        said.out().contains(&format!("- make a loop device from {}\n", image.display())),
+        "{}",
+        said.out()
+    );
+    said.says("unsupported", "my windows.img: has no loop device after the next boot", "losetup --find");
     let node = desk.0.leads_to("/dev/sd/my-windows");
     let device = Loop::adopt(node.clone());
     assert_eq!(desk.shell("stat -Lc %U /dev/sd/my-windows"), "nobody\n");
@@ -458,11 +500,7 @@ fn with_systemd() {
     added.expect_out();
     assert_eq!(added.err(), "");
     let unit = "/etc/systemd/system/vmware-bdwrapper-sd-windows.service";
-    assert!(
-        added.out().contains(&format!("at each start of the system, and now, by {unit}\n")),
-        "{}",
-        added.out()
-    );
+    assert!(added.out().contains(&format!("at each boot, and now, by {unit}\n")), "{}", added.out());
     let device = Loop::adopt(desk.0.leads_to("/dev/sd/windows"));
     if Path::new("/usr/bin/systemd-analyze").exists() {
         let verified = desk.0.enter("systemd-analyze").args(["verify", unit]).output();
@@ -486,7 +524,7 @@ fn with_systemd() {
     let refused = desk.run_with(&path, words);
     assert_eq!(refused.code(), 1);
     refused.says("io", "'systemctl enable --now vmware-bdwrapper-sd-windows.service' failed (no)", "");
-    refused.says("io", "Nothing was added: the steps before were undone", "");
+    refused.says("io", "Nothing was added: the earlier steps were undone", "");
     assert_same(&desk.tree(), &before);
     // A unit of somebody else's.
     desk.shell(&format!("echo '[Unit]' >{unit}"));
@@ -553,7 +591,7 @@ fn starters() {
     let disks = |said: &str| said.matches("bytes=16777216 ").count() - said.matches(" idlun=E").count();
 
     let said = desk.add(device.path(), &[]).out();
-    assert!(said.contains(&format!("from the menu of nobody, by {}\n", entry.display())), "{said}");
+    assert!(said.contains(&format!("from the menu of nobody: {}\n", entry.display())), "{said}");
     assert_eq!(desk.shell(&format!("stat -c '%U %a' {}", entry.display())), "nobody 644\n");
     assert_eq!(value(&entry, "Name="), "VMware Workstation with block devices");
     assert!(!desk.shell(&format!("cat {}", entry.display())).contains("DBus"));
@@ -566,7 +604,7 @@ fn starters() {
 
     let said = desk.add(device.path(), &["--vm", text(&vmx), "--headless"]).out();
     for line in [
-        &format!("without a window, where nobody enables that, by {}\n", unit.display()),
+        &format!("without a window, if nobody enables that: {}\n", unit.display()),
         "systemctl --user enable --now vmware-bdwrapper-my-vm.service\n",
         "sudo loginctl enable-linger nobody\n",
     ] {
@@ -617,7 +655,7 @@ fn starters() {
     let refused = desk.try_to_add(device.path(), &[]);
     assert_eq!(refused.code(), 1);
     refused.says("permission-denied", "/.local/share/applications: cannot be made (Permission denied)", "");
-    refused.says("permission-denied", "Nothing was added: the steps before were undone", "");
+    refused.says("permission-denied", "Nothing was added: the earlier steps were undone", "");
     assert_same(&desk.tree(), &before);
     desk.shell(&format!("rm {}/.local", home.display()));
     // Without VMware's command, and without a home directory.
@@ -717,7 +755,7 @@ fn undone() {
         let failed = desk.run(words);
         assert_eq!(failed.code(), 1, "{what}: {}{}", failed.out(), failed.err());
         failed.says(code, subject, "");
-        failed.says(code, "Nothing was added: the steps before were undone", "");
+        failed.says(code, "Nothing was added: the earlier steps were undone", "");
         assert_same(&desk.tree(), &before);
         desk.shell(&restore);
         assert_same(&desk.tree(), &original);
@@ -750,7 +788,7 @@ fn undone() {
     desk.stand_in("setpriv", "exit 1");
     let failed = desk.run_with(&path, words);
     std::fs::remove_dir_all(desk.0.scratch.path("stand-ins")).expect("it is our directory");
-    failed.says("io", "Not all of the steps before could be undone", "remove /dev/sd/windows");
+    failed.says("io", "Not all of the earlier steps could be undone", "remove /dev/sd/windows");
     desk.remove("windows");
     assert_same(&desk.tree(), &before);
 }
@@ -813,7 +851,7 @@ fn other_drivers() {
         assert!(added.out().contains(&format!("- link /dev/sd/{name} to /dev/{node}\n")), "{}", added.out());
         match rule {
             "" => {
-                added.says("unsupported", "has nothing by which udev could recognise it", "after each start")
+                added.says("unsupported", "has nothing by which udev could recognise it", "after each boot")
             }
             rule => assert!(
                 added.out().contains(rule) && added.err().is_empty(),
@@ -850,12 +888,8 @@ fn partition() {
         "{}",
         said.out()
     );
-    said.says(
-        "unsupported",
-        "disk.img: has no loop device after the next start",
-        "losetup --partscan --find",
-    );
-    // Another number after the next start.
+    said.says("unsupported", "disk.img: has no loop device after the next boot", "losetup --partscan --find");
+    // Another number after the next boot.
     drop(device);
     desk.shell(&format!("udevadm settle; rm -rf /dev/sd; chown 0 {}", node.display()));
     let other = desk.0.loop_device("other.img");
@@ -961,6 +995,17 @@ fn not_free() {
     }
     // Its file, too.
     desk.try_to_add(&image, &[]).refused(1, "in-use", "windows.img: is held by ", "list /dev/loop");
+    // VMware would not take it.
+    let large = Loop::attach(&desk.0.scratch.image("large.img", MIB), &["--sector-size", "4096"]);
+    desk.0.node(large.path());
+    desk.try_to_add(large.path(), &[]).refused(
+        1,
+        "sector-size",
+        "has sectors of 4096 bytes",
+        "losetup --sector-size 512",
+    );
+    drop(large);
+    std::fs::remove_file(desk.0.scratch.path("large.img")).expect("it is our directory");
     let empty = desk.0.scratch.image("empty", 0);
     desk.try_to_add(&empty, &[]).refused(1, "empty", "empty: has no sector", "truncate");
     std::fs::remove_file(&empty).expect("it is our directory");
@@ -972,10 +1017,10 @@ fn unrecognised() {
     let device = desk.0.loop_device("either|or");
     let before = desk.tree();
     let added = desk.add(device.path(), &["--name", "x"]);
-    added.says("unsupported", "either|or: is recognised by ", "after each start of the system, add it again");
+    added.says("unsupported", "either|or: is recognised by ", "after each boot, add it again");
     assert!(!added.out().contains("udev"), "{}", added.out());
     let node = text(device.path());
-    // The next start.
+    // The next boot.
     desk.shell(&format!("rm -r /dev/sd; chown 0 {node}"));
     let again = desk.add(device.path(), &[]).out();
     assert_eq!(again.lines().filter(|line| line.starts_with("- ")).count(), 3, "{again}");
@@ -992,14 +1037,7 @@ fn question() {
     assert_eq!(refused.code(), 1);
     refused.says("unconfirmed", "Nothing was done, because it was not confirmed", "add --yes");
     let ask = |words: &[&str], answer: &str| {
-        let enter = desk.0.words_to_enter();
-        let all: Vec<String> = enter
-            .into_iter()
-            .chain([text(&desk.0.command).to_owned()])
-            .chain(words.iter().map(|word| (*word).to_owned()))
-            .collect();
-        let mut terminal = Terminal::start(&all, &[]);
-        let said = terminal.wait("Do this? [y/N] ");
+        let (mut terminal, said) = desk.ask(words);
         terminal.press(&format!("{answer}\n"));
         (said, terminal.end())
     };
@@ -1037,6 +1075,11 @@ fn errors() {
     ] {
         desk.run(words).refused(2, code, said, "");
     }
+    let missing = desk.try_to_add(Path::new("/nonexistent"), &[]);
+    missing.refused(2, "not-found", "/nonexistent: ", "name a block device or image file that exists");
+    let entry = format!("{}=ide", device.path().display());
+    let hint = format!("write '{} --kind ide'", device.path().display());
+    desk.try_to_add(Path::new(&entry), &[]).refused(2, "not-found", &entry, &hint);
     desk.shell(&format!("echo messages no >{CONF}; chmod 666 {CONF}"));
     desk.try_to_add(device.path(), &[]).refused(
         1,
@@ -1104,5 +1147,399 @@ fn logical_volume() {
     run(&["vgremove", "-qq", "-y", "-f", &group]);
     assert!(said.contains("ENV{DM_UUID}==\"LVM-") && said.contains("/dev/sd/windows"), "{said}");
     removed.expect_out();
+    assert_same(&desk.tree(), &before);
+}
+
+/// The user can exchange his files while root is asked, and afterwards.
+fn replaced() {
+    let desk = Desk::new();
+    let (device, other) = (desk.device(), desk.0.loop_device("other.img"));
+    let image = desk.0.scratch.image("mine.img", MIB);
+    let node = text(other.path());
+    let attached = || {
+        let all = desk.shell("losetup --list --noheadings --output NAME,BACK-FILE");
+        let names = [node, text(desk.0.scratch.directory()), "/etc/passwd"];
+        let own = |line: &&str| names.iter().any(|name| line.contains(name));
+        all.lines().filter(own).map(|line| format!("{line}\n")).collect::<String>()
+    };
+    for target in [node, text(&desk.0.scratch.path("other.img")), "/etc/passwd"] {
+        let before = (desk.tree(), attached());
+        let path = desk.stand_in(
+            "losetup",
+            &format!(
+                "case $* in *mine.img) rm {image} && ln -s {target} {image};; esac\n\
+                 PATH=/usr/sbin:/usr/bin:/sbin:/bin exec losetup \"$@\"",
+                image = image.display()
+            ),
+        );
+        let failed = desk.run_with(&path, ["add", "--to", "nobody", "--yes", text(&image)]);
+        std::fs::remove_dir_all(desk.0.scratch.path("stand-ins")).expect("it is our directory");
+        assert_eq!(failed.code(), 1, "{target}: {}", failed.out());
+        failed.says("in-use", "mine.img: has been replaced by another program meanwhile", "try again");
+        failed.says("in-use", "Nothing was added: the earlier steps were undone", "");
+        wait_for("the end of the loop device", || (attached() == before.1).then_some(()));
+        std::fs::remove_file(&image).expect("it is our directory");
+        desk.0.scratch.image("mine.img", MIB);
+        assert_same(&desk.tree(), &before.0);
+    }
+    // Its unit, too, detaches no other file's.
+    let path = desk.stand_in("systemctl", SYSTEMCTL);
+    desk.shell("mkdir -p /run/systemd/system /etc/systemd/system/multi-user.target.wants");
+    let before = (desk.tree(), attached());
+    desk.run_with(&path, ["add", "--to", "nobody", "--yes", text(&image)]).expect_out();
+    let adopted = Loop::adopt(desk.0.leads_to("/dev/sd/mine"));
+    desk.shell(&format!(
+        "chown nobody {node}; cd {}; mv mine.img away; ln -s other.img mine.img",
+        desk.0.scratch.directory().display()
+    ));
+    desk.run_with(&path, ["remove", "mine", "--yes"]);
+    assert!(attached().contains(&format!("{node} ")), "{}", attached());
+    assert_eq!(desk.shell(&format!("stat -c %U {node}")), "nobody\n");
+    drop(adopted);
+    desk.shell(&format!("chown root {node}; cd {}; mv away mine.img", desk.0.scratch.directory().display()));
+    drop((device, before));
+}
+
+fn loop_devices_of_one_file() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let image = desk.0.scratch.path("windows.img");
+    let part = Loop::attach(&image, &["--offset", "1048576"]);
+    desk.0.node(part.path());
+    let before = desk.tree();
+    let refused = desk.try_to_add(part.path(), &[]);
+    refused.refused(
+        1,
+        "unsupported",
+        &format!("{}: shows only a part of {}", part.path().display(), image.display()),
+        "attach the file without an offset",
+    );
+    assert_same(&desk.tree(), &before);
+    // The other one is found among them.
+    desk.add(device.path(), &[]);
+    assert_eq!(desk.0.leads_to("/dev/sd/windows"), device.path());
+    assert_eq!(desk.shell(&format!("stat -c %U {}", part.path().display())), "root\n");
+    desk.remove("windows");
+    assert_same(&desk.tree(), &before);
+    let twin = Loop::attach(&image, &[]);
+    desk.0.node(twin.path());
+    for (one, other) in [(&device, &twin), (&twin, &device)] {
+        desk.try_to_add(one.path(), &[]).refused(
+            1,
+            "duplicate",
+            &format!("{}: is a loop device of {}, too", other.path().display(), image.display()),
+            &format!("losetup --detach {}", other.path().display()),
+        );
+    }
+}
+
+fn partitions_of_one_uuid() {
+    let desk = Desk::new();
+    desk.0.start_udev();
+    let image = desk.0.scratch.image("disk.img", 16 * MIB);
+    Run::new("sfdisk").arg("-q").arg(&image).stdin("label: gpt\n- 4M\n").output().expect_out();
+    let copy = desk.0.scratch.path("copy.img");
+    std::fs::copy(&image, &copy).expect("it is our directory");
+    let devices = [&image, &copy].map(|image| desk.0.device(image));
+    let nodes = devices.each_ref().map(|device| device.partition(1));
+    nodes.iter().for_each(|node| desk.0.trigger(node));
+    for (node, other) in [(&nodes[0], &nodes[1]), (&nodes[1], &nodes[0])] {
+        desk.try_to_add(node, &["--name", "part"]).refused(
+            1,
+            "duplicate",
+            &format!("{}: has the same UUID as the partition {}", node.display(), other.display()),
+            "sfdisk --part-uuid",
+        );
+        assert_eq!(desk.shell(&format!("stat -c %U {}", node.display())), "root\n");
+    }
+}
+
+/// A home directory of the user's, and VMware's entry of the menu.
+fn with_home(desk: &Desk) -> PathBuf {
+    let home = desk.0.scratch.path("home");
+    desk.shell(&format!(
+        "install -d -o nobody -g nogroup {home}; mkdir -p /usr/share/applications; \
+         sed -i 's|^nobody:.*|nobody:x:65534:65534::{home}:/bin/sh|' /etc/passwd; rm -f /usr/share/applications/vmware-*.desktop; \
+         printf '%s\n' '[Desktop Entry]' Name=VMware Exec=vmware >/usr/share/applications/vmware-player.desktop",
+        home = home.display()
+    ));
+    home
+}
+
+/// Where the menu entry stands.
+const ENTRY: &str = ".local/share/applications/vmware-bdwrapper-player.desktop";
+
+fn umasks() {
+    let desk = Desk::new();
+    let device = desk.device();
+    with_home(&desk);
+    let vmx = desk.machine("vm", HEAD);
+    let before = desk.tree();
+    let added = |umask: &str| {
+        let script = format!("umask {umask}; exec \"$@\"");
+        let words = [
+            "-c",
+            &script,
+            "sh",
+            text(&desk.0.command),
+            "add",
+            "--to",
+            "nobody",
+            "--yes",
+            "--vm",
+            text(&vmx),
+        ];
+        desk.0.enter("sh").args(words).arg(device.path()).output().expect_out();
+        let tree = desk.tree();
+        let modes = tree.lines().filter(|line| line.starts_with('/'));
+        let modes: String = modes.map(|line| line.to_owned() + "\n").collect();
+        desk.remove("windows");
+        assert_same(&desk.tree(), &before);
+        modes
+    };
+    let usual = added("022");
+    assert!(usual.contains(&format!("{ENTRY} f 644 65534:65534")), "{usual}");
+    for umask in ["000", "077"] {
+        assert_same(&added(umask), &usual);
+    }
+}
+
+fn no_menu_entry() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let home = with_home(&desk);
+    let entry = home.join(ENTRY);
+    let directory = entry.parent().expect("it has one").display();
+    for (make, code, why) in [
+        ("mkfifo", "file-type", "is not a regular file"),
+        ("mkdir", "file-type", "is not a regular file"),
+        ("ln -s /dev/zero", "file-type", "is not a regular file"),
+        ("ln -s /nonexistent", "not-found", "is a symbolic link that leads nowhere"),
+        ("truncate -s 2M", "malformed", "has 2097152 bytes"),
+        ("cp /bin/true", "exists", "exists already, for something else"),
+    ] {
+        desk.shell(&format!(
+            "install -d -o nobody {directory}; {make} {0}; chown -h nobody {0}",
+            entry.display()
+        ));
+        let before = desk.tree();
+        // A command that waits for a writer, or reads without end, is the fault.
+        let words = ["-c", "ulimit -v 4000000; exec timeout -k 1 30 \"$@\"", "sh", text(&desk.0.command)];
+        let words = words.iter().chain(&["--message-format=json", "add", "--to", "nobody", "--yes"]);
+        let refused = desk.0.enter("sh").args(words).arg(device.path()).output();
+        refused.refused(1, code, why, "");
+        assert_same(&desk.tree(), &before);
+        desk.shell(&format!("rm -r {}/.local", home.display()));
+    }
+}
+
+fn user_gone() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let home = with_home(&desk);
+    let vmx = desk.machine("vm", HEAD);
+    let directory = vmx.parent().expect("it has one").display();
+    let add = || {
+        let home = home.display();
+        desk.shell(&format!(
+            "echo 'guest:x:54321:54321::{home}:/bin/sh' >>/etc/passwd; chown -R 54321:54321 {home} {directory}"
+        ));
+        let words = ["add", "--to", "guest", "--yes", "--vm", text(&vmx), text(device.path())];
+        desk.run(words).expect_out();
+        desk.shell("sed -i /^guest:/d /etc/passwd");
+    };
+    add();
+    let removed = desk.run(["remove", "windows", "--yes"]);
+    removed.expect_out();
+    for file in [vmx.clone(), vmx.with_file_name("windows.vmdk"), home.join(ENTRY)] {
+        let why = format!("{}: belonged to guest, a user who does not exist any more", file.display());
+        removed.says("different", &why, "by hand");
+        assert!(desk.0.exists(text(&file)));
+    }
+    for file in [RECORD, "/dev/sd/windows", RULES, CONF] {
+        assert!(!desk.0.exists(file), "{file}");
+    }
+    assert_eq!(desk.shell(&format!("stat -c %U {}", device.path().display())), "root\n");
+    // With his files there is nothing to be said.
+    desk.shell(&format!("rm -r {}/.local {directory}/windows.vmdk", home.display()));
+    std::fs::write(&vmx, HEAD).expect("it is ours");
+    add();
+    desk.shell(&format!("rm -r {directory} {}", home.display()));
+    desk.remove("windows");
+}
+
+fn one_name() {
+    let desk = Desk::new();
+    let (device, other) = (desk.device(), desk.0.loop_device("other.img"));
+    let start = desk.tree();
+    desk.add(device.path(), &["--name", "x"]);
+    let before = desk.tree();
+    for more in [&["--name", "y"][..], &["--kind", "ide"], &["--to", "daemon"]] {
+        let to = if more[0] == "--to" { &[][..] } else { &["--to", "nobody"] };
+        let words = [&["add", "--yes", text(device.path())], to, more].concat();
+        let refused = desk.run(words);
+        refused.refused(1, "exists", "is added already, as /dev/sd/x for nobody", "remove /dev/sd/x");
+        assert_same(&desk.tree(), &before);
+    }
+    // What two have as a part of their names.
+    desk.add(other.path(), &["--name", "x", "--kind", "ide"]);
+    let before = desk.tree();
+    let refused = desk.run(["remove", "--yes", "x"]);
+    refused.refused(2, "usage", "x: is a name of /dev/sd/x and /dev/hd/x", "name one");
+    assert_same(&desk.tree(), &before);
+    desk.remove("/dev/hd/x");
+    desk.remove("x");
+    assert_same(&desk.tree(), &start);
+}
+
+fn unreachable() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let home = with_home(&desk);
+    let vmx = desk.machine("vm", HEAD);
+    let before = desk.tree();
+    desk.add(device.path(), &["--vm", text(&vmx)]);
+    let directories = format!("{} {}/.local", vmx.parent().expect("it has one").display(), home.display());
+    desk.shell(&format!("chown root {directories}; chmod 700 {directories}"));
+    let failed = desk.run(["remove", "windows", "--yes"]);
+    assert_eq!(failed.code(), 1, "{}", failed.out());
+    for file in ["vm.vmx", "windows.vmdk", ENTRY] {
+        failed.says("permission-denied", &format!("{file}: "), "");
+    }
+    desk.shell(&format!("chown nobody {directories}; chmod 755 {directories}"));
+    desk.remove("windows");
+    assert_same(&desk.tree(), &before);
+}
+
+fn moved() {
+    let desk = Desk::new();
+    let image = desk.0.scratch.image("windows.img", MIB);
+    let (name, before) = (text(&image), desk.tree());
+    for (what, script, warning) in [
+        ("moved", "mv $image $image.away", "is the loop device of "),
+        ("deleted", "rm $image", ""),
+        ("detached", "losetup --detach $node", ""),
+    ] {
+        desk.add(&image, &[]);
+        let node = desk.0.leads_to("/dev/sd/windows");
+        let device = Loop::adopt(node.clone());
+        desk.shell(&format!("image={name} node={}; {script}", node.display()));
+        // Its node is the next file's that is attached.
+        let removed = desk.run(["remove", "windows", "--yes"]);
+        removed.expect_out();
+        match warning {
+            "" => assert_eq!(removed.err(), "", "{what}"),
+            warning => removed.says("different", warning, "by hand"),
+        }
+        drop(device);
+        desk.shell(&format!("[ ! -e {name}.away ] || mv {name}.away {name}; [ -e {name} ] || truncate -s 1M {name}; chmod 666 {name}"));
+        assert_eq!(desk.shell(&format!("stat -c %U {}", node.display())), "root\n", "{what}");
+        assert_same(&desk.tree(), &before);
+    }
+}
+
+fn changed_meanwhile() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let vmx = desk.machine("vm", HEAD);
+    let image = desk.0.scratch.image("mine.img", MIB);
+    let lock = format!("{}.lck", vmx.display());
+    let same = |words: &[&str], meanwhile: &str, why: &str, restore: &str| {
+        let before = desk.tree();
+        let (mut terminal, _) = desk.ask(words);
+        desk.shell(meanwhile);
+        terminal.press("y\n");
+        terminal.wait(why);
+        assert_eq!(terminal.end(), Some(1));
+        desk.shell(restore);
+        assert_same(&desk.tree(), &before);
+    };
+    let (lock_it, unlock_it) = (format!("mkdir {lock}"), format!("rmdir {lock}"));
+    let add = ["add", "--to", "nobody", text(device.path()), "--vm", text(&vmx)];
+    same(&add, &lock_it, "vm.vmx: is in use", &unlock_it);
+    let other = format!("cp {0} {0}.new; mv {0}.new {0}; chmod 666 {0}", image.display());
+    same(&["add", "--to", "nobody", text(&image)], &other, "mine.img: has changed since the question", ":");
+    let added = desk.try_to_add(device.path(), &["--vm", text(&vmx)]);
+    added.expect_out();
+    same(&["remove", "windows"], &lock_it, "vm.vmx: is in use", &unlock_it);
+}
+
+fn records() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let start = desk.tree();
+    desk.add(device.path(), &[]);
+    let before = desk.tree();
+    let directory = Path::new(RECORD).parent().expect("it has one").display().to_string();
+    for name in [RECORD, &directory] {
+        for (change, restore) in
+            [("chmod g+w", "chmod g-w"), ("chmod o+w", "chmod o-w"), ("chown 1", "chown 0")]
+        {
+            desk.shell(&format!("{change} {name}"));
+            for words in [
+                &["remove", "windows", "--yes"][..],
+                &["add", "--to", "nobody", "--yes", text(device.path())],
+            ] {
+                desk.run(words).refused(1, "untrusted", &format!("{name}: belongs to user "), "chmod go-w");
+            }
+            desk.shell(&format!("{restore} {name}"));
+            assert_same(&desk.tree(), &before);
+        }
+    }
+    // Of another version, and half of one.
+    for change in [
+        "s/\"user\":/\"more\": 1, &/",
+        "s/\"line\":/\"more\": 1, &/",
+        "s/\"step\": \"link\"/\"step\": \"chain\"/",
+        "$d",
+    ] {
+        desk.shell(&format!("cp -p {RECORD} /run/record; sed -i '{change}' {RECORD}"));
+        let changed = desk.tree();
+        assert_ne!(changed, before, "{change}");
+        desk.run(["remove", "windows", "--yes"]).refused(
+            1,
+            "malformed",
+            "is not a record of additions",
+            "correct it",
+        );
+        assert_same(&desk.tree(), &changed);
+        desk.shell(&format!("cp -p /run/record {RECORD}"));
+    }
+    desk.remove("windows");
+    assert_same(&desk.tree(), &start);
+}
+
+fn signals() {
+    let desk = Desk::new();
+    let device = desk.device();
+    let vmx = desk.machine("vm", HEAD);
+    let add = ["add", "--to", "nobody", "--yes", "--vm", text(&vmx), text(device.path())];
+    let run = |tool: &str, signal: &str, words: &[&str]| {
+        // Once: the second signal would end the command.
+        let script =
+            format!("rm $0; kill -{signal} $PPID; PATH=/usr/sbin:/usr/bin:/sbin:/bin exec {tool} \"$@\"");
+        let outcome = desk.run_with(&desk.stand_in(tool, &script), words);
+        std::fs::remove_dir_all(desk.0.scratch.path("stand-ins")).expect("it is our directory");
+        outcome
+    };
+    let before = desk.tree();
+    for signal in ["INT", "TERM", "HUP"] {
+        for tool in ["chown", "setpriv"] {
+            let failed = run(tool, signal, &add);
+            assert_eq!(failed.status.code(), Some(1), "{signal} {tool}: {}", failed.err());
+            failed.says("io", "Interrupted by a signal", "");
+            failed.says("io", "Nothing was added: the earlier steps were undone", "");
+            assert_same(&desk.tree(), &before);
+        }
+        desk.run(add).expect_out();
+        run("chown", signal, &["remove", "windows", "--yes"]).expect_out();
+        assert_same(&desk.tree(), &before);
+    }
+    // Where it is ignored, it stays so.
+    let path =
+        desk.stand_in("chown", "kill -HUP $PPID; PATH=/usr/sbin:/usr/bin:/sbin:/bin exec chown \"$@\"");
+    let words = ["-c", "trap '' HUP; exec \"$@\"", "sh", text(&desk.0.command)];
+    desk.0.enter("sh").args(words).args(add).env("PATH", &path).output().expect_out();
+    desk.remove("windows");
     assert_same(&desk.tree(), &before);
 }

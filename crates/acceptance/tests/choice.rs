@@ -262,7 +262,11 @@ fn forbidden() {
     ] {
         let alone = asked(errno, "--engine=auto", &statically());
         alone.refused(126, "unsupported", words, remedy);
-        alone.says("unsupported", "is statically linked and loads no library, and no supervisor", "");
+        let why = "is statically linked and loads no library, and no supervisor";
+        alone.says("unsupported", why, "or use a disk of the kernel instead, by tcm_loop");
+        let doctor = Run::new(command()).args(["doctor", "--device", &disk.entry()]).arg(statically());
+        let out = sandboxed(doctor, errno).output().out();
+        assert!(out.contains("by tcm_loop (docs/alternatives.md)"), "{out}");
         assert_eq!(alone.messages().len(), 1, "{}", alone.err());
         let given = asked(errno, "--engine=supervisor", &dynamically());
         given.refused(126, "not-executable", words, remedy);
@@ -327,7 +331,7 @@ fn errors() {
             let run = Run::new(command()).args(["--message-format=json", "run", "--engine", engine]);
             run.args(["--device", device]).arg(program).output()
         };
-        asked("=scsi", &statically()).refused(2, "bad-entry", "is not an absolute name", "");
+        asked("=scsi", &statically()).refused(2, "bad-entry", "is not an absolute path", "");
         let absent = asked(&disk.entry(), Path::new("no-such-program"));
         absent.refused(127, "program-not-found", "no-such-program", "");
         asked(&disk.entry(), &text).refused(126, "not-executable", "Permission denied", "");
@@ -454,7 +458,7 @@ fn by_roots_supervisor(image: &Path, judged: &impl Fn(&Path) -> Outcome, program
         let unread = judged(program);
         assert_eq!(engines_of(&unread), (false, vec![String::new()]), "{}", unread.out());
         let said = unread.findings().iter().any(|finding| {
-            finding.text.contains("supervisor that root starts; that cannot be told")
+            finding.text.contains("supervisor that root starts; whether it is cannot be determined")
                 && finding.text.contains("you may not read it")
         });
         assert!(said, "{}", unread.out());

@@ -168,7 +168,7 @@ fn run_errors() {
     let (absent, text) = (absent.to_str().expect("ASCII"), text.to_str().expect("ASCII"));
     for (arguments, status, code, words, remedy) in [
         (vec!["run", "true"], 2, "usage", "No device is given", "--device ENTRY"),
-        (vec!["run", "--device", "=scsi", "true"], 2, "bad-entry", "=scsi: is not an absolute name", "/"),
+        (vec!["run", "--device", "=scsi", "true"], 2, "bad-entry", "=scsi: is not an absolute path", "/"),
         (vec!["run", "--device=~/disk.img=scsi", "true"], 2, "bad-entry", "begins with ~", "$HOME"),
         (vec!["run", "-d", "/dev/sd/x=SCSI", "true"], 2, "bad-entry", "no option 'SCSI'", "write scsi if"),
         (vec!["run", "-d", "/dev/sd/x=scs", "true"], 2, "bad-entry", "no option 'scs'", "write scsi if"),
@@ -255,7 +255,7 @@ fn relative() {
     let traced = at("trace -d disk.img=scsi true").output();
     assert!(traced.code() == 0 && traced.err().contains(&entry), "{}", traced.err());
     let environment = at("run true").env(names::DEVICES, "disk.img=scsi").output();
-    environment.refused(2, "bad-entry", "disk.img=scsi: is not an absolute name", "");
+    environment.refused(2, "bad-entry", "disk.img=scsi: is not an absolute path", "");
 }
 
 /// Wherever entries are taken, the help has their options.
@@ -445,7 +445,7 @@ fn refused() {
     let outcome = run().args(["probe", "--device", &format!("{}=scsi", absent.display())]).output();
     assert_eq!(outcome.code(), 1);
     let hint = format!(
-        "correct its name, or make an image file of that name: 'truncate --size 8G {}'",
+        "correct its name, or make an image file with that name: 'truncate --size 8G {}'",
         absent.display()
     );
     outcome.says("not-found", &absent.display().to_string(), &hint);

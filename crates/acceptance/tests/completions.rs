@@ -6,7 +6,7 @@ mod system;
 use std::fs;
 use std::process::ExitCode;
 
-use acceptance::{Need, Run, Scratch, trial};
+use acceptance::{Need, Run, Scratch, is_root, trial};
 use system::command;
 
 /// What a shell completes a line to.
@@ -30,6 +30,10 @@ fn main() -> ExitCode {
     for (shell, words) in shells {
         let blanks = move || blanks(words);
         trials.push(trial(format!("{shell}/names with blanks"), &[Need::Tool(shell)], blanks));
+    }
+    for (shell, words) in shells {
+        let needs = [Need::Root, Need::Tool(shell)];
+        trials.push(trial(format!("{shell}/names of what was added"), &needs, move || added(words)));
     }
     trials.push(trial("zsh/the function of a directory", &[Need::Tool("zsh")], zsh_directory));
     trials.push(trial("help and errors", &[], errors));
@@ -128,6 +132,29 @@ fn blanks(words: Words) {
     assert!(program.iter().any(|word| word == "unshare"), "{program:?}");
 }
 
+fn added(words: Words) {
+    for line in ["remove ", "remove win", "remove --yes win"] {
+        let found = words(&format!("vmware-bdwrapper {line}"));
+        assert!(found.iter().any(|word| word == "windows"), "{line}: {found:?}");
+    }
+    let found = words("vmware-bdwrapper remove a/");
+    assert!(found.iter().any(|word| word.ends_with("b")), "{found:?}");
+    assert!(!words("vmware-bdwrapper add ").contains(&"windows".to_owned()));
+}
+
+/// A shell; root's is on a system to which devices were added.
+fn shell(name: &str) -> Run {
+    const ADDED: &str = "mount -t tmpfs tmpfs /var/lib\n\
+        mkdir /var/lib/vmware-bdwrapper\n\
+        printf '%s\\n' '{' '  \"additions\": [' '    {' '      \"name\": \"/dev/sd/windows\",' '    },' \
+            '    {' '      \"name\": \"/dev/hd/a/b\",' >/var/lib/vmware-bdwrapper/added.json\n\
+        exec \"$0\" \"$@\"";
+    match is_root() {
+        true => Run::new("unshare").args(["--mount", "sh", "-ec", ADDED, name]),
+        false => Run::new(name),
+    }
+}
+
 /// As readline calls the function: the command, the word at the cursor and the one before it. It takes words apart at equals signs,
 /// but not behind a quotation mark that is open.
 fn bash(line: &str) -> Vec<String> {
@@ -145,7 +172,7 @@ fn bash(line: &str) -> Vec<String> {
                   function=$(complete -p vmware-bdwrapper | sed 's/.* -F \\([^ ]*\\) .*/\\1/')\n\
                   $function \"$1\" \"${@: -1}\" \"${@: -2:1}\"\n\
                   printf '%s\\n' \"${COMPREPLY[@]}\"";
-    let run = Run::new("bash").args(["--norc", "-c", script]).arg(file).arg(line).args(words);
+    let run = shell("bash").args(["--norc", "-c", script]).arg(file).arg(line).args(words);
     run.output().expect_out().lines().map(str::to_owned).collect()
 }
 
@@ -153,7 +180,7 @@ fn fish(line: &str) -> Vec<String> {
     let (scratch, file) = file("fish", "completions");
     let line = line.replace('\\', "\\\\").replace('\'', "\\'");
     let script = format!("source {file}; complete -C '{line}'");
-    let out = Run::new("fish").args(["-N", "-c", &script]).env("HOME", scratch.directory()).output();
+    let out = shell("fish").args(["-N", "-c", &script]).env("HOME", scratch.directory()).output();
     // What it is follows behind a tab.
     out.expect_out().lines().filter_map(|line| line.split('\t').next().map(str::to_owned)).collect()
 }
@@ -179,7 +206,7 @@ fn zsh(line: &str) -> Vec<String> {
     let (scratch, file) = file("zsh", "completions");
     let inner = scratch.path("inner");
     fs::write(&inner, INNER).expect("it is our directory");
-    let run = Run::new("zsh").args(["-f", "-c", OUTER, "zsh"]).arg(inner).args([file.as_str(), line]);
+    let run = shell("zsh").args(["-f", "-c", OUTER, "zsh"]).arg(inner).args([file.as_str(), line]);
     let out = run.env("HOME", scratch.directory()).output().expect_out();
     out.lines().filter_map(|line| line.trim().strip_prefix("found:").map(str::to_owned)).collect()
 }

@@ -66,6 +66,7 @@ fn main() -> ExitCode {
         trial("doctor/the installed library", installs, installed_library),
         trial("doctor/the library of set-user-ID programs", installs, trusted_library),
         trial("doctor/sudo and its kin", installs, starters),
+        trial("doctor/VMware's launcher", &[installs, devices].concat(), vmwares_launcher),
         trial("doctor/the administrator's file", &[installs, devices].concat(), configuration),
         trial("doctor/security modules", &with(&["unshare", "setpriv"]), kernel),
         trial("run/a device in use", &on_devices(&["mkfs.ext4", "unshare", "setpriv"]), run_in_use),
@@ -246,8 +247,8 @@ fn entries() {
     let (_, entry) = image(&scratch, "image");
     problems(
         &about("=scsi"),
-        &[("bad-entry", "=scsi: is not an absolute name")],
-        "write a name that begins with /",
+        &[("bad-entry", "=scsi: is not an absolute path")],
+        "write a path that begins with /",
     );
     problems(&about("/dev/vg0/x"), &[("bad-entry", "/dev/vg0/x: ")], "add =scsi, =ide or =sata");
     problems(&about("/dev=scsi"), &[("not-a-device", "/dev: ")], "name one that is");
@@ -255,7 +256,7 @@ fn entries() {
     problems(
         &about("/nonexistent=scsi"),
         &[("not-found", "/nonexistent: ")],
-        "correct its name, or make an image file of that name: 'truncate --size 8G /nonexistent'",
+        "correct its name, or make an image file with that name: 'truncate --size 8G /nonexistent'",
     );
     problems(&about("/nonexistent/x=scsi"), &[("not-found", "/nonexistent/x: ")], "make its directory first");
     let empty = scratch.image("empty", 0);
@@ -264,7 +265,7 @@ fn entries() {
     let text = about(format!("{}=ide", scratch.image("text", 100).display()));
     problems(&text, &[("empty", "text: is smaller than a sector")], "name an image file");
     assert!(!text.out().contains("truncate"), "{}", text.out());
-    warning(&about(format!("{entry},sector=4096")), "sector-size", "is to have sectors of 4096 bytes");
+    warning(&about(format!("{entry},sector=4096")), "sector-size", "is listed with sectors of 4096 bytes");
     // One bad entry hides nothing of the others.
     let several =
         doctor().args(["--device", "~/x", "--device", &entry, "--device", "/=scsi", "true"]).output();
@@ -359,7 +360,7 @@ fn descriptor() {
     problems(
         &compare(&entry),
         &[("different", "has 131072 sectors, and the descriptor 262144")],
-        "give the device its size again",
+        "give the device its former size again",
     );
     resize(256 * MIB).expect("it is ours");
     let grown = compare(&entry);
@@ -472,7 +473,7 @@ fn without_sys_or_proc() {
     }
 }
 
-/// A user who is in the group that has the device, but has been logged in since before.
+/// A user who is in the group that has the device, but logged in before joining it.
 fn next_session() {
     let scratch = Scratch::new();
     let (path, entry) = image(&scratch, "image");
@@ -663,7 +664,7 @@ fn relative() {
     }
     chmod(setting.scratch.directory(), 0o775);
     let replaceable = asked(setting.scratch.directory(), "./secure");
-    warning(&replaceable, "untrusted", "so others than root could put another program");
+    warning(&replaceable, "untrusted", "so users other than root could put another program");
 }
 
 /// What is advised first can be done first.
@@ -687,7 +688,7 @@ fn order() {
         "name a file that you",
     );
     first(&question(&["--device", "/a", &program]), "add =scsi, =ide or =sata");
-    first(&question(&["--device", &setting.entry, "no-such-program"]), "correct its name");
+    first(&question(&["--device", &setting.entry, "no-such-program"]), "correct the name of the program");
     first(&question(&[]), install);
     for advised in [asked(), Run::new(&setting.command).args(["doctor", "--json"]).output()] {
         let findings = advised.findings();
@@ -746,9 +747,9 @@ fn idle_bit() {
     warns(
         &confined,
         "unsupported",
-        "place/vmx: has the set-user-ID bit, and this process may not get new rights",
+        "place/vmx: has the set-user-ID bit, and this process may not gain new rights",
     );
-    warns(&asked("", &[], 65534), "unsupported", "which gives you nothing that you do not have");
+    warns(&asked("", &[], 65534), "unsupported", "which gives you no rights that you do not have");
 }
 
 fn programs() {
@@ -758,8 +759,12 @@ fn programs() {
     problems(
         &of(Path::new("no-such-program")),
         &[("program-not-found", "no-such-program: ")],
-        "correct its name",
+        "correct the name of the program",
     );
+    // A program of the administrator's, which an ordinary user's path may lack.
+    let hidden =
+        Run::new(command()).args(["doctor", "--json", "losetup"]).env("PATH", "/nonexistent").output();
+    problems(&hidden, &[("program-not-found", "losetup: is not in any directory of PATH")], "sbin/losetup");
     let text = scratch.path("text");
     fs::write(&text, "no program\n").expect("it is our directory");
     problems(
@@ -1207,7 +1212,7 @@ fn trusted_library() {
         chmod(&library, mode);
         problems(
             &asked(),
-            &[("untrusted", "can be written by others than root")],
+            &[("untrusted", "can be written by users other than root")],
             "install the library again",
         );
     }
@@ -1222,7 +1227,7 @@ fn trusted_library() {
     }
     chown(&library, Some(0), None).expect("root can");
     chmod(&library, 0o4600);
-    let unread = "is not readable for you (Permission denied)";
+    let unread = "is not readable by you (Permission denied)";
     problems(&asked(), &[("permission-denied", unread)], "run as root: 'chmod a+r /");
     let ordinary = Run::new(&setting.command).args(["doctor", "--json", "--device", &setting.entry, "true"]);
     let ordinary = ordinary.nobody().output();
@@ -1243,7 +1248,7 @@ fn trusted_library() {
         .args(["doctor", "--json", "--device", &setting.entry])
         .arg(&setting.program)
         .output();
-    warning(&root, "unsupported", "has the set-user-ID bit, which gives you nothing");
+    warning(&root, "unsupported", "has the set-user-ID bit, which gives you no rights");
 }
 
 /// What drops the environment on the way to the program.
@@ -1251,7 +1256,7 @@ fn starters() {
     let setting = Setting::new();
     let sudo = setting.scratch.copy(&setting.program, "sudo");
     chmod(&sudo, 0o4755);
-    let words = "sudo: starts programs without LD_PRELOAD, so that the library is lost";
+    let words = "sudo: starts programs without LD_PRELOAD, so the library is lost";
     let remedy = "put it first, as in 'sudo vmware-bdwrapper run --device ENTRY -- PROGRAM'";
     let task = |task: &str| {
         let format = if task == "doctor" { "--json" } else { "--message-format=json" };
@@ -1278,6 +1283,62 @@ fn starters() {
     roots.says("preload-lost", words, remedy);
 }
 
+/// It runs with the user's rights, and starts a program that has root's.
+fn vmwares_launcher() {
+    let setting = Setting::new();
+    make(["install"]).expect_out();
+    let launcher = setting.scratch.path("launcher");
+    fs::write(&launcher, "#!/bin/sh\n# Starts VMware.\nexec true\n").expect("root can");
+    chmod(&launcher, 0o755);
+    let asked_of = |entry: &str| {
+        let run = Run::new(&setting.command).args(["doctor", "--json", "--device", entry]);
+        run.arg(&launcher).nobody().output()
+    };
+    let asked = || asked_of(&setting.entry);
+    let engines = |outcome: &Outcome| {
+        let programs = outcome.document()["programs"].as_array().expect("a list").clone();
+        programs.iter().map(|program| program["engine"].clone()).collect::<Vec<_>>()
+    };
+    remove(Path::new(CONF));
+    problems(&asked(), &[("not-found", CONF)], "setup --setuid");
+    setting.conf("");
+    let path = setting.scratch.path("image").display().to_string();
+    let unlisted = asked();
+    let setup = format!("run as root: 'vmware-bdwrapper setup --setuid --device {}', or set", setting.entry);
+    problems(&unlisted, &[("not-listed", &path)], &setup);
+    assert_eq!(engines(&unlisted).last(), Some(&json!(null)));
+    setting.conf(&format!("device {}", setting.entry));
+    let ready = asked();
+    is_ready(&ready);
+    assert!(conclusion(&ready).ends_with(&format!("-- {}", launcher.display())), "{}", conclusion(&ready));
+    assert_eq!(engines(&ready).last(), Some(&json!("library")));
+    assert!(has(&ready, "ok", &format!("{}: is started by VMware", setting.program.display())));
+    chmod(&setting.system.library(), 0o644);
+    problems(&asked(), &[("no-set-user-id", LIBRARY)], "setup --setuid");
+    chmod(&setting.system.library(), 0o4644);
+    // What does not exist is named first.
+    let wanted =
+        [("not-found", "/dev/sd/nonexistent: does not exist"), ("not-listed", "/dev/sd/nonexistent")];
+    problems(&asked_of("/dev/sd/nonexistent"), &wanted, "correct its name");
+    // `add` does all that is missing for a block device, unless the entry has more than it can give.
+    let device = Loop::attach(&setting.scratch.path("image"), &[]);
+    let node = device.path().display().to_string();
+    chmod(device.path(), 0o666);
+    let add = format!("run as root: 'vmware-bdwrapper add {node} --to nobody");
+    for (kind, option) in [("scsi", ""), ("ide", " --kind ide"), ("sata", " --kind sata")] {
+        let only = format!("or only 'vmware-bdwrapper setup --setuid --device {node}={kind}'");
+        let remedy = format!("{add}{option}', which does all that VMware needs, under a new name, {only}");
+        problems(&asked_of(&format!("{node}={kind}")), &[("not-listed", &node)], &remedy);
+    }
+    let more = asked_of(&format!("{node}=scsi,serial=1"));
+    problems(&more, &[("not-listed", &node)], "run as root: 'vmware-bdwrapper setup");
+    let name = Name::reserved("hd");
+    symlink(device.path(), name.path()).expect("root can");
+    let named =
+        format!("add {} --to nobody', which does all that VMware needs, or only", name.path().display());
+    problems(&asked_of(&name.path().display().to_string()), &[("not-listed", "")], &named);
+}
+
 fn configuration() {
     let setting = Setting::new();
     make(["install"]).expect_out();
@@ -1290,7 +1351,7 @@ fn configuration() {
     is_ready(&asked());
     assert!(only(&asked(), "warning").is_empty(), "{}", asked().out());
     chmod(setting.scratch.directory(), 0o775);
-    warning(&asked(), "untrusted", "so others than root could put another program in its place");
+    warning(&asked(), "untrusted", "so users other than root could put another program in its place");
     chmod(setting.scratch.directory(), 0o755);
     // Without a program, those that the file lists.
     let listed = Run::new(&setting.command).args(["doctor", "--json", "--device", &setting.entry]);
@@ -1302,7 +1363,7 @@ fn configuration() {
         problems(&asked(), &[(code, &format!("{CONF}: {cause}, so it is ignored"))], remedy);
     };
     chmod(conf, 0o664);
-    unsafe_file("untrusted", "can be written by others than root", "chmod go-w");
+    unsafe_file("untrusted", "can be written by users other than root", "chmod go-w");
     chmod(conf, 0o644);
     chown(conf, Some(1), None).expect("root can");
     unsafe_file("untrusted", "belongs to user 1", "chown root");
@@ -1375,7 +1436,7 @@ fn configuration() {
     problems(
         &asked(),
         &[("permission-denied", "is not listed"), ("permission-denied", "you may not read and write it")],
-        "or give yourself the right",
+        "or give yourself permission",
     );
     let node = Name::reserved("sd");
     Run::new("mknod").arg(node.path()).args(["-m", "666", "b", "8", "0"]).output().expect_out();
@@ -1650,7 +1711,7 @@ fn list_partitions() {
     // As after `losetup --detach`, which leaves it there, too.
     fs::write(&path, vec![0; 4 << 20]).expect("it is our directory");
     device.resize();
-    let cause = format!("is a partition behind the end of {}", device.path().display());
+    let cause = format!("is a left-over partition beyond the end of {}", device.path().display());
     assert!(asked()["reasons"][0].as_str().is_some_and(|reason| reason.starts_with(&cause)), "{}", asked());
     assert_eq!(asked()["fit"], json!(false));
     let doctor = about(&entry);
@@ -1720,7 +1781,7 @@ fn list_deleted() {
     assert_eq!((&found["identity"], &found["names"]), (&Value::Null, &json!([])));
     assert_eq!(
         found["reasons"],
-        json!(["is attached to a deleted file, whose data is lost when it is detached"])
+        json!(["is attached to a deleted file, whose data is lost when the device is detached"])
     );
     let table = Run::new(command()).arg("list").output().expect_out();
     let line = table.lines().find(|line| line.contains(&format!("| {} ", device.path().display())));

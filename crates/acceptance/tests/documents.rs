@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         trial("adapters", &[], adapters),
         trial("starting", &starts, starting),
         trial("the table of platforms", &[], platforms),
+        trial("measured ratios", &[], ratios),
         trial("the picture of the demonstration", &demo, picture),
     ])
 }
@@ -240,6 +241,31 @@ fn platforms() {
     let rows = table(&document());
     let rows: Vec<&String> = rows.iter().filter(|row| row.starts_with("| A system |")).collect();
     assert!(matches!(&rows[..], [row] if row.contains("| new |")), "{rows:?}");
+}
+
+/// The ratios in docs/performance.md and docs/alternatives.md are those that were measured.
+fn ratios() {
+    let measured = source("docs/measured/bench-vm.txt");
+    let ratios = |series: &str| -> Vec<(&str, &str)> {
+        let rows = measured.lines().filter_map(|line| line.split_once(&format!(": {series} ")));
+        rows.map(|(what, numbers)| (what, numbers.split_whitespace().next().unwrap_or_default())).collect()
+    };
+    let series = ["the library", "the supervisor", "LIO iblock on it", "tgt on it, iSCSI over loopback"];
+    let [library, supervisor, lio, tgt] = series.map(ratios);
+    assert_eq!(library.len(), 16);
+    let performance = source("docs/performance.md");
+    for (((library, supervisor), lio), tgt) in library.iter().zip(&supervisor).zip(&lio).zip(&tgt) {
+        let what = library.0.replace("1024 KiB", "1 MiB").replace("lvm", "LVM");
+        let row = format!("| {what} | {} | {} | {} | {} |\n", library.1, supervisor.1, lio.1, tgt.1);
+        assert!(performance.contains(&row), "docs/performance.md is to have: {row}");
+    }
+    let alternatives = source("docs/alternatives.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    for (name, rows) in [("library", library), ("LIO", lio), ("tgt", tgt)] {
+        let [least, most] = [rows.iter().map(|row| row.1).min(), rows.iter().map(|row| row.1).max()]
+            .map(Option::unwrap_or_default);
+        let range = format!("{least} to {most}");
+        assert!(alternatives.contains(&range), "docs/alternatives.md is to say of {name}: {range}");
+    }
 }
 
 /// docs/images/demo.svg is what scripts/demo-picture draws, with whichever loop device was free.

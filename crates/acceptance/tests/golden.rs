@@ -394,7 +394,7 @@ const DIFFERENCES: &[Difference] = &[
         media: IMAGE,
         users: EVERYBODY,
         ours: Ours::Refused(""),
-        why: "the kernel does not count files; as on Linux before 5.15",
+        why: "a file has no such number; as on Linux before 5.15",
     },
 ];
 
@@ -460,7 +460,7 @@ const OTHER_COMMANDS: &[(&str, &[&str], &[User], &str)] = &[
         "SG_IO:MODE SENSE10 3f saved",
         WITH_SCSI,
         EVERYBODY,
-        "the saved values are the defaults, as LIO has it; sdparm fails without them",
+        "the saved values are the defaults, as with LIO; sdparm fails without them",
     ),
     ("SG_IO:SEND DIAG self", SCSI, ROOT, "listed devices have it"),
     ("SG_IO:RESERVE6", SCSI, ROOT, "refused rather than ignored: there are no reservations"),
@@ -469,7 +469,7 @@ const OTHER_COMMANDS: &[(&str, &[&str], &[User], &str)] = &[
         "SG_IO:INQUIRY alloc>len",
         SCSI,
         EVERYBODY,
-        "a response that is longer than the buffer is cut, as libata does it",
+        "a response that is longer than the buffer is truncated, as by libata",
     ),
     (
         "SG_IO:UNMAP",
@@ -486,7 +486,7 @@ const OTHER_COMMANDS: &[(&str, &[&str], &[User], &str)] = &[
     ("SG_IO:MODE SENSE6 bad", SATA, EVERYBODY, SHORTER),
     ("SG_IO:REQUEST SENSE", SATA, EVERYBODY, "libata ends it with CHECK CONDITION; SPC-4, 6.39: as data"),
     ("SG_IO:REQUEST SENSE desc", SATA, EVERYBODY, "as above"),
-    ("SG_IO:READ10 lba ffffffff", SATA, EVERYBODY, "LOGICAL BLOCK ADDRESS OUT OF RANGE, as SAT-3 has it"),
+    ("SG_IO:READ10 lba ffffffff", SATA, EVERYBODY, "LOGICAL BLOCK ADDRESS OUT OF RANGE, as in SAT-3"),
     ("SG_IO:READ16 lba big", SATA, EVERYBODY, "as above"),
     ("SG_IO:READ10 short buffer", SATA, EVERYBODY, "an overrun, as on the SCSI disk"),
     ("SG_IO:REPORT LUNS", SATA, EVERYBODY, "the residual count is exact"),
@@ -494,11 +494,11 @@ const OTHER_COMMANDS: &[(&str, &[&str], &[User], &str)] = &[
         "SG_IO:ATA PT16 bad cmd",
         SATA,
         ROOT,
-        "the registers come in their descriptor, which clients read without a look at the format",
+        "the registers are returned in their descriptor, which clients read without checking the format",
     ),
 ];
 
-const SHORTER: &str = "libata 6.1 says more than the 18 bytes that there are";
+const SHORTER: &str = "libata 6.1 reports more than the 18 bytes that it returns";
 
 /// Commands whose data is no identity, capability or setting of the disk: it must be the same.
 const SAME_DATA: [&str; 11] = [

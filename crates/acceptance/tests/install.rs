@@ -286,6 +286,7 @@ fn leftovers() {
     kept.push(link);
     let said = make(["uninstall"].iter().chain(&arguments)).expect_out();
     assert!(!lock.exists());
+    assert!(said.contains("install again and run 'vmware-bdwrapper remove NAME'"), "{said}");
     for file in &kept {
         assert!(said.contains(&format!("kept {}: ", file.display())), "{}: {said}", file.display());
         assert!(file.symlink_metadata().is_ok());

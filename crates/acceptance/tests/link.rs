@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         trial("udev removes its link", &udev, udev_removes),
         trial("a link of another rule's", &udev, foreign),
         trial("what no rule can hold", &udev, unheld),
-        trial("a file is attached at each start as the manual says", &udev, attached),
+        trial("a file is attached at each boot as the manual says", &udev, attached),
     ])
 }
 
@@ -117,7 +117,7 @@ fn rights() {
         (["--owner", ""], "not-found", ": is not the name of a user", "name one"),
         (["--owner", "-x"], "usage", "'-x'", ""),
         (["--group", "nobody:disk"], "not-found", "nobody:disk: is not the name of a group", "name one"),
-        (["--mode", "rw"], "usage", "rw: is not the mode of a device", "give an octal number"),
+        (["--mode", "rw"], "usage", "rw: is not a valid mode", "give an octal number"),
         (["--mode", "4755"], "usage", "4755: ", "give an octal number"),
         (["--mode", "+6"], "usage", "+6: ", "give an octal number"),
     ] {
@@ -139,7 +139,7 @@ fn dry_run() {
          would write to {RULES}:\n\
          SUBSYSTEM==\"block\", ENV{{DEVTYPE}}==\"disk\", ATTR{{loop/backing_file}}==\"{}\", SYMLINK+=\"sd/test\", OWNER=\"nobody\", \
          GROUP=\"disk\", MODE=\"0660\"\n\
-         The rule does not attach the file: have 'losetup --find --show {0}' run at each start of the system (a unit for systemd is in \
+         The rule does not attach the file: have 'losetup --find --show {0}' run at each boot (a unit for systemd is in \
          vmware-bdwrapper-link(1)).\n",
         image.display()
     );
@@ -179,7 +179,7 @@ fn replaced() {
     place.said(with(&first, "/dev/sd/ours", &["--persist"]));
     let refused = force("/dev/sd/ours");
     let remove = "'vmware-bdwrapper link --remove /dev/sd/ours'";
-    refused.refused(1, "exists", "/dev/sd/ours: is made to lead to another device by a rule", remove);
+    refused.refused(1, "exists", "/dev/sd/ours: is linked to another device by a rule", remove);
     refused.says("exists", "/dev/sd/ours: ", "--persist");
     place.said(with(&second, "/dev/sd/ours", &["--persist"]));
     assert_eq!(place.leads_to("/dev/sd/ours"), second.path());
@@ -399,7 +399,7 @@ fn rights_stay() {
     assert_eq!(place.said(["--remove", "/dev/sd/test"]), "removed /dev/sd/test\n");
 }
 
-/// What no next start of the system attaches again.
+/// What no next boot attaches again.
 fn deleted() {
     let place = Place::new();
     let device = place.loop_device("image");
@@ -466,7 +466,7 @@ fn errors() {
     for (device, code, hint) in [
         ("/dev/null", "not-a-device", "vmware-bdwrapper list"),
         ("/nonexistent", "not-found", "name a block device that exists"),
-        (image, "not-a-device", "make one of the file: 'losetup --find --show /"),
+        (image, "not-a-device", "make one from the file: 'losetup --find --show /"),
     ] {
         let refused = run(&[device, "--as", "/dev/sd/x", "--dry-run"]);
         refused.refused(2, code, &format!("{device}: "), hint);
@@ -624,7 +624,7 @@ fn foreign() {
     place.trigger(device.path());
     let refused = place.run(["--remove", "/dev/sd/foreign"]);
     for hint in ["'grep -rF sd/foreign ", "--force"] {
-        refused.refused(1, "exists", "/dev/sd/foreign: is made by a udev rule", hint);
+        refused.refused(1, "exists", "/dev/sd/foreign: is made by another udev rule", hint);
     }
     assert_eq!(place.leads_to("/dev/sd/foreign"), device.path());
     assert_eq!(place.said(["--remove", "/dev/sd/foreign", "--force"]), "removed /dev/sd/foreign\n");
@@ -632,10 +632,10 @@ fn foreign() {
     let other = place.loop_device("other");
     let refused = place.run(arguments(&other, "/dev/sd/foreign"));
     refused.refused(1, "exists", "/dev/sd/foreign: leads to ", "--force");
-    refused.says("exists", "by a udev rule that is not this command's", "");
+    refused.says("exists", "by another udev rule", "");
     let forced = place.run(with(&other, "/dev/sd/foreign", &["--force"]));
     forced.expect_out();
-    forced.says("exists", "/dev/sd/foreign: is made by a udev rule", "change that rule");
+    forced.says("exists", "/dev/sd/foreign: is made by another udev rule", "change that rule");
     assert_eq!(place.leads_to("/dev/sd/foreign"), other.path());
 }
 
@@ -683,7 +683,7 @@ fn attached() {
     let device = place.device(&image);
     let said = place.said(with(&device, "/dev/sd/test", &["--persist"]));
     let losetup = format!("losetup --find --show {}", image.display());
-    assert!(said.contains(&losetup) && said.contains("at each start"), "{said}");
+    assert!(said.contains(&losetup) && said.contains("at each boot"), "{said}");
     let blank = place.loop_device("my disk.img");
     let said = place.said(with(&blank, "/dev/sd/blank", &["--persist"]));
     let losetup = format!("losetup --find --show \"{}\"", place.scratch.path("my disk.img").display());

@@ -155,7 +155,7 @@ impl Root {
         self.library().metadata().expect("it is installed").mode() & 0o7777
     }
 
-    /// Every name but those of dpkg's and the loader's own records, and of what is gone after the next start.
+    /// Every name but those of dpkg's and the loader's own records, and of what is gone after the next boot.
     fn names(&self) -> BTreeSet<String> {
         let records = ["/var/lib/dpkg", "/var/log", "/var/cache/ldconfig", "/proc", "/run", "/var/lib/rpm"];
         let found = Run::new("find").arg(self.path("/")).args(["-printf", "/%P\n"]).output().expect_out();
@@ -269,7 +269,7 @@ fn deb_life() {
     let default = root.conf();
     let said = root.setup(&[&wanted[..], &["--dry-run"]].concat()).expect_out();
     assert!(
-        said.contains("would give ") && said.contains(&format!("would add to {CONF}: device {DEVICE}\n")),
+        said.contains("would set ") && said.contains(&format!("would add to {CONF}: device {DEVICE}\n")),
         "{said}"
     );
     assert_eq!((root.mode(), root.conf()), (0o644, default.clone()), "a dry run changes nothing");
@@ -299,7 +299,7 @@ fn deb_life() {
     assert!(root.is_answered());
 
     let said = root.setup(&["--no-setuid"]).expect_out();
-    assert!(said.contains("took from ") && said.contains("told dpkg"), "{said}");
+    assert!(said.contains("cleared ") && said.contains("told dpkg"), "{said}");
     assert_eq!(root.mode(), 0o644);
     assert!(!root.is_answered());
     let said = root.setup(&["--no-setuid"]).expect_out();
@@ -425,7 +425,8 @@ fn script_alone() {
         let run = Run::new("dpkg-deb").arg("--field").arg(deb()).arg("Maintainer");
         run.output().expect_out()
     };
-    assert!(maintainer().starts_with("the vmware-bdwrapper authors <"), "{}", maintainer());
+    // No address that may exist.
+    assert_eq!(maintainer().trim_end(), "the vmware-bdwrapper authors <none@vmware-bdwrapper.invalid>");
 }
 
 /// The package with a higher version and what `change` does to its files.
@@ -469,7 +470,7 @@ fn setup_errors() {
     fails(&["--setuid", "--device", "relative"], 2, "bad-entry", "/relative: ");
     fails(&["--setuid", "--device", "/dev/vg/x"], 2, "bad-entry", "/dev/vg/x: ");
     fails(&["--setuid", "--device", "/dev/sd/a\nallow-user-devices yes"], 2, "usage", "has a line break");
-    fails(&["--setuid", "--device", "/dev/sd/a "], 2, "usage", "ends with a blank");
+    fails(&["--setuid", "--device", "/dev/sd/a "], 2, "usage", "ends with a space");
     fails(&["--setuid", "--program", "bin/sh"], 2, "usage", "bin/sh: ");
     // The working directory is /.
     root.setup(&["--setuid", "--program", "bin/sh"]).refused(2, "usage", "bin/sh: ", "write /bin/sh");
@@ -484,10 +485,10 @@ fn setup_errors() {
     let sudo = "run 'sudo vmware-bdwrapper setup --message-format=json --setuid'";
     user.refused(1, "root-only", "", sudo);
     let dry = root.nobody(["vmware-bdwrapper", "setup", "--setuid", "--dry-run"]);
-    assert!(dry.expect_out().contains("would give "), "{}", dry.out());
+    assert!(dry.expect_out().contains("would set "), "{}", dry.out());
 
     chmod(&root.path(CONF), 0o666);
-    fails(&["--setuid"], 1, "untrusted", "can be written by others than root");
+    fails(&["--setuid"], 1, "untrusted", "can be written by users other than root");
     chmod(&root.path(CONF), 0o644);
     let conf = root.conf();
     fs::write(root.path(CONF), format!("{conf}device {DEVICE}=ide\n{}", "#".repeat(65_000 - conf.len())))
@@ -511,7 +512,7 @@ fn setup_errors() {
     fs::remove_file(root.path(CONF)).expect("it is ours");
     fs::write(root.path(CONF), "").expect("it is ours");
     chmod(&root.library(), 0o664);
-    fails(&["--setuid"], 1, "untrusted", "so others than root may have written it");
+    fails(&["--setuid"], 1, "untrusted", "so users other than root may have written it");
 
     fs::copy(command(), root.path("/tmp/command")).expect("it is our directory");
     root.run(["dpkg", "--remove", "vmware-bdwrapper"]).expect_out();
@@ -533,7 +534,8 @@ fn setup_file() {
     write("executable /bin/sh\nfoo");
     let said = root.setup(&["--setuid"]);
     assert!(
-        said.expect_out().ends_with("list one by 'vmware-bdwrapper setup --setuid --device /dev/sd/NAME'.\n"),
+        said.expect_out()
+            .ends_with("list one with 'vmware-bdwrapper setup --setuid --device /dev/sd/NAME'.\n"),
         "{}",
         said.out()
     );
@@ -579,7 +581,7 @@ fn setup_keeps() {
     let acl = [vec![2, 0, 0, 0], entries.map(entry).concat()].concat();
     rustix::fs::setxattr(root.path(CONF), LIST, &acl, rustix::fs::XattrFlags::empty()).expect("root can");
     let said = root.setup(&["--setuid", "--program", "/bin/sh"]).expect_out();
-    assert!(said.contains(&format!("kept the file before as {BACKUP}.1\n")), "{said}");
+    assert!(said.contains(&format!("saved the previous version as {BACKUP}.1\n")), "{said}");
     assert_eq!(rights(&root.path(CONF)), (0, 6, 0o640));
     assert_eq!(rights(&backup(".1")), (0, 6, 0o640));
     for path in [root.path(CONF), backup(".1")] {

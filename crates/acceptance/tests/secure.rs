@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         trial("a program that root starts has no limits", &needs, root),
         trial("an unlisted program is left alone", &needs, unlisted),
         trial("a program is listed by device and inode", &needs, other_names),
-        trial("a configuration that others could have written does not count", &needs, unsafe_conf),
+        trial("a configuration that others could have written is ignored", &needs, unsafe_conf),
         trial("a configuration counts line by line", &needs, garbage_lines),
         trial("a configuration has at most 64 KiB", &needs, conf_size),
         trial("a hostile environment is harmless", &needs, hostile),
@@ -680,7 +680,7 @@ fn messages() {
         assert_eq!(seen(&run, &image), Seen::Scsi, "level {level}");
         let err = run.err();
         assert!(err.lines().all(|line| line.starts_with("vmware-bdwrapper: ")), "{err}");
-        assert_eq!(err.contains("wrong: is not an absolute name"), level >= 0, "{err}");
+        assert_eq!(err.contains("wrong: is not an absolute path"), level >= 0, "{err}");
         assert!(level == -1 || err.len() > before, "level {level} says nothing more: {err}");
         before = err.len();
     }

@@ -387,7 +387,7 @@ fn untrusted() {
     run().expect_out();
     for mode in [0o664, 0o646, 0o666] {
         chmod(Path::new(CONF), mode);
-        is_refused(&run(), "can be written by others");
+        is_refused(&run(), "can be written by users other");
     }
     chmod(Path::new(CONF), 0o644);
     chown(CONF, Some(65534), None).expect("root can");

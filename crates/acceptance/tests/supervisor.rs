@@ -56,7 +56,8 @@ const OF_THE_LIBRARY: [(&str, &str); 18] = [
 const ENTRIES: &str = "entries that the library reads; the command reads the supervisor's";
 
 /// Files of this directory whose trials do not run here, and why.
-const OTHER_FILES: [(&str, &str); 20] = [
+const OTHER_FILES: [(&str, &str); 22] = [
+    ("add", COMMAND),
     ("choice", COMMAND),
     ("command", COMMAND),
     ("completions", COMMAND),
@@ -64,6 +65,7 @@ const OTHER_FILES: [(&str, &str); 20] = [
     ("deps", "the tools of the tests"),
     ("devices", "in the virtual machine"),
     ("doctor", COMMAND),
+    ("documents", "what the documents say"),
     ("engines", "it tests both engines itself"),
     ("failure", "what a supervisor alone lacks"),
     ("hypervisor", "it tests both engines itself"),

@@ -921,7 +921,7 @@ fn broken_tables() {
     }
     fs::write(&image, &right).expect("it is ours");
     grow(&image, 8 * MIB);
-    attempt("give the device its size again");
+    attempt("give the device its former size again");
     grow(&image, 16 * MIB);
     divide(&["--new=1:0:+4M", "--hybrid=1"]);
     attempt("hybrid");
@@ -1068,7 +1068,7 @@ fn smaller_sectors() {
     failed.names("512-byte").names("leave the table");
     let option =
         create_at(&format!("{}=scsi,sector=4096", image.display()), &file).arg("--partitions").output();
-    refused(&option, 1, "sector-size", &image).names("Leave the option sector out");
+    refused(&option, 1, "sector-size", &image).names("Omit the option sector");
     assert_eq!(obeyed(&failed.remedy), 1);
     assert!(fs::read(&image).expect("it is ours") == before);
     run().output().expect_out();

@@ -59,7 +59,7 @@ enum Task {
         /// List this device: PATH[=OPTION,...] (default: the devices in VMWARE_BDWRAPPER_DEVICES)
         #[arg(long = "device", value_name = "ENTRY")]
         devices: Vec<OsString>,
-        /// Choose the engine: library, supervisor, or auto (default): the library where it works, else the supervisor
+        /// Choose the engine: library, supervisor, or auto (default): the library if it works, else the supervisor
         #[arg(long, value_enum, default_value_t = command::run::EngineOption::Auto, hide_possible_values = true)]
         #[arg(hide_default_value = true)]
         engine: command::run::EngineOption,
@@ -67,7 +67,7 @@ enum Task {
         #[arg(long, value_name = "N", allow_hyphen_values = true, hide_possible_values = true)]
         #[arg(value_parser = ["-1", "0", "1", "10", "100", "1000"])]
         log_level: Option<String>,
-        /// Start the program although a device is in use
+        /// Start the program even if a device is in use
         #[arg(long)]
         force: bool,
         /// The program to start, and its arguments
@@ -93,7 +93,7 @@ enum Task {
         /// List this device: PATH[=OPTION,...] (default: the devices in VMWARE_BDWRAPPER_DEVICES)
         #[arg(long = "device", value_name = "ENTRY")]
         devices: Vec<OsString>,
-        /// Choose the engine: library, supervisor, or auto (default): the library where it is installed, else the supervisor
+        /// Choose the engine: library, supervisor, or auto (default): the library if it is installed, else the supervisor
         #[arg(long, value_enum, default_value_t = command::run::EngineOption::Auto, hide_possible_values = true)]
         #[arg(hide_default_value = true)]
         engine: command::run::EngineOption,
@@ -178,7 +178,7 @@ enum Task {
         /// Add this device to /etc/vmware-bdwrapper.conf: PATH[=OPTION,...]
         #[arg(long = "device", value_name = "ENTRY", conflicts_with = "no_setuid")]
         devices: Vec<OsString>,
-        /// Add a device although it is in use
+        /// Add a device even if it is in use
         #[arg(long, conflicts_with = "no_setuid")]
         force: bool,
         /// Only print what would be done
@@ -211,7 +211,7 @@ enum Task {
         /// Set the mode of the device: octal, such as 0660
         #[arg(long, requires = "device", conflicts_with_all = ["remove", "list"])]
         mode: Option<String>,
-        /// Write a udev rule, which makes the link at each start of the system
+        /// Write a udev rule that makes the link at each boot
         #[arg(long, requires = "device", conflicts_with_all = ["remove", "list"])]
         persist: bool,
         /// Accept a refused device; replace or remove a link that this command did not make

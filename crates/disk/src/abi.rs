@@ -49,8 +49,8 @@ fn prefix<T: FromBytes + IntoBytes>(bytes: &[u8]) -> T {
 
 /// Defines structures by their fields, with the size in each layout. A field of another type in the
 /// layout of i386 programs has both: there, a `long` and an address have 32 bits, and 64 bits are
-/// aligned to four bytes, so that padding goes. Conversion is C's: what is longer is extended with
-/// its sign or cut off.
+/// aligned to four bytes, so there is no padding. Conversion is C's: a value is sign-extended or
+/// truncated.
 macro_rules! structures {
     ($($(#[$doc:meta])+ $name:ident: $size:literal $(/ $i386_size:literal)? {
         $($(#[$field_doc:meta])* $field:ident: $type:ty $(as $i386:ty)?,)+

@@ -17,7 +17,7 @@ use core::fmt;
 /// The most bytes that the file may have.
 pub const MAX_BYTES: u64 = 65536;
 
-/// The permissions that let others than the owner write (`S_IWGRP`, `S_IWOTH`).
+/// The permissions that let users other than the owner write (`S_IWGRP`, `S_IWOTH`).
 pub const OTHERS_WRITE: u32 = 0o022;
 
 /// Why a file is not trusted as the configuration file, and ignored.
@@ -27,14 +27,13 @@ pub enum Distrust {
     NotRegular,
     /// It belongs to this user, not to root.
     Owner(u32),
-    /// Others than the owner may write to it.
+    /// Users other than the owner may write to it.
     WritableByOthers,
     /// It has this many bytes, more than [`MAX_BYTES`].
     TooLong(u64),
 }
 
-/// Checks that root alone can have written a file, by its owner, mode (`st_mode`) and size in
-/// bytes.
+/// Checks that only root can have written a file, by its owner, mode (`st_mode`) and size in bytes.
 pub fn check_trust(owner: u32, mode: u32, bytes: u64) -> Result<(), Distrust> {
     const S_IFMT: u32 = 0o170_000;
     const S_IFREG: u32 = 0o100_000;
@@ -75,7 +74,7 @@ pub enum Subject<'a> {
     Group(&'a [u8]),
 }
 
-/// A line that is no directive.
+/// A line that is not a directive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineError<'a> {
     /// The line's number; the first is 1.
@@ -99,7 +98,7 @@ pub enum Fault<'a> {
     Entry(EntryError<'a>),
 }
 
-/// Parses the file. A bad line is an error of its own; the others still count.
+/// Parses the file. Each bad line is a separate error; the other lines are used.
 pub fn parse(text: &[u8]) -> impl Iterator<Item = Result<Directive<'_>, LineError<'_>>> {
     (1..).zip(text.split(|&byte| byte == b'\n')).filter_map(|(line, text)| {
         let text = text.trim_ascii();
@@ -138,7 +137,7 @@ fn subject(value: &[u8]) -> Option<Subject<'_>> {
         Some(name) => (name, Subject::Group(name)),
         None => (value, Subject::User(value)),
     };
-    // What no name has (passwd(5)).
+    // Characters that no name has (passwd(5)).
     let is_name =
         !name.is_empty() && !name.iter().any(|byte| byte.is_ascii_whitespace() || b":%,#\0".contains(byte));
     is_name.then_some(subject)
@@ -161,7 +160,7 @@ impl fmt::Display for Fault<'_> {
             ),
             Fault::NotYesOrNo(value) => write!(f, "'{}' is neither yes nor no", Printed(value)),
             Fault::NotAPath(value) => {
-                write!(f, "'{}' is not an absolute name; write a name that begins with /", Printed(value))
+                write!(f, "'{}' is not an absolute path; write a path that begins with /", Printed(value))
             }
             Fault::NotASubject(value) => {
                 write!(f, "'{}' is not the name of a user, or % and that of a group", Printed(value))?;

@@ -68,7 +68,7 @@ pub struct Entry<'a> {
     pub wwn: Option<u64>,
     /// `geometry=C/H/S` instead of the one computed from the size.
     pub geometry: Option<Geometry>,
-    /// `sector=`: the least logical block size, in bytes.
+    /// `sector=`: the smallest logical block size, in bytes.
     pub sector: Option<u32>,
     /// `nexus=`: which programs are one initiator for the disk.
     pub nexus: Option<NexusOf>,
@@ -315,7 +315,7 @@ pub enum Problem<'a> {
     Nul,
     /// The path is longer than the kernel accepts.
     PathTooLong,
-    /// Neither the path nor an option has the kind.
+    /// Neither the path nor an option gives the kind.
     NoKind,
     /// An option is empty.
     EmptyOption,
@@ -350,10 +350,10 @@ impl fmt::Display for EntryError<'_> {
 impl fmt::Display for Problem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Problem::NotAbsolute => f.write_str("is not an absolute name"),
+            Problem::NotAbsolute => f.write_str("is not an absolute path"),
             Problem::Nul => f.write_str("holds a NUL byte"),
             Problem::PathTooLong => f.write_str("is longer than a file name can be (4095 bytes)"),
-            Problem::NoKind => f.write_str("does not say which kind of disk it is to be"),
+            Problem::NoKind => f.write_str("does not say which kind of disk it is"),
             Problem::EmptyOption => f.write_str("has an empty option"),
             Problem::UnknownOption { option } => write!(f, "there is no option '{}'", Printed(option)),
             Problem::Twice { option } => {
@@ -361,7 +361,7 @@ impl fmt::Display for Problem<'_> {
             }
             Problem::BadValue { name, value, .. } => {
                 let name = name.strip_suffix('=').unwrap_or(name);
-                write!(f, "'{}' is no {name}", Printed(value))
+                write!(f, "'{}' is not a valid {name}", Printed(value))
             }
         }
     }
@@ -373,7 +373,7 @@ pub struct Remedy<'a>(pub Problem<'a>);
 impl fmt::Display for Remedy<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Problem::NotAbsolute => "write a name that begins with /",
+            Problem::NotAbsolute => "write a path that begins with /",
             Problem::Nul | Problem::PathTooLong => "write another name",
             Problem::NoKind => "add =scsi, =ide or =sata (only /dev/sd... and /dev/hd... need none)",
             Problem::EmptyOption => "write PATH=OPTION,OPTION",
@@ -478,10 +478,10 @@ mod tests {
         let text = Entry::parse(b"/dev/vg/l\xffv").unwrap_err().to_string();
         assert_eq!(
             text,
-            "/dev/vg/l\\xffv: does not say which kind of disk it is to be; add =scsi, =ide or =sata (only /dev/sd... and /dev/hd... need none)"
+            "/dev/vg/l\\xffv: does not say which kind of disk it is; add =scsi, =ide or =sata (only /dev/sd... and /dev/hd... need none)"
         );
         let text = Entry::parse(b"/dev/sda=sector=1").unwrap_err().to_string();
-        assert_eq!(text, "/dev/sda=sector=1: '1' is no sector; it takes 512 or 4096");
+        assert_eq!(text, "/dev/sda=sector=1: '1' is not a valid sector; it takes 512 or 4096");
     }
 
     #[test]

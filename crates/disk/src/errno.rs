@@ -34,7 +34,7 @@ errnos! {
 }
 
 impl Errno {
-    /// Not an error of the kernel: the caller is gone, so that its memory cannot be reached and the
+    /// Not an error of the kernel: the caller is gone, so its memory cannot be reached and the
     /// request need not be answered.
     pub const CALLER_GONE: Errno = Errno(-1);
 }

@@ -4,8 +4,8 @@ use crate::entry::{Geometry, Kind};
 
 /// Returns the geometry of `HDIO_GETGEO` for a capacity in 512-byte sectors.
 ///
-/// SCSI disks follow the rule for disks without partition table of the kernel's
-/// drivers/scsi/scsicam.c, ATA disks that of drivers/ata/libata-scsi.c (`ata_std_bios_param`) and
+/// SCSI disks follow the kernel's rule for disks without a partition table
+/// (drivers/scsi/scsicam.c), ATA disks that of drivers/ata/libata-scsi.c (`ata_std_bios_param`) and
 /// drivers/ide. No number is ever 0, and cylinders are not limited to the 16 bits that
 /// `HDIO_GETGEO` has for them.
 pub fn geometry(kind: Kind, sectors: u64) -> Geometry {

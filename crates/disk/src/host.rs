@@ -63,7 +63,7 @@ pub enum UpdateError {
 /// The caller: the process that called ioctl(2), with its descriptor.
 ///
 /// A copy fails with `EFAULT` if the address is bad, and with [`Errno::CALLER_GONE`] if the caller
-/// has ended or its call was cancelled, so that nothing can be copied or answered any more.
+/// has ended or its call was cancelled, so nothing can be copied or answered any more.
 pub trait Caller {
     /// Copies from the caller's memory.
     fn copy_in(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno>;
@@ -117,15 +117,15 @@ pub trait Caller {
 /// The backing device, as it is at this moment: its properties can change at any time. Offsets and
 /// lengths are in bytes.
 pub trait Backing {
-    /// A bounce buffer: memory of the engine, aligned to a page, freed when dropped. What it holds at
-    /// first may be of another call: no more of it is used than has been filled.
+    /// A bounce buffer: memory of the engine, aligned to a page, freed when dropped. It may first
+    /// hold data of another call: only the part that has been filled is used.
     type BounceBuffer: AsMut<[u8]>;
 
     /// Returns the kind of backing device.
     fn medium(&self) -> Medium;
 
     /// Returns a number that distinguishes the backing device from others behind the same entry,
-    /// such as its device number; a constant if that would cost something.
+    /// such as its device number; a constant if finding that number would cost something.
     fn identity(&self) -> u64 {
         0
     }
@@ -155,7 +155,7 @@ pub trait Backing {
     fn provisioning(&self) -> Result<Provisioning, Errno>;
 
     /// Returns the least and the most bytes that [`Backing::write_atomic`] can write, powers of
-    /// two; none where the backing device does not say that it can.
+    /// two; none if the backing device does not report that it can.
     fn atomic_unit(&self) -> Option<(u32, u32)>;
 
     /// Returns the extent at an offset.
@@ -172,12 +172,12 @@ pub trait Backing {
     /// [`Backing::read_at`]. `durable`: the data is on the medium afterwards.
     fn write_at(&self, offset: u64, from: &[Segment], durable: bool) -> Result<Option<u64>, Errno>;
 
-    /// Reads as [`Backing::read_at`] does, if one system call can; `None` also where it cannot.
+    /// Reads as [`Backing::read_at`] does, if one system call can; also `None` if it cannot.
     fn read_directly(&self, offset: u64, into: Segment) -> Result<Option<u64>, Errno> {
         self.read_at(offset, slice::from_ref(&into))
     }
 
-    /// Writes as [`Backing::write_at`] does, if one system call can; `None` also where it cannot.
+    /// Writes as [`Backing::write_at`] does, if one system call can; also `None` if it cannot.
     fn write_directly(&self, offset: u64, from: Segment, durable: bool) -> Result<Option<u64>, Errno> {
         self.write_at(offset, slice::from_ref(&from), durable)
     }

@@ -40,8 +40,8 @@ pub fn registers(cdb: &[u8; 16]) -> (Taskfile, bool) {
     }
 }
 
-/// Carries out a SCSI command; the result is its outcome and how many bytes were moved. What a
-/// translator adds to the commands of a SCSI disk it carries out itself.
+/// Carries out a SCSI command; the result is its outcome and how many bytes were transferred. It
+/// carries out itself what a translator adds to the commands of a SCSI disk.
 pub(crate) fn execute<H: Host>(device: &Device<'_>, host: &H, command: ExecuteCommand) -> (Outcome, u64) {
     dispatch::execute(device, host, command, |task| match task.row.operation {
         Operation::AtaPassThrough => Some(pass_through(task)),
@@ -63,7 +63,7 @@ fn pass_through<H: Host>(task: &mut Task<'_, H>) -> CommandResult {
     let (byte1, flags) = (task.byte(1), task.byte(2));
     let (input, extended) = registers(&task.cdb);
     let (check, from_disk, length) = (flags & 0x20 != 0, flags & 0x08 != 0, flags & 0x03);
-    // The protocols of libata: non-data, PIO and DMA. As there, the direction is that of the
+    // The protocols of libata: non-data, PIO and DMA. As with libata, the direction is that of the
     // buffer, whatever the protocol and T_DIR are, and the disk checks whether the command has it.
     let protocol = byte1 >> 1 & 0x0f;
     let is_dma = match protocol {

@@ -155,7 +155,7 @@ impl DataBuffer {
         Ok(())
     }
 
-    /// Copies zeros to what is left of the buffer.
+    /// Copies zeros to the rest of the buffer.
     pub fn fill_with_zeros(&mut self, host: &impl Host) -> Result<(), Errno> {
         let zeros = [0; 512];
         while let Some((address, length)) = self.next_segment(host, zeros.len())? {

@@ -12,7 +12,7 @@ use crate::sys::{self, File, Memory};
 use crate::task;
 
 /// The limits of an image file: bytes per physical block, a page; the longest transfer in sectors,
-/// as most SCSI disks have it.
+/// as for most SCSI disks.
 const IMAGE_PHYSICAL_BLOCK: u32 = 4096;
 const IMAGE_MAX_SECTORS: u16 = 2560;
 
@@ -202,8 +202,7 @@ impl<P: Process> Backing for Call<P> {
             Ok(Some((start, length))) => {
                 Ok(Extent { is_mapped: true, length: start.saturating_add(length).saturating_sub(offset) })
             }
-            // tmpfs. lseek(2) moves what the caller reads next, so that it needs a descriptor of
-            // its own.
+            // tmpfs. lseek(2) moves the caller's file offset, so it needs a separate descriptor.
             Err(Errno::EOPNOTSUPP | Errno::ENOTTY | Errno::EINVAL) => {
                 let found =
                     self.reopened_as(libc::O_RDONLY, |file| match sys::seek(file, offset, libc::SEEK_DATA) {
@@ -238,7 +237,7 @@ impl<P: Process> Backing for Call<P> {
     fn zero(&self, offset: u64, length: u64) -> Result<(), Errno> {
         let flags = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
         match self.fallocate(flags, offset, length) {
-            // Not every file system can keep the space of what it makes zero (tmpfs).
+            // Not every file system can zero a range and keep its space (tmpfs cannot).
             Err(Errno::EOPNOTSUPP) => match self.discard(offset, length) {
                 Err(Errno::EOPNOTSUPP) => self.write_zeros(offset, length),
                 result => result,
@@ -255,7 +254,7 @@ impl<P: Process> Backing for Call<P> {
 
 impl<P: Process> Call<P> {
     /// Makes one system call with the descriptor or, if it is not open for that, with one that is:
-    /// a caller who may send any command can have it open for reading alone.
+    /// a caller who may send any command may have it open only for reading.
     fn with_descriptor<T>(&self, act: impl Fn(c_int) -> Result<T, Errno>) -> Result<T, Errno> {
         match act(self.checked_fd()?) {
             Err(Errno::EBADF) => self.reopened(|file| act(file.fd())),
@@ -290,13 +289,14 @@ impl<P: Process> Call<P> {
     /// Makes a request of a block device that returns a number of 2, 4 or 8 bytes.
     fn query<const N: usize>(&self, request: u32) -> Result<[u8; N], Errno> {
         let mut value = [0u8; 8];
-        // SAFETY: a block device writes a number of that size. On what the descriptor may have been exchanged
-        // for, such a request writes at most 8 bytes: BLKSECTGET of /dev/sg an int (drivers/scsi/sg.c).
+        // SAFETY: a block device writes a number of that size. On any file that may have replaced
+        // it, such a request writes at most 8 bytes: BLKSECTGET of /dev/sg an int
+        // (drivers/scsi/sg.c).
         unsafe { sys::ioctl(self.fd, c_ulong::from(request), value.as_mut_ptr().cast()) }?;
         Ok(value.first_chunk().copied().unwrap_or([0; N]))
     }
 
-    /// Makes a request that returns an int; an image file has `of_image`.
+    /// Makes a request that returns an int; for an image file, returns `of_image`.
     fn query_int(&self, request: u32, of_image: u32) -> Result<u32, Errno> {
         match self.medium {
             Medium::BlockDevice => self.query(request).map(u32::from_ne_bytes),
@@ -355,7 +355,7 @@ impl<P: Process> Call<P> {
         self.write_in_place(offset, &[Segment { address, length: room }], durable)
     }
 
-    /// Writes once, where the offset says.
+    /// Writes once, at the offset.
     fn write_in_place(&self, offset: u64, from: &[Segment], durable: bool) -> Result<u64, Errno> {
         if !self.has_flag(libc::O_APPEND) {
             return self.with_descriptor(|fd| Ok(sys::pwritev(fd, from, offset, durable)? as u64));
@@ -370,7 +370,7 @@ impl<P: Process> Call<P> {
     }
 
     /// Calls `act` or, if the file system requires whole blocks of an `O_DIRECT` descriptor
-    /// (open(2)), `act_buffered` with a descriptor of this mode that is open without.
+    /// (open(2)), `act_buffered` with a descriptor of this mode that is open without `O_DIRECT`.
     fn buffered<T>(
         &self,
         mode: c_int,
@@ -406,7 +406,7 @@ fn or_another_way(transferred: Result<usize, Errno>) -> Result<Option<u64>, Errn
     }
 }
 
-/// Transfers a whole buffer by steps; each gets the offset and the rest of the buffer, and returns
+/// Transfers a whole buffer in steps; each gets the offset and the rest of the buffer, and returns
 /// how many bytes it transferred; `EIO` if none.
 fn transfer_all(
     offset: u64,

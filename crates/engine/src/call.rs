@@ -51,7 +51,7 @@ pub trait Process {
     /// open on.
     fn lock_report(&self, fd: c_int) -> Result<PathBuffer, Errno>;
 
-    /// Gives the calling task, which has been made for this, the rights to files of the process; says
+    /// Gives the calling task, which was made for this, the process's rights to files; returns
     /// whether it opens the device for more than the descriptor is open for.
     fn take_rights(&self, _for_more: bool) -> Result<(), Errno> {
         Ok(())
@@ -105,7 +105,7 @@ pub struct Call<P> {
     pub(crate) exclusion: &'static Exclusion,
     /// Its status flags (`F_GETFL`); -1 if not read yet.
     flags: Cell<c_int>,
-    /// When the inode was made that is assumed (0: not known); `None` if the file was looked at first.
+    /// When the assumed inode was made (0: not known); `None` if the file was checked first.
     assumed: Option<u64>,
 }
 
@@ -125,10 +125,10 @@ impl<P> Call<P> {
         Call { process, fd, medium, status, discard_limits, exclusion, flags, assumed: None }
     }
 
-    /// Makes it a call on a descriptor that is only assumed to be open on a listed device: of a block device
-    /// the status need have only its number, of a file its inode, which was made at `birth`, and its size.
-    /// Of what transfers or changes data, only `read_directly` and `write_directly` of
-    /// [`Backing`](disk::Backing) may be used: they look at the file.
+    /// Makes it a call on a descriptor that is only assumed to be open on a listed device. The
+    /// status needs only the number of a block device, or the inode (made at `birth`) and the size
+    /// of a file. Of the functions that transfer or change data, only `read_directly` and
+    /// `write_directly` of [`Backing`](disk::Backing) may be used: they check the file.
     #[inline]
     pub fn assuming(self, birth: u64) -> Call<P> {
         Call { assumed: Some(birth), ..self }
@@ -173,7 +173,7 @@ impl<P: Process> Call<P> {
         if self.is_as_before() { Ok(self.fd) } else { Err(Errno::ENODEV) }
     }
 
-    /// Looks at the file, and returns whether it is that with the status of the call.
+    /// Checks the file, and returns whether it is the one with the status of the call.
     #[inline]
     fn is_as_before(&self) -> bool {
         let before = &self.status;

@@ -1,10 +1,10 @@
 //! Lets one COMPARE AND WRITE or ORWRITE at a time update a device.
 //!
-//! Among threads a word of memory does. Among processes it is a lock of an open file description
-//! (fcntl(2)) on a byte far behind what other programs lock; to lock it for writing, a program must
-//! be able to write the device. A program that may only read it can keep others from that by a lock
-//! for reading, so in that case everybody takes such a lock too, and flock(2) as well. Nothing is
-//! waited for longer than the command's timeout.
+//! A word of memory excludes other threads. A lock of an open file description (fcntl(2)) excludes
+//! other processes. It is on a byte far beyond what other programs lock; to lock it for writing, a
+//! program must be able to write the device. A program that may only read the device can prevent
+//! that with a lock for reading, so in that case all take such a lock, too, and flock(2) as well.
+//! No wait is longer than the command's timeout.
 
 use core::ffi::c_int;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -23,8 +23,8 @@ pub struct Exclusion(AtomicU64);
 
 impl Exclusion {
     /// Keeps other threads out until the result is dropped; `None` where one updates the device.
-    /// Only while no signal is handled: its handler might leave by siglongjmp(3), and then exclude
-    /// itself.
+    /// Only while no signal is handled: a handler might leave by siglongjmp(3), and the thread
+    /// would then exclude itself.
     pub fn try_lock_threads(&self) -> Option<ThreadGuard<'_>> {
         let (process, thread) = (sys::process(), sys::thread());
         let this = (process as u64) << 32 | thread as u64;

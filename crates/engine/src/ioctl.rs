@@ -32,11 +32,12 @@ pub struct Command<'a> {
     pub sense: Option<&'a mut [u8]>,
 }
 
-/// As many bytes as the longest reply of a request that only returns something, `HDIO_GET_IDENTITY`'s.
+/// The length in bytes of the longest reply of a request that only returns data,
+/// `HDIO_GET_IDENTITY`.
 pub const REPLY: usize = 512;
 
-/// As many bytes as any other request than `SG_IO` reads or writes at its address, with room to
-/// spare: `HDIO_DRIVE_TASKFILE` moves 65536 bytes each way.
+/// More bytes than any request except `SG_IO` reads or writes at its address: `HDIO_DRIVE_TASKFILE`
+/// moves 65536 bytes each way.
 pub const MOST: usize = 256 * 1024;
 
 /// Returns how many bytes at its address a request may read and write; `None` if it takes no address,
@@ -49,7 +50,7 @@ pub fn room(request: u32) -> Option<usize> {
             HDIO_DRIVE_CMD | HDIO_DRIVE_TASK | HDIO_DRIVE_TASKFILE | SCSI_IOCTL_SEND_COMMAND
         )
         .then_some(MOST),
-        // As long a text as the driver likes.
+        // The driver chooses the length of the text.
         Argument::In(_) | Argument::Out(Shape::Text) => Some(MOST),
         Argument::Out(_) => Some(REPLY),
     }
@@ -88,7 +89,7 @@ impl Device {
         result(unsafe { libc::ioctl(self.0.fd(), request as libc::Ioctl, argument) })
     }
 
-    /// Makes `SG_IO`; `EINVAL` where a length has no place in its header.
+    /// Makes `SG_IO`; `EINVAL` if a length does not fit into its header.
     pub fn send(&self, command: Command<'_>) -> Result<c_int, Errno> {
         let Command { direction, cdb, data, sense } = command;
         let (sense, room) =

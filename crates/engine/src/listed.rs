@@ -150,7 +150,7 @@ impl fmt::Display for Problem {
             Problem::NotPermitted(errno) => {
                 write!(
                     f,
-                    "you may not open it yourself ({errno}), so it does not count in this set-user-ID program; \
+                    "you may not open it yourself ({errno}), so it is ignored in this set-user-ID program; \
                      have the administrator list it in {}",
                     names::CONFIGURATION_FILE
                 )

@@ -33,11 +33,12 @@ pub fn is_initial_user_namespace(path: &CStr) -> Result<bool, Errno> {
 }
 
 /// Looks up what the real user, with the groups that the program was started with (`at_start`), can
-/// open by a path for reading or, with `writing`, for both. The path is walked and the file looked
-/// at with the rights of that user, and it is held in between: a link that is exchanged meanwhile
-/// leads to one file or the other. The result is the file's status, and when its inode was made.
+/// open by a path for reading or, with `writing`, for both. The path is walked and the file is
+/// checked with the rights of that user, and the file is held in between: a link that is replaced
+/// meanwhile leads to one file or the other. The result is the file's status, and when its inode
+/// was made.
 ///
-/// Errors: `EAGAIN`, `ENFILE` and `ENOMEM` where it cannot be told.
+/// Errors: `EAGAIN`, `ENFILE` and `ENOMEM` if that cannot be determined.
 pub fn real_user_can_open(at_start: RealUser, path: &CStr, writing: bool) -> Result<(Status, u64), Errno> {
     if RealUser::current() != Some(at_start) {
         return Err(Errno::EPERM);

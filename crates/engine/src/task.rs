@@ -1,10 +1,11 @@
 //! A task with a descriptor table of its own, for descriptors that the program must not see.
 //!
 //! Closing any descriptor of a file drops the locks that the process has on it (fcntl(2), "Advisory
-//! record locking"), and one that is opened in the program's table can meet one that another thread
-//! opens. So the rare ways that open something run in a task that shares the program's memory, but
-//! has a descriptor table of its own. It is a thread that the C library does not know: no child to
-//! be waited for, no signal at its end, and a job control stop takes both.
+//! record locking"), and a descriptor that is opened in the program's table can clash with one that
+//! another thread opens. So the rare operations that open something run in a task that shares the
+//! program's memory, but has a descriptor table of its own. It is a thread that the C library does
+//! not know: there is no child to wait for and no signal when it ends, and a job control stop stops
+//! both.
 
 use core::ffi::{c_int, c_uint, c_void};
 use core::ptr;

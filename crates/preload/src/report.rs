@@ -19,7 +19,7 @@ pub fn report() {
                     log::log(
                         level,
                         format_args!(
-                            "{path}={kind}: the same device is listed already, as {}={}; this entry does not count",
+                            "{path}={kind}: the same device is listed already, as {}={}; this entry is ignored",
                             other.0, other.1
                         ),
                     );

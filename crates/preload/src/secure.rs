@@ -51,7 +51,7 @@ impl Policy {
             let file = names::CONFIGURATION_FILE;
             log::log(
                 Level::Errors,
-                format_args!("{file}: line {line} does not count; see vmware-bdwrapper.conf(5)"),
+                format_args!("{file}: line {line} is ignored; see vmware-bdwrapper.conf(5)"),
             );
         }
     }

@@ -113,7 +113,7 @@ fn set_up() {
         let text = Printed(text);
         log::log(
             Level::Warnings,
-            format_args!("{}={text} is no number; it takes -1, 0, 1, 10, 100 or 1000", names::LOG_LEVEL),
+            format_args!("{}={text} is not one of the numbers -1, 0, 1, 10, 100 and 1000", names::LOG_LEVEL),
         );
     }
     if let Some(policy) = policy {
@@ -131,7 +131,7 @@ fn set_up() {
         log::log(
             Level::Errors,
             format_args!(
-                "{}: this entry and those behind it do not count; at most {most} can",
+                "{}: this entry and those after it are ignored; at most {most} can be listed",
                 Printed(text)
             ),
         );
@@ -151,7 +151,7 @@ impl fmt::Display for Refusal<'_> {
             Refusal::Invalid(error) => error.fmt(f),
             Refusal::NotInFile(text) => write!(
                 f,
-                "{}: does not count in this set-user-ID program; have the administrator list it in \
+                "{}: is ignored in this set-user-ID program; have the administrator list it in \
                  {}",
                 Printed(text),
                 names::CONFIGURATION_FILE

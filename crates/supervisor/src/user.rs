@@ -82,9 +82,7 @@ impl fmt::Display for Unknown {
             }
             Unknown::Nobody(uid) => write!(f, "no user has the number {uid} ({USER})"),
             Unknown::Database(error) => write!(f, "the user that {USER} names cannot be looked up: {error}"),
-            Unknown::SetUserId => {
-                f.write_str("vmware-bdwrapper has the set-user-ID bit, but must not have it")
-            }
+            Unknown::SetUserId => f.write_str("vmware-bdwrapper must not have the set-user-ID bit"),
         }
     }
 }

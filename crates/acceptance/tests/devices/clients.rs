@@ -116,7 +116,7 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         line: "sg_ident DEV",
         kinds: &["scsi"],
-        why: "the operation code exists here, for other service actions, so that the service action is refused",
+        why: "the operation code exists here for other service actions, so the service action is refused",
     },
     Difference { line: "sg_rep_pip DEV", kinds: &["scsi"], why: "the service action is refused, too" },
     Difference { line: "sg_timestamp DEV", kinds: &["scsi"], why: "the service action is refused, too" },
@@ -129,17 +129,17 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         line: "sg_map26 DEV",
         kinds: &["scsi", "sata"],
-        why: "it looks for another node of the disk in /sys, and finds the device underneath",
+        why: "it looks for another node of the disk in /sys, and finds the backing device",
     },
     Difference {
         line: "sg_rep_zones DEV",
         kinds: &["sata"],
-        why: "libata sends a disk without zones the command, which aborts it; listed devices do not know it",
+        why: "libata sends the command to a disk without zones, which aborts it; listed devices do not know it",
     },
     Difference {
         line: "sg_reset_wp --all DEV",
         kinds: &["sata"],
-        why: "libata sends a disk without zones the command, which aborts it; listed devices do not know it",
+        why: "libata sends the command to a disk without zones, which aborts it; listed devices do not know it",
     },
     Difference {
         line: "sg_raw DEV 1b 00 00 00 02 00",
@@ -189,22 +189,22 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         line: "hdparm -Np1000 --yes-i-know-what-i-am-doing DEV",
         kinds: &["sata"],
-        why: "the registers of a failed command come in their descriptor, in which hdparm finds the error",
+        why: "the registers of a failed command are returned in their descriptor, where hdparm finds the error",
     },
     Difference {
         line: "hdparm --make-bad-sector f3 --yes-i-know-what-i-am-doing DEV",
         kinds: &["sata"],
-        why: "the registers of a failed command come in their descriptor, in which hdparm finds the error",
+        why: "the registers of a failed command are returned in their descriptor, where hdparm finds the error",
     },
     Difference {
         line: "hdparm -J DEV",
         kinds: &["sata"],
-        why: "the registers of a failed command come in their descriptor, in which hdparm finds the error",
+        why: "the registers of a failed command are returned in their descriptor, where hdparm finds the error",
     },
     Difference {
         line: "hdparm -Z DEV",
         kinds: &["sata"],
-        why: "the registers of a failed command come in their descriptor, in which hdparm finds the error",
+        why: "the registers of a failed command are returned in their descriptor, where hdparm finds the error",
     },
 ];
 

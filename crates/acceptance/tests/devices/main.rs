@@ -17,6 +17,7 @@ use acceptance::{
 };
 use disk::names;
 
+mod addition;
 mod alternatives;
 mod clients;
 mod faults;
@@ -79,6 +80,7 @@ fn library_trials() -> Vec<Trial> {
         trials.push(sibling_trial("promises", name, "dm-mod xfs btrfs overlay"));
     }
     // udev would have its hands on the devices of the others.
+    trials.extend(addition::trials());
     trials.push(trial("links persist", &[], links_persist));
     trials
 }
@@ -614,16 +616,19 @@ const GOLDEN: [[&str; 4]; 3] = [
     ["i386", "supervisor", "golden/i386/", "none"],
 ];
 
+/// Installs what was built.
+fn install() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let target = library().ancestors().nth(2).expect("TARGET").display().to_string();
+    let make = Run::new("make").arg("-C").arg(&sources).args(["install", "-s"]);
+    make.arg(format!("CARGO_TARGET_DIR={target}")).output().expect_out();
+}
+
 /// The whole arrangement: installed for this machine, the administrator's file, a set-user-ID program of an ordinary user.
 fn set_user_id() {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let make = Run::new("make").arg("-C").arg(&sources).args(["install", "-s"]);
-    let target = library().ancestors().nth(2).expect("TARGET").display().to_string();
-    let installed = make.arg(format!("CARGO_TARGET_DIR={target}")).output();
-    assert!(installed.success(), "{}{}", installed.out(), installed.err());
+    install();
     let client = Path::new("/usr/local/bin/secure-client");
-    run(&format!("cp {} {}", program("secure").display(), client.display()));
-    run(&format!("chmod 4755 {}", client.display()));
+    run(&format!("install -m 4755 {} {}", program("secure").display(), client.display()));
     for device in DEVICES.iter().filter(|device| ["lvm-linear", "md-raid1"].contains(&device.name)) {
         let path = made(device);
         let conf = format!("executable {}\ndevice {}=scsi\n", client.display(), path.display());

@@ -4,19 +4,21 @@ use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use disk::conf::{Directive, Distrust, LineError, MAX_BYTES, Subject, check_trust, parse};
-use disk::entry::{Entry, Printed};
+use disk::entry::{Entry, Kind, Printed};
 pub use disk::names::CONFIGURATION_FILE as FILE;
 use rustix::io::Errno;
+use rustix::process::getuid;
 
 use crate::check::exposure::exposure;
 use crate::check::library;
 use crate::entries::{self, Device};
 use crate::file::read_start;
 use crate::host::block;
+use crate::host::udev;
 use crate::host::users::Database;
 use crate::program::secure;
 use crate::say::failure::{cause, quoted, shown};
@@ -41,6 +43,27 @@ pub fn programs() -> Result<Vec<PathBuf>, Finding> {
         _ => None,
     });
     Ok(listed.filter(|path| path.is_file()).collect())
+}
+
+/// A program that the file lists and that runs in secure mode: VMware's launcher starts it sooner or later.
+pub struct Launched {
+    /// Its file.
+    pub program: PathBuf,
+    /// What is found of the library that it needs.
+    pub library: Vec<Finding>,
+    /// What is found of the file.
+    pub configuration: Vec<Finding>,
+}
+
+/// Looks at what the programs need that VMware's launcher starts, with these devices.
+pub fn launched(devices: &[Device<'_>]) -> Result<Vec<Launched>, Finding> {
+    let examined = programs()?.into_iter().filter_map(|program| {
+        let status = program.metadata().ok()?;
+        secure::is_secure(&program, &status).ok().filter(|&is_secure| is_secure)?;
+        let configuration = examine(&program, &status, devices);
+        Some(Launched { program, library: library::trusted(), configuration })
+    });
+    Ok(examined.collect())
 }
 
 /// The devices that the text of the file lists.
@@ -103,12 +126,46 @@ pub fn is_unread() -> bool {
 /// What `setup` is to do, with these options: a request without its first capital and full stop. It begins with what `setup` would
 /// refuse to work without.
 pub fn by_setup(options: &str) -> String {
-    let command = format!("'vmware-bdwrapper setup --setuid{options}'");
+    as_root(&format!("'vmware-bdwrapper setup --setuid{options}'"))
+}
+
+/// What root is to run, behind what the command would refuse to work without.
+fn as_root(command: &str) -> String {
     let fault = || fault_of(&Path::new(FILE).symlink_metadata().ok()?);
     match library::unready().or_else(fault).and_then(|finding| finding.hint) {
         Some(first) => format!("{first}, and then {command}"),
         None => format!("run as root: {command}"),
     }
+}
+
+/// What lists a device, as a request without its first capital and full stop.
+fn listing(device: &Device<'_>) -> String {
+    let setup = format!("'vmware-bdwrapper setup --setuid --device {}'", quoted(device.text));
+    as_root(&match by_add(device) {
+        Some(add) => format!("{add}, or only {setup}"),
+        None => setup,
+    })
+}
+
+/// The command that does all that VMware needs for a block device, and what else it does; none for options that it
+/// cannot give.
+fn by_add(device: &Device<'_>) -> Option<String> {
+    let (path, kind) = (device.path(), device.entry.kind);
+    let is_plain = Entry::new(device.entry.path, kind) == device.entry;
+    if !is_plain || !path.metadata().is_ok_and(|status| status.file_type().is_block_device()) {
+        return None;
+    }
+    let has_name = udev::link_name(path).is_some();
+    let option = match kind {
+        Kind::Scsi => "",
+        Kind::Ide if has_name => "",
+        Kind::Ide => " --kind ide",
+        Kind::Sata => " --kind sata",
+    };
+    let user = Database::Users.name(getuid().as_raw());
+    let does =
+        if has_name { "does all that VMware needs" } else { "does all that VMware needs, under a new name" };
+    Some(format!("'vmware-bdwrapper add {} --to {}{option}', which {does}", quoted(path), quoted(&user)))
 }
 
 /// Returns the line that lists a device.
@@ -153,7 +210,7 @@ fn fault(owner: u32, mode: u32, bytes: u64) -> Option<Finding> {
         }
         Distrust::WritableByOthers => {
             let remedy = format!("run as root: 'chmod go-w {FILE}'");
-            (Code::Untrusted, "can be written by others than root".into(), remedy)
+            (Code::Untrusted, "can be written by users other than root".into(), remedy)
         }
         Distrust::TooLong(bytes) => {
             let why = format!("has {bytes} bytes, more than {MAX_BYTES}");
@@ -232,7 +289,6 @@ fn compare(
         let text = Printed(device.text.as_bytes());
         let problem = |code, why: String| Finding::problem(code, why).of(device.path());
         let warning = |code, why: String| Finding::warning(code, why).of(device.path());
-        let list = || by_setup(&format!(" --device {}", quoted(device.text)));
         let held = listed.iter().map(|one| one.entry).find(|entry| entry.path == device.entry.path);
         let unlisted = format!("is not listed in {FILE}");
         // What the environment forces does not count; a line that is yet to be added can say so.
@@ -266,7 +322,7 @@ fn compare(
             // Programs without the set-user-ID bit would see another disk.
             Some(entry) if entry.kind != device.entry.kind => {
                 let why = format!(
-                    "is listed in {FILE} as {}, and not as {}, so VMware's programs would not agree which disk it is",
+                    "is listed in {FILE} as {}, and not as {}, so VMware's programs would not agree on which disk it is",
                     entry.kind.name(),
                     device.entry.kind.name()
                 );
@@ -278,10 +334,10 @@ fn compare(
                 warning(Code::Different, why).hint("write the entry as the file has it")
             }
             None if !user_devices => problem(Code::NotListed, unlisted)
-                .hint(format!("{}, or set allow-user-devices to yes in {FILE}", list())),
+                .hint(format!("{}, or set allow-user-devices to yes in {FILE}", listing(device))),
             None if !may_open(device) => {
                 problem(Code::PermissionDenied, format!("{unlisted}, and you may not open it yourself"))
-                    .hint(format!("{}, or give yourself the right", list()))
+                    .hint(format!("{}, or give yourself permission", listing(device)))
             }
             None => Finding::ok(format!("may be used, because {FILE} lets users choose devices"))
                 .of(device.path()),

@@ -110,7 +110,7 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
         findings.push(physical_volume(name));
     }
     if let Some((disk, number)) = &block.left_over {
-        let why = format!("is a partition behind the end of {}, left over from before", shown(disk));
+        let why = format!("is a left-over partition beyond the end of {}", shown(disk));
         let hint = format!("run as root: 'partx --delete --nr {number} {}'", quoted(disk));
         findings.push(problem(Code::Stale, &why).hint(hint));
     } else if !name.exists() {
@@ -120,8 +120,11 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
     }
     if block.is_deleted {
         findings.push(
-            warning(Code::Volatile, "is attached to a deleted file, whose data is lost when it is detached")
-                .hint("attach a file that has a name: 'losetup --find --show FILE'"),
+            warning(
+                Code::Volatile,
+                "is attached to a deleted file, whose data is lost when the device is detached",
+            )
+            .hint("attach a file that has a name: 'losetup --find --show FILE'"),
         );
     }
     if block.bytes < u64::from(SECTOR) {
@@ -153,7 +156,13 @@ fn unfit(block: &Block, name: &Path, options: Options) -> Vec<Finding> {
         findings.push(real(name));
     }
     if block.read_only && !options.read_only {
-        let hint = format!("run as root: 'blockdev --setrw {word}', or add the option ro to its entry");
+        // losetup(8) can have attached it so, which the kernel keeps until it is detached.
+        let again = match block.kind {
+            Kind::Loop => " (or attach its file again, without --read-only)",
+            _ => "",
+        };
+        let hint =
+            format!("run as root: 'blockdev --setrw {word}'{again}, or add the option ro to its entry");
         findings.push(problem(Code::ReadOnly, "is read-only").hint(hint));
     }
     findings.extend(of_large_sectors(block, name));
@@ -173,9 +182,10 @@ fn of_large_sectors(block: &Block, name: &Path) -> Option<Finding> {
 /// The same of the device of an entry, which can ask for them, too.
 pub fn large_sectors(path: &Path, block: Option<&Block>, entry: &Entry<'_>) -> Option<Finding> {
     let asked = entry.sector.is_some_and(|sector| sector > SECTOR).then(|| {
-        let why = format!("is to have sectors of 4096 bytes, but VMware accepts only sectors of {SECTOR}");
+        let why =
+            format!("is listed with sectors of 4096 bytes, but VMware accepts only sectors of {SECTOR}");
         let finding = Finding::warning(Code::SectorSize, why).of(path);
-        finding.hint("leave the option sector= out of its entry")
+        finding.hint("omit the option sector= from its entry")
     });
     asked.or_else(|| of_large_sectors(block?, path))
 }
@@ -201,7 +211,7 @@ fn claimed(path: &Path) -> Option<Finding> {
     is_claimed(path).then(|| {
         let why = "is used by something that cannot be seen from here, such as a mount in a container";
         Finding::problem(Code::InUse, why).of(path).hint(format!(
-            "run as root of the host: 'lsblk {0}' and 'fuser -v {0}', and end what they show",
+            "run as root of the host: 'lsblk {0}' and 'fuser -v {0}', and stop what they show",
             quoted(path)
         ))
     })
@@ -365,7 +375,7 @@ fn closed(device: &Device<'_>, status: &fs::Metadata, block: Option<&Block>) -> 
         && users::is_member(&user, status.gid())
     {
         let remedy = format!(
-            "log in again, or run 'newgrp {}': you are in that group, but have been logged in since before",
+            "log in again, or run 'newgrp {}': you are in that group, but logged in before you joined it",
             quoted(&group)
         );
         return Some(finding.hint(remedy));
@@ -381,13 +391,14 @@ fn closed(device: &Device<'_>, status: &fs::Metadata, block: Option<&Block>) -> 
             _ => format!("/dev/{place}/NAME"),
         };
         remedy += &format!(
-            ", or, for each start of the system, 'vmware-bdwrapper link {word} --as {name} --owner {user} --persist'"
+            ", or, for each boot, 'vmware-bdwrapper link {word} --as {name} --owner {user} --persist'"
         );
     }
     // The group `disk` has the disks that the system runs from, too.
     if status.mode() & 0o060 == 0o060 && status.gid() != 0 && group != "disk" {
-        remedy +=
-            &format!(", or join the group by 'usermod -aG {group} {user}', which gives you all its devices");
+        remedy += &format!(
+            ", or join the group with 'usermod -aG {group} {user}', which gives you all its devices"
+        );
     }
     Some(finding.hint(remedy))
 }

@@ -1,4 +1,4 @@
-//! Which engine answers a program: the library where it works, else the supervisor where that works.
+//! Which engine answers a program: the library if it works, else the supervisor where that works.
 
 use std::io;
 use std::path::Path;
@@ -66,7 +66,9 @@ pub fn choose(file: &Path, listed: &[Device<'_>]) -> Choice {
     Choice::Neither(match unavailable {
         Some(failure) => {
             let why = format!("{why}, and no supervisor can be started ({})", text(failure));
-            finding(why).hint(remedy(failure))
+            // Every program sees a disk of the kernel's.
+            const KERNEL: &str = "use a disk of the kernel instead, by tcm_loop (docs/alternatives.md)";
+            finding(why).hint(format!("{}, or {KERNEL}", remedy(failure)))
         }
         None => finding(format!("{why}, and under your supervisor it would not have its rights"))
             .hint(as_root(file, listed)),
@@ -117,7 +119,7 @@ pub fn instead(file: &Path, listed: &[Device<'_>]) -> Option<Finding> {
         }
         Err(unread) => {
             let why = format!(
-                "may be answered, with its rights, by a supervisor that root starts; that cannot be told ({})",
+                "may be answered, with its rights, by a supervisor that root starts; whether it is cannot be determined ({})",
                 unread.fact()
             );
             let hint = unread.hint.map(|hint| format!("{hint}, and {run}"));
@@ -140,7 +142,7 @@ pub fn beyond_library(file: &Path, listed: &[Device<'_>]) -> Option<Finding> {
     let of_script = || {
         let Reason { why, .. } = script_reason(file)?;
         let finding = Finding::warning(Code::PreloadLost, why).of(file);
-        Some(finding.hint("see with 'vmware-bdwrapper trace' whether the library answers it"))
+        Some(finding.hint("check with 'vmware-bdwrapper trace' whether the library answers it"))
     };
     let finding = find::unreachable(file).or_else(of_script)?;
     if unavailable().is_some()

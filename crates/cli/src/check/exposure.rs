@@ -19,7 +19,7 @@ const STICKY: u32 = 0o1000;
 pub fn exposure(program: &Path) -> Option<Finding> {
     let warning = |code, why| Finding::warning(code, why).of(program);
     let found = |what: String, could: &str, remedy: String| {
-        let why = format!("{what}, so others than root could {could}");
+        let why = format!("{what}, so users other than root could {could}");
         Some(warning(Code::Untrusted, why).hint(remedy))
     };
     let unknown = |error: &io::Error| {

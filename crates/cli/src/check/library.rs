@@ -93,7 +93,7 @@ pub fn file_findings(file: &Path, is_secure: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Err(error) = access(file, Access::READ_OK) {
         let why =
-            format!("is not readable for you ({}), so your programs do not load it", cause(&error.into()));
+            format!("is not readable by you ({}), so your programs do not load it", cause(&error.into()));
         let hint = format!("run as root: 'chmod a+r {}'", quoted(file));
         return vec![Finding::problem(Code::PermissionDenied, why).of(file).hint(hint)];
     }
@@ -109,8 +109,10 @@ pub fn file_findings(file: &Path, is_secure: bool) -> Vec<Finding> {
     if is_secure {
         let who = match status.uid() {
             0 if status.mode() & OTHERS_WRITE == 0 => return findings,
-            0 => "can be written by others than root, who can change what it does in set-user-ID programs"
-                .into(),
+            0 => {
+                "can be written by users other than root, who can change what it does in set-user-ID programs"
+                    .into()
+            }
             user => format!("belongs to user {user}, who can change what it does in set-user-ID programs"),
         };
         let remedy = "install the library again: the package, or, as root, 'make install'";
@@ -123,7 +125,8 @@ pub fn file_findings(file: &Path, is_secure: bool) -> Vec<Finding> {
         findings.push(Finding::warning(Code::Untrusted, why).of(file).hint(hint));
     }
     if status.mode() & OTHERS_WRITE != 0 {
-        let why = "can be written by others than its owner, who can change what it does in your programs";
+        let why =
+            "can be written by users other than its owner, who can change what it does in your programs";
         let hint = format!("run as its owner: 'chmod go-w {}'", quoted(file));
         findings.push(Finding::warning(Code::Untrusted, why).of(file).hint(hint));
     }
@@ -146,7 +149,7 @@ pub fn shadowed(loaded: &Path) -> Result<Option<Finding>, Finding> {
     let ours = |file: &PathBuf| file.canonicalize().is_ok_and(|file| file == loaded);
     Ok((!files.iter().any(ours)).then(|| {
         let why = format!(
-            "is what programs without the set-user-ID bit get, and not the installed library {}",
+            "is loaded by programs without the set-user-ID bit instead of the installed library {}",
             shown(first)
         );
         Finding::problem(Code::Shadowed, why).of(loaded).hint(format!(

@@ -29,7 +29,7 @@ pub fn starter(file: &Path, is_secure: bool) -> Option<Finding> {
         "su" | "runuser" => format!("{name} -c \"{run}\""),
         _ => format!("{name} {run}"),
     };
-    let why = format!("{STARTS}, so that the library is lost");
+    let why = format!("{STARTS}, so the library is lost");
     let finding = Finding::problem(Code::PreloadLost, why).of(file);
     Some(finding.hint(format!("put it first, as in '{first}'")))
 }
@@ -98,7 +98,7 @@ fn parse(file: &Path, text: &[u8]) -> Launcher {
         is_empty &= !has("else") && !has("elif");
         if let Some((does, remedy)) = loss(line, is_empty || asks && !has("else")) {
             let does = format!("{does} in line {number}");
-            let why = format!("{does}, so that the library is lost");
+            let why = format!("{does}, so the library is lost");
             launcher.findings.push(Finding::problem(Code::PreloadLost, why).of(file).hint(remedy));
             launcher.has_starter |= remedy == AS_USER;
             launcher.loss.get_or_insert(does);

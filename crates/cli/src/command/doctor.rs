@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::check::Check;
-use crate::check::config::{self, FILE};
+use crate::check::config::{self, FILE, Launched};
 use crate::check::device::{self, Fitness};
 use crate::check::engine::{self, Choice, Engine};
 use crate::check::{confinement, library, script};
@@ -45,6 +45,11 @@ impl Findings {
                 self.list.push((check, finding));
             }
         }
+    }
+
+    /// Says that the user may not read the configuration file.
+    fn miss_configuration(&mut self) {
+        self.unknown = Some(format!("what {FILE} says is unknown. Ask the administrator"));
     }
 
     fn first(&self) -> Option<&Finding> {
@@ -87,6 +92,7 @@ pub fn doctor(
     }
     // What is wrong with the question comes before what the answer would need.
     findings.add(Check::Device, wrong);
+    findings.add(Check::Device, listed.iter().filter_map(entries::explain_absence));
     let described = vmdk.map(|file| vmdk::examine(file, &listed, &host)).transpose();
     let described = described.unwrap_or_else(|failure| {
         findings.add(Check::Vmdk, failure.findings);
@@ -97,7 +103,7 @@ pub fn doctor(
         findings.add(
             Check::Device,
             [Finding::warning(Code::Usage, "No device is given")
-                .hint(format!("name one by --device ENTRY, or set {}", entries::VARIABLE))],
+                .hint(format!("name one with --device ENTRY, or set {}", entries::VARIABLE))],
         );
     }
     let fitness = fitness.into_iter().zip(&listed).zip(device::together(&listed, &host));
@@ -225,6 +231,9 @@ fn programs(findings: &mut Findings, program: Option<&OsStr>, listed: &[Device<'
     for file in &files {
         examine(findings, file, listed, None);
     }
+    if files.iter().any(|file| program.is_some() && script::is_vmwares(file)) {
+        launched(findings, listed);
+    }
     if !findings.list.iter().any(|(check, _)| *check == Check::Program) {
         let none = Finding::warning(Code::NotFound, "lists no program that exists").of(FILE);
         findings.add(Check::Program, [none.hint("name the program after the options")]);
@@ -245,7 +254,7 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], script: 
         Ok(seen) => seen,
         Err(error) => {
             let problem = Finding::io("cannot be examined", &error).of(file);
-            return findings.add(Check::Program, [problem.hint("name a program that can")]);
+            return findings.add(Check::Program, [problem.hint("name a program that can be examined")]);
         }
     };
     let choice = match script {
@@ -310,7 +319,7 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], script: 
         }
         findings.start = Some(engine::root_command(file, listed));
     } else if is_unread {
-        findings.unknown = Some(format!("what {FILE} says is unknown. Ask the administrator"));
+        findings.miss_configuration();
     } else if unreadable.is_some() {
         findings.unknown = Some(format!("what {} needs is unknown", shown(file)));
     }
@@ -337,6 +346,28 @@ fn examine(findings: &mut Findings, file: &Path, listed: &[Device<'_>], script: 
     }
 }
 
+/// Looks at the set-user-ID programs that VMware's launcher starts.
+fn launched(findings: &mut Findings, listed: &[Device<'_>]) {
+    let launched = match config::launched(listed) {
+        Ok(launched) => launched,
+        Err(finding) => {
+            if config::is_unread() {
+                findings.miss_configuration();
+            }
+            return findings.add(Check::Configuration, [finding]);
+        }
+    };
+    for Launched { program, library, configuration } in launched {
+        let is_answered = !has_problem(&library) && !has_problem(&configuration);
+        findings.engines.push(is_answered.then_some(Engine::Library));
+        let started = Finding::ok("is started by VMware, with rights that you do not have (set-user-ID)");
+        findings.add(Check::Program, [started.of(&program)]);
+        findings.add(Check::Library, library);
+        findings.add(Check::Configuration, configuration);
+        findings.programs.push(program);
+    }
+}
+
 /// The library for programs without limits.
 fn ordinary() -> Vec<Finding> {
     let name = match library::ordinary() {
@@ -345,7 +376,7 @@ fn ordinary() -> Vec<Finding> {
             let mut findings = vec![problem];
             // The loader may find it elsewhere; set-user-ID programs do not.
             if let Ok(Some(found)) = probe::loaded(OsStr::new(library::NAME)) {
-                let why = "is in a directory that the dynamic loader does not trust, so set-user-ID programs do not get it";
+                let why = "is in a directory that the dynamic loader does not trust, so set-user-ID programs do not load it";
                 let finding = Finding::warning(Code::NotInstalled, why).of(found);
                 findings.push(finding.hint("remove it, and run as root: 'make install'"));
             }
@@ -368,7 +399,7 @@ fn ordinary() -> Vec<Finding> {
     }
     match probe::loaded(&name) {
         Ok(None) => {
-            let why = "exists, but programs do not get it";
+            let why = "exists, but programs do not load it";
             findings.push(
                 Finding::problem(Code::Unknown, why)
                     .of(&file)

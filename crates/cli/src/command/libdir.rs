@@ -21,7 +21,7 @@ fn find(loader: Option<PathBuf>, root: Option<PathBuf>) -> Result<PathBuf, Findi
     };
     let trusted = loader.and_then(|loader| loader.trusted());
     let trusted = trusted.map_err(|unknown| {
-        unknown.finding("give a loader of the GNU C library by --loader FILE ('ldd /bin/true' names one)")
+        unknown.finding("give a loader of the GNU C library with --loader FILE ('ldd /bin/true' names one)")
     })?;
     let exists = |directory: &Path| match &root {
         Some(root) => resolve(root, directory).is_some_and(|found| root.join(found).is_dir()),

@@ -94,7 +94,7 @@ struct Row {
     bytes: u64,
     sector_bytes: u32,
     read_only: bool,
-    /// Names that stay after the next start of the system, the best first.
+    /// Names that stay after the next boot, the best first.
     names: Vec<String>,
     /// The device mapper's name of it.
     dm_name: Option<String>,
@@ -110,7 +110,7 @@ struct Row {
     findings: Vec<Finding>,
 }
 
-/// What makes a device the same one after the next start of the system.
+/// What makes a device the same one after the next boot.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Named {

@@ -269,7 +269,7 @@ fn not_opened(device: &Device<'_>, errno: Errno) -> Finding {
     let advice = match errno {
         Errno::EACCES => format!("run 'sudo vmware-bdwrapper probe --device {}'", quoted(device.text)),
         Errno::EPERM => "probe it outside the container or sandbox that forbids it".into(),
-        _ => "name a block device or image file that can".into(),
+        _ => "name a block device or image file that can be opened".into(),
     };
     Finding::io("cannot be opened for reading", &error).of(device.path()).hint(advice)
 }

@@ -8,8 +8,9 @@ use std::process::Command;
 
 use disk::names;
 
+use crate::check::config::{self, Launched};
 use crate::check::engine::{self, Choice, Engine};
-use crate::check::{config, device, library, script};
+use crate::check::{device, library, script};
 use crate::command::supervise::supervise;
 use crate::entries::{self, Device};
 use crate::program::{find, secure};
@@ -146,18 +147,14 @@ pub fn not_started(file: &Path, error: &std::io::Error) -> Failure {
 /// Says what stands in the way of the set-user-ID programs that VMware's launcher starts sooner or later: those that the
 /// administrator has listed.
 fn warn_of_others(file: &Path, listed: &[Device<'_>]) {
-    let programs = match config::programs() {
-        Ok(programs) => programs,
+    let launched = match config::launched(listed) {
+        Ok(launched) => launched,
         Err(finding) => return say(finding),
     };
     // Most often they all lack the same.
     let mut lacking: Vec<(Vec<String>, Vec<Finding>)> = Vec::new();
-    for program in programs {
-        let Ok(status) = program.metadata() else { continue };
-        if !secure::is_secure(&program, &status).unwrap_or(false) {
-            continue;
-        }
-        let findings = [library::trusted(), config::examine(&program, &status, listed)].concat();
+    for Launched { program, library, configuration } in launched {
+        let findings = [library, configuration].concat();
         let problems: Vec<Finding> = only(&findings, Verdict::Problem).cloned().collect();
         let name = shown(&program).to_string();
         match lacking.iter_mut().find(|(_, known)| *known == problems) {

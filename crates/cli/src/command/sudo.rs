@@ -59,7 +59,7 @@ impl Permit {
         }
         let Rights { supervise, user_devices, messages } = Rights::of(file, user);
         if !supervise {
-            let why = format!("does not let {} start programs under a supervisor by sudo", quoted(&*name));
+            let why = format!("does not let {} start programs under a supervisor with sudo", quoted(&*name));
             let hint = format!("{}, or start the program without sudo", config::adding(&[permission]));
             return Err(refused(Finding::problem(Code::PermissionDenied, why).of(FILE).hint(hint)));
         }
@@ -163,7 +163,10 @@ pub fn with_file_rights<T>(
 ) -> Result<T, Failure> {
     let Some(user) = user else { return act() };
     user.with_file_rights(act).unwrap_or_else(|error| {
-        let why = format!("The rights of the user who called sudo cannot be taken ({})", cause(&error));
+        let why = format!(
+            "The supervisor cannot act with the rights of the user who called sudo ({})",
+            cause(&error)
+        );
         Err(refused(Finding::problem(Code::PermissionDenied, why).hint("start the program without sudo")))
     })
 }

@@ -162,7 +162,7 @@ impl Prepared {
 fn say_without_privileges(file: &Path, listed: &[Device<'_>]) {
     let why = "set-user-ID programs run with your own rights under your supervisor (no_new_privs)";
     let finding = Finding::warning(Code::PermissionDenied, why).of(file);
-    say(finding.hint(format!("to have them keep their own, {}", engine::keeping_rights(file, listed))));
+    say(finding.hint(format!("to let them keep their own, {}", engine::keeping_rights(file, listed))));
 }
 
 /// Says of a program that may be executed and not read that an ordinary user's supervisor cannot look at it.

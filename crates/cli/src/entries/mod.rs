@@ -58,7 +58,7 @@ pub fn texts(options: Vec<OsString>) -> Vec<OsString> {
 pub fn require_texts(options: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
     let texts = texts(options);
     if texts.is_empty() {
-        let hint = "name one by --device ENTRY (for example --device /dev/sd/test), or set";
+        let hint = "name one with --device ENTRY (for example --device /dev/sd/test), or set";
         let finding = Finding::problem(Code::Usage, "No device is given");
         return Err(finding.hint(format!("{hint} {VARIABLE}")).into());
     }
@@ -110,9 +110,9 @@ pub fn explain_absence(device: &Device<'_>) -> Option<Finding> {
         let (why, hint) = match barrier(device.path()) {
             Some(directory) => (
                 format!(": you may not search {}", shown(&directory)),
-                format!("run as root: 'chmod a+x {}', or name it by another way", quoted(&directory)),
+                format!("run as root: 'chmod a+x {}', or name it by another path", quoted(&directory)),
             ),
-            None => (String::new(), "name one that you may look at".into()),
+            None => (String::new(), "name one that you may examine".into()),
         };
         let why = format!("cannot be examined ({}{why})", cause(&error));
         return Some(Finding::problem(Code::PermissionDenied, why).of(device.path()).hint(hint));
@@ -124,7 +124,7 @@ pub fn explain_absence(device: &Device<'_>) -> Option<Finding> {
             "attach the device ('vmware-bdwrapper list' shows those that exist)".into()
         }
         None if device.path().parent().is_some_and(Path::is_dir) => {
-            format!("make an image file of that name: 'truncate --size 8G {word}'")
+            format!("make an image file with that name: 'truncate --size 8G {word}'")
         }
         None => "make its directory first".into(),
     };
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(sentences(&["/dev/sd/x", "/dev/hd/y=serial=1", "/nonexistent=sata"]), [""; 0]);
         let said = sentences(&["disk.img=ide", "/dev/sd/x", "/nonexistent", "/dev/sd/a:b", "/=scsi"]);
         assert_eq!(said.len(), 4, "{said:?}");
-        assert!(said[0].starts_with("disk.img=ide: is not an absolute name"), "{said:?}");
+        assert!(said[0].starts_with("disk.img=ide: is not an absolute path"), "{said:?}");
         assert!(said[1].starts_with("/nonexistent: does not say which kind"), "{said:?}");
         assert!(said[2].starts_with("/dev/sd/a:b: has a colon"), "{said:?}");
         assert!(said[3].starts_with("/: is neither a block device"), "{said:?}");

@@ -43,16 +43,16 @@ pub fn explain(error: &EntryError<'_>) -> Finding {
     }
     let (why, hint) = match error.problem {
         Problem::NotAbsolute if error.entry.starts_with(b"~") => (
-            "begins with ~, which a shell replaces by the home directory only at the beginning of a word"
+            "begins with ~, which a shell replaces with the home directory only at the beginning of a word"
                 .into(),
-            "write $HOME instead, or an absolute name".into(),
+            "write $HOME instead, or an absolute path".into(),
         ),
         Problem::UnknownOption { .. } | Problem::EmptyOption | Problem::BadValue { .. }
             if has_equals(error.entry) =>
         {
             (
                 "names a file with an equals sign, which separates a name from its options".into(),
-                "name it by a symbolic link without".into(),
+                "name it through a symbolic link without one".into(),
             )
         }
         Problem::UnknownOption { option } => {
@@ -143,7 +143,7 @@ mod tests {
         }
         assert_eq!(said("/x=SCSI"), "/x=SCSI: there is no option 'SCSI'. Write scsi if you mean that.");
         assert!(said("~/x=scsi").contains("begins with ~"));
-        assert!(said("=scsi").contains("is not an absolute name"));
+        assert!(said("=scsi").contains("is not an absolute path"));
         assert!(said("").starts_with("A device entry is empty. "));
     }
 

@@ -6,6 +6,6 @@ mod replace;
 mod rights;
 pub mod system;
 
-pub use open::{directory, follow_link, inode, look, open, proc_path, read_start};
+pub use open::{directory, exists, follow_link, inode, look, open, proc_path, read_start};
 pub use replace::{Place, already_exists};
 pub use rights::Rights;

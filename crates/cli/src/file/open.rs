@@ -1,18 +1,29 @@
 //! Looks at files, and opens those that it is safe to open.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use crate::say::finding::Finding;
+
 /// Returns the file that a symbolic link leads to: other files are beside that, not beside the link.
 pub fn follow_link(path: &Path) -> PathBuf {
     match path.is_symlink() {
         true => path.canonicalize().unwrap_or(path.into()),
         false => path.into(),
+    }
+}
+
+/// Returns whether something has this name; fails where that cannot be told.
+pub fn exists(path: &Path) -> Result<bool, Finding> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Finding::io("cannot be examined", &error).of(path).hint("correct that first")),
     }
 }
 

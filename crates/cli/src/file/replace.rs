@@ -251,7 +251,7 @@ pub fn already_exists(path: &Path) -> Finding {
 fn not_written(path: &Path, error: &io::Error) -> Finding {
     Finding::io("cannot be written", error).of(path).hint(
         "nothing was changed. The directory must be writable and have room, and you must have the right to give a file to the \
-         present owner",
+         present owner and group",
     )
 }
 

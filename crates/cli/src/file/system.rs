@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::process::geteuid;
+use rustix::process::{geteuid, umask};
 
 use crate::file::{Place, Rights, inode};
 use crate::say::failure::{Failure, quoted, say};
@@ -35,6 +35,8 @@ pub fn alone(dry_run: bool) -> Result<Option<Alone>, Failure> {
         return Ok(None);
     }
     required()?;
+    // Others need what is made to be readable, and must not write it, whatever the caller's mask is.
+    umask(Mode::WGRP | Mode::WOTH);
     loop {
         match lock() {
             Ok(Some(lock)) => return Ok(Some(Alone { _lock: lock })),

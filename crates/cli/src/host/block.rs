@@ -146,7 +146,7 @@ impl Kind {
     }
 }
 
-/// What makes a device the same one after the next start of the system.
+/// What makes a device the same one after the next boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// The device mapper's UUID (`DM_UUID` for udev).
@@ -183,6 +183,8 @@ pub struct Block {
     pub dm_uuid: Option<String>,
     /// A loop device's file.
     pub file: Option<PathBuf>,
+    /// A part of that file: from an offset, or up to a limit.
+    pub is_part_of_file: bool,
     /// That file no longer has a name, so the kernel adds ` (deleted)` to the one that it had.
     pub is_deleted: bool,
     /// A partition's disk and number, where the disk has become too small for it: what the kernel keeps of a loop device
@@ -216,6 +218,7 @@ impl Block {
             dm_name: None,
             dm_uuid: None,
             file: Some(file.into()),
+            is_part_of_file: false,
             is_deleted: false,
             left_over: None,
             links: Vec::new(),
@@ -237,7 +240,7 @@ impl Block {
         self.links.first().cloned().unwrap_or_else(|| self.path())
     }
 
-    /// What makes it the same device after the next start of the system; none where nothing does.
+    /// What makes it the same device after the next boot; none where nothing does.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }

@@ -39,7 +39,7 @@ impl Host {
         links.sort_by_key(|link| (rank(link), link.clone()));
         for link in links {
             let Some(number) = self.by_path(&link).map(|block| block.number) else { continue };
-            // Others are gone after the next start of the system.
+            // Others are gone after the next boot.
             if is_kind_name(&link) && !self.is_udevs(number, &link) {
                 continue;
             }
@@ -81,7 +81,7 @@ impl Host {
 /// Directories whose links name a device and not its place.
 const NAMING: [&str; 3] = ["/dev/disk/by-id", "/dev/zvol", "/dev/rbd"];
 
-/// Whether a name says by itself which kind of disk it is to be; users make these by `link`.
+/// Whether a name says by itself which kind of disk it is; users make these by `link`.
 fn is_kind_name(link: &Path) -> bool {
     ["/dev/sd", "/dev/hd"].iter().any(|place| link.starts_with(place))
 }

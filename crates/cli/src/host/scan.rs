@@ -148,11 +148,11 @@ impl Host {
         let kernel_name = directory.file_name()?.as_bytes();
         let partition = read("partition");
         let is_partition = partition.is_some();
-        let sectors = |directory: &Path, name: &str| {
+        let number_in = |directory: &Path, name: &str| {
             let text = attribute(&self.root.join(directory).join(name))?;
             std::str::from_utf8(&text).ok()?.parse::<u64>().ok()
         };
-        let size = sectors(&directory, "size").unwrap_or(0);
+        let size = number_in(&directory, "size").unwrap_or(0);
         let dm_uuid = text("dm/uuid").filter(|uuid| !uuid.is_empty());
         let is_ata = read("device/vendor").is_some_and(|vendor| vendor.trim_ascii() == b"ATA");
         let whole = if is_partition { directory.parent()? } else { &directory };
@@ -168,10 +168,10 @@ impl Host {
             _ => None,
         };
         let left_over = partition.and_then(|number| {
-            let end = sectors(&directory, "start")?.saturating_add(size);
+            let end = number_in(&directory, "start")?.saturating_add(size);
             let disk = Path::new("/dev").join(node_name(whole.file_name()?.as_bytes()));
             let number = std::str::from_utf8(&number).ok()?.parse().ok()?;
-            (end > sectors(whole, "size")?).then_some((disk, number))
+            (end > number_in(whole, "size")?).then_some((disk, number))
         });
         Some(Block {
             number,
@@ -190,6 +190,9 @@ impl Host {
             dm_name: read("dm/name").map(OsString::from_vec),
             dm_uuid,
             file,
+            is_part_of_file: ["loop/offset", "loop/sizelimit"]
+                .iter()
+                .any(|name| number_in(&directory, name).is_some_and(|bytes| bytes > 0)),
             is_deleted,
             left_over,
             links: Vec::new(),

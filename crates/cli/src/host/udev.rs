@@ -33,8 +33,7 @@ pub fn rule(block: &Block, link: &str, access: &Access) -> Result<String, Findin
     const RENAME: &str = "rename that, or omit --persist";
     let problem = |why: &str| Finding::problem(Code::Unsupported, why).of(block.path());
     let (key, value) = key(block).ok_or_else(|| {
-        problem("has nothing by which udev could recognise it after the next start of the system")
-            .hint("omit --persist")
+        problem("has nothing by which udev could recognise it after the next boot").hint("omit --persist")
     })?;
     let name = shown(OsStr::from_bytes(&value));
     if value.contains(&b'|') {

@@ -95,11 +95,10 @@ impl Use {
 }
 
 impl Host {
-    /// Returns the loop device of a file.
-    pub fn loop_of(&self, path: &Path) -> Option<&Block> {
-        let own = inode(path.metadata())?;
-        let is_it = |other: &Path| inode(self.file(other).metadata()) == Some(own);
-        self.blocks.iter().find(|block| block.file.as_deref().is_some_and(is_it))
+    /// Returns the loop device of a whole file by the kernel's name of it. What has that name now may be something else, which
+    /// whoever owns the directory has put there.
+    pub fn loop_of(&self, file: &Path) -> Option<&Block> {
+        self.blocks.iter().find(|block| block.file.as_deref() == Some(file) && !block.is_part_of_file)
     }
 
     /// What uses an image file: loop devices, swapping.

@@ -38,9 +38,14 @@ pub fn find(name: &OsStr) -> Result<PathBuf, Finding> {
         }
     }
     Err(denied.unwrap_or_else(|| {
-        Finding::problem(Code::ProgramNotFound, "is not in any directory of PATH")
-            .of(name)
-            .hint("correct its name, or give its path")
+        // An ordinary user's path may lack these.
+        let mut others =
+            ["/usr/local/sbin", "/usr/sbin", "/sbin"].iter().map(|place| Path::new(place).join(name));
+        let hint = match others.find(|file| !name.is_empty() && executable(file.clone()).is_ok()) {
+            Some(file) => format!("give its path: {}", shown(&file)),
+            None => "correct the name of the program, or give its path".into(),
+        };
+        Finding::problem(Code::ProgramNotFound, "is not in any directory of PATH").of(name).hint(hint)
     }))
 }
 
@@ -111,7 +116,7 @@ pub fn unreachable(file: &Path) -> Option<Finding> {
     let finding = |verdict: fn(Code, String) -> Finding, why| verdict(Code::Unsupported, why).of(file);
     Some(match obstacle {
         Obstacle::Sanitizer => {
-            let why = format!("{why}, which refuses a library that is loaded before its own");
+            let why = format!("{why}, which refuses a library that is loaded before its own library");
             finding(Finding::warning, why).hint(
                 "put that first: 'LD_PRELOAD=$(gcc -print-file-name=libasan.so) vmware-bdwrapper run ...'",
             )
@@ -119,7 +124,7 @@ pub fn unreachable(file: &Path) -> Option<Finding> {
         Obstacle::OtherLibrary(_) => {
             let why = format!("{why}, with which the library is not tested");
             finding(Finding::warning, why)
-                .hint("see with 'vmware-bdwrapper trace' whether the library answers it")
+                .hint("check with 'vmware-bdwrapper trace' whether the library answers it")
         }
         Obstacle::Unreachable(_) | Obstacle::Unanswered(_) => {
             let why = format!("{why}, so it will find the devices as they are without the library");

@@ -4,3 +4,4 @@ pub mod elf;
 pub mod find;
 pub mod loader;
 pub mod secure;
+pub mod signals;

@@ -59,18 +59,21 @@ pub fn idle(file: &Path, status: &Metadata) -> Finding {
         ("has the set-user-ID bit, which gives scripts no rights", hint)
     } else if status.uid() == geteuid().as_raw() {
         (
-            "has the set-user-ID bit, which gives you nothing that you do not have",
-            "ask again as the user who starts it, for whom other rules hold".into(),
+            "has the set-user-ID bit, which gives you no rights that you do not have",
+            "check again as the user who starts it, for whom other rules apply".into(),
         )
     } else if rustix::thread::no_new_privs().unwrap_or(false) {
         (
-            "has the set-user-ID bit, and this process may not get new rights (no_new_privs)",
+            "has the set-user-ID bit, and this process may not gain new rights (no_new_privs)",
             "start it outside the container or sandbox that forbids it".into(),
         )
     } else {
         (
-            "has the set-user-ID bit, and its file system is mounted with nosuid, so that it runs with your rights alone",
-            format!("mount that without nosuid as root ('findmnt --target {}' shows it)", quoted(file)),
+            "has the set-user-ID bit, and its file system is mounted with nosuid, so it runs with your rights only",
+            format!(
+                "mount the file system without nosuid as root ('findmnt --target {}' shows it)",
+                quoted(file)
+            ),
         )
     };
     Finding::warning(Code::Unsupported, why).of(file).hint(hint)

@@ -67,7 +67,7 @@ codes! {
     NotFound,
     /// A file, link or setting exists already.
     Exists,
-    /// The user does not have the right.
+    /// The user does not have permission.
     PermissionDenied,
     /// Only root can do this.
     RootOnly,
@@ -85,9 +85,9 @@ codes! {
     Stale,
     /// The device is read-only.
     ReadOnly,
-    /// The device has no sector.
+    /// The device has no sectors.
     Empty,
-    /// The sectors have a size that VMware does not take, or the last one is not whole.
+    /// The sectors have a size that VMware does not take, or the last one is incomplete.
     SectorSize,
     /// VMware would refuse the device.
     Refused,
@@ -105,7 +105,7 @@ codes! {
     PartitionTable,
     /// Two descriptions of a device differ: an entry, a line of the configuration file, a descriptor.
     Different,
-    /// The device or value is of a kind with which this does not work.
+    /// This does not work with a device or value of this kind.
     Unsupported,
     /// A program loses LD_PRELOAD.
     PreloadLost,
@@ -113,13 +113,13 @@ codes! {
     Supervised,
     /// The library is not installed.
     NotInstalled,
-    /// The dynamic loader takes another library.
+    /// The dynamic loader loads another library.
     Shadowed,
     /// The library does not have the set-user-ID bit.
     NoSetUserId,
     /// /etc/vmware-bdwrapper.conf does not list the program or device.
     NotListed,
-    /// Others than root could change the file.
+    /// Users other than root could change the file.
     Untrusted,
     /// A security module may refuse or has refused something.
     Confined,
@@ -131,7 +131,7 @@ codes! {
     Unconfirmed,
     /// Something else has to end first.
     Waiting,
-    /// Something is missing in a trace or replay.
+    /// Something is missing from a trace or replay.
     Incomplete,
     /// A system call or another program failed.
     Io,

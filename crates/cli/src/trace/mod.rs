@@ -29,6 +29,7 @@ use crate::check::engine::Engine;
 use crate::command::run::{EngineOption, Prepared, not_started, prepare};
 use crate::command::supervise;
 use crate::entries;
+use crate::program::signals::not_ignored;
 use crate::say::failure::{Failure, say};
 use crate::say::finding::{Code, Finding};
 use output::Output;
@@ -54,7 +55,7 @@ pub struct Options {
     /// List this device: PATH[=OPTION,...] (default: those in VMWARE_BDWRAPPER_DEVICES or in the replayed trace)
     #[arg(long = "device", value_name = "ENTRY")]
     devices: Vec<OsString>,
-    /// Choose the engine: library, supervisor, or auto (default): the library where it works, else the supervisor
+    /// Choose the engine: library, supervisor, or auto (default): the library if it works, else the supervisor
     #[arg(long, value_enum, default_value_t = EngineOption::Auto, hide_possible_values = true)]
     #[arg(hide_default_value = true, conflicts_with = "replay")]
     engine: EngineOption,
@@ -67,10 +68,10 @@ pub struct Options {
     /// Send the requests of a trace made with --json again, and print what differs
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
-    /// Replay also requests that could change the device or its settings
+    /// Also replay requests that could change the device or its settings
     #[arg(long, requires = "replay", conflicts_with = "command")]
     write: bool,
-    /// Start the program, or replay with --write, although a device is in use
+    /// Start the program, or replay with --write, even if a device is in use
     #[arg(long)]
     force: bool,
     /// The program to start, and its arguments
@@ -201,9 +202,7 @@ impl Family {
         // Those whose parents end become children of this process.
         let _ = set_child_subreaper(Some(getpid()));
         // Before the program is there, so that none of them can end this process first.
-        let ignored = ignored_signals()?;
-        let caught = [SIGINT, SIGQUIT, SIGTERM, SIGHUP].into_iter();
-        let mut signals = Signals::new(caught.filter(|signal| ignored >> (signal - 1) & 1 == 0))?;
+        let mut signals = Signals::new(not_ignored([SIGINT, SIGQUIT, SIGTERM, SIGHUP])?)?;
         let mut child = command.spawn()?;
         let (program, input) = (Pid::from_child(&child), child.stdin.take());
         let end = receiver.ender()?;
@@ -235,13 +234,6 @@ impl Family {
         });
         Ok(Family { status: &STATUS, input })
     }
-}
-
-/// The signals that this process ignores, a bit each (proc(5)): the program shall ignore them too, as nohup(1) wants it.
-fn ignored_signals() -> io::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let digits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    Ok(digits.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0))
 }
 
 /// As a shell says it.

@@ -19,11 +19,11 @@ use crate::say::finding::{Code, Finding};
 use crate::say::{json, terminal};
 
 /// What stands in the table's place where there is nothing to be counted.
-pub const NOTHING: &str = "# No request came: the program asked nothing of the devices.\n";
+pub const NOTHING: &str = "# No requests: the program sent none to the devices.\n";
 /// The same where the library sends the requests.
 pub const NOTHING_SENT: &str = "\
-# No request came: the program asked nothing of the devices, or the library is not in it ('vmware-bdwrapper doctor' says why), or
-# it cannot send what it asks (a set-user-ID program, another network namespace; see vmware-bdwrapper-trace(1)).
+# No requests: the program sent none to the devices, or the library is not in it ('vmware-bdwrapper doctor' says why), or
+# it cannot send them (a set-user-ID program, another network namespace; see vmware-bdwrapper-trace(1)).
 ";
 
 /// The first line of the JSON form.

@@ -78,7 +78,7 @@ impl Create {
         let device = Present::look(entry).map_err(Finding::from)?;
         if self.flat && device.is_block {
             let finding = Finding::problem(Code::Usage, "is a block device, and --flat is for image files");
-            return Err(finding.of(path(&entry)).hint("leave --flat out").into());
+            return Err(finding.of(path(&entry)).hint("omit --flat").into());
         }
         let adapter = self.adapter.unwrap_or(Adapter::of(entry.kind));
         if !self.flat && !adapter.suits(device.disk.adapter) {
@@ -88,7 +88,7 @@ impl Create {
                 adapter.name()
             );
             let option = if adapter == Adapter::Ide { "ide" } else { "scsi" };
-            let hint = format!("leave --adapter out, or give the entry the option {option}");
+            let hint = format!("omit --adapter, or give the entry the option {option}");
             return Err(Finding::problem(Code::Usage, why).of(path(&entry)).hint(hint).into());
         }
         let name = self.name(&entry)?;

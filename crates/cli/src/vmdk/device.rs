@@ -154,7 +154,7 @@ impl<'a> Present<'a> {
             Some(512) => (
                 format!("has a GPT made for 512-byte sectors, and sectors of {block} bytes"),
                 match self.entry.sector {
-                    Some(_) => format!("{LEAVE}. Leave the option sector out"),
+                    Some(_) => format!("{LEAVE}. Omit the option sector"),
                     None => format!(
                         "{LEAVE}. Give the device sectors of 512 bytes (a loop device: 'losetup --sector-size 512 {}')",
                         quoted(path(&self.entry))

@@ -138,7 +138,7 @@ pub fn compare<'a>(
                 "has {now} sectors, and the descriptor {sectors}, but VMware refuses a disk that is too short"
             ),
             format!(
-                "give the device its size again, or lose what was behind its end: {}",
+                "give the device its former size again, or lose what was beyond its end: {}",
                 refresh(" --shrink")
             ),
         );

@@ -40,7 +40,7 @@ pub fn plan(vmx: &Path, file: &Path, device: &Path, link: &Path, kind: Kind) -> 
         Some(false) => {
             let finding =
                 Finding::problem(Code::Exists, "exists already, and describes another disk").of(file);
-            return Err(finding.hint("choose another name for the device by --name, or remove the file"));
+            return Err(finding.hint("choose another name for the device with --name, or remove the file"));
         }
     };
     let adapter = Adapter::of(kind);
@@ -59,7 +59,7 @@ pub fn plan(vmx: &Path, file: &Path, device: &Path, link: &Path, kind: Kind) -> 
 
 /// Returns whether a descriptor is for a device; none where there is no such file.
 pub fn describes(file: &Path, link: &Path) -> Result<Option<bool>, Finding> {
-    if file.symlink_metadata().is_err() {
+    if !file::exists(file)? {
         return Ok(None);
     }
     let mut place = Place::of(file)?;

@@ -18,7 +18,7 @@ pub fn check_free(path: &Path) -> Result<(), Finding> {
         Some(lock) => {
             let why = format!("is in use, because {} exists", shown(&lock));
             Err(Finding::problem(Code::InUse, why).of(path).hint(
-                "shut the virtual machine down and close it in VMware. Where no VMware runs, remove the lock",
+                "shut the virtual machine down and close it in VMware. If VMware is not running, remove the lock",
             ))
         }
     }

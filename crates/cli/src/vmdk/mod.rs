@@ -49,7 +49,7 @@ pub enum Vmdk {
     #[command(override_usage = "vmware-bdwrapper vmdk refresh FILE [--device ENTRY] [--shrink]")]
     #[command(after_help = "Example:\n  vmware-bdwrapper vmdk refresh test.vmdk")]
     Refresh(refresh::Refresh),
-    /// Add a described disk to a virtual machine
+    /// Add a disk to a virtual machine
     #[command(override_usage = "vmware-bdwrapper vmdk attach FILE VMX [--slot SLOT]")]
     #[command(after_help = "Example:\n  vmware-bdwrapper vmdk attach test.vmdk Windows.vmx --slot scsi0:1")]
     Attach(attach::Attach),

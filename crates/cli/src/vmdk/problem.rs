@@ -55,7 +55,7 @@ pub fn of_table(error: &table::Error, device: &Path) -> Finding {
         Error::Read { .. } => "use another device".into(),
         Error::NoMark => "use the whole device, or make partitions first if it is empty".into(),
         Error::NoPartitions => "make some, or use the whole device".into(),
-        Error::TooLong { .. } | Error::LargerDevice => "give the device its size again".into(),
+        Error::TooLong { .. } | Error::LargerDevice => "give the device its former size again".into(),
         Error::NoProtectiveMbr { has_backup: true } => format!("write the protective MBR: {restore}"),
         Error::NoProtectiveMbr { has_backup: false } => {
             "write the protective MBR and the backup by hand in gdisk(8)".into()

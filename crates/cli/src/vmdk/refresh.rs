@@ -22,7 +22,7 @@ pub struct Refresh {
     /// Use this entry for the device (default: that in VMWARE_BDWRAPPER_DEVICES, else the descriptor's)
     #[arg(long, value_name = "ENTRY")]
     device: Option<OsString>,
-    /// Accept a device that has become smaller: what was behind its end is lost
+    /// Accept a device that has become smaller: what was beyond its end is lost
     #[arg(long)]
     shrink: bool,
 }
@@ -55,10 +55,10 @@ impl Refresh {
         let (before, after) = (descriptor.sectors(), present.disk.capacity);
         if after < before && !self.shrink {
             let why = format!(
-                "has become smaller, {after} sectors instead of {before}, and what was behind its end is lost to the virtual machine"
+                "has become smaller, {after} sectors instead of {before}, and what was beyond its end is lost to the virtual machine"
             );
             let hint = format!(
-                "give the device its size again, or run 'vmware-bdwrapper vmdk refresh --shrink {}'",
+                "give the device its former size again, or run 'vmware-bdwrapper vmdk refresh --shrink {}'",
                 quoted(&self.file)
             );
             return Err(Finding::problem(Code::Different, why).of(path(&entry)).hint(hint).into());
@@ -112,11 +112,11 @@ fn resize(descriptor: &mut Descriptor, device: &Present<'_>) -> Result<(), &'sta
                 && descriptor.device().is_some_and(|device| device.as_os_str().as_bytes() == name) =>
         {
             let sectors = device.disk.capacity.checked_sub(start).filter(|sectors| *sectors > 0);
-            let sectors = sectors.ok_or("begins its extent of the device behind the device's end")?;
+            let sectors = sectors.ok_or("begins its extent of the device beyond the device's end")?;
             descriptor.resize_last(sectors);
             Ok(())
         }
-        _ => Err("does not end with an extent of the device, so its growth is not the disk's"),
+        _ => Err("does not end with an extent of the device, so the disk does not grow with it"),
     }
 }
 

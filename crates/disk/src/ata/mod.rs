@@ -28,7 +28,7 @@ enum Failure {
     Error(u8, Option<u64>),
     /// A device fault (DF), and the logical block that goes with it.
     Fault(Option<u64>),
-    /// The command did not complete, so that there are no registers.
+    /// The command did not complete, so there are no registers.
     Incomplete(Error),
 }
 
@@ -112,11 +112,11 @@ pub(crate) fn execute<H: Host>(
     }
 }
 
-/// Returns the protocol by which a command runs that the host sends with another one; `None` if it
-/// cannot.
+/// Returns the protocol by which a command runs if the host sends it with another one; `None` if it
+/// cannot run.
 ///
-/// drivers/ide takes the command's own protocol alone. A disk behind libata transfers by PIO or
-/// DMA, whichever the host offers, and runs a data-in command without a data-in buffer without
+/// drivers/ide takes only the command's own protocol. A disk behind libata transfers by PIO or DMA,
+/// whichever the host offers, and runs a data-in command that has no data-in buffer without
 /// transferring its data. A data-out command without data never runs.
 fn effective_protocol(kind: Kind, own: Protocol, offered: Protocol) -> Option<Protocol> {
     match own {

@@ -1,6 +1,6 @@
 //! `HDIO_…` requests: all of them on an IDE disk (the kernel's drivers/ide up to Linux 5.13:
 //! ide-ioctls.c, ide-disk_ioctl.c), a few on a libata disk (drivers/ata/libata-scsi.c,
-//! `ata_sas_scsi_ioctl`), the geometry alone on a SCSI disk.
+//! `ata_sas_scsi_ioctl`), only the geometry on a SCSI disk.
 
 use super::hdio_drive;
 use super::request::*;
@@ -129,7 +129,7 @@ fn store_geometry(device: &Device<'_>, host: &impl Host, request: u32, argument:
     if request == HDIO_GETGEO_BIG {
         return host.store(argument, HdBigGeometry { heads, sectors, cylinders, ..HdBigGeometry::default() });
     }
-    // Real drivers truncate to 16 bits, so that a client sees a tiny disk.
+    // Real drivers truncate to 16 bits, so a client sees a tiny disk.
     let cylinders = u16::try_from(cylinders).unwrap_or(u16::MAX);
     host.store(argument, HdGeometry { heads, sectors, cylinders, ..HdGeometry::default() })
 }

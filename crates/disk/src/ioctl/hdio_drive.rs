@@ -96,8 +96,8 @@ pub(crate) fn task(device: &Device<'_>, host: &impl Host, argument: u64) -> Resu
 }
 
 /// The values of `data_phase` by which an [`HdioTaskfile`] is recognised: there it has the flags of
-/// the registers to return, STATUS (bit 7) and others. The driver refuses that, for it is not a
-/// data phase; the disk does not.
+/// the registers to return, STATUS (bit 7) and others. The driver refuses that, because it is not a
+/// data phase; the disk accepts it.
 const HDPARM_PHASES: core::ops::RangeInclusive<i32> = 0x81..=0xff;
 
 /// The most data in either direction, in bytes.

@@ -16,7 +16,7 @@ pub enum Answer {
     Value(i32),
     /// The request failed.
     Error(Errno),
-    /// The caller is gone: there is nobody to answer.
+    /// The caller is gone: no process waits for the answer.
     CallerGone,
 }
 
@@ -48,8 +48,8 @@ pub enum Family {
     Reservation,
     /// Drivers of other devices: NVMe, loop, md, nbd, host adapters.
     Driver,
-    /// Unknown. The driver of the disk underneath may know it, so that a block device refuses it; a
-    /// file system may, too.
+    /// Unknown. The driver of the disk underneath may know it, so a block device refuses it; a file
+    /// system may know it, too.
     Unknown,
 }
 
@@ -66,7 +66,7 @@ pub fn family(request: u32) -> Option<Family> {
 /// Returns the family of the requests with a second byte.
 const fn family_of(second: u8) -> Option<Family> {
     match second {
-        // Not of block devices, and too frequent for a look at the descriptor: file systems,
+        // Not for block devices, and too frequent to check the descriptor: file systems,
         0x15 | b'X' | b'f' | 0x94 => None,
         // terminals and all files, sockets,
         b'T' | 0x89 => None,
@@ -87,7 +87,7 @@ const fn family_of(second: u8) -> Option<Family> {
     }
 }
 
-/// Returns whether a disk driver could answer the request; the kernel uses its low 32 bits alone.
+/// Returns whether a disk driver could answer the request; the kernel uses only its low 32 bits.
 #[inline]
 pub fn is_disk_request(request: u32) -> bool {
     let [_, second, _, _] = request.to_le_bytes();

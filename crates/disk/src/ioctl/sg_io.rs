@@ -55,8 +55,8 @@ pub(crate) fn direction(dxfer_direction: i32) -> Direction {
     }
 }
 
-/// Answers `SG_IO` with READ or WRITE, if all that it takes is one direct transfer and the device is what
-/// the host assumes; `None` if not: at most a part of the data has been transferred then, and the command
+/// Answers `SG_IO` with READ or WRITE, if one direct transfer is enough and the device is what the
+/// host assumes; else `None`: then at most a part of the data has been transferred, and the command
 /// can be carried out from the start.
 #[inline]
 pub fn read_or_write(device: &Device<'_>, host: &impl Host, argument: u64) -> Option<Answer> {

@@ -90,8 +90,8 @@ impl Error {
     }
 }
 
-/// Reads the range into one segment of the caller's memory by one system call: how many bytes;
-/// `None` if that cannot be done.
+/// Reads the range into one segment of the caller's memory with one system call, and returns how
+/// many bytes; `None` if that cannot be done.
 #[inline]
 pub(crate) fn read_directly(
     host: &impl Host,
@@ -113,7 +113,7 @@ pub(crate) fn write_directly(
         .map_err(|errno| Error::writing(errno, range.lba))
 }
 
-/// Returns what became of the only system call of a command.
+/// Returns the outcome of the only system call of a command.
 fn one_transfer(moved: Result<Option<u64>, Errno>) -> Result<Option<u64>, Errno> {
     match moved {
         Err(Errno::EINTR) => Ok(None),

@@ -58,8 +58,8 @@ impl<H: Host> Task<'_, H> {
         if self.is_protected()? { Err(Sense::WRITE_PROTECTED.into()) } else { Ok(()) }
     }
 
-    /// Handles READ and WRITE whose data one system call transfers from or to one segment; false if that is
-    /// not so, or not all was transferred, or there is an error to report before.
+    /// Handles READ and WRITE whose data one system call transfers from or to one segment; false if
+    /// that is not possible, if not all was transferred, or if an error must be reported first.
     #[inline]
     pub(super) fn transfer_directly(&mut self) -> Result<bool, Outcome> {
         let writes = self.row.operation == Operation::Write;
@@ -159,7 +159,7 @@ impl<H: Host> Task<'_, H> {
 
     pub(super) fn write_same(&mut self) -> CommandResult {
         let (unmap, anchor) = (self.byte(1) & 0x08 != 0, self.byte(1) & 0x10 != 0);
-        // NDOB, which WRITE SAME(16) alone has: there is no data, the blocks become zeros.
+        // NDOB, which only WRITE SAME(16) has: there is no data, and the blocks become zeros.
         let no_data = self.byte(1) & 0x01 != 0;
         let thin = is_thin(self.host);
         if anchor {
@@ -195,8 +195,8 @@ impl<H: Host> Task<'_, H> {
         if range.blocks == 0 {
             return Ok(());
         }
-        // Unmapped blocks read as zeros (LBPRZ), so that any other pattern is written (SBC-3,
-        // 4.7.3.4.4 b).
+        // Unmapped blocks read as zeros (LBPRZ), so any other pattern is written (SBC-3, 4.7.3.4.4
+        // b).
         match (pattern.iter().all(|&byte| byte == 0), unmap) {
             (true, true) => io::discard(self.host, range)?,
             (true, false) => io::zero(self.host, range)?,

@@ -692,7 +692,7 @@ pub static COMMANDS: &[Command] = &[
         .range(SIXTEEN)
         .changes_state(),
     row("WRITE SAME(16)", WriteSame, Writer, &sixteen(0x93, 0x19)).blocks_out(SIXTEEN),
-    // SBC-4, 5.48. The bits of ATOMIC BOUNDARY are reserved, for the disk has none.
+    // SBC-4, 5.48. The bits of ATOMIC BOUNDARY are reserved, because the disk has none.
     row("WRITE ATOMIC(16)", WriteAtomic, RawIo, &[0x9c, 0x18, F, F, F, F, F, F, F, F, 0, 0, F, F, 0x1f, 0])
         .blocks_out(ATOMIC)
         .only_on(Disks::Atomic),

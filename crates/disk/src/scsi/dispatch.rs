@@ -34,8 +34,8 @@ pub(crate) fn execute<H: Host>(
     task.outcome(result)
 }
 
-/// Carries out READ or WRITE, as [`execute`], if all that it takes is one direct transfer. `None` if not, or
-/// if there is anything to report before: at most a part of the data has been transferred then, and
+/// Carries out READ or WRITE, as [`execute`], if one direct transfer is enough. Else, or if there
+/// is anything to report first, `None`: then at most a part of the data has been transferred, and
 /// [`execute`] can carry the command out from the start.
 // Not inlined: other commands do not need its stack.
 #[inline(never)]

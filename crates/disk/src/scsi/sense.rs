@@ -115,7 +115,7 @@ impl Sense {
 
     /// Returns the sense data and its length: in descriptor format (SPC-4, 4.5.2) if
     /// `descriptor_format` says so or it has a descriptor of another standard, which clients read
-    /// without a look at the format; else in fixed format (4.5.3).
+    /// without checking the format; else in fixed format (4.5.3).
     pub fn bytes(&self, descriptor_format: bool) -> ([u8; 28], usize) {
         let mut out = [0; 28];
         let [code, qualifier] = self.asc_ascq.to_be_bytes();

@@ -71,7 +71,7 @@ impl From<Error> for Outcome {
 pub(crate) struct ExecuteCommand {
     /// The row of the CDB, if it is in the table.
     pub(crate) row: Option<&'static Command>,
-    /// The CDB; bytes behind its end are 0.
+    /// The CDB; bytes after its end are 0.
     pub(crate) cdb: [u8; 16],
     pub(crate) direction: Direction,
     pub(crate) data: DataBuffer,

@@ -48,15 +48,15 @@ impl Drop for Memory {
 /// The smallest page: memory that is mapped or not as a whole.
 pub const PAGE: u64 = 4096;
 
-/// Returns whether memory can be read, now and as long as the program leaves it alone; false also
-/// where that is not known, and of more than a page. It costs a fourth of [`copy_in`].
+/// Returns whether memory can be read, now and as long as the program leaves it alone; also false
+/// if that is not known, or for more than a page. It costs a fourth of [`copy_in`].
 pub fn is_readable(address: u64, length: usize) -> bool {
     // Words that are aligned lie in one page.
     tells(Probe::Reading) && probe_ends(address, length, |byte| probe_readable(byte & !7))
 }
 
-/// Returns whether memory of at least 8 bytes can be read and written, as [`is_readable`]. Its first
-/// and last 8 bytes are written, with what they are.
+/// Returns whether memory of at least 8 bytes can be read and written, as [`is_readable`]. Its
+/// first and last 8 bytes are written with the values that they have.
 pub fn is_writable(address: u64, length: usize) -> bool {
     let word = |byte: u64| if byte == address { byte } else { byte.wrapping_sub(7) };
     length >= WORD && tells(Probe::Writing) && probe_ends(address, length, |byte| probe_writable(word(byte)))

@@ -124,8 +124,8 @@ pub unsafe fn take_real_rights() {
         // SAFETY: these operations take no address.
         unsafe { call(libc::SYS_prctl, arguments) }
     };
-    // The kernel takes from the memory, which is the program's too, what PR_SET_DUMPABLE has said
-    // of it.
+    // The kernel then clears the dumpable flag (PR_SET_DUMPABLE) of the memory, which is also the
+    // program's.
     let is_dumpable = dumpable((libc::PR_GET_DUMPABLE, 0, 0, 0, 0)) == Ok(1);
     let _ = numeric(NumericCall::SETFSGID, (number(NumericCall::GETGID),));
     let _ = numeric(NumericCall::SETFSUID, (number(NumericCall::GETUID),));

@@ -1,4 +1,4 @@
-//! What stat(2) and its kind report of a file.
+//! What stat(2) and similar calls report about a file.
 
 use core::cmp::Ordering;
 use core::ffi::{CStr, c_int};
@@ -8,7 +8,7 @@ use disk::Errno;
 
 use super::call::{call, filled};
 
-/// The number of a device, as stat(2) and its kind report it (`st_dev`, `st_rdev`).
+/// The number of a device, as stat(2) and similar calls report it (`st_dev`, `st_rdev`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceNumber(u64);
 
@@ -128,7 +128,7 @@ impl From<&libc::statx> for Status {
     }
 }
 
-/// fstat(2). Where a sandbox refuses it, the other calls that tell the same are tried.
+/// fstat(2). If a sandbox refuses it, other calls that report the same are tried.
 // Not inlined, as `fstat_with_birth`.
 #[inline(never)]
 pub fn fstat(fd: c_int) -> Result<Status, Errno> {

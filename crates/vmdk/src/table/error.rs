@@ -27,7 +27,7 @@ pub enum Error {
         /// The sector in which the second one begins.
         sector: u64,
     },
-    /// A part or partition ends behind the end of the device.
+    /// A part or partition ends beyond the end of the device.
     TooLong {
         /// The partition, if an entry of the MBR says so.
         partition: Option<u32>,
@@ -102,7 +102,7 @@ impl fmt::Display for Error {
             Error::NoPartitions => f.write_str("has a partition table without partitions"),
             Error::Hybrid => f.write_str("has a hybrid of MBR and GPT, which cannot be divided safely"),
             Error::ProtectiveStart => f.write_str(
-                "has a protective MBR that does not begin in sector 1, so that the kernel ignores its GPT",
+                "has a protective MBR that does not begin in sector 1, so the kernel ignores its GPT",
             ),
             Error::Overlap { sector } => {
                 write!(f, "has a partition table whose parts overlap at sector {sector}")

@@ -1,12 +1,13 @@
-//! An image file as a loop device, now and at each start of the system.
+//! An image file as a loop device, now and at each boot.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::step::{Act, Addition, changed};
+use super::step::{Act, Addition, changed, is_change};
 use crate::command::link::not_made;
 use crate::file::system;
 use crate::host::scan::Host;
@@ -17,30 +18,53 @@ use crate::say::finding::{Code, Finding};
 /// Where units of the administrator's stand.
 const UNITS: &str = "/etc/systemd/system";
 
-/// The loop device of a file, until the next start of the system.
+/// The loop device of a file, until the next boot.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Attach {}
 
 impl Act for Attach {
     fn text(&self, addition: &Addition) -> String {
-        format!("make a loop device of {}", shown(&addition.device))
+        format!("make a loop device from {}", shown(&addition.device))
     }
 
     fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {
-        run("losetup", ["--find".as_ref(), "--nooverlap".as_ref(), addition.device.as_os_str()])
-            .map(drop)
-            .map_err(|why| failed("losetup", &why).of(&addition.device).into())
+        let file = &addition.device;
+        // A device of its own, whatever the name leads to by now.
+        let options = ["--find", "--show"].map(OsStr::new);
+        let node = run("losetup", options.into_iter().chain([file.as_os_str()]))
+            .map_err(|why| failed("losetup", &why).of(file))?;
+        check_attached(file).inspect_err(|_| {
+            let _ = run("losetup", ["--detach", node.trim_end()]);
+        })
     }
 
     fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
-        detach(&addition.device)
+        detach(addition)
     }
 }
 
+/// Fails unless a file has a loop device now: its name could have come to lead to another file, which has got one.
+fn check_attached(file: &Path) -> Result<(), Failure> {
+    if Host::running()?.loop_of(file).is_some() {
+        return Ok(());
+    }
+    let why = "has been replaced by another program meanwhile";
+    Err(Finding::problem(Code::InUse, why).of(file).hint("try again").into())
+}
+
 /// Detaches the loop device of a file.
-fn detach(file: &Path) -> Result<Option<String>, Failure> {
+fn detach(addition: &Addition) -> Result<Option<String>, Failure> {
     let host = Host::running()?;
-    let Some(block) = host.loop_of(file) else { return Ok(None) };
+    let file = &addition.device;
+    let Some(block) = addition.block(&host) else {
+        let renamed = addition.renamed(&host);
+        let is_for = |name: &PathBuf| format!("is the loop device of {} now", shown(name));
+        return match renamed.and_then(|block| block.file.as_ref().map(|name| (block.path(), is_for(name)))) {
+            Some((path, why)) => Err(changed(path, &why)),
+            None => Ok(None),
+        };
+    };
     let path = block.path();
     run("losetup", ["--detach".as_ref(), path.as_os_str()])
         .map_err(|why| failed("losetup", &why).of(&path))?;
@@ -51,8 +75,9 @@ fn failed(tool: &str, why: &str) -> Finding {
     Finding::problem(Code::Io, format!("'{tool}' failed ({why})"))
 }
 
-/// The unit that makes a loop device of a file at each start of the system.
+/// The unit that makes a loop device from a file at each boot.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Unit {
     /// The unit's file.
     pub path: PathBuf,
@@ -75,9 +100,11 @@ impl Unit {
         let losetup = ["/usr/sbin/losetup", "/sbin/losetup", "/usr/bin/losetup", "/bin/losetup"];
         let losetup = losetup.into_iter().find(|path| Path::new(path).exists())?;
         let argument = escaped(&word.replace('$', "$$"));
+        // By the kernel's name of the file: what has the name by then may be another file.
         let detach = format!(
-            "{losetup} --noheadings --output NAME --associated \\\"$$0\\\" | \
-             while read -r node; do {losetup} --detach $$node; done"
+            "for file in /sys/block/loop*/loop/backing_file; do \
+             [ \\\"$$(cat $$file 2>/dev/null)\\\" = \\\"$$0\\\" ] || continue; \
+             node=$${{file%%/loop/*}}; {losetup} --detach /dev/$${{node##*/}}; done"
         );
         let text = format!(
             "# Written by 'vmware-bdwrapper add'; 'vmware-bdwrapper remove {name}' removes it.\n[Unit]\n\
@@ -109,7 +136,7 @@ impl Unit {
             }
             Ok(_) => Err(Finding::problem(Code::Exists, "exists already, with other content")
                 .of(&self.path)
-                .hint("choose another name for the device by --name, or remove the file")),
+                .hint("choose another name for the device with --name, or remove the file")),
         }
     }
 }
@@ -123,10 +150,7 @@ impl Act for Unit {
     fn text(&self, _: &Addition) -> String {
         let file = shown(&self.file);
         let now = if self.starts { ", and now," } else { "" };
-        format!(
-            "have systemd make a loop device of {file} at each start of the system{now} by {}",
-            shown(&self.path)
-        )
+        format!("have systemd make a loop device from {file} at each boot{now} by {}", shown(&self.path))
     }
 
     fn carry_out(&self, _: &Addition) -> Result<(), Failure> {
@@ -138,10 +162,10 @@ impl Act for Unit {
         for arguments in [&["daemon-reload"][..], &[enable, &[self.name()]].concat()] {
             systemctl(arguments).map_err(|finding| finding.of(&self.path))?;
         }
-        Ok(())
+        if self.starts { check_attached(&self.file) } else { Ok(()) }
     }
 
-    fn undo(&self, _: &Addition) -> Result<Option<String>, Failure> {
+    fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
         if !self.path.exists() {
             return Ok(None);
         }
@@ -150,14 +174,16 @@ impl Act for Unit {
         }
         let disable = if self.starts { &["disable", "--now"][..] } else { &["disable"] };
         let disabled = systemctl(&[disable, &[self.name()]].concat());
-        if self.starts {
-            detach(&self.file)?;
-        }
+        let detached = if self.starts { detach(addition) } else { Ok(None) };
+        let detached = match detached {
+            Err(failure) if !is_change(&failure) => return Err(failure),
+            detached => detached,
+        };
         fs::remove_file(&self.path)
             .map_err(|error| Finding::io("cannot be removed", &error).of(&self.path))?;
         let reloaded = systemctl(&["daemon-reload"]);
         disabled.and(reloaded).map_err(|finding| finding.of(&self.path))?;
-        Ok(Some(format!("removed {}", shown(&self.path))))
+        detached.map(|_| Some(format!("removed {}", shown(&self.path))))
     }
 }
 
@@ -168,15 +194,15 @@ fn systemctl(arguments: &[&str]) -> Result<(), Finding> {
     })
 }
 
-/// Says that nothing makes the loop device of a file at the next start of the system.
+/// Says that nothing makes the loop device of a file at the next boot.
 pub fn not_persistent(file: &Path, scans: bool) -> Finding {
-    let why = "has no loop device after the next start of the system: systemd does not run here, or cannot hold the name";
+    let why = "has no loop device after the next boot: systemd does not run here, or cannot hold the name";
     let command = format!("losetup {} --show {}", options(scans), quoted(file));
     let hint = format!("have '{command}' run then, by /etc/rc.local for example");
     Finding::warning(Code::Unsupported, why).of(file).hint(hint)
 }
 
-/// Returns the options of losetup(8) that make a loop device of a file, or find the one that it has.
+/// Returns the options of losetup(8) that make a loop device from a file, or find the one that it has.
 fn options(scans: bool) -> &'static str {
     if scans { "--partscan --find --nooverlap" } else { "--find --nooverlap" }
 }

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::step::{Act, Addition, changed};
+use crate::file;
 use crate::say::failure::{Failure, shown};
 use crate::vmdk::disk;
 
 /// The descriptor.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Descriptor {
     /// The virtual machine's file.
     pub vmx: PathBuf,
@@ -27,7 +29,7 @@ impl Act for Descriptor {
     }
 
     fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
-        addition.as_user(|| match disk::describes(&self.file, &addition.name)? {
+        addition.undo_as_user(&self.file, || match disk::describes(&self.file, &addition.name)? {
             None => Ok(None),
             Some(false) => Err(changed(&self.file, &format!("does not describe {}", shown(&addition.name)))),
             Some(true) => {
@@ -38,12 +40,13 @@ impl Act for Descriptor {
     }
 
     fn check_undo(&self, addition: &Addition) -> Result<(), Failure> {
-        addition.as_user(|| Ok(disk::check_removable(&self.file)?))
+        addition.undo_as_user(&self.file, || Ok(disk::check_removable(&self.file).map(|()| None)?)).map(drop)
     }
 }
 
 /// The disk in a virtual machine.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct InMachine {
     /// The virtual machine's file.
     pub vmx: PathBuf,
@@ -67,7 +70,7 @@ impl InMachine {
 
 impl Act for InMachine {
     fn text(&self, _: &Addition) -> String {
-        format!("attach that to {} as {}", shown(&self.vmx), self.slot)
+        format!("attach {} to {} as {}", shown(&self.file), shown(&self.vmx), self.slot)
     }
 
     fn carry_out(&self, addition: &Addition) -> Result<(), Failure> {
@@ -75,15 +78,16 @@ impl Act for InMachine {
     }
 
     fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
-        if !self.vmx.exists() {
-            return Ok(None);
-        }
-        let detached = addition
-            .as_user(|| Ok(disk::detach(&self.file, &self.vmx, &self.controller, self.ends_last)?))?;
-        Ok(detached.then(|| format!("detached {} from {}", shown(&self.file), shown(&self.vmx))))
+        addition.undo_as_user(&self.vmx, || {
+            if !file::exists(&self.vmx)? {
+                return Ok(None);
+            }
+            let detached = disk::detach(&self.file, &self.vmx, &self.controller, self.ends_last)?;
+            Ok(detached.then(|| format!("detached {} from {}", shown(&self.file), shown(&self.vmx))))
+        })
     }
 
     fn check_undo(&self, addition: &Addition) -> Result<(), Failure> {
-        addition.as_user(|| Ok(disk::check_removable(&self.vmx)?))
+        addition.undo_as_user(&self.vmx, || Ok(disk::check_removable(&self.vmx).map(|()| None)?)).map(drop)
     }
 }

@@ -20,12 +20,14 @@ use disk::entry::Kind;
 use crate::command::setup;
 use crate::file::system;
 use crate::program::find::find;
+use crate::program::signals::Interruption;
 use crate::say::failure::{Failure, print, quoted, say, shown, write};
 use crate::say::finding::{Code, Finding};
 use plan::Plan;
 use record::Record;
 use step::{Addition, Step, find_user, undo_all};
 
+pub use record::RECORD;
 pub use remove::{Remove, remove};
 
 /// The arguments of `add`.
@@ -45,7 +47,7 @@ pub struct Add {
     /// Add the disk to this virtual machine
     #[arg(long, value_name = "FILE.vmx")]
     vm: Option<PathBuf>,
-    /// Write a unit of the user's systemd that starts the virtual machine without a window
+    /// Write a systemd user unit that starts the virtual machine without a window
     #[arg(long, requires = "vm")]
     headless: bool,
     /// Do not ask
@@ -82,8 +84,14 @@ pub fn add(add: &Add) -> Result<(), Failure> {
         return Ok(());
     }
     confirm(add.yes)?;
+    // The answer can have taken long.
+    if plan::plan(add, &user, &record)?.addition != *addition {
+        let finding = Finding::problem(Code::InUse, "has changed since the question, so nothing was done");
+        return Err(finding.of(&addition.device).hint("try again").into());
+    }
+    let interruption = watch()?;
     record.with(addition).write()?;
-    carry_out(addition).map_err(|(count, failure)| {
+    carry_out(addition, &interruption).map_err(|(count, failure)| {
         let done = Addition { steps: addition.steps[..count].to_vec(), ..addition.clone() };
         roll_back(&done, &record, failure)
     })?;
@@ -92,12 +100,26 @@ pub fn add(add: &Add) -> Result<(), Failure> {
 }
 
 /// Does the steps, and checks what has come of them. Of a failure, says how many are to be undone.
-fn carry_out(addition: &Addition) -> Result<(), (usize, Failure)> {
+fn carry_out(addition: &Addition, interruption: &Interruption) -> Result<(), (usize, Failure)> {
+    let check = || match interruption.has_come() {
+        true => Err(Failure::from(Finding::problem(Code::Io, "Interrupted by a signal"))),
+        false => Ok(()),
+    };
     for (at, step) in addition.steps.iter().enumerate() {
+        check().map_err(|failure| (at, failure))?;
         // What may be done in part is undone with the others.
         step.act().carry_out(addition).map_err(|failure| (at + 1, failure))?;
     }
-    check::as_user(addition).map_err(|failure| (addition.steps.len(), failure))
+    check::as_user(addition).and_then(|()| check()).map_err(|failure| (addition.steps.len(), failure))
+}
+
+/// From here on, a signal does not end this process between two steps.
+fn watch() -> Result<Interruption, Failure> {
+    Interruption::watch().map_err(|error| {
+        Finding::io("Signals cannot be watched, so nothing was done", &error)
+            .hint("correct that first")
+            .into()
+    })
 }
 
 /// Undoes what was done, and says so with why.
@@ -110,11 +132,11 @@ fn roll_back(addition: &Addition, record: &Record, mut failure: Failure) -> Fail
     failure.findings.extend(kept.write().err().into_iter().flat_map(|failure| failure.findings));
     let code = failure.findings.first().map_or(Code::Io, |finding| finding.code);
     failure.findings.push(match is_clean {
-        true => Finding::problem(code, "Nothing was added: the steps before were undone"),
+        true => Finding::problem(code, "Nothing was added: the earlier steps were undone"),
         false => {
             let hint =
                 format!("when that is corrected, run 'sudo vmware-bdwrapper remove {}'", quoted(&left.name));
-            Finding::problem(code, "Not all of the steps before could be undone").hint(hint)
+            Finding::problem(code, "Not all of the earlier steps could be undone").hint(hint)
         }
     });
     failure

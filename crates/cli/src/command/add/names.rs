@@ -32,6 +32,7 @@ fn with_block<T>(addition: &Addition, act: impl FnOnce(&Block) -> Result<T, Fail
 
 /// The directories of the link.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Directories {
     /// Those that are missing, the innermost first.
     pub paths: Vec<PathBuf>,
@@ -72,6 +73,7 @@ impl Act for Directories {
 
 /// The link.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Link {}
 
 impl Act for Link {
@@ -93,7 +95,7 @@ impl Act for Link {
             return Err(changed(path, "is no longer a symbolic link"));
         }
         let host = Host::running()?;
-        let (own, found) = (addition.block(&host), host.by_path(path));
+        let (own, found) = (addition.block_to_undo(&host), host.by_path(path));
         if let Some(found) = found.filter(|found| own.is_none_or(|own| own.number != found.number)) {
             return Err(changed(path, &format!("leads to {} now", shown(&found.path()))));
         }
@@ -107,6 +109,7 @@ impl Act for Link {
 
 /// The owner of the device.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Owner {
     /// The number of the user it is given to.
     pub user: u32,
@@ -129,7 +132,7 @@ impl Act for Owner {
 
     fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
         let host = Host::running()?;
-        let Some(block) = addition.block(&host) else { return Ok(None) };
+        let Some(block) = addition.block_to_undo(&host) else { return Ok(None) };
         let (path, before) = (block.path(), self.before);
         match path.metadata().map(|status| status.uid()) {
             Ok(now) if now == self.user => {
@@ -146,6 +149,7 @@ impl Act for Owner {
 
 /// The rule for udev.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rule {
     /// The rule.
     pub line: String,
@@ -156,7 +160,7 @@ pub struct Rule {
 impl Act for Rule {
     fn text(&self, _: &Addition) -> String {
         let text = format!(
-            "have udev make the link and set the owner at each start of the system, by a rule in {RULES}:\n  {}",
+            "have udev make the link and set the owner at each boot, by a rule in {RULES}:\n  {}",
             self.line
         );
         match &self.before {

@@ -24,6 +24,7 @@ use crate::say::finding::Finding;
 
 /// The configuration file, which is created.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Configuration {}
 
 impl Act for Configuration {
@@ -50,6 +51,7 @@ impl Act for Configuration {
 
 /// A line of the configuration file: the device's, or that of a program of VMware's.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Listed {
     /// The line.
     pub line: String,
@@ -137,6 +139,7 @@ fn text() -> Result<Option<Vec<u8>>, Finding> {
 
 /// The set-user-ID bit of the library.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct SetUserId {
     /// Its files that get it.
     pub files: Vec<PathBuf>,
@@ -167,7 +170,7 @@ impl Act for SetUserId {
             if self.files.contains(&change.library.path) && change.changes_mode() {
                 change.change_mode()?;
                 change.tell_dpkg()?;
-                done = Some(format!("took the set-user-ID bit from {}", shown(&change.library.path)));
+                done = Some(format!("removed the set-user-ID bit from {}", shown(&change.library.path)));
             }
         }
         Ok(done)

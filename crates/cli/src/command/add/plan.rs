@@ -1,6 +1,7 @@
 //! Looks at a device and the system, and says what is to be done.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use super::names::{Directories, Link, Owner, Rule, suggest};
 use super::permission::{Configuration, Listed, SetUserId, lines};
 use super::record::{RECORD, Record};
 use super::start::{menu_entries, unit};
-use super::step::{Addition, Step, as_user};
+use super::step::{Addition, FileId, Step, as_user};
 use crate::check::device;
 use crate::command::link::rules::Rules;
 use crate::command::link::{check_name, find, is_made};
@@ -47,6 +48,8 @@ pub struct Plan {
 struct Source {
     /// The name that stays the same, or the image file.
     name: PathBuf,
+    /// The image file.
+    file: Option<FileId>,
     /// The block device: of an image file that has no loop device yet, the one that it will be.
     block: Block,
     /// The file has no loop device yet.
@@ -64,28 +67,44 @@ impl Source {
 pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
     let host = Host::running()?;
     let source = source(&add.device, record, &host)?;
-    let remarks = judge(&add.device, &source, &host)?;
+    let remarks = judge(&source, &host)?;
+    if !source.is_unattached {
+        check_alone(&source.block, &host)?;
+    }
     let vmx = add.vm.as_deref().map(absolute).transpose()?;
     let guest = vmx.as_deref().map(|vmx| as_user(user, || Ok(machine::guest(vmx)?))).transpose()?;
-    let known = record.additions.iter().find(|addition| addition.device == source.name);
+    let is_source = |addition: &&Addition| {
+        let block = addition.block_to_undo(&host);
+        addition.device == source.name || block.is_some_and(|block| block.number == source.block.number)
+    };
+    let known = record.additions.iter().find(is_source);
     let kind_known = known.filter(|_| add.name.is_none()).and_then(Addition::kind);
-    let in_hd = add.name.as_ref().is_some_and(|name| name.starts_with("/dev/hd"));
-    let kind = (add.kind.or(kind_known)).or(in_hd.then_some(Kind::Ide)).or(guest.map(|guest| guest.kind()));
+    let in_hd = add.name.as_ref().is_some_and(|name| name.starts_with("/dev/hd")).then_some(Kind::Ide);
+    // A name that `link` or a rule of the user's has made.
+    let own = Some(&add.device).filter(|device| add.name.is_none() && udev::link_name(device).is_some());
+    let in_own = own.map(|name| if name.starts_with("/dev/hd") { Kind::Ide } else { Kind::Scsi });
+    let kind = add.kind.or(kind_known).or(in_hd).or(in_own).or(guest.map(|guest| guest.kind()));
     let kind = kind.unwrap_or(Kind::Scsi);
-    let name = match (&add.name, known) {
-        (None, Some(known)) if known.kind() == Some(kind) => known.name.clone(),
-        _ => link_path(add.name.as_deref(), &source, kind)?,
+    let name = match known {
+        Some(known) if add.name.is_none() && known.kind() == Some(kind) => known.name.clone(),
+        _ => link_path(add.name.as_ref().or(own).map(PathBuf::as_path), &source, kind)?,
     };
     let entry = match kind {
         Kind::Sata => format!("{}=sata", name.display()),
         _ => name.display().to_string(),
     };
     let user_name = user.name().to_string_lossy().into_owned();
-    let addition = Addition { name, device: source.name.clone(), user: user_name, entry, steps: Vec::new() };
+    let (device, file) = (source.name.clone(), source.file.clone());
+    let addition = Addition { name, device, file, user: user_name, entry, steps: Vec::new() };
+    if let Some(known) = known.filter(|known| !known.is_same(&addition)) {
+        let why = format!("is added already, as {} for {}", shown(&known.entry), known.user);
+        let hint = format!("first run 'sudo vmware-bdwrapper remove {}'", quoted(&known.name));
+        return Err(Finding::problem(Code::Exists, why).of(&add.device).hint(hint).into());
+    }
     if let Some(other) = record.by_name(&addition.name).filter(|other| other.device != addition.device) {
-        let why = format!("is the name of {} already", shown(&other.device));
+        let why = format!("is already the name of {}", shown(&other.device));
         let hint = format!(
-            "choose another by --name, or run 'sudo vmware-bdwrapper remove {}'",
+            "choose another with --name, or run 'sudo vmware-bdwrapper remove {}'",
             quoted(&other.name)
         );
         return Err(Finding::problem(Code::Exists, why).of(&addition.name).hint(hint).into());
@@ -102,6 +121,11 @@ pub fn plan(add: &Add, user: &User, record: &Record) -> Result<Plan, Failure> {
 }
 
 impl Addition {
+    /// Returns whether the device is to be the same disk of the same user.
+    fn is_same(&self, other: &Addition) -> bool {
+        (&self.name, &self.user, &self.entry) == (&other.name, &other.user, &other.entry)
+    }
+
     /// Returns the kind of disk.
     pub fn kind(&self) -> Option<Kind> {
         Entry::parse(self.entry.as_bytes()).ok().map(|entry| entry.kind)
@@ -149,7 +173,7 @@ impl Plan {
             Ok(line) if before.as_ref() == Some(&line) => {}
             Ok(_) if before.is_some() && !is_linked => {
                 let hint = format!(
-                    "choose another name by --name, or run 'sudo vmware-bdwrapper link --remove {}'",
+                    "choose another name with --name, or run 'sudo vmware-bdwrapper link --remove {}'",
                     quoted(&name)
                 );
                 let finding = Finding::problem(
@@ -161,7 +185,7 @@ impl Plan {
             Ok(line) => self.step(Step::Rule(Rule { line, before })),
             Err(finding) => {
                 let cause = format!("{}, so its link and owner last until then", finding.cause);
-                let hint = "after each start of the system, add it again";
+                let hint = "after each boot, add it again";
                 self.remarks.push(Finding::warning(finding.code, cause).of(&source.name).hint(hint));
             }
         }
@@ -227,46 +251,101 @@ impl Plan {
 }
 
 /// Returns the name of a partition that stays the same.
-fn by_part_uuid(block: &Block) -> Option<PathBuf> {
-    let uuid = block.properties.get("ID_PART_ENTRY_UUID").filter(|_| block.kind == BlockKind::Partition)?;
-    let path = Path::new("/dev/disk/by-partuuid").join(uuid);
-    path.exists().then_some(path)
+fn by_part_uuid(block: &Block, host: &Host) -> Option<PathBuf> {
+    let path = Path::new("/dev/disk/by-partuuid").join(part_uuid(block)?);
+    host.by_path(&path).is_some_and(|found| found.number == block.number).then_some(path)
+}
+
+fn part_uuid(block: &Block) -> Option<&String> {
+    block.properties.get("ID_PART_ENTRY_UUID").filter(|_| block.kind == BlockKind::Partition)
+}
+
+/// Fails if udev cannot tell a device from another one.
+fn check_alone(block: &Block, host: &Host) -> Result<(), Finding> {
+    let others = || host.blocks().iter().filter(|other| other.number != block.number);
+    let path = block.path();
+    // The device mapper's have an identity of their own.
+    let own = part_uuid(block).filter(|_| block.dm_uuid.is_none());
+    if let Some(other) = own.and_then(|uuid| others().find(|other| part_uuid(other) == Some(uuid))) {
+        let why = format!("has the same UUID as the partition {}", shown(&other.path()));
+        let hint = "give one of them another, by 'sfdisk --part-uuid' for example";
+        return Err(Finding::problem(Code::Duplicate, why).of(path).hint(hint));
+    }
+    let Some(file) = &block.file else { return Ok(()) };
+    if block.is_part_of_file {
+        let why = format!("shows only a part of {}, and udev knows it by that file", shown(file));
+        return Err(Finding::problem(Code::Unsupported, why)
+            .of(path)
+            .hint("attach the file without an offset and a limit: 'losetup --find --show FILE'"));
+    }
+    match others().find(|other| other.file.as_ref() == Some(file) && !other.is_part_of_file) {
+        None => Ok(()),
+        Some(other) => {
+            let other = other.path();
+            let why = format!("is a loop device of {}, too", shown(file));
+            let hint = format!("run as root: 'losetup --detach {}'", quoted(&other));
+            Err(Finding::problem(Code::Duplicate, why).of(other).hint(hint))
+        }
+    }
+}
+
+fn file_id(file: &Path) -> Result<FileId, Finding> {
+    FileId::of(file).ok_or_else(|| {
+        Finding::problem(Code::NotFound, "does not exist any more").of(file).hint("name a file that exists")
+    })
+}
+
+/// Says why a device cannot be examined.
+fn absent(device: &Path, error: &io::Error) -> Finding {
+    let finding = Finding::io("cannot be examined", error).of(device);
+    // As `run` takes it.
+    let entry = Entry::parse(device.as_os_str().as_bytes()).ok();
+    let named = entry.map(|entry| (Path::new(OsStr::from_bytes(entry.path)), entry.kind));
+    finding.hint(match named.filter(|(path, _)| *path != device && path.exists()) {
+        Some((path, kind)) => format!("write '{} --kind {}'", quoted(path), kind.name()),
+        None => "name a block device or image file that exists".into(),
+    })
 }
 
 /// Finds out what a device is.
 fn source(device: &Path, record: &Record, host: &Host) -> Result<Source, Failure> {
-    let status = device.metadata();
-    if !status.as_ref().is_ok_and(|status| status.is_file()) {
+    let status = device.metadata().map_err(|error| Failure::usage(absent(device, &error)))?;
+    if !status.is_file() {
         let block = find(host, device)?.clone();
-        let name = match block.identity() {
-            Some(Identity::File(file)) => file.clone(),
-            _ => by_part_uuid(&block).unwrap_or_else(|| block.best_name()),
+        let (name, file) = match block.identity() {
+            Some(Identity::File(file)) => (file.clone(), Some(file_id(file)?)),
+            _ => (by_part_uuid(&block, host).unwrap_or_else(|| block.best_name()), None),
         };
-        return Ok(Source { name, block, is_unattached: false });
+        return Ok(Source { name, file, block, is_unattached: false });
     }
     let name = device.canonicalize().map_err(|error| {
         Finding::io("cannot be examined", &error).of(device).hint("name a file that exists")
     })?;
+    let file = Some(file_id(&name)?);
     // Its loop device is what was added before.
     let is_known = record.additions.iter().any(|addition| addition.device == name);
     if let Some(block) = host.loop_of(&name).filter(|_| is_known) {
-        return Ok(Source { name, block: block.clone(), is_unattached: false });
+        return Ok(Source { name, file, block: block.clone(), is_unattached: false });
     }
-    let block = Block::of_file(&name, status.map_or(0, |status| status.len()));
-    Ok(Source { name, block, is_unattached: true })
+    let block = Block::of_file(&name, status.len());
+    Ok(Source { name, file, block, is_unattached: true })
 }
 
 /// Returns the warnings about giving a device to a virtual machine; fails on a problem.
-fn judge(device: &Path, source: &Source, host: &Host) -> Result<Vec<Finding>, Failure> {
-    // A file is held by the loop device that was added.
-    let node = source.block.path();
-    let device = if device.is_file() && !source.is_unattached { &node } else { device };
+fn judge(source: &Source, host: &Host) -> Result<Vec<Finding>, Failure> {
+    // Not the name that was given: it may lead elsewhere by now.
+    let device = if source.is_unattached { source.name.clone() } else { source.block.best_name() };
     let entry = Entry::new(device.as_os_str().as_bytes(), Kind::Scsi);
     let listed = Device { text: device.as_os_str(), entry };
     let fitness = device::of_device(&listed, host);
     let found = if fitness.uses.is_empty() { fitness.others } else { fitness.uses };
-    let (problems, others): (Vec<_>, Vec<_>) =
-        found.into_iter().partition(|finding| finding.verdict == Verdict::Problem);
+    // Other programs take them.
+    let sectors = device::large_sectors(&device, Some(&source.block), &entry);
+    let found = found.into_iter().map(|finding| match Some(&finding) == sectors.as_ref() {
+        true => Finding { verdict: Verdict::Problem, ..finding },
+        false => finding,
+    });
+    let (problems, others): (Vec<_>, Vec<_>) = found.partition(|finding| finding.verdict == Verdict::Problem);
     if !problems.is_empty() {
         return Err(Failure { status: Failure::FAILED, findings: problems });
     }
@@ -295,7 +374,7 @@ fn link_path(wanted: Option<&Path>, source: &Source, kind: Kind) -> Result<PathB
     check_name(&path)?;
     if !path.starts_with(place) {
         let why = format!("is not a name for a disk of kind {}", kind.name());
-        let hint = format!("give a name below {}, or the kind that suits it by --kind", place.display());
+        let hint = format!("give a name below {}, or the kind that suits it with --kind", place.display());
         return Err(Finding::problem(Code::Usage, why).of(&path).hint(hint).into());
     }
     Ok(path)

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use disk::conf::OTHERS_WRITE;
 use serde::{Deserialize, Serialize};
 
 use super::step::{Addition, Step};
@@ -17,6 +19,7 @@ pub const RECORD: &str = "/var/lib/vmware-bdwrapper/added.json";
 
 /// The content of the file.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Record {
     /// The devices.
     pub additions: Vec<Addition>,
@@ -32,7 +35,23 @@ impl Record {
                 .of(RECORD)
                 .hint("correct it or remove it: it says what 'vmware-bdwrapper remove' has to undo")
         };
-        match fs::read(RECORD) {
+        let path = Path::new(RECORD);
+        for place in path.parent().into_iter().chain([path]) {
+            let status = place.metadata().ok();
+            if let Some(status) =
+                status.filter(|status| status.uid() != 0 || status.mode() & OTHERS_WRITE != 0)
+            {
+                let why = format!(
+                    "belongs to user {} and has the mode {:04o}, so others than root may have written what {RECORD} says",
+                    status.uid(),
+                    status.mode() & 0o7777
+                );
+                let hint =
+                    format!("check it, and run 'chown root {0}' and 'chmod go-w {0}'", place.display());
+                return Err(Finding::problem(Code::Untrusted, why).of(place).hint(hint));
+            }
+        }
+        match fs::read(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Record::default()),
             Err(error) => Err(unusable(Finding::io("cannot be read", &error))),
             Ok(text) => serde_json::from_slice(&text).map_err(|error| {

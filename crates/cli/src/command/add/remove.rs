@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::confirm;
 use super::record::{RECORD, Record};
-use super::step::{Addition, Step, undo_all};
+use super::step::{Addition, Step, is_change, undo_all};
+use super::{confirm, watch};
 use crate::file::{follow_link, system};
 use crate::host::scan::Host;
 use crate::say::failure::{Failure, print, quoted, say, shown};
@@ -35,21 +35,25 @@ pub fn remove(remove: &Remove) -> Result<(), Failure> {
     let (own, kept) = remove.divide(&addition)?;
     let others = record.additions.iter().any(|other| other.name != addition.name);
     let shared = if others || !kept.is_empty() { Vec::new() } else { record.shared.clone() };
-    for step in own.iter().chain(&shared) {
-        step.act().check_undo(&addition)?;
-    }
-    print(format!(
-        "What 'vmware-bdwrapper add' did for {}, to be undone:
-",
-        shown(&addition.name)
-    ))?;
-    for step in shared.iter().rev().chain(own.iter().rev()) {
+    let check = || {
+        own.iter().chain(&shared).try_for_each(|step| match step.act().check_undo(&addition) {
+            Err(failure) if !is_change(&failure) => Err(failure),
+            _ => Ok(()),
+        })
+    };
+    check()?;
+    print(format!("What 'vmware-bdwrapper add' did for {}, to be undone:\n", shown(&addition.name)))?;
+    for step in shared.iter().chain(&own) {
         print(format!("- {}\n", step.act().text(&addition)))?;
     }
     if remove.dry_run {
         return Ok(());
     }
     confirm(remove.yes)?;
+    // The answer can have taken long.
+    check()?;
+    // What has begun is brought to its end.
+    let _interruption = watch()?;
     let done = |what: String| print(what + "\n");
     let (mut left, mut findings) = undo_all(&addition, &own, done);
     let (left_shared, more) = undo_all(&addition, &shared, done);
@@ -80,7 +84,7 @@ impl Remove {
         let vm = follow_link(&std::path::absolute(vm).unwrap_or_else(|_| vm.clone()));
         let is_its = |step: &Step| step.machine() == Some(&vm);
         if !all.iter().any(is_its) {
-            let why = format!("did not get {} by 'vmware-bdwrapper add'", shown(&addition.name));
+            let why = format!("did not get {} from 'vmware-bdwrapper add'", shown(&addition.name));
             let finding = Finding::problem(Code::NotFound, why).of(&vm);
             return Err(finding.hint("name the virtual machine it was added to, or omit --vm").into());
         }
@@ -131,13 +135,23 @@ fn find<'a>(name: &Path, record: &'a Record) -> Result<&'a Addition, Failure> {
     let number = host.by_path(name).map(|block| block.number);
     let is_it = |addition: &&Addition| {
         let is_name = ["/dev/sd", "/dev/hd"].iter().any(|place| Path::new(place).join(name) == addition.name);
-        let block = addition.block(&host).map(|block| block.number);
+        let block = addition.block_to_undo(&host).map(|block| block.number);
         is_name
             || addition.device == name
             || file.as_ref() == Some(&addition.device)
             || (number.is_some() && block == number)
     };
-    record.additions.iter().find(is_it).ok_or_else(|| {
+    // A link can have been changed to lead to another of them.
+    if let Some(found) = record.by_name(name) {
+        return Ok(found);
+    }
+    let mut all = record.additions.iter().filter(is_it);
+    let found = all.next();
+    if let (Some(found), Some(other)) = (found, all.next()) {
+        let why = format!("is a name of {} and {}", shown(&found.name), shown(&other.name));
+        return Err(Failure::usage(Finding::problem(Code::Usage, why).of(name).hint("name one of them")));
+    }
+    found.ok_or_else(|| {
         let names: Vec<String> =
             record.additions.iter().map(|addition| shown(&addition.name).to_string()).collect();
         let hint = match names.as_slice() {

@@ -1,7 +1,6 @@
 //! What starts VMware with the devices: entries of the desktop's menu, and units of the user's systemd.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +9,7 @@ use super::image::escaped;
 use super::record::Record;
 use super::step::{Act, Addition, Step, changed};
 use crate::command::link::not_made;
-use crate::file::{Place, directory};
+use crate::file::{Place, directory, exists};
 use crate::program::find::find;
 use crate::say::failure::{Failure, shown};
 use crate::say::finding::{Code, Finding};
@@ -23,6 +22,7 @@ const OPTION: &str = " --device \"";
 
 /// A file that calls `vmware-bdwrapper run` with each device of the user.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Starter {
     /// The file.
     pub path: PathBuf,
@@ -69,7 +69,7 @@ fn menu_text(entry: &str, command: &str) -> String {
 /// Returns the unit of a user that starts a virtual machine without a window.
 pub fn unit(home: &Path, vmx: &Path) -> Result<Starter, Failure> {
     let file = vmx.to_str().filter(|file| !file.contains(char::is_control)).ok_or_else(|| {
-        let why = "has a name that a unit of systemd cannot hold";
+        let why = "has a name that a systemd unit cannot have";
         Finding::problem(Code::Unsupported, why).of(vmx).hint("rename it, or omit --headless")
     })?;
     let vmrun = find("vmrun".as_ref()).map_err(|finding| {
@@ -124,18 +124,12 @@ fn without_entries(text: &str) -> String {
 impl Starter {
     /// Returns what is to be done for a device; nothing where the file has it. Is called with the user's rights.
     pub fn missing(mut self, entry: &str, record: &Record) -> Result<Option<Starter>, Finding> {
-        let text = match fs::read_to_string(&self.path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let missing = self.path.ancestors().skip(1).take_while(|directory| !directory.exists());
-                self.made = missing.last().map(Path::to_path_buf);
-                return Ok(Some(self));
-            }
-            Err(error) => {
-                let finding = Finding::io("cannot be read", &error).of(&self.path);
-                return Err(finding.hint("correct that first"));
-            }
-            Ok(text) => text,
-        };
+        if !exists(&self.path)? {
+            let missing = self.path.ancestors().skip(1).take_while(|directory| !directory.exists());
+            self.made = missing.last().map(Path::to_path_buf);
+            return Ok(Some(self));
+        }
+        let text = String::from_utf8_lossy(&Place::of(&self.path)?.read()?).into_owned();
         let known = record.starters().find(|starter| starter.path == self.path);
         if !text.starts_with(MARK) || known.is_some_and(|known| known.vmx != self.vmx) {
             let finding = Finding::problem(Code::Exists, "exists already, for something else").of(&self.path);
@@ -189,10 +183,10 @@ impl Act for Starter {
     fn text(&self, addition: &Addition) -> String {
         let (user, path) = (&addition.user, shown(&self.path));
         match self.vmx {
-            None => format!("start VMware with it from the menu of {user}, by {path}"),
-            Some(_) => format!(
-                "start the virtual machine with it without a window, where {user} enables that, by {path}"
-            ),
+            None => format!("start VMware with it from the menu of {user}: {path}"),
+            Some(_) => {
+                format!("start the virtual machine with it without a window, if {user} enables that: {path}")
+            }
         }
     }
 
@@ -201,7 +195,7 @@ impl Act for Starter {
             let parent = directory(&self.path);
             fs::create_dir_all(parent).map_err(|error| not_made(parent, &error))?;
             let mut place = Place::of(&self.path)?;
-            if !self.path.exists() {
+            if !exists(&self.path)? {
                 return Ok(place.create(with_entry(&self.text, &addition.entry).as_bytes())?);
             }
             let text = String::from_utf8_lossy(&place.read()?).into_owned();
@@ -211,8 +205,8 @@ impl Act for Starter {
     }
 
     fn undo(&self, addition: &Addition) -> Result<Option<String>, Failure> {
-        addition.as_user(|| {
-            if !self.path.exists() {
+        addition.undo_as_user(&self.path, || {
+            if !exists(&self.path)? {
                 self.remove_directories();
                 return Ok(None);
             }

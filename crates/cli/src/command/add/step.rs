@@ -1,6 +1,7 @@
 //! What `add` does, step by step, and how each step is undone.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use supervisor::User;
@@ -10,18 +11,22 @@ use super::machine::{Descriptor, InMachine};
 use super::names::{Directories, Link, Owner, Rule};
 use super::permission::{Configuration, Listed, SetUserId};
 use super::start::Starter;
-use crate::host::block::Block;
+use crate::file::inode;
+use crate::host::block::{Block, Kind};
 use crate::host::scan::Host;
 use crate::say::failure::{Failure, cause};
 use crate::say::finding::{Code, Finding};
 
 /// A device that was added: what it became, and what was done for it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Addition {
     /// Its link, `/dev/sd/NAME` or `/dev/hd/NAME`.
     pub name: PathBuf,
     /// The device by the name that stays the same, or the image file of a loop device.
     pub device: PathBuf,
+    /// The file, if it is one.
+    pub file: Option<FileId>,
     /// The user it was given to.
     pub user: String,
     /// Its entry.
@@ -31,9 +36,27 @@ pub struct Addition {
 }
 
 impl Addition {
-    /// Returns the block device: that of this name, or the loop device of this file.
+    /// Returns the block device: that of this name, or the loop device of this file. The name of a file is never followed: the
+    /// user may have put a link to another device there.
     pub fn block<'a>(&self, host: &'a Host) -> Option<&'a Block> {
-        host.by_path(&self.device).or_else(|| host.loop_of(&self.device))
+        if self.file.is_some() { host.loop_of(&self.device) } else { host.by_path(&self.device) }
+    }
+
+    /// Returns the block device whose changes are undone: also where the file has been renamed, deleted or detached.
+    pub fn block_to_undo<'a>(&self, host: &'a Host) -> Option<&'a Block> {
+        let is_left = |block: &&Block| match &block.file {
+            Some(now) => block.is_deleted && now.as_os_str() == deleted(&self.device),
+            None => self.file.is_some() && block.kind == Kind::Loop,
+        };
+        let linked = || host.by_path(&self.name).filter(is_left);
+        self.block(host).or_else(|| self.renamed(host)).or_else(linked)
+    }
+
+    /// Returns the loop device of the file, whatever its name is now.
+    pub fn renamed<'a>(&self, host: &'a Host) -> Option<&'a Block> {
+        let file = self.file.as_ref()?;
+        let is_it = |now: &PathBuf| FileId::of(now).as_ref() == Some(file);
+        host.blocks().iter().find(|block| block.file.as_ref().is_some_and(is_it))
     }
 
     /// Returns the name of the link below `/dev`.
@@ -47,11 +70,32 @@ impl Addition {
     }
 }
 
+impl Addition {
+    /// Undoes something with the user's rights to a file of his, or leaves it as it is if he does not exist any more.
+    pub fn undo_as_user(
+        &self,
+        file: &Path,
+        undo: impl FnOnce() -> Result<Option<String>, Failure>,
+    ) -> Result<Option<String>, Failure> {
+        match look_up(&self.user)? {
+            Some(user) => as_user(&user, undo),
+            None if file.symlink_metadata().is_err() => Ok(None),
+            None => {
+                let why = format!("belonged to {}, a user who does not exist any more", self.user);
+                Err(changed(file, &why))
+            }
+        }
+    }
+}
+
+fn look_up(name: &str) -> Result<Option<User>, Finding> {
+    User::named(name).map_err(|error| Finding::io("cannot be looked up", &error).of(name))
+}
+
 /// Finds a user.
 pub fn find_user(name: &str) -> Result<User, Failure> {
     let unknown = Finding::problem(Code::NotFound, "is not the name of a user").of(name);
-    let found = User::named(name).map_err(|error| Finding::io("cannot be looked up", &error).of(name))?;
-    found.ok_or_else(|| Failure::usage(unknown.hint("name one that exists")))
+    look_up(name)?.ok_or_else(|| Failure::usage(unknown.hint("name one that exists")))
 }
 
 /// Calls `act` with a user's rights to files, if this process is root's.
@@ -60,9 +104,31 @@ pub fn as_user<T>(user: &User, act: impl FnOnce() -> Result<T, Failure>) -> Resu
         return act();
     }
     user.with_file_rights(act).unwrap_or_else(|error| {
-        let why = format!("The user's rights to files cannot be taken ({})", cause(&error));
+        let why = format!("The command cannot act with the user's rights ({})", cause(&error));
         Err(Finding::problem(Code::PermissionDenied, why).into())
     })
+}
+
+/// What a file is, whatever its name.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// Looks at a file, and follows no link.
+    pub fn of(path: &Path) -> Option<FileId> {
+        inode(path.symlink_metadata()).map(|(device, inode)| FileId { device, inode })
+    }
+}
+
+/// Returns what the kernel calls a file that is deleted.
+fn deleted(file: &Path) -> OsString {
+    let mut name = file.as_os_str().to_owned();
+    name.push(" (deleted)");
+    name
 }
 
 /// A step.
@@ -71,7 +137,7 @@ pub fn as_user<T>(user: &User, act: impl FnOnce() -> Result<T, Failure>) -> Resu
 pub enum Step {
     /// A loop device is made of the image file.
     Attach(Attach),
-    /// systemd does that at each start of the system.
+    /// systemd does that at each boot.
     Unit(Unit),
     /// Its directories are made.
     Directories(Directories),
@@ -79,7 +145,7 @@ pub enum Step {
     Link(Link),
     /// The device gets its owner.
     Owner(Owner),
-    /// udev does both at each start of the system.
+    /// udev does both at each boot.
     Rule(Rule),
     /// The configuration file is created.
     Configuration(Configuration),
@@ -124,7 +190,7 @@ impl Step {
     }
 
     /// Returns the virtual machine that it is about.
-    pub fn machine(&self) -> Option<&std::path::Path> {
+    pub fn machine(&self) -> Option<&Path> {
         match self {
             Step::Descriptor(step) => Some(&step.vmx),
             Step::InMachine(step) => Some(&step.vmx),
@@ -153,7 +219,7 @@ impl Step {
 }
 
 /// Says that something has been changed since it was added, and is left as it is.
-pub fn changed(subject: impl AsRef<std::path::Path>, why: &str) -> Failure {
+pub fn changed(subject: impl AsRef<Path>, why: &str) -> Failure {
     let why = format!("{why}, so it is left as it is");
     Finding::warning(Code::Different, why).of(subject).hint("change it by hand if you do not need it").into()
 }

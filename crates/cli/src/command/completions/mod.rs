@@ -4,10 +4,11 @@ use clap::{Arg, Command, ValueHint};
 use clap_complete::{Shell, generate};
 use disk::entry::OPTIONS;
 
+use crate::command::add::RECORD;
 use crate::say::failure::{Failure, print};
 use crate::say::finding::{Code, Finding};
 
-/// What clap does not know of each shell: the options of device entries, and in bash programs and users.
+/// What clap does not know of each shell: the options of device entries, what was added, and in bash programs and users.
 const BASH: &str = include_str!("bash");
 const FISH: &str = include_str!("fish");
 const ZSH: &str = include_str!("zsh");
@@ -32,7 +33,9 @@ pub fn completions(command: &Command, shell: &str) -> Result<(), Failure> {
 
 fn with_names(text: &str) -> String {
     let names: Vec<&str> = OPTIONS.iter().map(|option| option.name).collect();
-    text.replace("@NAMES@", &names.join(" "))
+    // serde_json writes a member on each line; the links that `add` makes need no escapes.
+    let added = format!(r#"sed -n 's|^ *"name": "/dev/[hs]d/\(.*\)",$|\1|p' {RECORD} 2>/dev/null"#);
+    text.replace("@NAMES@", &names.join(" ")).replace("@ADDED@", &added)
 }
 
 /// Whether an argument's value has this name in the help.
@@ -59,9 +62,12 @@ fn zsh(text: &str) -> String {
     let text = text.replace(LOADED, &(LOADED.to_owned() + &with_names(ZSH)));
     let text = text.replace(":GROUP:_default", ":GROUP:_groups");
     // The action of an entry, which is empty, stands at the end of its line.
-    let action = |line: &str| match line.contains(":ENTRY:'") || line.starts_with("':entry -- ") {
-        true => line.replace(":' \\", ":_vmware-bdwrapper_entry' \\"),
-        false => line.to_owned(),
+    let action = |line: &str| match line {
+        _ if line.contains(":ENTRY:'") || line.starts_with("':entry -- ") => {
+            line.replace(":' \\", ":_vmware-bdwrapper_entry' \\")
+        }
+        _ if line.starts_with("':name -- ") => line.replace(":_files' \\", ":_vmware-bdwrapper_added' \\"),
+        _ => line.to_owned(),
     };
     text.split_inclusive('\n').map(action).collect()
 }
@@ -79,6 +85,7 @@ fn fish(command: &Command) -> String {
                 }
                 () if is(arg, "ENTRY") => format!("{start} -f -a \"(__fish_vmware_bdwrapper_entry)\"\n"),
                 () if is(arg, "PROGRAM") => format!("{start} -a \"(__fish_complete_command)\"\n"),
+                () if is(arg, "NAME|DEVICE") => format!("{start} -a \"(__fish_vmware_bdwrapper_added)\"\n"),
                 () if is(arg, "GROUP") => format!("{start} -l group -r -f -a \"(__fish_complete_groups)\"\n"),
                 () => return,
             };

@@ -27,7 +27,7 @@ pub use list::list;
 pub struct Wanted {
     /// The rights to the device.
     pub access: Access,
-    /// A rule is to make it at each start of the system.
+    /// A rule is to make it at each boot.
     pub persist: bool,
     /// Problems are only reported.
     pub force: bool,
@@ -52,7 +52,7 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
     let rules = Rules::read()?;
     let is_made = is_made(path, name, block, &host, rules.has(name), wanted.force)?;
     if !is_made && rules.has(name) && !wanted.persist {
-        let why = format!("is made to lead to another device by a rule in {RULES}");
+        let why = format!("is linked to another device by a rule in {RULES}");
         let hint = format!(
             "add --persist to replace the rule, or remove it first: 'vmware-bdwrapper link --remove {}'",
             quoted(path)
@@ -65,7 +65,7 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
     };
     if let Some(rule) = rule.as_ref().filter(|_| !wanted.dry_run) {
         rules.with(name, Some(rule)).write().map_err(|finding| {
-            let hint = "without --persist the link is made until the next start of the system";
+            let hint = "without --persist, the link lasts until the next boot";
             let nothing = Finding::problem(finding.code, "Nothing was done").hint(hint);
             Failure { status: Failure::FAILED, findings: vec![finding, nothing] }
         })?;
@@ -86,7 +86,7 @@ pub fn make(device: &Path, path: &Path, wanted: &Wanted) -> Result<(), Failure> 
         if let Some(file) = host.file_under(block) {
             let scan = if block.kind == Kind::Partition { "--partscan " } else { "" };
             print(format!(
-                "The rule does not attach the file: have 'losetup {scan}--find --show {}' run at each start of the system (a unit \
+                "The rule does not attach the file: have 'losetup {scan}--find --show {}' run at each boot (a unit \
                  for systemd is in vmware-bdwrapper-link(1)).\n",
                 quoted(file)
             ))?;
@@ -137,10 +137,10 @@ pub fn remove(path: &Path, force: bool, dry_run: bool) -> Result<(), Failure> {
     let block = host.by_path(path);
     if is_link && !has_rule && !force {
         if block.is_some_and(|block| host.is_udevs(block.number, path)) {
-            let otherwise = ", or remove the link until then by --force";
+            let otherwise = ", or remove the link until then with --force";
             return Err(made_by_another(path, name, "would make it again", otherwise).into());
         }
-        leads_to_device(path, &host, "remove it by --force")?;
+        leads_to_device(path, &host, "remove it with --force")?;
     }
     let done = if dry_run { "would remove" } else { "removed" };
     if has_rule {
@@ -182,7 +182,7 @@ fn say_rights(block: &Block, given: bool) -> Result<(), Failure> {
         return Ok(());
     };
     print(format!(
-        "{} still {}: 'chown root:disk {2}' and 'chmod 0660 {2}' give it back the rights that udev gives to disks\n",
+        "{} still {}: 'chown root:disk {2}' and 'chmod 0660 {2}' restore the rights that udev gives to disks\n",
         shown(&path),
         users::rights(&status),
         quoted(&path)
@@ -194,7 +194,7 @@ pub(super) fn check_name(path: &Path) -> Result<&str, Finding> {
     link_name(path).ok_or_else(|| {
         Finding::problem(Code::Usage, "is not a name for a link")
             .of(path)
-            .hint("give /dev/sd/NAME or /dev/hd/NAME, of letters, digits and the characters #+-.@_/")
+            .hint("give /dev/sd/NAME or /dev/hd/NAME, with letters, digits and the characters #+-.@_/ only")
     })
 }
 
@@ -206,7 +206,7 @@ pub(super) fn find<'a>(host: &'a Host, device: &Path) -> Result<&'a Block, Failu
             Finding::io("cannot be examined", &error).of(device).hint("name a block device that exists")
         }
         Ok(status) if status.is_file() => {
-            none.hint(format!("make one of the file: 'losetup --find --show {}'", quoted(device)))
+            none.hint(format!("make one from the file: 'losetup --find --show {}'", quoted(device)))
         }
         Ok(_) => match host.by_path(device) {
             Some(block) => return Ok(block),
@@ -241,7 +241,7 @@ pub(super) fn target(name: &str, block: &Block) -> PathBuf {
 
 /// Says that another udev rule makes a link, and what that rule does; `otherwise`: what helps besides changing it.
 fn made_by_another(path: &Path, name: &str, does: &str, otherwise: &str) -> Finding {
-    let why = format!("is made by a udev rule that is not this command's, which {does}");
+    let why = format!("is made by another udev rule, which {does}");
     Finding::problem(Code::Exists, why).of(path).hint(format!(
         "change that rule ('grep -rF {name} /etc/udev/rules.d /usr/lib/udev/rules.d' may find it){otherwise}"
     ))
@@ -294,9 +294,9 @@ pub(super) fn is_made(
     if has_rule || force {
         return Ok(false);
     }
-    const HINT: &str = "choose another name, or replace the link by --force";
+    const HINT: &str = "choose another name, or replace the link with --force";
     let Some(other) = other else { return leads_to_device(path, host, HINT).map(|()| false) };
-    let by = if by_udev.is_some() { ", by a udev rule that is not this command's" } else { "" };
+    let by = if by_udev.is_some() { ", by another udev rule" } else { "" };
     let why = format!("leads to {} already{by}", shown(&other.path()));
     Err(Finding::problem(Code::Exists, why).of(path).hint(HINT))
 }

@@ -26,7 +26,7 @@ impl Access {
             Some(mode)
                 if !u32::from_str_radix(mode, 8).is_ok_and(|mode| mode <= 0o777) || mode.starts_with('+') =>
             {
-                let finding = Finding::problem(Code::Usage, "is not the mode of a device").of(mode);
+                let finding = Finding::problem(Code::Usage, "is not a valid mode").of(mode);
                 Err(finding.hint("give an octal number such as 0660").into())
             }
             _ => Ok(()),

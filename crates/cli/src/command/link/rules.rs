@@ -124,7 +124,7 @@ pub fn tell_udev(block: Option<&Block>) {
         if run("udevadm", &arguments).is_err() {
             let why = format!("'udevadm {}' failed", arguments.join(" "));
             let finding = Finding::warning(Code::Io, why);
-            say(finding.hint("the rule takes effect after the next start of the system"));
+            say(finding.hint("the rule takes effect after the next boot"));
         }
     }
 }

@@ -79,7 +79,7 @@ impl Change {
                     );
                     return Err(Finding::problem(Code::Different, why)
                         .of(wanted.path())
-                        .hint("give both the same, or change that line in the file"));
+                        .hint("give both the same options, or change that line in the file"));
                 }
             }
             if new.last().is_some_and(|&byte| byte != b'\n') {

@@ -89,7 +89,7 @@ fn libraries() -> Result<Vec<Library>, Finding> {
         })?;
         if status.uid() != 0 || status.mode() & OTHERS_WRITE != 0 {
             let why = format!(
-                "belongs to user {} and has the mode {:04o}, so others than root may have written it",
+                "belongs to user {} and has the mode {:04o}, so users other than root may have written it",
                 status.uid(),
                 status.mode() & 0o7777
             );
@@ -124,7 +124,7 @@ fn plan_override(library: &Library, bit: bool) -> Result<Option<Vec<String>>, Fi
     let (user, group, before) = told.unwrap_or(("root", &own, library.mode));
     if bit && (user != "root" || before & OTHERS_WRITE != 0) {
         let why = format!(
-            "gets the user {user} and the mode {before:o} from dpkg at the next upgrade (dpkg-statoverride), so others than root \
+            "gets the user {user} and the mode {before:o} from dpkg at the next upgrade (dpkg-statoverride), so users other than root \
                  could write it"
         );
         let finding = Finding::problem(Code::Untrusted, why).of(&library.path);
@@ -154,7 +154,7 @@ fn tell_dpkg(arguments: &[String], file: &Path) -> Result<(), Finding> {
         return Ok(());
     };
     let why = format!(
-        "is as it should be now, but dpkg cannot be told of it ({why}), so the next upgrade of the package undoes that"
+        "is as it should be now, but dpkg cannot be told ({why}), so the next package upgrade undoes this"
     );
     Err(Finding::problem(Code::Io, why).of(file).hint("run this again when dpkg works"))
 }

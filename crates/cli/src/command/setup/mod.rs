@@ -59,10 +59,10 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
             said("added", "would add", &format!("to {FILE}: {}", shown(line)))?;
         }
         if wanted.dry_run && change.old.is_some() && !change.added.is_empty() {
-            print("would keep the file before beside it\n")?;
+            print("would save the previous version beside it\n")?;
         }
         if let Some(backup) = backup {
-            print(format!("kept the file before as {}\n", shown(&backup)))?;
+            print(format!("saved the previous version as {}\n", shown(&backup)))?;
         }
         text = Some(change.new);
     }
@@ -72,9 +72,8 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
             if !wanted.dry_run {
                 file.change_mode()?;
             }
-            let (done, would) =
-                if wanted.bit { ("gave", "would give") } else { ("took from", "would take from") };
-            said(done, would, &format!("{path} the set-user-ID bit (mode {mode:04o})"))?;
+            let (done, would) = if wanted.bit { ("set", "would set") } else { ("cleared", "would clear") };
+            said(done, would, &format!("the set-user-ID bit of {path} (mode {mode:04o})"))?;
         } else {
             print(format!(
                 "{path} {} the set-user-ID bit\n",
@@ -86,11 +85,7 @@ pub fn setup(wanted: &Wanted) -> Result<(), Failure> {
             if !wanted.dry_run {
                 file.tell_dpkg()?;
             }
-            said(
-                "told",
-                "would tell",
-                "dpkg, so that upgrades of the package keep that (dpkg-statoverride)",
-            )?;
+            said("told", "would tell", "dpkg, so that package upgrades keep the mode (dpkg-statoverride)")?;
         }
     }
     print(match text {
@@ -108,7 +103,7 @@ pub fn risk() -> String {
 }
 
 const WITHOUT: &str = "Set-user-ID programs such as vmware-vmx ignore the library without the bit; 'vmware-bdwrapper setup \
-                       --setuid' gives it again.\n";
+                       --setuid' sets it again.\n";
 
 /// What is still to be done, given the text of the file and what was set up just now.
 fn next(text: &[u8], wanted: &Wanted) -> String {
@@ -133,7 +128,7 @@ fn next(text: &[u8], wanted: &Wanted) -> String {
         format!("Next: vmware-bdwrapper run --device /dev/sd/NAME -- {program}\n")
     } else {
         format!(
-            "Next: {FILE} lists no device: list one by 'vmware-bdwrapper setup --setuid --device /dev/sd/NAME'.\n"
+            "Next: {FILE} lists no device: list one with 'vmware-bdwrapper setup --setuid --device /dev/sd/NAME'.\n"
         )
     }
 }
@@ -154,7 +149,7 @@ impl Wanted {
         }
         let programs = self.programs.iter().map(|path| {
             if !path.is_absolute() || !path.is_file() {
-                let finding = Finding::problem(Code::Usage, "is not the absolute name of a program").of(path);
+                let finding = Finding::problem(Code::Usage, "is not the absolute path of a program").of(path);
                 let meant = loader::absolute(path);
                 return Err(match meant.is_file() {
                     true => finding.hint(format!("write {}", quoted(&meant))),
@@ -170,8 +165,8 @@ impl Wanted {
             if text.trim_ascii_end() == text && !text.contains(&b'\n') {
                 return Ok(line);
             }
-            let why = format!("ends with a blank or has a line break, which {FILE} cannot hold");
-            Err(Finding::problem(Code::Usage, why).of(&line).hint("use a symbolic link without"))
+            let why = format!("ends with a space or has a line break, which {FILE} cannot contain");
+            Err(Finding::problem(Code::Usage, why).of(&line).hint("use a symbolic link without it"))
         });
         lines.collect::<Result<_, Finding>>().map_err(Failure::usage)
     }

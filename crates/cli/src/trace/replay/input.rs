@@ -68,7 +68,7 @@ fn changes_nothing(request: u32, input: &Input) -> bool {
 
 /// Returns what a request was given, if all of it is recorded.
 fn recorded_input(record: &Record) -> Result<Input, &'static str> {
-    const NOT_WHOLE: &str = "not all that it was given is recorded";
+    const NOT_WHOLE: &str = "its input is not completely recorded";
     if find(record.request).is_none() {
         return Err("what it does is not known");
     }
@@ -84,7 +84,7 @@ fn recorded_input(record: &Record) -> Result<Input, &'static str> {
             return Err(NOT_WHOLE);
         }
         if moved.length > MOST_MOVED {
-            return Err("it moves too much");
+            return Err("it transfers too much data");
         }
         let from_disk = moved.direction == SG_DXFER_FROM_DEV;
         if !from_disk && record.data.0.len() < moved.length as usize {

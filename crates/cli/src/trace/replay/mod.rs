@@ -37,7 +37,7 @@ pub fn replay(
     let line_of = |line: u64| format!("{}, line {line}", shown(file));
     if write && devices.is_empty() {
         let finding = Finding::problem(Code::Usage, "With --write, the devices in the trace are not used");
-        return Err(finding.hint("name the device by --device ENTRY").into());
+        return Err(finding.hint("name the device with --device ENTRY").into());
     }
     let unread = |finding: Finding| finding.of(file).hint("name a trace that can be read");
     let unreadable = |error: io::Error| unread(Finding::io("cannot be read", &error));
@@ -101,7 +101,7 @@ pub fn replay(
             continue;
         };
         let order = match place {
-            None => Err("its device is not given"),
+            None => Err("its device is not listed"),
             Some(device) => {
                 input(&recorded, write).map(|input| Order { device, request: recorded.request, input })
             }

@@ -57,7 +57,7 @@ impl Replay {
     pub fn make(&mut self, order: &Order, device: &str) -> Result<Box<Record>, Failure> {
         let ended = || {
             let why = "The process that makes the requests has ended";
-            Finding::problem(Code::Incomplete, why).hint("see what it says above").into()
+            Finding::problem(Code::Incomplete, why).hint("see its messages above").into()
         };
         let send = |orders: &mut BufWriter<ChildStdin>| -> io::Result<()> {
             serde_json::to_writer(&mut *orders, order)?;
@@ -93,7 +93,9 @@ pub fn resend(paths: &[PathBuf], write: bool) -> Result<(), Failure> {
     for path in paths {
         devices.push(vmware::open(path, write).map_err(|error| {
             let what = if write { "cannot be opened for writing" } else { "cannot be opened for reading" };
-            Finding::io(what, &io::Error::from_raw_os_error(error.0)).of(path).hint("name a device that can")
+            Finding::io(what, &io::Error::from_raw_os_error(error.0))
+                .of(path)
+                .hint("name a device that can be opened")
         })?);
     }
     for line in io::stdin().lines() {
