@@ -530,3 +530,28 @@ fn descriptor_format() {
     assert_eq!(reply.sense, expected.concat());
     assert_eq!(reply.check(), aborted(0, 1, SEGMENT + 28 + 12));
 }
+
+/// Whatever a byte of the list is, the command ends, and says why; only the two disks can be changed.
+#[test]
+fn lists_with_any_byte() {
+    let segments = [blocks(0, [0, 1], 2, 3, 4), with_offsets([1, 0], 512, 4, 60, [0; 2])];
+    let right = list(1, 0, &[cscd(FIRST, 512), cscd(SECOND, 512)], &segments);
+    for at in 0..right.len() {
+        for byte in [0, 1, 2, 3, 0x0a, 0x20, 0x7f, 0x80, 0xe4, 0xff] {
+            let disk = pair();
+            let mut list = right.clone();
+            list[at] = byte;
+            let reply = send(&disk, &list);
+            if reply.status != 0 {
+                let key = reply.check().key;
+                assert!(
+                    [INVALID_FIELD_IN_CDB.key, COPY_ABORTED.key].contains(&key),
+                    "{at} {byte:02x} {key:x}"
+                );
+            }
+            let numbers = numbers(&disk, 0..64);
+            let changed = (0..64).filter(|&block| usize::from(numbers[block]) != block).count();
+            assert!(changed <= 3, "{at} {byte:02x} {numbers:?}");
+        }
+    }
+}
