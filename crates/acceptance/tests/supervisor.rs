@@ -2,6 +2,7 @@
 
 #[expect(dead_code, reason = "its main function is not called")]
 mod ata;
+mod copies;
 #[expect(dead_code, reason = "its main function is not called")]
 mod golden;
 #[expect(dead_code, reason = "its main function is not called")]
@@ -113,6 +114,7 @@ fn main() -> ExitCode {
         trial("parity/every file", &[], every_file),
         trial("parity/every documented difference", &[], every_difference),
     ];
+    trials.extend(group("copies", copies::trials));
     let mut shared = Vec::new();
     shared.extend(group("ata", ata::trials));
     shared.extend(group("golden", golden::trials));

@@ -2,7 +2,6 @@
 
 use crate::entry::{Entry, Kind};
 use crate::errno::Errno;
-use crate::host::Host;
 use crate::nexus::Nexus;
 use crate::settings::Settings;
 
@@ -46,29 +45,6 @@ impl Capacity {
 }
 
 impl Device<'_> {
-    /// Returns the bytes per logical block: the backing device's, or the entry's `sector=` if that
-    /// is larger.
-    pub fn logical_block(&self, host: &impl Host) -> Result<u32, Errno> {
-        let least = self.entry.sector.unwrap_or(512).max(512);
-        Ok(host.logical_block()?.max(least))
-    }
-
-    /// Returns the bytes per physical block, at least a logical block.
-    pub fn physical_block(&self, host: &impl Host) -> Result<u32, Errno> {
-        let logical = self.logical_block(host)?;
-        Ok(host.physical_block()?.max(logical))
-    }
-
-    /// Returns the capacity at this moment.
-    pub fn capacity(&self, host: &impl Host) -> Result<Capacity, Errno> {
-        Ok(Capacity::new(host.bytes()?, self.logical_block(host)?))
-    }
-
-    /// Returns whether the disk is write-protected, apart from SWP.
-    pub(crate) fn is_read_only(&self, host: &impl Host) -> Result<bool, Errno> {
-        Ok(self.entry.read_only || host.is_read_only()?)
-    }
-
     /// Returns the errno by which this kind of disk refuses an unknown request: `EINVAL` of the
     /// SCSI mid-layer (drivers/scsi/scsi_ioctl.c) and drivers/ide, `ENOTTY` of libata
     /// (drivers/ata/libata-scsi.c).

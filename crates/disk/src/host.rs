@@ -6,6 +6,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 pub use crate::abi::Segment;
 use crate::abi::{Abi, Structure};
+use crate::device::Device;
 use crate::errno::Errno;
 use crate::shared::Shared;
 
@@ -244,7 +245,24 @@ pub trait Nexuses {
     }
 }
 
-/// One call of one caller on one backing device.
-pub trait Host: Caller + Backing + Nexuses {}
+/// The other listed devices, which the caller's own device copies from and to. An engine that does not know
+/// them has none: the default.
+pub trait Peers {
+    /// Calls `act` with the listed device that has this [`designator`](crate::identity::designator), open
+    /// for reading or, with `writing`, for both. The caller must be able to open it so.
+    ///
+    /// Errors: `ENXIO` if there is no such device, and those of open(2).
+    fn with_peer<R>(
+        &self,
+        _designator: u64,
+        _writing: bool,
+        _act: impl FnOnce(&Device<'_>, &Self) -> R,
+    ) -> Result<R, Errno> {
+        Err(Errno::ENXIO)
+    }
+}
 
-impl<T: Caller + Backing + Nexuses> Host for T {}
+/// One call of one caller on one backing device.
+pub trait Host: Caller + Backing + Nexuses + Peers {}
+
+impl<T: Caller + Backing + Nexuses + Peers> Host for T {}

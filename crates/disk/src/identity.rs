@@ -2,7 +2,7 @@
 //! restart.
 
 use crate::bytes::copy;
-use crate::entry::Entry;
+use crate::entry::{Entry, Kind};
 
 /// The default model; at most 16 characters, all of which a SCSI disk shows.
 const MODEL: &[u8] = b"BDWRAPPER DISK";
@@ -52,6 +52,11 @@ pub fn model(entry: &Entry<'_>) -> [u8; 40] {
 /// the path.
 pub fn wwn(entry: &Entry<'_>) -> u64 {
     entry.wwn.unwrap_or(0x3 << 60 | digest(entry.path) >> 4)
+}
+
+/// Returns what designates the disk for other disks: its world-wide name, which an IDE disk does not report.
+pub fn designator(entry: &Entry<'_>) -> Option<u64> {
+    (entry.kind != Kind::Ide).then(|| wwn(entry))
 }
 
 /// Hashes a path: 64-bit FNV-1a, then mixed so that similar paths differ in all bits.

@@ -2,6 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::copies::Copies;
 use crate::reservation::Reservations;
 
 /// What the I_T nexuses of a logical unit share; all bytes are zero at first. An engine keeps it, and
@@ -13,6 +14,8 @@ pub struct Shared {
     last_nexus: u64,
     /// The reservations.
     pub reservations: Reservations,
+    /// The copies whose status can be received.
+    pub(crate) copies: Copies,
 }
 
 impl Shared {
@@ -35,5 +38,6 @@ impl Shared {
     /// Ends what does not outlive an I_T nexus.
     pub fn lose_nexus(&mut self, nexus: u64) {
         self.reservations.lose_nexus(nexus);
+        self.copies.lose_nexus(nexus);
     }
 }

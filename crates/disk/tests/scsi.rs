@@ -3,9 +3,9 @@
 use std::mem::swap;
 
 use disk::request::{SCSI_IOCTL_SEND_COMMAND, SG_IO};
-use disk::scsi::command::COMMANDS;
+use disk::scsi::command::{COMMANDS, Disks};
 use disk::scsi::sense::Sense;
-use disk::{Answer, Caller, Errno, Medium, Nexus};
+use disk::{Answer, Caller, Errno, Medium, Nexus, Shared};
 use memory_disk::host::{FAR, POISON};
 use memory_disk::sense::*;
 use memory_disk::sg_io::*;
@@ -716,6 +716,48 @@ const USAGE: &[(u8, u8, &[u8])] = &[
     (0xb7, 0, &[0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
 ];
 
+/// The same of the commands that a disk has only where the engine knows all its I_T nexuses.
+const SHARED: &[(u8, u8, &[u8])] = &[
+    (0x16, 0, &[0; 5]),
+    (0x17, 0, &[0; 5]),
+    (0x56, 0, &[0; 9]),
+    (0x57, 0, &[0; 9]),
+    (0x5e, 0, &[0x00, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x5e, 1, &[0x01, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x5e, 2, &[0x02, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x5e, 3, &[0x03, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x5f, 0, &[0x00, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 1, &[0x01, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 2, &[0x02, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 3, &[0x03, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 4, &[0x04, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 5, &[0x05, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 6, &[0x06, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 7, &[0x07, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x83, 0, &[0x00, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
+    (0x84, 0, &[0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
+    (0x84, 3, &[0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
+];
+
+/// Returns whether a command has a service action.
+fn has_action(code: u8, action: u8) -> bool {
+    action != 0 || matches!(code, 0x5e | 0x5f | 0x83 | 0x84)
+}
+
+type Row = (u8, u8, &'static [u8]);
+
+/// A disk whose engine knows all I_T nexuses, and the usage data of what it has; the same of one whose engine does not.
+fn disks_with_usage() -> [(Disk, &'static [Row]); 2] {
+    let mut shared = numbered(8);
+    shared.host.shared = Some(Shared::default().into());
+    [(shared, SHARED), (numbered(8), USAGE)]
+}
+
+/// Each row with its disk.
+fn rows_of<'a>(disks: &'a [(Disk, &'static [Row])]) -> impl Iterator<Item = (&'a Disk, Row)> {
+    disks.iter().flat_map(|(disk, rows)| rows.iter().map(move |row| (disk, *row)))
+}
+
 const TEN_READ: [u8; 9] = [0x1c, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0];
 
 const fn sixteen(flags: u8) -> [u8; 15] {
@@ -768,7 +810,14 @@ const ATA: [u8; 4] = [0x85, 0xa1, 0x01, 0x0b];
 
 #[test]
 fn all_supported_operation_codes() {
-    let mut disk = numbered(8);
+    let of_all_engines = COMMANDS.iter().filter(|row| row.disks != Disks::Shared).count();
+    let [(shared, _), (mut disk, _)] = disks_with_usage();
+    let all = all_codes(&shared, false);
+    for &(code, action, usage) in USAGE.iter().chain(SHARED) {
+        let row = (code, action.into(), has_action(code, action), usage.len() as u16 + 1);
+        assert!(all.contains(&row), "{row:02x?}");
+    }
+    assert_eq!(all.len(), USAGE.len() + SHARED.len(), "the usage data of each command stands above");
     for timeouts in [false, true] {
         let all = all_codes(&disk, timeouts);
         assert!(all.is_sorted(), "by operation code and service action");
@@ -779,12 +828,12 @@ fn all_supported_operation_codes() {
         assert_eq!(all.len(), USAGE.len(), "the usage data of each command stands above");
         assert!(all.iter().all(|row| !ATA.contains(&row.0)));
         disk.entry = "/x=sata";
-        assert_eq!(all_codes(&disk, timeouts).len(), COMMANDS.len() - 2, "no target port groups");
+        assert_eq!(all_codes(&disk, timeouts).len(), of_all_engines - 2, "no target port groups");
         disk.entry = "/x=scsi";
     }
     disk.host.thin = false;
     let all = all_codes(&disk, true);
-    assert_eq!(all.len(), COMMANDS.len() - ATA.len() - 1);
+    assert_eq!(all.len(), of_all_engines - ATA.len() - 1);
     assert!(all.iter().all(|row| row.0 != 0x42), "a thick disk has no UNMAP");
 }
 
@@ -800,11 +849,11 @@ fn every_command_is_in_the_documentation() {
 
 #[test]
 fn one_supported_operation_code() {
-    let disk = numbered(8);
+    let disks = disks_with_usage();
     let timeouts = [0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    for &(code, action, usage) in USAGE {
+    for (disk, (code, action, usage)) in rows_of(&disks) {
         let expected = [&[0, 0x03, 0, usage.len() as u8 + 1, code][..], usage].concat();
-        let (right, wrong) = if action == 0 { (1, 2) } else { (2, 1) };
+        let (right, wrong) = if has_action(code, action) { (2, 1) } else { (1, 2) };
         for options in [right, 3] {
             let reply = disk.read(&report_codes(options, code, action.into(), 512), 512).good();
             assert_eq!(reply, expected, "{code:02x}");
@@ -817,6 +866,7 @@ fn one_supported_operation_code() {
         assert_eq!(reply.check(), cdb_field(2, 2), "{code:02x}");
     }
     let none = [0, 1, 0, 0];
+    let [_, (disk, _)] = &disks;
     for (options, code, action) in [
         (1, 0x04, 0),
         (2, 0x04, 0),
@@ -865,14 +915,14 @@ fn thick_disks_say_so_everywhere() {
 
 #[test]
 fn every_reserved_bit_is_refused() {
-    let disk = numbered(8);
-    for &(code, action, usage) in USAGE {
+    let disks = disks_with_usage();
+    for (disk, (code, action, usage)) in rows_of(&disks) {
         let mut cdb = vec![code];
         cdb.resize(usage.len() + 1, 0);
         cdb[1] = action;
         for (place, &mask) in (1..).zip(usage) {
             // A wrong service action is another command.
-            let looked_at = if place == 1 && action != 0 { mask | 0x1f } else { mask };
+            let looked_at = if place == 1 && has_action(code, action) { mask | 0x1f } else { mask };
             for bit in (0..8).filter(|bit| looked_at & 1 << bit == 0) {
                 let mut cdb = cdb.clone();
                 cdb[place] |= 1 << bit;
@@ -887,7 +937,7 @@ fn every_reserved_bit_is_refused() {
             }
         }
     }
-    assert_eq!(disk.host.changed.get(), None);
+    assert!(disks.iter().all(|(disk, _)| disk.host.changed.get().is_none()));
 }
 
 #[test]

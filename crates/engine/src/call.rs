@@ -3,7 +3,7 @@
 use core::cell::Cell;
 use core::ffi::c_int;
 
-use disk::{Abi, Caller, Capability, Errno, Medium, Nexuses, Shared};
+use disk::{Abi, Caller, Capability, Device, Errno, Medium, Nexuses, Peers, Shared};
 
 use crate::discard::DiscardLimits;
 use crate::exclusion::Exclusion;
@@ -78,6 +78,19 @@ pub trait Process {
     /// Waits for other commands: see [`Nexuses::wait_for_others`].
     fn wait_for_others(&self, _timeout_ms: u32) -> Result<(), Errno> {
         Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Opens another listed device: see [`Peers::with_peer`].
+    fn with_peer<R>(
+        &self,
+        _designator: u64,
+        _writing: bool,
+        _act: impl FnOnce(&Device<'_>, &Call<Self>) -> R,
+    ) -> Result<R, Errno>
+    where
+        Self: Sized,
+    {
+        Err(Errno::ENXIO)
     }
 }
 
@@ -236,5 +249,16 @@ impl<P: Process> Nexuses for Call<P> {
 
     fn wait_for_others(&self, timeout_ms: u32) -> Result<(), Errno> {
         self.process.wait_for_others(timeout_ms)
+    }
+}
+
+impl<P: Process> Peers for Call<P> {
+    fn with_peer<R>(
+        &self,
+        designator: u64,
+        writing: bool,
+        act: impl FnOnce(&Device<'_>, &Call<P>) -> R,
+    ) -> Result<R, Errno> {
+        self.process.with_peer(designator, writing, act)
     }
 }

@@ -6,8 +6,11 @@ use std::ops::Range;
 use disk::entry::Entry;
 use disk::host::{Extent, Provisioning, Segment, UpdateError};
 use disk::{
-    Abi, Answer, Backing, Caller, Capability, Device, Errno, Medium, Nexus, Nexuses, Settings, Shared,
+    Abi, Answer, Backing, Caller, Capability, Device, Errno, Medium, Nexus, Nexuses, Peers, Settings, Shared,
+    identity,
 };
+
+use crate::sg_io::Disk;
 
 /// The address of the caller's first buffer, of [`MEMORY`] bytes. The second one begins at [`FAR`]; every other address is bad.
 pub const BASE: u64 = 0x1000;
@@ -144,6 +147,12 @@ pub struct MemoryHost {
     pub shared: Option<RefCell<Shared>>,
     /// How often a command waited for those that others had begun.
     pub waits: Cell<u32>,
+    /// The other listed devices.
+    pub peers: Vec<Disk>,
+    /// Whether other devices have opened this one for writing too, each time that they have opened it.
+    pub opened: RefCell<Vec<bool>>,
+    /// The error that they fail to open it for writing with.
+    pub not_writable: Option<Errno>,
 }
 
 impl MemoryHost {
@@ -177,6 +186,9 @@ impl MemoryHost {
             copies_too_late: Cell::new(0),
             shared: None,
             waits: Cell::new(0),
+            peers: Vec::new(),
+            opened: RefCell::default(),
+            not_writable: None,
         }
     }
 
@@ -330,6 +342,27 @@ impl Nexuses for MemoryHost {
     fn wait_for_others(&self, _: u32) -> Result<(), Errno> {
         self.waits.set(self.waits.get() + 1);
         Ok(())
+    }
+}
+
+impl Peers for MemoryHost {
+    fn with_peer<R>(
+        &self,
+        designator: u64,
+        writing: bool,
+        act: impl FnOnce(&Device<'_>, &MemoryHost) -> R,
+    ) -> Result<R, Errno> {
+        for Disk { host, entry, settings, nexus } in &self.peers {
+            let entry = Entry::parse(entry.as_bytes()).expect("the entry is right");
+            if identity::designator(&entry) == Some(designator) {
+                if let Some(errno) = host.not_writable.filter(|_| writing) {
+                    return Err(errno);
+                }
+                host.opened.borrow_mut().push(writing);
+                return Ok(act(&Device { entry: &entry, index: 4, settings, nexus }, host));
+            }
+        }
+        Err(Errno::ENXIO)
     }
 }
 

@@ -13,6 +13,8 @@ pub const ACCESS_DENIED_NO_ACCESS_RIGHTS: Sense = sense(0x5, 0x2002);
 pub const CAPACITY_DATA_HAS_CHANGED: Sense = sense(0x6, 0x2a09);
 /// HARDWARE ERROR, INTERNAL TARGET FAILURE
 pub const INTERNAL_TARGET_FAILURE: Sense = sense(0x4, 0x4400);
+/// COPY ABORTED, NO ADDITIONAL SENSE INFORMATION
+pub const COPY_ABORTED: Sense = sense(0xa, 0x0000);
 /// ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE
 pub const INVALID_COMMAND_OPERATION_CODE: Sense = sense(0x5, 0x2000);
 /// ILLEGAL REQUEST, INVALID FIELD IN CDB
@@ -71,14 +73,17 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
     match bytes[0] {
         0x70 | 0xf0 => {
             assert_eq!(bytes.len(), 18, "{bytes:02x?}");
-            assert_eq!((bytes[1], bytes[7], &bytes[8..12], bytes[14]), (0, 10, &[0; 4][..], 0));
+            assert_eq!((bytes[1], bytes[7], &bytes[8..10], bytes[14]), (0, 10, &[0; 2][..], 0));
+            let segment = number(&bytes[10..12]);
+            let is_copy = bytes[2] == COPY_ABORTED.key;
+            assert!(is_copy || segment == 0, "{bytes:02x?}");
             let valid = bytes[0] & 0x80 != 0;
             let information = number(&bytes[3..7]);
             assert!(valid || information == 0, "{bytes:02x?}");
             Sense {
                 key: bytes[2],
                 asc_ascq: asc_ascq(&bytes[12..]),
-                information: valid.then_some(information),
+                information: if is_copy { Some(segment) } else { valid.then_some(information) },
                 field: field(&bytes[15..18]),
                 descriptor: None,
             }
@@ -91,6 +96,7 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
                 let (this, next) = rest.split_at(2 + usize::from(length));
                 match (kind, length) {
                     (0, 10) => got.information = Some(number(&this[4..])),
+                    (1, 10) => got.information = Some(number(&this[2..])),
                     (2, 6) => got.field = field(&this[4..]),
                     (9, 12) => got.descriptor = this.try_into().ok(),
                     _ => panic!("no such descriptor: {this:02x?}"),

@@ -201,6 +201,37 @@ impl Process for Caller {
         let timeout = Some(Duration::from_millis(timeout_ms.into())).filter(|_| timeout_ms != 0);
         self.clients.state()?.wait_for_others(self.begun.as_ref(), timeout)
     }
+
+    fn with_peer<R>(
+        &self,
+        designator: u64,
+        writing: bool,
+        act: impl FnOnce(&Device<'_>, &Call<Caller>) -> R,
+    ) -> Result<R, Errno> {
+        let registry = &self.pool.registry;
+        let (index, path) = registry.designated(designator).ok_or(Errno::ENXIO)?;
+        self.pool.hand_over();
+        let (file, hit) = self.target.open_as(path, writing, |fd| match registry.find(fd) {
+            Found::Listed(hit) if hit.index == index => Some(hit),
+            _ => None,
+        })?;
+        let Hit { entry, clients, .. } = hit;
+        let nexus = self.target.checked(clients.nexus(entry.nexus, self.target.thread())?)?;
+        let device = Device { entry, index, settings: clients.settings(), nexus: &nexus };
+        let caller = Caller {
+            pool: self.pool,
+            target: self.target.again(),
+            abi: self.abi,
+            // The thread has no descriptor of it.
+            fd: -1,
+            clients,
+            begun: clients.begin(entry),
+            page: RefCell::default(),
+            collected: RefCell::default(),
+        };
+        let call = Call::new(caller, file.as_raw_fd(), hit.status, hit.discard_limits, hit.exclusion);
+        Ok(act(&device, &call))
+    }
 }
 
 /// Memory that a thread of the supervisor keeps for its next call: new memory costs several times

@@ -10,8 +10,8 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
-use disk::Errno;
 use disk::entry::Entry;
+use disk::{Errno, identity};
 use engine::discard::DiscardLimits;
 use engine::exclusion::Exclusion;
 use engine::listed::{self, InodeKey, Key, Problem};
@@ -156,6 +156,13 @@ impl Registry {
         let clients: Vec<_> = all.values().map(|known| known.clients).collect();
         drop(all);
         clients.into_iter().for_each(act);
+    }
+
+    /// Returns the position and the path of the listed device that has this
+    /// [`designator`](identity::designator).
+    pub fn designated(&self, designator: u64) -> Option<(u8, &'static [u8])> {
+        let wanted = |listed: &&Listed| identity::designator(&listed.entry) == Some(designator);
+        self.listed.iter().find(wanted).map(|listed| (listed.index, listed.entry.path))
     }
 
     /// Returns whether a file is a listed one.

@@ -19,6 +19,7 @@ use std::thread;
 use disk::Errno;
 use engine::rights;
 use libc::{c_long, iovec};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::process::{Resource, getrlimit};
 
 use crate::launch::{StartError, Step};
@@ -186,13 +187,66 @@ impl Target {
             Descriptor::Look { flags, .. } if flags & libc::O_PATH != 0 => return Err(Errno::EBADF),
             Descriptor::Look { file, flags } => (file, flags),
         };
+        self.with_rights(|| open_again(&file, flags))
+    }
+
+    /// Calls `act` with the thread's rights to files, in a thread that is made for this.
+    fn with_rights<T: Send>(&self, act: impl FnOnce() -> Result<T, Errno> + Send) -> Result<T, Errno> {
         let rights = self.rights()?;
-        let open = || rights.take().and_then(|()| open_again(&file, flags));
+        let act = || rights.take().and_then(|()| act());
         thread::scope(|scope| {
-            let thread =
-                thread::Builder::new().spawn_scoped(scope, open).map_err(|error| errno_of(&error))?;
+            let thread = thread::Builder::new().spawn_scoped(scope, act).map_err(|error| errno_of(&error))?;
             thread.join().unwrap_or(Err(Errno::EIO))
         })
+    }
+
+    /// Opens a file as the thread could open it: by its name there, with its rights. `look` finds what is to be
+    /// known of it, before it is really opened: to open another one than that could have an effect on it.
+    /// `ENXIO`: it is another one.
+    ///
+    /// What else restricts the thread (Landlock, a security module) does not restrict this process.
+    pub fn open_as<T: Send>(
+        &self,
+        path: &[u8],
+        writing: bool,
+        look: impl FnOnce(c_int) -> Option<T> + Send,
+    ) -> Result<(OwnedFd, T), Errno> {
+        // Everybody has capabilities in a namespace of his own.
+        if !self.is_in_own_user_namespace() {
+            return Err(Errno::EPERM);
+        }
+        let root = self.open(|| {
+            let root = File::options()
+                .read(true)
+                .custom_flags(libc::O_PATH)
+                .open(format!("/proc/{}/root", self.thread));
+            root.map_err(|error| errno_of(&error))
+        });
+        let root = self.checked(root)??;
+        self.with_rights(|| {
+            // Links too lead to what they lead to for the thread.
+            let node = rustix::fs::openat2(
+                &root,
+                path,
+                OFlags::PATH | OFlags::CLOEXEC,
+                Mode::empty(),
+                ResolveFlags::IN_ROOT,
+            );
+            let node = node.map_err(|errno| Errno(errno.raw_os_error()))?;
+            let found = look(node.as_raw_fd()).ok_or(Errno::ENXIO)?;
+            let file = open_again(&node, if writing { libc::O_RDWR } else { libc::O_RDONLY })?;
+            Ok((file, found))
+        })
+    }
+
+    /// Returns another one of the same thread.
+    pub fn again(&self) -> Target {
+        Target::new(self.listener, self.id, self.thread, self.policy)
+    }
+
+    /// Returns the number of the thread.
+    pub fn thread(&self) -> i32 {
+        self.thread
     }
 
     /// Returns the number of its process.

@@ -272,6 +272,34 @@ pub(crate) fn write_same<H: Host>(host: &H, range: BlockRange, block: &[u8]) -> 
     Ok(())
 }
 
+/// Copies a range to one of the same length on another device or the same one, where they may overlap.
+pub(crate) fn copy_blocks<H: Host>(
+    source: &H,
+    from: BlockRange,
+    destination: &H,
+    to: BlockRange,
+) -> Result<(), Error> {
+    let whole = from.bytes();
+    let most = whole.min(BOUNCE_BUFFER);
+    let mut buffer = source.bounce_buffer(most as usize).map_err(Error::backing)?;
+    let from_the_end = source.identity() == destination.identity() && from.offset() < to.offset();
+    let mut done = 0u64;
+    while done < whole {
+        let length = (whole - done).min(most);
+        let at = if from_the_end { whole - done - length } else { done };
+        let [read_at, write_at] = [from, to].map(|range| range.offset().saturating_add(at));
+        let part = buffer.as_mut().get_mut(..length as usize).unwrap_or_default();
+        source
+            .read(read_at, part)
+            .map_err(|errno| Error::reading_part(source, from, read_at, length, errno))?;
+        destination
+            .write(write_at, part, false)
+            .map_err(|errno| Error::writing(errno, to.lba_at(write_at)))?;
+        done = done.saturating_add(length);
+    }
+    Ok(())
+}
+
 /// Fills a buffer with copies of a block.
 fn repeat(block: &[u8], buffer: &mut [u8]) {
     for part in buffer.chunks_mut(block.len().max(1)) {

@@ -88,6 +88,12 @@ pub enum Operation {
     PersistentReserveIn,
     /// PERSISTENT RESERVE OUT
     PersistentReserveOut,
+    /// EXTENDED COPY(LID1)
+    ExtendedCopy,
+    /// RECEIVE COPY STATUS(LID1)
+    ReceiveCopyStatus,
+    /// RECEIVE COPY OPERATING PARAMETERS
+    ReceiveCopyParameters,
 }
 
 /// The permission that a command needs (`scsi_cmd_allowed` in the kernel's
@@ -638,6 +644,35 @@ pub static COMMANDS: &[Command] = &[
         &[0x5f, 0x06, F, 0, 0, F, F, F, F, 0],
     ),
     reserve_out("PERSISTENT RESERVE OUT, REGISTER AND MOVE", &[0x5f, 0x07, F, 0, 0, F, F, F, F, 0]),
+    action(
+        "EXTENDED COPY(LID1)",
+        ExtendedCopy,
+        RawIo,
+        &[0x83, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F, 0, 0],
+    )
+    .data_out(10, 4)
+    .needs(Needs::Nothing)
+    .only_on(Disks::Shared),
+    action(
+        "RECEIVE COPY STATUS(LID1)",
+        ReceiveCopyStatus,
+        RawIo,
+        &[0x84, 0x00, F, 0, 0, 0, 0, 0, 0, 0, F, F, F, F, 0, 0],
+    )
+    .data_in(10, 4)
+    .needs(Needs::Nothing)
+    .tolerates(Tolerates::Nothing)
+    .only_on(Disks::Shared),
+    action(
+        "RECEIVE COPY OPERATING PARAMETERS",
+        ReceiveCopyParameters,
+        RawIo,
+        &[0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, F, F, F, F, 0, 0],
+    )
+    .data_in(10, 4)
+    .needs(Needs::Nothing)
+    .tolerates(Tolerates::Nothing)
+    .only_on(Disks::Shared),
     row("ATA PASS-THROUGH(16)", AtaPassThrough, RawIo, &[0x85, F, F, F, F, F, F, F, F, F, F, F, F, F, F, 0])
         .passes_through(),
     row("READ(16)", Read, Anyone, &sixteen(0x88, 0x1c)).blocks_in(SIXTEEN),

@@ -146,7 +146,15 @@ impl<H: Host> Task<'_, H> {
             {
                 self.reservation_command()
             }
+            Operation::ExtendedCopy | Operation::ReceiveCopyStatus | Operation::ReceiveCopyParameters
+                if has_reservations(self.device, self.host) =>
+            {
+                self.copy_command()
+            }
             Operation::AtaPassThrough
+            | Operation::ExtendedCopy
+            | Operation::ReceiveCopyStatus
+            | Operation::ReceiveCopyParameters
             | Operation::Reserve
             | Operation::Release
             | Operation::PersistentReserveIn

@@ -1,5 +1,6 @@
 //! INQUIRY: standard data and vital product data (SPC-4, 6.6 and 7.8; SBC-3, 6.6).
 
+use super::command::has_reservations;
 use super::response::Response;
 use super::sense::Sense;
 use super::task::CommandResult;
@@ -20,6 +21,30 @@ pub const MAX_WRITE_SAME: u64 = 65535;
 /// The most blocks of COMPARE AND WRITE.
 pub const MAX_COMPARE_AND_WRITE: u8 = 255;
 
+/// The most CSCD descriptors of EXTENDED COPY, the most segment descriptors, and the most bytes of both.
+pub const MAX_CSCDS: u16 = 16;
+/// See [`MAX_CSCDS`].
+pub const MAX_SEGMENTS: u16 = 16;
+/// See [`MAX_CSCDS`].
+pub const MAX_COPY_DESCRIPTORS: u32 = 1024;
+/// The most bytes that a segment descriptor copies.
+pub const MAX_SEGMENT_BYTES: u32 = 256 << 20;
+/// How many copies can be carried out at the same time: there is no limit, and this is the largest number
+/// that can be reported.
+pub const MAX_COPIES: u8 = 255;
+/// The unit of the copied data, as a power of two of bytes.
+pub const SEGMENT_GRANULARITY: u8 = 9;
+
+/// The descriptors of EXTENDED COPY: block device to block device, also with offsets; an identification
+/// descriptor of a copy source or destination.
+pub const BLOCKS: u8 = 0x02;
+/// See [`BLOCKS`].
+pub const BLOCKS_WITH_OFFSETS: u8 = 0x0a;
+/// See [`BLOCKS`].
+pub const IDENTIFICATION: u8 = 0xe4;
+/// All of them, in ascending order.
+pub const COPY_DESCRIPTORS: [u8; 3] = [BLOCKS, BLOCKS_WITH_OFFSETS, IDENTIFICATION];
+
 /// The relative target port identifier, and the identifier of its target port group (SPC-4, 5.15).
 pub const PORT: [u8; 2] = [0, 1];
 /// See [`PORT`].
@@ -38,11 +63,12 @@ fn vendor(device: &Device<'_>) -> &'static [u8; 8] {
     }
 }
 
-/// Standard data: VERSION and RESPONSE DATA FORMAT; bits of bytes 3, 5 (TPGS) and 7.
+/// Standard data: VERSION and RESPONSE DATA FORMAT; bits of bytes 3, 5 (TPGS, 3PC) and 7.
 const SPC_4: u8 = 0x06;
 const FORMAT: u8 = 0x02;
 const HISUP: u8 = 0x10;
 const EXPLICIT_ALUA: u8 = 0x20;
+const THIRD_PARTY_COPY: u8 = 0x08;
 const CMDQUE: u8 = 0x02;
 
 /// Version descriptors.
@@ -80,10 +106,11 @@ const RELATIVE_TARGET_PORT: u8 = 0x04;
 const TARGET_PORT_GROUP: u8 = 0x05;
 
 /// Builds the standard INQUIRY data.
-pub fn standard(device: &Device<'_>, out: &mut Response) {
+pub fn standard(device: &Device<'_>, host: &impl Host, out: &mut Response) {
     let tpgs = if device.entry.kind == Kind::Scsi { EXPLICIT_ALUA } else { 0 };
+    let copies = if has_reservations(device, host) { THIRD_PARTY_COPY } else { 0 };
     // A direct access block device whose medium is not removable.
-    out.put(&[0x00, 0x00, SPC_4, HISUP | FORMAT, 0, tpgs, 0, CMDQUE]);
+    out.put(&[0x00, 0x00, SPC_4, HISUP | FORMAT, 0, tpgs | copies, 0, CMDQUE]);
     out.put(vendor(device));
     out.put(&product(device));
     out.put(identity::REVISION);
@@ -95,18 +122,25 @@ pub fn standard(device: &Device<'_>, out: &mut Response) {
     out.set(4, &[96 - 5]);
 }
 
-/// The VPD pages; ATA Information, which sat.rs builds, only on an ATA disk.
-const PAGES: [u8; 8] = [0x00, 0x80, 0x83, 0x86, ATA_INFORMATION, 0xb0, 0xb1, 0xb2];
+/// The VPD pages; ATA Information, which sat.rs builds, only on an ATA disk, Third-party Copy only on a disk
+/// that has the commands.
+const PAGES: [u8; 9] = [0x00, 0x80, 0x83, 0x86, ATA_INFORMATION, THIRD_PARTY_COPY_PAGE, 0xb0, 0xb1, 0xb2];
 /// See [`PAGES`].
 pub const ATA_INFORMATION: u8 = 0x89;
+/// See [`PAGES`].
+const THIRD_PARTY_COPY_PAGE: u8 = 0x8f;
 
 /// Builds a VPD page.
 pub fn vpd_page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Response) -> CommandResult {
     out.put(&[0x00, page, 0, 0]);
     match page {
         0x00 => {
-            let sata = device.entry.kind == Kind::Sata;
-            PAGES.iter().filter(|&&page| sata || page != ATA_INFORMATION).for_each(|&page| out.put(&[page]));
+            let has_page = |page: u8| match page {
+                ATA_INFORMATION => device.entry.kind == Kind::Sata,
+                THIRD_PARTY_COPY_PAGE => has_reservations(device, host),
+                _ => true,
+            };
+            PAGES.iter().filter(|&&page| has_page(page)).for_each(|&page| out.put(&[page]));
         }
         0x80 => out.put(&identity::serial(device.entry)),
         0x83 => identification(device, out),
@@ -114,6 +148,7 @@ pub fn vpd_page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Respo
             out.put(&[0, HEADSUP | ORDSUP | SIMPSUP, V_SUP]);
             out.fill(64);
         }
+        THIRD_PARTY_COPY_PAGE if has_reservations(device, host) => third_party_copy(out),
         0xb0 => limits(device, host, out).map_err(Error::backing)?,
         // Block Device Characteristics: rotation rate and form factor are not reported.
         0xb1 => out.fill(64),
@@ -162,6 +197,30 @@ fn identification(device: &Device<'_>, out: &mut Response) {
         let group = PIV | TARGET_PORT | TARGET_PORT_GROUP;
         out.put(&[SAS | BINARY, group, 0, 4, 0, 0, group_high, group_low]);
     }
+}
+
+/// Builds Third-party Copy (SPC-4, 7.8.17): what the copy manager can do.
+#[inline(never)]
+fn third_party_copy(out: &mut Response) {
+    let mut put = |kind: u16, length: u16, fields: &[&[u8]]| {
+        let end = out.bytes().len().saturating_add(4).saturating_add(length.into());
+        out.put(&kind.to_be_bytes());
+        out.put(&length.to_be_bytes());
+        fields.iter().for_each(|field| out.put(field));
+        out.fill(end);
+    };
+    // Supported Commands: operation codes, and how many service actions they have, and these.
+    put(0x0001, 8, &[&[7, 0x83, 1, 0x00, 0x84, 2, 0x00, 0x03]]);
+    // Parameter Data.
+    let [cscds, segments] = [MAX_CSCDS, MAX_SEGMENTS].map(u16::to_be_bytes);
+    put(0x0004, 28, &[&[0; 4], &cscds, &segments, &MAX_COPY_DESCRIPTORS.to_be_bytes()]);
+    // Supported Descriptors.
+    put(0x0008, 4, &[&[COPY_DESCRIPTORS.len() as u8], &COPY_DESCRIPTORS]);
+    // General Copy Operations.
+    let copies = u32::from(MAX_COPIES).to_be_bytes();
+    put(0x8001, 32, &[&copies, &copies, &MAX_SEGMENT_BYTES.to_be_bytes(), &[SEGMENT_GRANULARITY]]);
+    // Held Data: none.
+    put(0xc001, 28, &[]);
 }
 
 /// Builds Block Limits.

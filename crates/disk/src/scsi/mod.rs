@@ -2,6 +2,7 @@
 
 mod block;
 pub mod command;
+mod copy;
 pub(crate) mod dispatch;
 pub(crate) mod inquiry;
 pub mod mode;

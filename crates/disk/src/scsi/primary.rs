@@ -26,7 +26,7 @@ impl<H: Host> Task<'_, H> {
             if page != 0 {
                 return Err(Sense::invalid_field_in_cdb(2, Some(7)).into());
             }
-            inquiry::standard(self.device, &mut response);
+            inquiry::standard(self.device, self.host, &mut response);
         } else {
             inquiry::vpd_page(self.device, self.host, page, &mut response)?;
         }

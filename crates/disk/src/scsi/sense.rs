@@ -20,7 +20,8 @@ pub struct Sense {
     pub key: u8,
     /// Additional sense code and qualifier (SPC-4, annex D).
     pub asc_ascq: u16,
-    /// INFORMATION: the first logical block that is concerned, or an offset.
+    /// INFORMATION: the first logical block that is concerned, or an offset. With COPY ABORTED it is
+    /// COMMAND-SPECIFIC INFORMATION: the segment descriptor that could not be processed.
     pub information: Option<u64>,
     /// Which field is wrong.
     pub field: Option<Field>,
@@ -62,8 +63,19 @@ named! {
     0x6 0x2a04 RESERVATIONS_RELEASED "RESERVATIONS RELEASED"
     0x6 0x2a05 REGISTRATIONS_PREEMPTED "REGISTRATIONS PREEMPTED"
     0x6 0x2a09 CAPACITY_DATA_HAS_CHANGED "CAPACITY DATA HAS CHANGED"
+    0x5 0x2606 TOO_MANY_TARGET_DESCRIPTORS "TOO MANY TARGET DESCRIPTORS"
+    0x5 0x2607 UNSUPPORTED_TARGET_DESCRIPTOR_TYPE_CODE "UNSUPPORTED TARGET DESCRIPTOR TYPE CODE"
+    0x5 0x2608 TOO_MANY_SEGMENT_DESCRIPTORS "TOO MANY SEGMENT DESCRIPTORS"
+    0x5 0x2609 UNSUPPORTED_SEGMENT_DESCRIPTOR_TYPE_CODE "UNSUPPORTED SEGMENT DESCRIPTOR TYPE CODE"
+    0x5 0x260b INLINE_DATA_LENGTH_EXCEEDED "INLINE DATA LENGTH EXCEEDED"
     0x7 0x2700 WRITE_PROTECTED "WRITE PROTECTED"
     0x7 0x2707 SPACE_ALLOCATION_FAILED_WRITE_PROTECT "SPACE ALLOCATION FAILED WRITE PROTECT"
+    0xa 0x0000 COPY_ABORTED "NO ADDITIONAL SENSE INFORMATION"
+    0xa 0x0804 UNREACHABLE_COPY_TARGET "UNREACHABLE COPY TARGET"
+    0xa 0x0d01 THIRD_PARTY_DEVICE_FAILURE "THIRD PARTY DEVICE FAILURE"
+    0xa 0x0d02 COPY_TARGET_DEVICE_NOT_REACHABLE "COPY TARGET DEVICE NOT REACHABLE"
+    0xa 0x0d03 INCORRECT_COPY_TARGET_DEVICE_TYPE "INCORRECT COPY TARGET DEVICE TYPE"
+    0xa 0x260a UNEXPECTED_INEXACT_SEGMENT "UNEXPECTED INEXACT SEGMENT"
     0xb 0x0000 ABORTED_COMMAND "NO ADDITIONAL SENSE INFORMATION"
     0xe 0x1d00 MISCOMPARE_DURING_VERIFY_OPERATION "MISCOMPARE DURING VERIFY OPERATION"
 }
@@ -81,6 +93,11 @@ impl Sense {
     /// INVALID FIELD IN PARAMETER LIST: this byte, and this bit of it.
     pub const fn invalid_field_in_parameter_list(byte: u16, bit: Option<u8>) -> Sense {
         Sense { field: Some(Field { in_cdb: false, byte, bit }), ..Sense::INVALID_FIELD_IN_PARAMETER_LIST }
+    }
+
+    /// The same about a byte of the parameter list.
+    pub const fn at(self, byte: u16) -> Sense {
+        Sense { field: Some(Field { in_cdb: false, byte, bit: None }), ..self }
     }
 
     /// The same about a logical block, or with an offset.
@@ -103,11 +120,12 @@ impl Sense {
         let mut out = [0; 28];
         let [code, qualifier] = self.asc_ascq.to_be_bytes();
         let mut put = |at: usize, bytes: &[u8]| copy(&mut out, at, bytes);
+        let is_copy = self.key == Sense::COPY_ABORTED.key;
         if !descriptor_format && self.descriptor.is_none() {
             let information = self.information.and_then(|information| u32::try_from(information).ok());
-            let valid = if information.is_some() { 0xf0 } else { 0x70 };
+            let valid = if information.is_some() && !is_copy { 0xf0 } else { 0x70 };
             put(0, &[valid, 0, self.key]);
-            put(3, &information.unwrap_or(0).to_be_bytes());
+            put(if is_copy { 8 } else { 3 }, &information.unwrap_or(0).to_be_bytes());
             put(7, &[10]);
             put(12, &[code, qualifier, 0]);
             put(15, &self.sense_key_specific());
@@ -116,7 +134,8 @@ impl Sense {
         put(0, &[0x72, self.key, code, qualifier]);
         let mut length = 8;
         if let Some(information) = self.information {
-            put(length, &[0x00, 0x0a, 0x80, 0]);
+            let (descriptor_type, valid) = if is_copy { (0x01, 0) } else { (0x00, 0x80) };
+            put(length, &[descriptor_type, 0x0a, valid, 0]);
             put(length + 4, &information.to_be_bytes());
             length += 12;
         }

@@ -61,7 +61,7 @@ fn reason(bytes: &Bytes) -> String {
     }
     // Sense key specific (SPC-4, 4.5.2.4.2).
     let [flags, high, low] = field;
-    if key == 5 && flags & 0x80 != 0 {
+    if matches!(key, 0x5 | 0xa) && flags & 0x80 != 0 {
         text += &format!(" (byte {}", u16::from_be_bytes([high, low]));
         if flags & 0x08 != 0 {
             text += &format!(" bit {}", flags & 7);
