@@ -11,7 +11,7 @@ const FIRST: u64 = 0x5001_4380_0000_0001;
 const SECOND: u64 = 0x5001_4380_0000_0002;
 const ENTRIES: [&str; 2] = ["/x=scsi,wwn=0x5001438000000001", "/y=scsi,wwn=0x5001438000000002"];
 
-/// A disk with this content that has reservations and EXTENDED COPY.
+/// A disk with this content that has reservations, and commands about several clients or the whole disk.
 fn shared(entry: &'static str, content: Vec<u8>) -> Disk {
     let mut shared = Shared::default();
     let number = shared.add_nexus();
