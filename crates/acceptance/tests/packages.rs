@@ -274,7 +274,7 @@ fn deb_life() {
     );
     assert_eq!((root.mode(), root.conf()), (0o644, default.clone()), "a dry run changes nothing");
     let said = root.setup(&wanted).expect_out();
-    assert!(said.contains("gave ") && said.contains("told dpkg") && said.contains("Risk: "), "{said}");
+    assert!(said.contains("set the set-user-ID bit of ") && said.contains("told dpkg") && said.contains("Risk: "), "{said}");
     assert!(
         said.ends_with(&format!("Next: vmware-bdwrapper run --device {DEVICE} -- {PROGRAM}\n")),
         "{said}"
@@ -737,7 +737,7 @@ fn setup_override() {
     fs::create_dir(root.path("/var/lib/dpkg/statoverride-new")).expect("it is our directory");
     let failed = root.setup(&["--setuid"]);
     assert_eq!((failed.code(), root.mode()), (1, 0o4644));
-    failed.says("io", "the next upgrade", "when dpkg works");
+    failed.says("io", "the next package upgrade", "when dpkg works");
 }
 
 fn setup_at_once() {
