@@ -27,6 +27,11 @@ impl Shared {
         (1..=self.last_nexus).contains(&nexus)
     }
 
+    /// Ends what does not outlive a reset of the logical unit.
+    pub(crate) fn reset(&mut self) {
+        self.reservations.reset();
+    }
+
     /// Ends what does not outlive an I_T nexus.
     pub fn lose_nexus(&mut self, nexus: u64) {
         self.reservations.lose_nexus(nexus);

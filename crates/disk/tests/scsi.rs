@@ -1,9 +1,10 @@
 //! What the disk answers to each SCSI command, byte for byte, and what the caller of `SG_IO` sees of it.
 
+use std::cell::RefCell;
 use std::mem::swap;
 
 use disk::request::{SCSI_IOCTL_SEND_COMMAND, SG_IO};
-use disk::scsi::command::COMMANDS;
+use disk::scsi::command::{COMMANDS, Disks};
 use disk::scsi::sense::Sense;
 use disk::{Answer, Caller, Errno, Medium, Nexus};
 use memory_disk::host::{FAR, POISON};
@@ -18,6 +19,13 @@ const WRITES: [u8; 4] = [0x0a, 0x2a, 0xaa, 0x8a];
 /// A disk of so many 512-byte blocks, each filled with its number.
 fn numbered(blocks: usize) -> Disk {
     Disk::new(numbered_blocks(blocks))
+}
+
+/// The same, on an engine that knows all I_T nexuses.
+fn shared(blocks: usize) -> Disk {
+    let mut disk = numbered(blocks);
+    disk.host.shared = Some(RefCell::default());
+    disk
 }
 
 /// A disk of this many bytes that holds nothing.
@@ -674,6 +682,8 @@ const USAGE: &[(u8, u8, &[u8])] = &[
     (0x0a, 0, &[0x1f, 0xff, 0xff, 0xff, 0]),
     (0x12, 0, &[0x01, 0xff, 0xff, 0xff, 0]),
     (0x15, 0, &[0x10, 0, 0, 0xff, 0]),
+    (0x16, 0, &[0, 0, 0, 0, 0]),
+    (0x17, 0, &[0, 0, 0, 0, 0]),
     (0x1a, 0, &[0x08, 0xff, 0xff, 0xff, 0]),
     (0x1b, 0, &[0x01, 0, 0x0f, 0xf7, 0]),
     (0x1d, 0, &[0xf7, 0, 0xff, 0xff, 0]),
@@ -691,7 +701,21 @@ const USAGE: &[(u8, u8, &[u8])] = &[
     (0x42, 0, &[0x01, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0]),
     (0x4d, 0, &[0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0]),
     (0x55, 0, &[0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x56, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    (0x57, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 0]),
     (0x5a, 0, &[0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x5e, 0, &[0, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x5e, 1, &[1, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x5e, 2, &[2, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x5e, 3, &[3, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x5f, 0, &[0, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 1, &[1, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 2, &[2, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 3, &[3, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 4, &[4, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 5, &[5, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 6, &[6, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 7, &[7, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
     (0x88, 0, &sixteen(0x1c)),
     (0x89, 0, &[0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0]),
     (0x8a, 0, &sixteen(0x18)),
@@ -715,6 +739,11 @@ const USAGE: &[(u8, u8, &[u8])] = &[
     (0xaf, 0, &twelve(0x16)),
     (0xb7, 0, &[0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
 ];
+
+/// Whether the commands of an operation code have service actions.
+fn has_actions(code: u8) -> bool {
+    matches!(code, 0x5e | 0x5f | 0x9e | 0xa3 | 0xa4)
+}
 
 const TEN_READ: [u8; 9] = [0x1c, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0];
 
@@ -768,23 +797,28 @@ const ATA: [u8; 4] = [0x85, 0xa1, 0x01, 0x0b];
 
 #[test]
 fn all_supported_operation_codes() {
-    let mut disk = numbered(8);
+    let mut disk = shared(8);
+    let of_shared = COMMANDS.iter().filter(|row| row.disks == Disks::Shared).count();
     for timeouts in [false, true] {
         let all = all_codes(&disk, timeouts);
         assert!(all.is_sorted(), "by operation code and service action");
         for &(code, action, usage) in USAGE {
-            let row = (code, action.into(), action != 0, usage.len() as u16 + 1);
+            let row = (code, action.into(), has_actions(code), usage.len() as u16 + 1);
             assert!(all.contains(&row), "{row:02x?}");
         }
         assert_eq!(all.len(), USAGE.len(), "the usage data of each command stands above");
         assert!(all.iter().all(|row| !ATA.contains(&row.0)));
         disk.entry = "/x=sata";
-        assert_eq!(all_codes(&disk, timeouts).len(), COMMANDS.len() - 2, "no target port groups");
+        let of_sata = COMMANDS.len() - of_shared - 2;
+        assert_eq!(all_codes(&disk, timeouts).len(), of_sata, "no reservations, no target port groups");
         disk.entry = "/x=scsi";
     }
+    disk.host.shared = None;
+    let all = all_codes(&disk, true);
+    assert_eq!(all.len(), COMMANDS.len() - ATA.len() - of_shared);
     disk.host.thin = false;
     let all = all_codes(&disk, true);
-    assert_eq!(all.len(), COMMANDS.len() - ATA.len() - 1);
+    assert_eq!(all.len(), COMMANDS.len() - ATA.len() - of_shared - 1);
     assert!(all.iter().all(|row| row.0 != 0x42), "a thick disk has no UNMAP");
 }
 
@@ -794,7 +828,10 @@ fn every_command_is_in_the_documentation() {
     let text = words.join(" ");
     for row in COMMANDS {
         let name = row.name.split('(').next().expect("it has a name");
-        assert!(text.contains(name), "docs/scsi.md does not say what {name} does");
+        // A service action stands after the command.
+        for part in name.split(", ") {
+            assert!(text.contains(part), "docs/scsi.md does not say what {name} does");
+        }
     }
 }
 
@@ -802,9 +839,11 @@ fn every_command_is_in_the_documentation() {
 fn one_supported_operation_code() {
     let disk = numbered(8);
     let timeouts = [0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let shared = shared(8);
     for &(code, action, usage) in USAGE {
+        let disk = &shared;
         let expected = [&[0, 0x03, 0, usage.len() as u8 + 1, code][..], usage].concat();
-        let (right, wrong) = if action == 0 { (1, 2) } else { (2, 1) };
+        let (right, wrong) = if has_actions(code) { (2, 1) } else { (1, 2) };
         for options in [right, 3] {
             let reply = disk.read(&report_codes(options, code, action.into(), 512), 512).good();
             assert_eq!(reply, expected, "{code:02x}");
@@ -865,14 +904,14 @@ fn thick_disks_say_so_everywhere() {
 
 #[test]
 fn every_reserved_bit_is_refused() {
-    let disk = numbered(8);
+    let disk = shared(8);
     for &(code, action, usage) in USAGE {
         let mut cdb = vec![code];
         cdb.resize(usage.len() + 1, 0);
         cdb[1] = action;
         for (place, &mask) in (1..).zip(usage) {
             // A wrong service action is another command.
-            let looked_at = if place == 1 && action != 0 { mask | 0x1f } else { mask };
+            let looked_at = if place == 1 && has_actions(code) { mask | 0x1f } else { mask };
             for bit in (0..8).filter(|bit| looked_at & 1 << bit == 0) {
                 let mut cdb = cdb.clone();
                 cdb[place] |= 1 << bit;

@@ -19,7 +19,9 @@ const READ_AHEAD: u64 = 256;
 
 #[inline(never)]
 pub(crate) fn answer(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Answer {
-    if matches!(request, BLKDISCARD | BLKSECDISCARD | BLKZEROOUT) && conflicts(device, host) {
+    let writes = matches!(request, BLKDISCARD | BLKSECDISCARD | BLKZEROOUT);
+    // Whoever may not write is refused for that, before the disk is asked.
+    if writes && host.writable() && !device.entry.read_only && conflicts(device, host) {
         return Answer::Error(Errno::EBADE);
     }
     match request {
