@@ -144,7 +144,14 @@ pub struct MemoryHost {
     pub shared: Option<RefCell<Shared>>,
     /// How often a command waited for those that others had begun.
     pub waits: Cell<u32>,
+    /// The error that waiting for them ends with.
+    pub wait_fails: Cell<Option<Errno>>,
+    /// What happens after each change of the backing device.
+    pub after_change: Option<AfterChange>,
 }
+
+/// What happens after a change of the backing device.
+pub type AfterChange = Box<dyn Fn(&MemoryHost)>;
 
 impl MemoryHost {
     /// A backing device of this size that holds nothing, and a caller that may do anything.
@@ -177,6 +184,8 @@ impl MemoryHost {
             copies_too_late: Cell::new(0),
             shared: None,
             waits: Cell::new(0),
+            wait_fails: Cell::new(None),
+            after_change: None,
         }
     }
 
@@ -249,6 +258,13 @@ impl MemoryHost {
             done += if self.sparse { piece.length.min(most - done) } else { part.len() as u64 };
         }
         Ok(Some(done))
+    }
+
+    fn has_changed(&self, how: &'static str, offset: u64, length: u64) {
+        self.changed.set(Some((how, offset, length)));
+        if let Some(after_change) = &self.after_change {
+            after_change(self);
+        }
     }
 
     /// Puts bytes at [`BASE`].
@@ -329,7 +345,7 @@ impl Nexuses for MemoryHost {
 
     fn wait_for_others(&self, _: u32) -> Result<(), Errno> {
         self.waits.set(self.waits.get() + 1);
-        Ok(())
+        self.wait_fails.get().map_or(Ok(()), Err)
     }
 }
 
@@ -438,7 +454,7 @@ impl Backing for MemoryHost {
             return Err(Errno::EIO);
         }
         self.content.borrow_mut()[part.clone()].copy_from_slice(&from[..part.len()]);
-        self.changed.set(Some((if durable { "durable write" } else { "write" }, offset, from.len() as u64)));
+        self.has_changed(if durable { "durable write" } else { "write" }, offset, from.len() as u64);
         Ok(())
     }
 
@@ -504,7 +520,7 @@ impl Backing for MemoryHost {
         self.fails_whole(Call::Discard, offset, length)?;
         let part = self.content_part(offset, length);
         self.content.borrow_mut()[part].fill(0);
-        self.changed.set(Some(("discard", offset, length)));
+        self.has_changed("discard", offset, length);
         Ok(())
     }
 
@@ -512,7 +528,7 @@ impl Backing for MemoryHost {
         self.fails_whole(Call::Zero, offset, length)?;
         let part = self.content_part(offset, length);
         self.content.borrow_mut()[part].fill(0);
-        self.changed.set(Some(("zero", offset, length)));
+        self.has_changed("zero", offset, length);
         Ok(())
     }
 

@@ -9,6 +9,14 @@ use disk::scsi::sense::{Field, Sense};
 pub const ABORTED_COMMAND: Sense = sense(0xb, 0x0000);
 /// ILLEGAL REQUEST, ACCESS DENIED - NO ACCESS RIGHTS
 pub const ACCESS_DENIED_NO_ACCESS_RIGHTS: Sense = sense(0x5, 0x2002);
+/// ILLEGAL REQUEST, COMMAND SEQUENCE ERROR
+pub const COMMAND_SEQUENCE_ERROR: Sense = sense(0x5, 0x2c00);
+/// ABORTED COMMAND, ECHO BUFFER OVERWRITTEN
+pub const ECHO_BUFFER_OVERWRITTEN: Sense = sense(0xb, 0x3f0f);
+/// MEDIUM ERROR, FORMAT COMMAND FAILED
+pub const FORMAT_COMMAND_FAILED: Sense = sense(0x3, 0x3101);
+/// NOT READY, LOGICAL UNIT NOT READY, FORMAT IN PROGRESS
+pub const FORMAT_IN_PROGRESS: Sense = sense(0x2, 0x0404);
 /// UNIT ATTENTION, CAPACITY DATA HAS CHANGED
 pub const CAPACITY_DATA_HAS_CHANGED: Sense = sense(0x6, 0x2a09);
 /// HARDWARE ERROR, INTERNAL TARGET FAILURE
@@ -25,6 +33,8 @@ pub const INVALID_FIELD_IN_PARAMETER_LIST: Sense = sense(0x5, 0x2600);
 pub const INVALID_RELEASE_OF_PERSISTENT_RESERVATION: Sense = sense(0x5, 0x2604);
 /// ILLEGAL REQUEST, LOGICAL BLOCK ADDRESS OUT OF RANGE
 pub const LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE: Sense = sense(0x5, 0x2100);
+/// MEDIUM ERROR, MEDIUM FORMAT CORRUPTED
+pub const MEDIUM_FORMAT_CORRUPTED: Sense = sense(0x3, 0x3100);
 /// NOT READY, MEDIUM NOT PRESENT
 pub const MEDIUM_NOT_PRESENT: Sense = sense(0x2, 0x3a00);
 /// UNIT ATTENTION, MODE PARAMETERS CHANGED
@@ -41,6 +51,10 @@ pub const REGISTRATIONS_PREEMPTED: Sense = sense(0x6, 0x2a05);
 pub const RESERVATIONS_PREEMPTED: Sense = sense(0x6, 0x2a03);
 /// UNIT ATTENTION, RESERVATIONS RELEASED
 pub const RESERVATIONS_RELEASED: Sense = sense(0x6, 0x2a04);
+/// MEDIUM ERROR, SANITIZE COMMAND FAILED
+pub const SANITIZE_COMMAND_FAILED: Sense = sense(0x3, 0x3103);
+/// NOT READY, LOGICAL UNIT NOT READY, SANITIZE IN PROGRESS
+pub const SANITIZE_IN_PROGRESS: Sense = sense(0x2, 0x041b);
 /// DATA PROTECT, SPACE ALLOCATION FAILED WRITE PROTECT
 pub const SPACE_ALLOCATION_FAILED_WRITE_PROTECT: Sense = sense(0x7, 0x2707);
 /// MEDIUM ERROR, UNRECOVERED READ ERROR
@@ -51,7 +65,7 @@ pub const WRITE_ERROR: Sense = sense(0x3, 0x0c00);
 pub const WRITE_PROTECTED: Sense = sense(0x7, 0x2700);
 
 const fn sense(key: u8, asc_ascq: u16) -> Sense {
-    Sense { key, asc_ascq, information: None, field: None, descriptor: None }
+    Sense { key, asc_ascq, information: None, field: None, progress: None, descriptor: None }
 }
 
 /// INVALID FIELD IN CDB at a byte, with or without a bit.
@@ -79,6 +93,10 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
             bit: (bytes[0] & 0x08 != 0).then_some(bytes[0] & 7),
         })
     };
+    // The sense-key specific bytes of NOT READY are a progress indication, of ILLEGAL REQUEST a field pointer.
+    let progress = |bytes: &[u8]| (bytes[0] == 0x80).then(|| number(&bytes[1..3]) as u16);
+    let specific =
+        |key: u8, bytes: &[u8]| if key == 2 { (None, progress(bytes)) } else { (field(bytes), None) };
     let asc_ascq = |bytes: &[u8]| number(&bytes[..2]) as u16;
     match bytes[0] {
         0x70 | 0xf0 => {
@@ -87,11 +105,13 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
             let valid = bytes[0] & 0x80 != 0;
             let information = number(&bytes[3..7]);
             assert!(valid || information == 0, "{bytes:02x?}");
+            let (field, progress) = specific(bytes[2], &bytes[15..18]);
             Sense {
                 key: bytes[2],
                 asc_ascq: asc_ascq(&bytes[12..]),
                 information: valid.then_some(information),
-                field: field(&bytes[15..18]),
+                field,
+                progress,
                 descriptor: None,
             }
         }
@@ -103,7 +123,7 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
                 let (this, next) = rest.split_at(2 + usize::from(length));
                 match (kind, length) {
                     (0, 10) => got.information = Some(number(&this[4..])),
-                    (2, 6) => got.field = field(&this[4..]),
+                    (2, 6) => (got.field, got.progress) = specific(got.key, &this[4..]),
                     (9, 12) => got.descriptor = this.try_into().ok(),
                     _ => panic!("no such descriptor: {this:02x?}"),
                 }

@@ -103,6 +103,12 @@ impl<H: Host> Task<'_, H> {
         }
         if has_reservations(self.device, self.host) {
             self.check_reservations()?;
+            match self.check_operation() {
+                Err(Outcome::CheckCondition(sense)) if operation == Operation::RequestSense => {
+                    return self.request_sense(sense);
+                }
+                result => result?,
+            }
         }
         self.check_cdb()?;
         if let Some(done) = translate(self) {
@@ -138,19 +144,29 @@ impl<H: Host> Task<'_, H> {
             Operation::SetTargetPortGroups => self.set_target_port_groups(),
             Operation::ReportOperationCodes => self.report_operation_codes(),
             Operation::ReportTaskManagement => self.report_task_management(),
+            Operation::AtaPassThrough => Err(Sense::INVALID_COMMAND_OPERATION_CODE.into()),
             Operation::Reserve
             | Operation::Release
             | Operation::PersistentReserveIn
             | Operation::PersistentReserveOut
-                if has_reservations(self.device, self.host) =>
-            {
-                self.reservation_command()
-            }
-            Operation::AtaPassThrough
-            | Operation::Reserve
-            | Operation::Release
-            | Operation::PersistentReserveIn
-            | Operation::PersistentReserveOut => Err(Sense::INVALID_COMMAND_OPERATION_CODE.into()),
+            | Operation::ReadBuffer
+            | Operation::WriteBuffer
+            | Operation::Sanitize
+            | Operation::FormatUnit => self.shared_command(),
+        }
+    }
+
+    /// Carries out a command that exists only where the engine knows all I_T nexuses.
+    fn shared_command(&mut self) -> CommandResult {
+        if !has_reservations(self.device, self.host) {
+            return Err(Sense::INVALID_COMMAND_OPERATION_CODE.into());
+        }
+        match self.row.operation {
+            Operation::ReadBuffer => self.read_buffer(),
+            Operation::WriteBuffer => self.write_buffer(),
+            Operation::Sanitize => self.sanitize(),
+            Operation::FormatUnit => self.format_unit(),
+            _ => self.reservation_command(),
         }
     }
 }

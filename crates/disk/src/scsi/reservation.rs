@@ -69,7 +69,7 @@ impl From<Refusal> for Outcome {
 }
 
 /// Returns what follows if what the nexuses share cannot be reached: nothing is granted.
-fn unreachable(_: Errno) -> Outcome {
+pub(super) fn unreachable(_: Errno) -> Outcome {
     Sense::NOT_READY_CAUSE_NOT_REPORTABLE.into()
 }
 
@@ -111,11 +111,18 @@ pub(crate) fn change(
     }
 }
 
-/// Returns whether a write conflicts with a reservation of another I_T nexus, or that cannot be told.
-pub(crate) fn conflicts(device: &Device<'_>, host: &impl Host) -> bool {
+/// Returns why the block layer's requests cannot write: a reservation of another I_T nexus conflicts, an
+/// operation is in progress or has failed, or that cannot be told.
+pub(crate) fn refusal_to_write(device: &Device<'_>, host: &impl Host) -> Option<Errno> {
+    if !has_reservations(device, host) {
+        return None;
+    }
     let nexus = device.nexus.number;
-    has_reservations(device, host)
-        && host.look(|shared| shared.reservations.conflicts(nexus, Tolerates::Nothing)).unwrap_or(true)
+    let refusal = host.look(|shared| match shared.operation.current() {
+        _ if shared.reservations.conflicts(nexus, Tolerates::Nothing) => Some(Errno::EBADE),
+        operation => operation.map(|_| Errno::EIO),
+    });
+    refusal.unwrap_or(Some(Errno::EIO))
 }
 
 impl<H: Host> Task<'_, H> {

@@ -24,6 +24,8 @@ pub struct Sense {
     pub information: Option<u64>,
     /// Which field is wrong.
     pub field: Option<Field>,
+    /// How much of an operation is done, in parts of 65,536; not with a field.
+    pub progress: Option<u16>,
     /// A descriptor of another standard (ATA Status Return: SAT-3, 12.2.2.6).
     pub descriptor: Option<[u8; 14]>,
 }
@@ -44,9 +46,14 @@ named! {
     0x0 0x0000 NO_SENSE "NO ADDITIONAL SENSE INFORMATION"
     0x1 0x001d ATA_PASS_THROUGH_INFORMATION_AVAILABLE "ATA PASS-THROUGH INFORMATION AVAILABLE"
     0x2 0x0400 NOT_READY_CAUSE_NOT_REPORTABLE "LOGICAL UNIT NOT READY, CAUSE NOT REPORTABLE"
+    0x2 0x0404 FORMAT_IN_PROGRESS "LOGICAL UNIT NOT READY, FORMAT IN PROGRESS"
+    0x2 0x041b SANITIZE_IN_PROGRESS "LOGICAL UNIT NOT READY, SANITIZE IN PROGRESS"
     0x2 0x3a00 MEDIUM_NOT_PRESENT "MEDIUM NOT PRESENT"
     0x3 0x1100 UNRECOVERED_READ_ERROR "UNRECOVERED READ ERROR"
     0x3 0x0c00 WRITE_ERROR "WRITE ERROR"
+    0x3 0x3100 MEDIUM_FORMAT_CORRUPTED "MEDIUM FORMAT CORRUPTED"
+    0x3 0x3101 FORMAT_COMMAND_FAILED "FORMAT COMMAND FAILED"
+    0x3 0x3103 SANITIZE_COMMAND_FAILED "SANITIZE COMMAND FAILED"
     0x4 0x4400 INTERNAL_TARGET_FAILURE "INTERNAL TARGET FAILURE"
     0x5 0x1a00 PARAMETER_LIST_LENGTH_ERROR "PARAMETER LIST LENGTH ERROR"
     0x5 0x2000 INVALID_COMMAND_OPERATION_CODE "INVALID COMMAND OPERATION CODE"
@@ -55,6 +62,7 @@ named! {
     0x5 0x2400 INVALID_FIELD_IN_CDB "INVALID FIELD IN CDB"
     0x5 0x2600 INVALID_FIELD_IN_PARAMETER_LIST "INVALID FIELD IN PARAMETER LIST"
     0x5 0x2604 INVALID_RELEASE_OF_PERSISTENT_RESERVATION "INVALID RELEASE OF PERSISTENT RESERVATION"
+    0x5 0x2c00 COMMAND_SEQUENCE_ERROR "COMMAND SEQUENCE ERROR"
     0x5 0x5504 INSUFFICIENT_REGISTRATION_RESOURCES "INSUFFICIENT REGISTRATION RESOURCES"
     0x6 0x2800 NOT_READY_TO_READY_CHANGE "NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED"
     0x6 0x2a01 MODE_PARAMETERS_CHANGED "MODE PARAMETERS CHANGED"
@@ -65,12 +73,13 @@ named! {
     0x7 0x2700 WRITE_PROTECTED "WRITE PROTECTED"
     0x7 0x2707 SPACE_ALLOCATION_FAILED_WRITE_PROTECT "SPACE ALLOCATION FAILED WRITE PROTECT"
     0xb 0x0000 ABORTED_COMMAND "NO ADDITIONAL SENSE INFORMATION"
+    0xb 0x3f0f ECHO_BUFFER_OVERWRITTEN "ECHO BUFFER OVERWRITTEN"
     0xe 0x1d00 MISCOMPARE_DURING_VERIFY_OPERATION "MISCOMPARE DURING VERIFY OPERATION"
 }
 
 impl Sense {
     const fn new(key: u8, asc_ascq: u16) -> Sense {
-        Sense { key, asc_ascq, information: None, field: None, descriptor: None }
+        Sense { key, asc_ascq, information: None, field: None, progress: None, descriptor: None }
     }
 
     /// INVALID FIELD IN CDB: this byte, and this bit of it.
@@ -90,7 +99,10 @@ impl Sense {
 
     /// The sense-key specific bytes.
     fn sense_key_specific(&self) -> [u8; 3] {
-        let Some(Field { in_cdb, byte, bit }) = self.field else { return [0; 3] };
+        let Some(Field { in_cdb, byte, bit }) = self.field else {
+            let Some([high, low]) = self.progress.map(u16::to_be_bytes) else { return [0; 3] };
+            return [0x80, high, low];
+        };
         let [high, low] = byte.to_be_bytes();
         let bit = bit.map_or(0, |bit| 0x08 | (bit & 7));
         [0x80 | u8::from(in_cdb) << 6 | bit, high, low]
@@ -120,7 +132,7 @@ impl Sense {
             put(length + 4, &information.to_be_bytes());
             length += 12;
         }
-        if self.field.is_some() {
+        if self.field.is_some() || self.progress.is_some() {
             put(length, &[0x02, 0x06, 0, 0]);
             put(length + 4, &self.sense_key_specific());
             length += 8;
