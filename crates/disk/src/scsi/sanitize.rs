@@ -45,8 +45,7 @@ impl<H: Host> Task<'_, H> {
         let always = matches!(self.row.operation, Handler::Inquiry | Handler::ReportLuns);
         // After a failure, what tells nothing of the medium's data, and what ends the failure.
         let after_failure = match self.row.operation {
-            Handler::RequestSense
-            | Handler::ModeSense
+            Handler::ModeSense
             | Handler::LogSense
             | Handler::ReadCapacity10
             | Handler::ReadCapacity16
@@ -123,7 +122,7 @@ impl<H: Host> Task<'_, H> {
         // The last pass writes the pattern itself.
         let (pattern, inverted) = (&*pattern, &*inverted);
         self.operate(kind, passes, WRITTEN, |host, range, pass| {
-            let is_inverted = invert && (passes - pass) % 2 == 0;
+            let is_inverted = invert && (passes - pass) % 2 == 1;
             io::write_same(host, range, if is_inverted { inverted } else { pattern })
         })
     }
@@ -250,7 +249,9 @@ impl<H: Host> Task<'_, H> {
         let blocks = self.capacity.blocks;
         let block_size = self.capacity.block_size;
         let most = piece.checked_div(block_size.into()).unwrap_or(0).max(1);
-        let part = (blocks.saturating_mul(passes.into()) >> 16).saturating_add(1);
+        let total = blocks.saturating_mul(passes.into());
+        // The product below fits.
+        let shift = (u64::BITS - total.leading_zeros()).saturating_sub(48);
         let mut done = 0u64;
         for pass in 1..=passes {
             let mut lba = 0;
@@ -266,7 +267,9 @@ impl<H: Host> Task<'_, H> {
                 }
                 lba = lba.saturating_add(range.blocks);
                 done = done.saturating_add(range.blocks);
-                let progress = u16::try_from(done.checked_div(part).unwrap_or(0)).unwrap_or(u16::MAX);
+                let progress =
+                    u16::try_from(((done >> shift) << 16).checked_div(total >> shift).unwrap_or(0))
+                        .unwrap_or(u16::MAX);
                 let goes_on = host.change(|shared| shared.operation.advance(nexus, progress));
                 // The nexus has been lost.
                 if goes_on != Ok(true) {
