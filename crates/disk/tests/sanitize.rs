@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use disk::request::{BLKDISCARD, SG_IO};
-use disk::scsi::sense::Sense;
+use disk::scsi::sense::{Sense, Specific};
 use disk::{Answer, Caller, Errno, Medium, Nexus, Settings};
 use memory_disk::host::{BASE, Call};
 use memory_disk::sense::*;
@@ -365,7 +365,7 @@ fn others_are_told_that_it_is_in_progress() {
         let count = asked.clone();
         in_between(&mut cluster, move |host| {
             let nexus = Nexus::new(2);
-            let half = Sense { progress: Some(32768), ..in_progress };
+            let half = in_progress.with(Specific::Progress(32768));
             let mut commands = [commands_of_the_medium(), reports()].concat();
             commands.extend([BLOCK_ERASE.to_vec(), EXIT_FAILURE_MODE.to_vec(), FORMAT.to_vec()]);
             for cdb in commands {

@@ -3,7 +3,7 @@
 //! The numbers are written down from the standard, not taken from the core that is tested.
 
 use disk::ata::Registers;
-use disk::scsi::sense::{Field, Sense};
+use disk::scsi::sense::{Sense, Specific};
 
 /// ABORTED COMMAND, NO ADDITIONAL SENSE INFORMATION
 pub const ABORTED_COMMAND: Sense = sense(0xb, 0x0000);
@@ -65,17 +65,17 @@ pub const WRITE_ERROR: Sense = sense(0x3, 0x0c00);
 pub const WRITE_PROTECTED: Sense = sense(0x7, 0x2700);
 
 const fn sense(key: u8, asc_ascq: u16) -> Sense {
-    Sense { key, asc_ascq, information: None, field: None, progress: None, descriptor: None }
+    Sense { key, asc_ascq, information: None, specific: None, descriptor: None }
 }
 
 /// INVALID FIELD IN CDB at a byte, with or without a bit.
 pub fn cdb_field(byte: u16, bit: impl Into<Option<u8>>) -> Sense {
-    Sense { field: Some(Field { in_cdb: true, byte, bit: bit.into() }), ..INVALID_FIELD_IN_CDB }
+    INVALID_FIELD_IN_CDB.with(Specific::Field { in_cdb: true, byte, bit: bit.into() })
 }
 
 /// INVALID FIELD IN PARAMETER LIST at a byte, with or without a bit.
 pub fn list_field(byte: u16, bit: impl Into<Option<u8>>) -> Sense {
-    Sense { field: Some(Field { in_cdb: false, byte, bit: bit.into() }), ..INVALID_FIELD_IN_PARAMETER_LIST }
+    INVALID_FIELD_IN_PARAMETER_LIST.with(Specific::Field { in_cdb: false, byte, bit: bit.into() })
 }
 
 /// Parses sense data of either format (SPC-4, 4.5.2 and 4.5.3).
@@ -86,17 +86,21 @@ pub fn list_field(byte: u16, bit: impl Into<Option<u8>>) -> Sense {
 #[track_caller]
 pub fn parse_sense(bytes: &[u8]) -> Sense {
     let number = |bytes: &[u8]| bytes.iter().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte));
-    let field = |bytes: &[u8]| {
-        (bytes[0] & 0x80 != 0).then(|| Field {
-            in_cdb: bytes[0] & 0x40 != 0,
-            byte: number(&bytes[1..3]) as u16,
-            bit: (bytes[0] & 0x08 != 0).then_some(bytes[0] & 7),
-        })
+    // Of NOT READY a progress indication, else a field pointer.
+    let specific = |key: u8, bytes: &[u8]| {
+        let number = number(&bytes[1..3]) as u16;
+        match (key, bytes[0]) {
+            (_, 0..0x80) => None,
+            (2, flags) => {
+                assert_eq!(flags, 0x80);
+                Some(Specific::Progress(number))
+            }
+            (_, flags) => {
+                let bit = (flags & 0x08 != 0).then_some(flags & 7);
+                Some(Specific::Field { in_cdb: flags & 0x40 != 0, byte: number, bit })
+            }
+        }
     };
-    // The sense-key specific bytes of NOT READY are a progress indication, of ILLEGAL REQUEST a field pointer.
-    let progress = |bytes: &[u8]| (bytes[0] == 0x80).then(|| number(&bytes[1..3]) as u16);
-    let specific =
-        |key: u8, bytes: &[u8]| if key == 2 { (None, progress(bytes)) } else { (field(bytes), None) };
     let asc_ascq = |bytes: &[u8]| number(&bytes[..2]) as u16;
     match bytes[0] {
         0x70 | 0xf0 => {
@@ -105,13 +109,11 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
             let valid = bytes[0] & 0x80 != 0;
             let information = number(&bytes[3..7]);
             assert!(valid || information == 0, "{bytes:02x?}");
-            let (field, progress) = specific(bytes[2], &bytes[15..18]);
             Sense {
                 key: bytes[2],
                 asc_ascq: asc_ascq(&bytes[12..]),
                 information: valid.then_some(information),
-                field,
-                progress,
+                specific: specific(bytes[2], &bytes[15..18]),
                 descriptor: None,
             }
         }
@@ -123,7 +125,7 @@ pub fn parse_sense(bytes: &[u8]) -> Sense {
                 let (this, next) = rest.split_at(2 + usize::from(length));
                 match (kind, length) {
                     (0, 10) => got.information = Some(number(&this[4..])),
-                    (2, 6) => (got.field, got.progress) = specific(got.key, &this[4..]),
+                    (2, 6) => got.specific = specific(got.key, &this[4..]),
                     (9, 12) => got.descriptor = this.try_into().ok(),
                     _ => panic!("no such descriptor: {this:02x?}"),
                 }

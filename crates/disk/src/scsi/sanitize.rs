@@ -2,7 +2,7 @@
 
 use super::command::Operation as Handler;
 use super::reservation::unreachable;
-use super::sense::Sense;
+use super::sense::{Sense, Specific};
 use super::task::{CommandResult, Outcome, Task};
 use crate::bytes::{copy, part};
 use crate::errno::Errno;
@@ -308,5 +308,5 @@ fn in_progress(kind: Kind, progress: u16) -> Sense {
         Kind::Sanitize { .. } => Sense::SANITIZE_IN_PROGRESS,
         Kind::Format => Sense::FORMAT_IN_PROGRESS,
     };
-    Sense { progress: Some(progress), ..sense }
+    sense.with(Specific::Progress(progress))
 }

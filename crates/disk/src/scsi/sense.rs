@@ -2,15 +2,20 @@
 
 use crate::bytes::copy;
 
-/// A field of the CDB or of the parameter list that is wrong (SPC-4, 4.5.2.4.2).
+/// The sense-key specific information (SPC-4, 4.5.2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
-    /// In the CDB, not in the parameter list.
-    pub in_cdb: bool,
-    /// Its first byte.
-    pub byte: u16,
-    /// Its leftmost bit in that byte.
-    pub bit: Option<u8>,
+pub enum Specific {
+    /// A field of the CDB or of the parameter list that is wrong.
+    Field {
+        /// In the CDB, not in the parameter list.
+        in_cdb: bool,
+        /// Its first byte.
+        byte: u16,
+        /// Its leftmost bit in that byte.
+        bit: Option<u8>,
+    },
+    /// How much of an operation is done, in parts of 65,536.
+    Progress(u16),
 }
 
 /// Sense key, additional sense code and qualifier, and what goes with them.
@@ -22,10 +27,8 @@ pub struct Sense {
     pub asc_ascq: u16,
     /// INFORMATION: the first logical block that is concerned, or an offset.
     pub information: Option<u64>,
-    /// Which field is wrong.
-    pub field: Option<Field>,
-    /// How much of an operation is done, in parts of 65,536; not with a field.
-    pub progress: Option<u16>,
+    /// The sense-key specific information.
+    pub specific: Option<Specific>,
     /// A descriptor of another standard (ATA Status Return: SAT-3, 12.2.2.6).
     pub descriptor: Option<[u8; 14]>,
 }
@@ -79,17 +82,22 @@ named! {
 
 impl Sense {
     const fn new(key: u8, asc_ascq: u16) -> Sense {
-        Sense { key, asc_ascq, information: None, field: None, progress: None, descriptor: None }
+        Sense { key, asc_ascq, information: None, specific: None, descriptor: None }
     }
 
     /// INVALID FIELD IN CDB: this byte, and this bit of it.
     pub const fn invalid_field_in_cdb(byte: u16, bit: Option<u8>) -> Sense {
-        Sense { field: Some(Field { in_cdb: true, byte, bit }), ..Sense::INVALID_FIELD_IN_CDB }
+        Sense::INVALID_FIELD_IN_CDB.with(Specific::Field { in_cdb: true, byte, bit })
     }
 
     /// INVALID FIELD IN PARAMETER LIST: this byte, and this bit of it.
     pub const fn invalid_field_in_parameter_list(byte: u16, bit: Option<u8>) -> Sense {
-        Sense { field: Some(Field { in_cdb: false, byte, bit }), ..Sense::INVALID_FIELD_IN_PARAMETER_LIST }
+        Sense::INVALID_FIELD_IN_PARAMETER_LIST.with(Specific::Field { in_cdb: false, byte, bit })
+    }
+
+    /// The same with sense-key specific information.
+    pub const fn with(self, specific: Specific) -> Sense {
+        Sense { specific: Some(specific), ..self }
     }
 
     /// The same about a logical block, or with an offset.
@@ -99,13 +107,15 @@ impl Sense {
 
     /// The sense-key specific bytes.
     fn sense_key_specific(&self) -> [u8; 3] {
-        let Some(Field { in_cdb, byte, bit }) = self.field else {
-            let Some([high, low]) = self.progress.map(u16::to_be_bytes) else { return [0; 3] };
-            return [0x80, high, low];
+        let (flags, number) = match self.specific {
+            Some(Specific::Field { in_cdb, byte, bit }) => {
+                (u8::from(in_cdb) << 6 | bit.map_or(0, |bit| 0x08 | (bit & 7)), byte)
+            }
+            Some(Specific::Progress(progress)) => (0, progress),
+            None => return [0; 3],
         };
-        let [high, low] = byte.to_be_bytes();
-        let bit = bit.map_or(0, |bit| 0x08 | (bit & 7));
-        [0x80 | u8::from(in_cdb) << 6 | bit, high, low]
+        let [high, low] = number.to_be_bytes();
+        [0x80 | flags, high, low]
     }
 
     /// Returns the sense data and its length: in descriptor format (SPC-4, 4.5.2) if
@@ -132,7 +142,7 @@ impl Sense {
             put(length + 4, &information.to_be_bytes());
             length += 12;
         }
-        if self.field.is_some() || self.progress.is_some() {
+        if self.specific.is_some() {
             put(length, &[0x02, 0x06, 0, 0]);
             put(length + 4, &self.sense_key_specific());
             length += 8;
