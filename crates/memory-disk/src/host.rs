@@ -304,8 +304,7 @@ impl MemoryHost {
         let entry = Entry::parse(entry.as_bytes()).expect("the entry is right");
         let device = Device { entry: &entry, index: 3, settings, nexus };
         // Only an engine whose caller is its own process, which does not go away, tries this first.
-        let tries_directly =
-            request == disk::request::SG_IO && self.copies_left.get().is_none() && self.shared.is_none();
+        let tries_directly = request == disk::request::SG_IO && self.copies_left.get().is_none();
         let done = tries_directly.then(|| disk::sg_io::read_or_write(&device, self, argument)).flatten();
         done.unwrap_or_else(|| disk::answer(&device, self, request, argument))
     }

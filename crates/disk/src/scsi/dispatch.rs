@@ -44,7 +44,8 @@ pub(crate) fn read_or_write<H: Host>(
     host: &H,
     command: ExecuteCommand,
 ) -> Option<(Outcome, u64)> {
-    let row = command.row.filter(|row| row.is_frequent())?;
+    // A reservation or an operation of another nexus would have to be looked at.
+    let row = command.row.filter(|row| row.is_frequent() && !has_reservations(device, host))?;
     let capacity = cached_capacity(device, host, host.bytes().ok()?)?;
     let mut task = Task::new(device, host, row, command, capacity);
     if !device.nexus.is_current(capacity.blocks, capacity.block_size) || task.check_cdb().is_err() {
