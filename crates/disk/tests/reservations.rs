@@ -1060,6 +1060,42 @@ fn every_command_under_reserve() {
     }
 }
 
+/// Nothing is granted where the engine cannot reach what the nexuses share.
+#[test]
+fn without_the_shared_state_nothing_is_granted() {
+    let not_ready = |reply: Reply| assert_eq!(reply.check(), NOT_READY_CAUSE_NOT_REPORTABLE);
+    let mut cluster = cluster(2);
+    register(cluster.at(0), 1);
+    reserve(cluster.at(0), 1, EXCLUSIVE_ACCESS);
+    cluster.at(0).host.is_shared_lost.set(true);
+    for nexus in 0..2 {
+        let disk = cluster.at(nexus);
+        disk.host.changed.set(None);
+        for (cdb, data, _) in commands() {
+            match data {
+                _ if matches!(cdb[0], 0x03 | 0x12 | 0xa0) => continue,
+                DataPhase::Out(_) | DataPhase::BlocksOut => not_ready(disk.write(&cdb, &[0; 512])),
+                DataPhase::In(_) | DataPhase::BlocksIn => not_ready(disk.read(&cdb, 512)),
+                _ => not_ready(disk.none(&cdb)),
+            }
+        }
+        for action in 0..7 {
+            not_ready(out(disk, action, EXCLUSIVE_ACCESS, 1, 1));
+        }
+        // These say who the disk is, and what is wrong with it.
+        disk.read(&[0x12, 0, 0, 0, 96, 0], 96).good();
+        disk.read(&[0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0], 16).good();
+        let sense = parse_sense(&disk.read(&[0x03, 0, 0, 0, 252, 0], 252).good());
+        assert_eq!(sense, NOT_READY_CAUSE_NOT_REPORTABLE);
+        assert_eq!(request(disk, IOC_PR_REGISTER, registration(0, 1, 0)), IO_ERROR);
+        disk.host.store(DATA, [0u64, 4096]).expect("it is there");
+        assert_eq!(disk.ask(BLKDISCARD, DATA), Answer::Error(Errno::EIO));
+        assert_eq!(disk.host.changed.get(), None);
+    }
+    cluster.at(0).host.is_shared_lost.set(false);
+    assert_eq!((keys(cluster.at(1)).1, held(cluster.at(1))), (vec![1], Some((1, EXCLUSIVE_ACCESS))));
+}
+
 mod model {
     //! Random sequences of PERSISTENT RESERVE OUT against a model that follows SPC-4, 5.13, with a map and a list.
 

@@ -142,6 +142,8 @@ pub struct MemoryHost {
     pub copies_too_late: Cell<u32>,
     /// What the I_T nexuses share; none if the engine does not know them.
     pub shared: Option<RefCell<Shared>>,
+    /// Whether what they share cannot be reached.
+    pub is_shared_lost: Cell<bool>,
     /// How often a command waited for those that others had begun.
     pub waits: Cell<u32>,
     /// The error that waiting for them ends with.
@@ -183,6 +185,7 @@ impl MemoryHost {
             copies_left: Cell::new(None),
             copies_too_late: Cell::new(0),
             shared: None,
+            is_shared_lost: Cell::new(false),
             waits: Cell::new(0),
             wait_fails: Cell::new(None),
             after_change: None,
@@ -260,6 +263,10 @@ impl MemoryHost {
         Ok(Some(done))
     }
 
+    fn reach_shared(&self) -> Result<&RefCell<Shared>, Errno> {
+        self.shared.as_ref().filter(|_| !self.is_shared_lost.get()).ok_or(Errno::EIO)
+    }
+
     fn has_changed(&self, how: &'static str, offset: u64, length: u64) {
         self.changed.set(Some((how, offset, length)));
         if let Some(after_change) = &self.after_change {
@@ -333,13 +340,11 @@ impl Nexuses for MemoryHost {
     }
 
     fn look<R>(&self, look: impl FnOnce(&Shared) -> R) -> Result<R, Errno> {
-        let shared = self.shared.as_ref().ok_or(Errno::EOPNOTSUPP)?;
-        Ok(look(&shared.borrow()))
+        Ok(look(&self.reach_shared()?.borrow()))
     }
 
     fn change<R>(&self, change: impl FnOnce(&mut Shared) -> R) -> Result<R, Errno> {
-        let shared = self.shared.as_ref().ok_or(Errno::EOPNOTSUPP)?;
-        Ok(change(&mut shared.borrow_mut()))
+        Ok(change(&mut self.reach_shared()?.borrow_mut()))
     }
 
     fn wait_for_others(&self, _: u32) -> Result<(), Errno> {

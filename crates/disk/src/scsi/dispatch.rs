@@ -90,26 +90,16 @@ impl<H: Host> Task<'_, H> {
     ) -> CommandResult {
         let Command { operation, reports_unit_attention, .. } = *self.row;
         let attention = if is_known && reports_unit_attention { self.unit_attention() } else { None };
-        let attention = match attention {
-            None if reports_unit_attention && has_reservations(self.device, self.host) => {
-                self.shared_attention()?
-            }
-            attention => attention,
+        let ready = match attention {
+            Some(sense) => Err(sense.into()),
+            None if has_reservations(self.device, self.host) => self.check_shared(),
+            None => Ok(()),
         };
-        if let Some(sense) = attention {
-            return match operation {
-                Operation::RequestSense => self.request_sense(sense),
-                _ => Err(sense.into()),
-            };
-        }
-        if has_reservations(self.device, self.host) {
-            self.check_reservations()?;
-            match self.check_operation() {
-                Err(Outcome::CheckCondition(sense)) if operation == Operation::RequestSense => {
-                    return self.request_sense(sense);
-                }
-                result => result?,
+        match ready {
+            Err(Outcome::CheckCondition(sense)) if operation == Operation::RequestSense => {
+                return self.request_sense(sense);
             }
+            ready => ready?,
         }
         self.check_cdb()?;
         if let Some(done) = translate(self) {

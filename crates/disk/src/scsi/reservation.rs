@@ -134,8 +134,20 @@ impl<H: Host> Task<'_, H> {
         self.host.change(|shared| change(&mut shared.reservations)).map_err(unreachable)
     }
 
+    /// Fails if another I_T nexus has caused a unit attention, has reserved the logical unit, or has it
+    /// sanitized or formatted.
+    #[inline(never)]
+    pub(super) fn check_shared(&self) -> CommandResult {
+        let attention = if self.row.reports_unit_attention { self.shared_attention()? } else { None };
+        if let Some(sense) = attention {
+            return Err(sense.into());
+        }
+        self.check_reservations()?;
+        self.check_operation()
+    }
+
     /// Returns the unit attention, reported once, that another I_T nexus has caused.
-    pub(super) fn shared_attention(&self) -> Result<Option<Sense>, Outcome> {
+    fn shared_attention(&self) -> Result<Option<Sense>, Outcome> {
         let nexus = self.device.nexus;
         if nexus.update_mode_changes(self.device.settings.mode_changes()) {
             return Ok(Some(Sense::MODE_PARAMETERS_CHANGED));
@@ -152,8 +164,11 @@ impl<H: Host> Task<'_, H> {
     }
 
     /// Fails if the command conflicts with a reservation of another I_T nexus.
-    pub(super) fn check_reservations(&self) -> CommandResult {
+    fn check_reservations(&self) -> CommandResult {
         let (nexus, tolerates) = (self.device.nexus.number, self.row.tolerated(&self.cdb));
+        if tolerates == Tolerates::Everything {
+            return Ok(());
+        }
         match self.look(|reservations| reservations.conflicts(nexus, tolerates))? {
             true => Err(Outcome::ReservationConflict),
             false => Ok(()),

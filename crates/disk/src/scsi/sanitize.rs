@@ -38,11 +38,13 @@ impl<H: Host> Task<'_, H> {
     /// Fails while an operation is in progress or after it has failed, unless the command is carried out
     /// nevertheless.
     pub(super) fn check_operation(&self) -> CommandResult {
+        if matches!(self.row.operation, Handler::Inquiry | Handler::ReportLuns) {
+            return Ok(());
+        }
         let Some((kind, state)) = self.host.look(|shared| shared.operation.current()).map_err(unreachable)?
         else {
             return Ok(());
         };
-        let always = matches!(self.row.operation, Handler::Inquiry | Handler::ReportLuns);
         // After a failure, what tells nothing of the medium's data, and what ends the failure.
         let after_failure = match self.row.operation {
             Handler::ModeSense
@@ -60,11 +62,10 @@ impl<H: Host> Task<'_, H> {
             Handler::FormatUnit => kind == Kind::Format,
             _ => false,
         };
-        match (always, state) {
-            (true, _) => Ok(()),
-            (_, State::Failed) if after_failure => Ok(()),
-            (_, State::Failed) => Err(failed(kind).into()),
-            (_, State::InProgress(progress)) => Err(in_progress(kind, progress).into()),
+        match state {
+            State::Failed if after_failure => Ok(()),
+            State::Failed => Err(failed(kind).into()),
+            State::InProgress(progress) => Err(in_progress(kind, progress).into()),
         }
     }
 
