@@ -571,11 +571,7 @@ const SAME_DATA: [&str; 11] = [
     "SG_IO flag DIRECT_IO",
 ];
 
-/// Compares what came of a command with what a real disk (QEMU's, behind virtio-scsi or libata) says, but for
-/// - what the disk is and can (data of INQUIRY, MODE SENSE and the like),
-/// - the residual count: exact here, while that adapter says 0 where less came than there was room for,
-/// - the field pointer of INVALID FIELD IN CDB, which that disk does not give.
-/// The same of a SCSI disk that is root's under a supervisor; without a reason: they are the same there.
+/// What differs of [`OTHER_COMMANDS`] for a SCSI disk that is root's under a supervisor; without a reason: they are the same there.
 const SUPERVISOR_COMMANDS: &[(&str, &str)] = &[
     ("SG_IO:PR IN caps", "the supervisor has reservations, that disk has none"),
     ("SG_IO:PR IN read keys", "the supervisor has reservations, that disk has none"),
@@ -583,6 +579,10 @@ const SUPERVISOR_COMMANDS: &[(&str, &str)] = &[
     ("SG_IO:RELEASE6", ""),
 ];
 
+/// Compares what came of a command with what a real disk (QEMU's, behind virtio-scsi or libata) says, but for
+/// - what the disk is and can (data of INQUIRY, MODE SENSE and the like),
+/// - the residual count: exact here, while that adapter says 0 where less came than there was room for,
+/// - the field pointer of INVALID FIELD IN CDB, which that disk does not give.
 fn compare_command(case: Case, row: &str, real: &str, said: &str) -> Result<(), String> {
     let refused = |text: &str| text.starts_with("-1");
     let is_other = |&(other, kinds, users, _): &(&str, &[&str], &[User], _)| {

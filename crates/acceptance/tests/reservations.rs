@@ -367,11 +367,7 @@ fn state_of(disk: &Disk) -> PathBuf {
     };
     let files = fs::read_dir(STATES).expect("root's supervisors have it");
     let mut files = files.map(|file| file.expect("it can be read").path());
-    let all: Vec<PathBuf> = files.collect();
-    all.iter()
-        .find(|file| file.to_string_lossy().contains(&part))
-        .unwrap_or_else(|| panic!("{part} is not shared: {all:?}"))
-        .clone()
+    files.find(|file| file.to_string_lossy().contains(&part)).expect("the device is shared")
 }
 
 /// Ordinary users share what their session's directory holds, and nothing without one.

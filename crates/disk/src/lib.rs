@@ -22,6 +22,7 @@ pub mod ioctl;
 mod medium;
 pub mod names;
 pub mod nexus;
+mod operation;
 pub mod physical_disk;
 pub mod printed;
 pub mod reservation;

@@ -1,6 +1,6 @@
 //! The state of an I_T nexus: one caller, or group of callers, of a logical unit.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::settings::{EXPONENT, exponent};
 
@@ -13,6 +13,8 @@ pub struct Nexus {
     capacity: AtomicU64,
     /// How often mode parameters had been changed, and 1; 0 at first.
     mode_changes: AtomicU32,
+    /// WRITE BUFFER has written the echo buffer through it.
+    has_written_echo_buffer: AtomicBool,
 }
 
 /// Returns the number of blocks, below 2^59, and the exponent of their size in one word.
@@ -35,6 +37,14 @@ impl Nexus {
             self.mode_changes.store(new, Ordering::Relaxed);
         }
         old != 0 && old != new
+    }
+
+    pub(crate) fn has_written_echo_buffer(&self) -> bool {
+        self.has_written_echo_buffer.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_written_echo_buffer(&self) {
+        self.has_written_echo_buffer.store(true, Ordering::Relaxed);
     }
 
     /// Returns whether this is the capacity that the nexus was last told.

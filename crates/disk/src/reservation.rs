@@ -78,6 +78,10 @@ pub enum Refusal {
     InvalidKey,
     /// The TransportID is wrong.
     InvalidTransportId,
+    /// SPEC_I_PT is set where no other I_T nexus can be registered.
+    InvalidInitiatorPorts,
+    /// SCOPE or TYPE is wrong.
+    InvalidType,
     /// There is no reservation to move.
     NothingToMove,
     /// INVALID RELEASE OF PERSISTENT RESERVATION
@@ -287,19 +291,24 @@ impl Reservations {
     }
 
     /// Carries out REGISTER, or with no key REGISTER AND IGNORE EXISTING KEY (SPC-4, 5.13.7): `new`
-    /// becomes the key of this I_T nexus and of the `others`; 0 unregisters it.
+    /// becomes the key of this I_T nexus and, with SPEC_I_PT, of the `others` that are not registered;
+    /// 0 unregisters it.
     pub fn register(
         &mut self,
         nexus: u64,
         key: Option<u64>,
         new: u64,
-        others: &[u64],
+        others: Option<&[u64]>,
     ) -> Result<(), Refusal> {
         self.check_not_reserved()?;
         let registered = self.key(nexus);
         if key.is_some_and(|key| key != registered) {
             return Err(Refusal::Conflict);
         }
+        if others.is_some() && (registered != 0 || new == 0) {
+            return Err(Refusal::InvalidInitiatorPorts);
+        }
+        let others = others.unwrap_or_default();
         if new == 0 && registered == 0 {
             return Ok(());
         }
@@ -310,18 +319,21 @@ impl Reservations {
             if wanted > self.places.iter().filter(|place| place.key == 0).count() {
                 return Err(Refusal::NoResources);
             }
-            for &nexus in others {
-                self.set_key(nexus, new)?;
-            }
             self.set_key(nexus, new)?;
+            for &other in others {
+                if self.key(other) == 0 {
+                    self.set_key(other, new)?;
+                }
+            }
         }
         self.count();
         Ok(())
     }
 
-    /// Carries out RESERVE of PERSISTENT RESERVE OUT (SPC-4, 5.13.9).
-    pub fn reserve(&mut self, nexus: u64, key: u64, wanted: Type) -> Result<(), Refusal> {
+    /// Carries out RESERVE of PERSISTENT RESERVE OUT (SPC-4, 5.13.9); `wanted`: the type in the CDB.
+    pub fn reserve(&mut self, nexus: u64, key: u64, wanted: Option<Type>) -> Result<(), Refusal> {
         self.check_key(nexus, key)?;
+        let wanted = wanted.ok_or(Refusal::InvalidType)?;
         match self.held() {
             None => {
                 self.code = wanted as u32;
@@ -358,8 +370,15 @@ impl Reservations {
     }
 
     /// Carries out PREEMPT and PREEMPT AND ABORT (SPC-4, 5.13.11.3 and .4): `victims` is the key of those
-    /// that are unregistered, 0: all others.
-    pub fn preempt(&mut self, nexus: u64, key: u64, victims: u64, wanted: Type) -> Result<(), Refusal> {
+    /// that are unregistered, 0: all others. The type in the CDB, `wanted`, is used only if the reservation
+    /// is preempted too.
+    pub fn preempt(
+        &mut self,
+        nexus: u64,
+        key: u64,
+        victims: u64,
+        wanted: Option<Type>,
+    ) -> Result<(), Refusal> {
         self.check_key(nexus, key)?;
         let held = self.held();
         let of_all = held.is_some_and(Type::is_of_all_registrants);
@@ -374,19 +393,20 @@ impl Reservations {
         if victims != 0 && self.places.iter().all(|place| place.key != victims) {
             return Err(Refusal::Conflict);
         }
+        let taken = if takes_over { Some(wanted.ok_or(Refusal::InvalidType)?) } else { None };
         self.each(|place| {
             let is_victim = place.key != 0 && (victims == 0 || place.key == victims);
             if is_victim && place.nexus != nexus {
                 place.key = 0;
                 place.attentions |= Attention::RegistrationsPreempted as u64;
-            } else if is_victim && !takes_over {
+            } else if is_victim && taken.is_none() {
                 place.key = 0;
             }
         });
-        if takes_over {
+        if let Some(wanted) = taken {
             self.code = wanted as u32;
             self.holder = nexus;
-            if held != Some(wanted) {
+            if held != taken {
                 self.tell_others(nexus, Attention::ReservationsReleased);
             }
         } else if of_all && self.registrations().next().is_none() {

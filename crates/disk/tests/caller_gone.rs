@@ -1,10 +1,12 @@
 //! A caller that goes away during its request: the request ends at once, and nothing is answered.
 
+use std::cell::RefCell;
+
 use disk::request::{
     BLKDISCARD, BLKGETSIZE64, HDIO_DRIVE_CMD, HDIO_DRIVE_TASK, HDIO_GET_IDENTITY, HDIO_GETGEO,
-    SCSI_IOCTL_GET_IDLUN, SCSI_IOCTL_SEND_COMMAND, SG_IO, SG_SET_TIMEOUT,
+    IOC_PR_REGISTER, SCSI_IOCTL_GET_IDLUN, SCSI_IOCTL_SEND_COMMAND, SG_IO, SG_SET_TIMEOUT,
 };
-use disk::{Answer, Errno, Medium};
+use disk::{Answer, Errno, Medium, Nexus};
 use memory_disk::sg_io::{
     CDB, DATA, FROM_DEV, HEADER, LIST, NONE, SENSE, SgIoHdr, TO_DEV, blocks_cdb, sg_io_hdr,
 };
@@ -12,6 +14,13 @@ use memory_disk::{Call, Disk, Fault, numbered_blocks};
 use zerocopy::IntoBytes;
 
 const READ_CAPACITY_16: [u8; 16] = [0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0];
+
+/// The disk, whose engine knows all I_T nexuses.
+fn shared(disk: &mut Disk) -> &Disk {
+    disk.host.shared = Some(RefCell::default());
+    disk.nexus = Nexus::new(1);
+    disk
+}
 
 /// The name of a case, the entry of its disk, and the request that is sent to it.
 type Case = (&'static str, &'static str, fn(&mut Disk) -> Answer);
@@ -38,7 +47,7 @@ fn hdio(disk: &Disk, request: u32, bytes: &[u8]) -> Answer {
     disk.ask(request, DATA)
 }
 
-const CASES: [Case; 23] = [
+const CASES: [Case; 30] = [
     ("READ(10)", "/x=scsi", |disk| read(disk, &blocks_cdb(0x28, 0, 2, 4), 2048)),
     ("READ(10) through a bounce buffer", "/x=scsi", |disk| {
         disk.host.failure.set(Some(Errno::EINVAL));
@@ -72,6 +81,26 @@ const CASES: [Case; 23] = [
     ("an unknown command", "/x=scsi", |disk| send(disk, &[0xc0; 10], &sg_io_hdr(10, NONE, 0))),
     ("IDENTIFY DEVICE by ATA PASS-THROUGH(16)", "/x=sata", |disk| {
         read(disk, &[0x85, 8, 0x0e, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xec, 0], 512)
+    }),
+    ("PERSISTENT RESERVE OUT, REGISTER", "/x=scsi", |disk| {
+        write(shared(disk), &[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], &[[0; 8], [1; 8], [0; 8]].concat())
+    }),
+    ("PERSISTENT RESERVE IN, READ FULL STATUS", "/x=scsi", |disk| {
+        read(shared(disk), &[0x5e, 3, 0, 0, 0, 0, 0, 2, 0, 0], 512)
+    }),
+    ("IOC_PR_REGISTER", "/x=scsi", |disk| {
+        hdio(shared(disk), IOC_PR_REGISTER, &[[0; 8], [1; 8], [0; 8]].concat())
+    }),
+    ("WRITE BUFFER", "/x=scsi", |disk| write(shared(disk), &[0x3b, 0x0a, 0, 0, 0, 0, 0, 0, 4, 0], &[1; 4])),
+    ("SANITIZE, OVERWRITE", "/x=scsi", |disk| {
+        write(shared(disk), &[0x48, 1, 0, 0, 0, 0, 0, 0, 6, 0], &[1, 0, 0, 2, 3, 4])
+    }),
+    ("FORMAT UNIT", "/x=scsi", |disk| {
+        let list = [&[0, 0x88, 0, 0, 0, 1, 0, 2][..], &[3, 4]].concat();
+        write(shared(disk), &[0x04, 0x10, 0, 0, 0, 0], &list)
+    }),
+    ("SANITIZE, BLOCK ERASE", "/x=scsi", |disk| {
+        send(shared(disk), &[0x48, 2, 0, 0, 0, 0, 0, 0, 0, 0], &sg_io_hdr(10, NONE, 0))
     }),
     ("SCSI_IOCTL_SEND_COMMAND", "/x=scsi", |disk| {
         let bytes =

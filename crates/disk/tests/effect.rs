@@ -1,9 +1,11 @@
 //! What the rows say of a command's effect is true: those that change nothing leave the medium and every setting.
 
-use disk::Medium;
+use std::cell::RefCell;
+
 use disk::ata::command as ata;
 use disk::sat;
 use disk::scsi::command::{COMMANDS, DataPhase, Effect, Operation as O, find};
+use disk::{Medium, Nexus};
 use memory_disk::Disk;
 use memory_disk::ata::{Ata, LBA, SMART_SIGNATURE, Way};
 use memory_disk::sg_io::{DATA, FROM_DEV, NONE, TO_DEV, TO_FROM_DEV, sg_io_hdr};
@@ -64,6 +66,7 @@ proptest! {
     fn what_changes_nothing_changes_nothing(
         cdb in cdb(),
         entry in select(vec!["/x=scsi", "/x=sata", "/x=sata,ro"]),
+        shared in any::<bool>(),
         direction in select(vec![NONE, TO_DEV, FROM_DEV, TO_FROM_DEV]),
         data in any::<[u8; 32]>(),
     ) {
@@ -71,9 +74,12 @@ proptest! {
         let mut disk = Disk::new(content.clone());
         disk.entry = entry;
         disk.host.medium = Medium::ImageFile;
+        disk.host.shared = shared.then(RefCell::default);
+        disk.nexus = Nexus::new(1);
         // The size is seen, and reported, once.
         disk.none(&[0; 6]);
-        let before = format!("{:?}", (&disk.settings, &disk.nexus));
+        let state = |disk: &Disk| format!("{:?}", (&disk.settings, &disk.nexus, &disk.host.shared));
+        let before = state(&disk);
         let mut whole = [0; 16];
         whole[..cdb.len()].copy_from_slice(&cdb);
         let row = find(cdb[0], cdb[1] & 0x1f).expect("it is in the table");
@@ -85,7 +91,7 @@ proptest! {
         let may_change_medium = matches!(row.effect, Effect::ChangesMedium | Effect::OfAtaCommand);
         prop_assert!(!medium_changed || may_change_medium, "{}", row.name);
         let changed = medium_changed
-            || format!("{:?}", (&disk.settings, &disk.nexus)) != before;
+            || state(&disk) != before;
         prop_assert!(!changed || !sat::changes_nothing(row, &whole), "{}", row.name);
     }
 }

@@ -1,6 +1,6 @@
 //! EXTENDED COPY(LID1) and the commands that report about it, byte for byte.
 
-use disk::scsi::sense::{Field, Sense};
+use disk::scsi::sense::{Sense, Specific};
 use disk::{Errno, Medium, Nexus, Shared};
 use memory_disk::sense::*;
 use memory_disk::sg_io::*;
@@ -98,14 +98,14 @@ fn receive(action: u8, identifier: u8) -> [u8; 16] {
 
 /// COPY ABORTED: the additional sense code, and the byte of the parameter list.
 fn aborted(asc_ascq: u16, segment: u16, byte: impl Into<Option<u16>>) -> Sense {
-    let field = byte.into().map(|byte| Field { in_cdb: false, byte, bit: None });
-    Sense { asc_ascq, information: Some(segment.into()), field, ..COPY_ABORTED }
+    let specific = byte.into().map(|byte| Specific::Field { in_cdb: false, byte, bit: None });
+    Sense { asc_ascq, information: Some(segment.into()), specific, ..COPY_ABORTED }
 }
 
 /// ILLEGAL REQUEST with this additional sense code.
 fn illegal(asc_ascq: u16, byte: impl Into<Option<u16>>) -> Sense {
-    let field = byte.into().map(|byte| Field { in_cdb: false, byte, bit: None });
-    Sense { asc_ascq, field, ..INVALID_FIELD_IN_PARAMETER_LIST }
+    let specific = byte.into().map(|byte| Specific::Field { in_cdb: false, byte, bit: None });
+    Sense { asc_ascq, specific, ..INVALID_FIELD_IN_PARAMETER_LIST }
 }
 
 /// The numbers of some blocks of a disk.

@@ -1,11 +1,12 @@
 //! What the disk answers to each SCSI command, byte for byte, and what the caller of `SG_IO` sees of it.
 
+use std::cell::RefCell;
 use std::mem::swap;
 
 use disk::request::{SCSI_IOCTL_SEND_COMMAND, SG_IO};
 use disk::scsi::command::{COMMANDS, Disks};
 use disk::scsi::sense::Sense;
-use disk::{Answer, Caller, Errno, Medium, Nexus, Shared};
+use disk::{Answer, Caller, Errno, Medium, Nexus};
 use memory_disk::host::{FAR, POISON};
 use memory_disk::sense::*;
 use memory_disk::sg_io::*;
@@ -18,6 +19,13 @@ const WRITES: [u8; 4] = [0x0a, 0x2a, 0xaa, 0x8a];
 /// A disk of so many 512-byte blocks, each filled with its number.
 fn numbered(blocks: usize) -> Disk {
     Disk::new(numbered_blocks(blocks))
+}
+
+/// The same, on an engine that knows all I_T nexuses.
+fn shared(blocks: usize) -> Disk {
+    let mut disk = numbered(blocks);
+    disk.host.shared = Some(RefCell::default());
+    disk
 }
 
 /// A disk of this many bytes that holds nothing.
@@ -670,10 +678,13 @@ fn report_task_management_functions() {
 const USAGE: &[(u8, u8, &[u8])] = &[
     (0x00, 0, &[0, 0, 0, 0, 0]),
     (0x03, 0, &[0x01, 0, 0, 0xff, 0]),
+    (0x04, 0, &[0x3f, 0, 0, 0, 0]),
     (0x08, 0, &[0x1f, 0xff, 0xff, 0xff, 0]),
     (0x0a, 0, &[0x1f, 0xff, 0xff, 0xff, 0]),
     (0x12, 0, &[0x01, 0xff, 0xff, 0xff, 0]),
     (0x15, 0, &[0x10, 0, 0, 0xff, 0]),
+    (0x16, 0, &[0, 0, 0, 0, 0]),
+    (0x17, 0, &[0, 0, 0, 0, 0]),
     (0x1a, 0, &[0x08, 0xff, 0xff, 0xff, 0]),
     (0x1b, 0, &[0x01, 0, 0x0f, 0xf7, 0]),
     (0x1d, 0, &[0xf7, 0, 0xff, 0xff, 0]),
@@ -687,11 +698,33 @@ const USAGE: &[(u8, u8, &[u8])] = &[
     (0x34, 0, &[0x02, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
     (0x35, 0, &[0x02, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
     (0x37, 0, &[0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x3b, 0, &[0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x3c, 0, &[0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0]),
     (0x41, 0, &[0x18, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0]),
     (0x42, 0, &[0x01, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0]),
+    (0x48, 0x01, &[0xa1, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x48, 0x02, &[0xa2, 0, 0, 0, 0, 0, 0, 0, 0]),
+    (0x48, 0x1f, &[0xbf, 0, 0, 0, 0, 0, 0, 0, 0]),
     (0x4d, 0, &[0x01, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0]),
     (0x55, 0, &[0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x56, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    (0x57, 0, &[0, 0, 0, 0, 0, 0, 0, 0, 0]),
     (0x5a, 0, &[0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x5e, 0, &[0, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x5e, 1, &[1, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x5e, 2, &[2, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x5e, 3, &[3, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
+    (0x5f, 0, &[0, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 1, &[1, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 2, &[2, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 3, &[3, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 4, &[4, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 5, &[5, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 6, &[6, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x5f, 7, &[7, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
+    (0x83, 0, &[0x00, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
+    (0x84, 0, &[0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
+    (0x84, 3, &[0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
     (0x88, 0, &sixteen(0x1c)),
     (0x89, 0, &[0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x1f, 0]),
     (0x8a, 0, &sixteen(0x18)),
@@ -716,46 +749,9 @@ const USAGE: &[(u8, u8, &[u8])] = &[
     (0xb7, 0, &[0x1f, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
 ];
 
-/// The same of the commands that a disk has only where the engine knows all its I_T nexuses.
-const SHARED: &[(u8, u8, &[u8])] = &[
-    (0x16, 0, &[0; 5]),
-    (0x17, 0, &[0; 5]),
-    (0x56, 0, &[0; 9]),
-    (0x57, 0, &[0; 9]),
-    (0x5e, 0, &[0x00, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
-    (0x5e, 1, &[0x01, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
-    (0x5e, 2, &[0x02, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
-    (0x5e, 3, &[0x03, 0, 0, 0, 0, 0, 0xff, 0xff, 0]),
-    (0x5f, 0, &[0x00, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
-    (0x5f, 1, &[0x01, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
-    (0x5f, 2, &[0x02, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
-    (0x5f, 3, &[0x03, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
-    (0x5f, 4, &[0x04, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
-    (0x5f, 5, &[0x05, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
-    (0x5f, 6, &[0x06, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
-    (0x5f, 7, &[0x07, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0]),
-    (0x83, 0, &[0x00, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
-    (0x84, 0, &[0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
-    (0x84, 3, &[0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
-];
-
-/// Returns whether a command has a service action.
-fn has_action(code: u8, action: u8) -> bool {
-    action != 0 || matches!(code, 0x5e | 0x5f | 0x83 | 0x84)
-}
-
-type Row = (u8, u8, &'static [u8]);
-
-/// A disk whose engine knows all I_T nexuses, and the usage data of what it has; the same of one whose engine does not.
-fn disks_with_usage() -> [(Disk, &'static [Row]); 2] {
-    let mut shared = numbered(8);
-    shared.host.shared = Some(Shared::default().into());
-    [(shared, SHARED), (numbered(8), USAGE)]
-}
-
-/// Each row with its disk.
-fn rows_of<'a>(disks: &'a [(Disk, &'static [Row])]) -> impl Iterator<Item = (&'a Disk, Row)> {
-    disks.iter().flat_map(|(disk, rows)| rows.iter().map(move |row| (disk, *row)))
+/// Whether the commands of an operation code have service actions.
+fn has_actions(code: u8) -> bool {
+    matches!(code, 0x48 | 0x5e | 0x5f | 0x83 | 0x84 | 0x9e | 0xa3 | 0xa4)
 }
 
 const TEN_READ: [u8; 9] = [0x1c, 0xff, 0xff, 0xff, 0xff, 0x1f, 0xff, 0xff, 0];
@@ -810,30 +806,29 @@ const ATA: [u8; 4] = [0x85, 0xa1, 0x01, 0x0b];
 
 #[test]
 fn all_supported_operation_codes() {
-    let of_all_engines = COMMANDS.iter().filter(|row| row.disks != Disks::Shared).count();
-    let [(shared, _), (mut disk, _)] = disks_with_usage();
-    let all = all_codes(&shared, false);
-    for &(code, action, usage) in USAGE.iter().chain(SHARED) {
-        let row = (code, action.into(), has_action(code, action), usage.len() as u16 + 1);
-        assert!(all.contains(&row), "{row:02x?}");
-    }
-    assert_eq!(all.len(), USAGE.len() + SHARED.len(), "the usage data of each command stands above");
+    let mut disk = shared(8);
+    let of_shared =
+        COMMANDS.iter().filter(|row| matches!(row.disks, Disks::Shared | Disks::SharedThin)).count();
     for timeouts in [false, true] {
         let all = all_codes(&disk, timeouts);
         assert!(all.is_sorted(), "by operation code and service action");
         for &(code, action, usage) in USAGE {
-            let row = (code, action.into(), action != 0, usage.len() as u16 + 1);
+            let row = (code, action.into(), has_actions(code), usage.len() as u16 + 1);
             assert!(all.contains(&row), "{row:02x?}");
         }
         assert_eq!(all.len(), USAGE.len(), "the usage data of each command stands above");
         assert!(all.iter().all(|row| !ATA.contains(&row.0)));
         disk.entry = "/x=sata";
-        assert_eq!(all_codes(&disk, timeouts).len(), of_all_engines - 2, "no target port groups");
+        let of_sata = COMMANDS.len() - of_shared - 2;
+        assert_eq!(all_codes(&disk, timeouts).len(), of_sata, "no reservations, no target port groups");
         disk.entry = "/x=scsi";
     }
+    disk.host.shared = None;
+    let all = all_codes(&disk, true);
+    assert_eq!(all.len(), COMMANDS.len() - ATA.len() - of_shared);
     disk.host.thin = false;
     let all = all_codes(&disk, true);
-    assert_eq!(all.len(), of_all_engines - ATA.len() - 1);
+    assert_eq!(all.len(), COMMANDS.len() - ATA.len() - of_shared - 1);
     assert!(all.iter().all(|row| row.0 != 0x42), "a thick disk has no UNMAP");
 }
 
@@ -843,17 +838,22 @@ fn every_command_is_in_the_documentation() {
     let text = words.join(" ");
     for row in COMMANDS {
         let name = row.name.split('(').next().expect("it has a name");
-        assert!(text.contains(name), "docs/scsi.md does not say what {name} does");
+        // A service action stands after the command.
+        for part in name.split(", ") {
+            assert!(text.contains(part), "docs/scsi.md does not say what {name} does");
+        }
     }
 }
 
 #[test]
 fn one_supported_operation_code() {
-    let disks = disks_with_usage();
+    let disk = numbered(8);
     let timeouts = [0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    for (disk, (code, action, usage)) in rows_of(&disks) {
+    let shared = shared(8);
+    for &(code, action, usage) in USAGE {
+        let disk = &shared;
         let expected = [&[0, 0x03, 0, usage.len() as u8 + 1, code][..], usage].concat();
-        let (right, wrong) = if has_action(code, action) { (2, 1) } else { (1, 2) };
+        let (right, wrong) = if has_actions(code) { (2, 1) } else { (1, 2) };
         for options in [right, 3] {
             let reply = disk.read(&report_codes(options, code, action.into(), 512), 512).good();
             assert_eq!(reply, expected, "{code:02x}");
@@ -866,7 +866,6 @@ fn one_supported_operation_code() {
         assert_eq!(reply.check(), cdb_field(2, 2), "{code:02x}");
     }
     let none = [0, 1, 0, 0];
-    let [_, (disk, _)] = &disks;
     for (options, code, action) in [
         (1, 0x04, 0),
         (2, 0x04, 0),
@@ -915,14 +914,14 @@ fn thick_disks_say_so_everywhere() {
 
 #[test]
 fn every_reserved_bit_is_refused() {
-    let disks = disks_with_usage();
-    for (disk, (code, action, usage)) in rows_of(&disks) {
+    let disk = shared(8);
+    for &(code, action, usage) in USAGE {
         let mut cdb = vec![code];
         cdb.resize(usage.len() + 1, 0);
         cdb[1] = action;
         for (place, &mask) in (1..).zip(usage) {
             // A wrong service action is another command.
-            let looked_at = if place == 1 && has_action(code, action) { mask | 0x1f } else { mask };
+            let looked_at = if place == 1 && has_actions(code) { mask | 0x1f } else { mask };
             for bit in (0..8).filter(|bit| looked_at & 1 << bit == 0) {
                 let mut cdb = cdb.clone();
                 cdb[place] |= 1 << bit;
@@ -937,7 +936,7 @@ fn every_reserved_bit_is_refused() {
             }
         }
     }
-    assert!(disks.iter().all(|(disk, _)| disk.host.changed.get().is_none()));
+    assert_eq!(disk.host.changed.get(), None);
 }
 
 #[test]
@@ -2080,7 +2079,7 @@ fn allowed(code: u8) -> Allowed {
         | 0x37
         | 0x3c
         | 0x3e
-        | 0x43..=0x48
+        | 0x43..=0x47
         | 0x4a
         | 0x4b
         | 0x4d
@@ -2103,8 +2102,9 @@ fn allowed(code: u8) -> Allowed {
         | 0xba
         | 0xbc
         | 0xbe => Allowed::Anyone,
-        // The kernel lets anyone send 42h, which is READ SUB-CHANNEL of a CD: a disk takes it for UNMAP.
-        0x42 => Allowed::Writer,
+        // The kernel lets anyone send 42h and 48h, which are READ SUB-CHANNEL and PLAY AUDIO TRACK INDEX of a CD: a disk takes
+        // them for UNMAP and SANITIZE.
+        0x42 | 0x48 => Allowed::Writer,
         0x04 | 0x0a | 0x0d | 0x15 | 0x19 | 0x1e | 0x2a | 0x2e | 0x35 | 0x3f | 0x41 | 0x4c | 0x53 | 0x54
         | 0x55 | 0x58 | 0x5b | 0x5d | 0x8a | 0x93 | 0x94 | 0xa1 | 0xa2 | 0xa6 | 0xa7 | 0xaa | 0xae | 0xb6
         | 0xbb | 0xbf | 0xea => Allowed::Writer,

@@ -145,6 +145,8 @@ pub struct MemoryHost {
     pub copies_too_late: Cell<u32>,
     /// What the I_T nexuses share; none if the engine does not know them.
     pub shared: Option<RefCell<Shared>>,
+    /// Whether what they share cannot be reached.
+    pub is_shared_lost: Cell<bool>,
     /// How often a command waited for those that others had begun.
     pub waits: Cell<u32>,
     /// The other listed devices.
@@ -153,7 +155,14 @@ pub struct MemoryHost {
     pub opened: RefCell<Vec<bool>>,
     /// The error that they fail to open it for writing with.
     pub not_writable: Option<Errno>,
+    /// The error that waiting for them ends with.
+    pub wait_fails: Cell<Option<Errno>>,
+    /// What happens after each change of the backing device.
+    pub after_change: Option<AfterChange>,
 }
+
+/// What happens after a change of the backing device.
+pub type AfterChange = Box<dyn Fn(&MemoryHost)>;
 
 impl MemoryHost {
     /// A backing device of this size that holds nothing, and a caller that may do anything.
@@ -185,10 +194,13 @@ impl MemoryHost {
             copies_left: Cell::new(None),
             copies_too_late: Cell::new(0),
             shared: None,
+            is_shared_lost: Cell::new(false),
             waits: Cell::new(0),
             peers: Vec::new(),
             opened: RefCell::default(),
             not_writable: None,
+            wait_fails: Cell::new(None),
+            after_change: None,
         }
     }
 
@@ -263,6 +275,17 @@ impl MemoryHost {
         Ok(Some(done))
     }
 
+    fn reach_shared(&self) -> Result<&RefCell<Shared>, Errno> {
+        self.shared.as_ref().filter(|_| !self.is_shared_lost.get()).ok_or(Errno::EIO)
+    }
+
+    fn has_changed(&self, how: &'static str, offset: u64, length: u64) {
+        self.changed.set(Some((how, offset, length)));
+        if let Some(after_change) = &self.after_change {
+            after_change(self);
+        }
+    }
+
     /// Puts bytes at [`BASE`].
     pub fn put(&self, bytes: &[u8]) {
         self.memory.borrow_mut()[..bytes.len()].copy_from_slice(bytes);
@@ -300,8 +323,7 @@ impl MemoryHost {
         let entry = Entry::parse(entry.as_bytes()).expect("the entry is right");
         let device = Device { entry: &entry, index: 3, settings, nexus };
         // Only an engine whose caller is its own process, which does not go away, tries this first.
-        let tries_directly =
-            request == disk::request::SG_IO && self.copies_left.get().is_none() && self.shared.is_none();
+        let tries_directly = request == disk::request::SG_IO && self.copies_left.get().is_none();
         let done = tries_directly.then(|| disk::sg_io::read_or_write(&device, self, argument)).flatten();
         done.unwrap_or_else(|| disk::answer(&device, self, request, argument))
     }
@@ -330,18 +352,16 @@ impl Nexuses for MemoryHost {
     }
 
     fn look<R>(&self, look: impl FnOnce(&Shared) -> R) -> Result<R, Errno> {
-        let shared = self.shared.as_ref().ok_or(Errno::EOPNOTSUPP)?;
-        Ok(look(&shared.borrow()))
+        Ok(look(&self.reach_shared()?.borrow()))
     }
 
     fn change<R>(&self, change: impl FnOnce(&mut Shared) -> R) -> Result<R, Errno> {
-        let shared = self.shared.as_ref().ok_or(Errno::EOPNOTSUPP)?;
-        Ok(change(&mut shared.borrow_mut()))
+        Ok(change(&mut self.reach_shared()?.borrow_mut()))
     }
 
     fn wait_for_others(&self, _: u32) -> Result<(), Errno> {
         self.waits.set(self.waits.get() + 1);
-        Ok(())
+        self.wait_fails.get().map_or(Ok(()), Err)
     }
 }
 
@@ -471,7 +491,7 @@ impl Backing for MemoryHost {
             return Err(Errno::EIO);
         }
         self.content.borrow_mut()[part.clone()].copy_from_slice(&from[..part.len()]);
-        self.changed.set(Some((if durable { "durable write" } else { "write" }, offset, from.len() as u64)));
+        self.has_changed(if durable { "durable write" } else { "write" }, offset, from.len() as u64);
         Ok(())
     }
 
@@ -537,7 +557,7 @@ impl Backing for MemoryHost {
         self.fails_whole(Call::Discard, offset, length)?;
         let part = self.content_part(offset, length);
         self.content.borrow_mut()[part].fill(0);
-        self.changed.set(Some(("discard", offset, length)));
+        self.has_changed("discard", offset, length);
         Ok(())
     }
 
@@ -545,7 +565,7 @@ impl Backing for MemoryHost {
         self.fails_whole(Call::Zero, offset, length)?;
         let part = self.content_part(offset, length);
         self.content.borrow_mut()[part].fill(0);
-        self.changed.set(Some(("zero", offset, length)));
+        self.has_changed("zero", offset, length);
         Ok(())
     }
 

@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 pub mod ata;
+pub mod cluster;
 pub mod host;
 pub mod sense;
 pub mod sg_io;
 
+pub use cluster::Cluster;
 pub use host::{Call, ERRNOS, Fault, MemoryHost};
 pub use sg_io::Disk;
 

@@ -81,6 +81,8 @@ pub struct Reply {
 pub const CHECK_CONDITION: u8 = 2;
 /// The SCSI status BUSY.
 pub const BUSY: u8 = 8;
+/// The SCSI status RESERVATION CONFLICT.
+pub const RESERVATION_CONFLICT: u8 = 0x18;
 /// The host status `DID_NO_CONNECT`.
 pub const NO_CONNECT: u16 = 1;
 /// The host status `DID_ERROR`.
@@ -92,6 +94,12 @@ impl Reply {
     pub fn good(self) -> Vec<u8> {
         assert_eq!((self.status, self.host_status), (0, 0), "{:02x?}", self.sense);
         self.data
+    }
+
+    /// Checks that the command ended with RESERVATION CONFLICT, and that no data was transferred.
+    #[track_caller]
+    pub fn conflict(&self) {
+        assert_eq!((self.status, self.host_status), (RESERVATION_CONFLICT, 0), "{:02x?}", self.sense);
     }
 
     /// Returns the sense data of a command that ended with CHECK CONDITION.

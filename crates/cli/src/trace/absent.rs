@@ -1,16 +1,10 @@
 //! Commands that the disk is known not to have (docs/scsi.md, docs/ata.md): programs may well ask for them.
 
 /// SCSI commands by operation code (SPC-4, SBC-3).
-const SCSI: [(u8, &str); 14] = [
-    (0x04, "FORMAT UNIT"),
+const SCSI: [(u8, &str); 8] = [
     (0x07, "REASSIGN BLOCKS"),
     (0x1c, "RECEIVE DIAGNOSTIC RESULTS"),
-    (0x3b, "WRITE BUFFER"),
-    (0x3c, "READ BUFFER"),
-    (0x48, "SANITIZE"),
     (0x4c, "LOG SELECT"),
-    (0x5e, "PERSISTENT RESERVE IN"),
-    (0x5f, "PERSISTENT RESERVE OUT"),
     (0x83, "EXTENDED COPY"),
     (0x84, "RECEIVE COPY RESULTS"),
     (0x95, "ZONE MANAGEMENT IN"),

@@ -9,7 +9,7 @@ use crate::abi::{Abi, BlkpgIoctlArg, Long};
 use crate::device::Device;
 use crate::errno::Errno;
 use crate::host::{Capability, Host, Medium};
-use crate::scsi::reservation::conflicts;
+use crate::scsi::reservation::refusal_to_write;
 
 /// The largest block size of the page cache: a page.
 const PAGE: u32 = 4096;
@@ -19,8 +19,12 @@ const READ_AHEAD: u64 = 256;
 
 #[inline(never)]
 pub(crate) fn answer(device: &Device<'_>, host: &impl Host, request: u32, argument: u64) -> Answer {
-    if matches!(request, BLKDISCARD | BLKSECDISCARD | BLKZEROOUT) && conflicts(device, host) {
-        return Answer::Error(Errno::EBADE);
+    let writes = matches!(request, BLKDISCARD | BLKSECDISCARD | BLKZEROOUT);
+    // Whoever may not write is refused for that, before the disk is asked.
+    if writes && host.writable() && !device.entry.read_only {
+        if let Some(errno) = refusal_to_write(device, host) {
+            return Answer::Error(errno);
+        }
     }
     match request {
         BLKGETSIZE64 | BLKGETSIZE64_32 | BLKGETSIZE | BLKSSZGET | BLKPBSZGET | BLKBSZGET | BLKIOMIN

@@ -15,8 +15,11 @@ use crate::scsi::task::Outcome;
 /// `PR_FL_IGNORE_KEY` (include/uapi/linux/pr.h), the only flag.
 const IGNORE_KEY: u32 = 1;
 
+/// `PR_STS_IOERR`: the disk refuses the request, or cannot carry it out.
+const IO_ERROR: u8 = 0x02;
+
 /// Answers a request. Where a reservation of another I_T nexus conflicts with it, the result is the status
-/// RESERVATION CONFLICT, as sd returns it.
+/// RESERVATION CONFLICT, as sd returns it (`sd_scsi_to_pr_err`).
 pub(crate) fn answer(
     device: &Device<'_>,
     host: &impl Host,
@@ -49,14 +52,13 @@ pub(crate) fn answer(
         }
         IOC_PR_RESERVE => {
             let PrReservation { key, r#type, flags } = host.fetch(argument)?;
-            // sd reserves whatever the key was.
-            check_flags(flags, IGNORE_KEY)?;
-            Change::Reserve { key, wanted: reservation_type(r#type)? }
+            check_flags(flags, 0)?;
+            Change::Reserve { key, wanted: reservation_type(r#type) }
         }
         IOC_PR_RELEASE => {
             let PrReservation { key, r#type, flags } = host.fetch(argument)?;
             check_flags(flags, 0)?;
-            Change::Release { key, named: Some(reservation_type(r#type)?) }
+            Change::Release { key, named: reservation_type(r#type) }
         }
         IOC_PR_CLEAR => {
             let PrClear { key, flags, .. } = host.fetch(argument)?;
@@ -67,15 +69,18 @@ pub(crate) fn answer(
             let PrPreempt { old_key, new_key, r#type, flags } = host.fetch(argument)?;
             check_flags(flags, 0)?;
             let abort = request == IOC_PR_PREEMPT_ABORT;
-            Change::Preempt { key: old_key, victims: new_key, wanted: reservation_type(r#type)?, abort }
+            Change::Preempt { key: old_key, victims: new_key, wanted: reservation_type(r#type), abort }
         }
     };
-    match change(host, device.nexus.number, &[], &wanted, 0) {
+    match change(host, device.nexus.number, None, &wanted, 0) {
         Ok(()) => Ok(0),
         Err(Outcome::ReservationConflict) => Ok(RESERVATION_CONFLICT.into()),
-        Err(Outcome::CheckCondition(_)) => Err(Errno::EINVAL),
+        // INVALID FIELD IN CDB, INVALID FIELD IN PARAMETER LIST, and qualifiers of these.
+        Err(Outcome::CheckCondition(sense)) if matches!(sense.asc_ascq >> 8, 0x24 | 0x26) => {
+            Err(Errno::EINVAL)
+        }
         Err(Outcome::CallerFault(errno)) => Err(errno),
-        Err(_) => Err(Errno::EIO),
+        Err(_) => Ok(IO_ERROR.into()),
     }
 }
 
@@ -83,15 +88,15 @@ fn check_flags(flags: u32, known: u32) -> Result<(), Errno> {
     if flags & !known == 0 { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
 }
 
-/// Returns the type of an `enum pr_type`.
-fn reservation_type(number: u32) -> Result<Type, Errno> {
+/// Returns the type of an `enum pr_type`. The disk refuses none where it needs one.
+fn reservation_type(number: u32) -> Option<Type> {
     match number {
-        1 => Ok(Type::WriteExclusive),
-        2 => Ok(Type::ExclusiveAccess),
-        3 => Ok(Type::WriteExclusiveRegistrantsOnly),
-        4 => Ok(Type::ExclusiveAccessRegistrantsOnly),
-        5 => Ok(Type::WriteExclusiveAllRegistrants),
-        6 => Ok(Type::ExclusiveAccessAllRegistrants),
-        _ => Err(Errno::EINVAL),
+        1 => Some(Type::WriteExclusive),
+        2 => Some(Type::ExclusiveAccess),
+        3 => Some(Type::WriteExclusiveRegistrantsOnly),
+        4 => Some(Type::ExclusiveAccessRegistrantsOnly),
+        5 => Some(Type::WriteExclusiveAllRegistrants),
+        6 => Some(Type::ExclusiveAccessAllRegistrants),
+        _ => None,
     }
 }

@@ -11,6 +11,8 @@ use crate::errno::Errno;
 use crate::host::{Capability, Host};
 use crate::identity;
 use crate::sat;
+use crate::scsi::command::has_reservations;
+use crate::shared::Shared;
 
 /// The version of the sg interface of the kernel's disks: 3.5.39 (`sg_version_num`).
 const SG_VERSION: i32 = 30527;
@@ -89,7 +91,8 @@ fn longest_transfer(host: &impl Host) -> Result<u32, Errno> {
 }
 
 /// Answers `SG_SCSI_RESET` (drivers/scsi/scsi_error.c, `scsi_ioctl_reset`): a reset that the
-/// adapter has succeeds and does nothing. libata has only a reset of the host.
+/// adapter has succeeds and does nothing but end the reservation of RESERVE. libata has only a reset of
+/// the host.
 fn reset(device: &Device<'_>, host: &impl Host, scope: impl Fn() -> Result<i32, Errno>) -> Result<(), Errno> {
     const DO_NOT_ESCALATE: i32 = 0x100;
     const NOTHING: i32 = 0;
@@ -101,5 +104,11 @@ fn reset(device: &Device<'_>, host: &impl Host, scope: impl Fn() -> Result<i32, 
     let scope = scope()?;
     let is_known = matches!(scope & !DO_NOT_ESCALATE, NOTHING..=TARGET);
     let has_reset = device.entry.kind == Kind::Scsi || matches!(scope & !DO_NOT_ESCALATE, NOTHING | HOST);
-    if is_known && (has_reset || scope & DO_NOT_ESCALATE == 0) { Ok(()) } else { Err(Errno::EIO) }
+    if !is_known || !has_reset && scope & DO_NOT_ESCALATE != 0 {
+        return Err(Errno::EIO);
+    }
+    if scope & !DO_NOT_ESCALATE != NOTHING && has_reservations(device, host) {
+        host.change(Shared::reset)?;
+    }
+    Ok(())
 }

@@ -54,7 +54,7 @@ impl<H: Host> Task<'_, H> {
         self.byte(0) >= 0x20 && self.byte(1) & 0x08 != 0
     }
 
-    fn check_writable(&self) -> CommandResult {
+    pub(super) fn check_writable(&self) -> CommandResult {
         if self.is_protected()? { Err(Sense::WRITE_PROTECTED.into()) } else { Ok(()) }
     }
 

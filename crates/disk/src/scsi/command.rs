@@ -94,6 +94,14 @@ pub enum Operation {
     ReceiveCopyStatus,
     /// RECEIVE COPY OPERATING PARAMETERS
     ReceiveCopyParameters,
+    /// READ BUFFER
+    ReadBuffer,
+    /// WRITE BUFFER
+    WriteBuffer,
+    /// SANITIZE
+    Sanitize,
+    /// FORMAT UNIT
+    FormatUnit,
 }
 
 /// The permission that a command needs (`scsi_cmd_allowed` in the kernel's
@@ -124,8 +132,8 @@ pub enum DataPhase {
     None,
     /// Parameter data from the disk, cut at the allocation length if the CDB has one.
     In(Option<Field>),
-    /// A parameter list of this length.
-    Out(Field),
+    /// A parameter list; of this length if the CDB has one.
+    Out(Option<Field>),
     /// Logical blocks from the disk.
     BlocksIn,
     /// Logical blocks to the disk.
@@ -180,6 +188,8 @@ pub enum Disks {
     Atomic,
     /// Disks of kind `scsi` whose engine knows all I_T nexuses.
     Shared,
+    /// Those of them that are thin-provisioned.
+    SharedThin,
 }
 
 /// A row of the table.
@@ -333,7 +343,17 @@ impl Command {
 
     /// It receives a parameter list that may be recorded; its length is here.
     const fn data_out(self, at: u8, bytes: u8) -> Command {
-        Command { data: DataPhase::Out(self.field(at, bytes)), recorded: true, ..self }
+        Command { data: DataPhase::Out(Some(self.field(at, bytes))), recorded: true, ..self }
+    }
+
+    /// It receives a parameter list whose header says how long it is.
+    const fn data_out_by_header(self) -> Command {
+        Command { data: DataPhase::Out(None), ..self }
+    }
+
+    /// A trace does not record its data, which is the caller's.
+    const fn not_recorded(self) -> Command {
+        Command { recorded: false, ..self }
     }
 
     /// It changes the state of the disk if these bits of the CDB are not 0.
@@ -458,6 +478,7 @@ pub(super) fn has(device: &Device<'_>, host: &impl Host, row: &Command) -> bool 
         Disks::Thin => is_thin(host),
         Disks::Atomic => atomic_blocks(device, host).is_some(),
         Disks::Shared => has_reservations(device, host),
+        Disks::SharedThin => has_reservations(device, host) && is_thin(host),
     }
 }
 
@@ -467,14 +488,14 @@ pub(crate) fn has_reservations(device: &Device<'_>, host: &impl Host) -> bool {
     host.are_known() && device.entry.kind == Kind::Scsi
 }
 
-/// Returns the permission for an operation code without a row, as in the kernel's filter. The disk
-/// rejects what passes it.
+/// Returns the permission for an operation code without a row, as in the kernel's filter, but for other
+/// service actions of SANITIZE: see its rows. The disk rejects what passes it.
 pub fn permission_without_row(operation_code: u8) -> Permission {
     match operation_code {
-        0x1c | 0x23 | 0x3c | 0x3e | 0x42 | 0x43 | 0x44 | 0x45 | 0x46 | 0x47 | 0x48 | 0x4a | 0x4b | 0x4e
-        | 0x51 | 0x52 | 0x5c | 0x95 | 0x9e | 0xa3 | 0xa4 | 0xac | 0xad | 0xb9 | 0xba | 0xbc | 0xbe => Anyone,
-        0x04 | 0x0d | 0x19 | 0x3f | 0x4c | 0x53 | 0x54 | 0x58 | 0x5b | 0x5d | 0x94 | 0xa1 | 0xa2 | 0xa6
-        | 0xa7 | 0xb6 | 0xbb | 0xbf | 0xea => Writer,
+        0x1c | 0x23 | 0x3c | 0x3e | 0x42 | 0x43 | 0x44 | 0x45 | 0x46 | 0x47 | 0x4a | 0x4b | 0x4e | 0x51
+        | 0x52 | 0x5c | 0x95 | 0x9e | 0xa3 | 0xa4 | 0xac | 0xad | 0xb9 | 0xba | 0xbc | 0xbe => Anyone,
+        0x04 | 0x0d | 0x19 | 0x3f | 0x48 | 0x4c | 0x53 | 0x54 | 0x58 | 0x5b | 0x5d | 0x94 | 0xa1 | 0xa2
+        | 0xa6 | 0xa7 | 0xb6 | 0xbb | 0xbf | 0xea => Writer,
         _ => RawIo,
     }
 }
@@ -559,6 +580,9 @@ pub static COMMANDS: &[Command] = &[
         .data_in(4, 1)
         .needs(Needs::Nothing)
         .tolerates(Everything),
+    row("FORMAT UNIT", FormatUnit, Writer, &[0x04, 0x3f, 0, 0, 0, 0])
+        .data_out_by_header()
+        .only_on(Disks::Shared),
     row("READ(6)", Read, Anyone, &[0x08, 0x1f, F, F, F, 0]).blocks_in(SIX),
     row("WRITE(6)", Write, Writer, &[0x0a, 0x1f, F, F, F, 0]).blocks_out(SIX),
     row("SEEK(6)", Reposition, RawIo, &[0x0b, 0x1f, F, F, 0, 0]).reads().only_on(Disks::Sata),
@@ -604,9 +628,30 @@ pub static COMMANDS: &[Command] = &[
     row("PRE-FETCH(10)", PreFetch, RawIo, &ten(0x34, 0x02)).range(TEN).reads(),
     row("SYNCHRONIZE CACHE(10)", SynchronizeCache, Writer, &ten(0x35, 0x02)).range(TEN).changes_state(),
     row("READ DEFECT DATA(10)", ReadDefectData, Anyone, &[0x37, 0, 0x1f, 0, 0, 0, 0, F, F, 0]).data_in(7, 2),
+    row("WRITE BUFFER", WriteBuffer, RawIo, &[0x3b, 0x1f, F, F, F, F, F, F, F, 0])
+        .data_out(6, 3)
+        .not_recorded()
+        .changes_state()
+        .needs(Needs::Device)
+        .only_on(Disks::Shared),
+    row("READ BUFFER", ReadBuffer, Anyone, &[0x3c, 0x1f, F, F, F, F, F, F, F, 0])
+        .data_in(6, 3)
+        .not_recorded()
+        .needs(Needs::Device)
+        .only_on(Disks::Shared),
     row("WRITE SAME(10)", WriteSame, Writer, &ten(0x41, 0x18)).blocks_out(TEN),
     // The kernel's filter takes it for READ SUB-CHANNEL of a CD, which anyone may send.
     row("UNMAP", Unmap, Writer, &[0x42, 0x01, 0, 0, 0, 0, 0x1f, F, F, 0]).data_out(7, 2).only_on(Disks::Thin),
+    // The kernel's filter takes it for PLAY AUDIO TRACK INDEX of a CD, which anyone may send.
+    action("SANITIZE, OVERWRITE", Sanitize, Writer, &[0x48, 0xa1, 0, 0, 0, 0, 0, F, F, 0])
+        .data_out(7, 2)
+        .only_on(Disks::Shared),
+    action("SANITIZE, BLOCK ERASE", Sanitize, Writer, &[0x48, 0xa2, 0, 0, 0, 0, 0, 0, 0, 0])
+        .only_on(Disks::SharedThin),
+    action("SANITIZE, EXIT FAILURE MODE", Sanitize, Writer, &[0x48, 0xbf, 0, 0, 0, 0, 0, 0, 0, 0])
+        .changes_state()
+        .needs(Needs::Device)
+        .only_on(Disks::Shared),
     // SP saves the parameters.
     row("LOG SENSE", LogSense, Anyone, &[0x4d, 0x01, F, F, 0, F, F, F, F, 0])
         .data_in(7, 2)

@@ -44,7 +44,8 @@ pub(crate) fn read_or_write<H: Host>(
     host: &H,
     command: ExecuteCommand,
 ) -> Option<(Outcome, u64)> {
-    let row = command.row.filter(|row| row.is_frequent())?;
+    // A reservation or an operation of another nexus would have to be looked at.
+    let row = command.row.filter(|row| row.is_frequent() && !has_reservations(device, host))?;
     let capacity = cached_capacity(device, host, host.bytes().ok()?)?;
     let mut task = Task::new(device, host, row, command, capacity);
     if !device.nexus.is_current(capacity.blocks, capacity.block_size) || task.check_cdb().is_err() {
@@ -89,20 +90,16 @@ impl<H: Host> Task<'_, H> {
     ) -> CommandResult {
         let Command { operation, reports_unit_attention, .. } = *self.row;
         let attention = if is_known && reports_unit_attention { self.unit_attention() } else { None };
-        let attention = match attention {
-            None if reports_unit_attention && has_reservations(self.device, self.host) => {
-                self.shared_attention()?
-            }
-            attention => attention,
+        let ready = match attention {
+            Some(sense) => Err(sense.into()),
+            None if has_reservations(self.device, self.host) => self.check_shared(),
+            None => Ok(()),
         };
-        if let Some(sense) = attention {
-            return match operation {
-                Operation::RequestSense => self.request_sense(sense),
-                _ => Err(sense.into()),
-            };
-        }
-        if has_reservations(self.device, self.host) {
-            self.check_reservations()?;
+        match ready {
+            Err(Outcome::CheckCondition(sense)) if operation == Operation::RequestSense => {
+                return self.request_sense(sense);
+            }
+            ready => ready?,
         }
         self.check_cdb()?;
         if let Some(done) = translate(self) {
@@ -138,27 +135,35 @@ impl<H: Host> Task<'_, H> {
             Operation::SetTargetPortGroups => self.set_target_port_groups(),
             Operation::ReportOperationCodes => self.report_operation_codes(),
             Operation::ReportTaskManagement => self.report_task_management(),
+            Operation::AtaPassThrough => Err(Sense::INVALID_COMMAND_OPERATION_CODE.into()),
             Operation::Reserve
             | Operation::Release
             | Operation::PersistentReserveIn
             | Operation::PersistentReserveOut
-                if has_reservations(self.device, self.host) =>
-            {
-                self.reservation_command()
-            }
-            Operation::ExtendedCopy | Operation::ReceiveCopyStatus | Operation::ReceiveCopyParameters
-                if has_reservations(self.device, self.host) =>
-            {
-                self.copy_command()
-            }
-            Operation::AtaPassThrough
             | Operation::ExtendedCopy
             | Operation::ReceiveCopyStatus
             | Operation::ReceiveCopyParameters
-            | Operation::Reserve
-            | Operation::Release
-            | Operation::PersistentReserveIn
-            | Operation::PersistentReserveOut => Err(Sense::INVALID_COMMAND_OPERATION_CODE.into()),
+            | Operation::ReadBuffer
+            | Operation::WriteBuffer
+            | Operation::Sanitize
+            | Operation::FormatUnit => self.shared_command(),
+        }
+    }
+
+    /// Carries out a command that exists only where the engine knows all I_T nexuses.
+    fn shared_command(&mut self) -> CommandResult {
+        if !has_reservations(self.device, self.host) {
+            return Err(Sense::INVALID_COMMAND_OPERATION_CODE.into());
+        }
+        match self.row.operation {
+            Operation::ExtendedCopy | Operation::ReceiveCopyStatus | Operation::ReceiveCopyParameters => {
+                self.copy_command()
+            }
+            Operation::ReadBuffer => self.read_buffer(),
+            Operation::WriteBuffer => self.write_buffer(),
+            Operation::Sanitize => self.sanitize(),
+            Operation::FormatUnit => self.format_unit(),
+            _ => self.reservation_command(),
         }
     }
 }

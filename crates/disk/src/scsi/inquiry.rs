@@ -10,7 +10,7 @@ use crate::errno::Errno;
 use crate::host::{Host, Provisioning};
 use crate::identity;
 use crate::medium::io::Error;
-use crate::medium::{atomic_blocks, longest_transfer};
+use crate::medium::{atomic_blocks, is_thin, longest_transfer};
 
 /// The most blocks and descriptors of UNMAP.
 pub const MAX_UNMAP_BLOCKS: u32 = 1 << 20;
@@ -89,6 +89,9 @@ const LBPWS10: u8 = 0x20;
 const LBPRZ: u8 = 0x04;
 const THIN: u8 = 0x02;
 
+/// Block Device Characteristics: blocks can be read after SANITIZE with BLOCK ERASE.
+const WABEREQ_COMPLETES: u8 = 0x40;
+
 /// Block Limits: the unmap granularity alignment is valid.
 const UGAVALID: u32 = 0x8000_0000;
 
@@ -151,7 +154,12 @@ pub fn vpd_page(device: &Device<'_>, host: &impl Host, page: u8, out: &mut Respo
         THIRD_PARTY_COPY_PAGE if has_reservations(device, host) => third_party_copy(out),
         0xb0 => limits(device, host, out).map_err(Error::backing)?,
         // Block Device Characteristics: rotation rate and form factor are not reported.
-        0xb1 => out.fill(64),
+        0xb1 => {
+            out.fill(64);
+            if has_reservations(device, host) && is_thin(host) {
+                out.set(7, &[WABEREQ_COMPLETES]);
+            }
+        }
         0xb2 => {
             let provisioning = host.provisioning().map_err(Error::backing)?;
             let thin = (LBPU | LBPWS | LBPWS10 | LBPRZ, THIN);

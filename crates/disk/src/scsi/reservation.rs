@@ -59,6 +59,8 @@ impl From<Refusal> for Outcome {
             Refusal::Conflict => Outcome::ReservationConflict,
             Refusal::InvalidKey => Sense::invalid_field_in_parameter_list(8, None).into(),
             Refusal::InvalidTransportId => Sense::invalid_field_in_parameter_list(24, None).into(),
+            Refusal::InvalidInitiatorPorts => Sense::invalid_field_in_parameter_list(20, Some(3)).into(),
+            Refusal::InvalidType => Sense::invalid_field_in_cdb(2, None).into(),
             Refusal::NothingToMove => Sense::invalid_field_in_cdb(1, Some(4)).into(),
             Refusal::InvalidRelease => Sense::INVALID_RELEASE_OF_PERSISTENT_RESERVATION.into(),
             Refusal::NoResources => Sense::INSUFFICIENT_REGISTRATION_RESOURCES.into(),
@@ -74,10 +76,10 @@ pub(super) fn unreachable(_: Errno) -> Outcome {
 /// What PERSISTENT RESERVE OUT and the kernel's `IOC_PR_…` request.
 pub(crate) enum Change {
     Register { key: Option<u64>, new: u64 },
-    Reserve { key: u64, wanted: Type },
+    Reserve { key: u64, wanted: Option<Type> },
     Release { key: u64, named: Option<Type> },
     Clear { key: u64 },
-    Preempt { key: u64, victims: u64, wanted: Type, abort: bool },
+    Preempt { key: u64, victims: u64, wanted: Option<Type>, abort: bool },
 }
 
 /// Changes the reservations for an I_T nexus. `timeout_ms`: how long PREEMPT AND ABORT waits for the commands
@@ -85,7 +87,7 @@ pub(crate) enum Change {
 pub(crate) fn change(
     host: &impl Host,
     nexus: u64,
-    others: &[u64],
+    others: Option<&[u64]>,
     change: &Change,
     timeout_ms: u32,
 ) -> Result<(), Outcome> {
@@ -109,11 +111,18 @@ pub(crate) fn change(
     }
 }
 
-/// Returns whether a write conflicts with a reservation of another I_T nexus, or that cannot be told.
-pub(crate) fn conflicts(device: &Device<'_>, host: &impl Host) -> bool {
+/// Returns why the block layer's requests cannot write: a reservation of another I_T nexus conflicts, an
+/// operation is in progress or has failed, or that cannot be told.
+pub(crate) fn refusal_to_write(device: &Device<'_>, host: &impl Host) -> Option<Errno> {
+    if !has_reservations(device, host) {
+        return None;
+    }
     let nexus = device.nexus.number;
-    has_reservations(device, host)
-        && host.look(|shared| shared.reservations.conflicts(nexus, Tolerates::Nothing)).unwrap_or(true)
+    let refusal = host.look(|shared| match shared.operation.current() {
+        _ if shared.reservations.conflicts(nexus, Tolerates::Nothing) => Some(Errno::EBADE),
+        operation => operation.map(|_| Errno::EIO),
+    });
+    refusal.unwrap_or(Some(Errno::EIO))
 }
 
 impl<H: Host> Task<'_, H> {
@@ -125,8 +134,20 @@ impl<H: Host> Task<'_, H> {
         self.host.change(|shared| change(&mut shared.reservations)).map_err(unreachable)
     }
 
+    /// Fails if another I_T nexus has caused a unit attention, has reserved the logical unit, or has it
+    /// sanitized or formatted.
+    #[inline(never)]
+    pub(super) fn check_shared(&self) -> CommandResult {
+        let attention = if self.row.reports_unit_attention { self.shared_attention()? } else { None };
+        if let Some(sense) = attention {
+            return Err(sense.into());
+        }
+        self.check_reservations()?;
+        self.check_operation()
+    }
+
     /// Returns the unit attention, reported once, that another I_T nexus has caused.
-    pub(super) fn shared_attention(&self) -> Result<Option<Sense>, Outcome> {
+    fn shared_attention(&self) -> Result<Option<Sense>, Outcome> {
         let nexus = self.device.nexus;
         if nexus.update_mode_changes(self.device.settings.mode_changes()) {
             return Ok(Some(Sense::MODE_PARAMETERS_CHANGED));
@@ -143,8 +164,11 @@ impl<H: Host> Task<'_, H> {
     }
 
     /// Fails if the command conflicts with a reservation of another I_T nexus.
-    pub(super) fn check_reservations(&self) -> CommandResult {
+    fn check_reservations(&self) -> CommandResult {
         let (nexus, tolerates) = (self.device.nexus.number, self.row.tolerated(&self.cdb));
+        if tolerates == Tolerates::Everything {
+            return Ok(());
+        }
         match self.look(|reservations| reservations.conflicts(nexus, tolerates))? {
             true => Err(Outcome::ReservationConflict),
             false => Ok(()),
@@ -215,7 +239,6 @@ impl<H: Host> Task<'_, H> {
     fn persistent_reserve_out(&mut self) -> CommandResult {
         let nexus = self.device.nexus.number;
         let action = self.byte(1) & 0x1f;
-        let wanted = self.byte(2);
         let mut list = [0; LIST + 4 + MOST * TRANSPORT_ID];
         let list = self.receive_parameter_list(&mut list)?;
         if list.len() < LIST {
@@ -240,35 +263,31 @@ impl<H: Host> Task<'_, H> {
         if registers && flags & APTPL != 0 {
             return Err(Sense::invalid_field_in_parameter_list(20, Some(0)).into());
         }
-        let mut others = [0; MOST];
-        let mut count = 0;
+        let mut ids = [0; MOST];
+        let mut others = None;
         if flags & SPEC_I_PT != 0 {
             if action != REGISTER {
-                return Err(Sense::invalid_field_in_parameter_list(20, Some(3)).into());
+                return Err(Refusal::InvalidInitiatorPorts.into());
             }
-            count = self.transport_ids(list.get(LIST..).unwrap_or_default(), LIST, &mut others)?;
+            let count = self.transport_ids(list.get(LIST..).unwrap_or_default(), LIST, &mut ids)?;
+            others = ids.get(..count);
         } else if list.len() != LIST {
             return Err(Sense::PARAMETER_LIST_LENGTH_ERROR.into());
         }
-        let named = || if wanted & 0xf0 == 0 { Type::from_code(wanted) } else { None };
-        let needed = || {
-            named().ok_or(Outcome::from(Sense::invalid_field_in_cdb(
-                2,
-                Some(if wanted & 0xf0 == 0 { 3 } else { 7 }),
-            )))
-        };
+        // The only scope is 0.
+        let wanted = Type::from_code(self.byte(2));
         let request = match action {
             REGISTER => Change::Register { key: Some(key), new },
             REGISTER_AND_IGNORE => Change::Register { key: None, new },
-            RESERVE => Change::Reserve { key, wanted: needed()? },
-            RELEASE => Change::Release { key, named: named() },
+            RESERVE => Change::Reserve { key, wanted },
+            RELEASE => Change::Release { key, named: wanted },
             CLEAR => Change::Clear { key },
             PREEMPT | PREEMPT_AND_ABORT => {
-                Change::Preempt { key, victims: new, wanted: needed()?, abort: action == PREEMPT_AND_ABORT }
+                Change::Preempt { key, victims: new, wanted, abort: action == PREEMPT_AND_ABORT }
             }
             _ => return Err(Sense::invalid_field_in_cdb(1, Some(4)).into()),
         };
-        change(self.host, nexus, others.get(..count).unwrap_or_default(), &request, self.timeout)
+        change(self.host, nexus, others, &request, self.timeout)
     }
 
     fn register_and_move(&mut self, nexus: u64, list: &Move<'_>) -> CommandResult {
@@ -293,8 +312,8 @@ impl<H: Host> Task<'_, H> {
     /// I_T nexuses they name.
     fn transport_ids(&self, list: &[u8], start: usize, nexuses: &mut [u64; MOST]) -> Result<usize, Outcome> {
         let length = u32::from_be_bytes(part(list, 0)) as usize;
-        let ids =
-            list.get(4..).filter(|ids| ids.len() == length).ok_or(Sense::PARAMETER_LIST_LENGTH_ERROR)?;
+        let ids = list.get(4..).and_then(|ids| ids.get(..length));
+        let ids = ids.ok_or(Sense::invalid_field_in_parameter_list(start as u16, None))?;
         let mut count = 0;
         for (place, id) in ids.chunks(TRANSPORT_ID).enumerate() {
             let address = u64::from_be_bytes(part(id, 4));

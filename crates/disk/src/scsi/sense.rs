@@ -2,15 +2,20 @@
 
 use crate::bytes::copy;
 
-/// A field of the CDB or of the parameter list that is wrong (SPC-4, 4.5.2.4.2).
+/// The sense-key specific information (SPC-4, 4.5.2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Field {
-    /// In the CDB, not in the parameter list.
-    pub in_cdb: bool,
-    /// Its first byte.
-    pub byte: u16,
-    /// Its leftmost bit in that byte.
-    pub bit: Option<u8>,
+pub enum Specific {
+    /// A field of the CDB or of the parameter list that is wrong.
+    Field {
+        /// In the CDB, not in the parameter list.
+        in_cdb: bool,
+        /// Its first byte.
+        byte: u16,
+        /// Its leftmost bit in that byte.
+        bit: Option<u8>,
+    },
+    /// How much of an operation is done, in parts of 65,536.
+    Progress(u16),
 }
 
 /// Sense key, additional sense code and qualifier, and what goes with them.
@@ -23,8 +28,8 @@ pub struct Sense {
     /// INFORMATION: the first logical block that is concerned, or an offset. With COPY ABORTED it is
     /// COMMAND-SPECIFIC INFORMATION: the segment descriptor that could not be processed.
     pub information: Option<u64>,
-    /// Which field is wrong.
-    pub field: Option<Field>,
+    /// The sense-key specific information.
+    pub specific: Option<Specific>,
     /// A descriptor of another standard (ATA Status Return: SAT-3, 12.2.2.6).
     pub descriptor: Option<[u8; 14]>,
 }
@@ -45,9 +50,14 @@ named! {
     0x0 0x0000 NO_SENSE "NO ADDITIONAL SENSE INFORMATION"
     0x1 0x001d ATA_PASS_THROUGH_INFORMATION_AVAILABLE "ATA PASS-THROUGH INFORMATION AVAILABLE"
     0x2 0x0400 NOT_READY_CAUSE_NOT_REPORTABLE "LOGICAL UNIT NOT READY, CAUSE NOT REPORTABLE"
+    0x2 0x0404 FORMAT_IN_PROGRESS "LOGICAL UNIT NOT READY, FORMAT IN PROGRESS"
+    0x2 0x041b SANITIZE_IN_PROGRESS "LOGICAL UNIT NOT READY, SANITIZE IN PROGRESS"
     0x2 0x3a00 MEDIUM_NOT_PRESENT "MEDIUM NOT PRESENT"
     0x3 0x1100 UNRECOVERED_READ_ERROR "UNRECOVERED READ ERROR"
     0x3 0x0c00 WRITE_ERROR "WRITE ERROR"
+    0x3 0x3100 MEDIUM_FORMAT_CORRUPTED "MEDIUM FORMAT CORRUPTED"
+    0x3 0x3101 FORMAT_COMMAND_FAILED "FORMAT COMMAND FAILED"
+    0x3 0x3103 SANITIZE_COMMAND_FAILED "SANITIZE COMMAND FAILED"
     0x4 0x4400 INTERNAL_TARGET_FAILURE "INTERNAL TARGET FAILURE"
     0x5 0x1a00 PARAMETER_LIST_LENGTH_ERROR "PARAMETER LIST LENGTH ERROR"
     0x5 0x2000 INVALID_COMMAND_OPERATION_CODE "INVALID COMMAND OPERATION CODE"
@@ -56,6 +66,7 @@ named! {
     0x5 0x2400 INVALID_FIELD_IN_CDB "INVALID FIELD IN CDB"
     0x5 0x2600 INVALID_FIELD_IN_PARAMETER_LIST "INVALID FIELD IN PARAMETER LIST"
     0x5 0x2604 INVALID_RELEASE_OF_PERSISTENT_RESERVATION "INVALID RELEASE OF PERSISTENT RESERVATION"
+    0x5 0x2c00 COMMAND_SEQUENCE_ERROR "COMMAND SEQUENCE ERROR"
     0x5 0x5504 INSUFFICIENT_REGISTRATION_RESOURCES "INSUFFICIENT REGISTRATION RESOURCES"
     0x6 0x2800 NOT_READY_TO_READY_CHANGE "NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED"
     0x6 0x2a01 MODE_PARAMETERS_CHANGED "MODE PARAMETERS CHANGED"
@@ -77,27 +88,33 @@ named! {
     0xa 0x0d03 INCORRECT_COPY_TARGET_DEVICE_TYPE "INCORRECT COPY TARGET DEVICE TYPE"
     0xa 0x260a UNEXPECTED_INEXACT_SEGMENT "UNEXPECTED INEXACT SEGMENT"
     0xb 0x0000 ABORTED_COMMAND "NO ADDITIONAL SENSE INFORMATION"
+    0xb 0x3f0f ECHO_BUFFER_OVERWRITTEN "ECHO BUFFER OVERWRITTEN"
     0xe 0x1d00 MISCOMPARE_DURING_VERIFY_OPERATION "MISCOMPARE DURING VERIFY OPERATION"
 }
 
 impl Sense {
     const fn new(key: u8, asc_ascq: u16) -> Sense {
-        Sense { key, asc_ascq, information: None, field: None, descriptor: None }
+        Sense { key, asc_ascq, information: None, specific: None, descriptor: None }
     }
 
     /// INVALID FIELD IN CDB: this byte, and this bit of it.
     pub const fn invalid_field_in_cdb(byte: u16, bit: Option<u8>) -> Sense {
-        Sense { field: Some(Field { in_cdb: true, byte, bit }), ..Sense::INVALID_FIELD_IN_CDB }
+        Sense::INVALID_FIELD_IN_CDB.with(Specific::Field { in_cdb: true, byte, bit })
     }
 
     /// INVALID FIELD IN PARAMETER LIST: this byte, and this bit of it.
     pub const fn invalid_field_in_parameter_list(byte: u16, bit: Option<u8>) -> Sense {
-        Sense { field: Some(Field { in_cdb: false, byte, bit }), ..Sense::INVALID_FIELD_IN_PARAMETER_LIST }
+        Sense::INVALID_FIELD_IN_PARAMETER_LIST.with(Specific::Field { in_cdb: false, byte, bit })
+    }
+
+    /// The same with sense-key specific information.
+    pub const fn with(self, specific: Specific) -> Sense {
+        Sense { specific: Some(specific), ..self }
     }
 
     /// The same about a byte of the parameter list.
     pub const fn at(self, byte: u16) -> Sense {
-        Sense { field: Some(Field { in_cdb: false, byte, bit: None }), ..self }
+        self.with(Specific::Field { in_cdb: false, byte, bit: None })
     }
 
     /// The same about a logical block, or with an offset.
@@ -107,10 +124,15 @@ impl Sense {
 
     /// The sense-key specific bytes.
     fn sense_key_specific(&self) -> [u8; 3] {
-        let Some(Field { in_cdb, byte, bit }) = self.field else { return [0; 3] };
-        let [high, low] = byte.to_be_bytes();
-        let bit = bit.map_or(0, |bit| 0x08 | (bit & 7));
-        [0x80 | u8::from(in_cdb) << 6 | bit, high, low]
+        let (flags, number) = match self.specific {
+            Some(Specific::Field { in_cdb, byte, bit }) => {
+                (u8::from(in_cdb) << 6 | bit.map_or(0, |bit| 0x08 | (bit & 7)), byte)
+            }
+            Some(Specific::Progress(progress)) => (0, progress),
+            None => return [0; 3],
+        };
+        let [high, low] = number.to_be_bytes();
+        [0x80 | flags, high, low]
     }
 
     /// Returns the sense data and its length: in descriptor format (SPC-4, 4.5.2) if
@@ -139,7 +161,7 @@ impl Sense {
             put(length + 4, &information.to_be_bytes());
             length += 12;
         }
-        if self.field.is_some() {
+        if self.specific.is_some() {
             put(length, &[0x02, 0x06, 0, 0]);
             put(length + 4, &self.sense_key_specific());
             length += 8;

@@ -154,7 +154,7 @@ impl<H: Host> Task<'_, H> {
     /// Returns the parameter list length; 0 for a CDB without one.
     pub(crate) fn parameter_list_length(&self) -> usize {
         match self.row.data {
-            DataPhase::Out(length) => self.row.value(length, &self.cdb) as usize,
+            DataPhase::Out(Some(length)) => self.row.value(length, &self.cdb) as usize,
             _ => 0,
         }
     }

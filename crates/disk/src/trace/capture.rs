@@ -168,7 +168,7 @@ impl Capture {
         let Some(command) = command.filter(|command| command.recorded) else { return Recorded::Nothing };
         match command.data {
             DataPhase::In(_) => Recorded::DataIn,
-            DataPhase::Out(length) => Recorded::DataOut(command.value(length, &cdb)),
+            DataPhase::Out(Some(length)) => Recorded::DataOut(command.value(length, &cdb)),
             DataPhase::OfAtaCommand => {
                 let (registers, _) = sat::registers(&cdb);
                 match recorded_ata_command(&registers) {
@@ -179,7 +179,9 @@ impl Capture {
                     None => Recorded::Nothing,
                 }
             }
-            DataPhase::None | DataPhase::BlocksIn | DataPhase::BlocksOut => Recorded::Nothing,
+            DataPhase::Out(None) | DataPhase::None | DataPhase::BlocksIn | DataPhase::BlocksOut => {
+                Recorded::Nothing
+            }
         }
     }
 
