@@ -327,7 +327,10 @@ fn sdparm(medium: Medium, kind: &'static str) {
 /// What MODE SELECT changes lasts as long as the process.
 fn switches(medium: Medium, kind: &'static str) {
     let disk = Disk::new(medium, kind, SIZE);
-    let mut client = Sgio::of(&disk);
+    let runtime = disk.scratch().path("runtime");
+    fs::create_dir(&runtime).expect("the scratch directory can be written");
+    let start = || Sgio::start(|program| disk.run(program).env("XDG_RUNTIME_DIR", &runtime), disk.scratch());
+    let mut client = start();
     let fd = client.open("rw", disk.path());
     let select = |client: &mut Sgio, page: &str| {
         let list = format!("00000000{page}");
@@ -357,11 +360,11 @@ fn switches(medium: Medium, kind: &'static str) {
         assert_eq!(page[12..14], format!("{:02x}", cache << 2), "{page}");
         assert_eq!(write(&mut client, 2 + cache), ("good 0".to_owned(), vec![2 + cache; 4096]));
     }
-    // Another program has its own.
     select(&mut client, &control(0, 1));
-    let mut other = Sgio::of(&disk);
+    let mut other = start();
     let fd = other.open("rw", disk.path());
-    assert_eq!(other.write(&fd, "2a 00 00 00 00 00 00 00 08 00", 4096, 4), "good 0");
+    let expected = by_engine("settings of a disk, such as mode parameters", "good 0", "7/27/00 4096");
+    assert_eq!(other.write(&fd, "2a 00 00 00 00 00 00 00 08 00", 4096, 4), expected);
 }
 
 fn smartctl(medium: Medium, kind: &'static str) {
