@@ -274,7 +274,10 @@ fn deb_life() {
     );
     assert_eq!((root.mode(), root.conf()), (0o644, default.clone()), "a dry run changes nothing");
     let said = root.setup(&wanted).expect_out();
-    assert!(said.contains("set the set-user-ID bit of ") && said.contains("told dpkg") && said.contains("Risk: "), "{said}");
+    assert!(
+        said.contains("set the set-user-ID bit of ") && said.contains("told dpkg") && said.contains("Risk: "),
+        "{said}"
+    );
     assert!(
         said.ends_with(&format!("Next: vmware-bdwrapper run --device {DEVICE} -- {PROGRAM}\n")),
         "{said}"
