@@ -9,7 +9,7 @@ use super::inquiry::{
 use super::reservation::unreachable;
 use super::response::Response;
 use super::sanitize::check_medium;
-use super::sense::Sense;
+use super::sense::{Sense, Specific};
 use super::task::{CommandResult, Outcome, Task};
 use crate::bytes::part;
 use crate::copies::Copied;
@@ -276,7 +276,8 @@ fn aborted(outcome: Outcome, number: usize) -> Outcome {
         _ => return outcome,
     };
     let key = Sense::COPY_ABORTED.key;
-    Sense { key, information: Some(number as u64), ..sense }.into()
+    let specific = sense.specific.filter(|specific| matches!(specific, Specific::Field { .. }));
+    Sense { key, information: Some(number as u64), specific, ..sense }.into()
 }
 
 impl<H: Host> Task<'_, H> {

@@ -242,7 +242,7 @@ impl<H: Host> Task<'_, H> {
         });
         let before = before.map_err(unreachable)??;
         let cancel = |outcome: Outcome| {
-            host.change(|shared| shared.operation = before).map_err(unreachable)?;
+            host.change(|shared| shared.operation.end(nexus, before)).map_err(unreachable)?;
             Err(outcome)
         };
         // What others have begun might write behind it.
@@ -286,7 +286,7 @@ impl<H: Host> Task<'_, H> {
                 return self.fail(kind);
             }
         }
-        host.change(|shared| shared.operation = Default::default()).map_err(unreachable)
+        host.change(|shared| shared.operation.end(nexus, Operation::default())).map_err(unreachable)
     }
 
     fn fail(&self, kind: Kind) -> CommandResult {
