@@ -9,7 +9,7 @@ use disk::{Abi, Errno, Medium};
 use libfuzzer_sys::fuzz_target;
 use memory_disk::host::POISON;
 use memory_disk::sg_io::{DATA, FROM_DEV, LIST, NONE, SgIoHdr, TO_DEV, TO_FROM_DEV, sg_io_hdr};
-use memory_disk::{Call, Disk, Fault, MemoryHost, numbered_blocks};
+use memory_disk::{Call, Cluster, Disk, Fault, MemoryHost, numbered_blocks};
 
 /// The 512-byte blocks of the disk.
 const BLOCKS: usize = 128;
@@ -22,11 +22,17 @@ const MOST: usize = 16;
 
 fuzz_target!(|input: &[u8]| {
     let Some((&kind, mut rest)) = input.split_first() else { return };
-    let mut disk = disk(kind);
-    for _ in 0..MOST {
+    let mut cluster = Cluster::new(disk(kind), 2);
+    for number in 0..MOST {
         let Some(record) = Record::take(&mut rest) else { return };
+        // The first command says whether the engine knows the nexuses, the others which of them send them.
+        let disk = cluster.at(usize::from(number > 0 && record.is_other));
+        // To write all of a disk of that size takes too long.
+        if number == 0 && (!record.is_other || disk.host.bytes == u64::MAX) {
+            disk.host.shared = None;
+        }
         disk.host.abi = if record.is_i386 { Abi::I386 } else { Abi::Native };
-        record.send(&disk);
+        record.send(disk);
     }
 });
 
@@ -59,6 +65,8 @@ struct Record<'a> {
     cdb: &'a [u8],
     /// Length of the CDB; of the sense buffer; of the data, with its low byte first.
     cdb_length: u8,
+    /// The highest bit of the length of the CDB.
+    is_other: bool,
     sense_room: u8,
     /// The highest bit of the length of the sense buffer, which needs no more than seven.
     is_i386: bool,
@@ -82,7 +90,8 @@ impl<'a> Record<'a> {
         *rest = behind;
         let length = u16::from_le_bytes([low, high]);
         let (is_i386, sense_room) = (sense_room & 0x80 != 0, sense_room & 0x7f);
-        Some(Record { cdb, cdb_length, sense_room, is_i386, length, odd, fault, pieces, data })
+        let (is_other, cdb_length) = (cdb_length & 0x80 != 0, cdb_length & 0x7f);
+        Some(Record { cdb, cdb_length, is_other, sense_room, is_i386, length, odd, fault, pieces, data })
     }
 
     fn send(&self, disk: &Disk) {

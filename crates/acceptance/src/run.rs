@@ -121,6 +121,12 @@ impl Run {
         self
     }
 
+    /// Has another program start all that.
+    pub fn behind<T: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = T>) -> Run {
+        self.runner.splice(0..0, words.into_iter().map(|word| word.as_ref().to_owned()));
+        self
+    }
+
     /// Has a system call fail in it with this errno, by `programs/forbid.c`, as it does in some sandboxes.
     pub fn forbidden(mut self, call: &str, errno: i32) -> Run {
         self.runner = vec![crate::build::program("forbid").into(), call.into(), errno.to_string().into()];

@@ -36,6 +36,8 @@ fn main() -> ExitCode {
     trials.push(trial("process groups", &[Need::Root, Need::Tool("sg_persist")], process_groups));
     trials.push(trial("discarding", &[Need::Root, Need::Devices, Need::Tool("blkdiscard")], discarding));
     trials.push(trial("a state of another layout", root, another_layout));
+    trials.push(trial("a state without room", root, no_room));
+    trials.push(trial("a state that is removed", root, removed));
     trials.push(trial("an ordinary user's runs", &[], ordinary_user));
     harness(trials)
 }
@@ -349,6 +351,27 @@ fn another_layout() {
     two.end();
     one.end();
     assert!(!state.exists(), "it is left");
+}
+
+/// Where there is no room for what they share, nothing is granted.
+fn no_room() {
+    let disk = image();
+    // A /run of one page.
+    let script = "mount -t tmpfs -o size=4k none /run && exec \"$@\"";
+    let mut client = Client::by(&disk, |run| run.behind(["unshare", "-m", "sh", "-c", script, "sh"]));
+    assert_eq!((client.ready().as_str(), client.write().as_str()), ("2/04/00", "2/04/00"));
+}
+
+/// Whoever comes next does not find a file that has been removed: nobody goes on with it.
+fn removed() {
+    let disk = image();
+    let mut one = Client::of(&disk);
+    assert_eq!(one.ready(), "good");
+    fs::remove_file(state_of(&disk)).expect("root may remove it");
+    let mut two = Client::of(&disk);
+    assert_eq!((two.ready().as_str(), one.ready().as_str()), ("good", "2/04/00"));
+    one.end();
+    assert!(state_of(&disk).exists());
 }
 
 /// Returns whether a supervisor carries out a command: it has locked a byte, for reading (proc_locks(5)).

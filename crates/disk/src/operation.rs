@@ -87,6 +87,13 @@ impl Operation {
         }
     }
 
+    /// Ends the operation that a nexus requested, if it is in progress; the last one is `last` from then on.
+    pub fn end(&mut self, nexus: u64, last: Operation) {
+        if self.is_in_progress() && self.nexus == nexus {
+            *self = last;
+        }
+    }
+
     /// Ends what a failed sanitize operation means to other commands.
     pub fn exit_failure_mode(&mut self) {
         if matches!(self.current(), Some((Kind::Sanitize { .. }, State::Failed))) {
@@ -96,5 +103,22 @@ impl Operation {
 
     fn is_in_progress(&self) -> bool {
         matches!(self.current(), Some((_, State::InProgress(_))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nexus_that_was_lost_does_not_end_what_another_has_begun() {
+        let mut operation = Operation::default();
+        assert!(operation.begin(1, Kind::Format).is_some());
+        operation.fail(1);
+        assert!(operation.begin(2, Kind::Format).is_some());
+        operation.end(1, Operation::default());
+        assert_eq!(operation.current(), Some((Kind::Format, State::InProgress(0))));
+        operation.end(2, Operation::default());
+        assert_eq!(operation.current(), None);
     }
 }

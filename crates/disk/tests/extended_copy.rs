@@ -555,3 +555,19 @@ fn lists_with_any_byte() {
         }
     }
 }
+
+/// What another client does to the whole of the other disk is not disturbed, nor is its failure forgotten.
+#[test]
+fn an_operation_of_the_other_disk() {
+    let mut disk = pair();
+    let peer = &mut disk.host.peers[0];
+    peer.host.fault.set(Some(Fault::new(Call::Write, Errno::EIO)));
+    assert_eq!(peer.write(&[0x04, 0x10, 0, 0, 0, 0], &[0, 0x88, 0, 0, 0, 1, 0, 1, 7]).check().key, 3);
+    peer.host.fault.set(None);
+    for (source, destination) in [(0, 1), (1, 0)] {
+        let before = numbers(&disk, 0..64);
+        let reply = copy(&disk, &[blocks(0, [source, destination], 1, 3, 4)]);
+        assert_eq!(reply.check(), aborted(MEDIUM_FORMAT_CORRUPTED.asc_ascq, 0, None));
+        assert_eq!(numbers(&disk, 0..64), before);
+    }
+}

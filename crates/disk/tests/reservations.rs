@@ -1353,3 +1353,19 @@ mod model {
         }
     }
 }
+
+/// Clients that share a disk can have other sizes of its blocks in their entries.
+#[test]
+fn blocks_of_different_entries() {
+    let mut cluster = Cluster::new(Disk::new(numbered_blocks(64)), 2);
+    for _ in 0..2 {
+        for (nexus, entry, block) in [(0, "/x=scsi,sector=4096", 4096), (1, "/x=scsi", 512)] {
+            let disk = cluster.at(nexus);
+            disk.entry = entry;
+            let data = disk.read(&blocks_cdb(0x28, 0, 1, 1), block).good();
+            assert_eq!(usize::from(data[0]), block / 512);
+            // This looks at the size anew, and the other one's next command does not.
+            disk.none(&[0; 6]).good();
+        }
+    }
+}

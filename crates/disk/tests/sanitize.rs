@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use disk::request::{BLKDISCARD, SG_IO};
+use disk::request::{BLKDISCARD, IOC_PR_REGISTER, SG_IO};
 use disk::scsi::sense::{Sense, Specific};
 use disk::{Answer, Caller, Errno, Medium, Nexus, Settings};
 use memory_disk::host::{BASE, Call};
@@ -515,4 +515,43 @@ fn a_medium_without_blocks() {
     assert_eq!(disk.none(&FORMAT).check(), MEDIUM_NOT_PRESENT);
     assert_eq!(disk.none(&BLOCK_ERASE).check(), MEDIUM_NOT_PRESENT);
     assert_eq!(overwrite(disk, 0, 1, &[1]).check(), MEDIUM_NOT_PRESENT);
+}
+
+/// A nexus that has been preempted since the command looked at reservations does not begin: those who have
+/// preempted it wait for it no longer than it waits for others.
+#[test]
+fn a_reservation_made_before_it_begins() {
+    for (operate, ..) in OPERATIONS {
+        let mut cluster = cluster();
+        cluster.at(0).host.before_change_of_shared = Some(Box::new(|shared| {
+            shared.reservations.register(2, None, 2, None).expect("there is room");
+            let exclusive = disk::reservation::Type::ExclusiveAccess;
+            shared.reservations.reserve(2, 2, Some(exclusive)).expect("nobody else has");
+        }));
+        let reply = operate(cluster.at(0));
+        cluster.at(0).host.before_change_of_shared = None;
+        assert_eq!(reply.status, RESERVATION_CONFLICT);
+        assert_eq!(cluster.at(0).host.waits.get(), 0);
+        assert_eq!(content(cluster.at(0)), numbered_blocks(BLOCKS));
+        assert_eq!(cluster.at(1).none(&TEST_UNIT_READY).status, 0);
+    }
+}
+
+/// Nor can anybody make one meanwhile.
+#[test]
+fn no_reservation_while_it_is_in_progress() {
+    for (operate, ..) in OPERATIONS {
+        let mut cluster = cluster();
+        in_between(&mut cluster, |host| {
+            // REGISTER, with any key.
+            let registration = [[0; 8], [0x77; 8], [1, 0, 0, 0, 0, 0, 0, 0]].concat();
+            host.memory.borrow_mut()[..24].copy_from_slice(&registration);
+            let ask = |nexus: &Nexus| {
+                host.ask_through(nexus, "/x=scsi", &Settings::default(), IOC_PR_REGISTER, BASE)
+            };
+            assert_eq!(ask(&Nexus::new(2)), Answer::Value(2));
+        });
+        operate(cluster.at(0)).good();
+        cluster.change(|shared| assert_eq!(shared.reservations.registrations().count(), 0));
+    }
 }

@@ -145,6 +145,8 @@ pub struct MemoryHost {
     pub copies_too_late: Cell<u32>,
     /// What the I_T nexuses share; none if the engine does not know them.
     pub shared: Option<RefCell<Shared>>,
+    /// What happens before each change of what they share.
+    pub before_change_of_shared: Option<Box<dyn Fn(&mut Shared)>>,
     /// Whether what they share cannot be reached.
     pub is_shared_lost: Cell<bool>,
     /// How often a command waited for those that others had begun.
@@ -194,6 +196,7 @@ impl MemoryHost {
             copies_left: Cell::new(None),
             copies_too_late: Cell::new(0),
             shared: None,
+            before_change_of_shared: None,
             is_shared_lost: Cell::new(false),
             waits: Cell::new(0),
             peers: Vec::new(),
@@ -356,7 +359,9 @@ impl Nexuses for MemoryHost {
     }
 
     fn change<R>(&self, change: impl FnOnce(&mut Shared) -> R) -> Result<R, Errno> {
-        Ok(change(&mut self.reach_shared()?.borrow_mut()))
+        let mut shared = self.reach_shared()?.borrow_mut();
+        self.before_change_of_shared.iter().for_each(|before| before(&mut shared));
+        Ok(change(&mut shared))
     }
 
     fn wait_for_others(&self, _: u32) -> Result<(), Errno> {

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use disk::abi::Long;
 use disk::record::Header;
-use disk::request::{self, Argument, Family, SCSI_IOCTL_SEND_COMMAND, SG_IO, Shape};
+use disk::request::{
+    self, Argument, BLKDISCARD, BLKSECDISCARD, BLKZEROOUT, Family, SCSI_IOCTL_SEND_COMMAND, SG_IO,
+    SG_SCSI_RESET, Shape,
+};
 use disk::trace::capture::Capture;
 use disk::{Abi, Answer, Caller as _, Device, Errno, Shared};
 use engine::call::{Call, Process};
@@ -19,7 +22,7 @@ use crate::notify::{Notification, Reply};
 use crate::pool::Pool;
 use crate::refusals::Refused;
 use crate::registry::{Found, Hit};
-use crate::shared::Begun;
+use crate::shared::{Begun, State};
 use crate::target::Target;
 use crate::trace::Tracer;
 
@@ -41,8 +44,8 @@ pub struct Caller {
     fd: c_int,
     /// Those who share the device.
     clients: &'static Clients,
-    /// The command, if others can wait for it.
-    begun: Option<Begun>,
+    /// The command, if others can wait for it; why it could not begin.
+    begun: Result<Option<Begun>, Errno>,
     /// A page of its memory that was read once, and its address.
     page: RefCell<Option<(u64, BounceBuffer)>>,
     collected: RefCell<Collected>,
@@ -81,6 +84,12 @@ impl Collected {
 }
 
 impl Caller {
+    /// Returns what the nexuses share; an error where the command could not begin.
+    fn state(&self) -> Result<&'static State, Errno> {
+        self.begun.as_ref().map_err(|errno| *errno)?;
+        self.clients.state()
+    }
+
     /// Writes what was collected.
     fn finish(&self) -> Result<(), Errno> {
         self.page.replace(None);
@@ -189,17 +198,18 @@ impl Process for Caller {
     }
 
     fn look<R>(&self, look: impl FnOnce(&Shared) -> R) -> Result<R, Errno> {
-        self.clients.state()?.look(look)
+        self.state()?.look(look)
     }
 
     fn change<R>(&self, change: impl FnOnce(&mut Shared) -> R) -> Result<R, Errno> {
-        self.clients.state()?.change(change)
+        self.state()?.change(change)
     }
 
     fn wait_for_others(&self, timeout_ms: u32) -> Result<(), Errno> {
         self.pool.hand_over();
         let timeout = Some(Duration::from_millis(timeout_ms.into())).filter(|_| timeout_ms != 0);
-        self.clients.state()?.wait_for_others(self.begun.as_ref(), timeout)
+        let begun = self.begun.as_ref().map_err(|errno| *errno)?;
+        self.clients.state()?.wait_for_others(begun.as_ref(), timeout, || self.target.checked(()))
     }
 
     fn with_peer<R>(
@@ -225,7 +235,7 @@ impl Process for Caller {
             // The thread has no descriptor of it.
             fd: -1,
             clients,
-            begun: clients.begin(entry),
+            begun: clients.begin(entry, &nexus),
             page: RefCell::default(),
             collected: RefCell::default(),
         };
@@ -323,8 +333,12 @@ pub fn answer(pool: &'static Pool, notification: &Notification) -> Option<Reply>
         Err(_) => return unknown(),
     };
     let device = Device { entry, index, settings: clients.settings(), nexus: &nexus };
-    let can_be_waited_for = matches!(request, SG_IO | SCSI_IOCTL_SEND_COMMAND);
-    let begun = if can_be_waited_for { clients.begin(entry) } else { None };
+    // What looks at reservations.
+    let is_command = matches!(
+        request,
+        SG_IO | SCSI_IOCTL_SEND_COMMAND | SG_SCSI_RESET | BLKDISCARD | BLKZEROOUT | BLKSECDISCARD
+    ) || family == Family::Reservation;
+    let begun = if is_command { clients.begin(entry, &nexus) } else { Ok(None) };
     let caller = Caller {
         pool,
         target,

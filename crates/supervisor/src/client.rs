@@ -1,15 +1,16 @@
 //! A listed device as clients share it, and which of its I_T nexuses a thread belongs to.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use disk::entry::{Entry, Kind, NexusOf};
 use disk::{Errno, Nexus, Settings};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, getpgid, pidfd_open, test_kill_process, test_kill_process_group};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process, test_kill_process_group};
 
 use crate::shared::{Begun, State};
+use crate::target::{ProcessStatus, group_of};
 use crate::user::User;
 
 /// What the clients of a device share.
@@ -18,7 +19,9 @@ pub struct Clients {
     directory: Option<PathBuf>,
     /// What tells the device from others.
     name: String,
-    state: OnceLock<Option<State>>,
+    state: OnceLock<State>,
+    /// One thread at a time opens the state, or a nexus.
+    opening: Mutex<()>,
     /// The settings, if the state cannot be used.
     settings: Settings,
     tree: OnceLock<Arc<Nexus>>,
@@ -40,26 +43,33 @@ impl Clients {
             directory,
             name,
             state: OnceLock::new(),
+            opening: Mutex::default(),
             settings: Settings::default(),
             tree: OnceLock::new(),
             groups: Mutex::default(),
         }
     }
 
-    /// Opens the state. `user`: root runs the program for that user.
+    /// Opens the state, unless it cannot be used at this moment. `user`: root runs the program for that user.
     pub fn open(&self, user: Option<&User>) {
-        self.state.get_or_init(|| {
-            let open = || State::open(self.directory.as_deref(), self.name.clone()).ok();
-            match user {
-                Some(user) => user.as_root(open),
-                None => open(),
-            }
-        });
+        if self.state.get().is_some() {
+            return;
+        }
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.state.get().is_some() {
+            return;
+        }
+        let open = || State::open(self.directory.as_deref(), self.name.clone());
+        let opened = match user {
+            Some(user) => user.as_root(open),
+            None => open(),
+        };
+        opened.into_iter().for_each(|state| drop(self.state.set(state)));
     }
 
     /// Returns the state; `EIO` if it cannot be used.
     pub fn state(&self) -> Result<&State, Errno> {
-        self.state.get().and_then(Option::as_ref).ok_or(Errno::EIO)
+        self.state.get().ok_or(Errno::EIO)
     }
 
     /// Returns the settings of the device.
@@ -72,42 +82,62 @@ impl Clients {
 
     /// Begins a command, if the entry is of a disk that has reservations: what belongs to supervisors that were
     /// killed ends before it, and others can wait for its end.
-    pub fn begin(&'static self, entry: &Entry<'_>) -> Option<Begun> {
-        let state = self.state().ok().filter(|_| entry.kind == Kind::Scsi)?;
+    pub fn begin(&'static self, entry: &Entry<'_>, nexus: &Nexus) -> Result<Option<Begun>, Errno> {
+        if entry.kind != Kind::Scsi {
+            return Ok(None);
+        }
+        let state = self.state()?;
+        if nexus.number == 0 {
+            return Err(Errno::EIO);
+        }
         state.lose_dead();
-        state.begin().ok()
+        state.begin().map(Some)
     }
 
     /// Returns the nexus of a thread that waits for its answer.
     pub fn nexus(&self, of: Option<NexusOf>, thread: i32) -> Result<Arc<Nexus>, Errno> {
-        match of.unwrap_or(NexusOf::Tree) {
-            NexusOf::Tree => {
+        let group = match of.unwrap_or(NexusOf::Tree) {
+            NexusOf::Tree => None,
+            NexusOf::Process => group_of(thread)?,
+        };
+        match group {
+            // A group of another PID namespace has no number here.
+            None => {
                 if let Some(nexus) = self.tree.get() {
                     return Ok(Arc::clone(nexus));
                 }
-                // One thread at a time; a nexus without a state has the number 0.
-                let _groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(Arc::clone(self.tree.get_or_init(|| self.new_nexus())))
+                let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(nexus) = self.tree.get() {
+                    return Ok(Arc::clone(nexus));
+                }
+                let nexus = self.new_nexus();
+                if nexus.number != 0 {
+                    let _ = self.tree.set(Arc::clone(&nexus));
+                }
+                Ok(nexus)
             }
-            NexusOf::Process => self.nexus_of_group(thread),
+            Some(group) => Ok(self.nexus_of_group(group)),
         }
     }
 
+    /// Returns a new nexus; with the number 0 if it is not known to others, so that nothing may be granted to
+    /// it.
     fn new_nexus(&self) -> Arc<Nexus> {
         Arc::new(Nexus::new(self.state().and_then(State::add_nexus).unwrap_or(0)))
     }
 
-    fn nexus_of_group(&self, thread: i32) -> Result<Arc<Nexus>, Errno> {
-        let number = getpgid(Pid::from_raw(thread)).map_err(|errno| Errno(errno.raw_os_error()))?;
+    fn nexus_of_group(&self, number: Pid) -> Arc<Nexus> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(group) = groups.iter().find(|group| group.number == number && group.is_as_before()) {
-            return Ok(Arc::clone(&group.nexus));
+            return Arc::clone(&group.nexus);
         }
         self.forget_ended(&mut groups);
         let leader = pidfd_open(number, PidfdFlags::empty()).ok();
         let nexus = self.new_nexus();
-        groups.push(Group { number, leader, nexus: Arc::clone(&nexus) });
-        Ok(nexus)
+        if nexus.number != 0 {
+            groups.push(Group { number, leader, nexus: Arc::clone(&nexus) });
+        }
+        nexus
     }
 
     fn forget_ended(&self, groups: &mut Vec<Group>) {
@@ -143,13 +173,55 @@ impl Group {
     /// Returns whether the group's number is still its own: as long as a process of it exists, no new process
     /// gets that number.
     fn is_as_before(&self) -> bool {
-        let has_ended = |leader: &OwnedFd| {
-            let mut fds = [PollFd::new(leader, PollFlags::IN)];
-            let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-            poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
-        };
-        // A leader that has ended, and another process with its number.
-        let is_another = self.leader.as_ref().is_none_or(has_ended) && test_kill_process(self.number) != GONE;
+        // A leader that has ended keeps its number until its parent has waited for it.
+        let is_gone = |leader: &OwnedFd| has_ended(leader) && has_been_waited_for(leader);
+        // Another process has the number of a leader that is gone.
+        let is_another = self.leader.as_ref().is_none_or(is_gone) && test_kill_process(self.number) != GONE;
         !is_another
+    }
+}
+
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
+fn has_been_waited_for(process: &OwnedFd) -> bool {
+    let info = ProcessStatus::read(&format!("/proc/thread-self/fdinfo/{}", process.as_raw_fd()));
+    info.and_then(|info| info.number("Pid:")).is_ok_and(|number| number < 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command};
+
+    fn start(group: i32) -> Child {
+        Command::new("sleep").arg("1000").process_group(group).spawn().expect("it can be started")
+    }
+
+    #[test]
+    fn a_group_stays_when_its_leader_has_ended() {
+        let clients = Clients::new(None, String::new());
+        clients.open(None);
+        let mut leader = start(0);
+        let mut other = start(leader.id() as i32);
+        let nexus =
+            |of: &Child| clients.nexus(Some(NexusOf::Process), of.id() as i32).map(|nexus| nexus.number);
+        assert_eq!((nexus(&leader), nexus(&other)), (Ok(1), Ok(1)));
+        let descriptor = pidfd_open(Pid::from_child(&leader), PidfdFlags::empty()).expect("it exists");
+        leader.kill().expect("it is ours");
+        poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], None).expect("it ends");
+        assert_eq!(nexus(&other), Ok(1));
+        clients.forget_ended_groups();
+        leader.wait().expect("it has ended");
+        assert_eq!(nexus(&other), Ok(1));
+        other.kill().expect("it is ours");
+        other.wait().expect("it ends");
+        clients.forget_ended_groups();
+        assert!(clients.groups.lock().expect("nothing panics").is_empty());
+        assert_eq!(nexus(&other).err(), Some(Errno::ESRCH));
     }
 }

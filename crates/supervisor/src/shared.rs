@@ -47,6 +47,10 @@ const NEXUSES: i64 = 1 << 32;
 /// How long is between two looks at a lock that is waited for.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// How long a lock is waited for that nobody holds for long, unless it is stopped meanwhile. Then nothing is
+/// granted.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 const WORDS: usize = size_of::<Shared>().div_ceil(8);
 
 /// The contents of the file.
@@ -91,14 +95,16 @@ pub struct Begun {
 }
 
 impl State {
-    /// Opens the state of a device, whose name tells it from others; that of this supervisor alone where there
-    /// is no place for files. `Err`: it is there but cannot be used, so that nothing may be granted.
+    /// Opens the state of a device, whose name tells it from others; that of this supervisor alone where no
+    /// supervisor of the same user has a place for files. `Err`: others may share it, but it cannot be used, so
+    /// that nothing may be granted.
     pub fn open(directory: Option<&Path>, name: String) -> io::Result<State> {
-        let shared = directory.map(|directory| open_shared(directory, &name));
-        let (file, path) = match (shared, directory) {
-            (Some(Ok(file)), Some(directory)) => (file, Some((directory.to_owned(), name))),
-            (Some(Err(error)), _) if error.kind() == io::ErrorKind::InvalidData => return Err(error),
-            _ => (private()?, None),
+        let (file, path) = match directory.map(|path| Ok((open_directory(path)?, path))) {
+            Some(Ok((Some(directory), path))) => {
+                (open_shared(&directory, &name)?, Some((path.to_owned(), name)))
+            }
+            Some(Err(error)) => return Err(error),
+            Some(Ok((None, _))) | None => (private()?, None),
         };
         let length = size_of::<Head>();
         // SAFETY: a new mapping of a file that nobody makes shorter while it is locked.
@@ -170,6 +176,8 @@ impl State {
             let mut words = [0; WORDS];
             words.as_mut_bytes()[..size_of::<Shared>()].copy_from_slice(after.as_bytes());
             let place = &self.head.places[next as usize & 1];
+            // What a reader sees of these words tells it that they are of a later change.
+            fence(Ordering::Release);
             place.iter().zip(words).for_each(|(to, word)| to.store(word, Ordering::Relaxed));
             self.head.changes.store(next, Ordering::Release);
         }
@@ -209,6 +217,11 @@ impl State {
 
     /// Begins a command, which others can wait for.
     pub fn begin(&'static self) -> Result<Begun, Errno> {
+        // Whoever comes next would not find this one.
+        if self.path.is_some() && fstat(&self.file).map_or(0, |status| status.st_nlink) == 0 {
+            return Err(Errno::EIO);
+        }
+        let deadline = Instant::now() + PATIENCE;
         let mut own = self.own();
         loop {
             let waits = self.head.waits.load(Ordering::SeqCst);
@@ -216,7 +229,7 @@ impl State {
             if own.commands[which] == 0 {
                 match self.set_lock(libc::F_RDLCK, COMMANDS[which]) {
                     // Another supervisor has just waited for those before.
-                    Err(Errno::EAGAIN | Errno::EACCES) => {
+                    Err(Errno::EAGAIN | Errno::EACCES) if Instant::now() < deadline => {
                         own = self.pause(own);
                         continue;
                     }
@@ -244,13 +257,19 @@ impl State {
         }
     }
 
-    /// Waits for the end of all commands that have begun, but one.
-    pub fn wait_for_others(&self, own: Option<&Begun>, timeout: Option<Duration>) -> Result<(), Errno> {
+    /// Waits for the end of all commands that have begun, but one. `check` fails when nobody wants to wait any
+    /// more.
+    pub fn wait_for_others(
+        &self,
+        own: Option<&Begun>,
+        timeout: Option<Duration>,
+        check: impl Fn() -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
         own.into_iter().for_each(Begun::end);
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let check = || match deadline {
             Some(deadline) if Instant::now() >= deadline => Err(Errno::ETIMEDOUT),
-            _ => Ok(()),
+            _ => check(),
         };
         let mut own = self.own();
         // One waits at a time.
@@ -259,17 +278,23 @@ impl State {
             own = self.pause(own);
         }
         own.is_waiting = true;
-        let which = self.head.waits.fetch_add(1, Ordering::SeqCst) as usize & 1;
-        let waited = loop {
-            if own.commands[which] == 0 && self.set_lock(libc::F_WRLCK, COMMANDS[which]).is_ok() {
-                let _ = self.set_lock(libc::F_UNLCK, COMMANDS[which]);
-                break Ok(());
+        let mut waited = Ok(());
+        // Those that another did not wait for to the end, among which none begins any more; then those that begin
+        // now.
+        let now = self.head.waits.load(Ordering::SeqCst) as usize & 1;
+        for which in [now ^ 1, now] {
+            if which == now && waited.is_ok() {
+                self.head.waits.fetch_add(1, Ordering::SeqCst);
             }
-            if let Err(errno) = check() {
-                break Err(errno);
+            while waited.is_ok() {
+                if own.commands[which] == 0 && self.set_lock(libc::F_WRLCK, COMMANDS[which]).is_ok() {
+                    let _ = self.set_lock(libc::F_UNLCK, COMMANDS[which]);
+                    break;
+                }
+                waited = check();
+                own = self.pause(own);
             }
-            own = self.pause(own);
-        };
+        }
         own.is_waiting = false;
         let _ = self.set_lock(libc::F_UNLCK, WAITING);
         waited
@@ -277,7 +302,8 @@ impl State {
 
     /// Locks a byte, as soon as that is possible, until the result is dropped.
     fn lock(&self, kind: c_int, byte: i64) -> Result<Lock<'_>, Errno> {
-        self.request(libc::F_OFD_SETLKW, kind, byte)?;
+        let is_held = |errno: &Errno| matches!(*errno, Errno::EAGAIN | Errno::EACCES);
+        patiently(|| self.set_lock(kind, byte), is_held)?;
         Ok(Lock { state: self, byte })
     }
 
@@ -311,11 +337,12 @@ impl State {
     pub fn close(&self) {
         let numbers = self.own().nexuses.clone();
         numbers.into_iter().for_each(|number| self.lose_nexus(number));
-        if let Some((directory, name)) = &self.path {
-            // Nobody else uses it, nor can begin to before it is removed.
-            if flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                let _ = open_directory(directory)
-                    .and_then(|directory| Ok(unlinkat(directory, name, AtFlags::empty())?));
+        let Some((directory, name)) = &self.path else { return };
+        // Nobody else uses it, nor can begin to before it is removed.
+        if flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let directory = open_directory(directory).ok().flatten();
+            if let Some(directory) = directory.filter(|directory| is_named(directory, name, &self.file)) {
+                let _ = unlinkat(directory, name, AtFlags::empty());
             }
         }
     }
@@ -358,37 +385,74 @@ pub fn directory() -> Option<PathBuf> {
     runtime.map(|runtime| runtime.join(DIRECTORY))
 }
 
-/// Opens the directory, making it if it is missing.
-fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+/// Tries something until nobody is in its way any more, but not for ever.
+fn patiently<E>(mut attempt: impl FnMut() -> Result<(), E>, is_held: impl Fn(&E) -> bool) -> Result<(), E> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_micros(50);
+    loop {
+        match attempt() {
+            Err(error) if is_held(&error) && Instant::now() < deadline => std::thread::sleep(pause),
+            done => return done,
+        }
+        pause = (pause * 2).min(PAUSE);
+    }
+}
+
+/// Opens the directory, making it if it is missing. None: it cannot be made, or is another user's, so that no
+/// supervisor of this user has it.
+fn open_directory(path: &Path) -> io::Result<Option<OwnedFd>> {
+    use rustix::io::Errno;
     match rustix::fs::mkdir(path, Mode::RWXU) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::LOOP) => {
+            return Ok(None);
+        }
         Err(errno) => return Err(errno.into()),
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = open(path, flags, Mode::empty())?;
+    let directory = match open(path, flags, Mode::empty()) {
+        Ok(directory) => directory,
+        // A link or a file, and what others may not even look at.
+        Err(Errno::LOOP | Errno::NOTDIR | Errno::ACCESS) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
     let status = fstat(&directory)?;
-    let is_own = status.st_uid == rustix::process::getuid().as_raw() && status.st_mode & 0o077 == 0;
-    if is_own { Ok(directory) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+    if status.st_uid != rustix::process::getuid().as_raw() {
+        return Ok(None);
+    }
+    if status.st_mode & 0o022 != 0 {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(Some(directory))
+}
+
+/// Returns whether a name in the directory is that of an open file.
+fn is_named(directory: &OwnedFd, name: &str, file: &File) -> bool {
+    let (named, opened) = (statat(directory, name, AtFlags::SYMLINK_NOFOLLOW), fstat(file));
+    matches!((named, opened), (Ok(named), Ok(opened))
+        if (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino))
 }
 
 /// Opens the file that the supervisors of a device share; one that nobody uses is made anew. `InvalidData`: one
 /// that is used has another layout.
-fn open_shared(directory: &Path, name: &str) -> io::Result<File> {
-    let directory = open_directory(directory)?;
+fn open_shared(directory: &OwnedFd, name: &str) -> io::Result<File> {
+    let deadline = Instant::now() + PATIENCE;
+    let is_held = |errno: &rustix::io::Errno| *errno == rustix::io::Errno::WOULDBLOCK;
     loop {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(openat(&directory, name, flags, Mode::RUSR | Mode::WUSR)?);
+        // A FIFO is not waited for.
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?);
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
             make_anew(&file)?;
         }
         // Between the two locks others may do the same, but nobody has mapped it yet.
-        flock(&file, FlockOperation::LockShared)?;
-        let (opened, length) = (fstat(&file)?, file.metadata()?.len());
-        let named = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW);
-        let is_named =
-            named.is_ok_and(|named| (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino));
+        patiently(|| flock(&file, FlockOperation::NonBlockingLockShared), is_held)?;
+        let length = file.metadata()?.len();
         // It was removed before it was locked, or is made anew at this moment.
-        if !is_named || length == 0 {
+        if !is_named(directory, name, &file) || length == 0 {
+            if Instant::now() >= deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             continue;
         }
         let mut layout = [0; 8];
@@ -418,6 +482,7 @@ fn make_anew(file: &File) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::FileType;
 
     /// A directory for states, removed when it is dropped.
     struct Directory(PathBuf);
@@ -509,21 +574,49 @@ mod tests {
         let directory = Directory::new("begun");
         let (one, other) = (directory.open("a"), directory.open("a"));
         let soon = Some(Duration::from_millis(20));
+        let wanted = || Ok(());
         for begins in [one, other] {
             let command = begins.begin().expect("it begins");
             let own = one.begin().expect("it begins");
-            assert_eq!(one.wait_for_others(Some(&own), soon), Err(Errno::ETIMEDOUT));
-            // What begins later is not waited for.
+            assert_eq!(one.wait_for_others(Some(&own), soon, wanted), Err(Errno::ETIMEDOUT));
+            // It is waited for again, and again.
+            for _ in 0..3 {
+                assert_eq!(one.wait_for_others(None, soon, wanted), Err(Errno::ETIMEDOUT));
+            }
             let later = begins.begin().expect("it begins");
             drop(command);
             let own = one.begin().expect("it begins");
-            assert_eq!(one.wait_for_others(Some(&own), soon), Err(Errno::ETIMEDOUT));
+            assert_eq!(one.wait_for_others(Some(&own), soon, wanted), Err(Errno::ETIMEDOUT));
+            assert_eq!(one.wait_for_others(None, None, || Err(Errno::CALLER_GONE)), Err(Errno::CALLER_GONE));
             drop(later);
-            assert_eq!(one.wait_for_others(None, None), Ok(()));
+            assert_eq!(one.wait_for_others(None, None, wanted), Ok(()));
         }
         std::mem::forget(other.begin().expect("it begins"));
         kill(other);
-        assert_eq!(one.wait_for_others(None, None), Ok(()));
+        assert_eq!(one.wait_for_others(None, None, wanted), Ok(()));
+    }
+
+    #[test]
+    fn what_others_cannot_find_any_more_is_not_used() {
+        let directory = Directory::new("removed");
+        let one = directory.open("a");
+        assert!(one.begin().is_ok());
+        std::fs::remove_file(directory.0.join("states/a")).expect("it is there");
+        assert_eq!(one.begin().err(), Some(Errno::EIO));
+        // The file of the others stays.
+        let other = directory.open("a");
+        one.close();
+        assert!(directory.files() == 1 && other.begin().is_ok());
+    }
+
+    #[test]
+    fn what_is_held_for_ever_is_not_waited_for() {
+        let directory = Directory::new("held");
+        let (one, other) = (directory.open("a"), directory.open("a"));
+        other.set_lock(libc::F_WRLCK, CHANGE).expect("it is free");
+        assert_eq!(one.add_nexus(), Err(Errno::EAGAIN));
+        other.set_lock(libc::F_UNLCK, CHANGE).expect("it is ours");
+        assert_eq!(one.add_nexus(), Ok(1));
     }
 
     #[test]
@@ -532,11 +625,25 @@ mod tests {
         let state = directory.open("a");
         std::os::unix::fs::FileExt::write_all_at(&state.file, &[0xff; 8], 0).expect("it can be written");
         let path = directory.0.join("states");
-        let error = State::open(Some(&path), "a".into()).err().map(|error| error.kind());
-        assert_eq!(error, Some(io::ErrorKind::InvalidData));
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        let open = |name: &str| State::open(Some(&path), name.into());
+        let refusal = |name: &str| open(name).err().map(|error| error.kind());
+        assert_eq!(refusal("a"), Some(io::ErrorKind::InvalidData));
+        // A file that is not one, in a directory that is: others may have the same trouble, or not.
+        rustix::fs::mknodat(rustix::fs::CWD, path.join("fifo"), FileType::Fifo, Mode::RWXU, 0)
             .expect("it is ours");
-        let alone = State::open(Some(&path), "b".into()).expect("it has a file without a name");
-        assert!(alone.path.is_none());
+        assert!(refusal("fifo").is_some());
+        let set_mode = |mode| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(&path, mode).expect("it is ours");
+        };
+        set_mode(0o777);
+        assert_eq!(refusal("b"), Some(io::ErrorKind::PermissionDenied));
+        set_mode(0o755);
+        assert!(open("b").is_ok_and(|state| state.path.is_some()));
+        // Nobody has a place there.
+        for path in [directory.0.join("missing/states"), path.join("b/states")] {
+            let alone = State::open(Some(&path), "b".into()).expect("it has a file without a name");
+            assert!(alone.path.is_none());
+        }
     }
 }

@@ -20,7 +20,7 @@ use disk::Errno;
 use engine::rights;
 use libc::{c_long, iovec};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Pid, Resource, getrlimit};
 
 use crate::launch::{StartError, Step};
 use crate::notify::Listener;
@@ -586,6 +586,14 @@ fn restrict_capabilities(to: u64) -> Result<(), Errno> {
     let mut header = capability_header(0);
     // SAFETY: both have the size of the kernel's structures.
     result(unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), data.as_ptr()) }).map(drop)
+}
+
+/// Returns the process group of a thread; none where it is of another PID namespace and has no number in this
+/// one.
+pub fn group_of(thread: i32) -> Result<Option<Pid>, Errno> {
+    // SAFETY: the call takes a number.
+    let group = result(unsafe { libc::getpgid(thread) }.into())?;
+    Ok(Pid::from_raw(group as i32))
 }
 
 /// Returns the result of a system call.

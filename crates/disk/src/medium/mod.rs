@@ -54,7 +54,7 @@ pub(crate) fn read_capacity(
     }
     let block_size = device.logical_block(host)?;
     if cached.is_none_or(|capacity| capacity.block_size != block_size) {
-        device.settings.cache_block_size(host.identity(), bytes, block_size);
+        device.settings.cache_block_size(block_identity(device, host), bytes, block_size);
     }
     Ok(Capacity::new(bytes, block_size))
 }
@@ -63,8 +63,15 @@ pub(crate) fn read_capacity(
 /// cached.
 #[inline]
 pub(crate) fn cached_capacity(device: &Device<'_>, host: &impl Host, bytes: u64) -> Option<Capacity> {
-    let block_size = device.settings.cached_block_size(host.identity(), bytes)?;
+    let block_size = device.settings.cached_block_size(block_identity(device, host), bytes)?;
     Some(Capacity::new(bytes, block_size))
+}
+
+/// Returns what the size of a block depends on beside that of the device: clients that share the settings can
+/// have different entries.
+#[inline]
+fn block_identity(device: &Device<'_>, host: &impl Host) -> u64 {
+    host.identity() ^ u64::from(device.entry.sector.unwrap_or(0)) << 32
 }
 
 /// Returns whether the disk is thin-provisioned.

@@ -8,7 +8,8 @@ use super::inquiry::{
 };
 use super::reservation::unreachable;
 use super::response::Response;
-use super::sense::Sense;
+use super::sanitize::check_medium;
+use super::sense::{Sense, Specific};
 use super::task::{CommandResult, Outcome, Task};
 use crate::bytes::part;
 use crate::copies::Copied;
@@ -18,6 +19,7 @@ use crate::identity;
 use crate::medium::io::{self, Error};
 use crate::medium::{BlockRange, is_durable, is_protected, read_capacity};
 use crate::reservation::Tolerates;
+use crate::shared::Shared;
 
 /// The length of the header of the parameter list, and of an identification descriptor.
 const HEADER: usize = 16;
@@ -248,10 +250,12 @@ impl Cscd<'_> {
             return Err(Sense::INCORRECT_COPY_TARGET_DEVICE_TYPE.at(self.at.saturating_add(1)).into());
         }
         let nexus = device.nexus.number;
-        let conflicts = has_reservations(device, host)
-            && host.look(|shared| shared.reservations.conflicts(nexus, tolerates)).map_err(unreachable)?;
-        if conflicts {
-            return Err(Outcome::ReservationConflict);
+        if has_reservations(device, host) {
+            let check = |shared: &Shared| match shared.reservations.conflicts(nexus, tolerates) {
+                true => Err(Outcome::ReservationConflict),
+                false => check_medium(&shared.operation),
+            };
+            host.look(check).map_err(unreachable)??;
         }
         let capacity = read_capacity(device, host, false).map_err(Error::backing)?;
         let [_, high, middle, low] = part(self.bytes, 28);
@@ -272,7 +276,8 @@ fn aborted(outcome: Outcome, number: usize) -> Outcome {
         _ => return outcome,
     };
     let key = Sense::COPY_ABORTED.key;
-    Sense { key, information: Some(number as u64), ..sense }.into()
+    let specific = sense.specific.filter(|specific| matches!(specific, Specific::Field { .. }));
+    Sense { key, information: Some(number as u64), specific, ..sense }.into()
 }
 
 impl<H: Host> Task<'_, H> {

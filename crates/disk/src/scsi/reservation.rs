@@ -4,6 +4,7 @@
 use super::command::{Operation, has_reservations};
 use super::inquiry::PORT;
 use super::response::Response;
+use super::sanitize::check_not_in_progress;
 use super::sense::Sense;
 use super::task::{CommandResult, Outcome, Task};
 use crate::bytes::part;
@@ -91,12 +92,16 @@ pub(crate) fn change(
     change: &Change,
     timeout_ms: u32,
 ) -> Result<(), Outcome> {
-    let done = host.change(|Shared { reservations, .. }| match *change {
-        Change::Register { key, new } => reservations.register(nexus, key, new, others),
-        Change::Reserve { key, wanted } => reservations.reserve(nexus, key, wanted),
-        Change::Release { key, named } => reservations.release(nexus, key, named),
-        Change::Clear { key } => reservations.clear(nexus, key),
-        Change::Preempt { key, victims, wanted, .. } => reservations.preempt(nexus, key, victims, wanted),
+    let done = host.change(|Shared { reservations, operation, .. }| {
+        check_not_in_progress(operation)?;
+        let done = match *change {
+            Change::Register { key, new } => reservations.register(nexus, key, new, others),
+            Change::Reserve { key, wanted } => reservations.reserve(nexus, key, wanted),
+            Change::Release { key, named } => reservations.release(nexus, key, named),
+            Change::Clear { key } => reservations.clear(nexus, key),
+            Change::Preempt { key, victims, wanted, .. } => reservations.preempt(nexus, key, victims, wanted),
+        };
+        done.map_err(Outcome::from)
     });
     done.map_err(unreachable)??;
     match change {
@@ -303,9 +308,11 @@ impl<H: Host> Task<'_, H> {
         }
         let unregister = list.flags & UNREG != 0;
         let [to, ..] = to;
-        Ok(self.change(|reservations| {
-            reservations.register_and_move(nexus, list.key, list.new, unregister, to)
-        })??)
+        let moved = self.host.change(|Shared { reservations, operation, .. }| {
+            check_not_in_progress(operation)?;
+            Ok(reservations.register_and_move(nexus, list.key, list.new, unregister, to)?)
+        });
+        moved.map_err(unreachable)?
     }
 
     /// Reads the length and the TransportIDs that are at `start` of a parameter list, and returns how many

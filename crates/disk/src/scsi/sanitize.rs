@@ -9,7 +9,8 @@ use crate::errno::Errno;
 use crate::host::Host;
 use crate::medium::io::{self, Error};
 use crate::medium::{BlockRange, is_thin};
-use crate::operation::{Kind, State};
+use crate::operation::{Kind, Operation, State};
+use crate::reservation::Tolerates;
 
 /// Service actions of SANITIZE.
 const OVERWRITE: u8 = 0x01;
@@ -62,11 +63,7 @@ impl<H: Host> Task<'_, H> {
             Handler::FormatUnit => kind == Kind::Format,
             _ => false,
         };
-        match state {
-            State::Failed if after_failure => Ok(()),
-            State::Failed => Err(failed(kind).into()),
-            State::InProgress(progress) => Err(in_progress(kind, progress).into()),
-        }
+        if after_failure && state == State::Failed { Ok(()) } else { Err(refusal(kind, state).into()) }
     }
 
     pub(super) fn sanitize(&mut self) -> CommandResult {
@@ -234,10 +231,18 @@ impl<H: Host> Task<'_, H> {
         work: impl Fn(&H, BlockRange, u32) -> Result<(), Error>,
     ) -> CommandResult {
         let (host, nexus) = (self.host, self.device.nexus.number);
-        let before = host.change(|shared| shared.operation.begin(nexus, kind)).map_err(unreachable)?;
-        let before = before.ok_or(in_progress(kind, 0))?;
+        // Others do not wait for this command any more once it waits for theirs: from then on no reservation
+        // can change, and until now one can have.
+        let before = host.change(|shared| match shared.operation.begin(nexus, kind) {
+            Some(before) if shared.reservations.conflicts(nexus, Tolerates::Nothing) => {
+                shared.operation = before;
+                Err(Outcome::ReservationConflict)
+            }
+            before => before.ok_or_else(|| in_progress(kind, 0).into()),
+        });
+        let before = before.map_err(unreachable)??;
         let cancel = |outcome: Outcome| {
-            host.change(|shared| shared.operation = before).map_err(unreachable)?;
+            host.change(|shared| shared.operation.end(nexus, before)).map_err(unreachable)?;
             Err(outcome)
         };
         // What others have begun might write behind it.
@@ -281,7 +286,7 @@ impl<H: Host> Task<'_, H> {
                 return self.fail(kind);
             }
         }
-        host.change(|shared| shared.operation = Default::default()).map_err(unreachable)
+        host.change(|shared| shared.operation.end(nexus, Operation::default())).map_err(unreachable)
     }
 
     fn fail(&self, kind: Kind) -> CommandResult {
@@ -292,6 +297,26 @@ impl<H: Host> Task<'_, H> {
             Kind::Format => Sense::FORMAT_COMMAND_FAILED,
         }
         .into())
+    }
+}
+
+/// Fails while an operation is in progress.
+pub(super) fn check_not_in_progress(operation: &Operation) -> CommandResult {
+    match operation.current() {
+        Some((kind, state @ State::InProgress(_))) => Err(refusal(kind, state).into()),
+        _ => Ok(()),
+    }
+}
+
+/// Fails while an operation is in progress or after it has failed.
+pub(super) fn check_medium(operation: &Operation) -> CommandResult {
+    operation.current().map_or(Ok(()), |(kind, state)| Err(refusal(kind, state).into()))
+}
+
+fn refusal(kind: Kind, state: State) -> Sense {
+    match state {
+        State::Failed => failed(kind),
+        State::InProgress(progress) => in_progress(kind, progress),
     }
 }
 
