@@ -146,7 +146,7 @@ pub struct MemoryHost {
     /// What the I_T nexuses share; none if the engine does not know them.
     pub shared: Option<RefCell<Shared>>,
     /// What happens before each change of what they share.
-    pub before_change_of_shared: Option<Box<dyn Fn(&mut Shared)>>,
+    pub before_change_of_shared: Option<BeforeChange>,
     /// Whether what they share cannot be reached.
     pub is_shared_lost: Cell<bool>,
     /// How often a command waited for those that others had begun.
@@ -165,6 +165,9 @@ pub struct MemoryHost {
 
 /// What happens after a change of the backing device.
 pub type AfterChange = Box<dyn Fn(&MemoryHost)>;
+
+/// What happens before a change of what the I_T nexuses share.
+pub type BeforeChange = Box<dyn Fn(&mut Shared)>;
 
 impl MemoryHost {
     /// A backing device of this size that holds nothing, and a caller that may do anything.

@@ -10,7 +10,7 @@ use crate::host::{Capability, Host};
 use crate::medium::{LONGEST_TRANSFER, longest_transfer};
 use crate::sat;
 pub use crate::scsi::command::is_read_or_write;
-use crate::scsi::command::{Command, Permission, find, permission_without_row};
+use crate::scsi::command::{Command, Permission, find_for, permission_without_row};
 use crate::scsi::dispatch;
 use crate::scsi::task::{Direction, ExecuteCommand, Outcome};
 use crate::settings::D_SENSE;
@@ -100,7 +100,7 @@ pub(crate) fn sg_io(
         return Err(Errno::EMSGSIZE);
     }
     host.copy_in(hdr.cmdp, buffer)?;
-    let row = find(cdb[0], cdb[1] & 0x1f);
+    let row = find_for(host, cdb[0], cdb[1] & 0x1f);
     if !is_allowed(host, row, cdb[0]) {
         return Err(Errno::EPERM);
     }
@@ -178,7 +178,7 @@ pub(crate) fn send_command(device: &Device<'_>, host: &impl Host, argument: u64)
     host.copy_in(at, cdb.get_mut(..1).unwrap_or_default())?;
     let length = cdb_length(cdb[0]);
     host.copy_in(at, cdb.get_mut(..length).unwrap_or_default())?;
-    let row = find(cdb[0], cdb[1] & 0x1f);
+    let row = find_for(host, cdb[0], cdb[1] & 0x1f);
     if !is_allowed(host, row, cdb[0]) {
         return Err(Errno::EPERM);
     }

@@ -193,7 +193,7 @@ pub enum Disks {
 }
 
 /// A row of the table.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Command {
     /// The name in the standard.
     pub name: &'static str,
@@ -264,6 +264,11 @@ impl Command {
         let blocks = self.transfer_length.map(|field| self.value(field, cdb))?;
         // 0 stands for 256 in READ(6) and WRITE(6).
         Some(if blocks == 0 && self.usage.len() == 6 { 256 } else { blocks })
+    }
+
+    /// Returns whether only disks have it whose engine knows all I_T nexuses.
+    const fn is_shared(&self) -> bool {
+        matches!(self.disks, Disks::Shared | Disks::SharedThin)
     }
 
     /// Returns whether the command is so frequent that it uses the cached block size.
@@ -408,23 +413,75 @@ impl Command {
     }
 }
 
-/// The index of the first row of each operation code; the length of the table if there is none.
-static FIRST: [u8; 256] = {
-    let mut first = [COMMANDS.len() as u8; 256];
-    let mut at = COMMANDS.len();
-    while at > 0 {
-        at -= 1;
-        first[COMMANDS[at].usage[0] as usize] = at as u8;
+/// A table of commands.
+struct Table {
+    rows: &'static [Command],
+    /// The index of the first row of each operation code; the length of the table if there is none.
+    first: [u8; 256],
+}
+
+impl Table {
+    const fn new(rows: &'static [Command]) -> Table {
+        let mut first = [rows.len() as u8; 256];
+        let mut at = rows.len();
+        while at > 0 {
+            at -= 1;
+            first[rows[at].usage[0] as usize] = at as u8;
+        }
+        Table { rows, first }
     }
-    first
+
+    fn find(&self, operation_code: u8, action: u8) -> Option<&'static Command> {
+        let first = self.first.get(usize::from(operation_code)).copied().unwrap_or_default();
+        self.rows.iter().skip(first.into()).find(|command| command.is(operation_code, action))
+    }
+}
+
+/// All commands.
+static ALL: Table = Table::new(COMMANDS);
+
+/// Those of an engine that knows one process: the preload library does not hold the others.
+static ALONE: Table = Table::new(&WITHOUT_SHARED);
+
+static WITHOUT_SHARED: [Command; count_without_shared()] = {
+    let mut rows = [ROWS[0]; count_without_shared()];
+    let (mut from, mut to) = (0, 0);
+    while from < ROWS.len() {
+        if !ROWS[from].is_shared() {
+            rows[to] = ROWS[from];
+            to += 1;
+        }
+        from += 1;
+    }
+    rows
 };
+
+const fn count_without_shared() -> usize {
+    let (mut at, mut count) = (0, 0);
+    while at < ROWS.len() {
+        count += !ROWS[at].is_shared() as usize;
+        at += 1;
+    }
+    count
+}
+
+/// Returns the table of a host's disks.
+#[inline]
+fn table(host: &impl Host) -> &'static Table {
+    if host.are_known() { &ALL } else { &ALONE }
+}
+
+/// Returns the commands that a host's disks can have.
+pub(super) fn commands(host: &impl Host) -> &'static [Command] {
+    table(host).rows
+}
 
 /// Whether the rows of an operation code are frequent: READ and WRITE.
 static FREQUENT: [bool; 256] = {
     let mut frequent = [false; 256];
     let mut at = 0;
-    while at < COMMANDS.len() {
-        frequent[COMMANDS[at].usage[0] as usize] |= COMMANDS[at].is_frequent();
+    while at < ROWS.len() {
+        frequent[ROWS[at].usage[0] as usize] |= ROWS[at].is_frequent();
         at += 1;
     }
     frequent
@@ -438,11 +495,16 @@ pub fn is_read_or_write(operation_code: u8) -> bool {
 
 /// Returns the row of a CDB.
 pub fn find(operation_code: u8, action: u8) -> Option<&'static Command> {
-    let first = FIRST[usize::from(operation_code)];
-    COMMANDS.iter().skip(first.into()).find(|command| command.is(operation_code, action))
+    ALL.find(operation_code, action)
 }
 
-/// Returns the row of a CDB if the disk has it. `row`: the result of [`find`].
+/// Returns the row of a CDB, if a host's disks can have the command.
+#[inline]
+pub(crate) fn find_for(host: &impl Host, operation_code: u8, action: u8) -> Option<&'static Command> {
+    table(host).find(operation_code, action)
+}
+
+/// Returns the row of a CDB if the disk has it. `row`: the result of [`find_for`].
 pub(super) fn supported(
     device: &Device<'_>,
     host: &impl Host,
@@ -465,7 +527,7 @@ pub(super) fn rows(
     host: &impl Host,
     operation_code: u8,
 ) -> impl Iterator<Item = &'static Command> {
-    let all = COMMANDS.iter().filter(move |row| row.operation_code() == operation_code);
+    let all = commands(host).iter().filter(move |row| row.operation_code() == operation_code);
     all.filter(move |row| has(device, host, row))
 }
 
@@ -572,7 +634,9 @@ const ATOMIC: [Field; 2] = [Field { at: 2, bytes: 8 }, Field { at: 12, bytes: 2 
 const F: u8 = 0xff;
 
 /// The commands, by operation code.
-pub static COMMANDS: &[Command] = &[
+pub static COMMANDS: &[Command] = ROWS;
+
+const ROWS: &[Command] = &[
     row("TEST UNIT READY", Ready, Anyone, &[0x00, 0, 0, 0, 0, 0]).reads().tolerates(Persistent),
     // SCSI-2. libata has it, and SEEK(6).
     row("REZERO UNIT", Reposition, RawIo, &[0x01, 0, 0, 0, 0, 0]).reads().only_on(Disks::Sata),

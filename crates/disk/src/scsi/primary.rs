@@ -1,6 +1,6 @@
 //! Commands that report or change properties of the disk (SPC-4, clause 6; SBC-3, clause 5).
 
-use super::command::{COMMANDS, Command, find, has, rows, supported};
+use super::command::{Command, commands, find_for, has, rows, supported};
 use super::inquiry::{self, GROUP, PORT};
 use super::mode::{self, PageControl};
 use super::response::Response;
@@ -282,8 +282,9 @@ impl<H: Host> Task<'_, H> {
         let action_wanted = if has_actions { u8::try_from(action).unwrap_or(0xff) } else { 0 };
         // 3 compares the service action of a command that has none, too.
         let is_compared = action == 0 || has_actions || self.byte(2) & 0x07 == 1;
-        let command =
-            supported(self.device, self.host, find(code, action_wanted), code).ok().filter(|_| is_compared);
+        let command = supported(self.device, self.host, find_for(self.host, code, action_wanted), code)
+            .ok()
+            .filter(|_| is_compared);
         self.report_operation_code(command, timeouts, &mut out);
         self.send_data_in(&out)
     }
@@ -291,7 +292,7 @@ impl<H: Host> Task<'_, H> {
     /// Reports all commands, which can take more than a [`Response`].
     fn report_all_operation_codes(&mut self, timeouts: bool) -> CommandResult {
         let (device, host) = (self.device, self.host);
-        let all = || COMMANDS.iter().filter(move |row| has(device, host, row));
+        let all = || commands(host).iter().filter(move |row| has(device, host, row));
         let descriptor = if timeouts { 8 + NO_TIMEOUTS.len() } else { 8 };
         let mut left = usize::try_from(self.allocation_length()).unwrap_or(usize::MAX);
         self.send_part(&((all().count() * descriptor) as u32).to_be_bytes(), &mut left)?;

@@ -89,7 +89,7 @@ impl Capture {
         capture.output = Segment { address: argument, length: output as u64 };
         let (at, out_size, in_size) = match request {
             SG_IO => return capture.of_sg_io(host),
-            SCSI_IOCTL_SEND_COMMAND => return capture.of_send_command(argument),
+            SCSI_IOCTL_SEND_COMMAND => return capture.of_send_command(host, argument),
             HDIO_DRIVE_CMD => (4, 0, 512 * u64::from(capture.input[3])),
             HDIO_DRIVE_TASKFILE => {
                 let (_, length) = hdio_drive::task_request(abi, &capture.input);
@@ -127,7 +127,7 @@ impl Capture {
         self.data_length = hdr.dxfer_len.into();
         let direction = sg_io::direction(hdr.dxfer_direction);
         let from_disk = matches!(direction, Direction::In | Direction::Both);
-        self.max_data = match self.recorded() {
+        self.max_data = match self.recorded(host) {
             Recorded::DataIn if from_disk => MOST_DATA,
             Recorded::DataOut(list) => MOST_DATA.min(list),
             _ => return self,
@@ -144,7 +144,7 @@ impl Capture {
     }
 
     /// The CDB follows two lengths; data-in or sense data are written over it.
-    fn of_send_command(mut self, argument: u64) -> Capture {
+    fn of_send_command(mut self, host: &impl Host, argument: u64) -> Capture {
         let ScsiIoctlCommand { inlen, outlen } = Abi::Native.parse(&self.input);
         self.cdb_length = sg_io::cdb_length(self.input[SEND_COMMAND_CDB]);
         self.input_length = SEND_COMMAND_CDB + self.cdb_length;
@@ -154,17 +154,17 @@ impl Capture {
         self.sense = Segment { address: at, length: sg_io::SEND_COMMAND_SENSE as u64 };
         self.data_length = inlen.max(outlen).into();
         // Data to the disk, which follow the CDB, may be overwritten by then.
-        if inlen == 0 && matches!(self.recorded(), Recorded::DataIn) {
+        if inlen == 0 && matches!(self.recorded(host), Recorded::DataIn) {
             self.add(0, Segment { address: at, length: outlen.into() });
         }
         self
     }
 
     /// Returns which data of the SCSI command may be recorded, by the command's row.
-    fn recorded(&self) -> Recorded {
+    fn recorded(&self, host: &impl Host) -> Recorded {
         let cdb = self.cdb.first_chunk().copied().unwrap_or([0; 16]);
         let [code, action, ..] = cdb;
-        let command = command::find(code, action & 0x1f).filter(|_| self.cdb_length > 0);
+        let command = command::find_for(host, code, action & 0x1f).filter(|_| self.cdb_length > 0);
         let Some(command) = command.filter(|command| command.recorded) else { return Recorded::Nothing };
         match command.data {
             DataPhase::In(_) => Recorded::DataIn,
