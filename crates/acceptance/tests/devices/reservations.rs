@@ -67,15 +67,15 @@ impl Node {
 /// Two nodes, and the volume that they share. It has a node in a directory of its own: fence_scsi(8) takes `/dev/dm-*` for multipath
 /// maps, and registers with what is below.
 fn nodes(scratch: &Scratch, volume_name: &str) -> (Name, [Node; 2]) {
-    let name = Name::node("sd", &volume(group(), volume_name, "-L 32M"));
-    let nodes = ["one", "two"].map(|node| Node::start(node, name.path(), scratch));
-    (name, nodes)
+    let device = Name::node("sd", &volume(group(), volume_name, "-L 32M"));
+    let nodes = ["one", "two"].map(|node| Node::start(node, device.path(), scratch));
+    (device, nodes)
 }
 
 /// A node that fence_scsi(8) has fenced cannot write until it is registered again.
 fn fencing() {
     let scratch = Scratch::new();
-    let (_name, [mut one, mut two]) = nodes(&scratch, "fenced");
+    let (device, [mut one, mut two]) = nodes(&scratch, "fenced");
     let (agent, check) = (unpacked("sbin/fence_scsi"), unpacked("share/cluster/fence_scsi_check"));
     let action = |action: &str, key: &str| format!("{agent} --action={action} --devices=$DEV --key={key}");
     one.good(&action("on", "a"));
@@ -102,6 +102,12 @@ fn fencing() {
     one.good(WRITE);
     two.good(&action("on", "b"));
     two.good(WRITE);
+    // A node that starts again has the key of another I_T nexus.
+    two.shell.end_with();
+    two = Node::start("two", device.path(), &scratch);
+    two.run(WRITE, CONFLICT);
+    two.good(&action("on", "b"));
+    two.good(WRITE);
     // The holder can be fenced, too: who fences it has the reservation.
     two.good(&action("off", "a"));
     one.run(WRITE, UNIT_ATTENTION);
@@ -113,7 +119,7 @@ fn fencing() {
 /// What one node writes with sbd(8), the other one reads.
 fn messages() {
     let scratch = Scratch::new();
-    let (_name, [mut one, mut two]) = nodes(&scratch, "messages");
+    let (_device, [mut one, mut two]) = nodes(&scratch, "messages");
     let sbd = format!("{} -d $DEV", unpacked("sbin/sbd"));
     one.good(&format!("{sbd} create"));
     one.good(&format!("{sbd} allocate one"));
