@@ -39,7 +39,7 @@ impl Machine {
     /// What apt-get does when it installs.
     fn apt_get(&self, install: &str) {
         let script = format!(
-            "#!/bin/sh\ncase \"$*\" in\n*--assume-no*) echo 'Need to get 12 MB of archives.' ;;\n\
+            "#!/bin/sh\ncase \"$*\" in\n*--print-uris*) echo 'Need to get 12 MB of archives.' ;;\n\
              *) echo \"$*\" >>\"{}\"\n   case \"$*\" in *' install '*) {install} ;; esac ;;\nesac\n",
             self.calls().display()
         );

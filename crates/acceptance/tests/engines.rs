@@ -81,13 +81,14 @@ impl Chance {
         }
     }
 
-    /// A command, most often one that there is. What only one engine has is left out, and the list of what
-    /// there is.
+    /// A command, most often one that there is. What only one engine has is left out, and what says which there
+    /// are.
     fn cdb(&mut self) -> Vec<u8> {
         loop {
             let cdb = self.any_cdb();
             let is_of_one = |row: &Command| {
-                row.disks == Disks::Shared || row.operation == Operation::ReportOperationCodes
+                matches!(row.disks, Disks::Shared | Disks::SharedThin)
+                    || matches!(row.operation, Operation::Inquiry | Operation::ReportOperationCodes)
             };
             if !COMMANDS.iter().any(|row| row.operation_code() == cdb[0] && is_of_one(row)) {
                 return cdb;
@@ -114,8 +115,10 @@ impl Chance {
     fn line(&mut self, fd: &str) -> String {
         if self.one_in(8) {
             let row = &REQUESTS[self.below(REQUESTS.len())];
-            // What the block layer answers is the kernel's affair on a device, and changes it.
-            if family(row.number).is_some_and(|family| family != Family::BlockLayer) {
+            // What the block layer answers is the kernel's affair on a device, and changes it; reservations are
+            // the supervisor's alone.
+            let is_left_out = |family| matches!(family, Family::BlockLayer | Family::Reservation);
+            if family(row.number).is_some_and(|family| !is_left_out(family)) {
                 return format!("ioctl {fd} {:#x}", row.number);
             }
         }
@@ -139,7 +142,7 @@ impl Chance {
 /// the device.
 fn random_commands(medium: Medium, kind: &'static str, client: &Client) {
     let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
-    let lines: Vec<String> = (0..4000).map(|_| chance.line("3")).collect();
+    let lines: Vec<String> = (0..8000).map(|_| chance.line("3")).collect();
     let [library, supervisor] = ENGINES.map(|engine| {
         let disk = Disk::new(medium, kind, MIB);
         disk.scratch().command();

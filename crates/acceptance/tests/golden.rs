@@ -572,11 +572,12 @@ const SAME_DATA: [&str; 11] = [
 ];
 
 /// What differs of [`OTHER_COMMANDS`] for a SCSI disk that is root's under a supervisor; without a reason: they are the same there.
-const SUPERVISOR_COMMANDS: &[(&str, &str)] = &[
-    ("SG_IO:PR IN caps", "the supervisor has reservations, that disk has none"),
-    ("SG_IO:PR IN read keys", "the supervisor has reservations, that disk has none"),
-    ("SG_IO:RESERVE6", ""),
-    ("SG_IO:RELEASE6", ""),
+const SUPERVISOR_COMMANDS: &[(&str, &[User], &str)] = &[
+    ("SG_IO:PR IN caps", ROOT, "the supervisor has reservations, that disk has none"),
+    ("SG_IO:PR IN read keys", ROOT, "the supervisor has reservations, that disk has none"),
+    ("SG_IO:READ BUFFER desc", EVERYBODY, "the supervisor has an echo buffer"),
+    ("SG_IO:RESERVE6", ROOT, ""),
+    ("SG_IO:RELEASE6", ROOT, ""),
 ];
 
 /// Compares what came of a command with what a real disk (QEMU's, behind virtio-scsi or libata) says, but for
@@ -588,9 +589,10 @@ fn compare_command(case: Case, row: &str, real: &str, said: &str) -> Result<(), 
     let is_other = |&(other, kinds, users, _): &(&str, &[&str], &[User], _)| {
         other == row && kinds.contains(&case.kind) && users.contains(&case.user)
     };
-    let is_shared = engine() == Engine::Supervisor && case.kind == "scsi" && case.user == User::Root;
-    let is_other = match SUPERVISOR_COMMANDS.iter().find(|(other, _)| is_shared && *other == row) {
-        Some((_, why)) => !why.is_empty(),
+    let is_shared = engine() == Engine::Supervisor && case.kind == "scsi";
+    let is_row = |(other, users, _): &&(&str, &[User], &str)| *other == row && users.contains(&case.user);
+    let is_other = match SUPERVISOR_COMMANDS.iter().find(is_row).filter(|_| is_shared) {
+        Some((.., why)) => !why.is_empty(),
         None => OTHER_COMMANDS.iter().any(is_other),
     };
     if is_other {
@@ -721,10 +723,8 @@ fn check(case: Case) {
 fn documented() {
     let commands = OTHER_COMMANDS.iter().map(|&(row, kinds, users, why)| (row, kinds, "both", users, why));
     let own = documented_differences(DIFFERENCES).chain(commands).collect();
-    let more = SUPERVISOR_COMMANDS
-        .iter()
-        .filter(|(_, why)| !why.is_empty())
-        .map(|&(row, why)| (row, SCSI, "both", ROOT, why));
+    let more = SUPERVISOR_COMMANDS.iter().filter(|(.., why)| !why.is_empty());
+    let more = more.map(|&(row, users, why)| (row, SCSI, "both", users, why));
     let supervisor = documented_differences(SUPERVISOR_DIFFERENCES).chain(more).collect();
     let i386 = documented_differences(I386_DIFFERENCES).collect();
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/differences.md");

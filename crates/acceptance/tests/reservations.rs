@@ -1,7 +1,7 @@
 //! What the clients of a disk share under supervisors: reservations, unit attentions, mode parameters.
 
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -357,7 +357,8 @@ fn another_layout() {
     let mut one = Client::of(&disk);
     assert_eq!(one.ready(), "good");
     let state = state_of(&disk);
-    fs::write(&state, [0xff; 16]).expect("root may write it");
+    let file = OpenOptions::new().write(true).open(&state).expect("root may open it");
+    file.write_all_at(&[0xff; 8], 0).expect("root may write it");
     let mut two = Client::of(&disk);
     assert_eq!((two.ready().as_str(), two.write().as_str()), ("2/04/00", "2/04/00"));
     two.end();

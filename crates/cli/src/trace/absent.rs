@@ -1,12 +1,10 @@
 //! Commands that the disk is known not to have (docs/scsi.md, docs/ata.md): programs may well ask for them.
 
 /// SCSI commands by operation code (SPC-4, SBC-3).
-const SCSI: [(u8, &str); 8] = [
+const SCSI: [(u8, &str); 6] = [
     (0x07, "REASSIGN BLOCKS"),
     (0x1c, "RECEIVE DIAGNOSTIC RESULTS"),
     (0x4c, "LOG SELECT"),
-    (0x83, "EXTENDED COPY"),
-    (0x84, "RECEIVE COPY RESULTS"),
     (0x95, "ZONE MANAGEMENT IN"),
     (0xa2, "SECURITY PROTOCOL IN"),
     (0xb5, "SECURITY PROTOCOL OUT"),

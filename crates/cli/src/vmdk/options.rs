@@ -135,7 +135,7 @@ mod tests {
                     assert_eq!(options, format!("scsi,{}{value}", option.name));
                 }
                 "ide" | "sata" => assert_eq!(options, option.name),
-                "scsi" | "ro" | "serial=" | "model=" | "wwn=" => assert_eq!(options, "", "{text}"),
+                "scsi" | "ro" | "serial=" | "model=" | "wwn=" | "nexus=" => assert_eq!(options, "", "{text}"),
                 name => panic!("{name}: say here whether a descriptor has to remember it"),
             }
         }
