@@ -5,6 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use acceptance::clients::{self, LIST};
 use acceptance::{
     Disk, Engine, Medium, Need, Run, Sgio, disk_trials, main as harness, parent, trial, wait_for,
 };
@@ -28,6 +29,7 @@ const STATES: &str = "/run/vmware-bdwrapper";
 fn main() -> ExitCode {
     let root = &[Need::Root];
     let mut trials = disk_trials("sg_persist", &["scsi"], &["sg_persist"], root, sg_persist);
+    trials.extend(disk_trials("the clients' list", &["scsi"], &["sg_persist"], root, list));
     trials.extend(disk_trials("two runs", &["scsi"], &[], root, two_runs));
     trials.extend(disk_trials("a run is killed", &["scsi"], &[], root, killed));
     trials.extend(disk_trials("PREEMPT AND ABORT waits", &["scsi"], &[], root, abort_waits));
@@ -135,7 +137,7 @@ fn image() -> Disk {
     Disk::new(Medium::Image, "scsi", MIB)
 }
 
-/// The clients' list on a real disk, in one run, whose processes are one initiator.
+/// The processes of a run are one initiator.
 fn sg_persist(medium: Medium, kind: &'static str) {
     let disk = Disk::new(medium, kind, MIB);
     let script = "set -e
@@ -156,6 +158,19 @@ fn sg_persist(medium: Medium, kind: &'static str) {
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
+}
+
+/// The rows of `sg_persist` in the clients' list end as on the real disk, one after the other in one run.
+fn list(medium: Medium, kind: &'static str) {
+    let disk = Disk::new(medium, kind, MIB);
+    let rows: Vec<&str> = LIST.lines().filter(|row| row.starts_with("sg_persist ")).collect();
+    assert_eq!(rows.len(), 8);
+    let script: String =
+        rows.iter().map(|row| row.replace("DEV", "\"$0\"") + " >/dev/null; echo $?\n").collect();
+    let said = disk.run_on(Engine::Supervisor, "sh").args(["-c", &script]).arg(disk.path()).output();
+    let real = clients::recorded("scsi-lio");
+    let real: String = rows.iter().map(|row| format!("{}\n", real[&clients::name(row)])).collect();
+    assert_eq!(said.out(), real, "{}", said.err());
 }
 
 /// Two runs are two initiators.

@@ -210,6 +210,20 @@ structures! {
         _pad: u32,
     }
 
+    /// `struct pr_read_keys`.
+    PrReadKeys: 16 {
+        generation: u32,
+        num_keys: u32,
+        keys_ptr: u64,
+    }
+
+    /// `struct pr_read_reservation`.
+    PrReadReservation: 16 {
+        key: u64,
+        generation: u32,
+        r#type: u32,
+    }
+
     /// A segment of the caller's memory, laid out as `struct iovec` (include/uapi/linux/uio.h) and
     /// as `struct compat_iovec`, whose length the kernel takes for a `compat_ssize_t`.
     Segment: 16 / 8 {

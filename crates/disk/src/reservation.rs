@@ -24,7 +24,8 @@ pub enum Type {
 }
 
 impl Type {
-    const ALL: [Type; 6] = [
+    /// All types, in the order of their codes and of the kernel's `enum pr_type`.
+    pub const ALL: [Type; 6] = [
         Type::WriteExclusive,
         Type::ExclusiveAccess,
         Type::WriteExclusiveRegistrantsOnly,

@@ -1,7 +1,9 @@
 //! Reservations: what PERSISTENT RESERVE IN and OUT, RESERVE and RELEASE and `IOC_PR_…` answer, and what other commands do
 //! under the reservations of others.
 
-use disk::abi::{PrClear, PrPreempt, PrRegistration, PrReservation, Structure};
+use disk::abi::{
+    PrClear, PrPreempt, PrReadKeys, PrReadReservation, PrRegistration, PrReservation, Structure,
+};
 use disk::request::*;
 use disk::scsi::command::{COMMANDS, DataPhase};
 use disk::scsi::sense::Sense;
@@ -829,17 +831,66 @@ fn requests_of_the_block_layer() {
             assert_eq!((keys(cluster.at(1)).1, held(cluster.at(1))), (vec![], None));
             cluster.at(2).none(&RESERVE_6).good();
             assert_eq!(request(cluster.at(1), IOC_PR_REGISTER, registration(0, 1, 0)), CONFLICT);
+            for number in [IOC_PR_READ_KEYS, IOC_PR_READ_RESERVATION] {
+                assert_eq!(cluster.at(1).ask(number, DATA), CONFLICT);
+            }
         }
     }
+}
+
+#[test]
+fn requests_of_the_block_layer_that_read() {
+    const ROOM: u64 = DATA + 512;
+    let mut cluster = cluster(3);
+    let read_keys = |disk: &Disk, num_keys: u32| {
+        disk.put(ROOM, &[0xff; 24]);
+        let list = PrReadKeys { generation: u32::MAX, num_keys, keys_ptr: ROOM };
+        assert_eq!(request(disk, IOC_PR_READ_KEYS, list), DONE);
+        let PrReadKeys { generation, num_keys, keys_ptr } = disk.host.fetch(DATA).expect("it is there");
+        assert_eq!(keys_ptr, ROOM);
+        let keys = [0, 8, 16].map(|at| disk.host.fetch(ROOM + at).expect("it is there"));
+        (generation, num_keys, keys)
+    };
+    let read_reservation = |disk: &Disk| {
+        let held = PrReadReservation { key: u64::MAX, generation: u32::MAX, r#type: u32::MAX };
+        assert_eq!(request(disk, IOC_PR_READ_RESERVATION, held), DONE);
+        let PrReadReservation { key, generation, r#type } = disk.host.fetch(DATA).expect("it is there");
+        (key, generation, r#type)
+    };
+    const LEFT: u64 = u64::MAX;
+    assert_eq!(read_keys(cluster.at(2), 3), (0, 0, [LEFT; 3]));
+    assert_eq!(read_reservation(cluster.at(2)), (0, 0, 0));
+    register(cluster.at(0), 0x11);
+    register(cluster.at(1), 0x22);
+    for (room, keys) in [(0, [LEFT; 3]), (1, [0x11, LEFT, LEFT]), (3, [0x11, 0x22, LEFT])] {
+        assert_eq!(read_keys(cluster.at(2), room), (2, 2, keys));
+    }
+    for (number, kind) in (1..).zip(TYPES) {
+        assert_eq!(request(cluster.at(0), IOC_PR_RESERVE, reservation(0x11, number, 0)), DONE);
+        let key = if kind >= 7 { 0 } else { 0x11 };
+        assert_eq!(read_reservation(cluster.at(2)), (key, 2, number));
+        assert_eq!(request(cluster.at(0), IOC_PR_RELEASE, reservation(0x11, number, 0)), DONE);
+    }
+    let too_many = PrReadKeys { generation: 0, num_keys: (1 << 16) + 1, keys_ptr: ROOM };
+    assert_eq!(request(cluster.at(2), IOC_PR_READ_KEYS, too_many), INVALID);
+    let nowhere = PrReadKeys { generation: 0, num_keys: 2, keys_ptr: 1 };
+    assert_eq!(request(cluster.at(2), IOC_PR_READ_KEYS, nowhere), Answer::Error(Errno::EFAULT));
 }
 
 #[test]
 fn requests_of_the_block_layer_that_fail() {
     let mut cluster = cluster(66);
     let disk = cluster.at(0);
-    for number in
-        [IOC_PR_REGISTER, IOC_PR_RESERVE, IOC_PR_RELEASE, IOC_PR_PREEMPT, IOC_PR_PREEMPT_ABORT, IOC_PR_CLEAR]
-    {
+    for number in [
+        IOC_PR_REGISTER,
+        IOC_PR_RESERVE,
+        IOC_PR_RELEASE,
+        IOC_PR_PREEMPT,
+        IOC_PR_PREEMPT_ABORT,
+        IOC_PR_CLEAR,
+        IOC_PR_READ_KEYS,
+        IOC_PR_READ_RESERVATION,
+    ] {
         assert_eq!(disk.ask(number, 1), Answer::Error(Errno::EFAULT));
     }
     disk.host.lacks = Some(Capability::Admin);

@@ -23,6 +23,7 @@ mod clients;
 mod faults;
 mod growth;
 mod partitions;
+mod reservations;
 
 const MIB: u64 = 1 << 20;
 
@@ -97,6 +98,7 @@ fn supervisor_trials() -> Vec<Trial> {
     trials.push(trial("conformance/lvm-linear", &[], || conformance("lvm-linear")));
     trials.extend(growth::trials());
     trials.extend(faults::trials());
+    trials.extend(reservations::trials());
     // Numbers of processes come round sooner.
     fs::write("/proc/sys/kernel/pid_max", "4096").expect("root can");
     for name in SUPERVISOR_TRIALS {

@@ -357,6 +357,8 @@ requests! {
     IOC_PR_PREEMPT = 0x4018_70cb => In(Bytes);
     IOC_PR_PREEMPT_ABORT = 0x4018_70cc => In(Bytes);
     IOC_PR_CLEAR = 0x4010_70cd => In(Bytes);
+    IOC_PR_READ_KEYS = 0xc010_70ce => In(Bytes);
+    IOC_PR_READ_RESERVATION = 0x8010_70cf => Out(Bytes);
 
     LOOP_SET_FD = 0x4c00 => Number;
     LOOP_CLR_FD = 0x4c01;

@@ -70,7 +70,7 @@ impl From<Refusal> for Outcome {
 }
 
 /// Returns what follows if what the nexuses share cannot be reached: nothing is granted.
-pub(super) fn unreachable(_: Errno) -> Outcome {
+pub(crate) fn unreachable(_: Errno) -> Outcome {
     Sense::NOT_READY_CAUSE_NOT_REPORTABLE.into()
 }
 
