@@ -146,7 +146,7 @@ pub struct MemoryHost {
     /// What the I_T nexuses share; none if the engine does not know them.
     pub shared: Option<RefCell<Shared>>,
     /// What happens before each change of what they share.
-    pub before_change_of_shared: Option<Box<dyn Fn(&mut Shared)>>,
+    pub before_change_of_shared: Option<BeforeChange>,
     /// Whether what they share cannot be reached.
     pub is_shared_lost: Cell<bool>,
     /// How often a command waited for those that others had begun.
@@ -162,6 +162,9 @@ pub struct MemoryHost {
     /// What happens after each change of the backing device.
     pub after_change: Option<AfterChange>,
 }
+
+/// What happens before a change of what the I_T nexuses share.
+pub type BeforeChange = Box<dyn Fn(&mut Shared)>;
 
 /// What happens after a change of the backing device.
 pub type AfterChange = Box<dyn Fn(&MemoryHost)>;
