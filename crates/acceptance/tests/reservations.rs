@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::UNIX_EPOCH;
 
 use acceptance::clients::{self, LIST};
 use acceptance::{
@@ -401,7 +402,11 @@ fn has_begun(state: &Path) -> bool {
 fn state_of(disk: &Disk) -> PathBuf {
     let status = fs::metadata(disk.device()).expect("it is there");
     let part = match disk.device() == disk.image() {
-        true => format!("-{:x}-", status.ino()),
+        true => {
+            // Another file can have had its inode.
+            let birth = status.created().ok().and_then(|birth| birth.duration_since(UNIX_EPOCH).ok());
+            format!("-{:x}-{:x}", status.ino(), birth.map_or(0, |birth| birth.as_nanos()))
+        }
         false => format!("{:x}-0-0", status.rdev()),
     };
     let files = fs::read_dir(STATES).expect("root's supervisors have it");

@@ -163,6 +163,9 @@ pub struct MemoryHost {
     pub after_change: Option<AfterChange>,
 }
 
+/// What happens before a change of what the I_T nexuses share.
+pub type BeforeChange = Box<dyn Fn(&mut Shared)>;
+
 /// What happens after a change of the backing device.
 pub type AfterChange = Box<dyn Fn(&MemoryHost)>;
 

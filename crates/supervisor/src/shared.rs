@@ -167,6 +167,7 @@ impl State {
         _own: &MutexGuard<'_, Own>,
         change: impl FnOnce(&mut Shared) -> R,
     ) -> Result<R, Errno> {
+        self.check()?;
         let _lock = self.lock(libc::F_WRLCK, CHANGE)?;
         let (changes, before) = self.read();
         let mut after = before.clone();
@@ -217,10 +218,7 @@ impl State {
 
     /// Begins a command, which others can wait for.
     pub fn begin(&'static self) -> Result<Begun, Errno> {
-        // Whoever comes next would not find this one.
-        if self.path.is_some() && fstat(&self.file).map_or(0, |status| status.st_nlink) == 0 {
-            return Err(Errno::EIO);
-        }
+        self.check()?;
         let deadline = Instant::now() + PATIENCE;
         let mut own = self.own();
         loop {
@@ -242,6 +240,14 @@ impl State {
             }
             self.end(&mut own, which);
         }
+    }
+
+    /// Fails if somebody has removed the file, so that others do not find it, or has made it shorter.
+    fn check(&self) -> Result<(), Errno> {
+        let status = fstat(&self.file).map_err(|errno| Errno(errno.raw_os_error()))?;
+        let is_there = self.path.is_none() || status.st_nlink > 0;
+        let is_whole = u64::try_from(status.st_size).is_ok_and(|size| size >= size_of::<Head>() as u64);
+        if is_there && is_whole { Ok(()) } else { Err(Errno::EIO) }
     }
 
     /// Lets other threads go on for a moment.
@@ -603,10 +609,13 @@ mod tests {
         assert!(one.begin().is_ok());
         std::fs::remove_file(directory.0.join("states/a")).expect("it is there");
         assert_eq!(one.begin().err(), Some(Errno::EIO));
+        let cut = directory.open("b");
+        cut.file.set_len(16).expect("it is ours");
+        assert_eq!((cut.begin().err(), cut.add_nexus()), (Some(Errno::EIO), Err(Errno::EIO)));
         // The file of the others stays.
         let other = directory.open("a");
         one.close();
-        assert!(directory.files() == 1 && other.begin().is_ok());
+        assert!(directory.0.join("states/a").exists() && other.begin().is_ok());
     }
 
     #[test]
