@@ -169,9 +169,6 @@ pub type BeforeChange = Box<dyn Fn(&mut Shared)>;
 /// What happens after a change of the backing device.
 pub type AfterChange = Box<dyn Fn(&MemoryHost)>;
 
-/// What happens before a change of what the I_T nexuses share.
-pub type BeforeChange = Box<dyn Fn(&mut Shared)>;
-
 impl MemoryHost {
     /// A backing device of this size that holds nothing, and a caller that may do anything.
     pub fn new(medium: Medium, bytes: u64) -> MemoryHost {
