@@ -27,6 +27,7 @@ use rustix::fs::{
     AtFlags, FlockOperation, MemfdFlags, Mode, OFlags, flock, fstat, open, openat, statat, unlinkat,
 };
 use rustix::mm::{MapFlags, ProtFlags, mmap};
+use rustix::path::Arg;
 use zerocopy::{FromZeros, IntoBytes};
 
 /// The directory in /run, or in `XDG_RUNTIME_DIR`.
@@ -433,7 +434,7 @@ fn open_directory(path: &Path) -> io::Result<Option<OwnedFd>> {
 }
 
 /// Returns whether a name in the directory is that of an open file.
-fn is_named(directory: &OwnedFd, name: &str, file: &File) -> bool {
+fn is_named(directory: &OwnedFd, name: impl Arg, file: &File) -> bool {
     let (named, opened) = (statat(directory, name, AtFlags::SYMLINK_NOFOLLOW), fstat(file));
     matches!((named, opened), (Ok(named), Ok(opened))
         if (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino))
@@ -442,6 +443,8 @@ fn is_named(directory: &OwnedFd, name: &str, file: &File) -> bool {
 /// Opens the file that the supervisors of a device share; one that nobody uses is made anew. `InvalidData`: one
 /// that is used has another layout.
 fn open_shared(directory: &OwnedFd, name: &str) -> io::Result<File> {
+    // What cannot be removed is in nobody's way.
+    let _ = remove_unused(directory);
     let deadline = Instant::now() + PATIENCE;
     let is_held = |errno: &rustix::io::Errno| *errno == rustix::io::Errno::WOULDBLOCK;
     loop {
@@ -468,6 +471,26 @@ fn open_shared(directory: &OwnedFd, name: &str) -> io::Result<File> {
         }
         return Ok(file);
     }
+}
+
+/// Removes the files that nobody uses any more: those of supervisors that were killed.
+fn remove_unused(directory: &OwnedFd) -> io::Result<()> {
+    for entry in rustix::fs::Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        // Neither of the directories can be opened so.
+        let Ok(file) = openat(directory, name, flags, Mode::empty()).map(File::from) else { continue };
+        // Who has opened it, but not yet locked it, will find that it has no name any more.
+        let is_state = file.metadata().is_ok_and(|status| status.is_file());
+        if is_state
+            && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && is_named(directory, name, &file)
+        {
+            unlinkat(directory, name, AtFlags::empty())?;
+        }
+    }
+    Ok(())
 }
 
 /// Opens a file that has no name.
@@ -558,6 +581,11 @@ mod tests {
         kill(killed);
         // What nobody uses any more is made anew.
         assert_eq!((directory.files(), last(directory.open("a"))), (1, 0));
+        let killed = directory.open("b");
+        assert_eq!(directory.files(), 2);
+        kill(killed);
+        // Or removed by the next supervisor of another device.
+        assert_eq!((last(directory.open("c")), directory.files()), (0, 2));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::errno::Errno;
 use crate::host::{Capability, Host};
 use crate::reservation::{MOST, Refusal, Reservations, Type};
 use crate::scsi::command::has_reservations;
-use crate::scsi::reservation::{Change, change, unreachable};
-use crate::scsi::task::Outcome;
+use crate::scsi::reservation::{Change, change};
+use crate::scsi::task::{Outcome, unreachable};
 use zerocopy::IntoBytes;
 
 /// `PR_FL_IGNORE_KEY` (include/uapi/linux/pr.h), the only flag.

@@ -1,9 +1,8 @@
 //! READ BUFFER and WRITE BUFFER (SPC-4, 6.18 and 6.49): the echo buffer.
 
-use super::reservation::unreachable;
 use super::response::Response;
 use super::sense::Sense;
-use super::task::{CommandResult, Task};
+use super::task::{CommandResult, Task, unreachable};
 use crate::host::Host;
 use crate::shared::ECHO_BUFFER;
 

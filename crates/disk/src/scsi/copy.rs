@@ -6,11 +6,10 @@ use super::inquiry::{
     BLOCKS, BLOCKS_WITH_OFFSETS, COPY_DESCRIPTORS, IDENTIFICATION, MAX_COPIES, MAX_COPY_DESCRIPTORS,
     MAX_CSCDS, MAX_SEGMENT_BYTES, MAX_SEGMENTS, SEGMENT_GRANULARITY,
 };
-use super::reservation::unreachable;
 use super::response::Response;
 use super::sanitize::check_medium;
 use super::sense::{Sense, Specific};
-use super::task::{CommandResult, Outcome, Task};
+use super::task::{CommandResult, Outcome, Task, unreachable};
 use crate::bytes::part;
 use crate::copies::Copied;
 use crate::device::{Capacity, Device};

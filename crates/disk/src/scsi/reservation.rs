@@ -6,7 +6,7 @@ use super::inquiry::PORT;
 use super::response::Response;
 use super::sanitize::check_not_in_progress;
 use super::sense::Sense;
-use super::task::{CommandResult, Outcome, Task};
+use super::task::{CommandResult, Outcome, Task, unreachable};
 use crate::bytes::part;
 use crate::device::Device;
 use crate::errno::Errno;
@@ -67,11 +67,6 @@ impl From<Refusal> for Outcome {
             Refusal::NoResources => Sense::INSUFFICIENT_REGISTRATION_RESOURCES.into(),
         }
     }
-}
-
-/// Returns what follows if what the nexuses share cannot be reached: nothing is granted.
-pub(crate) fn unreachable(_: Errno) -> Outcome {
-    Sense::NOT_READY_CAUSE_NOT_REPORTABLE.into()
 }
 
 /// What PERSISTENT RESERVE OUT and the kernel's `IOC_PR_…` request.

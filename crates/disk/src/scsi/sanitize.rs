@@ -1,9 +1,8 @@
 //! SANITIZE (SBC-3, 5.27) and FORMAT UNIT (SBC-3, 5.3). Both end when all is done, also with IMMED.
 
 use super::command::Operation as Handler;
-use super::reservation::unreachable;
 use super::sense::{Sense, Specific};
-use super::task::{CommandResult, Outcome, Task};
+use super::task::{CommandResult, Outcome, Task, unreachable};
 use crate::bytes::{copy, part};
 use crate::errno::Errno;
 use crate::host::Host;

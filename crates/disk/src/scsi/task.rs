@@ -67,6 +67,11 @@ impl From<Error> for Outcome {
     }
 }
 
+/// Returns what follows if what the nexuses share cannot be reached: nothing is granted.
+pub(crate) fn unreachable(_: Errno) -> Outcome {
+    Sense::NOT_READY_CAUSE_NOT_REPORTABLE.into()
+}
+
 /// The arguments of a command (SAM-5, 5.1, the Execute Command procedure call).
 pub(crate) struct ExecuteCommand {
     /// The row of the CDB, if it is in the table.
