@@ -196,10 +196,13 @@ fn has_been_waited_for(process: &OwnedFd) -> bool {
 mod tests {
     use super::*;
     use std::os::unix::process::CommandExt;
-    use std::process::{Child, Command};
+    use std::process::{Child, Command, Stdio};
 
+    /// A process that ends with this one's end of its input.
     fn start(group: i32) -> Child {
-        Command::new("sleep").arg("1000").process_group(group).spawn().expect("it can be started")
+        let mut command = Command::new("cat");
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command.process_group(group).spawn().expect("it can be started")
     }
 
     #[test]
