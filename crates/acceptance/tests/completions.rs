@@ -195,11 +195,12 @@ fn zsh(line: &str) -> Vec<String> {
         }\n\
         tab() { zle complete-word; print -r -- END }\n\
         zle -N tab; bindkey '^I' tab\n\
-        PS1='ready> '\n";
+        zle-line-init() { print -r -- EDITS }\n\
+        zle -N zle-line-init\n";
     const OUTER: &str = "zmodload zsh/zpty\n\
         zpty z 'TERM=dumb zsh -f -i'\n\
         zpty -w z \"source $1; source $2\"\n\
-        zpty -r z out '*ready> *'\n\
+        zpty -r z out '*EDITS*'\n\
         zpty -w -n z $3$'\\t'\n\
         zpty -r z out '*END*'\n\
         print -r -- $out\n";
