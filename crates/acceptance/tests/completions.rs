@@ -97,7 +97,7 @@ fn values(words: Words) {
     let more = words(&format!("vmware-bdwrapper probe --device {image}=scsi,r"));
     assert!(more.iter().any(|word| word == "ro" || word.ends_with("scsi,ro")), "{more:?}");
     let files = words(&format!("vmware-bdwrapper probe --device {directory}/di"));
-    assert!(files.iter().any(|word| word.ends_with("disk.img")), "{files:?}");
+    assert!(files.iter().any(|word| word.ends_with("disk.img")), "{directory}: {files:?}");
     for line in ["run --device /dev/sd/x -- unsha", "run -d /dev/sd/x unsha", "trace unsha", "doctor unsha"] {
         let found = words(&format!("vmware-bdwrapper {line}"));
         assert!(found.iter().any(|word| word == "unshare"), "{line}: {found:?}");
@@ -189,7 +189,7 @@ fn fish(line: &str) -> Vec<String> {
 fn zsh(line: &str) -> Vec<String> {
     const INNER: &str = "autoload -Uz compinit; compinit -D -u\n\
         compadd() {\n\
-            if [[ ${argv[1,(i)(-|--)]} == *-[OAD]* ]]; then builtin compadd \"$@\"; return; fi\n\
+            if [[ -n ${(M)argv[1,(i)(-|--)]:#-*[OAD]*} ]]; then builtin compadd \"$@\"; return; fi\n\
             local -a found; builtin compadd -A found \"$@\"\n\
             print -rl -- '' found:$^found\n\
         }\n\
