@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         trial("an exchanged descriptor gives no rights", needs, exchanged),
         trial("memory of the supervisor reaches no disk", needs, shortened),
         trial("a program that is executed has memory of its own", needs, executed),
+        trial("root's and a user's runs share a disk", needs, shared),
         trial("a trace is the user's file", needs, traced),
         trial("the limits are the program's", needs, limits),
         trial("the file says who may", needs, who),
@@ -309,6 +310,31 @@ fn executed() {
     let setting = Setting::new();
     let run = setting.run(&[], &setting.program).arg("shared").arg(&setting.set_user_id);
     assert_eq!(run.arg(&setting.image).output().expect_out(), "answered\nanswered\n");
+}
+
+/// What supervisors share is root's, whoever the program runs for: a set-user-ID program of the user's run keeps
+/// a program of root's from the disk.
+fn shared() {
+    const RESERVE: &str = "160000000000";
+    const READY: &str = "000000000000";
+    let setting = Setting::new();
+    let program = setting.scratch.program("sgio");
+    let set_user_id = setting.scratch.copy(&program, "sgio-set-user-id");
+    chmod(&set_user_id, 0o4755);
+    let stderr = setting.scratch.path("stderr");
+    let open = format!("open rw {}", setting.image.display());
+    let mut users = setting.run(&[], &set_user_id).start(&stderr);
+    let entry = format!("{}=scsi", setting.image.display());
+    let mut roots = Run::new(&program).supervised(&setting.scratch.command(), entry).start(&stderr);
+    let [user, root] = [&mut users, &mut roots].map(|session| session.ask(&open));
+    assert_eq!(roots.ask(&format!("none {root} {READY}")), "good 0");
+    assert_eq!(users.ask(&format!("none {user} {RESERVE}")), "good 0");
+    assert_eq!(roots.ask(&format!("none {root} {READY}")), "status-18 0");
+    // The user's run ends, and with it what it has reserved.
+    assert_eq!(users.end_with(), 0);
+    acceptance::wait_for("the end of a reservation", || {
+        (roots.ask(&format!("none {root} {READY}")) == "good 0").then_some(())
+    });
 }
 
 fn traced() {
