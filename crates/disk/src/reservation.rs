@@ -210,13 +210,15 @@ impl Reservations {
             .find(|attention| pending & *attention as u64 != 0)
     }
 
-    /// Clears a unit attention that was reported.
-    pub fn clear_attention(&mut self, nexus: u64, reported: Attention) {
+    /// Returns the unit attention that an I_T nexus has to report first, and clears it.
+    pub fn take_attention(&mut self, nexus: u64) -> Option<Attention> {
+        let attention = self.attention(nexus)?;
         self.each(|place| {
             if place.nexus == nexus {
-                place.attentions &= !(reported as u64);
+                place.attentions &= !(attention as u64);
             }
         });
+        Some(attention)
     }
 
     /// Changes all places in use, and frees those that hold nothing any more.

@@ -152,11 +152,12 @@ impl<H: Host> Task<'_, H> {
         if nexus.update_mode_changes(self.device.settings.mode_changes()) {
             return Ok(Some(Sense::MODE_PARAMETERS_CHANGED));
         }
-        let Some(attention) = self.look(|reservations| reservations.attention(nexus.number))? else {
+        if self.look(|reservations| reservations.attention(nexus.number))?.is_none() {
             return Ok(None);
-        };
-        self.change(|reservations| reservations.clear_attention(nexus.number, attention))?;
-        Ok(Some(match attention {
+        }
+        // Another command of the nexus may have reported it meanwhile.
+        let attention = self.change(|reservations| reservations.take_attention(nexus.number))?;
+        Ok(attention.map(|attention| match attention {
             Attention::ReservationsPreempted => Sense::RESERVATIONS_PREEMPTED,
             Attention::ReservationsReleased => Sense::RESERVATIONS_RELEASED,
             Attention::RegistrationsPreempted => Sense::REGISTRATIONS_PREEMPTED,
@@ -179,7 +180,14 @@ impl<H: Host> Task<'_, H> {
     pub(super) fn reservation_command(&mut self) -> CommandResult {
         let nexus = self.device.nexus.number;
         match self.row.operation {
-            Operation::Reserve => Ok(self.change(|reservations| reservations.reserve_unit(nexus))??),
+            Operation::Reserve => {
+                let done = self.host.change(|Shared { reservations, operation, .. }| {
+                    // It may have begun since this command looked.
+                    check_not_in_progress(operation)?;
+                    Ok(reservations.reserve_unit(nexus)?)
+                });
+                done.map_err(unreachable)?
+            }
             Operation::Release => Ok(self.change(|reservations| reservations.release_unit(nexus))??),
             Operation::PersistentReserveIn => self.persistent_reserve_in(),
             _ => self.persistent_reserve_out(),
