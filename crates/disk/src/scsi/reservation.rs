@@ -6,7 +6,7 @@ use super::inquiry::PORT;
 use super::response::Response;
 use super::sanitize::check_not_in_progress;
 use super::sense::Sense;
-use super::task::{CommandResult, Outcome, Task, unreachable};
+use super::task::{CommandResult, Outcome, Task, unreachable, wait_for_others};
 use crate::bytes::part;
 use crate::device::Device;
 use crate::errno::Errno;
@@ -101,12 +101,7 @@ pub(crate) fn change(
     done.map_err(unreachable)??;
     match change {
         // Commands cannot be aborted, but what they did is complete when this one ends.
-        Change::Preempt { abort: true, .. } => {
-            host.wait_for_others(timeout_ms).map_err(|errno| match errno {
-                Errno::CALLER_GONE => Outcome::CallerFault(errno),
-                _ => Outcome::Busy,
-            })
-        }
+        Change::Preempt { abort: true, .. } => wait_for_others(host, timeout_ms),
         _ => Ok(()),
     }
 }
@@ -118,9 +113,9 @@ pub(crate) fn refusal_to_write(device: &Device<'_>, host: &impl Host) -> Option<
         return None;
     }
     let nexus = device.nexus.number;
-    let refusal = host.look(|shared| match shared.operation.current() {
-        _ if shared.reservations.conflicts(nexus, Tolerates::Nothing) => Some(Errno::EBADE),
-        operation => operation.map(|_| Errno::EIO),
+    let refusal = host.look(|shared| match shared.reservations.conflicts(nexus, Tolerates::Nothing) {
+        true => Some(Errno::EBADE),
+        false => shared.operation.current().map(|_| Errno::EIO),
     });
     refusal.unwrap_or(Some(Errno::EIO))
 }
