@@ -32,11 +32,19 @@ impl Nexus {
     /// changed them since it was told.
     pub(crate) fn update_mode_changes(&self, changes: u32) -> bool {
         let new = changes.wrapping_add(1);
-        let old = self.mode_changes.load(Ordering::Relaxed);
-        if old != new {
-            self.mode_changes.store(new, Ordering::Relaxed);
-        }
-        old != 0 && old != new
+        // Commands of the nexus at the same time are told once, also if one of them has an older number.
+        let is_later = |old: u32| old == 0 || new.wrapping_sub(old) as i32 > 0;
+        let told = self
+            .mode_changes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| is_later(old).then_some(new));
+        told.is_ok_and(|old| old != 0)
+    }
+
+    /// Skips the change with this number, which the nexus has made itself. If others have changed mode
+    /// parameters before it and the nexus has not been told, it still will be.
+    pub(crate) fn skip_mode_change(&self, number: u32) {
+        let told = (number, number.wrapping_add(1));
+        let _ = self.mode_changes.compare_exchange(told.0, told.1, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     pub(crate) fn has_written_echo_buffer(&self) -> bool {
@@ -62,5 +70,32 @@ impl Nexus {
         }
         let old = self.capacity.swap(new, Ordering::Relaxed);
         (old != 0 && old != new).then_some(old >> EXPONENT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_mode_parameters_is_told_once() {
+        let nexus = Nexus::default();
+        assert!(!nexus.update_mode_changes(5));
+        assert!(nexus.update_mode_changes(7));
+        // A command that has read the number before.
+        assert!(!nexus.update_mode_changes(6));
+        assert!(!nexus.update_mode_changes(7));
+    }
+
+    #[test]
+    fn the_changes_of_others_are_told_although_the_nexus_makes_one_too() {
+        let nexus = Nexus::default();
+        assert!(!nexus.update_mode_changes(0));
+        nexus.skip_mode_change(1);
+        assert!(!nexus.update_mode_changes(1));
+        // Number 2 is of another nexus.
+        nexus.skip_mode_change(3);
+        assert!(nexus.update_mode_changes(3));
+        assert!(!nexus.update_mode_changes(3));
     }
 }

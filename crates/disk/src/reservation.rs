@@ -210,13 +210,15 @@ impl Reservations {
             .find(|attention| pending & *attention as u64 != 0)
     }
 
-    /// Clears a unit attention that was reported.
-    pub fn clear_attention(&mut self, nexus: u64, reported: Attention) {
+    /// Returns the unit attention that an I_T nexus has to report first, and clears it.
+    pub fn take_attention(&mut self, nexus: u64) -> Option<Attention> {
+        let attention = self.attention(nexus)?;
         self.each(|place| {
             if place.nexus == nexus {
-                place.attentions &= !(reported as u64);
+                place.attentions &= !(attention as u64);
             }
         });
+        Some(attention)
     }
 
     /// Changes all places in use, and frees those that hold nothing any more.
@@ -230,7 +232,7 @@ impl Reservations {
     }
 
     /// Establishes a unit attention for all registered I_T nexuses but one.
-    fn tell_others(&mut self, nexus: u64, attention: Attention) {
+    fn establish_for_others(&mut self, nexus: u64, attention: Attention) {
         self.each(|place| {
             if place.nexus != nexus && place.key != 0 {
                 place.attentions |= attention as u64;
@@ -241,7 +243,8 @@ impl Reservations {
     fn set_key(&mut self, nexus: u64, key: u64) -> Result<(), Refusal> {
         let find =
             |wanted: fn(&Place, u64) -> bool| self.places.iter().position(|place| wanted(place, nexus));
-        // In the end, the place of one that only has a unit attention to report.
+        // If all places are in use, one that only has a unit attention to report loses it: a registration is
+        // more important.
         let at = find(|place, nexus| place.nexus == nexus)
             .or_else(|| find(|place, _| place.nexus == 0))
             .or_else(|| find(|place, _| place.key == 0));
@@ -265,7 +268,7 @@ impl Reservations {
         if !held.is_of_all_registrants() || is_last {
             self.release_reservation();
             if held.lets_registrants() {
-                self.tell_others(nexus, Attention::ReservationsReleased);
+                self.establish_for_others(nexus, Attention::ReservationsReleased);
             }
         }
     }
@@ -355,7 +358,7 @@ impl Reservations {
         }
         self.release_reservation();
         if held.lets_registrants() {
-            self.tell_others(nexus, Attention::ReservationsReleased);
+            self.establish_for_others(nexus, Attention::ReservationsReleased);
         }
         Ok(())
     }
@@ -363,7 +366,7 @@ impl Reservations {
     /// Carries out CLEAR (SPC-4, 5.13.11.5).
     pub fn clear(&mut self, nexus: u64, key: u64) -> Result<(), Refusal> {
         self.check_key(nexus, key)?;
-        self.tell_others(nexus, Attention::ReservationsPreempted);
+        self.establish_for_others(nexus, Attention::ReservationsPreempted);
         self.release_reservation();
         self.each(|place| place.key = 0);
         self.count();
@@ -408,7 +411,7 @@ impl Reservations {
             self.code = wanted as u32;
             self.holder = nexus;
             if held != taken {
-                self.tell_others(nexus, Attention::ReservationsReleased);
+                self.establish_for_others(nexus, Attention::ReservationsReleased);
             }
         } else if of_all && self.registrations().next().is_none() {
             self.release_reservation();

@@ -624,6 +624,19 @@ fn unit_attentions_are_reported_once_and_in_order() {
 }
 
 #[test]
+fn a_unit_attention_is_not_reported_by_two_commands_at_the_same_time() {
+    let mut cluster = cluster(2);
+    register(cluster.at(0), 1);
+    register(cluster.at(1), 2);
+    out(cluster.at(0), CLEAR, 0, 1, 0).good();
+    // Another command of the nexus reports it after this one has looked.
+    cluster.at(1).host.before_change_of_shared = Some(Box::new(|shared| {
+        shared.reservations.take_attention(2);
+    }));
+    cluster.at(1).none(&TEST_UNIT_READY).good();
+}
+
+#[test]
 fn a_reservation_conflict_comes_after_a_unit_attention() {
     let mut cluster = cluster(2);
     register(cluster.at(0), 1);

@@ -555,3 +555,24 @@ fn no_reservation_while_it_is_in_progress() {
         cluster.change(|shared| assert_eq!(shared.reservations.registrations().count(), 0));
     }
 }
+
+/// Nor with RESERVE, which looked whether one is in progress before that began; nor does another begin.
+#[test]
+fn no_reserve_after_it_has_begun() {
+    for (operate, _, in_progress, _) in OPERATIONS {
+        let mut cluster = cluster();
+        let begun = Rc::new(RefCell::new(None));
+        let to = Rc::clone(&begun);
+        in_between(&mut cluster, move |host| *to.borrow_mut() = host.shared.clone());
+        operate(cluster.at(0)).good();
+        let begun = begun.take().expect("it takes two pieces").into_inner();
+        let host = &mut cluster.at(1).host;
+        host.after_change = None;
+        host.before_change_of_shared = Some(Box::new(move |shared| *shared = begun.clone()));
+        let sense = cluster.at(1).none(&[0x16, 0, 0, 0, 0, 0]).check();
+        assert_eq!(sense, in_progress.with(Specific::Progress(32768)));
+        assert_eq!(operate(cluster.at(1)).check(), sense);
+        cluster.at(1).host.before_change_of_shared = None;
+        cluster.change(|shared| assert_eq!(shared.reservations.reserved_by(), None));
+    }
+}

@@ -221,10 +221,11 @@ impl Process for Caller {
         let registry = &self.pool.registry;
         let (index, path) = registry.designated(designator).ok_or(Errno::ENXIO)?;
         self.pool.hand_over();
-        let (file, hit) = self.target.open_as(path, writing, |fd| match registry.find(fd) {
+        let (file, hit) = self.target.open_as(path, writing, |fd| match registry.identify(fd) {
             Found::Listed(hit) if hit.index == index => Some(hit),
             _ => None,
         })?;
+        registry.share(&hit);
         let Hit { entry, clients, .. } = hit;
         let nexus = self.target.checked(clients.nexus(entry.nexus, self.target.thread())?)?;
         let device = Device { entry, index, settings: clients.settings(), nexus: &nexus };

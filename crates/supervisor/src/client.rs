@@ -26,6 +26,8 @@ pub struct Clients {
     settings: Settings,
     tree: OnceLock<Arc<Nexus>>,
     groups: Mutex<Vec<Group>>,
+    /// Stands for those that others do not know, because the state cannot be used.
+    unknown: Arc<Nexus>,
 }
 
 /// A process group that is a nexus.
@@ -47,6 +49,7 @@ impl Clients {
             settings: Settings::default(),
             tree: OnceLock::new(),
             groups: Mutex::default(),
+            unknown: Arc::default(),
         }
     }
 
@@ -120,10 +123,13 @@ impl Clients {
         }
     }
 
-    /// Returns a new nexus; with the number 0 if it is not known to others, so that nothing may be granted to
-    /// it.
+    /// Returns a new nexus; the one with the number 0 if it is not known to others, so that nothing may be
+    /// granted to it.
     fn new_nexus(&self) -> Arc<Nexus> {
-        Arc::new(Nexus::new(self.state().and_then(State::add_nexus).unwrap_or(0)))
+        match self.state().and_then(State::add_nexus) {
+            Ok(number) => Arc::new(Nexus::new(number)),
+            Err(_) => Arc::clone(&self.unknown),
+        }
     }
 
     fn nexus_of_group(&self, number: Pid) -> Arc<Nexus> {
@@ -203,6 +209,17 @@ mod tests {
         let mut command = Command::new("cat");
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         command.process_group(group).spawn().expect("it can be started")
+    }
+
+    /// A disk without reservations works without a state, and has the capacity to compare with.
+    #[test]
+    fn without_a_state_there_is_one_nexus() {
+        let clients = Clients::new(None, String::new());
+        let nexus = || clients.nexus(None, 0).expect("it needs no state");
+        let first = nexus();
+        assert!(first.number == 0 && Arc::ptr_eq(&first, &nexus()));
+        clients.open(None);
+        assert_eq!(nexus().number, 1);
     }
 
     #[test]

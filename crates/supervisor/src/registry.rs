@@ -114,8 +114,23 @@ impl Registry {
         Some(place)
     }
 
-    /// Returns the listed device that a descriptor is open on.
+    /// Returns the listed device that a descriptor is open on, and begins to share it.
     pub fn find(&'static self, fd: c_int) -> Found {
+        let found = self.identify(fd);
+        if let Found::Listed(hit) = &found {
+            self.share(hit);
+        }
+        found
+    }
+
+    /// Begins to share a device; not for a thread with a caller's rights to files, which the state may be out
+    /// of reach of.
+    pub fn share(&self, hit: &Hit) {
+        hit.clients.open(self.user);
+    }
+
+    /// Returns the listed device that a descriptor is open on.
+    pub fn identify(&'static self, fd: c_int) -> Found {
         let Ok(status) = sys::fstat(fd) else { return Found::Unknown };
         if !matches!(status.file_type(), libc::S_IFBLK | libc::S_IFREG) {
             return Found::Other;
@@ -132,7 +147,6 @@ impl Registry {
         let Some(listed) = self.listed.get(known.place) else { return Found::Other };
         let Listed { index, entry, exclusion, .. } = listed;
         let Known { discard_limits, clients, .. } = known;
-        clients.open(self.user);
         Found::Listed(Hit { entry, index: *index, clients, status, discard_limits, exclusion })
     }
 
@@ -226,5 +240,24 @@ impl Registry {
                 known
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_not_shared_when_it_is_identified() {
+        let path = std::env::temp_dir().join(format!("bdwrapper-registry-{}", std::process::id()));
+        let file = File::create(&path).expect("nobody else has it");
+        let text: &'static str = Box::leak(format!("{}=scsi,force", path.display()).into());
+        let entry = Entry::parse(text.as_bytes()).expect("it is an entry");
+        let registry = Box::leak(Box::new(Registry { directory: None, ..Registry::new(&[entry], None) }));
+        let Found::Listed(hit) = registry.identify(file.as_raw_fd()) else { panic!("it is listed") };
+        assert_eq!(hit.clients.state().err(), Some(Errno::EIO));
+        registry.share(&hit);
+        assert!(hit.clients.state().is_ok());
+        std::fs::remove_file(&path).expect("it is there");
     }
 }

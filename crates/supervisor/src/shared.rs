@@ -108,7 +108,8 @@ impl State {
             Some(Ok((None, _))) | None => (private()?, None),
         };
         let length = size_of::<Head>();
-        // SAFETY: a new mapping of a file that nobody makes shorter while it is locked.
+        // SAFETY: a new mapping, which replaces no other. If the file is made shorter, an access ends the
+        // process with SIGBUS, which is not undefined behaviour.
         let start = unsafe {
             mmap(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &file, 0)
         }?;
@@ -481,7 +482,7 @@ fn remove_unused(directory: &OwnedFd) -> io::Result<()> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         // Neither of the directories can be opened so.
         let Ok(file) = openat(directory, name, flags, Mode::empty()).map(File::from) else { continue };
-        // Who has opened it, but not yet locked it, will find that it has no name any more.
+        // A supervisor that has opened it and not yet locked it will find that it has no name any more.
         let is_state = file.metadata().is_ok_and(|status| status.is_file());
         if is_state
             && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()

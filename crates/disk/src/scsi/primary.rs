@@ -117,7 +117,7 @@ impl<H: Host> Task<'_, H> {
         mode::select(self.device.entry.kind, &settings.switches, list, start)?;
         if settings.switches.get() != before {
             // The nexus that changed them need not be told.
-            self.device.nexus.update_mode_changes(settings.count_mode_change());
+            self.device.nexus.skip_mode_change(settings.count_mode_change());
         }
         Ok(())
     }

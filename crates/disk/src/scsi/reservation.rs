@@ -6,7 +6,7 @@ use super::inquiry::PORT;
 use super::response::Response;
 use super::sanitize::check_not_in_progress;
 use super::sense::Sense;
-use super::task::{CommandResult, Outcome, Task, unreachable};
+use super::task::{CommandResult, Outcome, Task, unreachable, wait_for_others};
 use crate::bytes::part;
 use crate::device::Device;
 use crate::errno::Errno;
@@ -101,12 +101,7 @@ pub(crate) fn change(
     done.map_err(unreachable)??;
     match change {
         // Commands cannot be aborted, but what they did is complete when this one ends.
-        Change::Preempt { abort: true, .. } => {
-            host.wait_for_others(timeout_ms).map_err(|errno| match errno {
-                Errno::CALLER_GONE => Outcome::CallerFault(errno),
-                _ => Outcome::Busy,
-            })
-        }
+        Change::Preempt { abort: true, .. } => wait_for_others(host, timeout_ms),
         _ => Ok(()),
     }
 }
@@ -118,9 +113,9 @@ pub(crate) fn refusal_to_write(device: &Device<'_>, host: &impl Host) -> Option<
         return None;
     }
     let nexus = device.nexus.number;
-    let refusal = host.look(|shared| match shared.operation.current() {
-        _ if shared.reservations.conflicts(nexus, Tolerates::Nothing) => Some(Errno::EBADE),
-        operation => operation.map(|_| Errno::EIO),
+    let refusal = host.look(|shared| match shared.reservations.conflicts(nexus, Tolerates::Nothing) {
+        true => Some(Errno::EBADE),
+        false => shared.operation.current().map(|_| Errno::EIO),
     });
     refusal.unwrap_or(Some(Errno::EIO))
 }
@@ -152,11 +147,12 @@ impl<H: Host> Task<'_, H> {
         if nexus.update_mode_changes(self.device.settings.mode_changes()) {
             return Ok(Some(Sense::MODE_PARAMETERS_CHANGED));
         }
-        let Some(attention) = self.look(|reservations| reservations.attention(nexus.number))? else {
+        if self.look(|reservations| reservations.attention(nexus.number))?.is_none() {
             return Ok(None);
-        };
-        self.change(|reservations| reservations.clear_attention(nexus.number, attention))?;
-        Ok(Some(match attention {
+        }
+        // Another command of the nexus may have reported it meanwhile.
+        let attention = self.change(|reservations| reservations.take_attention(nexus.number))?;
+        Ok(attention.map(|attention| match attention {
             Attention::ReservationsPreempted => Sense::RESERVATIONS_PREEMPTED,
             Attention::ReservationsReleased => Sense::RESERVATIONS_RELEASED,
             Attention::RegistrationsPreempted => Sense::REGISTRATIONS_PREEMPTED,
@@ -179,7 +175,14 @@ impl<H: Host> Task<'_, H> {
     pub(super) fn reservation_command(&mut self) -> CommandResult {
         let nexus = self.device.nexus.number;
         match self.row.operation {
-            Operation::Reserve => Ok(self.change(|reservations| reservations.reserve_unit(nexus))??),
+            Operation::Reserve => {
+                let done = self.host.change(|Shared { reservations, operation, .. }| {
+                    // It may have begun since this command looked.
+                    check_not_in_progress(operation)?;
+                    Ok(reservations.reserve_unit(nexus)?)
+                });
+                done.map_err(unreachable)?
+            }
             Operation::Release => Ok(self.change(|reservations| reservations.release_unit(nexus))??),
             Operation::PersistentReserveIn => self.persistent_reserve_in(),
             _ => self.persistent_reserve_out(),

@@ -2,14 +2,14 @@
 
 use super::command::Operation as Handler;
 use super::sense::{Sense, Specific};
-use super::task::{CommandResult, Outcome, Task, unreachable};
+use super::task::{CommandResult, Outcome, Task, unreachable, wait_for_others};
 use crate::bytes::{copy, part};
-use crate::errno::Errno;
 use crate::host::Host;
 use crate::medium::io::{self, Error};
 use crate::medium::{BlockRange, is_thin};
 use crate::operation::{Kind, Operation, State};
 use crate::reservation::Tolerates;
+use crate::shared::Shared;
 
 /// Service actions of SANITIZE.
 const OVERWRITE: u8 = 0x01;
@@ -232,12 +232,12 @@ impl<H: Host> Task<'_, H> {
         let (host, nexus) = (self.host, self.device.nexus.number);
         // Others do not wait for this command any more once it waits for theirs: from then on no reservation
         // can change, and until now one can have.
-        let before = host.change(|shared| match shared.operation.begin(nexus, kind) {
-            Some(before) if shared.reservations.conflicts(nexus, Tolerates::Nothing) => {
-                shared.operation = before;
-                Err(Outcome::ReservationConflict)
+        let before = host.change(|Shared { reservations, operation, .. }| {
+            check_not_in_progress(operation)?;
+            match reservations.conflicts(nexus, Tolerates::Nothing) {
+                true => Err(Outcome::ReservationConflict),
+                false => Ok(operation.begin(nexus, kind)),
             }
-            before => before.ok_or_else(|| in_progress(kind, 0).into()),
         });
         let before = before.map_err(unreachable)??;
         let cancel = |outcome: Outcome| {
@@ -245,11 +245,8 @@ impl<H: Host> Task<'_, H> {
             Err(outcome)
         };
         // What others have begun might write behind it.
-        if let Err(errno) = host.wait_for_others(self.timeout) {
-            return cancel(match errno {
-                Errno::CALLER_GONE => Outcome::CallerFault(errno),
-                _ => Outcome::Busy,
-            });
+        if let Err(outcome) = wait_for_others(host, self.timeout) {
+            return cancel(outcome);
         }
         let blocks = self.capacity.blocks;
         let block_size = self.capacity.block_size;

@@ -72,6 +72,14 @@ pub(crate) fn unreachable(_: Errno) -> Outcome {
     Sense::NOT_READY_CAUSE_NOT_REPORTABLE.into()
 }
 
+/// Waits for the end of the other commands that have begun; BUSY when the timeout has passed (0: none).
+pub(super) fn wait_for_others(host: &impl Host, timeout_ms: u32) -> CommandResult {
+    host.wait_for_others(timeout_ms).map_err(|errno| match errno {
+        Errno::CALLER_GONE => Outcome::CallerFault(errno),
+        _ => Outcome::Busy,
+    })
+}
+
 /// The arguments of a command (SAM-5, 5.1, the Execute Command procedure call).
 pub(crate) struct ExecuteCommand {
     /// The row of the CDB, if it is in the table.
