@@ -236,6 +236,9 @@ static int blocked(const char *how, const char *path)
         printf("victim %d\n", status);
         return 0;
     }
+    /* The attempt at the lock that the command makes at this moment ends before this one gives up. */
+    header.timeout = 500;
+    ioctl(fd, SG_IO, &header);
     fcntl(locker, F_OFD_SETLK, &unlock);
     puts(idlun(fd));
     /* The command of a process that is gone is not carried out later. */
