@@ -136,7 +136,7 @@ fn add(case: &Case) {
     let warned = |outcome: &Outcome| match case.key {
         Some(_) => assert_eq!(outcome.err(), ""),
         None => {
-            outcome.says("unsupported", "has nothing by which udev could recognise it", "after each start")
+            outcome.says("unsupported", "has nothing by which udev could recognise it", "after each boot")
         }
     };
     let dry = add(&["--dry-run"]);
