@@ -9,8 +9,8 @@ use crate::discard::DiscardLimits;
 use crate::exclusion::Exclusion;
 use crate::sys::{self, PathBuffer, Status};
 
-/// The process that called ioctl(2).
-pub trait Process {
+/// The process that called ioctl(2), and the I_T nexuses that its engine knows.
+pub trait Process: Nexuses {
     /// Memory of the engine that data passes through between the device and the process.
     type BounceBuffer: AsMut<[u8]>;
 
@@ -59,26 +59,6 @@ pub trait Process {
 
     /// Announces that the next system call may wait for the device.
     fn before_waiting(&self) {}
-
-    /// Returns whether the engine knows all I_T nexuses: see [`Nexuses::are_known`].
-    fn knows_nexuses(&self) -> bool {
-        false
-    }
-
-    /// Looks at what the I_T nexuses share: see [`Nexuses::look`].
-    fn look<R>(&self, _look: impl FnOnce(&Shared) -> R) -> Result<R, Errno> {
-        Err(Errno::EOPNOTSUPP)
-    }
-
-    /// Changes what the I_T nexuses share: see [`Nexuses::change`].
-    fn change<R>(&self, _change: impl FnOnce(&mut Shared) -> R) -> Result<R, Errno> {
-        Err(Errno::EOPNOTSUPP)
-    }
-
-    /// Waits for other commands: see [`Nexuses::wait_for_others`].
-    fn wait_for_others(&self, _timeout_ms: u32) -> Result<(), Errno> {
-        Err(Errno::EOPNOTSUPP)
-    }
 
     /// Opens another listed device: see [`Peers::with_peer`].
     fn with_peer<R>(
@@ -236,7 +216,7 @@ impl<P: Process> Caller for Call<P> {
 
 impl<P: Process> Nexuses for Call<P> {
     fn are_known(&self) -> bool {
-        self.process.knows_nexuses()
+        self.process.are_known()
     }
 
     fn look<R>(&self, look: impl FnOnce(&Shared) -> R) -> Result<R, Errno> {

@@ -3,9 +3,9 @@
 use core::cell::Cell;
 use core::ffi::c_int;
 
-use disk::Errno;
 use disk::abi::SgIoHdr;
 use disk::sg_io::is_read_or_write;
+use disk::{Errno, Nexuses};
 use engine::call::Process;
 use engine::sys::{Memory, PAGE, PathBuffer};
 use engine::{rights, sys};
@@ -91,6 +91,9 @@ impl OwnProcess {
 // The kernel has looked at the pages during this call, so they were there. Where another thread of
 // the program unmaps or protects them before the call ends, an access is a fault in the program, as
 // any of its own accesses would be; the kernel's ioctl(2) would say EFAULT (see SECURITY.md).
+/// A process knows no nexus but its own.
+impl Nexuses for OwnProcess {}
+
 impl Process for OwnProcess {
     type BounceBuffer = Memory;
 

@@ -12,7 +12,7 @@ use disk::request::{
     SG_SCSI_RESET, Shape,
 };
 use disk::trace::capture::Capture;
-use disk::{Abi, Answer, Caller as _, Device, Errno, Shared};
+use disk::{Abi, Answer, Caller as _, Device, Errno, Nexuses, Shared};
 use engine::call::{Call, Process};
 use engine::ioctl::{self, Buffer};
 use engine::sys::{self, Memory, PathBuffer};
@@ -106,6 +106,27 @@ impl Caller {
     }
 }
 
+impl Nexuses for Caller {
+    fn are_known(&self) -> bool {
+        true
+    }
+
+    fn look<R>(&self, look: impl FnOnce(&Shared) -> R) -> Result<R, Errno> {
+        self.state()?.look(look)
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Shared) -> R) -> Result<R, Errno> {
+        self.state()?.change(change)
+    }
+
+    fn wait_for_others(&self, timeout_ms: u32) -> Result<(), Errno> {
+        self.pool.hand_over();
+        let timeout = Some(Duration::from_millis(timeout_ms.into())).filter(|_| timeout_ms != 0);
+        let begun = self.begun.as_ref().map_err(|errno| *errno)?;
+        self.clients.state()?.wait_for_others(begun.as_ref(), timeout, || self.target.checked(()))
+    }
+}
+
 impl Process for Caller {
     type BounceBuffer = BounceBuffer;
 
@@ -191,25 +212,6 @@ impl Process for Caller {
 
     fn before_waiting(&self) {
         self.pool.hand_over();
-    }
-
-    fn knows_nexuses(&self) -> bool {
-        true
-    }
-
-    fn look<R>(&self, look: impl FnOnce(&Shared) -> R) -> Result<R, Errno> {
-        self.state()?.look(look)
-    }
-
-    fn change<R>(&self, change: impl FnOnce(&mut Shared) -> R) -> Result<R, Errno> {
-        self.state()?.change(change)
-    }
-
-    fn wait_for_others(&self, timeout_ms: u32) -> Result<(), Errno> {
-        self.pool.hand_over();
-        let timeout = Some(Duration::from_millis(timeout_ms.into())).filter(|_| timeout_ms != 0);
-        let begun = self.begun.as_ref().map_err(|errno| *errno)?;
-        self.clients.state()?.wait_for_others(begun.as_ref(), timeout, || self.target.checked(()))
     }
 
     fn with_peer<R>(
