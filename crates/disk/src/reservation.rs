@@ -187,6 +187,11 @@ impl Reservations {
         }
     }
 
+    /// Refuses a command of an I_T nexus that conflicts with a reservation of another.
+    pub fn check_no_conflict(&self, nexus: u64, tolerates: Tolerates) -> Result<(), Refusal> {
+        if self.conflicts(nexus, tolerates) { Err(Refusal::Conflict) } else { Ok(()) }
+    }
+
     /// Returns whether a command of an I_T nexus conflicts with a reservation of another.
     pub fn conflicts(&self, nexus: u64, tolerates: Tolerates) -> bool {
         if self.reserved_by != 0 && self.reserved_by != nexus {

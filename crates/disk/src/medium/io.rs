@@ -301,7 +301,7 @@ pub(crate) fn copy_blocks<H: Host>(
 }
 
 /// Fills a buffer with copies of a block.
-fn repeat(block: &[u8], buffer: &mut [u8]) {
+pub(crate) fn repeat(block: &[u8], buffer: &mut [u8]) {
     for part in buffer.chunks_mut(block.len().max(1)) {
         copy(part, 0, block);
     }

@@ -250,9 +250,9 @@ impl Cscd<'_> {
         }
         let nexus = device.nexus.number;
         if has_reservations(device, host) {
-            let check = |shared: &Shared| match shared.reservations.conflicts(nexus, tolerates) {
-                true => Err(Outcome::ReservationConflict),
-                false => check_medium(&shared.operation),
+            let check = |shared: &Shared| -> CommandResult {
+                shared.reservations.check_no_conflict(nexus, tolerates)?;
+                check_medium(&shared.operation)
             };
             host.look(check).map_err(unreachable)??;
         }

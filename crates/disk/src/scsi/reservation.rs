@@ -165,10 +165,7 @@ impl<H: Host> Task<'_, H> {
         if tolerates == Tolerates::Everything {
             return Ok(());
         }
-        match self.look(|reservations| reservations.conflicts(nexus, tolerates))? {
-            true => Err(Outcome::ReservationConflict),
-            false => Ok(()),
-        }
+        Ok(self.look(|reservations| reservations.check_no_conflict(nexus, tolerates))??)
     }
 
     #[inline(never)]

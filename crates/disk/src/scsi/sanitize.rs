@@ -3,7 +3,7 @@
 use super::command::Operation as Handler;
 use super::sense::{Sense, Specific};
 use super::task::{CommandResult, Outcome, Task, unreachable, wait_for_others};
-use crate::bytes::{copy, part};
+use crate::bytes::part;
 use crate::host::Host;
 use crate::medium::io::{self, Error};
 use crate::medium::{BlockRange, is_thin};
@@ -213,10 +213,7 @@ impl<H: Host> Task<'_, H> {
             .and_then(|block| block.split_at_mut_checked(length))
             .ok_or(Sense::INTERNAL_TARGET_FAILURE)?;
         self.receive(first)?;
-        for part in rest.chunks_mut(length.max(1)) {
-            let length = part.len();
-            copy(part, 0, first.get(..length).unwrap_or_default());
-        }
+        io::repeat(first, rest);
         Ok(buffer)
     }
 
@@ -232,12 +229,10 @@ impl<H: Host> Task<'_, H> {
         let (host, nexus) = (self.host, self.device.nexus.number);
         // Others do not wait for this command any more once it waits for theirs: from then on no reservation
         // can change, and until now one can have.
-        let before = host.change(|Shared { reservations, operation, .. }| {
+        let before = host.change(|Shared { reservations, operation, .. }| -> Result<_, Outcome> {
             check_not_in_progress(operation)?;
-            match reservations.conflicts(nexus, Tolerates::Nothing) {
-                true => Err(Outcome::ReservationConflict),
-                false => Ok(operation.begin(nexus, kind)),
-            }
+            reservations.check_no_conflict(nexus, Tolerates::Nothing)?;
+            Ok(operation.begin(nexus, kind))
         });
         let before = before.map_err(unreachable)??;
         let cancel = |outcome: Outcome| {
