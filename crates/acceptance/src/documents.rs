@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The documents, with their paths below the root of the sources.
 pub fn documents() -> Vec<(PathBuf, String)> {
-    let root =
-        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("it stands in crates/acceptance");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("it is in crates/acceptance");
     let folders = ["", "docs", "man"].map(|name| fs::read_dir(root.join(name)).expect("it is there"));
     let files = folders.into_iter().flatten().map(|file| file.expect("it can be read").path());
     let documents = files.filter(|file| file.extension() == Some(OsStr::new("md")));

@@ -743,7 +743,7 @@ fn reader_leaves(script: &str, shell: &str) {
     let directory = scratch.path("tmp");
     fs::create_dir(&directory).expect("it is our directory");
     let script = sources().join("scripts").join(script);
-    let target = command().ancestors().nth(2).expect("it stands in TARGET/release").to_path_buf();
+    let target = command().ancestors().nth(2).expect("it is in TARGET/release").to_path_buf();
     let outcome = Run::new("sh")
         .args(["-c", "\"$0\" \"$1\" | head -n 1", shell])
         .arg(script)

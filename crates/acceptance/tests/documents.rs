@@ -272,7 +272,7 @@ fn ratios() {
 fn picture() {
     let scratch = Scratch::new();
     let new = scratch.path("demo.svg");
-    let target = command().ancestors().nth(2).expect("it stands in TARGET/release").to_path_buf();
+    let target = command().ancestors().nth(2).expect("it is in TARGET/release").to_path_buf();
     let draw = Run::new(sources().join("scripts/demo-picture")).arg(&new).env("CARGO_TARGET_DIR", target);
     draw.output().expect_out();
     // Where a line ends depends on the number.

@@ -56,7 +56,7 @@ impl Disk {
 
     /// QEMU with this disk, without the library.
     fn qemu(&self, device: &str, cache: &str) -> Run {
-        let path = library().ancestors().nth(2).expect("it stands in TARGET/release").join("guest/qemu");
+        let path = library().ancestors().nth(2).expect("it is in TARGET/release").join("guest/qemu");
         assert!(path.exists(), "{} does not exist: run scripts/guest first", path.display());
         let file = self.device.path().display();
         Run::new(path)

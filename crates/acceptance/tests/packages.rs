@@ -390,7 +390,7 @@ fn document_links() {
 /// A directory of build results with a command that needs a library of its own.
 fn unknown_library() {
     let scratch = Scratch::new();
-    let target = command().ancestors().nth(2).expect("it stands in TARGET/release").to_path_buf();
+    let target = command().ancestors().nth(2).expect("it is in TARGET/release").to_path_buf();
     make(["all"]).expect_out();
     for name in ["man", "completions", "release"] {
         fs::create_dir(scratch.path(name)).expect("it is our directory");
@@ -420,7 +420,7 @@ fn unknown_library() {
 /// As docs/packaging.md says, without a word of who answers for it.
 fn script_alone() {
     packages();
-    let target = command().ancestors().nth(2).expect("it stands in TARGET/release").to_path_buf();
+    let target = command().ancestors().nth(2).expect("it is in TARGET/release").to_path_buf();
     let run = || Run::new(sources().join("scripts/packages")).arg("deb").env("CARGO_TARGET_DIR", &target);
     let said = run().output().expect_out();
     assert_eq!(said.lines().count(), 1, "{said}");

@@ -378,7 +378,7 @@ fn no_room() {
     assert_eq!((client.ready().as_str(), client.write().as_str()), ("2/04/00", "2/04/00"));
 }
 
-/// Whoever comes next does not find a file that has been removed: nobody goes on with it.
+/// A run that starts later cannot find a file that has been removed, so its users get NOT READY.
 fn removed() {
     let disk = image();
     let mut one = Client::of(&disk);

@@ -312,8 +312,8 @@ fn executed() {
     assert_eq!(run.arg(&setting.image).output().expect_out(), "answered\nanswered\n");
 }
 
-/// What supervisors share is root's, whoever the program runs for: a set-user-ID program of the user's run keeps
-/// a program of root's from the disk.
+/// A supervisor that root starts shares root's state, also if the program runs for a user: a reservation by a
+/// set-user-ID program there keeps root's own programs from the disk.
 fn shared() {
     const RESERVE: &str = "160000000000";
     const READY: &str = "000000000000";

@@ -562,7 +562,7 @@ fn leak(above: &Above) {
 /// Another test program, which `cargo test --no-run` has built; no crate of the workspace may have its name.
 fn sibling(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("/proc/self/exe names it");
-    let directory = own.parent().expect("it stands in a directory");
+    let directory = own.parent().expect("it is in a directory");
     let start = format!("{name}-");
     let built = fs::read_dir(directory).expect("it can be read").flatten().filter(|file| {
         let name = file.file_name().to_string_lossy().into_owned();

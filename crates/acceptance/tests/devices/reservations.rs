@@ -23,7 +23,7 @@ const OFF: &str = "2";
 
 /// A program that scripts/guest has unpacked, as a shell starts it.
 fn unpacked(program: &str) -> String {
-    let target = library().ancestors().nth(2).expect("it stands in TARGET/release").to_path_buf();
+    let target = library().ancestors().nth(2).expect("it is in TARGET/release").to_path_buf();
     let root = target.join("guest/root/usr").display().to_string();
     format!(
         "LD_LIBRARY_PATH={root}/lib/x86_64-linux-gnu:{root}/lib \

@@ -41,12 +41,12 @@ pub const COMPLETIONS: [&str; 3] = [
 
 /// The directory that cargo builds into.
 fn target() -> PathBuf {
-    library().ancestors().nth(2).expect("it stands in TARGET/release").to_path_buf()
+    library().ancestors().nth(2).expect("it is in TARGET/release").to_path_buf()
 }
 
 /// The root of the sources.
 pub fn sources() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("it stands in crates/acceptance")
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("it is in crates/acceptance")
 }
 
 /// The command.

@@ -28,7 +28,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Reads it; it is empty where there is no file.
+    /// Reads it; without a file it is empty.
     pub fn read() -> Result<Record, Finding> {
         let unusable = |finding: Finding| {
             finding
@@ -91,7 +91,7 @@ impl Record {
         self.additions.iter().find(|addition| addition.name == name)
     }
 
-    /// Returns the record with steps for a device, behind those that it had. Each step stands in it once.
+    /// Returns the record with steps added after those that a device has. It holds each step once.
     pub fn with(&self, addition: &Addition) -> Record {
         let mut record = self.clone();
         let own = addition.steps.iter().filter(|step| !step.is_shared());
